@@ -1,0 +1,2 @@
+# Everything a person runs. `make help` lists it.
+.DEFAULT_GOAL := help
