@@ -1,2 +1,111 @@
-# Everything a person runs. `make help` lists it.
+# Everything a person runs here; `make` lists it. Two start from nothing: `make demo` and `make test`.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
+.PHONY: help env demo down cluster images test test-unit test-conformance test-cluster test-e2e gpu soak bench \
+	requirements gen verify fmt lint types layers docs chart clean
+
+UV_VERSION := 0.13.8
+export ROUNDHOUSE_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/roundhouse
+UV := $(ROUNDHOUSE_CACHE)/uv-$(UV_VERSION)/bin/uv
+PYTHON := .venv/bin/python
+STAMP := .venv/.synced
+PYTEST := $(PYTHON) -m pytest
+NOT_IN_CI := not gpu and not soak
+
+help:  ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# One pinned uv of our own, so that the lock means the same on each machine. Debian ships Python without `venv`.
+$(UV):
+	@echo "Installing uv $(UV_VERSION) into $(@D)"
+	@mkdir -p $(ROUNDHOUSE_CACHE)
+	@python3 -m venv $(ROUNDHOUSE_CACHE)/uv-$(UV_VERSION) >/dev/null 2>&1 || \
+		{ apt-get update -qq && apt-get install -y -qq --no-install-recommends python3-venv && python3 -m venv --clear $(ROUNDHOUSE_CACHE)/uv-$(UV_VERSION); }
+	@$(ROUNDHOUSE_CACHE)/uv-$(UV_VERSION)/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+$(STAMP): $(UV) pyproject.toml uv.lock engine-images/sdk/pyproject.toml engine-images/pocketsphinx/pyproject.toml
+	@echo "Installing the locked Python packages into .venv"
+	@$(UV) sync --locked --quiet --all-extras --all-packages
+	@touch $@
+
+demo: $(STAMP)  ## From a bare machine to a transcript: cluster, images, chart, an engine, a recording
+	@$(PYTHON) -m tests.demo
+
+env: $(STAMP)  ## Print `export KUBECONFIG=…` and `export ROUNDHOUSE_URL=…` of the running demo
+	@$(PYTHON) -m tests.cluster.local env
+
+cluster: $(STAMP)  ## A real Kubernetes on this machine, or the context that ROUNDHOUSE_CONTEXT names
+	@$(PYTHON) -m tests.cluster.local up
+
+down: $(STAMP)  ## End every cluster that this project started and leave nothing behind
+	@$(PYTHON) -m tests.cluster.local down --all
+
+images: $(STAMP)  ## Build the container images; PUSH=<registry> pushes them
+	@$(PYTHON) -m tests.images build $(if $(PUSH),--push $(PUSH))
+
+test: $(STAMP)  ## All tests: unit, conformance, cluster, end to end; installs what it needs
+	@$(PYTHON) -m tests.prepare
+	@$(PYTEST) -m "$(NOT_IN_CI)" --durations=25
+
+test-unit: $(STAMP)  ## The tests that need no network and no cluster
+	@$(PYTEST) tests/unit
+
+test-conformance: $(STAMP)  ## The API against a real API server, the wire formats against the official clients
+	@$(PYTHON) -m tests.prepare
+	@$(PYTEST) tests/conformance -m "$(NOT_IN_CI)"
+
+test-cluster: $(STAMP)  ## Operator, gateway and chart against a real API server and scheduler
+	@$(PYTHON) -m tests.prepare
+	@$(PYTEST) tests/cluster -m "$(NOT_IN_CI)"
+
+test-e2e: $(STAMP)  ## Real pods, real chart, real audio
+	@$(PYTHON) -m tests.prepare
+	@$(PYTEST) tests/e2e -m "$(NOT_IN_CI)"
+
+gpu: $(STAMP)  ## The tests that need a GPU
+	@$(PYTEST) -m gpu
+
+soak: $(STAMP)  ## The tests that run long; SOAK_SECONDS says how long (default 120)
+	@$(PYTHON) -m tests.prepare
+	@SOAK_SECONDS=$${SOAK_SECONDS:-120} $(PYTEST) -m soak
+
+bench: $(STAMP)  ## Measure; AREA=operator|gateway|engines for one part. Writes build/bench.json
+	@$(PYTHON) -m tests.prepare
+	@$(PYTHON) -m tests.bench $(if $(AREA),--area $(AREA))
+
+requirements: $(STAMP)  ## The numbered behaviours that no test names yet
+	@$(PYTHON) -m tests.requirements
+
+gen: $(STAMP)  ## Write every generated file anew: CRDs, reference pages, chart documentation
+	@$(PYTHON) -m roundhouse_api.generate
+	@$(PYTHON) -m tests.charts gen
+
+verify: $(STAMP) lint types layers  ## Generated files are current, lint, types, layers, docs; fails on any difference
+	@$(PYTHON) -m roundhouse_api.generate --check
+	@$(PYTHON) -m tests.charts check
+	@$(UV) lock --check --quiet
+	@$(PYTEST) -q tests/unit/test_tree.py
+
+fmt: $(STAMP)  ## Format the code
+	@.venv/bin/ruff format .
+	@.venv/bin/ruff check --fix .
+
+lint: $(STAMP)
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+
+types: $(STAMP)
+	@.venv/bin/mypy
+
+layers: $(STAMP)
+	@.venv/bin/lint-imports
+
+docs: $(STAMP)  ## Check that links and names in the documentation are true
+	@$(PYTEST) -q tests/unit/test_tree.py
+
+chart: $(STAMP)  ## Lint and render the chart
+	@$(PYTEST) -q tests/unit/test_chart*.py
+
+clean:  ## Remove what was built in this checkout (the shared cache stays)
+	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache
