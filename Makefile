@@ -14,7 +14,7 @@ PYTEST := $(PYTHON) -m pytest
 NOT_IN_CI := not gpu and not soak
 
 help:  ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # One pinned uv of our own, so that the lock means the same on each machine. Debian ships Python without `venv`.
 $(UV):
