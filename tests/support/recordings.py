@@ -1,6 +1,6 @@
 """Real speech for tests and the demo: a person's recording and sentences spoken by flite.
 
-Both come from Debian packages (`pocketsphinx-testdata`, `flite`), because no file of anybody's voice belongs in the tree.
+Both come from Debian packages (`pocketsphinx-testdata`, `flite`): no file of anybody's voice belongs in the tree.
 """
 
 import io
@@ -38,5 +38,7 @@ def spoken(text: str, *, voice: str = "slt") -> bytes:
     """`text` spoken by flite, as a WAV file of 16 kHz mono."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "speech.wav"
-        subprocess.run(["flite", "-voice", voice, "-t", text, "-o", str(path)], check=True, capture_output=True)
+        subprocess.run(
+            ["flite", "-voice", voice, "-t", text, "-o", str(path)], check=True, capture_output=True
+        )
         return path.read_bytes()

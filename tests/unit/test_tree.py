@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from roundhouse_api.v1alpha1 import Engine, ModelVariant
+
 ROOT = Path(__file__).resolve().parents[2]
-TOP_LEVEL = set(
-    "operator crds engine-images gateway charts tests docs examples pyproject.toml uv.lock Makefile README.md "
-    "CONTRIBUTING.md CHANGELOG.md LICENSE".split()
-)
+TOP_LEVEL = {
+    *("operator", "crds", "engine-images", "gateway", "charts", "tests", "docs", "examples"),
+    *("pyproject.toml", "uv.lock", "Makefile", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE"),
+}
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s#]+)(?:#[^)]*)?\)")
 
 
@@ -47,7 +49,7 @@ def test_readme_is_short_and_starts_with_two_commands() -> None:
     ]
 
 
-@pytest.mark.parametrize("page", [p for p in tracked("*.md")], ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.parametrize("page", tracked("*.md"), ids=lambda p: str(p.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
     text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
     targets = [target for target in LINK.findall(text) if not re.match(r"[a-z]+:", target)]
@@ -69,11 +71,8 @@ def test_no_file_names_a_place_of_one_machine() -> None:
             text = path.read_text()
         except UnicodeDecodeError:
             continue
-        found += [
-            f"{path.relative_to(ROOT)}: {folder}"
-            for folder in folders
-            if f" {folder}" in text or f'"{folder}' in text
-        ]
+        name = path.relative_to(ROOT)
+        found += [f"{name}: {f}" for f in folders if f" {f}" in text or f'"{f}' in text]
     assert found == []
 
 
@@ -82,10 +81,8 @@ def test_versions_agree() -> None:
     chart = yaml.safe_load((ROOT / "charts/roundhouse/Chart.yaml").read_text())
     assert (chart["version"], chart["appVersion"]) == (version, version)
     for member in ("sdk", "pocketsphinx"):
-        assert (
-            tomllib.loads((ROOT / f"engine-images/{member}/pyproject.toml").read_text())["project"]["version"]
-            == version
-        )
+        text = (ROOT / f"engine-images/{member}/pyproject.toml").read_text()
+        assert tomllib.loads(text)["project"]["version"] == version
 
 
 def test_every_make_target_has_its_line_of_help() -> None:
@@ -98,8 +95,6 @@ def test_every_make_target_has_its_line_of_help() -> None:
 
 @pytest.mark.parametrize("example", tracked("examples/*.yaml"), ids=lambda p: p.name)
 def test_examples_are_valid(example: Path) -> None:
-    from roundhouse_api.v1alpha1 import Engine, ModelVariant  # noqa: PLC0415 - keeps the tree's tests alive while the API does not import
-
     kinds = {"Engine": Engine, "ModelVariant": ModelVariant}
     for document in yaml.safe_load_all(example.read_text()):
         kinds[document["kind"]].model_validate(document)
