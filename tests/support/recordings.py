@@ -1,6 +1,6 @@
 """Real speech for tests and the demo: a person's recording and sentences spoken by flite.
 
-Both come from Debian packages (`pocketsphinx-testdata`, `flite`): no file of anybody's voice belongs in the tree.
+Both come from Debian packages (`pocketsphinx-testdata`, `flite`): no voice of anybody belongs in the tree.
 """
 
 import io
