@@ -1,0 +1,38 @@
+"""`python -m tests.prepare`: bring this machine to where every test can run.
+
+Installs Debian packages, builds the cluster's binaries and the container images into the cache, and says how long each
+part took. What is there already is left as it is, so a second call takes seconds.
+"""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.support.packages import PackagesError, install
+
+ROOT = Path(__file__).resolve().parents[1]
+SPEECH_PACKAGES = ("flite", "pocketsphinx-testdata", "sox")
+CLIENT_PACKAGES = ("curl",)
+
+
+def run(*module_and_arguments: str) -> None:
+    """Run a module of the project and let it speak for itself; ends the program with its status if it fails."""
+    status = subprocess.run([sys.executable, "-m", *module_and_arguments], cwd=ROOT, check=False).returncode
+    if status != 0:
+        sys.exit(status)
+
+
+def main() -> None:
+    started = time.monotonic()
+    try:
+        install((*SPEECH_PACKAGES, *CLIENT_PACKAGES), purpose="the speech that the tests transcribe")
+    except PackagesError as error:
+        sys.exit(f"error: {error}")
+    run("tests.cluster.local", "build")
+    run("tests.images", "build")
+    print(f"Prepared for the tests in {time.monotonic() - started:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,28 @@
+"""Waiting for something to become true, with a deadline and a message that says what was seen last."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def wait_until(probe: Callable[[], T], *, seconds: float, what: str, every: float = 0.25) -> T:
+    """Call `probe` until it returns something true, and return that; AssertionError after `seconds`.
+
+    A probe that raises AssertionError is tried again, and its message is part of the failure.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        seen: object
+        try:
+            value = probe()
+        except AssertionError as error:
+            seen = error
+        else:
+            if value:
+                return value
+            seen = value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"after {seconds:g} s still not: {what}; last seen: {seen!r}")
+        time.sleep(every)
