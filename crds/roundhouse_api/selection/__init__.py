@@ -1,0 +1,29 @@
+"""Which model answers a request: the rules that operator and gateway share.
+
+`Catalogue` resolves a name (exact id, then alternate name, then alias), `select` chooses for `auto`,
+`explain` says of each candidate why or why not. All of it works on plain frozen values; finding out what
+runs, and telling an HTTP client, is left to the programs.
+"""
+
+from roundhouse_api.selection.catalogue import Catalogue, UnknownModelError
+from roundhouse_api.selection.choose import NothingFitsError, Verdict, explain, mismatch, select
+from roundhouse_api.selection.model import ANY_LANGUAGE, Model, ModelStatus
+from roundhouse_api.selection.needs import Mismatch, MismatchReason, Needs, Tier, primary_language
+
+__all__ = [
+    "ANY_LANGUAGE",
+    "Catalogue",
+    "Mismatch",
+    "MismatchReason",
+    "Model",
+    "ModelStatus",
+    "Needs",
+    "NothingFitsError",
+    "Tier",
+    "UnknownModelError",
+    "Verdict",
+    "explain",
+    "mismatch",
+    "primary_language",
+    "select",
+]
