@@ -1,7 +1,7 @@
 """`python -m tests.prepare`: bring this machine to where every test can run.
 
-Installs Debian packages, builds the cluster's binaries and the container images into the cache, and says how long each
-part took. What is there already is left as it is, so a second call takes seconds.
+Installs Debian packages, builds the cluster's binaries and the container images into the cache, and says how long
+it took. What is there already is left as it is, so a second call takes seconds.
 """
 
 import subprocess
@@ -17,7 +17,7 @@ CLIENT_PACKAGES = ("curl",)
 
 
 def run(*module_and_arguments: str) -> None:
-    """Run a module of the project and let it speak for itself; ends the program with its status if it fails."""
+    """Run a module of the project, which speaks for itself; end with its status if it fails."""
     status = subprocess.run([sys.executable, "-m", *module_and_arguments], cwd=ROOT, check=False).returncode
     if status != 0:
         sys.exit(status)
