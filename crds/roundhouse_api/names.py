@@ -1,0 +1,43 @@
+"""The names that stand outside the schemas: group, plurals, labels, annotations, Secret types.
+
+They are as much a part of the API as the fields: operator, gateway, chart and users' selectors
+rely on them, so each is written here once and only ever added to.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+GROUP: Final = "roundhouse.dev"
+VERSION: Final = "v1alpha1"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+CATEGORY: Final = "roundhouse"
+"""`kubectl get roundhouse` lists the objects of all four kinds."""
+
+ENGINES: Final = "engines"
+MODEL_VARIANTS: Final = "modelvariants"
+ADAPTERS: Final = "adapters"
+SELECTION_POLICIES: Final = "selectionpolicies"
+
+LABEL_MANAGED: Final = f"{GROUP}/managed"
+"""`true` on every object that the operator made; the gateway selects EndpointSlices by it."""
+LABEL_ENGINE: Final = f"{GROUP}/engine"
+"""The `metadata.name` of the Engine, on variants' children and on variants for selection."""
+LABEL_VARIANT: Final = f"{GROUP}/variant"
+"""The `metadata.name` of the ModelVariant that a child belongs to."""
+LABEL_STAGE: Final = f"{GROUP}/stage"
+"""The engine's stage in lower case (`transcribe`)."""
+LABEL_CREDENTIAL: Final = f"{GROUP}/credential"
+"""A Secret must carry it (`weights` or `upstream`) before a resource may refer to it."""
+
+ANNOTATION_ADOPT: Final = f"{GROUP}/adopt"
+"""On an existing child: lets the operator take over its fields by force."""
+
+SECRET_TYPE_API_KEY: Final = f"{GROUP}/api-key"
+READINESS_GATE_VERIFIED: Final = f"{GROUP}/Verified"
+"""Readiness gate of the pods of a variant with `verification.policy: Required`."""
+
+RESERVED_SERVED_NAME: Final = "auto"
+"""The id that only a SelectionPolicy may serve."""
+MAX_CHILD_OWNER_NAME: Final = 40
+"""Longest `metadata.name` that leaves room for the suffixes of children's names."""

@@ -1,0 +1,299 @@
+"""Reasons: why a condition has its status, in one word that dashboards, alerts and the gateway rely on.
+
+They are only added to. Each has its meaning and what to do about it; docs/reference/conditions.md is
+made from them.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Self
+
+
+class Reason(StrEnum):
+    """The cause of a condition's status, with its meaning and what to do about it."""
+
+    meaning: str
+    advice: str
+
+    def __new__(cls, value: str, meaning: str = "", advice: str = "") -> Self:
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.meaning = meaning
+        member.advice = advice
+        return member
+
+    # Well, or on the way.
+    PENDING = (
+        "Pending",
+        "The operator has not looked at this yet.",
+        "Wait; if it stays, is the operator running?",
+    )
+    SERVING = ("Serving", "At least one endpoint answers requests.", "Nothing.")
+    IDLE = ("Idle", "Scaled to zero under `mode: Demand`; a request wakes it.", "Nothing.")
+    SCALED_TO_ZERO = (
+        "ScaledToZero",
+        "`spec.replicas` is 0 and scaling is Manual.",
+        "Set `spec.replicas`, or `scaling.mode: Demand` to let requests wake it.",
+    )
+    SUSPENDED = ("Suspended", "`spec.suspend` is true.", "Set `spec.suspend: false`.")
+    VALID = ("Valid", "The spec is accepted.", "Nothing.")
+    SELECTED = ("Selected", "An engine was found.", "Nothing.")
+    FEASIBLE = ("Feasible", "No pod is wanted now, and one would have a node.", "Nothing.")
+    SCHEDULED = ("Scheduled", "The pods have nodes.", "Nothing.")
+    UPSTREAM = (
+        "Upstream",
+        "The engine lives elsewhere: there is nothing to schedule or to load here.",
+        "Nothing.",
+    )
+    BUILTIN = ("Builtin", "The engine's image carries the model.", "Nothing.")
+    DOWNLOADED = ("Downloaded", "The weights are in the cache.", "Nothing.")
+    DOWNLOAD_SKIPPED = (
+        "DownloadSkipped",
+        "`downloadPolicy: Skip`: the engine fetches the weights itself.",
+        "Nothing.",
+    )
+    DOWNLOADING = (
+        "Downloading",
+        "The weights are being fetched.",
+        "Wait; `status.weights` shows how far it is.",
+    )
+    STARTING = (
+        "Starting",
+        "Pods have been made and do not answer yet.",
+        "Wait; a model may load for minutes.",
+    )
+    ROLLED_OUT = ("RolledOut", "All pods are of the newest template.", "Nothing.")
+    ROLLING_OUT = ("RollingOut", "Pods are being replaced.", "Wait; old pods serve until new ones are ready.")
+    VERIFIED = ("Verified", "All tests passed.", "Nothing.")
+    VERIFYING = ("Verifying", "Tests are being run.", "Wait.")
+    NOT_REQUESTED = (
+        "NotRequested",
+        "The variant has no tests.",
+        "Add `spec.verification`, if you want them.",
+    )
+    HARDWARE_FOUND = ("HardwareFound", "Some node meets the needs.", "Nothing.")
+    LOADED = ("Loaded", "A pod has the adapter loaded.", "Nothing.")
+    COMPATIBLE = ("Compatible", "A variant fits the adapter.", "Nothing.")
+
+    # Accepted: the spec and the names.
+    INVALID_SPEC = (
+        "InvalidSpec",
+        "The spec contradicts itself, or Kubernetes refuses what follows from it.",
+        "Mend the field that the message names.",
+    )
+    UNSUPPORTED_VALUE = (
+        "UnsupportedValue",
+        "A value that this version of the operator does not know.",
+        "Update Roundhouse, or use one of the values that the message lists.",
+    )
+    NOT_YET_SUPPORTED = (
+        "NotYetSupported",
+        "A field that this version accepts and does not honour.",
+        "Remove the field that the message names, or update Roundhouse.",
+    )
+    INVALID_POD_TEMPLATE = (
+        "InvalidPodTemplate",
+        "`workload.podTemplate` is not a pod template, or sets what a field of the resource sets.",
+        "Use the field that the message names instead.",
+    )
+    NOT_SHAREABLE = (
+        "NotShareable",
+        "The variant overrides something that cannot differ between variants in one pod.",
+        "Remove the field that the message names, or use an Engine with serving type Dedicated.",
+    )
+    NAME_CONFLICT = (
+        "NameConflict",
+        "Another resource of the namespace has the public name.",
+        "Choose another `servedName` or alias; the message names the owner.",
+    )
+    FORBIDDEN_ADDRESS = (
+        "ForbiddenAddress",
+        "`upstream.baseURL` points at the API server, at link-local or at loopback addresses.",
+        "Use the service's own address.",
+    )
+
+    # EngineSelected.
+    ENGINE_NOT_FOUND = (
+        "EngineNotFound",
+        "The Engine that `engineRef` names does not exist; pods that run go on serving.",
+        "Apply the Engine, or mend `engineRef.name`. `kubectl get eng` lists them.",
+    )
+    NO_MATCHING_ENGINE = (
+        "NoMatchingEngine",
+        "No Engine meets `engineSelector`.",
+        "`status.selection.candidates` says why each was rejected.",
+    )
+    ENGINE_NOT_ACCEPTED = (
+        "EngineNotAccepted",
+        "The Engine itself is not accepted.",
+        "Look at the Engine's own conditions: `kubectl describe eng`.",
+    )
+
+    # WeightsReady.
+    WEIGHTS_MISSING = (
+        "WeightsMissing",
+        "`downloadPolicy: Never`, and the weights are not in the cache.",
+        "Put them there, or set `downloadPolicy: Auto`.",
+    )
+    SOURCE_NOT_FOUND = (
+        "SourceNotFound",
+        "The source has no such repository, revision, bucket or file.",
+        "Mend `spec.source`.",
+    )
+    SOURCE_UNREACHABLE = (
+        "SourceUnreachable",
+        "The source does not answer.",
+        "Check network and proxy; the download goes on by itself.",
+    )
+    UNAUTHORIZED = (
+        "Unauthorized",
+        "The source, the registry or the upstream refuses the credentials.",
+        "Check the Secret; for a gated model, accept its terms with the token's account.",
+    )
+    DIGEST_MISMATCH = (
+        "DigestMismatch",
+        "What was fetched is not what the digest says.",
+        "Check `sha256`, and whether the file was replaced.",
+    )
+    OUT_OF_SPACE = ("OutOfSpace", "The cache is full.", "Enlarge the cache, or remove weights nobody uses.")
+    SECRET_NOT_FOUND = (
+        "SecretNotFound",
+        "A Secret or a key in it that the spec names does not exist.",
+        "Create it in the namespace of the resource.",
+    )
+    SECRET_NOT_LABELLED = (
+        "SecretNotLabelled",
+        "The Secret lacks the label roundhouse.dev/credential, so it may not be used.",
+        "Label it `weights` or `upstream`, if it is meant for that.",
+    )
+
+    # Scheduled and HardwareAvailable.
+    INSUFFICIENT_VRAM = (
+        "InsufficientVRAM",
+        "No GPU that the pod could get has as much memory as it needs.",
+        "Lower `hardware.gpu.minMemory`, choose a smaller model, or add a larger GPU.",
+    )
+    INSUFFICIENT_GPU = (
+        "InsufficientGPU",
+        "GPUs that fit exist, and all are taken.",
+        "Wait, scale something down, or add GPUs.",
+    )
+    NO_GPU = (
+        "NoGPU",
+        "No node offers a GPU of the kind that is asked for.",
+        "Install the device plugin and GPU feature discovery, or set `hardware.gpu.mode`.",
+    )
+    INSUFFICIENT_RESOURCES = (
+        "InsufficientResources",
+        "No node has as much CPU, memory or storage free as the pod requests.",
+        "Lower `hardware.resources.requests`, or add nodes.",
+    )
+    NO_MATCHING_NODE = (
+        "NoMatchingNode",
+        "No node meets node selector, affinity and tolerations.",
+        "Mend `hardware.nodeSelector`, `affinity` or `tolerations`, or label a node.",
+    )
+    UNSCHEDULABLE = (
+        "Unschedulable",
+        "The scheduler finds no node, for a cause that the message quotes.",
+        "Read the message; it is the scheduler's own.",
+    )
+    DRA_UNAVAILABLE = (
+        "DRAUnavailable",
+        "The cluster does not serve resource.k8s.io/v1.",
+        "Use another `allocation.type`, or turn dynamic resource allocation on.",
+    )
+    POD_REFUSED = (
+        "PodRefused",
+        "Pods cannot be created: a quota, a policy or an admission webhook refuses them.",
+        "Read the message; it is the refusal itself.",
+    )
+
+    # Available.
+    IMAGE_PULL = (
+        "ImagePull",
+        "The image cannot be pulled.",
+        "Check `workload.image`, `imagePullSecrets` and that the node reaches the registry.",
+    )
+    CRASH_LOOP = (
+        "CrashLoop",
+        "The engine ends again and again.",
+        "Read its log: `kubectl logs` with `--previous`.",
+    )
+    OOM_KILLED = (
+        "OOMKilled",
+        "The engine used more memory than its limit.",
+        "Raise `hardware.resources.limits.memory`, or choose a smaller model.",
+    )
+    CONFIG_ERROR = (
+        "ConfigError",
+        "The container cannot be made: a Secret, ConfigMap, volume or command is missing.",
+        "Read the message; it names what is missing.",
+    )
+    START_TIMEOUT = (
+        "StartTimeout",
+        "The engine did not get ready within `probes.startupTimeoutSeconds`.",
+        "Read its log; raise the timeout if it is still loading.",
+    )
+    ENDPOINT_LOST = (
+        "EndpointLost",
+        "It was serving, and no endpoint is ready any more.",
+        "Look at pods and nodes: `kubectl describe pod`.",
+    )
+
+    # Verified.
+    VERIFICATION_FAILED = (
+        "VerificationFailed",
+        "A test gave another answer than it should.",
+        "`status.verification.tests` shows what came back.",
+    )
+
+    # Degraded and OwnershipConflict.
+    ENGINE_CHANGED = (
+        "EngineChanged",
+        "The Engine was replaced by another of the same name.",
+        "Check that the new one serves the variant, then change the variant to roll it out.",
+    )
+    ALIAS_CONFLICT = (
+        "AliasConflict",
+        "An alternate name or alias belongs to another resource; the public id is served.",
+        "Remove it here or there; the message names the owner.",
+    )
+    FALLBACK_CYCLE = (
+        "FallbackCycle",
+        "Fallbacks lead back to this variant.",
+        "Break the chain that the message names.",
+    )
+    SCALER_CONFLICT = (
+        "ScalerConflict",
+        "Two scalers write `spec.replicas`; the operator's own has stopped.",
+        "Remove the HPA or ScaledObject, or set `scaling.mode: Manual`.",
+    )
+    FIELD_OWNED_BY_OTHER = (
+        "FieldOwnedByOther",
+        "Another manager owns a field of a child; the rest was applied.",
+        "Let go of the field there, or annotate the child with roundhouse.dev/adopt.",
+    )
+    UNRESOLVED_MODEL = (
+        "UnresolvedModel",
+        "A name in the resource belongs to no variant.",
+        "Apply that variant, or mend the name in the message.",
+    )
+
+    # Adapters.
+    BASE_MODEL_NOT_FOUND = (
+        "BaseModelNotFound",
+        "No variant answers to `baseModel`.",
+        "Apply the variant, or mend `baseModel`.",
+    )
+    INCOMPATIBLE = (
+        "Incompatible",
+        "The adapter was made for another model.",
+        "`status.requiredModel` says which one it needs.",
+    )
+    NOT_LOADED = (
+        "NotLoaded",
+        "No pod has the adapter loaded.",
+        "Look at `status.variants`: it says why for each of them.",
+    )
