@@ -1,0 +1,80 @@
+"""An installed chart as the end-to-end tests see it: kubectl on one side, the gateway's URL on the other."""
+
+import json
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from openai import APIError, OpenAI
+
+from tests.support.recordings import GO_FORWARD_WORDS, go_forward
+from tests.support.waiting import wait_until
+
+Kubectl = Callable[..., str]
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """One `helm install`: where it is and how it is reached. `url` is the gateway's address on loopback."""
+
+    kubectl: Kubectl
+    namespace: str
+    url: str
+
+    def apply(self, manifest: str) -> None:
+        self.kubectl("apply", "--namespace", self.namespace, "-f", "-", input=manifest)
+
+    def delete(self, *resources: str) -> None:
+        self.in_namespace("delete", "--ignore-not-found", "--wait", *resources)
+
+    def condition(self, resource: str, kind: str) -> dict[str, Any]:
+        """One condition of a resource, or an empty dictionary if it has none of that type yet."""
+        text = self.in_namespace("get", resource, "-o", "json")
+        conditions = json.loads(text).get("status", {}).get("conditions", [])
+        return next((condition for condition in conditions if condition["type"] == kind), {})
+
+    def wait_for_condition(
+        self,
+        resource: str,
+        kind: str,
+        status: str,
+        reason: str | None = None,
+        *,
+        seconds: float = 120,
+    ) -> str:
+        """Wait until the condition is so, and return its message."""
+
+        def holds() -> dict[str, Any]:
+            seen = self.condition(resource, kind)
+            assert seen.get("status") == status, seen
+            assert reason is None or seen.get("reason") == reason, seen
+            return seen
+
+        wanted = f"{resource} has {kind}={status}" + (f"/{reason}" if reason else "")
+        return str(wait_until(holds, seconds=seconds, what=wanted)["message"])
+
+    def get_json(self, path: str) -> dict[str, Any]:
+        with urllib.request.urlopen(self.url + path, timeout=30) as answer:  # noqa: S310 - a loopback URL of ours
+            body: dict[str, Any] = json.load(answer)
+        return body
+
+    def in_namespace(self, *arguments: str) -> str:
+        """Run kubectl in the release's namespace."""
+        return self.kubectl(*arguments, "--namespace", self.namespace)
+
+    def answers_again(self, model: str) -> None:
+        """Wait until `model` hears the right words, whatever it answers until then."""
+
+        def heard() -> bool:
+            return self.transcribe(model) == GO_FORWARD_WORDS
+
+        wait_until(heard, seconds=60, what=f"{model} hears {GO_FORWARD_WORDS!r}")
+
+    def transcribe(self, model: str) -> str:
+        """The words that `model` hears in the person's recording; an API error is an AssertionError."""
+        with OpenAI(base_url=f"{self.url}/v1", api_key="none needed", max_retries=0) as client:
+            try:
+                return client.audio.transcriptions.create(model=model, file=("a.wav", go_forward())).text
+            except APIError as error:
+                raise AssertionError(str(error)) from error
