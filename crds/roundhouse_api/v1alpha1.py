@@ -6,8 +6,6 @@ pydantic's ValidationError, and `problems` says what is wrong by path and cause.
 
 from __future__ import annotations
 
-from typing import Final
-
 from roundhouse_api.adapter import (
     Adapter,
     AdapterSpec,
@@ -165,12 +163,8 @@ from roundhouse_api.workload import (
     Workload,
 )
 
-KINDS: Final[tuple[type[Resource], ...]] = (Engine, ModelVariant, Adapter, SelectionPolicy)
-"""The four kinds, each after those that it builds upon."""
-
 __all__ = [
     "GPU",
-    "KINDS",
     "AccessMode",
     "Adapter",
     "AdapterSpec",
