@@ -15,9 +15,9 @@ from roundhouse_api.names import API_VERSION, CATEGORY
 _NOTICE: Final = "<!-- Made from crds/roundhouse_api by `make gen`. Change the models instead. -->\n"
 _NUMBER_BOUNDS: Final = (("minimum", "from {}"), ("maximum", "to {}"))
 _SIZE_BOUNDS: Final = (
-    ("minLength", "at least {} characters"),
+    ("minLength", "not empty"),
     ("maxLength", "at most {} characters"),
-    ("minItems", "at least {} items"),
+    ("minItems", "not empty"),
     ("maxItems", "at most {} items"),
     ("maxProperties", "at most {} entries"),
 )
@@ -27,7 +27,7 @@ def api_reference() -> str:
     """docs/reference/api.md: every field of every kind, with type, default, bounds and description."""
     intro = (
         f"# API reference: `{API_VERSION}`\n\n{_NOTICE}\n"
-        f"All kinds are namespaced and of category `{CATEGORY}`: `kubectl get {CATEGORY} -A` lists them all.\n"
+        f"All kinds are namespaced; `kubectl get {CATEGORY} -A` lists the objects of all of them.\n"
         "References never cross namespaces. `!` marks a field that must be set. Quantities are Kubernetes'\n"
         'own (`15G`, `512Mi`); a decimal is a quoted number such as `"0.05"`. `kubectl explain` shows the\n'
         "same text. What the conditions mean is in [conditions.md](conditions.md).\n"
@@ -46,10 +46,10 @@ def conditions_reference() -> str:
         [
             f"# Conditions and reasons\n\n{_NOTICE}",
             "`kubectl describe` shows the conditions of a resource. Each has a status, a reason for machines",
-            "and a message for people. `Ready` sums up the others; its reason is that of the first that fails.",
-            "`kubectl wait --for=condition=Ready` waits until requests are answered, now or after a cold start,",
-            "`--for=condition=Available` until they are answered at once, and `--for=condition=UpToDate` until",
-            "a change has reached all pods.\n",
+            "and a message for people. `Ready` sums up the others; its reason is that of the first that",
+            "fails. `kubectl wait --for=condition=Ready` waits until requests are answered, now or after a",
+            "cold start, `--for=condition=Available` until they are answered at once, and",
+            "`--for=condition=UpToDate` until a change has reached all pods.\n",
             "## Conditions\n",
             "| condition | on | it is True when |",
             "|---|---|---|",
@@ -72,15 +72,12 @@ def _kind_section(kind: Kind) -> str:
         *(f"- {where}: {_cell(message)}" for where, message in _rules("", schema)),
     ]
     for part in ("spec", "status"):
-        required = part in schema["required"]
+        fields = _fields(part, schema["properties"][part], required=part in schema["required"])
         parts += [
             f"\n### {kind.name} {part}\n",
             "| field | type | default | bounds | description |",
             "|---|---|---|---|---|",
-            *(
-                _row(path, field)
-                for path, field in _fields(part, schema["properties"][part], required=required)
-            ),
+            *(_row(path, field) for path, field in fields),
         ]
     return "\n".join([*parts, ""])
 
@@ -127,8 +124,14 @@ def _type(field: Manifest) -> str:
     if field.get("x-kubernetes-int-or-string"):
         return "quantity"
     if "items" in field:
-        kind = {"set": "set", "map": "list by " + ", ".join(field.get("x-kubernetes-list-map-keys", ()))}
-        return f"{kind.get(field['x-kubernetes-list-type'], 'list')} of {_type(field['items'])}"
+        item = _type(field["items"])
+        match field["x-kubernetes-list-type"]:
+            case "set":
+                return f"set of {item}"
+            case "map":
+                return f"list of {item} by {', '.join(field['x-kubernetes-list-map-keys'])}"
+            case _:
+                return f"list of {item}"
     if "additionalProperties" in field:
         return f"map of {_type(field['additionalProperties'])}"
     if "enum" in field:

@@ -1,6 +1,7 @@
-"""Writes all that is made from the models: `python -m roundhouse_api.generate [--check]` in the project's root.
+"""Writes all that is made from the models: `python -m roundhouse_api.generate [--check]`.
 
-`--check` writes nothing and fails, naming the files, where one differs or should not be there.
+It runs in the project's root. `--check` writes nothing and fails, naming the files, where one differs
+or should not be there.
 """
 
 from __future__ import annotations
