@@ -1,0 +1,47 @@
+"""`python -m tests.images`: build the container images, push them, or say where their archives are."""
+
+import argparse
+import sys
+
+from .build import archive_paths, build_images
+from .definitions import IMAGES
+from .store import ImageError
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options = _parser().parse_args(arguments)
+    chosen = [image for image in IMAGES if not options.names or image.name in options.names]
+    try:
+        if options.command == "build":
+            build_images(chosen, push=options.push, refresh_base=options.refresh_base, say=_say)
+        else:
+            print(*archive_paths(chosen).values(), sep="\n")
+    except ImageError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted; what is built stays, run the same command again to go on")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.images", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    build = commands.add_parser("build", help="build what changed into archives in the cache")
+    build.add_argument(
+        "--push", metavar="REGISTRY", help="push each image to REGISTRY/<name>:<version> as well"
+    )
+    build.add_argument(
+        "--refresh-base", action="store_true", help="take a newer base first, with today's updates"
+    )
+    archives = commands.add_parser("archives", help="print where the archives of this checkout's images are")
+    for command in (build, archives):
+        names = [image.name for image in IMAGES]
+        command.add_argument("names", metavar="NAME", nargs="*", choices=[*names, []], help=", ".join(names))
+    return parser
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()

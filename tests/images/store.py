@@ -1,0 +1,125 @@
+"""buildah over a store of our own, so that whatever the machine keeps in buildah's or podman's is left alone.
+
+Each command runs in a mount and process namespace of its own that the kernel ends with this process, however
+that ends: nothing stays mounted or running, and what a killed build left in the store is dropped by the next.
+"""
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+Say = Callable[[str], None]
+PROGRESS_SECONDS = 15
+BUILD_CACHE = "buildah-cache"  # what RUN --mount=type=cache keeps, in buildah's temporary folder
+FENCE = ("setpriv", "--pdeathsig", "KILL")
+NAMESPACES = (
+    "unshare",
+    "--mount",
+    "--propagation",
+    "private",
+    "--pid",
+    "--fork",
+    "--kill-child",
+    "--mount-proc",
+)
+
+
+class ImageError(Exception):
+    """A step of building an image that could not be done. The message says which, why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The folder of layers, build caches and logs; used by one process at a time, which holds its lock."""
+
+    folder: Path
+
+    def recover(self) -> None:
+        """Drop what a killed build left: its records of mounts, its containers and temporary files."""
+        shutil.rmtree(self.folder / "run", ignore_errors=True)
+        for name in ("logs", "tmp"):
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        for left in (self.folder / "tmp").iterdir():
+            if left.is_file():
+                left.unlink()
+            elif not left.name.startswith(BUILD_CACHE):
+                shutil.rmtree(left)
+        self.buildah("rm", "--all", step="clearing the store")
+
+    def prune(self) -> None:
+        """Drop images that lost their name to a newer build."""
+        self.buildah("rmi", "--prune", step="clearing the store")
+
+    def image_id(self, reference: str) -> str | None:
+        """The id of an image that is in the store, None of one that is not."""
+        asked = self._fenced(self.command("images", "--quiet", "--no-trunc", reference))
+        found = subprocess.run(asked, capture_output=True, text=True, check=False)
+        return found.stdout.split()[0] if found.returncode == 0 and found.stdout.split() else None
+
+    def buildah(self, *arguments: str, step: str) -> str:
+        """Run a quick buildah command and return what it printed."""
+        command = self._fenced(self.command(*arguments))
+        done = subprocess.run(command, env=self._environment(), capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise ImageError(f"{step}: `buildah {arguments[0]}` failed:\n{_tail(done.stderr)}")
+        return done.stdout.strip()
+
+    def run_long(self, command: list[str], *, label: str, log: str, say: Say) -> float:
+        """Run a slow command, its output into a log, saying now and then that it goes on; the seconds taken."""
+        path = self.folder / "logs" / f"{log}.log"
+        began = time.monotonic()
+        with path.open("wb") as output:
+            process = subprocess.Popen(
+                self._fenced(command),
+                env=self._environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+            try:
+                _wait_telling(process, label, began, say)
+            except BaseException:
+                process.kill()
+                process.wait()
+                raise
+        if process.returncode != 0:
+            text = path.read_text(errors="replace")
+            raise ImageError(
+                f"{label} failed with exit status {process.returncode}; its last lines:\n{_tail(text)}\n"
+                f"All of it is in {path}. What was built before stays: mend the cause and run the same again."
+            )
+        return time.monotonic() - began
+
+    def command(self, *arguments: str) -> list[str]:
+        return [
+            "buildah",
+            "--root",
+            str(self.folder / "layers"),
+            "--runroot",
+            str(self.folder / "run"),
+            *arguments,
+        ]
+
+    def _fenced(self, command: list[str]) -> list[str]:
+        return [*FENCE, *NAMESPACES, *command]
+
+    def _environment(self) -> dict[str, str]:
+        return {**os.environ, "TMPDIR": str(self.folder / "tmp")}
+
+
+def _wait_telling(process: subprocess.Popen[bytes], label: str, began: float, say: Say) -> None:
+    while True:
+        try:
+            process.wait(timeout=PROGRESS_SECONDS)
+        except subprocess.TimeoutExpired:
+            say(f"{label}: {time.monotonic() - began:.0f} s so far")
+        else:
+            return
+
+
+def _tail(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.splitlines()[-20:])
