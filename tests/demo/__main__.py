@@ -1,0 +1,166 @@
+"""`make demo`: from a bare machine to the words of a recording, on a real Kubernetes.
+
+Says what it will install and where before it does so, then brings up the cluster, builds and loads the images,
+installs the chart, applies examples/pocketsphinx.yaml and asks the gateway for two transcripts. Each step can be
+repeated; a second run starts nothing twice.
+"""
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.support.install import InstallError, install_chart
+from tests.support.packages import PackagesError, install, missing
+from tests.support.recordings import GO_FORWARD_WORDS, WEATHER_WORDS, go_forward, spoken
+
+from .steps import ROOT, DemoError, python, run, step
+from .target import LOCAL_REGISTRY, Target, archives, find_target
+
+NAMESPACE = "roundhouse"
+MODEL = "pocketsphinx-en-us"
+PACKAGES = ("curl", "flite", "pocketsphinx-testdata")
+
+PLAN = """\
+This will, on this machine:
+  install  Debian packages that are missing, by apt-get: {packages}
+           and those that the local cluster and the image builder name below
+  keep     Python packages in .venv; binaries and images in {cache} (about 2 GB, shared by all checkouts)
+  start    {cluster}
+  listen   on 127.0.0.1 and on addresses of the cluster's own network only
+`make down` ends all of it and leaves that cache.
+"""
+
+CLOSING = """
+\033[1mRoundhouse is running.\033[0m
+  gateway      {url}        {url}/v1/models   {url}/docs
+  kubectl      eval "$(make env)"; kubectl get roundhouse --all-namespaces
+
+Three things to try next:
+  1. Ask with a recording of your own:
+       curl {url}/v1/audio/transcriptions -F model=auto -F response_format=verbose_json -F file=@speech.wav
+  2. See why something is not ready. Name an image that does not exist, and look:
+       eval "$(make env)"; kubectl --namespace {namespace} patch eng pocketsphinx --type merge \\
+         --patch '{{"spec":{{"workload":{{"image":"localhost/nobody/built-this:1"}}}}}}'
+       kubectl --namespace {namespace} get mv; kubectl apply --namespace {namespace} -f examples/pocketsphinx.yaml
+  3. Learn what a model can say of itself:
+       kubectl explain modelvariant.spec.capabilities
+`make down` takes everything away again. It took {seconds:.0f} s to get here.
+"""
+
+
+def main() -> None:
+    started = time.monotonic()
+    try:
+        target = prepare()
+        deploy(target)
+        ask(target)
+    except (DemoError, PackagesError, InstallError) as error:
+        sys.exit(f"\nerror: {error}\nMend that and run `make demo` again: it goes on where it stopped.")
+    except KeyboardInterrupt:
+        sys.exit("\ninterrupted; `make demo` goes on where it stopped, `make down` takes away what is there")
+    print(CLOSING.format(url=target.url, namespace=NAMESPACE, seconds=time.monotonic() - started))
+
+
+def prepare() -> Target:
+    """Packages, cluster, images."""
+    print_plan()
+    with step("Debian packages: curl, and speech to transcribe"):
+        install(PACKAGES, purpose="the recordings")
+    with step("Cluster"):
+        target = find_target()
+    if not target.context:
+        with step("Images"):
+            python("tests.images", "build")
+            target.load(archives())
+    return target
+
+
+def print_plan() -> None:
+    from os import environ  # noqa: PLC0415
+
+    context = environ.get("ROUNDHOUSE_CONTEXT", "")
+    kubernetes = (
+        f"nothing: the kube context {context!r} is used" if context else "Kubernetes 1.34, built from source"
+    )
+    packages = " ".join(missing(PACKAGES)) or "none are missing"
+    print(
+        PLAN.format(
+            packages=packages,
+            cache=environ.get("ROUNDHOUSE_CACHE", "~/.cache/roundhouse"),
+            cluster=kubernetes,
+        )
+    )
+
+
+def deploy(target: Target) -> None:
+    """The chart, the example's engine and model, and the gateway on loopback."""
+    with step("Chart"):
+        install_chart(target.environment, namespace=NAMESPACE, values={"image.registry": target.registry})
+    with step("kubectl apply -f examples/pocketsphinx.yaml"):
+        manifest = (ROOT / "examples/pocketsphinx.yaml").read_text().replace(LOCAL_REGISTRY, target.registry)
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+            file.write(manifest)
+            file.flush()
+            print(indented(target.kubectl("apply", "--namespace", NAMESPACE, "--filename", file.name)))
+        wait = (
+            "wait",
+            "--namespace",
+            NAMESPACE,
+            "--for=condition=Ready",
+            f"modelvariant/{MODEL}",
+            "--timeout=180s",
+        )
+        print(indented(target.kubectl(*wait)))
+        print(indented(target.kubectl("get", "roundhouse", "--namespace", NAMESPACE)))
+    with step(f"Gateway on {target.url}"):
+        port = target.url.rsplit(":", 1)[1]
+        service = f"{NAMESPACE}/roundhouse-gateway"
+        python("tests.cluster.local", "expose", "--service", service, "--port", port, "--target", "http")
+        wait_for_model(target)
+
+
+def wait_for_model(target: Target) -> None:
+    """The gateway follows the cluster: it knows a model moments after it is Ready."""
+    command = ["curl", "--silent", "--fail", f"{target.url}/v1/models/{MODEL}"]
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            if '"running"' in run(command):
+                return
+        except DemoError:
+            pass
+        if time.monotonic() > deadline:
+            raise DemoError(f"`{' '.join(command)}` does not say that the model is running after 60 s")
+        time.sleep(0.5)
+
+
+def ask(target: Target) -> None:
+    """A person's recording by curl, a spoken sentence by the official client; both must be understood."""
+    with tempfile.TemporaryDirectory() as folder, step("A person's recording, by curl"):
+        path = Path(folder) / "goforward.wav"
+        path.write_bytes(go_forward())
+        command = ["curl", "--silent", "--show-error", f"{target.url}/v1/audio/transcriptions"]
+        command += ["-F", f"model={MODEL}", "-F", "response_format=text", "-F", f"file=@{path}"]
+        print(f"  $ {' '.join(command)}")
+        compare(run(command), GO_FORWARD_WORDS)
+    with step("A sentence spoken by flite, by the official openai client, model auto"):
+        from openai import OpenAI  # noqa: PLC0415 - half a second that only this step needs
+
+        with OpenAI(base_url=f"{target.url}/v1", api_key="none needed") as client:
+            speech = ("weather.wav", spoken(WEATHER_WORDS))
+            compare(client.audio.transcriptions.create(model="auto", file=speech).text, WEATHER_WORDS)
+
+
+def compare(heard: str, said: str) -> None:
+    print(f'  heard: "\033[1m{heard.strip()}\033[0m"')
+    if heard.strip() != said:
+        raise DemoError(f"the recording says {said!r}, the engine heard {heard.strip()!r}")
+
+
+def indented(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.strip().splitlines())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""The demo's steps as data and the terminal they speak through. Decides how a step is announced, timed and failed."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class DemoError(Exception):
+    """A step failed; the message says which, why and what to do."""
+
+
+def run(command: Sequence[str], *, environment: dict[str, str] | None = None, quiet: bool = True) -> str:
+    """Run a command in the checkout and return what it printed; DemoError with its last lines if it fails.
+
+    With `quiet=False` it speaks to the terminal itself and nothing is returned.
+    """
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, check=False, text=True, stdout=subprocess.PIPE if quiet else None,
+        stderr=subprocess.STDOUT if quiet else None,
+    )  # fmt: skip
+    if done.returncode != 0:
+        tail = "\n".join((done.stdout or "").splitlines()[-15:])
+        raise DemoError(f"`{' '.join(command)}` ended with exit status {done.returncode}\n{tail}".rstrip())
+    return done.stdout or ""
+
+
+def python(*module_and_arguments: str, quiet: bool = False) -> str:
+    """Run a module of the project with this interpreter."""
+    return run([sys.executable, "-m", *module_and_arguments], quiet=quiet)
+
+
+@contextmanager
+def step(title: str) -> Iterator[None]:
+    """Announce a step, and say how long it took."""
+    print(f"\n\033[1m▸ {title}\033[0m", flush=True)
+    started = time.monotonic()
+    try:
+        yield
+    except DemoError as error:
+        raise DemoError(f"{title}: {error}") from error
+    print(f"  done in {time.monotonic() - started:.0f} s", flush=True)
