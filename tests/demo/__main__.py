@@ -1,10 +1,11 @@
 """`make demo`: from a bare machine to the words of a recording, on a real Kubernetes.
 
-Says what it will install and where before it does so, then brings up the cluster, builds and loads the images,
-installs the chart, applies examples/pocketsphinx.yaml and asks the gateway for two transcripts. Each step can be
-repeated; a second run starts nothing twice.
+Says what it will install and where before it does so, then brings up the cluster, builds and loads the
+images, installs the chart, applies examples/pocketsphinx.yaml and asks the gateway for two transcripts.
+Each step can be repeated; a second run starts nothing twice.
 """
 
+import os
 import sys
 import tempfile
 import time
@@ -42,7 +43,8 @@ Three things to try next:
   2. See why something is not ready. Name an image that does not exist, and look:
        eval "$(make env)"; kubectl --namespace {namespace} patch eng pocketsphinx --type merge \\
          --patch '{{"spec":{{"workload":{{"image":"localhost/nobody/built-this:1"}}}}}}'
-       kubectl --namespace {namespace} get mv; kubectl apply --namespace {namespace} -f examples/pocketsphinx.yaml
+       kubectl --namespace {namespace} get mv
+       kubectl --namespace {namespace} apply -f examples/pocketsphinx.yaml
   3. Learn what a model can say of itself:
        kubectl explain modelvariant.spec.capabilities
 `make down` takes everything away again. It took {seconds:.0f} s to get here.
@@ -77,20 +79,13 @@ def prepare() -> Target:
 
 
 def print_plan() -> None:
-    from os import environ  # noqa: PLC0415
-
-    context = environ.get("ROUNDHOUSE_CONTEXT", "")
-    kubernetes = (
-        f"nothing: the kube context {context!r} is used" if context else "Kubernetes 1.34, built from source"
+    context = os.environ.get("ROUNDHOUSE_CONTEXT", "")
+    cluster = (
+        f"nothing: kube context {context!r} is used" if context else "Kubernetes 1.34, built from source"
     )
+    cache = os.environ.get("ROUNDHOUSE_CACHE", "~/.cache/roundhouse")
     packages = " ".join(missing(PACKAGES)) or "none are missing"
-    print(
-        PLAN.format(
-            packages=packages,
-            cache=environ.get("ROUNDHOUSE_CACHE", "~/.cache/roundhouse"),
-            cluster=kubernetes,
-        )
-    )
+    print(PLAN.format(packages=packages, cache=cache, cluster=cluster))
 
 
 def deploy(target: Target) -> None:
@@ -103,15 +98,8 @@ def deploy(target: Target) -> None:
             file.write(manifest)
             file.flush()
             print(indented(target.kubectl("apply", "--namespace", NAMESPACE, "--filename", file.name)))
-        wait = (
-            "wait",
-            "--namespace",
-            NAMESPACE,
-            "--for=condition=Ready",
-            f"modelvariant/{MODEL}",
-            "--timeout=180s",
-        )
-        print(indented(target.kubectl(*wait)))
+        wait = ("wait", "--for=condition=Ready", f"modelvariant/{MODEL}", "--timeout=180s")
+        print(indented(target.kubectl(*wait, "--namespace", NAMESPACE)))
         print(indented(target.kubectl("get", "roundhouse", "--namespace", NAMESPACE)))
     with step(f"Gateway on {target.url}"):
         port = target.url.rsplit(":", 1)[1]

@@ -1,4 +1,4 @@
-"""The demo's steps as data and the terminal they speak through. Decides how a step is announced, timed and failed."""
+"""The terminal that the demo speaks through: how a step is announced, timed and failed."""
 
 import subprocess
 import sys

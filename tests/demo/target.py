@@ -1,4 +1,4 @@
-"""The cluster that the demo works on: a local one of its own, or the kube context that ROUNDHOUSE_CONTEXT names.
+"""The cluster that the demo works on: a local one, or the kube context that ROUNDHOUSE_CONTEXT names.
 
 Decides how images reach it and how its gateway is reached; what is installed there is the same for both.
 """
@@ -15,7 +15,7 @@ LOCAL_REGISTRY = "localhost/roundhouse"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where kubectl and helm go, where images come from and where the gateway answers. `context` is empty if local."""
+    """Where kubectl and helm go, where images come from, where the gateway answers. Local: no `context`."""
 
     environment: dict[str, str]
     registry: str
@@ -48,8 +48,8 @@ def _foreign(context: str) -> Target:
     registry = os.environ.get("ROUNDHOUSE_REGISTRY", "")
     if not registry:
         raise DemoError(
-            f"ROUNDHOUSE_CONTEXT={context!r} is a cluster that cannot see this machine's images: push them with "
-            "`make images PUSH=<registry>` and set ROUNDHOUSE_REGISTRY=<registry> as well"
+            f"ROUNDHOUSE_CONTEXT={context!r} is a cluster that cannot see this machine's images: push them "
+            "with `make images PUSH=<registry>` and set ROUNDHOUSE_REGISTRY=<registry> as well"
         )
     kubeconfig = ROOT / "build/kubeconfig"
     kubeconfig.parent.mkdir(exist_ok=True)

@@ -19,21 +19,11 @@ def install_chart(
 
     `environment` holds KUBECONFIG and a PATH with helm; `values` are chart values by dotted name.
     """
-    command = [
-        "helm",
-        "upgrade",
-        "--install",
-        release,
-        str(CHART),
-        "--namespace",
-        namespace,
-        "--create-namespace",
-    ]
-    command += ["--wait", "--timeout", f"{INSTALL_SECONDS}s"]
+    command = ["helm", "upgrade", "--install", release, str(CHART), "--namespace", namespace]
+    command += ["--create-namespace", "--wait", "--timeout", f"{INSTALL_SECONDS}s"]
     for name, value in values.items():
         command += ["--set", f"{name}={value}"]
     done = subprocess.run(command, env=dict(environment), capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise InstallError(
-            f"`{' '.join(command)}` ended with exit status {done.returncode}:\n{done.stderr.strip()}"
-        )
+        said = done.stderr.strip()
+        raise InstallError(f"`{' '.join(command)}` ended with exit status {done.returncode}:\n{said}")
