@@ -18,8 +18,9 @@ API_PORT = 6443
 class Addresses:
     """What cluster `number` is called and where it lives.
 
-    `pods` are behind the bridge, `link` joins the machine with the cluster's network namespace (host end .1,
-    cluster end .2), `fake_pods` are kwok's: all of them are the namespace's own, so a test may listen on any.
+    `link` joins the machine with the cluster's network namespace (host end .1, cluster end .2, which is the node's
+    address), `pods` are the real pods', `fake_pods` kwok's: all of these are the namespace's own, so a test may
+    listen on any of them.
     """
 
     number: int
@@ -27,10 +28,6 @@ class Addresses:
     link: IPv4Network
     services: IPv4Network
     fake_pods: IPv4Network
-
-    @property
-    def bridge(self) -> str:
-        return f"rhbr{self.number}"
 
     @property
     def host_interface(self) -> str:
@@ -47,10 +44,6 @@ class Addresses:
     @property
     def node_address(self) -> IPv4Address:
         return self.link[2]
-
-    @property
-    def bridge_address(self) -> IPv4Address:
-        return self.pods[1]
 
     @property
     def kubernetes_service(self) -> IPv4Address:

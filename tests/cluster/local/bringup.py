@@ -1,16 +1,24 @@
 """The steps that bring a cluster up, in order, inside its namespaces. What each is made of is decided elsewhere."""
 
 import asyncio
+import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Protocol
 
-from . import config, network
+from . import cgroups, config, network, node
+from .addresses import NODE_NAME
 from .components import Components
 from .errors import ClusterError
+from .images import pack
 from .layout import Layout
+from .machine import cni_folder
 from .namespaces import listen_in
 from .pki import make_pki
+
+
+OWN_IMAGES = {node.PAUSE_IMAGE: "pause", node.COREDNS_IMAGE: "coredns", node.PROBE_IMAGE: "probe"}
 
 
 class Tell(Protocol):
@@ -29,6 +37,14 @@ async def bring_up(layout: Layout, host_network: int, components: Components, te
         ("kube-apiserver", bring.api_server),
         ("controllers", bring.controllers),
     ]
+    if layout.mode == "full":
+        steps += [
+            ("containerd", bring.containerd),
+            ("images", bring.images),
+            ("kubelet", bring.kubelet),
+            ("kube-proxy", bring.proxy),
+            ("DNS", bring.dns),
+        ]
     for name, step in steps:
         began = time.monotonic()
         try:
@@ -40,11 +56,17 @@ async def bring_up(layout: Layout, host_network: int, components: Components, te
         tell("step", name=name, seconds=round(time.monotonic() - began, 2))
 
 
+def ctr(layout: Layout) -> tuple[str, ...]:
+    """containerd's client, in the namespace that holds the kubelet's images."""
+    return ("ctr", "--address", node.containerd_socket(layout), "--namespace", "k8s.io")
+
+
 class _BringUp:
     def __init__(self, layout: Layout, host_network: int, components: Components) -> None:
         self._layout = layout
         self._host_network = host_network
         self._components = components
+        self._snapshotter = "overlayfs"
 
     async def network(self) -> None:
         addresses = self._layout.addresses
@@ -79,13 +101,64 @@ class _BringUp:
             await self._components.wait_healthy(component, within_seconds=30)
         await self._default_service_account()
 
+    async def containerd(self) -> None:
+        layout = self._layout
+        cgroups.make(layout.addresses.cgroup)
+        Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+        kind = await self._run("stat", "--file-system", "--format=%T", str(layout.state))
+        self._snapshotter = "native" if kind.strip() == "overlayfs" else "overlayfs"
+        files = node.files(layout, cni_folder(), self._snapshotter, cgroup_v1=cgroups.version() == 1)
+        for name, text in files.items():
+            (layout.state / name).parent.mkdir(exist_ok=True)
+            (layout.state / name).write_text(text)
+        self._components.start(node.containerd(layout))
+        await self._until(20, *ctr(layout), "version")
+
+    async def images(self) -> None:
+        for name, command in OWN_IMAGES.items():
+            with tempfile.TemporaryFile(dir=self._layout.state) as archive:
+                pack(name, self._layout.binaries / command, archive)
+                archive.seek(0)
+                importing = (*ctr(self._layout), "images", "import", "--snapshotter", self._snapshotter, "-")
+                await self._run(*importing, stdin=archive.fileno())
+
+    async def kubelet(self) -> None:
+        component = node.kubelet(self._layout)
+        self._components.start(component)
+        await self._components.wait_healthy(component, within_seconds=30)
+        await self._kubectl_wait("node", NODE_NAME, "condition=Ready", "kubelet")
+
+    async def proxy(self) -> None:
+        component = node.proxy(self._layout)
+        self._components.start(component)
+        await self._components.wait_healthy(component, within_seconds=30)
+
+    async def dns(self) -> None:
+        await self._kubectl("apply", "--server-side", "-f", str(self._layout.state / "system.json"))
+        await self._kubectl_wait("deployment", "coredns", "condition=Available", "kubelet")
+
+    async def _kubectl_wait(self, kind: str, name: str, condition: str, log: str) -> None:
+        """Wait for something of kube-system; what it says of itself and a component's log tell why it did not come."""
+        try:
+            await self._until(20, *self._kubectl_command("get", kind, name))
+            await self._kubectl("wait", kind, name, f"--for={condition}", "--timeout=60s")
+        except ClusterError as error:
+            status = await self._kubectl("get", kind, name, "-o", "jsonpath={.status.conditions}")
+            raise ClusterError(f"{error}\nIt says: {status}\n{self._components.log_tail(log)}") from error
+
+    async def _kubectl(self, *arguments: str) -> str:
+        return await self._run(*self._kubectl_command(*arguments))
+
+    def _kubectl_command(self, *arguments: str) -> list[str]:
+        kubeconfig = f"--kubeconfig={self._layout.inner_kubeconfig('admin')}"
+        return [self._layout.binary("kubectl"), kubeconfig, "--namespace=kube-system", *arguments]
+
     async def _default_service_account(self) -> None:
         """Pods are refused before the controller manager has made it."""
         path = "/api/v1/namespaces/default/serviceaccounts/default"
-        kubeconfig = f"--kubeconfig={self._layout.inner_kubeconfig('admin')}"
-        await self._until(15, self._layout.binary("kubectl"), kubeconfig, "get", "--raw", path)
+        await self._until(15, *self._kubectl_command("get", "--raw", path))
 
-    async def _until(self, within_seconds: float, *argv: str) -> None:
+    async def _until(self, within_seconds: float, *argv: str) -> str:
         """Run the command until it succeeds."""
         deadline = time.monotonic() + within_seconds
         while True:
@@ -96,16 +169,16 @@ class _BringUp:
                     raise
                 await asyncio.sleep(0.1)
 
-    async def _run(self, *argv: str) -> None:
+    async def _run(self, *argv: str, stdin: int = asyncio.subprocess.DEVNULL) -> str:
+        """The command's output, of both kinds; a failure is an error that holds it."""
         process = await asyncio.create_subprocess_exec(
             *argv,
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=stdin,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             pass_fds=(self._host_network,),
         )
         output, _ = await process.communicate()
         if process.returncode:
-            raise ClusterError(
-                f"{' '.join(argv)!r} ended with {process.returncode}: {output.decode().strip()}"
-            )
+            raise ClusterError(f"{' '.join(argv)!r} ended with {process.returncode}: {output.decode().strip()}")
+        return output.decode()

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from .errors import ClusterError
 from .paths import cache_root
-from .pins import BINARIES, GO_NEEDED, GO_WHEEL, MODULES, Binary, cache_key
+from .pins import BINARIES, GO_NEEDED, GO_WHEEL, MODULES, Binary, binary_key, cache_key
 
 Say = Callable[[str], None]
 PROGRESS_SECONDS = 15
@@ -41,10 +41,31 @@ def ensure_binaries(say: Say, *, control_plane_only: bool = False, full_check: b
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     with _build_lock(say):
-        missing = _unsound(folder, wanted, full_check=full_check)
+        for leftover in folder.glob(".*.unfinished"):
+            leftover.unlink()
+        missing = [
+            binary for binary in _unsound(folder, wanted, full_check=full_check) if not _take_over(folder, binary)
+        ]
         if missing:
             _build(folder, missing, len(wanted), say)
     return folder
+
+
+def _take_over(folder: Path, binary: Binary) -> bool:
+    """Share the file of another version's folder that was built from the very same pins."""
+    key = binary_key(binary, platform.machine())
+    for record in folder.parent.glob(f"*/{binary.name}.sha256.json"):
+        built = record.with_name(binary.name)
+        try:
+            same = json.loads(record.read_text())["key"] == key
+        except (OSError, ValueError, KeyError):
+            continue
+        if same and record.parent != folder and sound(built, full_check=True):
+            (folder / binary.name).unlink(missing_ok=True)
+            (folder / binary.name).hardlink_to(built)
+            _record(folder / binary.name).write_bytes(record.read_bytes())
+            return True
+    return False
 
 
 def sound(path: Path, *, full_check: bool = False) -> bool:
@@ -58,18 +79,21 @@ def sound(path: Path, *, full_check: bool = False) -> bool:
             return False
     except (OSError, ValueError, KeyError):
         return False
-    _write_record(path, record["sha256"])
+    _write_record(path, record["sha256"], record.get("key", ""))
     return True
 
 
-def put(source: Path, target: Path) -> None:
-    """Move a finished file into place: it is there whole, with its record, or not at all."""
+def put(source: Path, target: Path, key: str = "") -> None:
+    """Move a finished file into place: it is there whole, with its record, or not at all.
+
+    `key` says what it was built from.
+    """
     with source.open("rb") as file:
         os.fsync(file.fileno())
     digest = _sha256(source)
     _record(target).unlink(missing_ok=True)
     source.replace(target)
-    _write_record(target, digest)
+    _write_record(target, digest, key)
 
 
 def _unsound(folder: Path, binaries: list[Binary], *, full_check: bool) -> list[Binary]:
@@ -93,7 +117,7 @@ def _build_one(
     go: Path, environment: dict[str, str], folder: Path, binary: Binary, label: str, say: Say
 ) -> None:
     began = time.monotonic()
-    unfinished = folder / f".{binary.name}.unfinished"
+    unfinished = folder / f".{binary.name}.{os.getpid()}.unfinished"
     log = folder / f".{binary.name}.log"
     command = [
         str(go),
@@ -126,7 +150,7 @@ def _build_one(
             f"What is built already stays. Mend the cause (often: the Go module proxy is out of reach, "
             f"or the disk is full) and run the same command again."
         )
-    put(unfinished, folder / binary.name)
+    put(unfinished, folder / binary.name, binary_key(binary, platform.machine()))
     log.unlink()
     say(f"{label}: built in {time.monotonic() - began:.0f} s")
 
@@ -220,9 +244,9 @@ def _record(path: Path) -> Path:
     return path.with_name(path.name + ".sha256.json")
 
 
-def _write_record(path: Path, digest: str) -> None:
+def _write_record(path: Path, digest: str, key: str) -> None:
     status = path.stat()
-    record = {"sha256": digest, "size": status.st_size, "stamp": _stamp(status)}
+    record = {"sha256": digest, "key": key, "size": status.st_size, "stamp": _stamp(status)}
     unfinished = _record(path).with_suffix(".unfinished")
     unfinished.write_text(json.dumps(record))
     unfinished.replace(_record(path))

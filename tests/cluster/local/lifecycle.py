@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from . import machine
+from . import cgroups, machine
 from .addresses import COUNT, Addresses, addresses
 from .build import ensure_binaries
 from .errors import ClusterError
@@ -106,7 +106,7 @@ def _is_ready(layout: Layout) -> bool:
 
 
 def _require_packages(mode: Mode) -> None:
-    missing = machine.missing_packages(machine.CONTROL_PLANE_COMMANDS)
+    missing = machine.missing_packages(mode)
     if missing:
         raise ClusterError(
             f"a {mode} cluster needs the Debian packages {' '.join(missing)}. Install them: "
@@ -193,27 +193,37 @@ def _clear(own: Addresses) -> None:
     if not state.exists():
         return
     identity = Identity.read(state / "cluster.json")
-    if identity:
+    if identity and identity.same_boot:
         _end_processes(identity, own)
+        machine.remove_link(own)
+    cgroups.remove(own.cgroup)
     shutil.rmtree(state)
 
 
 def _end_processes(identity: Identity, own: Addresses) -> None:
-    """Everything in the cluster's network namespace; the kernel then takes the interfaces and routes back."""
-    interface = Path(f"/sys/class/net/{own.host_interface}")
-    # A namespace's inode is used again: it is the cluster's only while process 1 or the link's far end lives in it.
-    if identity.same_boot and (identity.alive or interface.exists()):
-        if identity.alive:
-            os.kill(identity.pid, signal.SIGKILL)
-        for pid in identity.processes():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+    """The cluster's processes, which end with their first; then what tests started in its network namespace."""
+    if identity.alive:
+        os.kill(identity.pid, signal.SIGKILL)
+    _until(lambda: not identity.alive, f"process {identity.pid} of cluster {own.number} was killed but does not end")
+    _until(lambda: not _kill_strangers(identity, own), f"processes in the network of cluster {own.number} do not end")
+
+
+def _kill_strangers(identity: Identity, own: Addresses) -> bool:
+    # A namespace's inode is used again: it is the cluster's only as long as the link's far end lives in it.
+    doomed = identity.processes() if machine.link_exists(own) else []
+    for pid in doomed:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return bool(doomed)
+
+
+def _until(done: Callable[[], bool], otherwise: str) -> None:
     deadline = time.monotonic() + END_SECONDS
-    while identity.alive or interface.exists():
+    while not done():
         if time.monotonic() > deadline:
             raise ClusterError(
-                f"cluster {own.number} did not end within {END_SECONDS:.0f} s "
-                f"(process {identity.pid} alive: {identity.alive}, interface {interface.name}: {interface.exists()})"
+                f"{otherwise} within {END_SECONDS:.0f} s: it hangs in the kernel. "
+                f"Run `down` again when what it waits for (`cat /proc/PID/stack`) is mended."
             )
         time.sleep(0.02)
 

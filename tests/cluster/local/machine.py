@@ -11,9 +11,13 @@ from pathlib import Path
 
 from .addresses import Addresses
 from .errors import ClusterError
+from .layout import Mode
 
 # Command → Debian package that has it.
 CONTROL_PLANE_COMMANDS = {"ip": "iproute2", "nsenter": "util-linux", "openssl": "openssl"}
+NODE_COMMANDS = {"containerd": "containerd", "ctr": "containerd", "runc": "runc", "nft": "nftables"}
+CNI_FOLDERS = (Path("/usr/lib/cni"), Path("/opt/cni/bin"))
+CNI_PACKAGE = "containernetworking-plugins"
 _SEARCHED = os.pathsep.join(("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"))
 
 
@@ -25,11 +29,25 @@ def check_privileges() -> None:
         )
 
 
-def missing_packages(commands: dict[str, str]) -> list[str]:
-    """The Debian packages whose commands are not here. A command given by its path is looked for there."""
-    return sorted(
-        {package for command, package in commands.items() if not shutil.which(command, path=_SEARCHED)}
-    )
+def missing_packages(mode: Mode) -> list[str]:
+    """The Debian packages whose commands a cluster of this mode needs and this machine lacks."""
+    commands = CONTROL_PLANE_COMMANDS | (NODE_COMMANDS if mode == "full" else {})
+    missing = {package for command, package in commands.items() if not shutil.which(command, path=_SEARCHED)}
+    if mode == "full" and _found_cni_folder() is None:
+        missing.add(CNI_PACKAGE)
+    return sorted(missing)
+
+
+def cni_folder() -> str:
+    """Where the plugins that join pods to the network are."""
+    found = _found_cni_folder()
+    if found is None:
+        raise ClusterError(f"no CNI plugins in {' or '.join(map(str, CNI_FOLDERS))}: install {CNI_PACKAGE}")
+    return str(found)
+
+
+def _found_cni_folder() -> Path | None:
+    return next((folder for folder in CNI_FOLDERS if (folder / "ptp").exists()), None)
 
 
 def check_free(addresses: Addresses) -> None:
@@ -51,6 +69,21 @@ def check_free(addresses: Addresses) -> None:
                 f"{where} holds {network}, which overlaps this cluster's {clash}. "
                 f"Take another number (--number, 0 to 15), or remove it."
             )
+
+
+def link_exists(addresses: Addresses) -> bool:
+    """Whether the machine's end of the cluster's link is there: the name alone could be somebody else's."""
+    name, address = addresses.host_interface, str(addresses.host_address)
+    return any(
+        link["ifname"] == name and any(held["local"] == address for held in link.get("addr_info", ()))
+        for link in _ip("-4", "addr", "show")
+    )
+
+
+def remove_link(addresses: Addresses) -> None:
+    """Routes go with it. The kernel would do so itself, but only when the last half-closed connection has timed out."""
+    if link_exists(addresses):
+        subprocess.run(["ip", "link", "delete", addresses.host_interface], capture_output=True, check=False)
 
 
 def check_port(port: int, use: str, number: int) -> None:

@@ -1,6 +1,6 @@
 """What the local cluster is made of, and in which versions. Pure.
 
-Decides the list of binaries, the Go module that each comes from and the key of the cache folder they share.
+Decides the list of binaries, the Go module that each comes from and the name of the cache folder they share.
 Versions themselves stand in `modules/<name>/go.mod`, their content is pinned by the `go.sum` beside it.
 """
 
@@ -51,17 +51,21 @@ BINARIES = (
 )
 
 
-def pinned_files(modules: Path = MODULES) -> list[Path]:
-    """Every file that decides what the binaries are, in a fixed order."""
-    return sorted(
-        path for path in modules.rglob("*") if path.name in {"go.mod", "go.sum"} or path.suffix == ".go"
-    )
+def pinned_files(folder: Path) -> list[Path]:
+    """Every file below the folder that decides what is built, in a fixed order."""
+    return sorted(path for path in folder.rglob("*") if path.name in {"go.mod", "go.sum"} or path.suffix == ".go")
+
+
+def binary_key(binary: Binary, machine: str, modules: Path = MODULES) -> str:
+    """Changes with the binary's pins, flags, source and CPU architecture, and with nothing else."""
+    digest = hashlib.sha256(f"{machine}\n{binary!r}\n".encode())
+    for path in pinned_files(modules / binary.module):
+        digest.update(f"{path.relative_to(modules)}\n".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def cache_key(machine: str, modules: Path = MODULES) -> str:
-    """Names the cache folder: another pin, flag, source line or CPU architecture is another folder."""
-    digest = hashlib.sha256(f"{machine}\n{BINARIES!r}\n".encode())
-    for path in pinned_files(modules):
-        digest.update(f"{path.relative_to(modules)}\n".encode())
-        digest.update(path.read_bytes())
-    return f"{KUBERNETES_VERSION}-{digest.hexdigest()[:12]}"
+    """Names the folder that holds one of each."""
+    keys = "".join(binary_key(binary, machine, modules) for binary in BINARIES)
+    return f"{KUBERNETES_VERSION}-{hashlib.sha256(keys.encode()).hexdigest()[:12]}"

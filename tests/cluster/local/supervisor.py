@@ -1,8 +1,8 @@
 """The cluster's first process: makes its namespaces, brings the cluster up inside them and keeps it running.
 
-Process, mount and network namespace are the cluster's own, and this process is number 1 of them. So whatever ends
-it, also `kill -9`, ends every process of the cluster, and with the last of them the kernel takes back its mounts,
-interfaces, routes and packet filter rules. What is left to `down` is the state folder and the cgroups.
+Process, mount and network namespace are the cluster's own, and this process is number 1 of them. So whatever
+ends it, also `kill -9`, ends every process of the cluster, and with the last of them the kernel takes back its
+mounts, interfaces, routes and packet filter rules. What is left to `down` is the state folder and the cgroups.
 
 Run by `lifecycle.up`, never by hand: `python -m tests.cluster.local.supervisor STATE_FOLDER`.
 """
@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from . import mounts
 from .addresses import addresses
 from .bringup import bring_up
 from .components import Components
@@ -21,19 +22,7 @@ from .control import serve_control
 from .errors import ClusterError
 from .identity import Identity
 from .layout import Layout
-from .namespaces import (
-    MS_NODEV,
-    MS_NOEXEC,
-    MS_NOSUID,
-    MS_PRIVATE,
-    MS_REC,
-    NEW_IPC,
-    NEW_MOUNT,
-    NEW_NET,
-    NEW_PID,
-    mount,
-    unshare,
-)
+from .namespaces import NEW_IPC, NEW_MOUNT, NEW_NET, NEW_PID, unshare
 
 
 def main() -> None:
@@ -41,7 +30,7 @@ def main() -> None:
     layout = Layout(addresses(spec["number"]), spec["mode"], Path(sys.argv[1]), Path(spec["binaries"]))
     host_network = os.open("/proc/self/ns/net", os.O_RDONLY)
     unshare(NEW_NET | NEW_MOUNT | NEW_PID | NEW_IPC)
-    network = os.stat("/proc/self/ns/net").st_ino
+    network = Path("/proc/self/ns/net").stat().st_ino
     go_on, tell = os.pipe()
     child = os.fork()
     if child:
@@ -53,8 +42,9 @@ def main() -> None:
     if not os.read(go_on, 1):
         os._exit(1)
     os.close(go_on)
-    mount("none", "/", None, MS_REC | MS_PRIVATE)
-    mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    mounts.make_private()
+    if layout.mode == "full":
+        mounts.overlay(layout.state)
     _reap(layout, host_network)
 
 

@@ -1,0 +1,44 @@
+"""The cluster's view of the machine's files: the machine's own, but what is written outside the state folder is lost."""
+
+import os
+from pathlib import Path
+
+from .namespaces import (
+    MS_BIND,
+    MS_NODEV,
+    MS_NOEXEC,
+    MS_NOSUID,
+    MS_PRIVATE,
+    MS_REC,
+    MS_SHARED,
+    mount,
+)
+
+# containerd, runc, kubelet and CNI keep things here by names that cannot all be set.
+OVERLAID = ("/run", "/var/lib", "/var/log")
+
+
+def make_private() -> None:
+    """In a new mount and process namespace: nothing mounted from here on is seen outside."""
+    mount("none", "/", None, MS_REC | MS_PRIVATE)
+    mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+
+
+def overlay(state: Path) -> None:
+    """Lay a layer in memory over the folders that the node's programs write to; the state folder stays on disk."""
+    scratch = state / "scratch"
+    scratch.mkdir()
+    mount("tmpfs", scratch, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755")
+    kept = os.open(state, os.O_PATH | os.O_DIRECTORY)
+    # Once a parent of the state folder is overlaid, only the descriptor still leads to it.
+    layers = Path(f"/proc/self/fd/{kept}") / scratch.name
+    for folder in OVERLAID:
+        layer = layers / folder.strip("/").replace("/", "-")
+        for part in ("upper", "work"):
+            (layer / part).mkdir(parents=True)
+        options = f"lowerdir={folder},upperdir={layer / 'upper'},workdir={layer / 'work'}"
+        mount("overlay", folder, "overlay", MS_NOSUID | MS_NODEV, options)
+    mount(f"/proc/self/fd/{kept}", state, None, MS_BIND | MS_REC)
+    os.close(kept)
+    # Volumes that propagate mounts want a shared tree; its peers are all within this namespace.
+    mount("none", "/", None, MS_REC | MS_SHARED)
