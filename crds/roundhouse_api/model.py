@@ -97,9 +97,8 @@ def field_path(location: tuple[int | str, ...]) -> str:
 
 def problems(error: ValidationError) -> tuple[str, ...]:
     """What is wrong with a manifest, a line each: where, then why; sorted, without the values."""
-    return tuple(
-        sorted(
-            f"{field_path(each['loc'])}: {each['msg'].removeprefix('Value error, ')}"
-            for each in error.errors(include_url=False, include_input=False, include_context=False)
-        )
-    )
+    lines = []
+    for each in error.errors(include_url=False, include_input=False, include_context=False):
+        where, why = field_path(each["loc"]), each["msg"].removeprefix("Value error, ")
+        lines.append(f"{where}: {why}" if where else why)
+    return tuple(sorted(lines))

@@ -61,7 +61,7 @@ class PolicyLimits(Model):
 class SelectionPolicySpec(Model):
     """The policy."""
 
-    served_names: Annotated[tuple[PublicId, ...], SetOf(8), MinLen(1)] = (RESERVED_SERVED_NAME,)
+    served_names: Annotated[tuple[PublicId, ...], MinLen(1), SetOf(8)] = (RESERVED_SERVED_NAME,)
     """The virtual ids that the policy answers to: what clients write into `model`."""
     strategy: Strategy
     """Priority: the highest `selection.priority`. FreeFirst: within a tier every free model before a

@@ -20,7 +20,7 @@ from roundhouse_api.quantity import Quantity
 
 INT32_MAX: Final = 2**31 - 1
 SAFE_INTEGER_MAX: Final = 2**53 - 1
-"""Largest whole number that every JSON reader keeps exactly."""
+"""Largest whole number that every JSON reader, the API server among them, keeps exactly."""
 COUNT_MAX: Final = 100_000
 
 
@@ -137,7 +137,7 @@ Timestamp = Annotated[
 Word = Annotated[str, Len(1, 63)]
 """A short identifier: a class, a feature, a reason."""
 
-Generation = Annotated[int, Between(0, 2**63 - 1)]
+Generation = Annotated[int, Between(0, SAFE_INTEGER_MAX)]
 Count = Annotated[int, Between(0, COUNT_MAX)]
 Replicas = Annotated[int, Between(0, 1000)]
 Port = Annotated[int, Between(1, 65535)]

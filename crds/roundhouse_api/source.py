@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 from annotated_types import Len, MaxLen
+from pydantic import Field
 
 from roundhouse_api.enums import Allowance, SourceType, WeightFormat
 from roundhouse_api.metadata import KeyRef, NameRef
@@ -36,7 +37,7 @@ class S3Source(Model):
     """The bucket."""
     prefix: Location | None = None
     """Everything below it is fetched. Absent: the whole bucket."""
-    endpoint_url: Url | None = None
+    endpoint_url: Url | None = Field(default=None, alias="endpointURL")
     """The store's address where it is not AWS."""
     region: Annotated[str, Len(1, 32)] | None = None
     """The bucket's region."""
