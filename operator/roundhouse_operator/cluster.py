@@ -1,0 +1,280 @@
+"""The one module that talks to the API server: raw JSON in, raw JSON out, errors as a small tree.
+
+`kubernetes.aio` finds the configuration and brings TLS and credentials; its generated models stay
+unused, because a pass over a thousand objects would spend most of its time in them. What to write, and
+what a refusal means for a resource, is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+from urllib.parse import quote, urlencode
+
+import aiohttp
+from kubernetes.aio import config as kubernetes_config
+from kubernetes.aio.client import Configuration
+from kubernetes.aio.client.rest import RESTClientObject
+from typing_extensions import override
+
+from roundhouse_api.model import Manifest
+from roundhouse_operator.core.kinds import Kind
+from roundhouse_operator.core.outcome import Cause
+
+PAGE: Final = 500
+REQUEST_SECONDS: Final = 30.0
+WATCH_SECONDS: Final = 290
+SILENCE_SECONDS: Final = 90.0
+"""The API server sends a bookmark each minute: a watch that is silent for longer is dead."""
+SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+
+ChangeType = Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
+
+
+class ClusterError(Exception):
+    """The API server refused a request, or could not be reached."""
+
+
+class UnreachableError(ClusterError):
+    """No answer, or one that says to come back: the same request may succeed later."""
+
+
+@dataclass
+class RefusedError(ClusterError):
+    """An answer that the same request would get again until somebody changes something."""
+
+    status: int
+    reason: str
+    message: str
+    causes: tuple[Cause, ...] = ()
+
+    @override
+    def __str__(self) -> str:
+        return f"{self.status} {self.reason}: {self.message}"
+
+
+class NotFoundError(RefusedError):
+    """The object, its namespace or its kind does not exist."""
+
+
+class ConflictError(RefusedError):
+    """Somebody else owns a field, holds the name, or was quicker."""
+
+
+class GoneError(RefusedError):
+    """A watch asked for a version that the API server no longer keeps: list again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One line of a watch. A bookmark carries nothing but the version to go on from."""
+
+    type: ChangeType
+    manifest: Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """All objects of a kind at one moment."""
+
+    manifests: tuple[Manifest, ...]
+    resource_version: str
+
+
+class Cluster:
+    """A connection to one API server. `field_manager` signs every write; `on_write(kind, verb)` counts them."""
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        *,
+        field_manager: str,
+        on_write: Callable[[str, str], None] = lambda _kind, _verb: None,
+    ) -> None:
+        self._configuration = configuration
+        self._rest = RESTClientObject(configuration)
+        self.field_manager = field_manager
+        self._on_write = on_write
+
+    async def close(self) -> None:
+        await self._rest.close()
+
+    async def list(self, kind: Kind, namespace: str | None, selector: str = "") -> Listing:
+        """Objects of one namespace, or of all, page by page so that no answer is huge."""
+        query = {"limit": str(PAGE), "labelSelector": selector}
+        manifests: list[Manifest] = []
+        while True:
+            answer = await self._send("GET", _path(kind, namespace), query)
+            metadata = answer["metadata"]
+            manifests.extend(answer["items"])
+            if not (token := metadata.get("continue")):
+                return Listing(tuple(manifests), metadata["resourceVersion"])
+            query["continue"] = token
+
+    async def watch(
+        self, kind: Kind, namespace: str | None, selector: str, resource_version: str
+    ) -> AsyncIterator[Change]:
+        """Changes since `resource_version` until the server ends the watch; GoneError says to list again."""
+        query = {
+            "watch": "1",
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(WATCH_SECONDS),
+            "labelSelector": selector,
+            "resourceVersion": resource_version,
+        }
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=SILENCE_SECONDS)
+        async with self._request("GET", _path(kind, namespace), query, timeout=timeout) as response:
+            async for line in response.content:
+                event = json.loads(line)
+                if event["type"] == "ERROR":
+                    raise _refusal(event["object"])
+                yield Change(event["type"], event["object"])
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Manifest:
+        return await self._send("GET", _path(kind, namespace, name), {})
+
+    async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
+        path = _path(kind, manifest["metadata"]["namespace"])
+        return await self._write("POST", path, kind, "create", manifest)
+
+    async def replace(self, kind: Kind, manifest: Manifest) -> Manifest:
+        """Succeeds only while the object still has the manifest's resource version."""
+        metadata = manifest["metadata"]
+        path = _path(kind, metadata["namespace"], metadata["name"])
+        return await self._write("PUT", path, kind, "update", manifest)
+
+    async def apply(self, kind: Kind, manifest: Manifest, *, force: bool) -> Manifest:
+        """Server-side apply: the fields of `manifest` become ours, and those that we no longer name go."""
+        metadata = manifest["metadata"]
+        path = _path(kind, metadata["namespace"], metadata["name"])
+        query = {"force": "true"} if force else {}
+        return await self._write(
+            "PATCH", path, kind, "apply", manifest, query, "application/apply-patch+yaml"
+        )
+
+    async def patch_status(self, kind: Kind, namespace: str, name: str, patch: Manifest) -> Manifest:
+        """JSON merge patch of the status alone."""
+        path = _path(kind, namespace, name) + "/status"
+        return await self._write("PATCH", path, kind, "status", patch, {}, "application/merge-patch+json")
+
+    async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
+        """Deletes that very object, not one which took its name since; its dependents follow."""
+        options = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
+        try:
+            await self._write("DELETE", _path(kind, namespace, name), kind, "delete", options)
+        except NotFoundError:
+            return
+
+    async def _write(
+        self,
+        method: str,
+        path: str,
+        kind: Kind,
+        verb: str,
+        body: Manifest,
+        query: Mapping[str, str] | None = None,
+        content_type: str = "application/json",
+    ) -> Manifest:
+        signed = {"fieldManager": self.field_manager, **(query or {})} if method != "DELETE" else {}
+        answer = await self._send(method, path, signed, body, content_type)
+        self._on_write(kind.name, verb)
+        return answer
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        body: Manifest | None = None,
+        content_type: str = "application/json",
+    ) -> Manifest:
+        timeout = aiohttp.ClientTimeout(total=REQUEST_SECONDS, sock_connect=10)
+        async with self._request(method, path, query, body, content_type, timeout) as response:
+            try:
+                answer: Manifest = await response.json(content_type=None)
+            except ValueError as error:
+                raise UnreachableError(f"{method} {path}: the answer is not JSON: {error}") from error
+            return answer
+
+    @asynccontextmanager
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        body: Manifest | None = None,
+        content_type: str = "application/json",
+        timeout: aiohttp.ClientTimeout | None = None,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        url = f"{self._configuration.host}{path}?{urlencode({k: v for k, v in query.items() if v})}"
+        headers = {
+            "Content-Type": content_type,
+            "Accept": "application/json",
+            "User-Agent": "roundhouse-operator",
+        }
+        credentials = (await self._configuration.auth_settings()).get("BearerToken")
+        if credentials and credentials["value"]:
+            headers["Authorization"] = credentials["value"]
+        try:
+            answer = await self._rest.request(  # type: ignore[no-untyped-call]
+                method, url, headers, body, _request_timeout=timeout
+            )
+            response: aiohttp.ClientResponse = answer.response
+            async with response:
+                if response.status >= 400:
+                    raise await _error(response)
+                yield response
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise UnreachableError(
+                f"{method} {path}: no answer from {self._configuration.host}: {error!r}"
+            ) from error
+
+
+async def load_configuration() -> Configuration:
+    """`KUBECONFIG` if it is set, else the pod's service account, else the user's default kubeconfig."""
+    configuration = Configuration()
+    if "KUBECONFIG" not in os.environ and SERVICE_ACCOUNT.exists():
+        kubernetes_config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+    else:
+        await kubernetes_config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+    return configuration
+
+
+def own_namespace() -> str | None:
+    """The namespace of the pod that this process runs in; None outside a cluster."""
+    file = SERVICE_ACCOUNT / "namespace"
+    return file.read_text().strip() if file.exists() else None
+
+
+def _path(kind: Kind, namespace: str | None, name: str | None = None) -> str:
+    path = f"/apis/{kind.group}/{kind.version}" if kind.group else f"/api/{kind.version}"
+    if namespace is not None and kind.namespaced:
+        path += f"/namespaces/{quote(namespace, safe='')}"
+    path += f"/{kind.plural}"
+    return f"{path}/{quote(name, safe='')}" if name is not None else path
+
+
+async def _error(response: aiohttp.ClientResponse) -> ClusterError:
+    text = await response.text()
+    if response.status == 429 or response.status >= 500:
+        return UnreachableError(f"{response.status} {response.reason}: {text[:500]}")
+    try:
+        return _refusal(json.loads(text))
+    except ValueError:
+        return RefusedError(response.status, response.reason or "", text[:500])
+
+
+def _refusal(status: dict[str, Any]) -> RefusedError:
+    """From the API server's own `Status` object."""
+    code = int(status.get("code") or 0)
+    causes = tuple(
+        Cause(cause.get("reason", ""), cause.get("field", ""), cause.get("message", ""))
+        for cause in (status.get("details") or {}).get("causes") or ()
+    )
+    kinds = {404: NotFoundError, 409: ConflictError, 410: GoneError}
+    return kinds.get(code, RefusedError)(code, status.get("reason", ""), status.get("message", ""), causes)

@@ -1,0 +1,163 @@
+"""What is to become of a variant: accepted or not, on which engine, placed where, with which children.
+
+Joins the rules of the other modules in the order in which they bind. `children` is None where the
+children that are there stay as they are: a variant that cannot be rolled out any more goes on serving
+what it served.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from roundhouse_api.conditions import ConditionType, Reason
+from roundhouse_api.model import Manifest
+from roundhouse_api.v1alpha1 import EngineSpec, ModelVariantSpec
+from roundhouse_operator.core import effective, ids, placement, selection
+from roundhouse_operator.core.desired import Intent, desired_children
+from roundhouse_operator.core.diagnose import Trouble
+from roundhouse_operator.core.effective import Merged
+from roundhouse_operator.core.ids import Award
+from roundhouse_operator.core.observed import Engine, Invalid, World
+from roundhouse_operator.core.placement import Need, Survey
+from roundhouse_operator.core.plan import NOTHING, Plan, plan_children
+from roundhouse_operator.core.selection import Choice
+from roundhouse_operator.core.support import refuse_engine, refuse_variant
+from roundhouse_operator.core.weights import Weights, weights
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Filled as far as the rules were reached; what was not reached is None."""
+
+    award: Award
+    refused: Trouble | None = None
+    """Why the variant itself is not accepted."""
+    choice: Choice | None = None
+    engine: EngineSpec | None = None
+    """Of the chosen engine, once that is accepted."""
+    engine_refused: Trouble | None = None
+    merged: Merged | None = None
+    weights: Weights | None = None
+    need: Need | None = None
+    survey: Survey | None = None
+    placement: Manifest | None = None
+    intent: Intent | None = None
+    held: Trouble | None = None
+    """Why the children stay although other ones are wanted."""
+    plan: Plan = NOTHING
+
+
+def decide(world: World, *, api_hosts: Iterable[str] = ()) -> Decision:
+    variant, spec = world.variant, world.variant.spec
+    decision = Decision(ids.award(ids.claim(variant), world.rivals))
+    if isinstance(spec, Invalid):
+        return replace(decision, refused=Trouble(spec.reason, spec.message))
+    incumbent = (variant.status.get("engine") or {}).get("uid")
+    choice = selection.choose(spec, world.engines, incumbent=incumbent)
+    decision = replace(
+        decision,
+        refused=_name_conflict(decision.award, variant.name, spec),
+        choice=choice,
+        weights=weights(spec),
+    )
+    if choice.engine is None:
+        return decision
+    engine = choice.engine.spec
+    if isinstance(engine, Invalid):
+        return replace(decision, engine_refused=Trouble(engine.reason, engine.message))
+    if trouble := refuse_engine(engine, api_hosts=api_hosts):
+        return replace(decision, engine_refused=trouble)
+    decision = replace(
+        decision,
+        refused=decision.refused or refuse_variant(spec, engine),
+        engine=engine,
+        merged=effective.merge(variant.name, spec, engine),
+    )
+    return _place(world, decision, spec, choice.engine)
+
+
+def _name_conflict(award: Award, name: str, spec: ModelVariantSpec) -> Trouble | None:
+    own = ids.served_name(name, spec)
+    if own not in award.lost:
+        return None
+    return Trouble(Reason.NAME_CONFLICT, f"The public id {own!r} belongs to {award.lost[own]}")
+
+
+def _place(world: World, decision: Decision, spec: ModelVariantSpec, chosen: Engine) -> Decision:
+    engine, merged = decision.engine, decision.merged
+    assert engine and merged  # noqa: S101  # decided before
+    if engine.workload is None:
+        plan = NOTHING if decision.refused else _plan(world, ())
+        return replace(decision, plan=plan)
+    before = world.variant.status.get("placement")
+    keep = before if world.rollout and world.rollout.replicas else None
+    need = placement.need(merged.hardware, world.nodes, keep=keep)
+    survey = placement.survey(need, world.nodes)
+    intent = Intent(
+        namespace=world.variant.namespace,
+        name=world.variant.name,
+        uid=world.variant.uid,
+        engine_name=chosen.name,
+        variant=spec,
+        engine=engine,
+        workload=engine.workload,
+        merged=merged,
+        need=need,
+    )
+    # Counts of nodes are looked at again when something is asked anew, not whenever a node flaps.
+    settled = before and _same_specs(world, chosen) and _holds(world, ConditionType.SCHEDULED)
+    shown = before if settled else placement.as_status(need, survey)
+    decision = replace(decision, need=need, survey=survey, placement=shown, intent=intent)
+    if not _may_change(world, decision):
+        return decision
+    plan = _plan(world, desired_children(intent))
+    if plan.applies and (trouble := _engine_replaced(world, chosen)):
+        return replace(decision, held=trouble)
+    return replace(decision, plan=plan)
+
+
+def _may_change(world: World, decision: Decision) -> bool:
+    """A variant that lost its name starts nothing and keeps what it has; others that are refused keep it
+    as it is.
+    """
+    if decision.weights and not decision.weights.ready:
+        return False
+    if decision.refused is None:
+        return True
+    return decision.refused.reason is Reason.NAME_CONFLICT and bool(world.children)
+
+
+def _plan(world: World, wanted: tuple[Manifest, ...]) -> Plan:
+    return plan_children(
+        wanted, world.children, namespace=world.variant.namespace, owner_uid=world.variant.uid
+    )
+
+
+def _same_specs(world: World, engine: Engine) -> bool:
+    """Whether the status was written for these very specs."""
+    status = world.variant.status
+    before = status.get("engine") or {}
+    return (
+        status.get("observedGeneration") == world.variant.generation
+        and before.get("uid") == engine.uid
+        and before.get("generation") == engine.generation
+    )
+
+
+def _engine_replaced(world: World, engine: Engine) -> Trouble | None:
+    """Another engine of the same name is another engine: it rolls out when the variant is changed."""
+    status = world.variant.status
+    before = status.get("engine") or {}
+    same_variant = status.get("observedGeneration") == world.variant.generation
+    if before.get("name") != engine.name or before.get("uid") == engine.uid or not same_variant:
+        return None
+    return Trouble(
+        Reason.ENGINE_CHANGED,
+        f"Engine {engine.name!r} was replaced by another of that name, which would change the pods: they go on "
+        "serving as they are until this variant is changed",
+    )
+
+
+def _holds(world: World, kind: ConditionType) -> bool:
+    return (world.variant.condition(kind) or {}).get("status") == "True"

@@ -1,0 +1,18 @@
+"""The objects that a variant wants: one Deployment and one headless Service, or nothing.
+
+Pure and deterministic: the same variant on the same engine gives the same bytes, whatever the cluster
+looks like, so that only a change of a spec rolls pods.
+"""
+
+from __future__ import annotations
+
+from roundhouse_api.model import Manifest
+from roundhouse_operator.core.desired.deployment import build_deployment
+from roundhouse_operator.core.desired.intent import Intent
+from roundhouse_operator.core.desired.service import build_service
+
+__all__ = ["Intent", "desired_children"]
+
+
+def desired_children(intent: Intent) -> tuple[Manifest, ...]:
+    return (build_deployment(intent), build_service(intent))

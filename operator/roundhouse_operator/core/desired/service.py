@@ -1,0 +1,34 @@
+"""The headless Service of a variant: the gateway takes addresses from its EndpointSlices, and Prometheus
+finds the engine's metrics by its port named `metrics`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from roundhouse_api.model import Manifest
+from roundhouse_operator.core.desired.intent import Intent
+from roundhouse_operator.core.kinds import SERVICE
+
+METRICS_PORT: Final = 9090
+
+
+def build_service(intent: Intent) -> Manifest:
+    return {
+        **intent.metadata(SERVICE),
+        "spec": {
+            "type": "ClusterIP",
+            "clusterIP": "None",
+            "selector": intent.pod_labels,
+            "ports": [
+                _port("http", intent.engine.api.port),
+                _port(
+                    "metrics", METRICS_PORT if intent.engine.api.port != METRICS_PORT else METRICS_PORT + 1
+                ),
+            ],
+        },
+    }
+
+
+def _port(name: str, number: int) -> Manifest:
+    return {"name": name, "port": number, "protocol": "TCP", "targetPort": "http"}

@@ -1,0 +1,140 @@
+"""Why a variant's pods do not run or do not answer, read from the Deployment and the pods themselves.
+
+No Kubernetes event is consulted: they are best effort and expire. The worst trouble of any pod of the
+newest template is told; how much of it is trouble for a client is decided in `status`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from roundhouse_api.conditions import Reason
+from roundhouse_operator.core.observed import Container, Pod, Rollout
+
+DETAIL_BYTES: Final = 256
+_PULL: Final = frozenset(
+    {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
+)
+_CONFIG: Final = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+_SECRETS: Final = re.compile(
+    r"(?i)((?:api[-_]?key|token|secret|password|passwd|authorization|bearer)\S*?\s*[=: ]\s*)(?:bearer\s+)?\S+"
+    r"|\b(?:hf_|sk-|rh_|ghp_)[A-Za-z0-9_-]{8,}"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """A cause, for machines and for people. `detail` may differ from one occurrence to the next of the
+    same trouble, so a status that already tells of it keeps the detail that it has.
+    """
+
+    reason: Reason
+    message: str
+    detail: str = ""
+
+
+_WEIGHT: Final = (
+    Reason.POD_REFUSED,
+    Reason.CONFIG_ERROR,
+    Reason.IMAGE_PULL,
+    Reason.OOM_KILLED,
+    Reason.CRASH_LOOP,
+    Reason.START_TIMEOUT,
+    Reason.INSUFFICIENT_VRAM,
+    Reason.NO_GPU,
+    Reason.INSUFFICIENT_GPU,
+    Reason.INSUFFICIENT_RESOURCES,
+    Reason.NO_MATCHING_NODE,
+    Reason.UNSCHEDULABLE,
+)
+"""The order in which troubles are told: what a person must mend before what may pass by itself."""
+
+
+def diagnose(
+    rollout: Rollout | None, pods: Iterable[Pod], *, resource: str | None, startup_seconds: int
+) -> Trouble | None:
+    """None while everything goes its way. `resource` is the extended resource that the pods request."""
+    if rollout and rollout.refused:
+        return Trouble(Reason.POD_REFUSED, f"Pods cannot be created: {rollout.refused}")
+    if rollout and not (rollout.current and rollout.updated):
+        return None  # these are still the pods of the template before
+    troubles = [
+        trouble
+        for pod in newest(pods)
+        if not pod.ready and (trouble := _pod_trouble(pod, resource, startup_seconds))
+    ]
+    if troubles:
+        return min(troubles, key=lambda one: (_WEIGHT.index(one.reason), one.message))
+    if rollout and rollout.stalled and rollout.ready < rollout.wanted:
+        return Trouble(
+            Reason.START_TIMEOUT, f"No pod became ready within {startup_seconds} s and none tells why"
+        )
+    return None
+
+
+def newest(pods: Iterable[Pod]) -> list[Pod]:
+    """Pods of the template that was rolled out last, by name; those that end are over."""
+    living = sorted((pod for pod in pods if not pod.ending), key=lambda pod: (pod.created, pod.name))
+    return sorted((pod for pod in living if pod.template == living[-1].template), key=lambda pod: pod.name)
+
+
+def _pod_trouble(pod: Pod, resource: str | None, startup_seconds: int) -> Trouble | None:
+    if pod.unschedulable is not None and not pod.scheduled:
+        text = f"The scheduler finds no node: {pod.unschedulable}"
+        return Trouble(_unschedulable(pod.unschedulable, resource), text)
+    if pod.failure:
+        return Trouble(Reason.CRASH_LOOP, "The pod was ended", pod.failure)
+    troubles = [_container_trouble(one, startup_seconds) for one in pod.containers if not one.ready]
+    return next((trouble for trouble in troubles if trouble), None)
+
+
+def _container_trouble(container: Container, startup_seconds: int) -> Trouble | None:
+    name = container.name
+    if container.waiting_reason in _PULL:
+        return Trouble(
+            Reason.IMAGE_PULL,
+            f"The image of container {name} cannot be pulled",
+            _tidy(container.waiting_message or container.waiting_reason),
+        )
+    if container.waiting_reason in _CONFIG:
+        return Trouble(
+            Reason.CONFIG_ERROR,
+            f"Container {name} cannot be made",
+            _tidy(container.waiting_message or container.waiting_reason),
+        )
+    if container.exit_code is None or (container.exit_code == 0 and not container.restarts):
+        return None
+    if container.exit_reason == "OOMKilled":
+        return Trouble(Reason.OOM_KILLED, f"Container {name} used more memory than its limit")
+    if not container.started and container.ran_seconds >= startup_seconds:
+        return Trouble(
+            Reason.START_TIMEOUT,
+            f"Container {name} was not ready within {startup_seconds} s of its start and is started again",
+            _tidy(container.exit_message),
+        )
+    return Trouble(
+        Reason.CRASH_LOOP,
+        f"Container {name} ended with exit code {container.exit_code}",
+        _tidy(container.exit_message),
+    )
+
+
+def _unschedulable(message: str, resource: str | None) -> Reason:
+    """The scheduler counts nodes by obstacle; the one that a person can act on best is told."""
+    if resource and f"Insufficient {resource}" in message:
+        return Reason.INSUFFICIENT_GPU
+    if re.search(r"Insufficient (cpu|memory|ephemeral-storage)", message):
+        return Reason.INSUFFICIENT_RESOURCES
+    if re.search(r"didn't match Pod's node affinity|untolerated taint|didn't match node selector", message):
+        return Reason.NO_MATCHING_NODE
+    return Reason.UNSCHEDULABLE
+
+
+def _tidy(text: str) -> str:
+    """The last lines of a log in one, without what looks like a secret, cut from the front."""
+    line = _SECRETS.sub(lambda found: f"{found.group(1) or ''}***", " | ".join(text.split("\n")).strip(" |"))
+    cut = line.encode()[-DETAIL_BYTES:].decode(errors="ignore")
+    return cut if cut == line else f"…{cut}"

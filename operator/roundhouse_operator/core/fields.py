@@ -1,0 +1,209 @@
+"""Who owns which field of a child, and where the child differs from what we want.
+
+Works on managed fields as the API server reports them (`fieldsV1`), so that nothing of our own has to be
+stored anywhere: a field that we own and no longer want is seen as surely as one that was edited by hand.
+Whether a difference is repaired or left to its owner is decided in `plan`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from roundhouse_api.model import Manifest
+from roundhouse_api.quantity import Quantity
+
+Fields = Mapping[str, Any]
+"""A `fieldsV1` tree: `f:name` members, `k:{"name":"x"}` and `v:"x"` list items, `.` the thing itself."""
+
+LIST_KEYS: Final[dict[str, tuple[str, ...]]] = {
+    "containers": ("name",),
+    "initContainers": ("name",),
+    "env": ("name",),
+    "volumes": ("name",),
+    "volumeMounts": ("mountPath",),
+    "imagePullSecrets": ("name",),
+    "topologySpreadConstraints": ("topologyKey", "whenUnsatisfiable"),
+    "hostAliases": ("ip",),
+    "ownerReferences": ("uid",),
+}
+"""Lists whose items the API server tells apart by keys; all others are owned and compared as a whole."""
+
+_QUANTITY_PARENTS: Final = frozenset({"limits", "requests"})
+_QUANTITY_NAMES: Final = frozenset({"sizeLimit"})
+
+ItemKey = tuple[tuple[str, Any], ...]
+"""The key values of a list item."""
+Step = str | ItemKey
+Path = tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """One entry of `managedFields`, without the status subresource's."""
+
+    manager: str
+    operation: str
+    fields: Fields
+
+    @property
+    def by_hand(self) -> bool:
+        """`kubectl edit`, `patch`, `set`, `scale`: a person changed it once and holds nothing since."""
+        return self.operation == "Update" and self.manager.startswith("kubectl")
+
+
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    """Our own fields of an object, and everybody else's."""
+
+    ours: Fields
+    others: tuple[Owner, ...]
+
+    @classmethod
+    def read(cls, managed_fields: list[Manifest], manager: str) -> Ownership:
+        entries = [
+            Owner(entry["manager"], entry["operation"], entry.get("fieldsV1") or {})
+            for entry in managed_fields
+            if entry.get("subresource", "") != "status"
+        ]
+        ours = [one.fields for one in entries if one.manager == manager and one.operation == "Apply"]
+        return cls(ours[0] if ours else {}, tuple(one for one in entries if one.manager != manager))
+
+    def holders(self, path: Path) -> Iterator[Owner]:
+        """Everybody else who owns the field at `path`, a part of it, or what it is a part of."""
+        return (owner for owner in self.others if _owns(owner.fields, path))
+
+
+def differences(wanted: Manifest, live: Manifest, ours: Fields) -> list[Path]:
+    """Where `live` lacks or contradicts `wanted`; what `live` has beyond it is not ours to judge."""
+    return list(_compare(wanted, live, ours, ()))
+
+
+def has_leftovers(wanted: Manifest, ours: Fields) -> bool:
+    """Whether we own a field that `wanted` no longer names: the next apply removes it."""
+    return any(_leftovers(wanted, ours))
+
+
+def without(manifest: Manifest, paths: list[Path]) -> Manifest:
+    """A copy that says nothing about the fields at `paths`."""
+    copy: Manifest = json.loads(json.dumps(manifest))
+    for path in paths:
+        parent = _at(copy, path[:-1])
+        if isinstance(parent, dict) and isinstance(path[-1], str):
+            parent.pop(path[-1], None)
+        elif isinstance(parent, list):
+            parent[:] = [item for item in parent if not _has_key(item, path[-1])]
+    return copy
+
+
+def written(path: Path) -> str:
+    """As the API server's own conflicts spell it: `.spec.containers[name="engine"].image`."""
+    return "".join(
+        f".{step}"
+        if isinstance(step, str)
+        else f"[{','.join(f'{key}={json.dumps(value)}' for key, value in step)}]"
+        for step in path
+    )
+
+
+def list_keys(name: str, items: list[Any]) -> tuple[str, ...]:
+    """The keys that tell apart the items of the list `name`; empty for a list that is one value."""
+    if name == "ports" and items:
+        return ("containerPort", "protocol") if "containerPort" in items[0] else ("port", "protocol")
+    return LIST_KEYS.get(name, ())
+
+
+def _compare(wanted: Any, live: Any, ours: Fields, path: Path) -> Iterator[Path]:  # noqa: ANN401
+    match wanted, live:
+        case dict(), dict():
+            for name, value in wanted.items():
+                inner = ours.get(f"f:{name}", {})
+                if name in live:
+                    yield from _compare(value, live[name], inner, (*path, name))
+                elif value or f"f:{name}" not in ours:
+                    # The API server leaves out an empty value that we own; one that we no longer own is missing.
+                    yield (*path, name)
+        case list(), list() if isinstance(path[-1], str) and (keys := list_keys(path[-1], wanted)):
+            for item in wanted:
+                key = tuple((name, item[name]) for name in keys if name in item)
+                twin = _find(live, key)
+                if twin is None:
+                    yield (*path, key)
+                else:
+                    yield from _compare(item, twin, _item_fields(ours, key) or {}, (*path, key))
+        case list(), list():
+            same = len(wanted) == len(live) and not any(
+                any(_compare(mine, theirs, {}, (*path, ())))
+                for mine, theirs in zip(wanted, live, strict=True)
+            )
+            if not same:
+                yield path
+        case _:
+            if wanted != live and not _same_quantity(wanted, live, path):
+                yield path
+
+
+def _same_quantity(wanted: object, live: object, path: Path) -> bool:
+    """The API server writes `1000m` back as `1`."""
+    if path[-1] not in _QUANTITY_NAMES and (len(path) < 2 or path[-2] not in _QUANTITY_PARENTS):
+        return False
+    try:
+        return Quantity.parse(wanted).exact == Quantity.parse(live).exact
+    except ValueError:
+        return False
+
+
+def _leftovers(wanted: Any, ours: Fields) -> Iterator[bool]:  # noqa: ANN401
+    for step, inner in ours.items():
+        kind, _, rest = step.partition(":")
+        if kind == "f" and isinstance(wanted, dict) and rest in wanted:
+            yield from _leftovers(wanted[rest], inner)
+        elif kind == "k" and isinstance(wanted, list):
+            item = _find(wanted, tuple(json.loads(rest).items()))
+            if item is None:
+                yield True
+            else:
+                yield from _leftovers(item, inner)
+        elif kind == "v" and isinstance(wanted, list):
+            if json.loads(rest) not in wanted:
+                yield True
+        elif step != ".":
+            yield True
+
+
+def _owns(fields: Fields, path: Path) -> bool:
+    for step in path:
+        if not fields:
+            return True  # owned as a whole
+        inner = fields.get(f"f:{step}") if isinstance(step, str) else _item_fields(fields, step)
+        if inner is None:
+            return False
+        fields = inner
+    return True
+
+
+def _item_fields(fields: Fields, key: ItemKey) -> Fields | None:
+    for step, inner in fields.items():
+        if step.startswith("k:") and json.loads(step[2:]) == dict(key):
+            found: Fields = inner
+            return found
+    return None
+
+
+def _at(value: Any, path: Path) -> Any:  # noqa: ANN401
+    for step in path:
+        if isinstance(step, str):
+            value = value.get(step) if isinstance(value, dict) else None
+        else:
+            value = _find(value, step) if isinstance(value, list) else None
+    return value
+
+
+def _find(items: list[Any], key: ItemKey) -> Any:  # noqa: ANN401
+    return next((item for item in items if _has_key(item, key)), None)
+
+
+def _has_key(item: Any, key: Step) -> bool:  # noqa: ANN401
+    return not isinstance(key, str) and all(item.get(name) == value for name, value in key)

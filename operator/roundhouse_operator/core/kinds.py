@@ -1,0 +1,59 @@
+"""The kinds that the operator reads and writes, and how an object is named in a log or a queue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from typing_extensions import override
+
+from roundhouse_api import names
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A resource type as the API server's paths spell it. `group` is empty for the core API."""
+
+    name: str
+    group: str
+    version: str
+    plural: str
+    namespaced: bool = True
+
+    @property
+    def api_version(self) -> str:
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    @override
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One object of the API: what the queue holds."""
+
+    kind: Kind
+    namespace: str
+    name: str
+
+    @override
+    def __str__(self) -> str:
+        return f"{self.kind.name} {self.namespace}/{self.name}"
+
+
+ENGINE: Final = Kind("Engine", names.GROUP, names.VERSION, names.ENGINES)
+VARIANT: Final = Kind("ModelVariant", names.GROUP, names.VERSION, names.MODEL_VARIANTS)
+ADAPTER: Final = Kind("Adapter", names.GROUP, names.VERSION, names.ADAPTERS)
+POLICY: Final = Kind("SelectionPolicy", names.GROUP, names.VERSION, names.SELECTION_POLICIES)
+API_KINDS: Final = (ENGINE, VARIANT, ADAPTER, POLICY)
+
+DEPLOYMENT: Final = Kind("Deployment", "apps", "v1", "deployments")
+SERVICE: Final = Kind("Service", "", "v1", "services")
+CHILD_KINDS: Final = (DEPLOYMENT, SERVICE)
+"""What a variant owns, in the order in which it is made and read."""
+
+POD: Final = Kind("Pod", "", "v1", "pods")
+NODE: Final = Kind("Node", "", "v1", "nodes", namespaced=False)
+LEASE: Final = Kind("Lease", "coordination.k8s.io", "v1", "leases")
+EVENT: Final = Kind("Event", "events.k8s.io", "v1", "events")

@@ -1,0 +1,161 @@
+"""What a pass looks at: projections of objects, cut down to what a decision needs.
+
+The shell makes them from what the API server sends, and parses times on the way: the core has no clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from roundhouse_api.conditions import Reason
+from roundhouse_api.model import Manifest
+from roundhouse_api.v1alpha1 import AdapterSpec, EngineSpec, ModelVariantSpec, SelectionPolicySpec
+from roundhouse_operator.core.fields import Ownership
+from roundhouse_operator.core.kinds import Key, Kind
+
+Spec = TypeVar("Spec", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Invalid:
+    """A spec that this version cannot read: it passed an older or a newer CRD."""
+
+    reason: Reason
+    problems: tuple[str, ...]
+
+    @property
+    def message(self) -> str:
+        return "; ".join(self.problems)
+
+
+@dataclass(frozen=True, slots=True)
+class Resource(Generic[Spec]):
+    """An object of one of our four kinds. `status` is raw: what an older or newer version wrote is data."""
+
+    kind: Kind
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    created: str
+    labels: Mapping[str, str]
+    spec: Spec | Invalid
+    status: Manifest
+
+    @property
+    def key(self) -> Key:
+        return Key(self.kind, self.namespace, self.name)
+
+    def condition(self, type_: str) -> Manifest | None:
+        """As it was last written."""
+        return next((each for each in self.status.get("conditions") or () if each["type"] == type_), None)
+
+
+Engine = Resource[EngineSpec]
+Variant = Resource[ModelVariantSpec]
+Adapter = Resource[AdapterSpec]
+Policy = Resource[SelectionPolicySpec]
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A Deployment or a Service that carries our labels."""
+
+    kind: Kind
+    name: str
+    uid: str
+    owner_uid: str
+    """Of the controller; empty where there is none."""
+    live: Manifest
+    """Without status and managed fields."""
+    ownership: Ownership
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """A Deployment's own account of its pods."""
+
+    current: bool
+    """Whether its controller has seen the newest spec: else the figures are about an older one."""
+    wanted: int
+    replicas: int
+    ready: int
+    updated: int
+    refused: str | None = None
+    """Why pods cannot be created: a quota, a policy, a webhook."""
+    stalled: bool = False
+    """No progress within the deadline."""
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A container of a pod. `ran_seconds` is how long it ran before it last ended."""
+
+    name: str
+    ready: bool = False
+    started: bool = False
+    restarts: int = 0
+    waiting_reason: str = ""
+    waiting_message: str = ""
+    exit_code: int | None = None
+    exit_reason: str = ""
+    exit_message: str = ""
+    ran_seconds: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A pod of a variant."""
+
+    name: str
+    created: str
+    template: str
+    """Hash of the pod template, as the Deployment labels it."""
+    ready: bool = False
+    scheduled: bool = False
+    ending: bool = False
+    unschedulable: str | None = None
+    """The scheduler's message, once it has tried."""
+    failure: str | None = None
+    """Why the pod as a whole failed: evicted, preempted, its node shut down."""
+    containers: tuple[Container, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node, with what placement asks about."""
+
+    name: str
+    labels: Mapping[str, str]
+    devices: Mapping[str, int]
+    """Allocatable extended resources."""
+    taints: tuple[tuple[str, str, str], ...] = ()
+    """Key, value, effect; without those that come and go with a node's health."""
+    cordoned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A resource that wants public names, the first of which is its id."""
+
+    key: Key
+    created: str
+    names: tuple[str, ...]
+    published: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """All that concerns one variant, at one moment."""
+
+    variant: Variant
+    engines: tuple[Engine, ...] = ()
+    """Those that it may mean: the one it names, or all of the namespace under a selector."""
+    rivals: Mapping[str, tuple[Claim, ...]] = field(default_factory=dict)
+    """Everybody who wants one of its names, by that name; itself included."""
+    children: tuple[Child, ...] = ()
+    rollout: Rollout | None = None
+    pods: tuple[Pod, ...] = ()
+    nodes: tuple[Node, ...] = ()

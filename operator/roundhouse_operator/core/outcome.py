@@ -1,0 +1,50 @@
+"""What came of the writes of a pass, as the status needs to know it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """One cause in a refusal of the API server: a field and what is wrong with it."""
+
+    reason: str
+    field: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """A field of a child that somebody else holds with another value than ours."""
+
+    child: str
+    """As in `Deployment kws`."""
+    path: str
+    """As the API server writes it: `.spec.replicas`."""
+    manager: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The API server's answer to a child that it would not take."""
+
+    child: str
+    status: int
+    message: str
+
+    @property
+    def about_spec(self) -> bool:
+        """Whether the object itself is wrong, and not its being made here and now."""
+        return self.status in (400, 422)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Of applying one variant's children."""
+
+    conflicts: tuple[Conflict, ...] = ()
+    refusal: Refusal | None = None
+
+
+DONE = Outcome()

@@ -1,0 +1,98 @@
+"""From what there is and what is wanted to what must be written: as little as possible.
+
+A child is applied when one of its fields differs or when we own a field that is no longer wanted; a field
+that somebody else holds with another value is left out and reported. What a person changed by hand is
+taken back, because nobody is going to keep it there. `plan` of what was just applied is empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from roundhouse_api.model import Manifest
+from roundhouse_api.names import ANNOTATION_ADOPT
+from roundhouse_operator.core.fields import Path, differences, has_leftovers, without, written
+from roundhouse_operator.core.kinds import CHILD_KINDS, Kind
+from roundhouse_operator.core.observed import Child
+from roundhouse_operator.core.outcome import Conflict
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """`force` takes fields over that a person edited, or that we were told to adopt; never a controller's."""
+
+    kind: Kind
+    manifest: Manifest
+    force: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    kind: Kind
+    namespace: str
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Writes in the order in which they are to be made, and the fields that others hold against us."""
+
+    applies: tuple[Apply, ...] = ()
+    deletes: tuple[Delete, ...] = ()
+    conflicts: tuple[Conflict, ...] = ()
+
+    @property
+    def empty(self) -> bool:
+        return not (self.applies or self.deletes)
+
+
+NOTHING = Plan()
+
+
+def plan_children(
+    wanted: Iterable[Manifest], there: Iterable[Child], *, namespace: str, owner_uid: str
+) -> Plan:
+    """Children that are no longer wanted go, if the resource with `owner_uid` owns them."""
+    kinds = {kind.name: kind for kind in CHILD_KINDS}
+    observed = {(child.kind.name, child.name): child for child in there}
+    applies: list[Apply] = []
+    conflicts: list[Conflict] = []
+    for manifest in wanted:
+        name = manifest["metadata"]["name"]
+        child = observed.pop((manifest["kind"], name), None)
+        if child is None:
+            applies.append(Apply(kinds[manifest["kind"]], manifest, force=False))
+            continue
+        apply, against = _repair(manifest, child)
+        conflicts += against
+        applies += [apply] if apply else []
+    deletes = [
+        Delete(child.kind, namespace, child.name, child.uid)
+        for child in observed.values()
+        if child.owner_uid == owner_uid
+    ]
+    return Plan(
+        tuple(applies), tuple(deletes), tuple(sorted(conflicts, key=lambda one: (one.child, one.path)))
+    )
+
+
+def _repair(manifest: Manifest, child: Child) -> tuple[Apply | None, list[Conflict]]:
+    differing = differences(manifest, child.live, child.ownership.ours)
+    adopt = ANNOTATION_ADOPT in (child.live["metadata"].get("annotations") or {})
+    held: list[Path] = []
+    conflicts: list[Conflict] = []
+    force = adopt
+    for path in differing:
+        holders = list(child.ownership.holders(path))
+        controllers = sorted({holder.manager for holder in holders if not holder.by_hand})
+        if controllers and not adopt:
+            held.append(path)
+            conflicts.append(Conflict(f"{child.kind} {child.name}", written(path), ", ".join(controllers)))
+        elif holders:
+            force = True
+    reduced = without(manifest, held) if held else manifest
+    if len(differing) == len(held) and not has_leftovers(reduced, child.ownership.ours):
+        return None, conflicts
+    return Apply(child.kind, reduced, force=force), conflicts

@@ -1,0 +1,123 @@
+"""Which engine serves a variant: the one it names, or the one that its selector finds.
+
+A choice stands as long as the engine fits; a new one goes to the oldest engine that fits, then by name,
+and never to the newest: applying an engine must not move a model. Every engine that was looked at is
+told, with what spoke for or against it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from roundhouse_api.conditions import Reason
+from roundhouse_api.model import Manifest
+from roundhouse_api.v1alpha1 import (
+    Candidate,
+    EngineSelection,
+    EngineSelector,
+    EngineSpec,
+    ModelVariantSpec,
+    Verdict,
+)
+from roundhouse_operator.core.observed import Engine, Invalid
+
+MAX_CANDIDATES: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The engine, or why there is none. `candidates` are empty where the variant names its engine."""
+
+    engine: Engine | None
+    reason: Reason
+    message: str
+    candidates: tuple[Candidate, ...] = ()
+
+    def as_status(self) -> Manifest | None:
+        if not self.candidates:
+            return None
+        listed = self.candidates[:MAX_CANDIDATES]
+        return EngineSelection(candidates=listed, omitted=len(self.candidates) - len(listed)).model_dump(
+            by_alias=True, exclude_none=True, mode="json"
+        )
+
+
+def choose(variant: ModelVariantSpec, engines: Iterable[Engine], *, incumbent: str | None) -> Choice:
+    """`incumbent` is the uid of the engine that was chosen before."""
+    if variant.engine_ref:
+        return _named(variant.engine_ref.name, engines)
+    assert variant.engine_selector  # noqa: S101  # the model demands exactly one of the two
+    return _found(variant.engine_selector, variant, engines, incumbent)
+
+
+def _named(name: str, engines: Iterable[Engine]) -> Choice:
+    engine = next((one for one in engines if one.name == name), None)
+    if engine is None:
+        return Choice(None, Reason.ENGINE_NOT_FOUND, f"Engine {name!r} does not exist in this namespace")
+    return Choice(engine, Reason.SELECTED, f"Engine {name!r}")
+
+
+def _found(
+    selector: EngineSelector, variant: ModelVariantSpec, engines: Iterable[Engine], incumbent: str | None
+) -> Choice:
+    ordered = sorted(engines, key=lambda one: (one.created, one.name))
+    rejected = {one.name: obstacle for one in ordered if (obstacle := _obstacle(selector, variant, one))}
+    fitting = [one for one in ordered if one.name not in rejected]
+    if not fitting:
+        return Choice(
+            None,
+            Reason.NO_MATCHING_ENGINE,
+            f"None of {len(ordered)} engines of this namespace meets `engineSelector`",
+            tuple(_rejected(name, *rejected[name]) for name in sorted(rejected)),
+        )
+    chosen = next((one for one in fitting if one.uid == incumbent), fitting[0])
+    why = "Incumbent" if chosen.uid == incumbent else "OnlyMatch" if len(fitting) == 1 else "OldestMatch"
+    eligible = sorted(one.name for one in fitting if one is not chosen)
+    return Choice(
+        chosen,
+        Reason.SELECTED,
+        f"Engine {chosen.name!r} of {len(fitting)} that meet `engineSelector`",
+        (
+            Candidate(engine=chosen.name, verdict=Verdict.CHOSEN, reason=why),
+            *(Candidate(engine=name, verdict=Verdict.ELIGIBLE, reason="AnotherChosen") for name in eligible),
+            *(_rejected(name, *rejected[name]) for name in sorted(rejected)),
+        ),
+    )
+
+
+def _rejected(name: str, reason: str, message: str) -> Candidate:
+    return Candidate(engine=name, verdict=Verdict.REJECTED, reason=reason, message=message[:256])
+
+
+def _obstacle(selector: EngineSelector, variant: ModelVariantSpec, engine: Engine) -> tuple[str, str] | None:
+    spec = engine.spec
+    if isinstance(spec, Invalid):
+        return "NotAccepted", "its own spec is not accepted"
+    missing_labels = [
+        f"{key}={value}" for key, value in selector.match_labels.items() if engine.labels.get(key) != value
+    ]
+    checks = (
+        ("StageDiffers", selector.stage is not spec.stage, f"its stage is {spec.stage.value}"),
+        ("LabelMissing", bool(missing_labels), f"it lacks {', '.join(sorted(missing_labels))}"),
+        _lacks("InterfaceMissing", selector.interfaces, spec.interfaces),
+        _lacks("FeatureMissing", selector.features, _features(spec)),
+        _format(variant, spec),
+    )
+    return next(((reason, message) for reason, against, message in checks if against), None)
+
+
+def _lacks(reason: str, wanted: Iterable[str], there: Iterable[str]) -> tuple[str, bool, str]:
+    missing = sorted(set(map(str, wanted)) - set(map(str, there)))
+    return reason, bool(missing), f"it lacks {', '.join(missing)}"
+
+
+def _features(spec: EngineSpec) -> tuple[str, ...]:
+    return tuple((spec.capabilities and spec.capabilities.features) or ())
+
+
+def _format(variant: ModelVariantSpec, spec: EngineSpec) -> tuple[str, bool, str]:
+    wanted = variant.source.format
+    against = wanted is not None and spec.formats is not None and wanted not in spec.formats
+    return "FormatNotLoaded", against, f"it loads {', '.join(sorted(spec.formats or ()))}"

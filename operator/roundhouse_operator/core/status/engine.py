@@ -1,0 +1,123 @@
+"""The status of an Engine: whether variants can be run on it, and how many are.
+
+Counts and never lists: a status that names its variants grows with them and is written whenever one of
+them changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from roundhouse_api.conditions import ConditionType, Reason
+from roundhouse_api.model import Manifest
+from roundhouse_api.v1alpha1 import EnginePlacement, EngineSpec, Hardware, Quantity
+from roundhouse_operator.core import placement
+from roundhouse_operator.core.observed import Engine, Invalid, Node
+from roundhouse_operator.core.status.conditions import (
+    Degradations,
+    Finding,
+    false,
+    ready,
+    troubled,
+    true,
+    unknown,
+    write_conditions,
+)
+from roundhouse_operator.core.support import refuse_engine, unsupported_by_engine
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an engine's variants say in their own statuses, summed up."""
+
+    variants: int = 0
+    ready_variants: int = 0
+    replicas: int = 0
+    ready_replicas: int = 0
+
+
+def usage(statuses: Iterable[Manifest]) -> Usage:
+    seen = tuple(statuses)
+    return Usage(
+        variants=len(seen),
+        ready_variants=sum(_is_ready(status) for status in seen),
+        replicas=sum(status.get("replicas", 0) for status in seen),
+        ready_replicas=sum(status.get("readyReplicas", 0) for status in seen),
+    )
+
+
+def engine_status(
+    engine: Engine, used: Usage, nodes: Iterable[Node], *, now: str, api_hosts: Iterable[str] = ()
+) -> Manifest:
+    nodes = tuple(nodes)
+    placed = None if isinstance(engine.spec, Invalid) else _placement(engine.spec, nodes)
+    findings = _findings(engine, placed, api_hosts)
+    status: Manifest = {
+        "observedGeneration": engine.generation,
+        "conditions": write_conditions(
+            findings, engine.status.get("conditions") or (), generation=engine.generation, now=now
+        ),
+        "variants": used.variants,
+        "readyVariants": used.ready_variants,
+        "replicas": used.replicas,
+        "readyReplicas": used.ready_replicas,
+    }
+    if placed:
+        status["placement"] = placed.status
+    return status
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    finding: Finding
+    status: Manifest
+
+
+def _placement(spec: EngineSpec, nodes: tuple[Node, ...]) -> _Placed | None:
+    if spec.upstream:
+        return None
+    need = placement.need(spec.hardware or Hardware(), nodes)
+    found = placement.survey(need, nodes)
+    largest = Quantity.of_mib(found.largest_mib) if found.largest_mib else None
+    message = placement.explain(need, found)
+    return _Placed(
+        true(Reason.HARDWARE_FOUND, f"The engine {message}")
+        if found.fitting
+        else false(found.obstacle, f"The engine {message}"),
+        EnginePlacement(
+            device=need.device, nodes_fitting=found.fitting, largest_gpu_memory=largest
+        ).model_dump(by_alias=True, exclude_none=True, mode="json"),
+    )
+
+
+def _findings(
+    engine: Engine, placed: _Placed | None, api_hosts: Iterable[str]
+) -> Mapping[ConditionType, Finding | None]:
+    spec = engine.spec
+    if isinstance(spec, Invalid):
+        accepted, hardware = (
+            false(spec.reason, spec.message),
+            unknown(Reason.PENDING, "Not looked at: the spec is not accepted"),
+        )
+    else:
+        trouble = refuse_engine(spec, api_hosts=api_hosts)
+        accepted = troubled(trouble) if trouble else true(Reason.VALID, "The spec is accepted")
+        hardware = placed.finding if placed else true(Reason.UPSTREAM, "The upstream has its own")
+    degraded = Degradations()
+    if not isinstance(spec, Invalid):
+        if accepted.reason is Reason.NOT_YET_SUPPORTED:
+            degraded.add(accepted.reason, accepted.message)
+        if fields := unsupported_by_engine(spec):
+            degraded.add(Reason.NOT_YET_SUPPORTED, f"Accepted and not honoured yet: {', '.join(fields)}")
+    return {
+        ConditionType.READY: ready((accepted, hardware), hardware),
+        ConditionType.ACCEPTED: accepted,
+        ConditionType.HARDWARE_AVAILABLE: hardware,
+        ConditionType.VERIFIED: unknown(Reason.NOT_REQUESTED, "Claimed features are not probed yet"),
+        ConditionType.DEGRADED: degraded.finding(),
+    }
+
+
+def _is_ready(status: Manifest) -> bool:
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in status.get("conditions") or ())

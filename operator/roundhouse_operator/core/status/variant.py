@@ -1,0 +1,110 @@
+"""The status of a ModelVariant, whole: conditions, and the facts that clients and the gateway go by.
+
+What a pass cannot know (there is no engine, the spec cannot be read) stays as it was: pods go on serving,
+and so must the routes to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from roundhouse_api.conditions import ConditionType, Reason
+from roundhouse_api.model import Manifest
+from roundhouse_api.v1alpha1 import Backend, BackendType, RolloutStatus, SelectedEngine
+from roundhouse_operator.core import effective, ids
+from roundhouse_operator.core.decide import Decision
+from roundhouse_operator.core.desired.deployment import rollout_strategy
+from roundhouse_operator.core.desired.intent import pod_labels
+from roundhouse_operator.core.observed import Invalid, World
+from roundhouse_operator.core.outcome import Outcome
+from roundhouse_operator.core.status.conditions import Finding, write_conditions
+from roundhouse_operator.core.status.findings import LOST, variant_findings
+
+_LASTING: Final = ("servedName", "engine", "backends", "effective", "selection", "placement", "rollout")
+_STUCK: Final = frozenset({Reason.IMAGE_PULL, Reason.CONFIG_ERROR, Reason.START_TIMEOUT})
+
+
+def variant_status(world: World, decision: Decision, outcome: Outcome, *, now: str) -> Manifest:
+    variant, before = world.variant, world.variant.status
+    findings = variant_findings(world, decision, outcome)
+    rollout = world.rollout
+    facts: dict[str, Any] = {
+        "observedGeneration": variant.generation,
+        "conditions": write_conditions(
+            findings, before.get("conditions") or (), generation=variant.generation, now=now
+        ),
+        "phase": _phase(findings),
+        "publishedNames": list(decision.award.won),
+        "replicas": rollout.replicas if rollout else 0,
+        "readyReplicas": rollout.ready if rollout else 0,
+        "updatedReplicas": rollout.updated if rollout else 0,
+        "selector": ",".join(f"{key}={value}" for key, value in sorted(pod_labels(variant.name).items())),
+        **{name: before[name] for name in _LASTING if name in before},
+        **_served(world, decision),
+        **_rolled_out(world, decision, outcome),
+    }
+    return {name: value for name, value in facts.items() if value not in (None, [], {})}
+
+
+def _served(world: World, decision: Decision) -> Manifest:
+    """What follows from the specs alone."""
+    spec = world.variant.spec
+    if isinstance(spec, Invalid):
+        return {}
+    choice = decision.choice
+    facts: Manifest = {
+        "servedName": ids.served_name(world.variant.name, spec),
+        "selection": choice.as_status() if choice else None,
+    }
+    if decision.merged and not decision.held:
+        facts["effective"] = effective.as_status(decision.merged)
+    return facts
+
+
+def _rolled_out(world: World, decision: Decision, outcome: Outcome) -> Manifest:
+    """What is true once the children are as wanted: of which engine they are, and how they are reached."""
+    engine, merged = decision.choice and decision.choice.engine, decision.merged
+    if decision.refused or outcome.refusal or decision.held or not (engine and merged and decision.engine):
+        return {}
+    if decision.weights and not decision.weights.ready:
+        return {}
+    upstream = decision.engine.upstream
+    backend = Backend(
+        name=engine.name if upstream else world.variant.name,
+        type=BackendType.UPSTREAM if upstream else BackendType.SERVICE,
+        port=effective.port_of(upstream.base_url) if upstream else decision.engine.api.port,
+        model_name=merged.model_name,
+    )
+    selected = SelectedEngine(name=engine.name, uid=engine.uid, generation=engine.generation)
+    facts: Manifest = {
+        "engine": selected.model_dump(by_alias=True),
+        "backends": [backend.model_dump(by_alias=True, exclude_none=True, mode="json")],
+        "placement": decision.placement,
+        "rollout": None,
+    }
+    if decision.intent:
+        strategy, why = rollout_strategy(decision.intent)
+        facts["rollout"] = RolloutStatus(strategy=strategy, reason=why).model_dump(
+            by_alias=True, exclude_defaults=True, mode="json"
+        )
+    return facts
+
+
+def _phase(findings: Mapping[ConditionType, Finding | None]) -> str:
+    """One word for people; nothing branches on it."""
+    found = {kind: one for kind, one in findings.items() if one is not None}
+    available = found[ConditionType.AVAILABLE]
+    match available.reason:
+        case _ if available.holds:
+            return "Running"
+        case Reason.SUSPENDED:
+            return "Suspended"
+        case Reason.SCALED_TO_ZERO:
+            return "Idle"
+        case reason if reason in LOST:
+            return "Unhealthy"
+        case reason if reason in _STUCK or not found[ConditionType.ACCEPTED].holds:
+            return "Failed"
+        case _:
+            return "Starting" if found[ConditionType.SCHEDULED].holds else "Pending"

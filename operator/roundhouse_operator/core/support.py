@@ -1,0 +1,151 @@
+"""What this version accepts and does not honour, and what it refuses.
+
+A field that nothing acts on is named in the status: silence would let its author believe in it. Where a
+resource cannot be served at all without the field, it is not accepted; elsewhere it is served, Degraded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from ipaddress import ip_address
+from typing import Final
+from urllib.parse import urlsplit
+
+from roundhouse_api.conditions import Reason
+from roundhouse_api.v1alpha1 import (
+    Allocation,
+    AllocationType,
+    Dialect,
+    EngineSpec,
+    EngineType,
+    Hardware,
+    LoadBalancingType,
+    ModelVariantSpec,
+    ScalingMode,
+    ServingType,
+)
+from roundhouse_operator.core.desired.env import RESERVED
+from roundhouse_operator.core.desired.overlay import overlay_problems
+from roundhouse_operator.core.desired.pod import CONTAINER
+from roundhouse_operator.core.diagnose import Trouble
+from roundhouse_operator.core.effective import Merged
+from roundhouse_operator.core.placement import NVIDIA
+
+PLAIN_RESOURCES: Final = frozenset({"cpu", "memory", "ephemeral-storage"})
+API_SERVER_NAMES: Final = frozenset(
+    {
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        "kubernetes.default.svc.cluster.local",
+    }
+)
+
+
+def refuse_engine(spec: EngineSpec, *, api_hosts: Iterable[str] = ()) -> Trouble | None:
+    """Why an engine is not accepted. `api_hosts` are the API server's own names and addresses."""
+    if spec.upstream and (problem := _forbidden(spec.upstream.base_url, frozenset(api_hosts))):
+        return Trouble(Reason.FORBIDDEN_ADDRESS, problem)
+    if spec.serving and spec.serving.type is not ServingType.DEDICATED:
+        return Trouble(
+            Reason.NOT_YET_SUPPORTED,
+            f"spec.serving.type {spec.serving.type.value} is not honoured yet: use Dedicated",
+        )
+    if spec.workload:
+        if problems := overlay_problems(spec.workload.pod_template or {}, CONTAINER):
+            return Trouble(Reason.INVALID_POD_TEMPLATE, "; ".join(problems))
+        if problems := [
+            *_resources(spec.hardware),
+            *_reserved((one.name for one in spec.workload.env), spec.api.dialect),
+        ]:
+            return Trouble(Reason.INVALID_SPEC, "; ".join(sorted(problems)))
+    return _allocation(spec.hardware)
+
+
+def refuse_variant(spec: ModelVariantSpec, engine: EngineSpec) -> Trouble | None:
+    """Why a variant is not accepted on an engine that is."""
+    problems = [
+        *_resources(spec.hardware),
+        *_reserved((one.name for one in spec.env), engine.api.dialect),
+    ]
+    if engine.type is EngineType.UPSTREAM:
+        unfit = {"args": spec.args, "env": spec.env, "hardware": spec.hardware}
+        problems += [f"spec.{name}: an Upstream engine has no pods" for name, value in unfit.items() if value]
+    if problems:
+        return Trouble(Reason.INVALID_SPEC, "; ".join(sorted(problems)))
+    return _allocation(spec.hardware)
+
+
+def unsupported_by_engine(spec: EngineSpec) -> list[str]:
+    """Fields that are accepted and not honoured yet, by path."""
+    fields = [("spec.cache", spec.cache is not None)]
+    return sorted(field for field, present in fields if present)
+
+
+def unsupported_by_variant(spec: ModelVariantSpec, merged: Merged) -> list[str]:
+    """Fields of a variant, or inherited by it, that are not honoured yet, by path."""
+    rollout, balancing, gpu = spec.rollout, spec.load_balancing, merged.gpu
+    fields = [
+        (
+            "spec.scaling.mode Demand",
+            merged.scaling is not None and merged.scaling.mode is ScalingMode.DEMAND,
+        ),
+        ("spec.verification", spec.verification is not None),
+        ("spec.rollout.maxConcurrent", rollout is not None and rollout.max_concurrent is not None),
+        (
+            "spec.loadBalancing.type PrefixHash",
+            balancing is not None and balancing.type is LoadBalancingType.PREFIX_HASH,
+        ),
+        ("spec.fallbacks", bool(spec.fallbacks)),
+        ("spec.limits.requestsPerHour", spec.limits.requests_per_hour is not None),
+        ("spec.requestDefaults", bool(spec.request_defaults)),
+        ("spec.realtimeVariantRef", spec.realtime_variant_ref is not None),
+        (
+            "hardware.gpu.minMemory of GPUs that are not NVIDIA's",
+            _unlabelled_memory(gpu.min_memory, gpu.allocation),
+        ),
+    ]
+    return sorted(field for field, present in fields if present)
+
+
+def _unlabelled_memory(memory: object, allocation: Allocation | None) -> bool:
+    plugin = allocation.device_plugin if allocation else None
+    return memory is not None and plugin is not None and not plugin.resource_name.startswith(NVIDIA)
+
+
+def _allocation(hardware: Hardware | None) -> Trouble | None:
+    kind = hardware.gpu.allocation.type if hardware and hardware.gpu and hardware.gpu.allocation else None
+    if kind in (AllocationType.MIG, AllocationType.DRA):
+        return Trouble(
+            Reason.NOT_YET_SUPPORTED,
+            f"spec.hardware.gpu.allocation.type {kind.value} is not honoured yet: use DevicePlugin",
+        )
+    return None
+
+
+def _resources(hardware: Hardware | None) -> Iterator[str]:
+    needs = hardware.resources if hardware else None
+    for member, quantities in (("requests", needs and needs.requests), ("limits", needs and needs.limits)):
+        for name in quantities or {}:
+            if name not in PLAIN_RESOURCES:
+                yield f"spec.hardware.resources.{member}[{name!r}]: GPUs and other devices belong to hardware.gpu"
+
+
+def _reserved(variables: Iterable[str], dialect: Dialect) -> Iterator[str]:
+    if dialect is Dialect.ROUNDHOUSE:
+        for name in sorted(set(variables) & set(RESERVED)):
+            yield f"spec env {name!r}: the operator sets it"
+
+
+def _forbidden(url: str, api_hosts: frozenset[str]) -> str | None:
+    """A request to such an address would carry the gateway's own rights to where no client may go."""
+    host = (urlsplit(url).hostname or "").rstrip(".").lower()
+    if host in API_SERVER_NAMES or host in api_hosts:
+        return f"spec.upstream.baseURL: {host!r} is the API server"
+    try:
+        address = ip_address(host)
+    except ValueError:
+        forbidden = host == "localhost" or host.endswith(".localhost")
+    else:
+        forbidden = address.is_link_local or address.is_loopback or address.is_unspecified
+    return f"spec.upstream.baseURL: {host!r} is a loopback or link-local address" if forbidden else None

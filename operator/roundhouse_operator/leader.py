@@ -1,0 +1,125 @@
+"""Leader election by a Lease: one process writes, the others watch and wait.
+
+A leader that cannot renew leaves before its Lease ends, so two never write at once; the time it judges
+by is its own monotonic clock, never a timestamp that another machine wrote. The Lease is the only thing
+that a settled operator writes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+
+from roundhouse_api.model import Manifest
+from roundhouse_operator.cluster import Cluster, ClusterError, ConflictError, NotFoundError
+from roundhouse_operator.core.kinds import LEASE, Kind
+
+logger = logging.getLogger(__name__)
+
+DURATION_SECONDS: Final = 10
+RENEW_SECONDS: Final = 3.0
+DEADLINE_SECONDS: Final = 7.0
+"""Without a renewal for so long the leader gives up, three seconds before others may take over."""
+CONTEND_SECONDS: Final = 2.0
+
+
+class LeadershipLostError(Exception):
+    """The Lease could not be renewed in time: this process must write nothing more."""
+
+
+@dataclass(slots=True)
+class Election:
+    """Contends for the Lease `name` in `namespace` under `identity`, which no other process may share."""
+
+    cluster: Cluster
+    namespace: str
+    name: str
+    identity: str
+    _seen: tuple[str, str] | None = field(default=None, init=False)
+    _seen_at: float = field(default=0.0, init=False)
+
+    async def acquire(self) -> None:
+        """Returns once the Lease is ours."""
+        waiting_for = None
+        while True:
+            try:
+                if await self._try(_now()):
+                    logger.info("Leading as %s", self.identity)
+                    return
+            except ClusterError as error:
+                logger.warning("Cannot contend for Lease %s/%s: %s", self.namespace, self.name, error)
+            if self._seen and self._seen[0] != waiting_for:
+                waiting_for = self._seen[0]
+                logger.info("Following %s", waiting_for)
+            await asyncio.sleep(CONTEND_SECONDS)
+
+    async def hold(self) -> None:
+        """Renews until cancelled; raises LeadershipLostError when that fails for too long."""
+        renewed = _now()
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            started = _now()
+            try:
+                async with asyncio.timeout(renewed + DEADLINE_SECONDS - started):
+                    if not await self._try(started):
+                        raise LeadershipLostError(f"{self._seen and self._seen[0]!r} took the Lease")
+                renewed = started
+            except (ClusterError, TimeoutError) as error:
+                if _now() - renewed + RENEW_SECONDS > DEADLINE_SECONDS:
+                    raise LeadershipLostError(f"not renewed for {_now() - renewed:.0f} s: {error}") from error
+                logger.warning("Cannot renew Lease %s/%s yet: %s", self.namespace, self.name, error)
+
+    async def release(self) -> None:
+        """Lets a follower take over at once, on an orderly end."""
+        try:
+            lease = await self.cluster.get(LEASE, self.namespace, self.name)
+            if lease["spec"].get("holderIdentity") == self.identity:
+                lease["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1}
+                await self.cluster.replace(LEASE, lease)
+        except ClusterError as error:
+            logger.warning("The Lease ends by itself in %d s: %s", DURATION_SECONDS, error)
+
+    async def _try(self, now: float) -> bool:
+        try:
+            lease = await self.cluster.get(LEASE, self.namespace, self.name)
+        except NotFoundError:
+            lease = {
+                "apiVersion": LEASE.api_version,
+                "kind": LEASE.name,
+                "metadata": {"namespace": self.namespace, "name": self.name},
+                "spec": {},
+            }
+            return await self._take(lease, self.cluster.create)
+        holder, mine = self._holder(lease, now), self.identity
+        return holder in (None, mine) and await self._take(lease, self.cluster.replace)
+
+    def _holder(self, lease: Manifest, now: float) -> str | None:
+        """Who holds it, or None if nobody does: an expired Lease was not renewed while *we* looked on."""
+        spec = lease["spec"]
+        holder = spec.get("holderIdentity")
+        if not holder:
+            return None
+        record = (holder, lease["metadata"]["resourceVersion"])
+        if record != self._seen:
+            self._seen, self._seen_at = record, now
+        return None if now - self._seen_at > spec.get("leaseDurationSeconds", DURATION_SECONDS) else holder
+
+    async def _take(self, lease: Manifest, write: Callable[[Kind, Manifest], Awaitable[Manifest]]) -> bool:
+        now, spec = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"), lease["spec"]
+        if spec.get("holderIdentity") != self.identity:
+            spec["acquireTime"] = now
+            spec["leaseTransitions"] = spec.get("leaseTransitions", -1) + 1
+        spec |= {"holderIdentity": self.identity, "leaseDurationSeconds": DURATION_SECONDS, "renewTime": now}
+        try:
+            await write(LEASE, lease)
+        except ConflictError:
+            return False
+        return True
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,111 @@
+"""The work queue: which keys are due, and when.
+
+A burst of changes to one resource becomes one pass, a key is never worked on twice at once, and a key
+whose pass failed comes back after a delay that doubles. Nothing is lost: a change that arrives while its
+key is being worked on brings the key back as soon as that pass ends. What a pass does is the handler's
+business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Final, Generic, TypeVar
+
+logger = logging.getLogger(__name__)
+
+Key = TypeVar("Key", bound=Hashable)
+
+FIRST_DELAY_SECONDS: Final = 0.25
+LAST_DELAY_SECONDS: Final = 60.0
+
+
+class RetryError(Exception):
+    """Raised by a handler that wants another pass after the usual delay, for a reason it has already told."""
+
+
+class WorkQueue(Generic[Key]):
+    """Call `add` from anywhere in the loop; `run` works until it is cancelled."""
+
+    def __init__(self, *, observe: Callable[[Key, float, bool], None] | None = None) -> None:
+        self._ready: asyncio.Queue[Key] = asyncio.Queue()
+        self._due: dict[Key, float] = {}
+        self._running: dict[Key, float] = {}
+        self._again: set[Key] = set()
+        self._failures: dict[Key, int] = {}
+        self._timers: dict[Key, asyncio.TimerHandle] = {}
+        self._observe = observe
+
+    @property
+    def depth(self) -> int:
+        """Keys that are due and not yet being worked on."""
+        return len(self._due)
+
+    @property
+    def idle(self) -> bool:
+        return not (self._due or self._running or self._again)
+
+    def oldest_seconds(self) -> float:
+        """How long the oldest key has been due or in work: what grows when the queue stands still."""
+        since = [*self._due.values(), *self._running.values()]
+        return _now() - min(since) if since else 0.0
+
+    def add(self, key: Key) -> None:
+        """Makes `key` due now. A retry that was waiting is overtaken, its delay still grows."""
+        if timer := self._timers.pop(key, None):
+            timer.cancel()
+        if key in self._running:
+            self._again.add(key)
+        elif key not in self._due:
+            self._due[key] = _now()
+            self._ready.put_nowait(key)
+
+    async def run(self, handle: Callable[[Key], Awaitable[None]], *, workers: int) -> None:
+        async with asyncio.TaskGroup() as group:
+            for number in range(workers):
+                group.create_task(self._work(handle), name=f"worker {number}")
+
+    async def _work(self, handle: Callable[[Key], Awaitable[None]]) -> None:
+        while True:
+            key = await self._ready.get()
+            del self._due[key]
+            started = self._running[key] = _now()
+            succeeded = False
+            try:
+                await handle(key)
+                succeeded = True
+            except RetryError as retry:
+                logger.debug("%s again later: %s", key, retry)
+            except Exception:
+                logger.exception("A pass over %s failed; it will be repeated", key)
+            finally:
+                del self._running[key]
+            self._settle(key, succeeded=succeeded)
+            if self._observe:
+                self._observe(key, _now() - started, succeeded)
+
+    def _settle(self, key: Key, *, succeeded: bool) -> None:
+        if succeeded:
+            self._failures.pop(key, None)
+        else:
+            self._failures[key] = self._failures.get(key, 0) + 1
+        if key in self._again:
+            self._again.discard(key)
+            self.add(key)
+        elif not succeeded:
+            delay = retry_delay_seconds(self._failures[key], random.random())  # noqa: S311  # spreads load
+            self._timers[key] = asyncio.get_running_loop().call_later(delay, self.add, key)
+
+
+def retry_delay_seconds(failures: int, jitter: float) -> float:
+    """Doubles with each failure up to a minute; `jitter` in 0..1 takes up to a quarter off.
+
+    So keys that failed together do not come back together.
+    """
+    return min(FIRST_DELAY_SECONDS * 2.0 ** min(failures - 1, 16), LAST_DELAY_SECONDS) * (1 - jitter / 4)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
