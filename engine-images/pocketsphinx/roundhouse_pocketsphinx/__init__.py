@@ -1,0 +1,1 @@
+"""CMU PocketSphinx as a Roundhouse engine."""

@@ -1,0 +1,39 @@
+"""Roundhouse's engine SDK: write `load` and `transcribe`, get a server that a cluster can run.
+
+Importing it needs the standard library alone; the server comes with the extra `roundhouse-engine[server]`.
+"""
+
+from roundhouse_engine.formats import Segment, Word
+from roundhouse_engine.speech import (
+    Cancellation,
+    Cancelled,
+    CancelStep,
+    Isolation,
+    ModelError,
+    ModelSpec,
+    Speech,
+    SpeechOptions,
+    Window,
+)
+
+__all__ = [
+    "CancelStep",
+    "Cancellation",
+    "Cancelled",
+    "Isolation",
+    "ModelError",
+    "ModelSpec",
+    "Segment",
+    "Speech",
+    "SpeechOptions",
+    "Window",
+    "Word",
+    "serve",
+]
+
+
+def serve(handler: type[Speech]) -> None:
+    """Run the engine as the environment says, until SIGTERM has drained it. Does not return."""
+    from roundhouse_engine.server import main  # noqa: PLC0415 - the server's dependencies are an extra
+
+    main(handler)

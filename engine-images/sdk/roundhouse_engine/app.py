@@ -1,0 +1,177 @@
+"""The application: routes, the headers on every answer, and the one place where errors become answers."""
+
+import logging
+import re
+import secrets
+import time
+from typing import Any, Final
+
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.applications import Starlette
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from roundhouse_engine.errors import EngineError, Problem, failed, invalid
+from roundhouse_engine.metrics import Metrics
+from roundhouse_engine.pool import Pool
+from roundhouse_engine.settings import Settings
+from roundhouse_engine.speech import Speech
+from roundhouse_engine.transcriptions import Transcriptions
+
+access = logging.getLogger("roundhouse_engine.access")
+logger = logging.getLogger(__name__)
+
+# A client's own id is echoed and logged where it can do no harm in either place.
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+_PROBES: Final = ("/health/", "/metrics")
+
+
+def build_app(handler: type[Speech], settings: Settings, pool: Pool, metrics: Metrics) -> Starlette:
+    views = _Views(handler, settings, pool, metrics)
+    transcriptions = Transcriptions(handler, settings, pool, metrics)
+    app = Starlette(
+        routes=[
+            Route("/health/live", views.live),
+            Route("/health/ready", views.ready),
+            Route("/metrics", views.metrics),
+            Route("/v1/models", views.models),
+            Route("/v1/audio/transcriptions", transcriptions, methods=["POST"]),
+        ],
+        exception_handlers={
+            EngineError: _engine_error,
+            HTTPException: _http_error,
+            Exception: _unforeseen,
+        },
+    )
+    app.add_middleware(EveryAnswer, pool=pool, instance=settings.pod_uid)
+    return app
+
+
+class _Views:
+    """The small routes."""
+
+    def __init__(self, handler: type[Speech], settings: Settings, pool: Pool, metrics: Metrics) -> None:
+        self._handler = handler
+        self._settings = settings
+        self._pool = pool
+        self._metrics = metrics
+        self._created = int(time.time())
+
+    async def live(self, _: Request) -> Response:
+        return JSONResponse({"status": "live"})
+
+    async def ready(self, _: Request) -> Response:
+        pool = self._pool
+        body = {
+            "status": "draining" if pool.draining else "ready" if pool.ready else "loading",
+            "models": [self._loading(model.name) for model in self._settings.models],
+            "slots": {"ready": pool.capacity, "total": pool.slots},
+        }
+        return JSONResponse(body, status_code=200 if pool.ready else 503)
+
+    async def metrics(self, _: Request) -> Response:
+        return Response(self._metrics.render(), media_type=CONTENT_TYPE_LATEST)
+
+    async def models(self, _: Request) -> Response:
+        data = [
+            {
+                "id": model.name,
+                "object": "model",
+                "created": self._created,
+                "owned_by": "roundhouse",
+                **self._loading(model.name),
+                "capacity": self._pool.capacity,
+                "inUse": self._pool.in_use,
+                "cancelStep": self._handler.cancel_step.value,
+            }
+            for model in self._settings.models
+        ]
+        # The generation of the desired state: what the environment gives never changes while the engine runs.
+        return JSONResponse({"object": "list", "generation": 1, "data": data})
+
+    def _loading(self, model: str) -> dict[str, Any]:
+        progress = self._pool.progress(model)
+        state = "ready" if self._pool.capacity else "loading"
+        return {"name": model, "state": state, "progress": round(progress, 3)}
+
+
+class EveryAnswer:
+    """Puts the engine's load, its pod and the request's id on each answer, and writes the access log."""
+
+    def __init__(self, app: ASGIApp, *, pool: Pool, instance: str) -> None:
+        self._app = app
+        self._pool = pool
+        self._instance = instance
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun = time.monotonic()
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
+        status = 499  # a client that leaves gets no answer
+
+        async def send_marked(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                self._mark(MutableHeaders(scope=message), request_id)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_marked)
+        finally:
+            _log(scope, status, request_id, time.monotonic() - begun)
+
+    def _mark(self, headers: MutableHeaders, request_id: str) -> None:
+        headers["X-Request-Id"] = request_id
+        headers["X-Roundhouse-Load"] = f"{self._pool.in_use}/{self._pool.capacity}"
+        if self._instance:
+            headers["X-Roundhouse-Instance"] = self._instance
+        if self._pool.draining and "X-Roundhouse-Reason" not in headers:
+            # Not on a refusal: its body is still on the way, and closing on it would lose the answer.
+            headers["Connection"] = "close"
+
+
+def _log(scope: Scope, status: int, request_id: str, seconds: float) -> None:
+    path = scope["path"]
+    level = logging.DEBUG if path.startswith(_PROBES) and status < 500 else logging.INFO
+    fields = {
+        "method": scope["method"],
+        "path": path,
+        "status": status,
+        "seconds": round(seconds, 4),
+        "request_id": request_id,
+    }
+    if model := scope.get("roundhouse.model"):
+        fields["model"] = model
+    access.log(level, "%s %s %d", fields["method"], path, status, extra=fields)
+
+
+async def _engine_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, EngineError)  # noqa: S101 - starlette's handlers take any exception
+    return _answer(error.problem)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    """Starlette's own refusals: an unknown path, a method that a path does not have."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    code = "method_not_allowed" if status == 405 else "not_found"
+    problem = invalid(
+        f"There is no {request.method} {request.url.path} here.", code=code, status=status
+    ).problem
+    return _answer(problem)
+
+
+async def _unforeseen(_: Request, error: Exception) -> Response:
+    logger.error("request failed", exc_info=error)
+    return _answer(failed(f"The engine failed ({type(error).__name__}); its log says more.").problem)
+
+
+def _answer(problem: Problem) -> Response:
+    return JSONResponse({"error": problem.envelope}, problem.status, problem.headers)

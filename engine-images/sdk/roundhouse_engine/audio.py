@@ -1,0 +1,220 @@
+"""Reads any recording as bounded blocks of mono 16-bit audio, and says plainly why one cannot be read.
+
+A recording is looked through twice: `inspect` reads packets without decoding them, which is quick, so that a
+file that is cut off, too long or empty is refused before any computing; `decode` then yields the samples.
+
+A container that says how long it is and ends before that is cut off: refused, since half of an answer looks
+like a whole one. One that says nothing of its length (a live recording) is taken as far as it goes.
+"""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, Final
+
+import av
+import av.error
+from av.audio.resampler import AudioResampler
+
+from roundhouse_engine.errors import EngineError, invalid
+from roundhouse_engine.speech import Cancellation
+
+# Containers of audio. Playlists (hls, dash, concat) stay out: they name other files and addresses, which a
+# stranger's upload must not make the engine read.
+CONTAINERS: Final = (
+    "3gp,aac,ac3,aiff,amr,ape,asf,au,avi,caf,dsf,dts,eac3,flac,flv,m4a,matroska,mov,mp2,mp3,mp4,mpeg,"
+    "mpegts,ogg,tta,w64,wav,webm,wv,xwma"
+)
+_OPTIONS: Final = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none"}
+
+BLOCK_SECONDS: Final = 1.0
+_SLACK_SECONDS: Final = 0.25
+_SLACK_PART: Final = 0.001
+
+# What a writer that cannot seek back puts where the length of the samples belongs.
+_UNKNOWN_LENGTH_FROM: Final = 0x7F000000
+
+_REMEDY: Final = "Send a whole file in a common format: wav, flac, mp3, m4a, ogg, opus or webm."
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What `inspect` found: the container's name, the codec's, and the length in seconds."""
+
+    container: str
+    codec: str
+    seconds: float
+
+
+def inspect(file: BinaryIO, limit_seconds: float, cancellation: Cancellation) -> Recording:
+    """Look through the whole file; raises `EngineError` 400 for what cannot be transcribed."""
+    if file.seek(0, 2) == 0:
+        raise invalid("The uploaded file is empty: it has no bytes.", param="file", code="audio_empty")
+    try:
+        return _inspect(file, limit_seconds, cancellation)
+    except (av.error.FFmpegError, ValueError) as error:
+        raise unreadable(error) from error
+
+
+def decode(file: BinaryIO, sample_rate: int, cancellation: Cancellation) -> Iterator[bytes]:
+    """The recording as mono s16 blocks of at most a second; damaged packets are left out.
+
+    Raises `EngineError` 400 if not one sample could be decoded.
+    """
+    block_bytes = round(sample_rate * BLOCK_SECONDS) * 2
+    block = bytearray()
+    decoded = False
+    for chunk in _chunks(file, sample_rate, cancellation):
+        decoded = True
+        block += chunk
+        while len(block) >= block_bytes:
+            yield bytes(block[:block_bytes])
+            del block[:block_bytes]
+    if not decoded:
+        raise unreadable(None)
+    if block:
+        yield bytes(block)
+
+
+def _chunks(file: BinaryIO, sample_rate: int, cancellation: Cancellation) -> Iterator[bytes]:
+    """Decoded and resampled audio, in pieces as large as the file's packets."""
+    file.seek(0)
+    resampler = AudioResampler(format="s16", layout="mono", rate=sample_rate)
+    with av.open(file, "r", options=dict(_OPTIONS), metadata_errors="ignore") as container:
+        for packet in container.demux(container.streams.audio[0]):
+            cancellation.check()
+            try:
+                resampled = [out for frame in packet.decode() for out in resampler.resample(frame)]
+            except (av.error.FFmpegError, ValueError):
+                continue  # one damaged packet; `decode` notices if there was nothing else
+            yield from map(_samples, resampled)
+        yield from map(_samples, resampler.resample(None))
+
+
+def _samples(frame: av.AudioFrame) -> bytes:
+    # A plane is padded for alignment: its samples are the first bytes of it.
+    return bytes(frame.planes[0])[: frame.samples * 2]
+
+
+def unreadable(error: Exception | None) -> EngineError:
+    detail = f" ({error.strerror})" if isinstance(error, av.error.FFmpegError) else ""
+    return invalid(
+        f"The uploaded file is not audio that can be read, or it was cut off{detail}. {_REMEDY}",
+        param="file",
+        code="audio_unreadable",
+    )
+
+
+def _inspect(file: BinaryIO, limit_seconds: float, cancellation: Cancellation) -> Recording:
+    written = _wav_seconds(file)
+    counted = _mp3_counts_frames(file)
+    file.seek(0)
+    with av.open(file, "r", options=dict(_OPTIONS), metadata_errors="ignore") as container:
+        if not container.streams.audio:
+            raise invalid(f"The uploaded file holds no audio. {_REMEDY}", param="file", code="audio_missing")
+        stream = container.streams.audio[0]
+        declared = written
+        if declared is None and (counted or container.format.name not in _ESTIMATED):
+            declared = _declared_seconds(container, stream)
+        found = _found_seconds(container, stream, limit_seconds, cancellation)
+        name, codec = container.format.name.partition(",")[0], stream.codec_context.name
+    if declared is not None and declared - found > _SLACK_SECONDS + declared * _SLACK_PART:
+        raise _cut_off(name, declared, found)
+    if found == 0:
+        raise no_samples()
+    return Recording(name, codec, found)
+
+
+def _found_seconds(
+    container: av.container.InputContainer,
+    stream: av.AudioStream,
+    limit_seconds: float,
+    cancellation: Cancellation,
+) -> float:
+    """From the first packet's time to the last one's end: a broadcast's clock does not begin at zero."""
+    first: float | None = None
+    found = 0.0
+    for packet in container.demux(stream):
+        cancellation.check()
+        if packet.size == 0 or packet.pts is None or packet.time_base is None:
+            continue
+        start = float(packet.pts * packet.time_base)
+        first = start if first is None else first
+        found = max(found, start + float((packet.duration or 0) * packet.time_base) - first)
+        if found > limit_seconds:
+            raise _too_long(limit_seconds)
+    return found
+
+
+# Bare streams of frames: the length that is reported for them is a guess from their size.
+_ESTIMATED: Final = frozenset({"aac", "ac3", "amr", "dts", "eac3", "mp2", "mp3", "mpeg", "mpegts"})
+
+
+def _declared_seconds(container: av.container.InputContainer, stream: av.AudioStream) -> float | None:
+    seconds = None
+    if stream.duration is not None and stream.time_base is not None:
+        seconds = float(stream.duration * stream.time_base)
+    elif container.duration is not None:
+        seconds = container.duration / av.time_base
+    unknown = seconds is not None and seconds * (stream.bit_rate or 0) / 8 >= _UNKNOWN_LENGTH_FROM
+    return None if unknown else seconds
+
+
+def _wav_seconds(file: BinaryIO) -> float | None:
+    """The length that a WAV's header gives; None for other files and where the writer did not know it.
+
+    Read here because the demuxer believes the file's size over the header. Raises for a WAV without samples.
+    """
+    file.seek(0)
+    head = file.read(12)
+    if head[:4] != b"RIFF" or head[8:] != b"WAVE":
+        return None
+    byte_rate = 0
+    while len(header := file.read(8)) == 8:
+        tag, length = struct.unpack("<4sI", header)
+        if tag == b"data":
+            known = 0 < length < _UNKNOWN_LENGTH_FROM
+            if not known and not file.read(1):
+                raise no_samples()
+            return length / byte_rate if known and byte_rate else None
+        skip = length + length % 2
+        if tag == b"fmt " and length >= 12:
+            fields = file.read(12)
+            byte_rate = struct.unpack("<8xI", fields)[0] if len(fields) == 12 else 0
+            skip -= 12
+        file.seek(skip, 1)
+    return None
+
+
+def _mp3_counts_frames(file: BinaryIO) -> bool:
+    """Whether an MP3 counts its frames in its first one, as encoders that can seek back write."""
+    file.seek(0)
+    head = file.read(10)
+    if head[:3] == b"ID3" and len(head) == 10:
+        high, middle, low, lowest = head[6:]
+        file.seek(10 + (high << 21 | middle << 14 | low << 7 | lowest))
+    else:
+        file.seek(0)
+    frame = file.read(256)
+    return b"Xing" in frame or b"Info" in frame
+
+
+def no_samples() -> EngineError:
+    return invalid("The uploaded file holds no samples of audio.", param="file", code="audio_empty")
+
+
+def _too_long(limit_seconds: float) -> EngineError:
+    return invalid(
+        f"The recording is longer than this engine takes ({limit_seconds:g} s). Send it in parts.",
+        param="file",
+        code="audio_too_long",
+    )
+
+
+def _cut_off(container: str, declared: float, found: float) -> EngineError:
+    return invalid(
+        f"The uploaded file is cut off: its {container} header announces {declared:.2f} s of audio, "
+        f"{found:.2f} s are there. Send the whole file.",
+        param="file",
+        code="audio_cut_off",
+    )

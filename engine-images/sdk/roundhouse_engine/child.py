@@ -1,0 +1,99 @@
+"""The child process of an isolated engine: loads the handler, then transcribes one recording at a time.
+
+It dies with its parent: by the kernel's signal, and by the end of their socket. Started by `process_runner`.
+"""
+
+import ctypes
+import json
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from roundhouse_engine.handlers import resolve
+from roundhouse_engine.logs import configure
+from roundhouse_engine.pipeline import Ask, Event, load, to_wire, transcribe
+from roundhouse_engine.speech import Cancellation, ModelSpec, SpeechOptions
+
+_PR_SET_PDEATHSIG: Final = 1
+_NICENESS: Final = 5
+_Job = tuple[Ask, BinaryIO, Cancellation]
+
+
+class Mailbox:
+    """Reads the parent's lines in a thread of its own, so that a cancellation is heard during the work."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._buffer = b""
+        self._descriptors: list[int] = []
+        self._current = Cancellation()
+        self.jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+
+    def line(self) -> Mapping[str, Any]:
+        while b"\n" not in self._buffer:
+            data, descriptors, _, _ = socket.recv_fds(self._sock, 1 << 16, 4)
+            self._descriptors += descriptors
+            if not data:
+                os._exit(0)  # the parent is gone, and nothing here is worth finishing
+            self._buffer += data
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        message: Mapping[str, Any] = json.loads(line)
+        return message
+
+    def listen(self) -> None:
+        while True:
+            message = self.line()
+            if "cancel" in message:
+                self._current.cancel()
+                continue
+            self._current = Cancellation()
+            ask = Ask(message["model"], SpeechOptions(**message["options"]), message["audio_limit_seconds"])
+            file = os.fdopen(self._descriptors.pop(0), "rb")
+            self.jobs.put((ask, file, self._current))
+
+
+def main() -> None:
+    with socket.socket(fileno=int(sys.argv[1])) as sock:
+        mailbox = Mailbox(sock)
+        launch = mailbox.line()
+        _die_with(launch["parent"])
+        # The parent decides when work ends; a signal to the whole group must not cut a request off.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        # Probes are answered by the parent and come first, however busy the pod's cores are.
+        os.nice(_NICENESS)
+        configure(launch["log_level"], launch["log_format"])
+        sys.path[:] = launch["path"]
+        _serve(mailbox, launch, lambda event: sock.sendall(json.dumps(to_wire(event)).encode() + b"\n"))
+
+
+def _serve(mailbox: Mailbox, launch: Mapping[str, Any], tell: Callable[[Event], None]) -> None:
+    models = tuple(
+        ModelSpec(
+            entry["name"], Path(entry["path"]) if entry["path"] else None, entry["source"], entry["variant"]
+        )
+        for entry in launch["models"]
+    )
+    threading.Thread(target=mailbox.listen, daemon=True, name="mailbox").start()
+    handlers = load(resolve(launch["handler"]), models, tell)
+    while handlers:
+        ask, file, cancellation = mailbox.jobs.get()
+        with file:
+            for event in transcribe(handlers[ask.model], file, ask, cancellation):
+                tell(event)
+
+
+def _die_with(parent: int) -> None:
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before the kernel was asked
+        os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""Every way in which a request can fail, and what the client is told: OpenAI's envelope with all four keys.
+
+Raised anywhere, also in a child process; turned into a response in one place, the application.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class Refusal(StrEnum):
+    """Why the engine takes no work now; the value of the `X-Roundhouse-Reason` header."""
+
+    FULL = "full"
+    LOADING = "loading"
+    DRAINING = "draining"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What went wrong, as plain data that crosses a process boundary."""
+
+    status: int
+    type: str
+    code: str
+    message: str
+    param: str | None = None
+    reason: Refusal | None = None
+    retry_after_seconds: int | None = None
+
+    @property
+    def envelope(self) -> dict[str, str | None]:
+        return {"type": self.type, "message": self.message, "param": self.param, "code": self.code}
+
+    @property
+    def headers(self) -> dict[str, str]:
+        headers = {}
+        if self.reason is not None:
+            headers["X-Roundhouse-Reason"] = self.reason.value
+        if self.retry_after_seconds is not None:
+            headers["Retry-After"] = str(self.retry_after_seconds)
+        return headers
+
+    def to_wire(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> "Problem":
+        reason = wire["reason"]
+        return cls(**{**wire, "reason": Refusal(reason) if reason else None})
+
+
+class EngineError(Exception):
+    """A request that ends with `problem`; raised through the functions below, also by handlers."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.message)
+        self.problem = problem
+
+
+def invalid(
+    message: str, *, param: str | None = None, code: str = "invalid_value", status: int = 400
+) -> EngineError:
+    """The client sent something that cannot be served, and sending it again will not help."""
+    return EngineError(Problem(status, "invalid_request_error", code, message, param))
+
+
+def refused(reason: Refusal) -> EngineError:
+    """No work is taken now; the body was not read."""
+    match reason:
+        case Refusal.FULL:
+            message = "Every slot of this engine is in use. Try again shortly, or add replicas."
+            return EngineError(Problem(429, "rate_limit_error", "engine_full", message, None, reason, 1))
+        case Refusal.LOADING:
+            message = "The engine is still loading its model. GET /health/ready shows how far it is."
+            return EngineError(
+                Problem(503, "service_unavailable", "engine_loading", message, None, reason, 5)
+            )
+        case Refusal.DRAINING:
+            message = (
+                "The engine is shutting down and takes no new work. Try again: another replica will answer."
+            )
+            return EngineError(
+                Problem(503, "service_unavailable", "engine_draining", message, None, reason, 1)
+            )
+
+
+def failed(message: str, *, code: str = "engine_failure", status: int = 500) -> EngineError:
+    """The engine's own fault."""
+    return EngineError(Problem(status, "server_error", code, message))

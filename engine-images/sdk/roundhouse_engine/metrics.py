@@ -1,0 +1,73 @@
+"""The engine's metrics, and what they count. Names are `roundhouse_engine_*`, units are base units."""
+
+from typing import Final
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
+
+# Recordings of minutes take minutes: the last bucket is what a client's default timeout allows.
+REQUEST_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600)
+AUDIO_BUCKETS: Final = (1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 14400)
+FACTOR_BUCKETS: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 1.5, 2, 5, 10)
+CANCEL_BUCKETS: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+STALL_BUCKETS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
+
+UNKNOWN_MODEL: Final = "unknown"
+"""The label of requests that never named a served model: clients must not be able to make up series."""
+
+
+class Metrics:
+    """One registry, so that two engines in one process (tests) do not meet."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        self.requests = self._counter("requests", "Answered requests by status code", "model", "code")
+        self.refused = self._counter("refused", "Requests refused before their body was read", "reason")
+        self.request_seconds = self._histogram(
+            "request_seconds", "From admission to the answer's end, upload included", REQUEST_BUCKETS, "model"
+        )
+        self.compute_seconds = self._counter("compute_seconds", "Time spent transcribing", "model")
+        self.audio_seconds = self._counter("audio_seconds", "Audio transcribed", "model")
+        self.recording_seconds = self._histogram(
+            "recording_seconds", "Lengths of transcribed recordings", AUDIO_BUCKETS, "model"
+        )
+        self.real_time_factor = self._histogram(
+            "real_time_factor",
+            "Compute time over audio length; 1 keeps up with speech",
+            FACTOR_BUCKETS,
+            "model",
+        )
+        self.upload_bytes = self._counter("upload_bytes", "Bytes of recordings received")
+        self.cancelled = self._counter("cancelled", "Requests whose client left during the work")
+        self.cancel_seconds = self._histogram(
+            "cancel_seconds", "From a client's leaving to its slot being free", CANCEL_BUCKETS
+        )
+        self.restarts = self._counter("restarts", "Times that a slot's process died and was started again")
+        self.loop_stall_seconds = self._histogram(
+            "event_loop_stall_seconds", "How late the event loop runs, sampled", STALL_BUCKETS
+        )
+        self.slots_in_use = self._gauge("slots_in_use", "Slots that are taken")
+        self.slots = self._gauge("slots", "Slots that can take work, while nothing is taken")
+        self.ready = self._gauge("ready", "1 while the engine takes work")
+        self.load_seconds = self._gauge("load_seconds", "How long the models took to load, last time")
+
+    def render(self) -> bytes:
+        return generate_latest(self.registry)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"roundhouse_engine_{name}", text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str) -> Gauge:
+        return Gauge(f"roundhouse_engine_{name}", text, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+        return Histogram(f"roundhouse_engine_{name}", text, labels, buckets=buckets, registry=self.registry)

@@ -1,0 +1,169 @@
+"""The process: reads the settings, listens, keeps the slots alive, and drains on SIGTERM before it leaves.
+
+It exits with 0 after a drain and with 1 when it cannot serve what it was told to; the last line of its output
+then says why.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from typing import Final, NoReturn
+
+import uvicorn
+import uvloop
+from typing_extensions import override
+
+from roundhouse_engine.app import build_app
+from roundhouse_engine.handlers import reference
+from roundhouse_engine.logs import configure
+from roundhouse_engine.metrics import Metrics
+from roundhouse_engine.pool import Pool, Slot
+from roundhouse_engine.process_runner import Launch, ProcessRunner
+from roundhouse_engine.runners import Runner
+from roundhouse_engine.settings import Settings, SettingsError, read_settings
+from roundhouse_engine.speech import Isolation, Speech
+from roundhouse_engine.thread_runner import SharedHandlers, ThreadRunner
+
+logger = logging.getLogger(__name__)
+
+# Routers learn within moments that a pod is leaving; until then they must find somebody who says so.
+_LINGER_SECONDS: Final = 1.0
+# Longer than gateways keep idle connections, so that none is closed just as it is used again.
+_KEEP_ALIVE_SECONDS: Final = 120
+_FLUSH_SECONDS: Final = 2
+_STALL_SAMPLE_SECONDS: Final = 0.25
+
+
+def main(handler: type[Speech]) -> NoReturn:
+    """Run the engine as the environment says. Never returns."""
+    try:
+        settings = read_settings(os.environ, handler)
+        listener = _listen(settings)
+    except SettingsError as error:
+        sys.exit(f"roundhouse engine: {error}")
+    configure(settings.log_level, settings.log_format)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        failure = runner.run(_run(handler, settings, listener))
+    sys.exit(f"roundhouse engine: {failure}" if failure else 0)
+
+
+def build_pool(handler: type[Speech], settings: Settings, metrics: Metrics) -> Pool:
+    """The handler's slots, not yet started."""
+    if handler.isolation is Isolation.PROCESS:
+        launch = Launch(reference(handler), settings.models, settings.log_level, settings.log_format)
+
+        def start() -> Runner:
+            return ProcessRunner(launch)
+    else:
+        shared = SharedHandlers(handler, settings.models)
+
+        def start() -> Runner:
+            return ThreadRunner(shared)
+
+    slots = [Slot(start, handler.cancel_seconds, metrics) for _ in range(settings.capacity)]
+    return Pool(slots, metrics)
+
+
+async def _run(handler: type[Speech], settings: Settings, listener: socket.socket) -> str | None:
+    """Serve until drained; returns why it could not, or None."""
+    metrics = Metrics()
+    pool = build_pool(handler, settings, metrics)
+    server = _server(handler, settings, pool, metrics)
+    leave = _leave_on_signal(server)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    supervising = asyncio.create_task(pool.supervise())
+    leaving = asyncio.create_task(_drained(leave, pool, settings.drain_seconds))
+    sampling = asyncio.create_task(_sample_stalls(metrics))
+    logger.info("listening", extra={"port": listener.getsockname()[1], "slots": pool.slots})
+    try:
+        done, _ = await asyncio.wait({serving, supervising, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        return supervising.result() if supervising in done else None
+    finally:
+        server.should_exit = True
+        await serving
+        for task in (supervising, leaving, sampling):
+            task.cancel()
+        await asyncio.gather(supervising, leaving, sampling, return_exceptions=True)
+
+
+def _server(handler: type[Speech], settings: Settings, pool: Pool, metrics: Metrics) -> "_Server":
+    config = uvicorn.Config(
+        build_app(handler, settings, pool, metrics),
+        # h11 bounds a request's headers, which httptools does not; an engine's requests take seconds anyway.
+        http="h11",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=_FLUSH_SECONDS,
+    )
+    return _Server(config)
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals alone: uvicorn would close the listener at once, and a drain still answers."""
+
+    @override
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _leave_on_signal(server: uvicorn.Server) -> asyncio.Event:
+    """Set by the first SIGTERM or SIGINT; the second one ends the server without waiting."""
+    leave = asyncio.Event()
+
+    def on_signal() -> None:
+        if leave.is_set():
+            server.should_exit = True
+        leave.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, on_signal)
+    return leave
+
+
+async def _drained(leave: asyncio.Event, pool: Pool, deadline_seconds: float) -> None:
+    """Returns when the engine may stop listening: asked to leave, and its work done or out of time."""
+    await leave.wait()
+    logger.info("draining", extra={"in_use": pool.in_use})
+    pool.draining = True
+    begun = time.monotonic()
+    try:
+        async with asyncio.timeout(deadline_seconds):
+            await pool.drained()
+    except TimeoutError:
+        logger.warning("drain deadline passed", extra={"in_use": pool.in_use})
+        pool.evict()
+    await asyncio.sleep(max(min(_LINGER_SECONDS, deadline_seconds) - (time.monotonic() - begun), 0))
+
+
+async def _sample_stalls(metrics: Metrics) -> None:
+    loop = asyncio.get_running_loop()
+    while True:
+        due = loop.time() + _STALL_SAMPLE_SECONDS
+        await asyncio.sleep(_STALL_SAMPLE_SECONDS)
+        metrics.loop_stall_seconds.observe(max(loop.time() - due, 0.0))
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """The listening socket: both address families, unless the settings name a host."""
+    address = (settings.host, settings.port)
+    try:
+        if not settings.host and socket.has_dualstack_ipv6():
+            return socket.create_server(address, family=socket.AF_INET6, backlog=2048, dualstack_ipv6=True)
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        return socket.create_server(address, family=family, backlog=2048)
+    except OSError as error:
+        raise SettingsError(
+            f"Cannot listen on {settings.host or 'every address'!r}, port {settings.port}: {error.strerror}. "
+            "Set ROUNDHOUSE_PORT to a free port."
+        ) from error

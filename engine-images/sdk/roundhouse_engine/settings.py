@@ -1,0 +1,163 @@
+"""What the environment tells an engine, checked whole before anything starts.
+
+Standard library alone. A mistake is a `SettingsError` whose message names the variable, the entry and the
+remedy; the process then exits, because an engine that guesses would serve the wrong thing.
+"""
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal, cast, get_args
+
+from roundhouse_engine.speech import Isolation, ModelError, ModelSpec, Speech
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["json", "text"]
+
+GIB: Final = 1 << 30
+
+
+class SettingsError(Exception):
+    """The environment asks for something that cannot be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """An engine's settings; the variable of each is its name in capitals after `ROUNDHOUSE_`."""
+
+    models: tuple[ModelSpec, ...]
+    capacity: int
+    host: str = ""
+    """The address to listen on; every one when empty, as a pod must."""
+    port: int = 8000
+    pod_uid: str = ""
+    drain_seconds: float = 30.0
+    upload_limit_bytes: int = GIB
+    upload_idle_seconds: float = 60.0
+    audio_limit_seconds: float = 4 * 3600.0
+    spool_dir: Path = field(default_factory=lambda: Path(tempfile.gettempdir()))
+    log_level: LogLevel = "info"
+    log_format: LogFormat = "json"
+
+
+def read_settings(environ: Mapping[str, str], handler: type[Speech]) -> Settings:
+    """The settings in `environ` for `handler`; raises `SettingsError`."""
+    return Settings(
+        models=_models(environ, handler),
+        capacity=_capacity(environ, handler),
+        host=environ.get("ROUNDHOUSE_HOST", ""),
+        port=_integer(environ, "ROUNDHOUSE_PORT", 8000, lowest=0, highest=65535),
+        pod_uid=environ.get("ROUNDHOUSE_POD_UID", ""),
+        drain_seconds=_number(environ, "ROUNDHOUSE_DRAIN_SECONDS", 30.0),
+        upload_limit_bytes=_integer(environ, "ROUNDHOUSE_UPLOAD_LIMIT_BYTES", GIB, lowest=1),
+        upload_idle_seconds=_number(environ, "ROUNDHOUSE_UPLOAD_IDLE_SECONDS", 60.0),
+        audio_limit_seconds=_number(environ, "ROUNDHOUSE_AUDIO_LIMIT_SECONDS", 4 * 3600.0),
+        spool_dir=_directory(environ, "ROUNDHOUSE_SPOOL_DIR"),
+        log_level=cast("LogLevel", _choice(environ, "ROUNDHOUSE_LOG_LEVEL", "info", get_args(LogLevel))),
+        log_format=cast("LogFormat", _choice(environ, "ROUNDHOUSE_LOG_FORMAT", "json", get_args(LogFormat))),
+    )
+
+
+def _models(environ: Mapping[str, str], handler: type[Speech]) -> tuple[ModelSpec, ...]:
+    entries = _declared(environ)
+    if not entries:
+        raise SettingsError(
+            "No models to serve: set ROUNDHOUSE_MODELS to a JSON list such as "
+            '[{"name": "english"}], or MODELS to a comma list of names.'
+        )
+    models = tuple(_model(where, entry) for where, entry in entries)
+    for place, model in enumerate(models):
+        where = entries[place][0]
+        if model.name in {other.name for other in models[:place]}:
+            raise SettingsError(f"{where}: the model {model.name!r} is named twice; give each its own name.")
+        try:
+            handler.accept(model)
+        except ModelError as error:
+            raise SettingsError(f"{where}: {error}") from error
+    return models
+
+
+def _declared(environ: Mapping[str, str]) -> list[tuple[str, Any]]:
+    """The entries of the two variables, each with the words that name its place in an error."""
+    if text := environ.get("ROUNDHOUSE_MODELS", "").strip():
+        try:
+            entries = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise SettingsError(
+                f"ROUNDHOUSE_MODELS is no JSON: {error}. It starts with {text[:80]!r}."
+            ) from error
+        if not isinstance(entries, list):
+            raise SettingsError(f"ROUNDHOUSE_MODELS must be a JSON list of models, not {text[:80]!r}.")
+        return [(f"ROUNDHOUSE_MODELS[{place}]", entry) for place, entry in enumerate(entries)]
+    names = [name.strip() for name in environ.get("MODELS", "").split(",")]
+    return [(f"MODELS, name {place}", {"name": name}) for place, name in enumerate(names, start=1) if name]
+
+
+def _model(where: str, entry: Any) -> ModelSpec:  # noqa: ANN401 - whatever the JSON held
+    if not isinstance(entry, dict):
+        raise SettingsError(f'{where}: a model is an object such as {{"name": "english"}}, not {entry!r}.')
+    name, path = entry.get("name"), entry.get("path")
+    source, variant = entry.get("source") or {"type": "Builtin"}, entry.get("variant")
+    if not isinstance(name, str) or not name.strip():
+        raise SettingsError(f"{where}: `name` must be a text that is not empty, not {name!r}.")
+    if path is not None and (not isinstance(path, str) or not Path(path).is_absolute()):
+        raise SettingsError(f"{where} ({name!r}): `path` must be an absolute path or null, not {path!r}.")
+    if not isinstance(source, dict) or not isinstance(source.get("type"), str):
+        raise SettingsError(f"{where} ({name!r}): `source` must be an object with a `type`, not {source!r}.")
+    if variant is not None and not isinstance(variant, str):
+        raise SettingsError(f"{where} ({name!r}): `variant` must be a text or null, not {variant!r}.")
+    return ModelSpec(name, Path(path) if path else None, source, variant)
+
+
+def _capacity(environ: Mapping[str, str], handler: type[Speech]) -> int:
+    capacity = _integer(environ, "ROUNDHOUSE_CAPACITY", handler.capacity, lowest=1, highest=1024)
+    if capacity > 1 and handler.isolation is Isolation.THREAD and not handler.thread_safe:
+        raise SettingsError(
+            f"ROUNDHOUSE_CAPACITY is {capacity}, but {handler.__name__} runs in a thread and is not "
+            "thread-safe: leave it at 1, or declare `isolation = Isolation.PROCESS` in the handler."
+        )
+    return capacity
+
+
+def _integer(
+    environ: Mapping[str, str], variable: str, default: int, *, lowest: int, highest: int | None = None
+) -> int:
+    text = environ.get(variable, "").strip()
+    if not text:
+        return default
+    if not text.isascii() or not text.isdigit():
+        raise SettingsError(f"{variable} must be a whole number, not {text!r}.")
+    value = int(text)
+    if value < lowest or (highest is not None and value > highest):
+        bounds = f"{lowest} or more" if highest is None else f"{lowest} to {highest}"
+        raise SettingsError(f"{variable} must be {bounds}, not {value}.")
+    return value
+
+
+def _number(environ: Mapping[str, str], variable: str, default: float) -> float:
+    text = environ.get(variable, "").strip()
+    if not text:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise SettingsError(f"{variable} must be a number of seconds, 0 or more, not {text!r}.")
+    return value
+
+
+def _directory(environ: Mapping[str, str], variable: str) -> Path:
+    path = Path(environ.get(variable) or tempfile.gettempdir())
+    if not path.is_dir():
+        raise SettingsError(f"{variable} must be a directory that exists, not {str(path)!r}.")
+    return path
+
+
+def _choice(environ: Mapping[str, str], variable: str, default: str, choices: tuple[str, ...]) -> str:
+    value = environ.get(variable, "").strip().lower() or default
+    if value not in choices:
+        raise SettingsError(f"{variable} must be one of {', '.join(choices)}, not {value!r}.")
+    return value

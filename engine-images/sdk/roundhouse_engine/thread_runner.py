@@ -1,0 +1,66 @@
+"""Runs a handler in threads of the server: for libraries that let go of Python's lock while they compute."""
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncGenerator, Callable
+from typing import BinaryIO
+
+from roundhouse_engine.pipeline import Ask, Event, load, transcribe
+from roundhouse_engine.speech import Cancellation, ModelSpec, Speech
+
+
+class SharedHandlers:
+    """One set of loaded handlers for all threads; whoever comes first loads it."""
+
+    def __init__(self, handler: type[Speech], models: tuple[ModelSpec, ...]) -> None:
+        self._handler = handler
+        self._models = models
+        self._lock = threading.Lock()
+        self._loaded: dict[str, Speech] = {}
+
+    def load(self, tell: Callable[[Event], None]) -> None:
+        with self._lock:
+            # A second caller finds every instance made and only tells so.
+            self._loaded = self._loaded or load(self._handler, self._models, tell)
+
+    def __getitem__(self, model: str) -> Speech:
+        return self._loaded[model]
+
+
+class ThreadRunner:
+    """One request at a time in a daemon thread, so that work that does not stop cannot hold up the exit."""
+
+    def __init__(self, handlers: SharedHandlers) -> None:
+        self._handlers = handlers
+        self._loop = asyncio.get_running_loop()
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._cancellation = Cancellation()
+
+    async def events(self) -> AsyncGenerator[Event, None]:
+        threading.Thread(target=self._handlers.load, args=(self._tell,), daemon=True, name="load").start()
+        while True:
+            yield await self._events.get()
+
+    def begin(self, ask: Ask, file: BinaryIO) -> None:
+        self._cancellation = Cancellation()
+        # Its own descriptor: the request may end, and close its file, before the computation has stopped.
+        own = os.fdopen(os.dup(file.fileno()), "rb")
+        threading.Thread(target=self._transcribe, args=(ask, own, self._cancellation), daemon=True).start()
+
+    def cancel(self) -> None:
+        self._cancellation.cancel()
+
+    def kill(self) -> None:
+        """A thread cannot be killed: its handler's next `check` ends it."""
+
+    def obituary(self) -> str:
+        return "the thread ended"
+
+    def _transcribe(self, ask: Ask, file: BinaryIO, cancellation: Cancellation) -> None:
+        with file:
+            for event in transcribe(self._handlers[ask.model], file, ask, cancellation):
+                self._tell(event)
+
+    def _tell(self, event: Event) -> None:
+        self._loop.call_soon_threadsafe(self._events.put_nowait, event)

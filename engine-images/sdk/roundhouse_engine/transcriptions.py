@@ -1,0 +1,182 @@
+"""`POST /v1/audio/transcriptions`: from the request's first byte to the answer's last.
+
+The order is the contract: admit, or refuse before the body is read; read the form; check it; compute while
+watching whether the client is still there; answer. The slot is free again before a whole answer is written.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator, Coroutine
+from typing import Any, BinaryIO, TypeVar
+
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from roundhouse_engine.ask import TranscriptionAsk, read_ask
+from roundhouse_engine.errors import EngineError, invalid
+from roundhouse_engine.formats import (
+    MEDIA_TYPES,
+    Segment,
+    Transcript,
+    delta_event,
+    done_event,
+    error_event,
+    joined,
+    render,
+)
+from roundhouse_engine.metrics import UNKNOWN_MODEL, Metrics
+from roundhouse_engine.pipeline import Ask, Done, Event, Found, Started
+from roundhouse_engine.pool import Lease, Pool
+from roundhouse_engine.settings import Settings
+from roundhouse_engine.speech import Speech
+from roundhouse_engine.upload import ClientGone, Form, UploadLimits, boundary, read_form
+
+_UNDETERMINED = "und"
+_CLIENT_GONE = 499
+
+Result = TypeVar("Result")
+
+
+class Transcriptions:
+    """The route, as an ASGI application: it must see the request before its body."""
+
+    def __init__(self, handler: type[Speech], settings: Settings, pool: Pool, metrics: Metrics) -> None:
+        self._handler = handler
+        self._served = tuple(model.name for model in settings.models)
+        self._audio_limit_seconds = settings.audio_limit_seconds
+        self._limits = UploadLimits(
+            settings.upload_limit_bytes, settings.upload_idle_seconds, settings.spool_dir
+        )
+        self._pool = pool
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = time.monotonic()
+        form = Form()
+        status = 200
+        try:
+            await self._answer(form, scope, receive, send)
+        except EngineError as error:
+            status = error.problem.status
+            raise
+        except ClientGone:
+            status = _CLIENT_GONE
+        finally:
+            model = self._label(form)
+            scope["roundhouse.model"] = model
+            self._metrics.requests.labels(model, str(status)).inc()
+            if status == 200:
+                self._metrics.request_seconds.labels(model).observe(time.monotonic() - begun)
+
+    async def _answer(self, form: Form, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._pool.admit() as lease, form:
+            await read_form(receive, boundary(Headers(scope=scope), self._limits), self._limits, form)
+            self._metrics.upload_bytes.inc(form.file_bytes)
+            ask = read_ask(form.fields, self._handler, self._served)
+            if form.file is None:
+                raise invalid(
+                    "The form has no recording: send it in the field 'file'.", param="file", code="missing"
+                )
+            events = self._events(lease, ask, form.file)
+            if ask.stream:
+                await _unless_gone(receive, _stream(events, ask, send))
+                return
+            transcript = await _unless_gone(receive, _transcript(events, ask))
+        body = render(transcript, ask.response_format, ask.granularities)
+        await Response(body, media_type=MEDIA_TYPES[ask.response_format])(scope, receive, send)
+
+    async def _events(
+        self, lease: Lease, ask: TranscriptionAsk, file: BinaryIO
+    ) -> AsyncGenerator[Event, None]:
+        """The work's events, counted in the metrics as they pass."""
+        seconds = 0.0
+        work = lease.transcribe(Ask(ask.model, ask.options, self._audio_limit_seconds), file)
+        async with contextlib.aclosing(work):
+            async for event in work:
+                if isinstance(event, Started):
+                    seconds = event.audio_seconds
+                elif isinstance(event, Done):
+                    self._count(ask.model, seconds, event.compute_seconds)
+                yield event
+
+    def _count(self, model: str, audio_seconds: float, compute_seconds: float) -> None:
+        self._metrics.audio_seconds.labels(model).inc(audio_seconds)
+        self._metrics.compute_seconds.labels(model).inc(compute_seconds)
+        self._metrics.recording_seconds.labels(model).observe(audio_seconds)
+        if audio_seconds > 0:
+            self._metrics.real_time_factor.labels(model).observe(compute_seconds / audio_seconds)
+
+    def _label(self, form: Form) -> str:
+        named = form.fields.get("model", [""])[0]
+        return named if named in self._served else UNKNOWN_MODEL
+
+
+async def _transcript(events: AsyncGenerator[Event, None], ask: TranscriptionAsk) -> Transcript:
+    seconds = 0.0
+    segments: list[Segment] = []
+    async with contextlib.aclosing(events):
+        async for event in events:
+            if isinstance(event, Started):
+                seconds = event.audio_seconds
+            elif isinstance(event, Found):
+                segments.append(event.segment)
+    return Transcript(_language(ask, segments), seconds, tuple(segments))
+
+
+async def _stream(events: AsyncGenerator[Event, None], ask: TranscriptionAsk, send: Send) -> None:
+    """Server-sent events as the text is found; until the recording proved readable, errors have a status."""
+    text = ""
+    begun = False
+    async with contextlib.aclosing(events):
+        try:
+            async for event in events:
+                if isinstance(event, Started):
+                    await _begin_stream(send)
+                    begun = True
+                elif isinstance(event, Found):
+                    delta = joined(text, event.segment.text, _language(ask, [event.segment]))[len(text) :]
+                    text += delta
+                    if delta:
+                        await _send_event(send, delta_event(delta))
+        except EngineError as error:
+            if not begun:
+                raise
+            await _send_event(send, error_event(error.problem.envelope), last=True)
+            return
+    await _send_event(send, done_event(text), last=True)
+
+
+async def _begin_stream(send: Send) -> None:
+    headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-store")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+
+
+async def _send_event(send: Send, event: str, *, last: bool = False) -> None:
+    await send({"type": "http.response.body", "body": event.encode(), "more_body": not last})
+
+
+def _language(ask: TranscriptionAsk, segments: list[Segment]) -> str:
+    found = (segment.language for segment in segments if segment.language)
+    return ask.options.language or next(found, _UNDETERMINED)
+
+
+async def _unless_gone(receive: Receive, work: Coroutine[Any, Any, Result]) -> Result:
+    """The work's result; if the client hangs up first, the work is cancelled and `ClientGone` raised."""
+    working = asyncio.create_task(work)
+    leaving = asyncio.create_task(_hung_up(receive))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientGone
+        return working.result()
+    finally:
+        working.cancel()
+        leaving.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
+
+
+async def _hung_up(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

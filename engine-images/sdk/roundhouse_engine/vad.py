@@ -1,0 +1,154 @@
+"""Where speech is: cuts a stream of audio into windows of speech, each short enough for its engine.
+
+It decides where a window begins and ends; whether one 30 ms frame is speech is decided by a `Detector`, the
+SDK's by energy or an engine's own. Holds one window in memory, never the recording.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Final, Protocol
+
+import numpy as np
+
+from roundhouse_engine.speech import Cancellation, Window
+
+FRAME_SECONDS: Final = 0.03
+_BYTES: Final = 2
+
+# A window opens when most of the last frames are speech, and takes in what came just before them: soft
+# beginnings ("five") are heard late. It closes after a pause, and the longer it already is the shorter a
+# pause will do, so that windows end between phrases and seldom reach the limit.
+_ONSET_FRAMES: Final = 10
+_ONSET_SPEECH: Final = 6
+_LEAD_SECONDS: Final = 0.3
+_PAUSE_SECONDS: Final = 0.8
+_SHORT_PAUSE_SECONDS: Final = 0.25
+_TAIL_SECONDS: Final = 0.3
+
+
+class Detector(Protocol):
+    def __call__(self, frame: bytes) -> bool:
+        """Whether 30 ms of mono s16 hold speech. Called once for each frame, in order."""
+
+
+class EnergyDetector:
+    """Speech is what stands out of the background by 10 dB, however loud that is.
+
+    The background falls at once to any quieter frame and rises 1.5 dB a second: a hum is learnt in a few
+    seconds, and a speaker's pauses hold it down.
+    """
+
+    def __init__(self, sample_rate: int) -> None:
+        self._background = 60.0
+        self._rise = 1.5 * FRAME_SECONDS
+        del sample_rate  # energy needs none; every detector is made with it
+
+    def __call__(self, frame: bytes) -> bool:
+        level = level_db(frame)
+        self._background = max(min(level, self._background + self._rise), 10.0)
+        return level > max(self._background + 10.0, 30.0)
+
+
+def level_db(frame: bytes) -> float:
+    """Loudness of a frame: 0 for one step of the 16-bit range, 90 for all of it."""
+    samples = np.frombuffer(frame, dtype="<i2").astype(np.float32)
+    return float(10 * np.log10(np.mean(samples * samples) + 1.0))
+
+
+def cut(
+    audio: Iterable[bytes],
+    sample_rate: int,
+    is_speech: Detector,
+    longest_seconds: float,
+    cancellation: Cancellation,
+) -> Iterator[Window]:
+    """Windows of speech of at most `longest_seconds`, in order and without overlap; none for silence."""
+    frame_bytes = round(sample_rate * FRAME_SECONDS) * _BYTES
+    cutter = _Cutter(sample_rate, frame_bytes, longest_seconds)
+    for frame in frames(audio, frame_bytes):
+        cancellation.check()
+        speech = len(frame) == frame_bytes and is_speech(frame)
+        yield from cutter.push(frame, speech=speech)
+    yield from cutter.flush()
+
+
+def frames(audio: Iterable[bytes], frame_bytes: int) -> Iterator[bytes]:
+    """Blocks of any size as frames of one size; the last may be shorter."""
+    rest = b""
+    for block in audio:
+        data = rest + block
+        whole = len(data) - len(data) % frame_bytes
+        for start in range(0, whole, frame_bytes):
+            yield data[start : start + frame_bytes]
+        rest = data[whole:]
+    if rest:
+        yield rest
+
+
+class _Cutter:
+    """The window that is open, if one is, and the few frames before it."""
+
+    def __init__(self, sample_rate: int, frame_bytes: int, longest_seconds: float) -> None:
+        self._rate = sample_rate
+        self._frame_bytes = frame_bytes
+        self._longest = max(int(longest_seconds / FRAME_SECONDS), 2 * _ONSET_FRAMES)
+        self._lead: deque[tuple[bytes, bool]] = deque(maxlen=_ONSET_FRAMES + _frames(_LEAD_SECONDS))
+        self._open: list[bytes] = []
+        self._seen = 0
+        self._first = 0
+        self._quiet = 0
+
+    def push(self, frame: bytes, *, speech: bool) -> Iterator[Window]:
+        self._seen += 1
+        if not self._open:
+            self._lead.append((frame, speech))
+            if sum(heard for _, heard in list(self._lead)[-_ONSET_FRAMES:]) >= _ONSET_SPEECH:
+                self._open = [kept for kept, _ in self._lead]
+                self._first = self._seen - len(self._open)
+                self._quiet = 0
+                self._lead.clear()
+            return
+        self._open.append(frame)
+        self._quiet = 0 if speech else self._quiet + 1
+        if self._quiet >= self._pause():
+            yield from self._take(len(self._open) - max(self._quiet - _frames(_TAIL_SECONDS), 0))
+            self._close()
+        elif len(self._open) >= self._longest:
+            yield from self._take(self._softest())
+
+    def flush(self) -> Iterator[Window]:
+        """What is open at the end; also a last word too short to have opened a window."""
+        if not self._open and sum(heard for _, heard in self._lead) >= _ONSET_SPEECH // 2:
+            self._open = [kept for kept, _ in self._lead]
+            self._first = self._seen - len(self._open)
+        if self._open:
+            yield from self._take(len(self._open))
+
+    def _pause(self) -> int:
+        part = min(len(self._open) / self._longest, 1.0)
+        return _frames(_PAUSE_SECONDS - part * (_PAUSE_SECONDS - _SHORT_PAUSE_SECONDS))
+
+    def _softest(self) -> int:
+        """Where to cut speech without a pause: after the softest frame of the last third."""
+        begin = 2 * len(self._open) // 3
+        return (
+            begin + 1 + min(range(len(self._open) - begin), key=lambda at: level_db(self._open[begin + at]))
+        )
+
+    def _take(self, count: int) -> Iterator[Window]:
+        samples = b"".join(self._open[:count])
+        start = self._first * self._frame_bytes / _BYTES / self._rate
+        self._open = self._open[count:]
+        self._first += count
+        self._quiet = min(self._quiet, len(self._open))
+        if samples:
+            yield Window(start, samples, self._rate)
+
+    def _close(self) -> None:
+        # What was left out of the window is the lead of the next one.
+        self._lead.extend((frame, False) for frame in self._open)
+        self._open = []
+
+
+def _frames(seconds: float) -> int:
+    return round(seconds / FRAME_SECONDS)
