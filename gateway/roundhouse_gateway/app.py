@@ -1,0 +1,80 @@
+"""The application: routes, raw ASGI routes and error handlers put together, for both listeners."""
+
+from functools import partial
+from importlib.metadata import version
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from roundhouse_gateway.errors import (
+    GatewayError,
+    InvalidRequestError,
+    MethodNotAllowedError,
+    RouteNotFoundError,
+)
+from roundhouse_gateway.exchange import Observed
+from roundhouse_gateway.metrics import Metrics
+from roundhouse_gateway.openapi import describe
+from roundhouse_gateway.routes import Readiness, api_routes, service_routes
+from roundhouse_gateway.transcriptions import PATH as TRANSCRIPTIONS
+from roundhouse_gateway.transcriptions import Transcriptions
+
+TITLE = "Roundhouse gateway"
+
+
+def build_api(readiness: Readiness, metrics: Metrics, transcriptions: Transcriptions) -> ASGIApp:
+    """What listens on the API's port."""
+    app = _bare(openapi_url="/openapi.json")
+    app.include_router(service_routes(readiness, metrics))
+    app.include_router(api_routes(readiness.registry))
+    app.router.routes.append(Route(TRANSCRIPTIONS, transcriptions, methods=["POST"], include_in_schema=False))
+    app.openapi = partial(describe, app)  # type: ignore[method-assign]
+    return Observed(app, metrics)
+
+
+def build_service(readiness: Readiness, metrics: Metrics) -> ASGIApp:
+    """What listens on the metrics port."""
+    app = _bare(openapi_url=None)
+    app.include_router(service_routes(readiness, metrics))
+    return app
+
+
+def _bare(openapi_url: str | None) -> FastAPI:
+    app = FastAPI(
+        title=TITLE,
+        version=version("roundhouse"),
+        openapi_url=openapi_url,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    for kind in (GatewayError, RequestValidationError, HTTPException):
+        app.add_exception_handler(kind, _on_error)
+    return app
+
+
+async def _on_error(request: Request, error: Exception) -> Response:
+    told = _told(request, error)
+    headers = {name.decode(): value.decode() for name, value in told.headers()}
+    return Response(told.body(), told.status, headers)
+
+
+def _told(request: Request, error: Exception) -> GatewayError:
+    """What a client is told of an error; routing and FastAPI have kinds of their own."""
+    where = f"{request.method} {request.url.path}"
+    match error:
+        case GatewayError():
+            return error
+        case RequestValidationError():
+            first = error.errors()[0]
+            name = str(first["loc"][-1])
+            return InvalidRequestError(f"`{name}`: {first['msg']}", param=name)
+        case HTTPException(status_code=405):
+            return MethodNotAllowedError(where, (error.headers or {}).get("Allow", ""))
+        case HTTPException():
+            return RouteNotFoundError(f"There is no route {where}; /openapi.json lists those there are.")
+        case _:
+            raise error

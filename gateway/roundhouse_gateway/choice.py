@@ -1,0 +1,66 @@
+"""Which model answers a request: `auto` by what it needs, a name by what it stands for, else which error."""
+
+from roundhouse_api.selection import (
+    MismatchReason,
+    Needs,
+    NothingFitsError,
+    UnknownModelError,
+    mismatch,
+    select,
+)
+from roundhouse_gateway.errors import (
+    EngineNotSupportedError,
+    NoEngineError,
+    NotRunningError,
+    UnknownModelRequestError,
+    UnsupportedValueError,
+)
+from roundhouse_gateway.metrics import Metrics
+from roundhouse_gateway.snapshot import Entry, Snapshot
+from roundhouse_gateway.transcription_request import AUTO
+
+PARAM_AT_FAULT = {
+    MismatchReason.STAGE: "model",
+    MismatchReason.INTERFACE: "model",
+    MismatchReason.LANGUAGE: "language",
+    MismatchReason.STREAMING: "streaming",
+    MismatchReason.WORD_TIMESTAMPS: "timestamp_granularities",
+}
+
+
+def choose(snapshot: Snapshot, name: str, needs: Needs, metrics: Metrics) -> Entry:
+    """The running entry to send the request to. A model that is asked for by name is never substituted."""
+    if name == AUTO:
+        try:
+            return snapshot.entries[select(snapshot.catalogue, needs).id]
+        except NothingFitsError as error:
+            metrics.resolution_errors("nothing_fits").inc()
+            raise NoEngineError(str(error)) from error
+    try:
+        entry = snapshot.resolve(name)
+    except UnknownModelError as error:
+        metrics.resolution_errors("unknown").inc()
+        raise UnknownModelRequestError(name, str(error)) from error
+    try:
+        check_fit(entry, needs)
+    except UnsupportedValueError:
+        metrics.resolution_errors("unfit").inc()
+        raise
+    if not entry.model.running or entry.target is None:
+        metrics.resolution_errors("not_running").inc()
+        raise NotRunningError(entry.model.id)
+    if entry.is_upstream and entry.needs_upstream_key:
+        raise EngineNotSupportedError(
+            f"Engine '{entry.model.id}' is an upstream with an API key (`apiKeySecretRef`), "
+            "which this version does not support yet."
+        )
+    return entry
+
+
+def check_fit(entry: Entry, needs: Needs) -> None:
+    """A model asked for by name must be able to do what the request wants of it."""
+    found = mismatch(entry.model, needs)
+    if found is not None:
+        raise UnsupportedValueError(
+            f"Engine '{entry.model.id}' {found.message}.", param=PARAM_AT_FAULT[found.reason]
+        )

@@ -1,0 +1,267 @@
+"""The API server, and nothing but it: lists and watches the resources that the gateway may read.
+
+Each resource and namespace has one `Watch`, which lists once, follows from there and goes on for ever: it
+continues where it was after a broken connection, and lists again only when the API server no longer knows the
+place (410 Gone). What the objects mean is left to whoever is given them.
+"""
+
+import asyncio
+import logging
+import os
+import random
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import aiohttp
+import msgspec
+from kubernetes.aio.client.configuration import Configuration
+from kubernetes.aio.client.rest import RESTClientObject
+from kubernetes.aio.config import load_incluster_config, load_kube_config
+from kubernetes.aio.config.config_exception import ConfigException
+
+from roundhouse_api.model import Manifest
+from roundhouse_api.names import API_VERSION, ENGINES, LABEL_MANAGED, MODEL_VARIANTS
+from roundhouse_gateway.records import ENDPOINT_SLICES
+
+log = logging.getLogger("roundhouse.gateway.cluster")
+
+PAGE = 500
+# A watch ends and is taken up again about once a minute, so that a dead connection is noticed by then.
+WATCH_SECONDS = 60
+MARGIN_SECONDS = 15
+CONNECT_SECONDS = 5
+LONGEST_PAUSE_SECONDS = 10.0
+
+
+class ClusterError(Exception):
+    """The API server cannot be reached or refuses; the text says what to do."""
+
+
+class _ExpiredError(Exception):
+    """The API server no longer knows the place where the watch was."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A kind of object to follow."""
+
+    plural: str
+    api: str
+    selector: str = ""
+
+    def path(self, namespace: str) -> str:
+        return f"/apis/{self.api}/namespaces/{namespace}/{self.plural}"
+
+
+WATCHED = (
+    Watched(ENGINES, API_VERSION),
+    Watched(MODEL_VARIANTS, API_VERSION),
+    Watched(ENDPOINT_SLICES, "discovery.k8s.io/v1", f"{LABEL_MANAGED}=true"),
+)
+
+
+class Sink(Protocol):
+    """Who is told of the objects, and of how fresh they are."""
+
+    def replace(self, plural: str, namespace: str, manifests: Sequence[Manifest]) -> None: ...
+
+    def apply(self, plural: str, manifest: Manifest) -> None: ...
+
+    def delete(self, plural: str, manifest: Manifest) -> None: ...
+
+    def connected(self, plural: str, namespace: str) -> None: ...
+
+    def disconnected(self, plural: str, namespace: str) -> None: ...
+
+
+class ApiServer:
+    """An authenticated connection to the API server that the environment names."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self._configuration = configuration
+        self._ssl = RESTClientObject(configuration).ssl_context
+        self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+
+    @classmethod
+    async def from_environment(cls) -> "ApiServer":
+        """By KUBECONFIG where it is set, by the pod's service account in a pod, else by ~/.kube/config."""
+        return cls(await _load_configuration())
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    async def refresh_credentials(self) -> None:
+        self._configuration = await _load_configuration()
+
+    async def get(self, path: str, query: dict[str, str], read_seconds: float) -> aiohttp.ClientResponse:
+        """The response to a GET, unread. A status of 400 or more raises; 410 as `_ExpiredError`."""
+        token = (await self._configuration.auth_settings()).get("BearerToken", {}).get("value")
+        response = await self._session.get(
+            self._configuration.host + path,
+            params=query,
+            headers={"authorization": token} if token else {},
+            ssl=self._ssl,
+            server_hostname=self._configuration.tls_server_name,
+            proxy=self._configuration.proxy,
+            timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS, sock_read=read_seconds),
+        )
+        if response.status < 400:
+            return response
+        async with response:
+            if response.status == 410:
+                raise _ExpiredError
+            if response.status == 401:
+                await self.refresh_credentials()
+            raise ClusterError(_refusal(response.status, path, await response.read()))
+
+
+class Watch:
+    """Follows one kind of object in one namespace and tells `sink`."""
+
+    def __init__(self, api: ApiServer, watched: Watched, namespace: str, sink: Sink) -> None:
+        self._api = api
+        self._watched = watched
+        self._path = watched.path(namespace)
+        self._where = (watched.plural, namespace)
+        self._sink = sink
+        self._version: str | None = None
+        self._complaint = ""
+
+    async def run(self) -> None:
+        """Runs until it is cancelled."""
+        pauses = _pauses()
+        while True:
+            started = time.monotonic()
+            try:
+                if self._version is None:
+                    self._version = await self._list()
+                await self._follow(self._version)
+            except _ExpiredError:
+                self._version = None
+            except (ClusterError, aiohttp.ClientError, OSError, TimeoutError, msgspec.DecodeError) as error:
+                self._complain(error)
+            if time.monotonic() - started > LONGEST_PAUSE_SECONDS:
+                pauses = _pauses()
+            await asyncio.sleep(next(pauses))
+
+    async def _list(self) -> str:
+        """All objects, handed on; the version to watch from."""
+        manifests: list[Manifest] = []
+        query = {"limit": str(PAGE), **self._selector}
+        while True:
+            async with await self._api.get(self._path, query, MARGIN_SECONDS) as response:
+                page = msgspec.json.decode(await response.read())
+            manifests += page.get("items") or []
+            meta = page["metadata"]
+            if not meta.get("continue"):
+                self._sink.replace(*self._where, manifests)
+                return str(meta["resourceVersion"])
+            query["continue"] = meta["continue"]
+
+    async def _follow(self, version: str) -> None:
+        """One watch, until the API server ends it."""
+        seconds = random.randint(WATCH_SECONDS - 10, WATCH_SECONDS + 10)  # noqa: S311 - spreads reconnects
+        query = {
+            "watch": "1",
+            "resourceVersion": version,
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(seconds),
+            **self._selector,
+        }
+        async with await self._api.get(self._path, query, seconds + MARGIN_SECONDS) as response:
+            self._reached()
+            try:
+                async for line in _lines(response.content):
+                    self._on_event(msgspec.json.decode(line))
+            finally:
+                self._sink.disconnected(*self._where)
+
+    def _on_event(self, event: dict[str, Any]) -> None:
+        kind, manifest = event["type"], event["object"]
+        if kind == "ERROR":
+            if manifest.get("code") == 410:
+                raise _ExpiredError
+            raise ClusterError(f"watching {self._path}: {manifest.get('message')!r}")
+        if kind == "DELETED":
+            self._sink.delete(self._watched.plural, manifest)
+        elif kind != "BOOKMARK":
+            self._sink.apply(self._watched.plural, manifest)
+        self._version = manifest["metadata"]["resourceVersion"]
+
+    @property
+    def _selector(self) -> dict[str, str]:
+        return {"labelSelector": self._watched.selector} if self._watched.selector else {}
+
+    def _reached(self) -> None:
+        if self._complaint:
+            log.info("the API server answers again for %s", self._path)
+        self._complaint = ""
+        self._sink.connected(*self._where)
+
+    def _complain(self, error: Exception) -> None:
+        """Says what is wrong when it begins or changes, not each time it is met again."""
+        complaint = (
+            str(error) if isinstance(error, ClusterError) else f"no answer for {self._path}: {error!r}"
+        )
+        if complaint != self._complaint:
+            self._complaint = complaint
+            log.warning("%s; trying again", complaint)
+
+
+async def watch_all(api: ApiServer, namespaces: Sequence[str], sink: Sink) -> None:
+    """All watches of all namespaces, until cancelled."""
+    async with asyncio.TaskGroup() as group:
+        for namespace in namespaces:
+            for watched in WATCHED:
+                group.create_task(Watch(api, watched, namespace, sink).run())
+
+
+async def _load_configuration() -> Configuration:
+    configuration = Configuration()
+    try:
+        if "KUBECONFIG" not in os.environ and "KUBERNETES_SERVICE_HOST" in os.environ:
+            load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        else:
+            await load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+    except ConfigException as error:
+        raise ClusterError(
+            f"no way to the API server: {error} Set KUBECONFIG, or run in a pod with a service account."
+        ) from error
+    return configuration
+
+
+async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    """Lines of any length: one is an object, and those may be larger than a reader's limit."""
+    rest = bytearray()
+    async for chunk in stream.iter_any():
+        rest += chunk
+        *lines, rest = rest.split(b"\n")
+        for line in lines:
+            if line:
+                yield bytes(line)
+
+
+def _refusal(status: int, path: str, body: bytes) -> str:
+    try:
+        text = str(msgspec.json.decode(body).get("message", ""))
+    except (msgspec.DecodeError, AttributeError):
+        text = body[:200].decode(errors="replace")
+    match status:
+        case 403:
+            return f"the gateway may not read {path} ({text}); its Role must allow get, list and watch"
+        case 404:
+            return (
+                f"the API server does not serve {path}; install the CustomResourceDefinitions of Roundhouse"
+            )
+        case _:
+            return f"the API server answered {status} for {path}: {text}"
+
+
+def _pauses() -> Iterator[float]:
+    """Growing pauses between attempts, spread so that many gateways do not come back at once."""
+    pause = 0.1
+    while True:
+        yield pause * random.uniform(0.5, 1)  # noqa: S311 - no secret
+        pause = min(pause * 2, LONGEST_PAUSE_SECONDS)

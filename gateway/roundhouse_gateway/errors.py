@@ -1,0 +1,217 @@
+"""Everything a client may be told instead of an answer, and its one shape on the wire.
+
+The body is OpenAI's envelope with all four keys, plus `detail` for older clients: the message, or, where a
+`model` was wrong, an object of type, message and param.
+"""
+
+from typing import Any
+
+import msgspec
+from typing_extensions import override
+
+RETRY_AFTER_SECONDS = 5
+
+Headers = list[tuple[bytes, bytes]]
+Detail = dict[str, str | None] | str
+
+
+class GatewayError(Exception):
+    """An answer that is an error. Subclasses fix status, type and code; `param` names the field at fault."""
+
+    status: int = 500
+    type: str = "server_error"
+    code: str | None = None
+    retry_after: int | None = None
+    retry_is_useless: bool = False
+
+    def __init__(self, message: str, *, param: str | None = None, detail: Detail | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.detail: Detail = message if detail is None else detail
+
+    def body(self) -> bytes:
+        return envelope(self.message, self.type, self.param, self.code, self.detail)
+
+    def headers(self) -> Headers:
+        found: Headers = [(b"content-type", b"application/json")]
+        if self.retry_after is not None:
+            found.append((b"retry-after", str(self.retry_after).encode()))
+        if self.retry_is_useless:
+            found.append((b"x-should-retry", b"false"))
+        return found
+
+
+def envelope(
+    message: str, kind: str, param: str | None = None, code: str | None = None, detail: Detail | None = None
+) -> bytes:
+    error: dict[str, Any] = {"message": message, "type": kind, "param": param, "code": code}
+    return msgspec.json.encode({"error": error, "detail": message if detail is None else detail})
+
+
+class InvalidRequestError(GatewayError):
+    status = 400
+    type = "invalid_request_error"
+    code = "invalid_value"
+
+
+class UnsupportedValueError(InvalidRequestError):
+    code = "unsupported_value"
+
+
+class MissingFieldError(InvalidRequestError):
+    code = "missing_required_parameter"
+
+
+class MalformedUploadError(InvalidRequestError):
+    code = "malformed_upload"
+
+
+class UnknownModelRequestError(InvalidRequestError):
+    """The `model` of a request to an audio route is nobody's name."""
+
+    code = "model_not_found"
+
+    def __init__(self, name: str, explanation: str) -> None:
+        super().__init__(
+            f"Engine '{name}' not found",
+            param="model",
+            detail={"type": self.type, "message": explanation, "param": "model"},
+        )
+
+
+class ModelNotFoundError(GatewayError):
+    """`GET /v1/models/{id}` of an id that is nobody's name."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "model_not_found"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Model not found: {name}", param="model")
+
+
+class RouteNotFoundError(GatewayError):
+    status = 404
+    type = "invalid_request_error"
+    code = "unknown_url"
+
+
+class MethodNotAllowedError(GatewayError):
+    status = 405
+    type = "invalid_request_error"
+    code = "method_not_allowed"
+
+    def __init__(self, where: str, allowed: str) -> None:
+        super().__init__(f"{where} is not allowed; allowed are: {allowed}.")
+        self._allowed = allowed
+
+    @override
+    def headers(self) -> Headers:
+        return [*super().headers(), (b"allow", self._allowed.encode())]
+
+
+class UploadTimeoutError(GatewayError):
+    status = 408
+    type = "invalid_request_error"
+    code = "upload_timeout"
+    retry_is_useless = True
+
+
+class UploadTooLargeError(GatewayError):
+    status = 413
+    type = "invalid_request_error"
+    code = "upload_too_large"
+
+
+class NotMultipartError(GatewayError):
+    status = 415
+    type = "invalid_request_error"
+    code = "unsupported_media_type"
+
+
+class InternalError(GatewayError):
+    """A fault of the gateway itself. The log tells of it, under the request's id; the message does not."""
+
+    code = "internal_error"
+    retry_is_useless = True
+
+
+class NotRunningError(GatewayError):
+    status = 503
+    type = "service_unavailable"
+    code = "model_not_running"
+    retry_after = RETRY_AFTER_SECONDS
+
+    def __init__(self, model_id: str) -> None:
+        super().__init__(f"Engine '{model_id}' is not currently running")
+
+
+class NoEngineError(GatewayError):
+    status = 503
+    type = "service_unavailable"
+    code = "no_engine_available"
+    retry_after = RETRY_AFTER_SECONDS
+
+
+class NotReadyError(GatewayError):
+    """The gateway does not know the cluster yet, has no room left, or is about to leave."""
+
+    status = 503
+    type = "service_unavailable"
+    code = "gateway_not_ready"
+    retry_after = RETRY_AFTER_SECONDS
+
+
+class EngineUnreachableError(GatewayError):
+    """No endpoint took the connection. Nothing was sent, so trying again is cheap."""
+
+    status = 503
+    type = "service_unavailable"
+    code = "engine_unreachable"
+    retry_after = 1
+
+
+class EngineNotSupportedError(GatewayError):
+    status = 503
+    type = "service_unavailable"
+    code = "engine_not_supported"
+    retry_is_useless = True
+
+
+class EngineFailedError(GatewayError):
+    """The engine broke off, or answered something that is no answer."""
+
+    status = 502
+    type = "upstream_error"
+    code = "engine_failed"
+    retry_is_useless = True
+
+
+class EngineTimeoutError(GatewayError):
+    status = 504
+    type = "upstream_error"
+    code = "engine_timeout"
+    retry_is_useless = True
+
+
+class EngineAnsweredError(GatewayError):
+    """The engine's own error, in the one shape."""
+
+    def __init__(self, status: int, headers: Headers, body: bytes) -> None:
+        super().__init__(f"The engine answered {status}.")
+        self.status = status
+        self._headers = headers
+        self._body = body
+
+    @override
+    def body(self) -> bytes:
+        return self._body
+
+    @override
+    def headers(self) -> Headers:
+        return [*super().headers(), *self._headers]
+
+
+class ClientGoneError(Exception):
+    """The client left; nobody is there to be told anything."""

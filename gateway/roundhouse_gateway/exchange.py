@@ -1,0 +1,142 @@
+"""Around every request: its id, its metrics, its line in the access log, and an answer even to our own fault.
+
+Pure ASGI, because anything else would hide from the routes that a client has left.
+"""
+
+import logging
+import re
+import time
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from roundhouse_gateway.errors import ClientGoneError, GatewayError, Headers, InternalError
+from roundhouse_gateway.metrics import OTHER_ROUTE, UNKNOWN_MODEL, Metrics
+
+log = logging.getLogger("roundhouse.gateway")
+access_log = logging.getLogger("roundhouse.gateway.access")
+
+MODEL_HEADER = b"x-roundhouse-model"
+EXCHANGE = "roundhouse.exchange"
+CLIENT_CLOSED_REQUEST = 499
+_SANE_ID = re.compile(rb"[A-Za-z0-9._:+/=-]{1,128}")
+# What probes and scrapes ask every few seconds is not worth a line each.
+_QUIET_ROUTES = frozenset({"/healthz", "/readyz", "/metrics"})
+
+
+class BrokenAnswerError(Exception):
+    """The answer had begun and cannot be completed: the connection is cut, so that the client notices."""
+
+
+@dataclass(slots=True)
+class Exchange:
+    """What is known of one request by the time it is over."""
+
+    method: str
+    path: str
+    request_id: str
+    route: str = OTHER_ROUTE
+    model: str = UNKNOWN_MODEL
+    status: int = 0
+    upload_bytes: int = 0
+    note: str = ""
+    started: float = field(default_factory=time.perf_counter)
+    first_byte: float | None = None
+
+    def own_headers(self) -> Headers:
+        """What every answer tells: the request's id, and the model once it is chosen."""
+        found = [(b"x-request-id", self.request_id.encode())]
+        return found if self.model == UNKNOWN_MODEL else [*found, (MODEL_HEADER, self.model.encode())]
+
+    async def send_error(self, send: Send, error: GatewayError, *, more: bool = False) -> None:
+        """The whole answer. With `more` the end is left to the caller, and the connection closes then."""
+        self.note = self.note or error.message
+        body = error.body()
+        headers = [*error.headers(), (b"content-length", str(len(body)).encode())]
+        if more:
+            headers.append((b"connection", b"close"))
+        await send({"type": "http.response.start", "status": error.status, "headers": headers})
+        await send({"type": "http.response.body", "body": body, "more_body": more})
+
+
+class Observed:
+    """The outermost layer of the application."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        exchange = Exchange(scope["method"], scope["path"], request_id_of(scope))
+        scope[EXCHANGE] = exchange
+
+        async def observed_send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                exchange.status = message["status"]
+                exchange.first_byte = time.perf_counter()
+                message["headers"] = [*message.get("headers", ()), *exchange.own_headers()]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, observed_send)
+        except ClientGoneError:
+            exchange.note = "the client left"
+            exchange.status = exchange.status or CLIENT_CLOSED_REQUEST
+        except BrokenAnswerError as error:
+            exchange.note = str(error)
+        except Exception:
+            log.exception("fault in answering %s %s", exchange.method, exchange.path, extra=_fields(exchange))
+            if exchange.status == 0:
+                await exchange.send_error(observed_send, fault(exchange))
+        finally:
+            self._finish(scope, exchange)
+
+    def _finish(self, scope: Scope, exchange: Exchange) -> None:
+        if exchange.route == OTHER_ROUTE:
+            exchange.route = getattr(scope.get("route"), "path", OTHER_ROUTE)
+        metrics, route, model = self._metrics, exchange.route, exchange.model
+        seconds = time.perf_counter() - exchange.started
+        metrics.requests(route, str(exchange.status), model).inc()
+        metrics.duration(route, model).observe(seconds)
+        if exchange.first_byte is not None:
+            metrics.first_byte(route, model).observe(exchange.first_byte - exchange.started)
+        if exchange.upload_bytes:
+            metrics.upload_bytes.inc(exchange.upload_bytes)
+        if route not in _QUIET_ROUTES:
+            access_log.info(
+                "%s %s %d", exchange.method, exchange.path, exchange.status, extra=_fields(exchange, seconds)
+            )
+
+
+def request_id_of(scope: Scope) -> str:
+    """The client's own id where it is sane, else a new one."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _SANE_ID.fullmatch(value):
+            return str(value.decode())
+    return uuid4().hex
+
+
+def fault(exchange: Exchange) -> InternalError:
+    return InternalError(
+        f"The gateway failed on this request; its log has the reason under {exchange.request_id}."
+    )
+
+
+def _fields(exchange: Exchange, seconds: float | None = None) -> dict[str, object]:
+    fields: dict[str, object] = {
+        "request_id": exchange.request_id,
+        "route": exchange.route,
+        "model": exchange.model,
+        "status": exchange.status,
+        "upload_bytes": exchange.upload_bytes,
+    }
+    if seconds is not None:
+        fields["seconds"] = round(seconds, 6)
+    if exchange.first_byte is not None:
+        fields["first_byte_seconds"] = round(exchange.first_byte - exchange.started, 6)
+    if exchange.note:
+        fields["note"] = exchange.note
+    return {"fields": fields}

@@ -1,0 +1,107 @@
+"""The routes that tell of models and engines, and those by which a cluster looks after the gateway."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import msgspec
+from fastapi import APIRouter, Path, Query, Request, Response
+from pydantic import AfterValidator
+
+from roundhouse_api.enums import Stage
+from roundhouse_api.selection import ModelStatus, UnknownModelError, primary_language
+from roundhouse_gateway.errors import ModelNotFoundError, NotReadyError
+from roundhouse_gateway.exchange import EXCHANGE
+from roundhouse_gateway.metrics import CONTENT_TYPE, Metrics
+from roundhouse_gateway.registry import Registry
+from roundhouse_gateway.views import Filter, model_detail
+
+JSON = "application/json"
+TEXT = "text/plain"
+
+
+def _known_stage(word: str) -> str:
+    stages = [stage.lower() for stage in Stage]
+    if word not in stages:
+        raise ValueError(f"use one of {', '.join(stages)}")
+    return word
+
+
+StatusWord = Literal["running", "available", "unhealthy", "all"]
+StageWord = Annotated[str, AfterValidator(_known_stage)]
+
+
+@dataclass(slots=True)
+class Readiness:
+    """Whether requests should come here. Draining is for ever."""
+
+    registry: Registry
+    draining: bool = False
+
+    def reason_against(self) -> str | None:
+        if self.draining:
+            return "draining"
+        return None if self.registry.complete else "the cluster has not been read yet"
+
+
+def api_routes(registry: Registry) -> APIRouter:
+    """What clients ask."""
+    router = APIRouter(tags=["models"])
+
+    @router.get("/v1/models", summary="Models that can be asked for now")
+    async def list_models(
+        status: Annotated[StatusWord, Query(description="`all` lists the whole catalogue.")] = "running",
+        stage: Annotated[StageWord | None, Query(description="Only models of this stage.")] = None,
+        language: Annotated[
+            str | None, Query(max_length=35, description="Only models that take this language.")
+        ] = None,
+    ) -> Response:
+        wanted = Filter(
+            status=None if status == "all" else ModelStatus(status),
+            stage=stage,
+            language=primary_language(language) if language else None,
+        )
+        return Response(_complete(registry).bodies.models(wanted), media_type=JSON)
+
+    @router.get("/v1/models/{model_id:path}", summary="One model, running or not, by any of its names")
+    async def get_model(
+        request: Request, model_id: Annotated[str, Path(description="May hold slashes.")]
+    ) -> Response:
+        try:
+            entry = _complete(registry).snapshot.resolve(model_id)
+        except UnknownModelError as error:
+            raise ModelNotFoundError(model_id) from error
+        request.scope[EXCHANGE].model = entry.model.id
+        return Response(msgspec.json.encode(model_detail(entry)), media_type=JSON)
+
+    @router.get("/v1/engines", summary="The whole catalogue with hardware and performance, and the runtimes")
+    async def list_engines() -> Response:
+        return Response(_complete(registry).bodies.engines(), media_type=JSON)
+
+    return router
+
+
+def service_routes(readiness: Readiness, metrics: Metrics) -> APIRouter:
+    """What the cluster asks."""
+    router = APIRouter(tags=["service"])
+
+    @router.get("/healthz", summary="Whether the process is alive")
+    async def healthz() -> Response:
+        return Response("ok\n", media_type=TEXT)
+
+    @router.get("/readyz", summary="Whether requests should come here")
+    async def readyz() -> Response:
+        against = readiness.reason_against()
+        return Response(f"{against or 'ok'}\n", 503 if against else 200, media_type=TEXT)
+
+    @router.get("/metrics", summary="Prometheus metrics")
+    async def exposition() -> Response:
+        return Response(metrics.exposition(), headers={"content-type": CONTENT_TYPE})
+
+    return router
+
+
+def _complete(registry: Registry) -> Registry:
+    """A registry that knows all: before that, a name that is missing may only be late."""
+    if not registry.complete:
+        raise NotReadyError("The gateway has not read the cluster yet.")
+    return registry

@@ -1,0 +1,128 @@
+"""The running gateway: watches, client and two listeners, started together and ended in the right order.
+
+SIGTERM is the drain: readiness goes off at once, connections are taken a little longer while the cluster
+takes notice, then running requests may finish.
+"""
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+
+import uvicorn
+from starlette.types import ASGIApp
+from typing_extensions import override
+
+from roundhouse_gateway.app import build_api, build_service
+from roundhouse_gateway.cluster import ApiServer, watch_all
+from roundhouse_gateway.metrics import Metrics
+from roundhouse_gateway.registry import Registry
+from roundhouse_gateway.routes import Readiness
+from roundhouse_gateway.settings import Settings
+from roundhouse_gateway.spool import Spool
+from roundhouse_gateway.transcriptions import Transcriptions
+from roundhouse_gateway.upstream import EngineClient
+
+log = logging.getLogger("roundhouse.gateway")
+
+BACKLOG = 2048
+
+
+class _Listener(uvicorn.Server):
+    """uvicorn without its own signal handlers: the gateway has two listeners and one way to end."""
+
+    @override
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """The parts that requests meet."""
+
+    settings: Settings
+    registry: Registry
+    readiness: Readiness
+    metrics: Metrics
+    engines: EngineClient
+
+    @classmethod
+    def build(cls, settings: Settings) -> "Gateway":
+        registry = Registry(settings.served_namespaces, aliases_enabled=settings.aliases_enabled)
+        metrics = Metrics(registry.age_seconds, lambda: len(registry.snapshot.entries))
+        return cls(settings, registry, Readiness(registry), metrics, EngineClient(settings, metrics))
+
+    def api(self) -> ASGIApp:
+        spool = Spool(self.settings.spool_dir, self.settings.spool_limit_bytes)
+        self.metrics.spool_bytes.set_function(lambda: spool.used_bytes)
+        transcriptions = Transcriptions(self.settings, self.registry, self.engines, spool, self.metrics)
+        return build_api(self.readiness, self.metrics, transcriptions)
+
+    def service(self) -> ASGIApp:
+        return build_service(self.readiness, self.metrics)
+
+
+async def serve(settings: Settings) -> None:
+    """Runs until SIGTERM or SIGINT, and then until what was begun is finished."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    gateway = Gateway.build(settings)
+    try:
+        async with (
+            _following(gateway),
+            _listening(gateway.service(), settings.host, settings.metrics_port, 1.0) as service,
+            _listening(gateway.api(), settings.host, settings.port, settings.drain_seconds) as api,
+        ):
+            log.info("listening on %s, metrics on %s", api, service)
+            await stop.wait()
+            log.info("draining: unready at once, no new connections in %g s", settings.drain_delay_seconds)
+            gateway.readiness.draining = True
+            with suppress(TimeoutError):
+                stop.clear()
+                await asyncio.wait_for(stop.wait(), settings.drain_delay_seconds)
+    finally:
+        await gateway.engines.close()
+    log.info("ended")
+
+
+@asynccontextmanager
+async def _following(gateway: Gateway) -> AsyncIterator[None]:
+    """Watches the cluster during the block."""
+    api = await ApiServer.from_environment()
+    watches = asyncio.create_task(watch_all(api, gateway.settings.served_namespaces, gateway.registry))
+    try:
+        yield
+    finally:
+        watches.cancel()
+        await asyncio.gather(watches, return_exceptions=True)
+        await api.close()
+
+
+@asynccontextmanager
+async def _listening(app: ASGIApp, host: str, port: int, drain_seconds: float) -> AsyncIterator[str]:
+    """Serves during the block; at its end takes nothing new and lets requests finish for `drain_seconds`."""
+    config = uvicorn.Config(
+        app,
+        loop="none",
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=max(1, round(drain_seconds)),
+    )
+    listener = _Listener(config)
+    bound = socket.create_server((host, port), backlog=BACKLOG, reuse_port=False)
+    serving = asyncio.create_task(listener.serve(sockets=[bound]))
+    try:
+        yield "{}:{}".format(*bound.getsockname()[:2])
+    finally:
+        listener.should_exit = True
+        await serving

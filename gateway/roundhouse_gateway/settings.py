@@ -1,0 +1,86 @@
+"""The gateway's settings: environment variables of prefix `ROUNDHOUSE_GATEWAY_`, with their defaults."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+SERVICE_ACCOUNT_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+GIB = 1 << 30
+
+
+def own_namespace() -> str:
+    """The namespace of the pod that this runs in, else `default`."""
+    try:
+        return SERVICE_ACCOUNT_NAMESPACE.read_text().strip() or "default"
+    except OSError:
+        return "default"
+
+
+class Settings(BaseSettings):
+    """Every field is read from `ROUNDHOUSE_GATEWAY_<NAME>`."""
+
+    model_config = SettingsConfigDict(env_prefix="ROUNDHOUSE_GATEWAY_", extra="forbid", frozen=True)
+
+    namespace: str = Field(
+        default_factory=own_namespace, description="The gateway's own namespace; default: that of its pod."
+    )
+    namespaces: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Namespaces to serve, in order, with commas: a name goes to the earliest that has it. "
+        "Default: the own namespace.",
+    )
+    host: str = Field(default="0.0.0.0", description="Address to listen on.")  # noqa: S104 - a pod's port
+    port: int = Field(default=8080, ge=0, le=65535, description="Port of the API; 0 takes a free one.")
+    metrics_port: int = Field(
+        default=8081,
+        ge=0,
+        le=65535,
+        description="Port of `/metrics`, `/healthz` and `/readyz` for the cluster.",
+    )
+    aliases_enabled: bool = Field(
+        default=True, description="Whether aliases are names that a client may use."
+    )
+    default_model: str = Field(
+        default="auto", min_length=1, description="The model of a request that names none: an id, or `auto`."
+    )
+    body_limit_bytes: int = Field(
+        default=GIB, ge=1, description="Longest request body; a longer one is answered 413."
+    )
+    spool_dir: Path | None = Field(
+        default=None, description="Where forms wait whose file comes before `model`; default: the system's."
+    )
+    spool_limit_bytes: int = Field(
+        default=2 * GIB, ge=0, description="Space on disk for all such forms together; 0 refuses them."
+    )
+    client_idle_seconds: float = Field(
+        default=60, gt=0, description="How long a client may send nothing in the middle of an upload."
+    )
+    connect_timeout_seconds: float = Field(
+        default=2, gt=0, description="How long connecting to one endpoint may take before the next is tried."
+    )
+    engine_idle_seconds: float = Field(
+        default=300, gt=0, description="How long an engine may take nothing and send nothing."
+    )
+    drain_delay_seconds: float = Field(
+        default=3, ge=0, description="After SIGTERM: how long new connections are still taken while unready."
+    )
+    drain_seconds: float = Field(
+        default=30, ge=0, description="After that: how long running requests may go on before they are cut."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least severe level that is logged."
+    )
+    log_format: Literal["json", "text"] = Field(default="json", description="Form of a line of the log.")
+
+    @field_validator("namespaces", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
+        return value
+
+    @property
+    def served_namespaces(self) -> tuple[str, ...]:
+        return self.namespaces or (self.namespace,)

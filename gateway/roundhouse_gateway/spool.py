@@ -1,0 +1,72 @@
+"""Room on disk for forms whose file comes before the model is known: bounded, and gone with the request."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from roundhouse_gateway.errors import NotReadyError, UploadTooLargeError
+
+PIECE_BYTES = 256 * 1024
+
+
+class Spool:
+    """All the room there is, shared by all requests."""
+
+    def __init__(self, directory: Path | None, limit_bytes: int) -> None:
+        self.directory = directory
+        self.limit_bytes = limit_bytes
+        self.used_bytes = 0
+
+    def open(self) -> "SpooledFile":
+        return SpooledFile(self)
+
+
+class SpooledFile:
+    """A file without a name. Closing it, or the end of the process, frees its room."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+        self._file: BinaryIO = tempfile.TemporaryFile(dir=spool.directory, buffering=0)  # noqa: SIM115
+        self.size = 0
+
+    def write(self, piece: bytes) -> None:
+        spool = self._spool
+        if self.size + len(piece) > spool.limit_bytes:
+            raise UploadTooLargeError(
+                f"A form whose `file` comes before `model` may hold {spool.limit_bytes} bytes; "
+                "send `model` first and the file is passed on without being stored.",
+                param="file",
+            )
+        if spool.used_bytes + len(piece) > spool.limit_bytes:
+            raise NotReadyError("No room to hold the upload now; send `model` before `file`, or try later.")
+        self._write_all(piece)
+        self.size += len(piece)
+        spool.used_bytes += len(piece)
+
+    def _write_all(self, piece: bytes) -> None:
+        try:
+            rest = memoryview(piece)
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            raise NotReadyError(
+                "The disk that holds uploads refuses more; send `model` before `file`, or try later."
+            ) from error
+
+    def pieces(self) -> Iterator[bytes]:
+        """The whole content, from the start."""
+        self._file.seek(0)
+        while piece := self._file.read(PIECE_BYTES):
+            yield piece
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._spool.used_bytes -= self.size
+        self.size = 0
+        self._file.close()

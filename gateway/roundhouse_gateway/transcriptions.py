@@ -1,0 +1,109 @@
+"""`POST /v1/audio/transcriptions`: from the upload's first byte to the last byte of the transcript.
+
+A form that names its model before its file is passed on while it arrives; one whose file comes first waits on
+disk until the rest is known. Raw ASGI, so that nothing stands between the client's bytes and the engine's.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from starlette.datastructures import Headers
+from starlette.types import Receive, Scope, Send
+
+from roundhouse_api.enums import RouteName
+from roundhouse_gateway.body import Body, IncomingForm, LiveBody, SpooledBody
+from roundhouse_gateway.choice import check_fit, choose
+from roundhouse_gateway.errors import GatewayError, NotReadyError
+from roundhouse_gateway.exchange import EXCHANGE, Exchange
+from roundhouse_gateway.form import Field, boundary_of
+from roundhouse_gateway.metrics import Metrics
+from roundhouse_gateway.registry import Registry
+from roundhouse_gateway.relay import relay
+from roundhouse_gateway.settings import Settings
+from roundhouse_gateway.snapshot import Entry
+from roundhouse_gateway.spool import Spool
+from roundhouse_gateway.transcription_request import TranscriptionRequest, read_request
+from roundhouse_gateway.upload import Upload
+from roundhouse_gateway.upstream import Call, EngineClient
+
+PATH = "/v1/audio/transcriptions"
+
+
+@dataclass(frozen=True, slots=True)
+class Transcriptions:
+    """The route, as an ASGI application."""
+
+    settings: Settings
+    registry: Registry
+    engines: EngineClient
+    spool: Spool
+    metrics: Metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange: Exchange = scope[EXCHANGE]
+        exchange.route = PATH
+        upload = Upload(
+            receive,
+            limit_bytes=self.settings.body_limit_bytes,
+            idle_seconds=self.settings.client_idle_seconds,
+        )
+        in_flight = self.metrics.in_flight(PATH)
+        with in_flight.track_inprogress():
+            try:
+                await self._answer(Headers(scope=scope), upload, exchange, send)
+            except GatewayError as error:
+                await _send_error(error, upload, exchange, send)
+            finally:
+                exchange.upload_bytes = upload.received
+
+    async def _answer(self, headers: Headers, upload: Upload, exchange: Exchange, send: Send) -> None:
+        if not self.registry.complete:
+            raise NotReadyError("The gateway has not read the cluster yet.")
+        upload.check_announced(int(headers.get("content-length", 0)))
+        form = IncomingForm(upload, boundary_of(headers.get("content-type", "")))
+        first = await form.until_audio()
+        request = read_request(form.fields, complete=False)
+        if request.model is not None:
+            entry = self._choose(request, exchange)
+            body = LiveBody(
+                form, first, model_name_of(entry), lambda fields, complete: _check(entry, fields, complete)
+            )
+            await self._forward(entry, body, upload, exchange, send)
+            return
+        with self.spool.open() as spooled:
+            await form.spool_rest(first, spooled)
+            entry = self._choose(read_request(form.fields, complete=True), exchange)
+            spooled_body = SpooledBody(form, spooled, model_name_of(entry))
+            await self._forward(entry, spooled_body, upload, exchange, send)
+
+    def _choose(self, request: TranscriptionRequest, exchange: Exchange) -> Entry:
+        name = request.model or self.settings.default_model
+        entry = choose(self.registry.snapshot, name, request.needs, self.metrics)
+        exchange.model = entry.model.id
+        return entry
+
+    async def _forward(
+        self, entry: Entry, body: Body, upload: Upload, exchange: Exchange, send: Send
+    ) -> None:
+        call = Call(entry, RouteName.TRANSCRIPTIONS, body, exchange.request_id)
+        async with upload.leaving_cancels(), self.engines.answer(call) as response:
+            await relay(response, entry.model.id, send)
+
+
+def model_name_of(entry: Entry) -> str:
+    """The engine's own name of the model."""
+    return entry.target.model_name if entry.target else entry.model.id
+
+
+def _check(entry: Entry, fields: Sequence[Field], complete: bool) -> None:
+    """Fields that follow the file must not ask for what the chosen model cannot do."""
+    check_fit(entry, read_request(fields, complete=complete).needs)
+
+
+async def _send_error(error: GatewayError, upload: Upload, exchange: Exchange, send: Send) -> None:
+    """Answers at once, and lets a client that is still sending come to the end of it."""
+    unread = not upload.ended.is_set()
+    await exchange.send_error(send, error, more=unread)
+    if unread:
+        await upload.discard()
+        await send({"type": "http.response.body", "body": b""})

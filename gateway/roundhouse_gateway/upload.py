@@ -1,0 +1,110 @@
+"""The body of one request as it comes in: in pieces, within a size, while the client keeps up."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import cast
+
+from starlette.types import Message, Receive
+
+from roundhouse_gateway.errors import ClientGoneError, UploadTimeoutError, UploadTooLargeError
+
+# What a client still sends after an error was answered is read and dropped for a while: many clients read
+# an answer only when they have sent everything, and closing at once would take it from them.
+LINGER_SECONDS = 3
+LINGER_BYTES = 64 << 20
+
+
+class Upload:
+    """One reader of an ASGI `receive`. `received` counts bytes; `ended` is set when all of them are here."""
+
+    def __init__(self, receive: Receive, *, limit_bytes: int, idle_seconds: float) -> None:
+        self._receive = receive
+        self._limit_bytes = limit_bytes
+        self._idle_seconds = idle_seconds
+        self.received = 0
+        self.ended = asyncio.Event()
+        self.gone = False
+
+    def check_announced(self, content_length: int) -> None:
+        """Refuses a body that is announced to be too long before any of it is read."""
+        if content_length > self._limit_bytes:
+            raise self._too_large()
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        while not self.ended.is_set():
+            chunk = await self._next()
+            if chunk:
+                yield chunk
+
+    async def _next(self) -> bytes:
+        try:
+            async with asyncio.timeout(self._idle_seconds):
+                message = await self._receive()
+        except TimeoutError as error:
+            raise UploadTimeoutError(
+                f"The upload stood still for {self._idle_seconds:g} seconds; send it faster, or again."
+            ) from error
+        return self._take(message)
+
+    def _take(self, message: Message) -> bytes:
+        if message["type"] == "http.disconnect":
+            self.gone = True
+            raise ClientGoneError
+        chunk: bytes = message.get("body", b"")
+        self.received += len(chunk)
+        if self.received > self._limit_bytes:
+            raise self._too_large()
+        if not message.get("more_body", False):
+            self.ended.set()
+        return chunk
+
+    def _too_large(self) -> UploadTooLargeError:
+        return UploadTooLargeError(
+            f"The request body is larger than this gateway's limit of {self._limit_bytes} bytes.",
+            param="file",
+        )
+
+    async def discard(self) -> None:
+        """Reads and drops what is still being sent, within bounds."""
+        dropped = 0
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_SECONDS):
+                while not (self.ended.is_set() or self.gone) and dropped < LINGER_BYTES:
+                    message = await self._receive()
+                    dropped += len(message.get("body", b""))
+                    if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                        return
+
+    async def _wait_until_gone(self) -> None:
+        await self.ended.wait()
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.gone = True
+
+    @asynccontextmanager
+    async def leaving_cancels(self) -> AsyncIterator[None]:
+        """Cancels the block when the client leaves after its body has come, and raises `ClientGoneError`.
+
+        Before that, reading the body tells.
+        """
+        task = cast("asyncio.Task[object]", asyncio.current_task())
+        watcher = asyncio.create_task(self._wait_until_gone())
+        inside = True
+
+        def on_gone(watcher: "asyncio.Task[None]") -> None:
+            if inside and not watcher.cancelled():
+                task.cancel()
+
+        watcher.add_done_callback(on_gone)
+        try:
+            yield
+        except asyncio.CancelledError:
+            if self.gone and task.uncancel() == 0:
+                raise ClientGoneError from None
+            raise
+        finally:
+            inside = False
+            watcher.cancel()
+            with suppress(asyncio.CancelledError):
+                await watcher

@@ -1,0 +1,154 @@
+"""Calls of engines: which endpoint, when to try the next, and what a failure is called.
+
+An endpoint that takes no connection, or refuses before it has read anything, is passed over as long as the
+body can still be sent. What an engine answers is handed on as it is; whether that is good is left to `relay`.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Collection, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+
+import aiohttp
+from yarl import URL
+
+from roundhouse_api.enums import RouteName
+from roundhouse_gateway.body import Body
+from roundhouse_gateway.errors import EngineFailedError, EngineTimeoutError, EngineUnreachableError
+from roundhouse_gateway.metrics import Metrics
+from roundhouse_gateway.settings import Settings
+from roundhouse_gateway.snapshot import Entry
+
+REASON_HEADER = "X-Roundhouse-Reason"
+REFUSALS = frozenset({"full", "draining", "loading"})
+
+
+class Load:
+    """Requests in flight by address, as far as this gateway made them."""
+
+    def __init__(self) -> None:
+        self._in_flight: Counter[str] = Counter()
+        self._turn = 0
+
+    def least(self, base_urls: Collection[str]) -> str:
+        """The address with the least in flight; among equals they take turns."""
+        self._turn += 1
+        lowest = min(self._in_flight[base_url] for base_url in base_urls)
+        idlest = [base_url for base_url in base_urls if self._in_flight[base_url] == lowest]
+        return idlest[self._turn % len(idlest)]
+
+    @contextmanager
+    def hold(self, base_url: str) -> Iterator[None]:
+        self._in_flight[base_url] += 1
+        try:
+            yield
+        finally:
+            self._in_flight[base_url] -= 1
+            if not self._in_flight[base_url]:
+                del self._in_flight[base_url]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request for an engine."""
+
+    entry: Entry
+    route: RouteName
+    body: Body
+    request_id: str
+
+
+class EngineClient:
+    """The one HTTP client of engines."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._idle_seconds = settings.engine_idle_seconds
+        self._metrics = metrics
+        self._load = Load()
+        # A new connection for each call: one that was kept may be dead, and an upload cannot be repeated.
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, force_close=True),
+            auto_decompress=False,
+            timeout=aiohttp.ClientTimeout(
+                total=None,
+                sock_connect=settings.connect_timeout_seconds,
+                sock_read=settings.engine_idle_seconds,
+            ),
+        )
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    @asynccontextmanager
+    async def answer(self, call: Call) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The head of an engine's answer, its body still to be read inside the block."""
+        target = call.entry.target
+        untried = set(target.base_urls) if target else set()
+        while untried:
+            base_url = self._load.least(sorted(untried))
+            untried.discard(base_url)
+            with self._load.hold(base_url):
+                try:
+                    response = await self._post(call, base_url)
+                except EngineUnreachableError:
+                    if untried and call.body.can_be_sent:
+                        continue
+                    raise
+                try:
+                    if untried and call.body.can_be_sent and self._refused(call, response):
+                        continue
+                    yield response
+                    return
+                finally:
+                    response.close()
+        raise EngineUnreachableError(f"Engine '{call.entry.model.id}' has no endpoint just now.")
+
+    async def _post(self, call: Call, base_url: str) -> aiohttp.ClientResponse:
+        body, loop = call.body, asyncio.get_running_loop()
+        url = URL(call.entry.url(base_url, call.route), encoded=True)
+        headers = {
+            "content-type": body.content_type,
+            "x-request-id": call.request_id,
+            "accept": "*/*",
+        }
+        try:
+            async with asyncio.timeout(self._idle_seconds) as patience:
+                body.on_progress = lambda: patience.reschedule(loop.time() + self._idle_seconds)
+                return await self._session.post(
+                    url,
+                    data=body.chunks(),
+                    headers=headers,
+                    expect100=call.entry.speaks_roundhouse,
+                    allow_redirects=False,
+                )
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise self._failed(call, "unreachable") from error
+        except TimeoutError as error:
+            raise self._failed(call, "timeout") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._failed(call, "unreachable" if body.can_be_sent else "broken") from error
+
+    def _failed(self, call: Call, reason: str) -> Exception:
+        """The error to answer with; where the body broke off by the client's doing, that."""
+        if call.body.failure is not None:
+            return call.body.failure
+        model = call.entry.model.id
+        self._metrics.engine_errors(model, reason).inc()
+        match reason:
+            case "unreachable":
+                return EngineUnreachableError(f"No endpoint of engine '{model}' takes connections just now.")
+            case "timeout":
+                return EngineTimeoutError(
+                    f"Engine '{model}' did not answer for {self._idle_seconds:g} seconds."
+                )
+            case _:
+                return EngineFailedError(f"Engine '{model}' broke off before it answered.")
+
+    def _refused(self, call: Call, response: aiohttp.ClientResponse) -> bool:
+        """The engine would not take the request at all, and said why."""
+        reason = response.headers.get(REASON_HEADER, "")
+        refused = response.status in (429, 503) and reason in REFUSALS
+        if refused:
+            self._metrics.engine_errors(call.entry.model.id, reason).inc()
+        return refused

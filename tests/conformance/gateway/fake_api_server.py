@@ -1,0 +1,177 @@
+"""A small Kubernetes API server: real HTTP, list with pages, watch with bookmarks, history that can be lost.
+
+It knows the three resources that the gateway reads and is edited by `put` and `delete` from the test's thread.
+Nothing is validated: what the real one does is shown elsewhere against the real one.
+"""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+from tests.conformance.gateway.loop_thread import LoopThread
+
+Manifest = dict[str, Any]
+APIS = {
+    "engines": "roundhouse.dev/v1alpha1",
+    "modelvariants": "roundhouse.dev/v1alpha1",
+    "endpointslices": "discovery.k8s.io/v1",
+}
+
+
+@dataclass(frozen=True)
+class Event:
+    version: int
+    kind: str
+    plural: str
+    manifest: Manifest
+
+
+@dataclass
+class State:
+    objects: dict[tuple[str, str, str], Manifest] = field(default_factory=dict)
+    history: list[Event] = field(default_factory=list)
+    version: int = 1
+    oldest: int = 0
+    missing: set[str] = field(default_factory=set)
+    forbidden: set[str] = field(default_factory=set)
+    requests: list[str] = field(default_factory=list)
+
+
+class FakeApiServer:
+    def __init__(self, thread: LoopThread) -> None:
+        self._thread = thread
+        self._changed = asyncio.Condition()
+        self._runner: web.AppRunner | None = None
+        self.state = State()
+        self.port = 0
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def running(self) -> bool:
+        return self._runner is not None
+
+    def start(self) -> None:
+        self._thread.run(self._start())
+
+    async def _start(self) -> None:
+        app = web.Application()
+        app.router.add_get("/apis/{group}/{version}/namespaces/{namespace}/{plural}", self._get)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port)
+        await site.start()
+        self.port = self._runner.addresses[0][1]
+
+    def stop(self) -> None:
+        """The API server goes away; its objects stay for when it comes back on the same port."""
+        if self._runner is not None:
+            self._thread.run(self._runner.cleanup())
+            self._runner = None
+
+    def put(self, plural: str, manifest: Manifest) -> None:
+        self._thread.run(self._put(plural, manifest))
+
+    def delete(self, plural: str, namespace: str, name: str) -> None:
+        self._thread.run(self._delete(plural, namespace, name))
+
+    def clear(self) -> None:
+        for plural, namespace, name in list(self.state.objects):
+            self.delete(plural, namespace, name)
+
+    def forget_history(self) -> None:
+        """Whoever comes with an older version is told 410 Gone; open watches are told so in the stream."""
+        self._thread.run(self._forget())
+
+    async def _forget(self) -> None:
+        async with self._changed:
+            self.state.version += 1
+            self.state.oldest = self.state.version
+            self.state.history.clear()
+            self._changed.notify_all()
+
+    async def _put(self, plural: str, manifest: Manifest) -> None:
+        meta = manifest["metadata"]
+        key = (plural, meta["namespace"], meta["name"])
+        await self._record("MODIFIED" if key in self.state.objects else "ADDED", plural, manifest)
+        self.state.objects[key] = manifest
+
+    async def _delete(self, plural: str, namespace: str, name: str) -> None:
+        manifest = self.state.objects.pop((plural, namespace, name))
+        await self._record("DELETED", plural, manifest)
+
+    async def _record(self, kind: str, plural: str, manifest: Manifest) -> None:
+        async with self._changed:
+            self.state.version += 1
+            manifest["metadata"]["resourceVersion"] = str(self.state.version)
+            manifest["metadata"]["managedFields"] = [{"manager": "x" * 3000}]
+            self.state.history.append(
+                Event(self.state.version, kind, plural, json.loads(json.dumps(manifest)))
+            )
+            self._changed.notify_all()
+
+    async def _get(self, request: web.Request) -> web.StreamResponse:
+        plural, namespace = request.match_info["plural"], request.match_info["namespace"]
+        self.state.requests.append(request.path_qs)
+        api = f"{request.match_info['group']}/{request.match_info['version']}"
+        if APIS.get(plural) != api or plural in self.state.missing:
+            return _status(404, "the server could not find the requested resource")
+        if plural in self.state.forbidden:
+            return _status(403, f"{plural} is forbidden")
+        if request.query.get("watch"):
+            return await self._watch(request, plural, namespace)
+        return self._list(request, plural, namespace)
+
+    def _list(self, request: web.Request, plural: str, namespace: str) -> web.Response:
+        found = list(self._matching(request, plural, namespace))
+        start, limit = int(request.query.get("continue", 0)), min(int(request.query.get("limit", 2)), 2)
+        meta: Manifest = {"resourceVersion": str(self.state.version)}
+        if start + limit < len(found):
+            meta["continue"] = str(start + limit)
+        return web.json_response({"metadata": meta, "items": found[start : start + limit]})
+
+    def _matching(self, request: web.Request, plural: str, namespace: str) -> Iterator[Manifest]:
+        for (kind, where, _), manifest in sorted(self.state.objects.items(), key=lambda item: item[0]):
+            if (kind, where) == (plural, namespace) and _selected(request, manifest):
+                yield manifest
+
+    async def _watch(self, request: web.Request, plural: str, namespace: str) -> web.StreamResponse:
+        seen = int(request.query["resourceVersion"])
+        response = web.StreamResponse(headers={"content-type": "application/json"})
+        await response.prepare(request)
+        bookmark = {"kind": "X", "metadata": {"resourceVersion": str(seen)}}
+        await _write(response, "BOOKMARK", bookmark)
+        while True:
+            if seen < self.state.oldest:
+                await _write(response, "ERROR", {"code": 410, "message": "too old resource version"})
+                return response
+            for event in [event for event in self.state.history if event.version > seen]:
+                seen = event.version
+                here = event.plural == plural and event.manifest["metadata"]["namespace"] == namespace
+                if here and _selected(request, event.manifest):
+                    await _write(response, event.kind, event.manifest)
+            async with self._changed:
+                await self._changed.wait_for(lambda: self.state.version > seen)
+
+
+def _selected(request: web.Request, manifest: Manifest) -> bool:
+    wanted = request.query.get("labelSelector")
+    if not wanted:
+        return True
+    name, _, value = wanted.partition("=")
+    return bool(manifest["metadata"].get("labels", {}).get(name) == value)
+
+
+async def _write(response: web.StreamResponse, kind: str, manifest: Manifest) -> None:
+    await response.write(json.dumps({"type": kind, "object": manifest}).encode() + b"\n")
+
+
+def _status(code: int, message: str) -> web.Response:
+    return web.json_response({"kind": "Status", "code": code, "message": message}, status=code)

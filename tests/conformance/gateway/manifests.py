@@ -1,0 +1,164 @@
+"""Resources as the operator leaves them, with what a test wants different."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+NAMESPACE = "models"
+Manifest = dict[str, Any]
+
+
+def condition(kind: str, status: str, reason: str, message: str = "") -> Manifest:
+    return {
+        "type": kind,
+        "status": status,
+        "reason": reason,
+        "message": message,
+        "lastTransitionTime": "2026-11-01T10:00:00Z",
+    }
+
+
+@dataclass
+class Variant:
+    """A ModelVariant that has won all its names."""
+
+    name: str
+    served_name: str | None = None
+    namespace: str = NAMESPACE
+    alternate_names: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    published: tuple[str, ...] | None = None
+    stage: str = "Transcribe"
+    languages: tuple[str, ...] | None = ("en", "hr")
+    word_timestamps: str = "Native"
+    streaming: str = "None"
+    interfaces: tuple[str, ...] = ("Batch",)
+    real_time_factor: str = "0.05"
+    dialect: str = "Roundhouse"
+    engine: str = "fake-engine"
+    backend: str = "Service"
+    model_name: str = ""
+    available: str = "True"
+    reason: str = "Serving"
+    replicas: int = 1
+    spec: Manifest = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        return self.served_name or self.name
+
+    def manifest(self) -> Manifest:
+        names = (self.id, *self.alternate_names, *self.aliases)
+        return {
+            "apiVersion": "roundhouse.dev/v1alpha1",
+            "kind": "ModelVariant",
+            "metadata": {
+                "name": self.name,
+                "namespace": self.namespace,
+                "creationTimestamp": "2026-11-01T09:00:00Z",
+            },
+            "spec": {
+                "engineRef": {"name": self.engine},
+                "servedName": self.id,
+                "alternateNames": list(self.alternate_names),
+                "aliases": list(self.aliases),
+                "source": {"type": "Builtin"},
+                "replicas": self.replicas,
+                **self.spec,
+            },
+            "status": {
+                "servedName": self.id,
+                "publishedNames": list(names if self.published is None else self.published),
+                "engine": {"name": self.engine, "uid": "u", "generation": 1},
+                "backends": [
+                    {
+                        "name": self.name if self.backend == "Service" else self.engine,
+                        "type": self.backend,
+                        "port": 8000,
+                        "modelName": self.model_name or f"engine-{self.name}",
+                    }
+                ],
+                "conditions": [
+                    condition("Available", self.available, self.reason),
+                    condition("Ready", self.available, self.reason, "as told"),
+                ],
+                "placement": {"device": "CPU"},
+                "effective": self._effective(),
+            },
+        }
+
+    def _effective(self) -> Manifest:
+        capabilities: Manifest = {"streaming": self.streaming, "wordTimestamps": self.word_timestamps}
+        if self.languages is not None:
+            capabilities["languages"] = list(self.languages)
+        return {
+            "stage": self.stage,
+            "version": "1.0.0",
+            "dialect": self.dialect,
+            "interfaces": list(self.interfaces),
+            "capabilities": capabilities,
+            "performance": {"realTimeFactor": {"cpu": self.real_time_factor}, "speedFactor": "8.0"},
+            "gpuMode": "Optional",
+            "minMemory": "2G",
+            "displayMemory": "1.0G",
+        }
+
+
+def engine(name: str = "fake-engine", namespace: str = NAMESPACE, **spec: object) -> Manifest:
+    return {
+        "apiVersion": "roundhouse.dev/v1alpha1",
+        "kind": "Engine",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "stage": "Transcribe",
+            "interfaces": ["Batch"],
+            "version": "1.0.0",
+            "workload": {"image": "example.org/engine:1"},
+            "serving": {"type": "Dedicated"},
+            "hardware": {"gpu": {"mode": "Optional"}},
+            **spec,
+        },
+        "status": {"variants": 1, "readyVariants": 1, "conditions": [condition("Ready", "True", "Serving")]},
+    }
+
+
+def upstream(base_url: str, name: str = "elsewhere", **members: object) -> Manifest:
+    manifest = engine(name)
+    manifest["spec"] = {
+        "type": "Upstream",
+        "stage": "Transcribe",
+        "interfaces": ["Batch"],
+        "version": "1.0.0",
+        "api": {"dialect": "OpenAI"},
+        "upstream": {"baseURL": base_url, **members},
+    }
+    return manifest
+
+
+def slice_of(
+    service: str,
+    *ports: int,
+    namespace: str = NAMESPACE,
+    conditions: Manifest | None = None,
+    suffix: str = "a",
+) -> Manifest:
+    """Endpoints on loopback. A slice has one port for all of its addresses, so each port wants its own slice."""
+    (port,) = ports or (1,)
+    return {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": f"{service}-{suffix}",
+            "namespace": namespace,
+            "labels": {"kubernetes.io/service-name": service, "roundhouse.dev/managed": "true"},
+        },
+        "addressType": "IPv4",
+        "ports": [{"name": "metrics", "port": 9090}, {"name": "http", "port": port}],
+        "endpoints": [
+            {
+                "addresses": ["127.0.0.1"],
+                "conditions": conditions or {"ready": True, "serving": True, "terminating": False},
+            }
+        ]
+        if ports
+        else [],
+    }

@@ -1,0 +1,188 @@
+"""An engine on loopback that reads the form it is sent and does what a test tells it to."""
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import BodyPartReader, web
+
+from tests.conformance.gateway.loop_thread import LoopThread
+
+TEXT = "go forward ten meters"
+VERBOSE = {
+    "task": "transcribe",
+    "language": "english",
+    "duration": 2.1,
+    "text": TEXT,
+    "segments": [
+        {
+            "id": 0,
+            "seek": 0,
+            "start": 0.0,
+            "end": 2.1,
+            "text": " " + TEXT,
+            "tokens": [],
+            "temperature": 0.0,
+            "avg_logprob": -0.1,
+            "compression_ratio": 1.0,
+            "no_speech_prob": 0.0,
+        }
+    ],
+    "words": [{"word": "go", "start": 0.1, "end": 0.3}],
+    "usage": {"type": "duration", "seconds": 3},
+}
+
+
+@dataclass
+class Received:
+    """One request: its headers, text fields in order, and what came of the file."""
+
+    headers: dict[str, str]
+    path: str
+    fields: list[tuple[str, str]] = field(default_factory=list)
+    filename: str | None = None
+    file_type: str | None = None
+    file_size: int = 0
+    file_sha256: str = ""
+    complete: bool = False
+
+    @property
+    def model(self) -> str | None:
+        return dict(self.fields).get("model")
+
+
+Answer = Callable[[web.Request, Received], Awaitable[web.StreamResponse]]
+Admit = Callable[[web.Request], web.StreamResponse | None]
+
+
+async def transcript(request: web.Request, received: Received) -> web.StreamResponse:
+    """What a well-behaved engine says."""
+    match dict(received.fields).get("response_format"):
+        case "text":
+            return web.Response(text=TEXT + "\n")
+        case "verbose_json":
+            return web.json_response(VERBOSE)
+        case _:
+            return web.json_response({"text": TEXT, "usage": {"type": "duration", "seconds": 3}})
+
+
+class ScriptedEngine:
+    """`answer` makes the answer once the form is read; `admit` may refuse before; `read` off leaves it unread."""
+
+    def __init__(self, thread: LoopThread) -> None:
+        self._thread = thread
+        self._runner: web.AppRunner | None = None
+        self.requests: list[Received] = []
+        self.answer: Answer = transcript
+        self.admit: Admit | None = None
+        self.read = True
+        self.gone: list[float] = []
+        self.connections = 0
+        self.port = 0
+        thread.run(self._start())
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def stop(self) -> None:
+        if self._runner is not None:
+            self._thread.run(self._runner.cleanup())
+            self._runner = None
+
+    async def _start(self) -> None:
+        app = web.Application(client_max_size=1 << 40)
+        app.router.add_post("/{path:.*}", self._post, expect_handler=self._expect)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        self.port = self._runner.addresses[0][1]
+
+    async def _expect(self, request: web.Request) -> web.StreamResponse | None:
+        self.connections += 1
+        refusal = self.admit(request) if self.admit else None
+        if refusal is None and request.transport is not None:
+            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        return refusal
+
+    async def _post(self, request: web.Request) -> web.StreamResponse:
+        received = Received(dict(request.headers), request.path)
+        self.requests.append(received)
+        try:
+            if self.read:
+                await self._read(request, received)
+            return await self.answer(request, received)
+        except (asyncio.CancelledError, ConnectionError):
+            self.gone.append(asyncio.get_running_loop().time())
+            raise
+
+    async def _read(self, request: web.Request, received: Received) -> None:
+        reader = await request.multipart()
+        async for part in reader:
+            assert isinstance(part, BodyPartReader)
+            if part.name != "file":
+                received.fields.append((part.name or "", (await part.read()).decode()))
+                continue
+            received.filename, received.file_type = part.filename, part.headers.get("Content-Type")
+            digest = hashlib.sha256()
+            while chunk := await part.read_chunk(1 << 18):
+                received.file_size += len(chunk)
+                digest.update(chunk)
+            received.file_sha256 = digest.hexdigest()
+        received.complete = True
+
+
+def answering(status: int, body: Any, headers: dict[str, str] | None = None) -> Answer:
+    """Always the same answer: JSON, or text where `body` is a string."""
+
+    async def answer(request: web.Request, received: Received) -> web.StreamResponse:
+        if isinstance(body, str):
+            return web.Response(text=body, status=status, headers=headers)
+        return web.json_response(body, status=status, headers=headers)
+
+    return answer
+
+
+async def hang_up(request: web.Request, received: Received) -> web.StreamResponse:
+    """Dies before its answer."""
+    assert request.transport is not None
+    request.transport.abort()
+    return web.Response()
+
+
+async def hang_up_midway(request: web.Request, received: Received) -> web.StreamResponse:
+    """Dies in the middle of its answer."""
+    response = web.StreamResponse(headers={"content-type": "application/json", "content-length": "100"})
+    await response.prepare(request)
+    await response.write(b'{"text": "go for')
+    assert request.transport is not None
+    request.transport.close()
+    return response
+
+
+async def never(request: web.Request, received: Received) -> web.StreamResponse:
+    """Says nothing until it is cancelled."""
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+def after(seconds: float) -> Answer:
+    async def answer(request: web.Request, received: Received) -> web.StreamResponse:
+        await asyncio.sleep(seconds)
+        return await transcript(request, received)
+
+    return answer
+
+
+def refusing(status: int, reason: str) -> Admit:
+    """Refuses before the body is read, as the engine SDK does."""
+
+    def admit(request: web.Request) -> web.StreamResponse:
+        error = {"message": f"The engine is {reason}.", "type": "rate_limit", "param": None, "code": reason}
+        return web.json_response(
+            {"error": error}, status=status, headers={"X-Roundhouse-Reason": reason, "Retry-After": "2"}
+        )
+
+    return admit
