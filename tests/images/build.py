@@ -22,7 +22,7 @@ from .host import certificates, find_uv, index_settings, uv_version
 from .store import ImageError, Say, Store
 
 DEBIAN_PACKAGES = ("buildah", "mmdebstrap", "debian-archive-keyring", "ca-certificates")
-ARCHIVES_KEPT = 3  # of each image: that many checkouts can take turns without building anew
+ARCHIVES_KEPT = 2  # of each image: so many checkouts can take turns without building anew
 
 
 @dataclass(frozen=True, slots=True)

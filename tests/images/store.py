@@ -69,7 +69,7 @@ class Store:
         return done.stdout.strip()
 
     def run_long(self, command: list[str], *, label: str, log: str, say: Say) -> float:
-        """Run a slow command, its output into a log, saying now and then that it goes on; the seconds taken."""
+        """Run a slow command, output into a log, saying now and then that it goes on; the seconds it took."""
         path = self.folder / "logs" / f"{log}.log"
         began = time.monotonic()
         with path.open("wb") as output:

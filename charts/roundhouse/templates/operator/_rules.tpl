@@ -1,0 +1,21 @@
+{{/* roundhouse.operatorRules: what the operator may do in a namespace that it serves. No Secret is among it. */}}
+{{- define "roundhouse.operatorRules" -}}
+- apiGroups: [roundhouse.dev]
+  resources: [engines, modelvariants, adapters, selectionpolicies]
+  verbs: [get, list, watch]
+- apiGroups: [roundhouse.dev]
+  resources: [engines/status, modelvariants/status, adapters/status, selectionpolicies/status]
+  verbs: [patch]
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [services]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch]
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+{{- end -}}

@@ -1,0 +1,1 @@
+"""The chart's generated files, made from the comments of its values.yaml."""

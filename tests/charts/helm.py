@@ -1,0 +1,52 @@
+"""Runs the Helm that the local cluster's binaries are built with, on this repository's chart."""
+
+import json
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.cluster.local.build import binary_folder
+from tests.cluster.local.pins import KUBERNETES_VERSION
+
+CHART = Path(__file__).resolve().parents[2] / "charts" / "roundhouse"
+
+Manifest = dict[str, Any]
+
+
+class HelmError(Exception):
+    """Helm is missing or refused; the message is Helm's own, or says what to do."""
+
+
+def tool(name: str) -> str:
+    """The path of one of the local cluster's binaries."""
+    path = binary_folder() / name
+    if not path.is_file():
+        raise HelmError(f"{name} is not built: run `python -m tests.cluster.local build` (`make test` does)")
+    return str(path)
+
+
+def helm(*arguments: str, kubeconfig: Path | None = None) -> str:
+    """What a Helm command prints; HelmError with what it prints to stderr if it fails."""
+    target = ["--kubeconfig", str(kubeconfig)] if kubeconfig else []
+    done = subprocess.run([tool("helm"), *arguments, *target], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise HelmError(done.stderr or done.stdout)
+    return done.stdout
+
+
+def render(
+    values: Manifest | None = None, *, release: str = "rh", namespace: str = "models"
+) -> list[Manifest]:
+    """The chart's manifests with `values`, as Helm would send them to a cluster."""
+    return json.loads(_rendered(json.dumps(values or {}), release, namespace))  # type: ignore[no-any-return]
+
+
+@cache
+def _rendered(values: str, release: str, namespace: str) -> str:
+    options = ["--namespace", namespace, "--kube-version", KUBERNETES_VERSION]
+    options += [f"--set-json={key}={json.dumps(value)}" for key, value in json.loads(values).items()]
+    text = helm("template", release, str(CHART), *options)
+    return json.dumps([manifest for manifest in yaml.load_all(text, yaml.CSafeLoader) if manifest])

@@ -1,0 +1,106 @@
+"""What the chart lets operator, gateway, people and the network do."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.charts.helm import Manifest, render
+from tests.charts.manifests import environment, grants, of_kind, only
+
+POLICIES: Manifest = {"networkPolicy": {"enabled": True, "metricsFrom": [{"namespaceSelector": {}}]}}
+
+
+def rules(manifests: list[Manifest]) -> Iterator[tuple[str, Manifest]]:
+    """Each rule of each role, with the role's name."""
+    for role in (each for each in manifests if each["kind"] in {"Role", "ClusterRole"}):
+        yield from ((role["metadata"]["name"], rule) for rule in role["rules"])
+
+
+def test_by_default_only_the_own_namespace_is_served_and_only_nodes_are_read_beyond() -> None:
+    manifests = render()
+    cluster_role = only(manifests, "ClusterRole", "operator")
+    assert grants(cluster_role) == {"get /nodes", "list /nodes", "watch /nodes"}
+    assert {role["metadata"]["namespace"] for role in of_kind(manifests, "Role")} == {"models"}
+    assert environment(manifests, "operator")["ROUNDHOUSE_OPERATOR_NAMESPACES"] == "models"
+    assert environment(manifests, "gateway")["ROUNDHOUSE_GATEWAY_NAMESPACES"] == "models"
+
+
+def test_a_list_of_namespaces_gives_a_role_and_a_binding_in_each() -> None:
+    manifests = render({"operator": {"namespaces": ["speech", "chat"]}})
+    for kind in ("Role", "RoleBinding"):
+        served = [
+            each for each in of_kind(manifests, kind, "operator") if "leader" not in each["metadata"]["name"]
+        ]
+        assert [each["metadata"]["namespace"] for each in served] == ["speech", "chat"]
+    bindings = of_kind(manifests, "RoleBinding", "operator")
+    assert all(binding["subjects"][0]["namespace"] == "models" for binding in bindings)
+    assert environment(manifests, "operator")["ROUNDHOUSE_OPERATOR_NAMESPACES"] == "speech,chat"
+
+
+def test_all_namespaces_need_a_cluster_role() -> None:
+    manifests = render({"operator": {"namespaces": ["*"]}})
+    [lease] = of_kind(manifests, "Role", "operator")
+    assert lease["metadata"]["name"].endswith("-leader")
+    assert "create apps/deployments" in grants(only(manifests, "ClusterRole", "operator"))
+    assert environment(manifests, "operator")["ROUNDHOUSE_OPERATOR_NAMESPACES"] == "*"
+
+
+def test_the_gateway_reads_three_kinds_in_its_own_namespaces_in_order() -> None:
+    manifests = render({"gateway": {"namespaces": ["b", "a"]}})
+    roles = of_kind(manifests, "Role", "gateway")
+    assert [role["metadata"]["namespace"] for role in roles] == ["b", "a"]
+    kinds = ("roundhouse.dev/engines", "roundhouse.dev/modelvariants", "discovery.k8s.io/endpointslices")
+    assert grants(roles[0]) == {f"{verb} {kind}" for verb in ("get", "list", "watch") for kind in kinds}
+    assert not of_kind(manifests, "ClusterRole", "gateway")
+    assert environment(manifests, "gateway")["ROUNDHOUSE_GATEWAY_NAMESPACES"] == "b,a"
+
+
+@pytest.mark.parametrize("namespaces", [[], ["a"], ["*"]])
+def test_no_role_holds_a_wildcard_or_reads_secrets(namespaces: list[str]) -> None:
+    for role, rule in rules(render({"operator": {"namespaces": namespaces}})):
+        named = [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
+        assert "*" not in named, role
+        assert "secrets" not in named, role
+
+
+def test_the_lease_that_the_operator_may_write_is_its_own() -> None:
+    role = only(render(release="speech"), "Role", "leader")
+    assert role["rules"][1]["resourceNames"] == ["roundhouse-speech-operator"]
+    assert environment(render(release="speech"), "operator")["ROUNDHOUSE_OPERATOR_RELEASE"] == "speech"
+
+
+def test_two_releases_share_no_object_but_the_definitions() -> None:
+    def identities(namespace: str) -> set[tuple[str, str, str]]:
+        served: Manifest = {"operator": {"namespaces": ["speech"]}, "gateway": {"namespaces": ["speech"]}}
+        manifests = render({**served, "networkPolicy": {"enabled": True}}, namespace=namespace)
+        return {
+            (each["kind"], each["metadata"].get("namespace", ""), each["metadata"]["name"])
+            for each in manifests
+            if each["kind"] != "CustomResourceDefinition"
+        }
+
+    assert not identities("one") & identities("two")
+
+
+def test_network_policies_let_engines_be_reached_by_gateway_operator_and_scrapers() -> None:
+    policy = only(render(POLICIES), "NetworkPolicy", "engines")
+    [rule] = policy["spec"]["ingress"]
+    components = [
+        each["podSelector"]["matchLabels"]["app.kubernetes.io/component"]
+        for each in rule["from"]
+        if "podSelector" in each
+    ]
+    assert components == ["gateway", "operator"]
+    assert {"namespaceSelector": {}} in rule["from"]
+    assert policy["spec"]["podSelector"]["matchLabels"] == {"roundhouse.dev/managed": "true"}
+
+
+def test_people_get_what_an_engine_is_worth() -> None:
+    manifests = render()
+    assert "create roundhouse.dev/engines" in grants(only(manifests, "ClusterRole", "-admin"))
+    edit = grants(only(manifests, "ClusterRole", "-edit"))
+    assert "create roundhouse.dev/modelvariants" in edit
+    assert "create roundhouse.dev/engines" not in edit
+    view = only(manifests, "ClusterRole", "-view")
+    assert view["metadata"]["labels"]["rbac.authorization.k8s.io/aggregate-to-view"] == "true"
+    assert {grant.split()[0] for grant in grants(view)} == {"get", "list", "watch"}
