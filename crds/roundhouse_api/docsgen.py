@@ -124,19 +124,21 @@ def _type(field: Manifest) -> str:
     if field.get("x-kubernetes-int-or-string"):
         return "quantity"
     if "items" in field:
-        item = _type(field["items"])
-        match field["x-kubernetes-list-type"]:
-            case "set":
-                return f"set of {item}"
-            case "map":
-                return f"list of {item} by {', '.join(field['x-kubernetes-list-map-keys'])}"
-            case _:
-                return f"list of {item}"
+        return _list_type(field)
     if "additionalProperties" in field:
         return f"map of {_type(field['additionalProperties'])}"
-    if "enum" in field:
-        return "enum"
-    return str(field["type"])
+    return "enum" if "enum" in field else str(field["type"])
+
+
+def _list_type(field: Manifest) -> str:
+    item = _type(field["items"])
+    match field["x-kubernetes-list-type"]:
+        case "set":
+            return f"set of {item}"
+        case "map":
+            return f"list of {item} by {', '.join(field['x-kubernetes-list-map-keys'])}"
+        case _:
+            return f"list of {item}"
 
 
 def _bounds(field: Manifest) -> str:

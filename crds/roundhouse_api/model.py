@@ -96,7 +96,7 @@ def field_path(location: tuple[int | str, ...]) -> str:
 
 
 def problems(error: ValidationError) -> tuple[str, ...]:
-    """What is wrong with a manifest, a line each: where, then why; sorted, without the values."""
+    """What is wrong with a manifest, a line each: where, then why; sorted."""
     lines = []
     for each in error.errors(include_url=False, include_input=False, include_context=False):
         where, why = field_path(each["loc"]), each["msg"].removeprefix("Value error, ")

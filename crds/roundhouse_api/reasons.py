@@ -27,7 +27,7 @@ class Reason(StrEnum):
     PENDING = (
         "Pending",
         "The operator has not looked at this yet.",
-        "Wait; if it stays, is the operator running?",
+        "Wait; if it stays, see whether the operator runs.",
     )
     SERVING = ("Serving", "At least one endpoint answers requests.", "Nothing.")
     IDLE = ("Idle", "Scaled to zero under `mode: Demand`; a request wakes it.", "Nothing.")

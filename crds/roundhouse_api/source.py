@@ -60,7 +60,7 @@ class OCISource(Model):
     """An image or artifact of a container registry that holds the weights."""
 
     image: Annotated[str, Len(1, 512)]
-    """The reference, best with a digest: registry.example.org/models/x@sha256:…"""
+    """The reference, best by digest: registry.example.org/models/x@sha256:0a1b and so on."""
     path: Location | None = None
     """Directory inside of the image. Absent: its root."""
     pull_secret_ref: NameRef | None = None
