@@ -98,13 +98,7 @@ from roundhouse_api.metadata import (
     Resource,
     Status,
 )
-from roundhouse_api.model import (
-    Manifest,
-    Model,
-    Rule,
-    field_path,
-    problems,
-)
+from roundhouse_api.model import Manifest, problems
 from roundhouse_api.offer import Pricing, Selection, VariantLimits
 from roundhouse_api.policy import (
     PolicyLimits,
@@ -226,7 +220,6 @@ __all__ = [
     "LoadBalancingType",
     "MIGAllocation",
     "Manifest",
-    "Model",
     "ModelVariant",
     "ModelVariantSpec",
     "ModelVariantStatus",
@@ -257,7 +250,6 @@ __all__ = [
     "RolloutStrategy",
     "Route",
     "RouteName",
-    "Rule",
     "S3Source",
     "Scaling",
     "ScalingMode",
@@ -294,6 +286,5 @@ __all__ = [
     "WeightsProgress",
     "WordTimestamps",
     "Workload",
-    "field_path",
     "problems",
 ]
