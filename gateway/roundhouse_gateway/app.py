@@ -11,11 +11,12 @@ from starlette.types import ASGIApp
 
 from roundhouse_gateway.errors import (
     GatewayError,
+    InternalError,
     InvalidRequestError,
     MethodNotAllowedError,
     RouteNotFoundError,
 )
-from roundhouse_gateway.exchange import Observed
+from roundhouse_gateway.exchange import EXCHANGE, Observed
 from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.openapi import describe
 from roundhouse_gateway.routes import Readiness, api_routes, service_routes
@@ -39,7 +40,7 @@ def build_service(readiness: Readiness, metrics: Metrics) -> ASGIApp:
     """What listens on the metrics port."""
     app = _bare(openapi_url=None)
     app.include_router(service_routes(readiness, metrics))
-    return app
+    return Observed(app, metrics)
 
 
 def _bare(openapi_url: str | None) -> FastAPI:
@@ -51,7 +52,7 @@ def _bare(openapi_url: str | None) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    for kind in (GatewayError, RequestValidationError, HTTPException):
+    for kind in (GatewayError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, _on_error)
     return app
 
@@ -77,4 +78,4 @@ def _told(request: Request, error: Exception) -> GatewayError:
         case HTTPException():
             return RouteNotFoundError(f"There is no route {where}; /openapi.json lists those there are.")
         case _:
-            raise error
+            return InternalError(request.scope[EXCHANGE].request_id)

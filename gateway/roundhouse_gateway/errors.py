@@ -136,6 +136,9 @@ class InternalError(GatewayError):
     code = "internal_error"
     retry_is_useless = True
 
+    def __init__(self, request_id: str) -> None:
+        super().__init__(f"The gateway failed on this request; its log has the reason under {request_id}.")
+
 
 class NotRunningError(GatewayError):
     status = 503
@@ -215,3 +218,7 @@ class EngineAnsweredError(GatewayError):
 
 class ClientGoneError(Exception):
     """The client left; nobody is there to be told anything."""
+
+
+class BrokenAnswerError(Exception):
+    """The answer had begun and cannot be completed: the connection is cut, so that the client notices."""

@@ -1,4 +1,4 @@
-"""Around every request: its id, its metrics, its line in the access log, and an answer even to our own fault.
+"""Around every request: its id, its metrics, and its line in the access log.
 
 Pure ASGI, because anything else would hide from the routes that a client has left.
 """
@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from roundhouse_gateway.errors import ClientGoneError, GatewayError, Headers, InternalError
+from roundhouse_gateway.errors import GatewayError, Headers
 from roundhouse_gateway.metrics import OTHER_ROUTE, UNKNOWN_MODEL, Metrics
 
 log = logging.getLogger("roundhouse.gateway")
@@ -23,10 +23,6 @@ CLIENT_CLOSED_REQUEST = 499
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:+/=-]{1,128}")
 # What probes and scrapes ask every few seconds is not worth a line each.
 _QUIET_ROUTES = frozenset({"/healthz", "/readyz", "/metrics"})
-
-
-class BrokenAnswerError(Exception):
-    """The answer had begun and cannot be completed: the connection is cut, so that the client notices."""
 
 
 @dataclass(slots=True)
@@ -48,6 +44,10 @@ class Exchange:
         """What every answer tells: the request's id, and the model once it is chosen."""
         found = [(b"x-request-id", self.request_id.encode())]
         return found if self.model == UNKNOWN_MODEL else [*found, (MODEL_HEADER, self.model.encode())]
+
+    def client_left(self) -> None:
+        self.note = "the client left"
+        self.status = self.status or CLIENT_CLOSED_REQUEST
 
     async def send_error(self, send: Send, error: GatewayError, *, more: bool = False) -> None:
         """The whole answer. With `more` the end is left to the caller, and the connection closes then."""
@@ -82,15 +82,8 @@ class Observed:
 
         try:
             await self._app(scope, receive, observed_send)
-        except ClientGoneError:
-            exchange.note = "the client left"
-            exchange.status = exchange.status or CLIENT_CLOSED_REQUEST
-        except BrokenAnswerError as error:
-            exchange.note = str(error)
         except Exception:
             log.exception("fault in answering %s %s", exchange.method, exchange.path, extra=_fields(exchange))
-            if exchange.status == 0:
-                await exchange.send_error(observed_send, fault(exchange))
         finally:
             self._finish(scope, exchange)
 
@@ -117,12 +110,6 @@ def request_id_of(scope: Scope) -> str:
         if name == b"x-request-id" and _SANE_ID.fullmatch(value):
             return str(value.decode())
     return uuid4().hex
-
-
-def fault(exchange: Exchange) -> InternalError:
-    return InternalError(
-        f"The gateway failed on this request; its log has the reason under {exchange.request_id}."
-    )
 
 
 def _fields(exchange: Exchange, seconds: float | None = None) -> dict[str, object]:

@@ -8,13 +8,13 @@ import msgspec
 from starlette.types import Send
 
 from roundhouse_gateway.errors import (
+    BrokenAnswerError,
     EngineAnsweredError,
     EngineFailedError,
     GatewayError,
     Headers,
     envelope,
 )
-from roundhouse_gateway.exchange import BrokenAnswerError
 
 MAX_ERROR_BYTES = 64 * 1024
 # Hop by hop, or the gateway's own to say.

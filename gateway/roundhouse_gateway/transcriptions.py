@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 from roundhouse_api.enums import RouteName
 from roundhouse_gateway.body import Body, IncomingForm, LiveBody, SpooledBody
 from roundhouse_gateway.choice import check_fit, choose
-from roundhouse_gateway.errors import GatewayError, NotReadyError
+from roundhouse_gateway.errors import BrokenAnswerError, ClientGoneError, GatewayError, NotReadyError
 from roundhouse_gateway.exchange import EXCHANGE, Exchange
 from roundhouse_gateway.form import Field, boundary_of
 from roundhouse_gateway.metrics import Metrics
@@ -53,6 +53,10 @@ class Transcriptions:
                 await self._answer(Headers(scope=scope), upload, exchange, send)
             except GatewayError as error:
                 await _send_error(error, upload, exchange, send)
+            except ClientGoneError:
+                exchange.client_left()
+            except BrokenAnswerError as error:
+                exchange.note = str(error)
             finally:
                 exchange.upload_bytes = upload.received
 

@@ -91,7 +91,7 @@ class EngineClient:
             with self._load.hold(base_url):
                 try:
                     response = await self._post(call, base_url)
-                except EngineUnreachableError:
+                except (EngineUnreachableError, EngineFailedError):
                     if untried and call.body.can_be_sent:
                         continue
                     raise
@@ -127,7 +127,7 @@ class EngineClient:
         except TimeoutError as error:
             raise self._failed(call, "timeout") from error
         except (aiohttp.ClientError, OSError) as error:
-            raise self._failed(call, "unreachable" if body.can_be_sent else "broken") from error
+            raise self._failed(call, "broken") from error
 
     def _failed(self, call: Call, reason: str) -> Exception:
         """The error to answer with; where the body broke off by the client's doing, that."""

@@ -1,7 +1,7 @@
 """A small Kubernetes API server: real HTTP, list with pages, watch with bookmarks, history that can be lost.
 
-It knows the three resources that the gateway reads and is edited by `put` and `delete` from the test's thread.
-Nothing is validated: what the real one does is shown elsewhere against the real one.
+It knows the three resources that the gateway reads, and tests edit it by `put` and `delete` from their own
+thread. Nothing is validated: what the real one does is shown against the real one.
 """
 
 import asyncio
@@ -158,7 +158,8 @@ class FakeApiServer:
                 if here and _selected(request, event.manifest):
                     await _write(response, event.kind, event.manifest)
             async with self._changed:
-                await self._changed.wait_for(lambda: self.state.version > seen)
+                while self.state.version <= seen:
+                    await self._changed.wait()
 
 
 def _selected(request: web.Request, manifest: Manifest) -> bool:

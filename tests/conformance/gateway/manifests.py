@@ -136,13 +136,13 @@ def upstream(base_url: str, name: str = "elsewhere", **members: object) -> Manif
 
 def slice_of(
     service: str,
-    *ports: int,
+    port: int,
+    *,
     namespace: str = NAMESPACE,
     conditions: Manifest | None = None,
     suffix: str = "a",
 ) -> Manifest:
-    """Endpoints on loopback. A slice has one port for all of its addresses, so each port wants its own slice."""
-    (port,) = ports or (1,)
+    """An endpoint on loopback. A slice has one port for all of its addresses, so each port wants a slice."""
     return {
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
@@ -158,7 +158,5 @@ def slice_of(
                 "addresses": ["127.0.0.1"],
                 "conditions": conditions or {"ready": True, "serving": True, "terminating": False},
             }
-        ]
-        if ports
-        else [],
+        ],
     }

@@ -37,7 +37,7 @@ VERBOSE = {
 
 @dataclass
 class Received:
-    """One request: its headers, text fields in order, and what came of the file."""
+    """One request: its headers by lower-case name, text fields in order, and what came of the file."""
 
     headers: dict[str, str]
     path: str
@@ -69,7 +69,7 @@ async def transcript(request: web.Request, received: Received) -> web.StreamResp
 
 
 class ScriptedEngine:
-    """`answer` makes the answer once the form is read; `admit` may refuse before; `read` off leaves it unread."""
+    """`answer` makes the answer once the form is read, `admit` may refuse before; `read` off leaves it."""
 
     def __init__(self, thread: LoopThread) -> None:
         self._thread = thread
@@ -108,7 +108,7 @@ class ScriptedEngine:
         return refusal
 
     async def _post(self, request: web.Request) -> web.StreamResponse:
-        received = Received(dict(request.headers), request.path)
+        received = Received({name.lower(): value for name, value in request.headers.items()}, request.path)
         self.requests.append(received)
         try:
             if self.read:

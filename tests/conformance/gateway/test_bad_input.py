@@ -1,0 +1,196 @@
+"""Uploads that cannot be served: each a clear answer that says what to do, in the one shape."""
+
+import http.client
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import pytest
+
+from tests.conformance.gateway.client import AUDIO, BOUNDARY, FORM_TYPE, file, form, request
+from tests.conformance.gateway.client import field as text
+from tests.conformance.gateway.conftest import World
+from tests.conformance.gateway.manifests import Variant
+
+WHISPER = Variant("whisper")
+ENGLISH = Variant("english", languages=("en",), word_timestamps="None")
+MODEL = text("model", "whisper")
+
+
+@dataclass(frozen=True)
+class Bad:
+    id: str
+    body: bytes
+    status: int
+    code: str
+    param: str | None
+    says: str
+    headers: Mapping[str, str] = field(default_factory=lambda: FORM_TYPE)
+
+
+INVALID, UNSUPPORTED = "invalid_value", "unsupported_value"
+MALFORMED, NOT_A_FORM = "malformed_upload", "unsupported_media_type"
+CASES = (
+    Bad("no-file", form(MODEL), 400, "missing_required_parameter", "file", "no `file`"),
+    Bad("empty-file", form(MODEL, file(b"")), 400, INVALID, "file", "is empty"),
+    Bad("empty-file-first", form(file(b""), MODEL), 400, INVALID, "file", "is empty"),
+    Bad("two-files", form(MODEL, file(), file()), 400, INVALID, "file", "`file` twice"),
+    Bad("json", b'{"model": "whisper"}', 415, NOT_A_FORM, None, "multipart/form-data",
+        {"Content-Type": "application/json"}),
+    Bad("no-type", form(MODEL, file()), 415, NOT_A_FORM, None, "header is missing", {}),
+    Bad("no-boundary", form(MODEL, file()), 415, NOT_A_FORM, None, "no boundary",
+        {"Content-Type": "multipart/form-data"}),
+    Bad("not-a-form", b"hello", 400, MALFORMED, None, "cut off"),
+    Bad("empty-body", b"", 400, MALFORMED, None, "cut off"),
+    Bad("broken", f"--{BOUNDARY}\r\nno colon\r\n\r\nx\r\n".encode(), 400, MALFORMED, None, "is broken"),
+    Bad("cut-off", (MODEL + file())[:-100], 400, MALFORMED, None, "was cut off"),
+    Bad("cut-off-file-first", file()[:-100], 400, MALFORMED, None, "was cut off"),
+    Bad("srt", form(MODEL, text("response_format", "srt"), file()), 400, UNSUPPORTED, "response_format",
+        "response_format 'srt' is not supported. Use 'json', 'text' or 'verbose_json' instead."),
+    Bad("late-srt", form(MODEL, file(), text("response_format", "srt")), 400, UNSUPPORTED,
+        "response_format", "'srt' is not supported"),
+    Bad("granularity", form(MODEL, text("timestamp_granularities[]", "phoneme"), file()), 400, INVALID,
+        "timestamp_granularities", "'phoneme' is unknown"),
+    Bad("granularity-json", form(MODEL, text("timestamp_granularities[]", "word"), file()), 400, INVALID,
+        "timestamp_granularities", "needs response_format 'verbose_json'"),
+    Bad("stream", form(MODEL, text("stream", "true"), file()), 400, UNSUPPORTED, "stream",
+        "not supported"),
+    Bad("temperature", form(MODEL, text("temperature", "warm"), file()), 400, INVALID, "temperature",
+        "from 0 to 1"),
+    Bad("temperature-nan", form(MODEL, text("temperature", "nan"), file()), 400, INVALID, "temperature",
+        "from 0 to 1"),
+    Bad("tier", form(text("tier", "turbo"), file()), 400, INVALID, "tier", "Use one of fast"),
+    Bad("two-models", form(MODEL, text("model", "other"), file()), 400, INVALID, "model", "twice"),
+    Bad("late-model", form(MODEL, file(), text("model", "other")), 400, INVALID, "model", "twice"),
+    Bad("long-field", form(text("prompt", "x" * 70_000), MODEL, file()), 400, INVALID, "prompt", "longer"),
+    Bad("many-fields", form(*[text(f"f{number}", "x") for number in range(200)], file()), 400, INVALID,
+        None, "too many fields"),
+    Bad("language", form(text("model", "english"), text("language", "hr"), file()), 400, UNSUPPORTED,
+        "language", "Engine 'english' does not support language 'hr', only en."),
+    Bad("late-language", form(text("model", "english"), file(), text("language", "hr")), 400,
+        UNSUPPORTED, "language", "does not support language 'hr'"),
+    Bad("words", form(text("model", "english"), text("response_format", "verbose_json"),
+        text("timestamp_granularities[]", "word"), file()), 400, UNSUPPORTED,
+        "timestamp_granularities", "Engine 'english' has no word timestamps."),
+    Bad("stage", form(text("model", "embedder"), file()), 400, UNSUPPORTED, "model",
+        "Engine 'embedder' serves stage 'embed', not 'transcribe'."),
+    Bad("long-model", form(text("model", "x" * 300), file()), 400, INVALID, "model", "at most 200"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_bad_uploads(world: World, case: Bad) -> None:
+    world.serve(WHISPER)
+    world.serve(ENGLISH)
+    world.serve(Variant("embedder", stage="Embed"))
+    reply = world.gateway.request("POST", "/v1/audio/transcriptions", case.body, case.headers)
+    assert reply.status == case.status
+    assert (reply.error["code"], reply.error["param"]) == (case.code, case.param)
+    assert reply.error["type"] == "invalid_request_error"
+    assert case.says in reply.error["message"]
+    good = world.gateway.transcribe(MODEL, file())
+    assert good.status == 200, "the gateway serves on after it"
+
+
+@pytest.mark.req("S0-7", "S0-10", "S0-21", "S1-16")
+def test_an_unknown_model_on_an_upload(world: World) -> None:
+    world.serve(WHISPER)
+    world.serve(ENGLISH)
+    reply = world.gateway.transcribe(text("model", "unknown-engine"), file())
+    assert reply.status == 400
+    assert reply.error == {
+        "type": "invalid_request_error",
+        "message": "Engine 'unknown-engine' not found",
+        "param": "model",
+        "code": "model_not_found",
+    }
+    assert reply.json["detail"] == {
+        "type": "invalid_request_error",
+        "message": "Unknown model: 'unknown-engine'. Available models: english, whisper",
+        "param": "model",
+    }
+    assert world.gateway.metric("roundhouse_gateway_model_resolution_errors_total", reason="unknown") >= 1
+
+
+@pytest.mark.req("S1-14", "S1-17")
+@pytest.mark.parametrize(
+    ("reason", "status"),
+    [("ScaledToZero", "available"), ("ImagePull", "available"), ("CrashLoop", "unhealthy")],
+)
+def test_a_known_model_that_does_not_run(world: World, reason: str, status: str) -> None:
+    name = "faster-whisper-large-v3"
+    world.publish(Variant(name, available="False", reason=reason))
+    world.wait_for(name, status)
+    reply = world.gateway.transcribe(text("model", name), file())
+    assert reply.status == 503
+    assert reply.error == {
+        "type": "service_unavailable",
+        "message": "Engine 'faster-whisper-large-v3' is not currently running",
+        "param": None,
+        "code": "model_not_running",
+    }
+    assert int(reply.headers["retry-after"]) >= 1
+
+
+@pytest.mark.req("S1-2", "S1-18")
+def test_auto_finds_nothing_for_the_language(world: World) -> None:
+    world.serve(ENGLISH)
+    reply = world.gateway.transcribe(text("model", "auto"), text("language", "hr"), file())
+    assert reply.status == 503
+    assert reply.error == {
+        "type": "service_unavailable",
+        "message": "No engine available for stage 'transcribe' with language 'hr'",
+        "param": None,
+        "code": "no_engine_available",
+    }
+
+
+def test_refused_requests_name_no_client_chosen_model_in_metrics(world: World) -> None:
+    world.gateway.transcribe(text("model", "made-up-by-a-client"), file())
+    metrics = request(world.gateway.metrics_port, "GET", "/metrics").body
+    assert b"made-up-by-a-client" not in metrics
+    assert world.gateway.metric("roundhouse_gateway_requests_total", model="unknown", code="400") >= 1
+
+
+Start = Callable[[Mapping[str, str]], World]
+
+
+def test_a_body_above_the_limit(own_world: Start) -> None:
+    world = own_world({"BODY_LIMIT_BYTES": "100000"})
+    world.serve(WHISPER)
+    announced = world.gateway.transcribe(MODEL, file(AUDIO * 10))
+    assert announced.status == 413
+    assert announced.error["code"] == "upload_too_large"
+    assert "limit of 100000 bytes" in announced.error["message"]
+    streamed = world.gateway.request(
+        "POST", "/v1/audio/transcriptions", iter([MODEL, file(AUDIO * 10), form()]), FORM_TYPE
+    )
+    assert streamed.status == 413
+    assert "limit of 100000 bytes" in streamed.error["message"]
+
+
+def test_a_form_with_its_file_first_that_does_not_fit_the_spool(own_world: Start) -> None:
+    world = own_world({"SPOOL_LIMIT_BYTES": "100000"})
+    engine = world.serve(WHISPER)
+    refused = world.gateway.transcribe(file(AUDIO * 10), MODEL)
+    assert refused.status == 413
+    assert "send `model` first" in refused.error["message"]
+    assert engine.requests == []
+    assert world.gateway.transcribe(MODEL, file(AUDIO * 10)).status == 200
+    assert world.gateway.transcribe(file(AUDIO), MODEL).status == 200
+    assert world.gateway.metric("roundhouse_gateway_spool_bytes") == 0
+
+
+def test_an_upload_that_stands_still(world: World) -> None:
+    world.serve(WHISPER)
+    with socket.create_connection(("127.0.0.1", world.gateway.port), timeout=10) as connection:
+        head = (
+            f"POST /v1/audio/transcriptions HTTP/1.1\r\nHost: x\r\nContent-Type: {FORM_TYPE['Content-Type']}"
+        )
+        connection.sendall(head.encode() + b"\r\nContent-Length: 100000\r\n\r\n" + MODEL)
+        response = http.client.HTTPResponse(connection)
+        response.begin()
+        assert response.status == 408
+        assert response.headers["x-should-retry"] == "false"
+        assert response.headers["connection"] == "close"
+        assert b"stood still" in response.read()

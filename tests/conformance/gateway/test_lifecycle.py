@@ -1,0 +1,97 @@
+"""The end of a gateway, and what it writes down of its life."""
+
+import socket
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.conformance.gateway import scripted_engine as scripts
+from tests.conformance.gateway.client import field, file
+from tests.conformance.gateway.conftest import World
+from tests.conformance.gateway.manifests import Manifest, Variant
+from tests.support.waiting import wait_until
+
+PATH = "/v1/audio/transcriptions"
+MODEL = field("model", "whisper")
+Start = Callable[[Mapping[str, str]], World]
+
+
+def test_sigterm_lets_running_requests_finish(own_world: Start) -> None:
+    world = own_world({"DRAIN_DELAY_SECONDS": "1"})
+    engine = world.serve(Variant("whisper"))
+    engine.answer = scripts.after(1.9)
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(world.gateway.transcribe, MODEL, file())
+        wait_until(lambda: engine.requests, seconds=5, what="the engine has the request", every=0.02)
+        world.gateway.process.terminate()
+        wait_until(
+            lambda: world.gateway.get("/readyz").body == b"draining\n",
+            seconds=5,
+            what="it is unready while it still listens",
+            every=0.02,
+        )
+        assert running.result().status == 200
+    assert world.gateway.process.wait(10) == 0
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", world.gateway.port))
+    assert world.gateway.log()[-1]["message"] == "ended"
+
+
+def test_a_request_that_outlasts_the_drain_is_cut(own_world: Start) -> None:
+    world = own_world({"DRAIN_SECONDS": "1", "ENGINE_IDLE_SECONDS": "60"})
+    engine = world.serve(Variant("whisper"))
+    engine.answer = scripts.never
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(world.gateway.transcribe, MODEL, file())
+        wait_until(lambda: engine.requests, seconds=5, what="the engine has the request", every=0.02)
+        assert world.gateway.stop() == 0
+        assert running.exception() is not None or running.result().status >= 500
+    assert engine.gone
+
+
+@pytest.mark.req("S0-23")
+def test_the_access_log_tells_of_a_request_and_no_secret(world: World) -> None:
+    world.serve(Variant("whisper"))
+    before = len(world.gateway.log())
+    secret = "sk-very-secret-key"  # noqa: S105 - the one that must not be seen
+    world.gateway.transcribe(
+        MODEL,
+        field("prompt", "private words"),
+        file(),
+        headers={"Authorization": f"Bearer {secret}", "X-Request-Id": "trace-1", "Cookie": secret},
+    )
+    world.gateway.transcribe(field("model", "nonesuch"), file())
+
+    def lines() -> list[Manifest]:
+        return [line for line in world.gateway.log()[before:] if line.get("route") == PATH]
+
+    wait_until(lambda: len(lines()) == 2, seconds=5, what="both are logged")
+    first, second = lines()
+    assert first["message"] == "POST /v1/audio/transcriptions 200"
+    assert (first["model"], first["status"], first["request_id"]) == ("whisper", 200, "trace-1")
+    assert first["upload_bytes"] > 16_000
+    assert 0 < first["first_byte_seconds"] <= first["seconds"]
+    assert (second["status"], second["note"]) == (400, "Engine 'nonesuch' not found")
+    text = world.gateway.log_path.read_text()
+    assert secret not in text
+    assert "private words" not in text
+
+
+def test_metrics_count_requests_by_model_and_route(world: World) -> None:
+    world.serve(Variant("whisper"))
+    labels = {"route": "/v1/audio/transcriptions", "model": "whisper"}
+    counted = ("requests_total", "request_duration_seconds_count", "time_to_first_byte_seconds_count")
+    before = [world.gateway.metric(f"roundhouse_gateway_{name}", **labels) for name in counted]
+    for _ in range(3):
+        world.gateway.transcribe(MODEL, file())
+    after = [world.gateway.metric(f"roundhouse_gateway_{name}", **labels) for name in counted]
+    assert [new - old for new, old in zip(after, before, strict=True)] == [3, 3, 3]
+    assert world.gateway.metric("roundhouse_gateway_models") == 1
+
+
+def test_the_log_can_be_text(own_world: Start) -> None:
+    world = own_world({"LOG_FORMAT": "text"})
+    world.gateway.get("/v1/models")
+    line = "INFO    roundhouse.gateway.access: GET /v1/models 200 request_id="
+    wait_until(lambda: line in world.gateway.log_path.read_text(), seconds=5, what="the line is written")

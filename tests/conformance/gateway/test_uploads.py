@@ -1,0 +1,116 @@
+"""Uploads pass through: at once, in flat memory, unchanged, and no longer than the client stays."""
+
+import hashlib
+import http.client
+import socket
+from collections.abc import Callable, Iterator, Mapping
+
+import pytest
+
+from tests.conformance.gateway import scripted_engine as scripts
+from tests.conformance.gateway.client import BOUNDARY, FORM_TYPE, field, file, form, random_audio
+from tests.conformance.gateway.conftest import World
+from tests.conformance.gateway.manifests import Variant
+from tests.support.waiting import wait_until
+
+MODEL = field("model", "whisper")
+PIECE = random_audio(1 << 20)
+PIECES = 200
+RSS_BOUND_MIB = 40
+
+Start = Callable[[Mapping[str, str]], World]
+
+
+def large(model_first: bool) -> Iterator[bytes]:
+    head, tail = file(b"").split(b"\r\n\r\n", 1)
+    yield (MODEL if model_first else b"") + head + b"\r\n\r\n"
+    for _ in range(PIECES):
+        yield PIECE
+    yield tail + (b"" if model_first else MODEL) + form()
+
+
+def digest_of_large() -> str:
+    digest = hashlib.sha256()
+    for _ in range(PIECES):
+        digest.update(PIECE)
+    return digest.hexdigest()
+
+
+@pytest.mark.parametrize("model_first", [True, False], ids=["model-first", "file-first"])
+def test_200_mib_leave_the_gateways_memory_flat(own_world: Start, model_first: bool) -> None:
+    world = own_world({"ENGINE_IDLE_SECONDS": "60", "CLIENT_IDLE_SECONDS": "60"})
+    engine = world.serve(Variant("whisper"))
+    assert world.gateway.transcribe(MODEL, file()).status == 200
+    before = world.gateway.rss_mib()
+    reply = world.gateway.request("POST", "/v1/audio/transcriptions", large(model_first), FORM_TYPE)
+    assert reply.status == 200
+    assert world.gateway.rss_mib() - before < RSS_BOUND_MIB
+    received = engine.requests[-1]
+    assert received.file_size == PIECES * len(PIECE)
+    assert received.file_sha256 == digest_of_large()
+    assert world.gateway.metric("roundhouse_gateway_upload_bytes_total") > received.file_size
+
+
+def start_upload(world: World, *, length: int) -> socket.socket:
+    """Sends the head and the model; the rest of `length` bytes is up to the test."""
+    connection = socket.create_connection(("127.0.0.1", world.gateway.port), timeout=10)
+    head = (
+        f"POST /v1/audio/transcriptions HTTP/1.1\r\nHost: x\r\nContent-Type: {FORM_TYPE['Content-Type']}\r\n"
+    )
+    connection.sendall(f"{head}Content-Length: {length}\r\n\r\n".encode() + MODEL)
+    return connection
+
+
+def test_the_engine_has_the_first_bytes_while_the_client_still_sends(world: World) -> None:
+    engine = world.serve(Variant("whisper"))
+    body = file(b"first half") + form()
+    with start_upload(world, length=len(MODEL) + len(body)) as connection:
+        connection.sendall(body[:-30])
+        wait_until(lambda: engine.requests, seconds=5, what="the engine has the request", every=0.01)
+        assert not engine.requests[0].complete
+        connection.sendall(body[-30:])
+        response = http.client.HTTPResponse(connection)
+        response.begin()
+        assert response.status == 200
+
+
+def test_a_client_that_leaves_in_the_middle_of_its_upload_takes_the_engine_along(world: World) -> None:
+    engine = world.serve(Variant("whisper"))
+    with start_upload(world, length=10_000_000) as connection:
+        connection.sendall(file(b"x" * 100_000)[:-10])
+        wait_until(lambda: engine.requests, seconds=5, what="the engine has the request", every=0.01)
+    wait_until(lambda: engine.gone, seconds=2, what="the engine was told", every=0.01)
+    assert not engine.requests[0].complete
+
+
+def test_a_client_that_leaves_while_it_waits_takes_the_engine_along(world: World) -> None:
+    engine = world.serve(Variant("whisper"))
+    engine.answer = scripts.never
+    body = file(b"x" * 1000) + form()
+    with start_upload(world, length=len(MODEL) + len(body)) as connection:
+        connection.sendall(body)
+        wait_until(
+            lambda: engine.requests and engine.requests[0].complete, seconds=5, what="it is sent", every=0.01
+        )
+    wait_until(lambda: engine.gone, seconds=1, what="the engine was told", every=0.005)
+    assert wait_until(
+        lambda: world.gateway.metric("roundhouse_gateway_requests_total", code="499"),
+        seconds=5,
+        what="it is counted",
+    )
+    assert world.gateway.metric("roundhouse_gateway_in_flight_requests") == 0
+
+
+def test_unknown_fields_and_odd_names_pass_as_they_are(world: World) -> None:
+    engine = world.serve(Variant("whisper"))
+    odd = 'f\u00fcnf "%22" ;=.wav'
+    quoted = odd.replace('"', "%22")
+    part = (
+        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="{quoted}"\r\n\r\naudio\r\n'
+    ).encode()
+    reply = world.gateway.transcribe(field("x-vendor[a]", "1"), MODEL, part, field("known_names[]", "\u00e4"))
+    assert reply.status == 200
+    (received,) = engine.requests
+    assert received.fields == [("model", "engine-whisper"), ("x-vendor[a]", "1"), ("known_names[]", "\u00e4")]
+    assert received.file_type == "application/octet-stream"
+    assert received.filename is not None
