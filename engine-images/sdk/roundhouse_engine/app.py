@@ -23,14 +23,13 @@ from roundhouse_engine.speech import Speech
 from roundhouse_engine.transcriptions import Transcriptions
 
 access = logging.getLogger("roundhouse_engine.access")
-logger = logging.getLogger(__name__)
 
 # A client's own id is echoed and logged where it can do no harm in either place.
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 _PROBES: Final = ("/health/", "/metrics")
 
 
-def build_app(handler: type[Speech], settings: Settings, pool: Pool, metrics: Metrics) -> Starlette:
+def build_app(handler: type[Speech], settings: Settings, pool: Pool, metrics: Metrics) -> ASGIApp:
     views = _Views(handler, settings, pool, metrics)
     transcriptions = Transcriptions(handler, settings, pool, metrics)
     app = Starlette(
@@ -47,8 +46,8 @@ def build_app(handler: type[Speech], settings: Settings, pool: Pool, metrics: Me
             Exception: _unforeseen,
         },
     )
-    app.add_middleware(EveryAnswer, pool=pool, instance=settings.pod_uid)
-    return app
+    # Outermost, so that an unforeseen error's answer is marked as well.
+    return EveryAnswer(app, pool=pool, instance=settings.pod_uid)
 
 
 class _Views:
@@ -68,7 +67,7 @@ class _Views:
         pool = self._pool
         body = {
             "status": "draining" if pool.draining else "ready" if pool.ready else "loading",
-            "models": [self._loading(model.name) for model in self._settings.models],
+            "models": [{"name": model.name, **self._loading(model.name)} for model in self._settings.models],
             "slots": {"ready": pool.capacity, "total": pool.slots},
         }
         return JSONResponse(body, status_code=200 if pool.ready else 503)
@@ -96,7 +95,7 @@ class _Views:
     def _loading(self, model: str) -> dict[str, Any]:
         progress = self._pool.progress(model)
         state = "ready" if self._pool.capacity else "loading"
-        return {"name": model, "state": state, "progress": round(progress, 3)}
+        return {"state": state, "progress": round(progress, 3)}
 
 
 class EveryAnswer:
@@ -169,7 +168,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 async def _unforeseen(_: Request, error: Exception) -> Response:
-    logger.error("request failed", exc_info=error)
+    # The server logs the traceback.
     return _answer(failed(f"The engine failed ({type(error).__name__}); its log says more.").problem)
 
 

@@ -113,6 +113,8 @@ def _inspect(file: BinaryIO, limit_seconds: float, cancellation: Cancellation) -
         if not container.streams.audio:
             raise invalid(f"The uploaded file holds no audio. {_REMEDY}", param="file", code="audio_missing")
         stream = container.streams.audio[0]
+        if stream.codec_context is None:  # a codec that the damaged header names and nobody knows
+            raise unreadable(None)
         declared = written
         if declared is None and (counted or container.format.name not in _ESTIMATED):
             declared = _declared_seconds(container, stream)

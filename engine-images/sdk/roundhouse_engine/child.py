@@ -15,9 +15,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from roundhouse_engine.events import Ask, Event, to_wire
 from roundhouse_engine.handlers import resolve
 from roundhouse_engine.logs import configure
-from roundhouse_engine.pipeline import Ask, Event, load, to_wire, transcribe
+from roundhouse_engine.pipeline import load, transcribe
 from roundhouse_engine.speech import Cancellation, ModelSpec, SpeechOptions
 
 _PR_SET_PDEATHSIG: Final = 1

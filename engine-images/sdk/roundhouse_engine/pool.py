@@ -13,8 +13,8 @@ from types import TracebackType
 from typing import BinaryIO, Final, Self
 
 from roundhouse_engine.errors import EngineError, Problem, Refusal, failed, refused
+from roundhouse_engine.events import Ask, Event, Failed, Loaded, LoadFailed, Loading, ends
 from roundhouse_engine.metrics import Metrics
-from roundhouse_engine.pipeline import Ask, Event, Failed, Loaded, LoadFailed, Loading, ends
 from roundhouse_engine.runners import Runner
 
 logger = logging.getLogger(__name__)

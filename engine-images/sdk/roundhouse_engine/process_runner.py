@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO, Final
 
-from roundhouse_engine.pipeline import Ask, Event, from_wire
+from roundhouse_engine.events import Ask, Event, from_wire
 from roundhouse_engine.speech import ModelSpec
 
 _LONGEST_LINE: Final = 16 << 20

@@ -6,7 +6,7 @@ Two kinds, with one face: `thread_runner` and `process_runner`. `pool` keeps the
 from collections.abc import AsyncGenerator
 from typing import BinaryIO, Protocol
 
-from roundhouse_engine.pipeline import Ask, Event
+from roundhouse_engine.events import Ask, Event
 
 
 class Runner(Protocol):

@@ -28,7 +28,6 @@ from roundhouse_engine.process_runner import Launch, ProcessRunner
 from roundhouse_engine.runners import Runner
 from roundhouse_engine.settings import Settings, SettingsError, read_settings
 from roundhouse_engine.speech import Isolation, Speech
-from roundhouse_engine.thread_runner import SharedHandlers, ThreadRunner
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +60,9 @@ def build_pool(handler: type[Speech], settings: Settings, metrics: Metrics) -> P
         def start() -> Runner:
             return ProcessRunner(launch)
     else:
+        # Decoding comes with this import; where children decode, the server does without.
+        from roundhouse_engine.thread_runner import SharedHandlers, ThreadRunner  # noqa: PLC0415
+
         shared = SharedHandlers(handler, settings.models)
 
         def start() -> Runner:

@@ -123,7 +123,7 @@ class Speech(ABC):
     """Codes that the models understand; None: any, and the handler finds out which."""
     word_timestamps: ClassVar[bool] = False
 
-    @classmethod
+    @classmethod  # noqa: B027 - a hook, not a duty
     def accept(cls, model: ModelSpec) -> None:
         """Raise `ModelError` if this engine can never serve the model; called before anything is loaded."""
 

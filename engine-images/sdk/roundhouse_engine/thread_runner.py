@@ -6,7 +6,8 @@ import threading
 from collections.abc import AsyncGenerator, Callable
 from typing import BinaryIO
 
-from roundhouse_engine.pipeline import Ask, Event, load, transcribe
+from roundhouse_engine.events import Ask, Event
+from roundhouse_engine.pipeline import load, transcribe
 from roundhouse_engine.speech import Cancellation, ModelSpec, Speech
 
 

@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from roundhouse_engine.ask import TranscriptionAsk, read_ask
 from roundhouse_engine.errors import EngineError, invalid
+from roundhouse_engine.events import Ask, Done, Event, Found, Started
 from roundhouse_engine.formats import (
     MEDIA_TYPES,
     Segment,
@@ -27,7 +28,6 @@ from roundhouse_engine.formats import (
     render,
 )
 from roundhouse_engine.metrics import UNKNOWN_MODEL, Metrics
-from roundhouse_engine.pipeline import Ask, Done, Event, Found, Started
 from roundhouse_engine.pool import Lease, Pool
 from roundhouse_engine.settings import Settings
 from roundhouse_engine.speech import Speech

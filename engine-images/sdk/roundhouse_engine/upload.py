@@ -104,7 +104,8 @@ class _FormReader:
     """Turns the parser's events into the form, writing the recording outside of the event loop."""
 
     def __init__(self, mark: str, limits: UploadLimits, form: Form) -> None:
-        self._parser = multipart.PushMultipartParser(mark, max_segment_count=_FIELDS, strict=True)
+        # Not strict: that refuses a line break after the last boundary when it comes in a packet of its own.
+        self._parser = multipart.PushMultipartParser(mark, max_segment_count=_FIELDS)
         self._limits = limits
         self._form = form
         self._received = 0

@@ -1,0 +1,171 @@
+"""One transcription's events, and that they survive the way between processes."""
+
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typing_extensions import override
+
+from roundhouse_engine import (
+    Cancellation,
+    ModelError,
+    ModelSpec,
+    Segment,
+    Speech,
+    SpeechOptions,
+    Window,
+    Word,
+)
+from roundhouse_engine.errors import Refusal, invalid, refused
+from roundhouse_engine.events import (
+    Ask,
+    Done,
+    Event,
+    Failed,
+    Found,
+    Loaded,
+    LoadFailed,
+    Loading,
+    Started,
+    Stopped,
+    ends,
+    from_wire,
+    to_wire,
+)
+from roundhouse_engine.pipeline import load, transcribe
+from tests.support.recordings import wav
+from tests.unit.engine.encoding import melody
+
+ASK = Ask("m", SpeechOptions(), 60)
+Answer = Callable[[Iterator[Window]], Iterable[Segment]]
+
+
+class Scripted(Speech):
+    """Says what the test put in `answer`."""
+
+    answer: Answer = staticmethod(lambda _: ())
+
+    @override
+    def load(self, model: ModelSpec, progress: Callable[[float], None]) -> None:
+        match model.name:
+            case "missing":
+                raise ModelError(f"{model.name!r} has no weights.")
+            case "broken":
+                raise OSError("no space")
+        progress(0.5)
+
+    @override
+    def transcribe(
+        self, windows: Iterator[Window], options: SpeechOptions, cancellation: Cancellation
+    ) -> Iterable[Segment]:
+        return self.answer(windows)
+
+
+def run(
+    answer: Answer, *, data: bytes | None = None, cancellation: Cancellation | None = None
+) -> list[Event]:
+    handler = Scripted()
+    handler.answer = answer  # type: ignore[method-assign]
+    file = io.BytesIO(wav(melody()) if data is None else data)
+    return list(transcribe(handler, file, ASK, cancellation or Cancellation()))
+
+
+def test_a_request_starts_finds_and_is_done() -> None:
+    started, found, done = run(lambda windows: [Segment(w.start, w.start + w.seconds, "la") for w in windows])
+    assert started == Started(4.0)
+    assert isinstance(found, Found)
+    assert found.segment.text == "la"
+    assert isinstance(done, Done)
+    assert done.compute_seconds > 0
+
+
+def test_times_stay_inside_the_recording() -> None:
+    late = Segment(3.9, 4.4, "la", (Word("la", -0.1, 4.6),))
+    events = run(lambda _: [late])
+    assert Found(Segment(3.9, 4.0, "la", (Word("la", 0.0, 4.0),))) in events
+
+
+def test_a_recording_that_cannot_be_read_fails_with_its_problem() -> None:
+    (failed,) = run(lambda _: [], data=b"")
+    assert isinstance(failed, Failed)
+    assert failed.problem.code == "audio_empty"
+
+
+def test_an_engines_own_fault_is_told_without_its_details(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(_: Iterator[Window]) -> Iterable[Segment]:
+        raise ZeroDivisionError("/secret/path")
+
+    *_, failed = run(fail)
+    assert isinstance(failed, Failed)
+    assert (failed.problem.status, failed.problem.type) == (500, "server_error")
+    assert "ZeroDivisionError" in failed.problem.message
+    assert "/secret" not in failed.problem.message
+    assert "/secret/path" in caplog.text
+
+
+def test_cancellation_ends_the_work_between_segments() -> None:
+    cancellation = Cancellation()
+
+    def answer(_: Iterator[Window]) -> Iterable[Segment]:
+        yield Segment(0, 1, "la")
+        cancellation.cancel()
+        yield Segment(1, 2, "la")
+        raise AssertionError("went on after it was cancelled")
+
+    events = run(answer, cancellation=cancellation)
+    assert [type(event) for event in events] == [Started, Found, Stopped]
+
+
+def test_loading_tells_how_far_it_is() -> None:
+    told: list[Event] = []
+    handlers = load(Scripted, (ModelSpec("a"), ModelSpec("b")), told.append)
+    assert list(handlers) == ["a", "b"]
+    assert told[:3] == [Loading("a", 0.0), Loading("a", 0.5), Loading("a", 1.0)]
+    assert isinstance(told[-1], Loaded)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("missing", "'missing' has no weights."), ("broken", "'broken' failed to load: OSError: no space")],
+)
+def test_a_model_that_cannot_be_loaded_says_why(name: str, message: str) -> None:
+    told: list[Event] = []
+    assert load(Scripted, (ModelSpec(name),), told.append) == {}
+    assert told[-1] == LoadFailed(message)
+
+
+numbers = st.floats(0, 1e6)
+words = st.builds(Word, st.text(), numbers, numbers)
+segments = st.builds(
+    Segment,
+    numbers,
+    numbers,
+    st.text(),
+    st.lists(words, max_size=3).map(tuple),
+    st.none() | st.sampled_from(["en", "de"]),
+    st.lists(st.integers(0, 60_000), max_size=3).map(tuple),
+)
+events = st.one_of(
+    st.builds(Loading, st.text(), numbers),
+    st.builds(Loaded, numbers),
+    st.builds(LoadFailed, st.text()),
+    st.builds(Started, numbers),
+    st.builds(Found, segments),
+    st.builds(Done, numbers),
+    st.just(Stopped()),
+    st.sampled_from([Failed(refused(reason).problem) for reason in Refusal]),
+    st.builds(lambda text: Failed(invalid(text, param="file").problem), st.text()),
+)
+
+
+@given(events)
+def test_events_survive_the_way_between_processes(event: Event) -> None:
+    assert from_wire(json.loads(json.dumps(to_wire(event)))) == event
+
+
+@given(events)
+def test_exactly_the_last_events_end_a_request(event: Event) -> None:
+    assert ends(event) == isinstance(event, Done | Failed | Stopped)

@@ -1,0 +1,272 @@
+"""Admission, cancellation and death of slots, with runners that do what the test says."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Iterator
+from typing import BinaryIO
+
+import pytest
+
+from roundhouse_engine.errors import EngineError, Refusal, invalid
+from roundhouse_engine.events import (
+    Ask,
+    Done,
+    Event,
+    Failed,
+    Found,
+    Loaded,
+    LoadFailed,
+    Loading,
+    Started,
+    Stopped,
+)
+from roundhouse_engine.formats import Segment
+from roundhouse_engine.metrics import Metrics
+from roundhouse_engine.pool import Pool, Slot
+from roundhouse_engine.speech import SpeechOptions
+
+ASK = Ask("m", SpeechOptions(), 60)
+FILE: BinaryIO = None  # type: ignore[assignment] # these runners read none
+
+
+class ScriptedRunner:
+    """Tells what the test says; notes what it is told."""
+
+    def __init__(self) -> None:
+        self._events: asyncio.Queue[Event | None] = asyncio.Queue()
+        self.begun = 0
+        self.cancelled = 0
+        self.killed = False
+
+    def tell(self, *events: Event) -> None:
+        for event in events:
+            self._events.put_nowait(event)
+
+    def die(self) -> None:
+        self._events.put_nowait(None)
+
+    async def events(self) -> AsyncGenerator[Event, None]:
+        while (event := await self._events.get()) is not None:
+            yield event
+
+    def begin(self, ask: Ask, file: BinaryIO) -> None:  # noqa: ARG002
+        self.begun += 1
+
+    def cancel(self) -> None:
+        self.cancelled += 1
+
+    def kill(self) -> None:
+        self.killed = True
+        self.die()
+
+    def obituary(self) -> str:
+        return "killed by SIGKILL"
+
+
+class Engine:
+    """A pool over scripted runners; `runners` grows with each start."""
+
+    def __init__(self, slots: int = 1, cancel_seconds: float = 5) -> None:
+        self.runners: list[ScriptedRunner] = []
+        self.metrics = Metrics()
+        self.pool = Pool(
+            [Slot(self._launch, cancel_seconds, self.metrics) for _ in range(slots)], self.metrics
+        )
+        self.supervising = asyncio.create_task(self.pool.supervise())
+
+    def _launch(self) -> ScriptedRunner:
+        self.runners.append(ScriptedRunner())
+        return self.runners[-1]
+
+    async def up(self, number: int = 0) -> ScriptedRunner:
+        await until(lambda: len(self.runners) > number)
+        before = self.pool.capacity
+        self.runners[number].tell(Loaded(0.1))
+        await until(lambda: self.pool.capacity > before)
+        return self.runners[number]
+
+    def value(self, name: str, **labels: str) -> float:
+        return self.metrics.registry.get_sample_value(f"roundhouse_engine_{name}", labels) or 0.0
+
+
+@pytest.fixture
+async def engine() -> "AsyncGenerator[Engine, None]":
+    made = Engine()
+    yield made
+    made.supervising.cancel()
+    await asyncio.gather(made.supervising, return_exceptions=True)
+
+
+async def until(true: Callable[[], object]) -> None:
+    async with asyncio.timeout(5):
+        while not true():  # noqa: ASYNC110 - what is waited for has no event
+            await asyncio.sleep(0)
+
+
+@contextlib.contextmanager
+def refusal(reason: Refusal) -> Iterator[None]:
+    with pytest.raises(EngineError) as caught:
+        yield
+    assert caught.value.problem.reason is reason
+
+
+async def test_refused_until_a_model_is_loaded(engine: Engine) -> None:
+    with refusal(Refusal.LOADING):
+        engine.pool.admit()
+    await until(lambda: engine.runners)
+    engine.runners[0].tell(Loading("m", 0.4))
+    await until(lambda: engine.pool.progress("m") == 0.4)
+    assert not engine.pool.ready
+    await engine.up()
+    assert engine.pool.ready
+    assert engine.value("refused_total", reason="loading") == 1
+
+
+async def test_full_when_every_slot_is_taken_also_by_uploads(engine: Engine) -> None:
+    await engine.up()
+    with engine.pool.admit():
+        assert (engine.pool.in_use, engine.pool.capacity) == (1, 1)
+        with refusal(Refusal.FULL):
+            engine.pool.admit()
+    with engine.pool.admit():
+        pass
+
+
+async def test_draining_refuses_and_ends_with_the_last_request(engine: Engine) -> None:
+    await engine.up()
+    lease = engine.pool.admit()
+    engine.pool.draining = True
+    drained = asyncio.create_task(engine.pool.drained())
+    with refusal(Refusal.DRAINING):
+        engine.pool.admit()
+    assert not engine.pool.ready
+    assert not drained.done()
+    with lease:
+        pass
+    await asyncio.wait_for(drained, 1)
+
+
+async def test_events_of_a_request_in_order(engine: Engine) -> None:
+    runner = await engine.up()
+    events: list[Event] = [Started(2.0), Found(Segment(0, 1, "a")), Done(0.2)]
+    with engine.pool.admit() as lease:
+        work = lease.transcribe(ASK, FILE)
+        runner.tell(*events)
+        assert [event async for event in work] == events
+    assert (runner.begun, runner.cancelled) == (1, 0)
+
+
+async def leave(engine: Engine, runner: ScriptedRunner) -> None:
+    """A request whose client leaves once it has begun."""
+    with engine.pool.admit() as lease:
+        async with contextlib.aclosing(lease.transcribe(ASK, FILE)) as work:
+            runner.tell(Started(1.0))
+            assert await anext(work) == Started(1.0)
+
+
+async def test_a_cancelled_slot_is_taken_until_its_work_has_stopped(engine: Engine) -> None:
+    runner = await engine.up()
+    await leave(engine, runner)
+    assert runner.cancelled == 1
+    assert engine.pool.in_use == 1
+    with refusal(Refusal.FULL):
+        engine.pool.admit()
+    runner.tell(Stopped())
+    await until(lambda: engine.pool.in_use == 0)
+    assert not runner.killed
+    assert engine.value("cancelled_total") == engine.value("cancel_seconds_count") == 1
+
+
+async def test_work_that_does_not_stop_is_ended_and_started_anew() -> None:
+    engine = Engine(cancel_seconds=0.01)
+    runner = await engine.up()
+    await leave(engine, runner)
+    await until(lambda: runner.killed)
+    await until(lambda: len(engine.runners) == 2)
+    assert engine.pool.in_use == 0
+    await engine.up(1)
+    engine.supervising.cancel()
+
+
+async def test_a_finished_request_never_cancels_the_next_one(engine: Engine) -> None:
+    """The first client leaves after its work was done, when the slot already works for the second."""
+    runner = await engine.up()
+    first = engine.pool.admit().transcribe(ASK, FILE)
+    runner.tell(Started(1.0), Done(0.1))
+    await anext(first)
+    slot = engine.pool._slots[0]
+    await until(lambda: not slot.busy)
+    second = slot.transcribe(ASK, FILE)
+    runner.tell(Started(2.0))
+    assert await anext(second) == Started(2.0)
+    await first.aclose()
+    assert runner.cancelled == 0
+    await second.aclose()
+    assert runner.cancelled == 1
+
+
+async def test_death_fails_its_request_alone_and_the_slot_comes_back(engine: Engine) -> None:
+    runner = await engine.up()
+    with engine.pool.admit() as lease:
+        work = lease.transcribe(ASK, FILE)
+        runner.die()
+        with pytest.raises(EngineError) as caught:
+            await anext(work)
+    assert (caught.value.problem.status, caught.value.problem.code) == (500, "engine_process_died")
+    assert "SIGKILL" in caught.value.problem.message
+    assert not engine.pool.ready
+    await engine.up(1)
+    assert engine.pool.ready
+    assert engine.value("restarts_total") == 1
+
+
+async def test_one_dead_slot_of_two_leaves_the_engine_ready() -> None:
+    engine = Engine(slots=2)
+    await engine.up(0)
+    await engine.up(1)
+    engine.runners[0].die()
+    await until(lambda: engine.pool.capacity == 1)
+    assert engine.pool.ready
+    engine.supervising.cancel()
+
+
+async def test_a_slot_that_dies_during_the_upload_refuses_what_was_admitted(engine: Engine) -> None:
+    runner = await engine.up()
+    with engine.pool.admit() as lease:
+        runner.die()
+        await until(lambda: engine.pool.capacity == 0)
+        with refusal(Refusal.LOADING):
+            lease.transcribe(ASK, FILE)
+
+
+async def test_models_that_cannot_be_loaded_end_the_engine_with_the_reason(engine: Engine) -> None:
+    await until(lambda: engine.runners)
+    engine.runners[0].tell(LoadFailed("'m' has no weights in /models"))
+    assert await asyncio.wait_for(engine.supervising, 1) == "'m' has no weights in /models"
+
+
+async def test_a_process_that_never_gets_ready_is_given_up(engine: Engine) -> None:
+    for number in range(3):
+        await until(lambda number=number: len(engine.runners) > number)
+        engine.runners[number].die()
+    assert "died 3 times before it was ready" in await asyncio.wait_for(engine.supervising, 5)
+
+
+async def test_eviction_answers_what_is_still_computed(engine: Engine) -> None:
+    await engine.up()
+    with engine.pool.admit() as lease:
+        work = lease.transcribe(ASK, FILE)
+        beginning = asyncio.ensure_future(anext(work))
+        await until(lambda: engine.runners[0].begun)
+        engine.pool.evict()
+        with refusal(Refusal.DRAINING):
+            await beginning
+
+
+async def test_a_failed_request_frees_its_slot(engine: Engine) -> None:
+    runner = await engine.up()
+    with engine.pool.admit() as lease:
+        runner.tell(Failed(invalid("no audio", param="file").problem))
+        with pytest.raises(EngineError, match="no audio"):
+            _ = [event async for event in lease.transcribe(ASK, FILE)]
+    assert engine.pool.in_use == 0
