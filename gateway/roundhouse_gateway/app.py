@@ -21,12 +21,11 @@ from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.openapi import describe
 from roundhouse_gateway.routes import Readiness, api_routes, service_routes
 from roundhouse_gateway.transcriptions import PATH as TRANSCRIPTIONS
-from roundhouse_gateway.transcriptions import Transcriptions
 
 TITLE = "Roundhouse gateway"
 
 
-def build_api(readiness: Readiness, metrics: Metrics, transcriptions: Transcriptions) -> ASGIApp:
+def build_api(readiness: Readiness, metrics: Metrics, transcriptions: ASGIApp) -> ASGIApp:
     """What listens on the API's port."""
     app = _bare(openapi_url="/openapi.json")
     app.include_router(service_routes(readiness, metrics))

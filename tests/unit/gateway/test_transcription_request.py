@@ -1,0 +1,94 @@
+"""Text fields become a request, or the error that names the field."""
+
+import pytest
+
+from roundhouse_api.enums import CostTier, SpeedTier, Stage
+from roundhouse_api.selection import Needs
+from roundhouse_gateway.errors import InvalidRequestError
+from roundhouse_gateway.form import Field
+from roundhouse_gateway.transcription_request import TranscriptionRequest, read_request
+
+
+def read(complete: bool = True, /, **fields: str) -> TranscriptionRequest:
+    found = (Field(name.replace("__", "[]"), value.encode()) for name, value in fields.items())
+    return read_request(found, complete=complete)
+
+
+@pytest.mark.req("S1-8", "S1-22")
+def test_a_bare_form_asks_for_any_transcription_as_json() -> None:
+    request = read()
+    assert (request.model, request.response_format) == (None, "json")
+    assert request.needs == Needs(stage=Stage.TRANSCRIBE)
+
+
+def test_empty_fields_say_nothing() -> None:
+    request = read(model="", language="", response_format="", temperature="", tier="", stream="", prompt="")
+    assert request == read()
+
+
+def test_all_fields() -> None:
+    request = read(
+        model=" whisper ",
+        language="pt-BR",
+        response_format="verbose_json",
+        timestamp_granularities__="word",
+        temperature="0.5",
+        streaming="true",
+        tier="Fast",
+        vendor="kept",
+    )
+    assert request.model == "whisper"
+    assert request.needs == Needs(
+        stage=Stage.TRANSCRIBE, language="pt", streaming=True, word_timestamps=True, tier=SpeedTier.FAST
+    )
+    forwarded = [field.name for field in request.forwarded]
+    assert forwarded == ["language", "response_format", "timestamp_granularities[]", "temperature", "vendor"]
+
+
+@pytest.mark.parametrize("name", ["timestamp_granularities__", "timestamp_granularities"])
+def test_an_array_is_the_same_with_and_without_brackets(name: str) -> None:
+    assert read(response_format="verbose_json", **{name: "segment"}).granularities == {"segment"}
+
+
+def test_a_tier_is_of_either_vocabulary() -> None:
+    assert read(tier="premium").needs.tier is CostTier.PREMIUM
+
+
+def test_while_fields_can_follow_a_missing_format_is_not_held_against_granularities() -> None:
+    assert read(False, timestamp_granularities__="word").granularities == {"word"}
+    with pytest.raises(InvalidRequestError):
+        read(timestamp_granularities__="word")
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"response_format": "vtt"}, "response_format"),
+        ({"timestamp_granularities__": "letter"}, "timestamp_granularities"),
+        ({"response_format": "json", "timestamp_granularities__": "word"}, "timestamp_granularities"),
+        ({"temperature": "1.1"}, "temperature"),
+        ({"temperature": "-0.1"}, "temperature"),
+        ({"temperature": "inf"}, "temperature"),
+        ({"stream": "true"}, "stream"),
+        ({"stream": "yes please"}, "stream"),
+        ({"tier": "turbo"}, "tier"),
+        ({"model": "a\tb"}, "model"),
+        ({"model": "x" * 201}, "model"),
+    ],
+)
+def test_a_refusal_names_the_field(fields: dict[str, str], param: str) -> None:
+    with pytest.raises(InvalidRequestError) as raised:
+        read(**fields)
+    assert raised.value.param == param
+
+
+@pytest.mark.parametrize("name", ["model", "language", "prompt", "response_format", "temperature", "tier"])
+def test_a_field_that_stands_twice_is_refused(name: str) -> None:
+    twice = [Field(name, b""), Field(name, b"")]
+    with pytest.raises(InvalidRequestError, match="twice"):
+        read_request(twice, complete=True)
+
+
+def test_what_is_not_utf8_is_refused() -> None:
+    with pytest.raises(InvalidRequestError, match="not UTF-8"):
+        read_request([Field("prompt", b"\xff")], complete=True)
