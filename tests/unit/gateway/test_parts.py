@@ -89,7 +89,7 @@ async def test_a_fault_of_the_gateway_is_answered_in_shape_and_tells_nothing() -
 
 
 async def call(app: Any, method: str, path: str) -> list[Message]:
-    scope = {
+    scope: Scope = {
         "type": "http",
         "method": method,
         "path": path,

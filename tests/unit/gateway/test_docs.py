@@ -1,0 +1,96 @@
+"""docs/reference/http.md says all that the code has, and nothing that it has not."""
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+
+from roundhouse_gateway import errors
+from roundhouse_gateway.app import build_api
+from roundhouse_gateway.exchange import Observed
+from roundhouse_gateway.metrics import Metrics
+from roundhouse_gateway.openapi import describe
+from roundhouse_gateway.registry import Registry
+from roundhouse_gateway.routes import Readiness
+from roundhouse_gateway.settings import Settings
+from roundhouse_gateway.transcription_request import _SINGLE, GRANULARITIES, RESPONSE_FORMATS, TIERS
+
+PAGE = (Path(__file__).parents[3] / "docs/reference/http.md").read_text()
+
+
+def rows(heading: str) -> list[list[str]]:
+    """The cells of the first table under a heading, without its head."""
+    section = PAGE.split(f"\n{heading}\n", 1)[1]
+    lines = re.search(r"(?:^\|.*\n)+", section, re.MULTILINE)
+    assert lines is not None
+    return [[cell.strip() for cell in line.strip("|\n").split(" | ")] for line in lines[0].splitlines()[2:]]
+
+
+def first_cells(heading: str) -> list[str]:
+    return [cells[0].strip("| `") for cells in rows(heading)]
+
+
+@pytest.fixture(scope="module")
+def metrics() -> Metrics:
+    return Metrics(lambda: 0.0, lambda: 0)
+
+
+@pytest.fixture(scope="module")
+def app(metrics: Metrics) -> FastAPI:
+    registry = Registry(["models"], aliases_enabled=True)
+
+    async def nothing(*_: object) -> None:
+        """The route's own code is not called here."""
+
+    observed = build_api(Readiness(registry), metrics, nothing)
+    assert isinstance(observed, Observed)
+    assert isinstance(observed._app, FastAPI)
+    return observed._app
+
+
+def test_routes(app: FastAPI) -> None:
+    described = {f"{verb.upper()} {path}" for path, each in describe(app)["paths"].items() for verb in each}
+    assert set(first_cells("## Routes")) == {*described, "GET /openapi.json"}
+
+
+def test_parameters_of_the_list(app: FastAPI) -> None:
+    parameters = describe(app)["paths"]["/v1/models"]["get"]["parameters"]
+    assert first_cells("### `GET /v1/models`") == [each["name"] for each in parameters]
+
+
+def test_fields_of_the_upload(app: FastAPI) -> None:
+    body = describe(app)["paths"]["/v1/audio/transcriptions"]["post"]["requestBody"]
+    described = set(body["content"]["multipart/form-data"]["schema"]["properties"])
+    documented = set(first_cells("### `POST /v1/audio/transcriptions`"))
+    assert documented == {"file", "timestamp_granularities[]", *_SINGLE}
+    assert described == documented - {"stream"}
+    for value in (*RESPONSE_FORMATS, *GRANULARITIES, *TIERS):
+        assert value in PAGE
+
+
+def test_error_codes() -> None:
+    kinds = [
+        kind
+        for _, kind in inspect.getmembers(errors, inspect.isclass)
+        if issubclass(kind, errors.GatewayError) and kind.code is not None
+    ]
+    in_code = {(kind.code, str(kind.status), kind.type) for kind in kinds}
+    documented = {tuple(cell.strip("| `") for cell in cells[:3]) for cells in rows("## Errors")}
+    assert documented == in_code
+
+
+def test_metrics(metrics: Metrics) -> None:
+    suffix = {"counter": "_total"}
+    in_code = {each.name + suffix.get(each.type, "") for each in metrics.registry.collect()}
+    assert set(first_cells("## Metrics")) == in_code
+
+
+def test_settings() -> None:
+    documented = {cells[0].strip("| `"): cells[1].strip("`") for cells in rows("## Settings")}
+    assert set(documented) == {name.upper() for name in Settings.model_fields}
+    for name, field in Settings.model_fields.items():
+        if isinstance(field.default, bool | int | float | str):
+            default = str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
+            assert documented[name.upper()] == default
