@@ -141,6 +141,7 @@ def slice_of(
     namespace: str = NAMESPACE,
     conditions: Manifest | None = None,
     suffix: str = "a",
+    address: str = "127.0.0.1",
 ) -> Manifest:
     """An endpoint on loopback. A slice has one port for all of its addresses, so each port wants a slice."""
     return {
@@ -155,7 +156,7 @@ def slice_of(
         "ports": [{"name": "metrics", "port": 9090}, {"name": "http", "port": port}],
         "endpoints": [
             {
-                "addresses": ["127.0.0.1"],
+                "addresses": [address],
                 "conditions": conditions or {"ready": True, "serving": True, "terminating": False},
             }
         ],

@@ -71,8 +71,9 @@ async def transcript(request: web.Request, received: Received) -> web.StreamResp
 class ScriptedEngine:
     """`answer` makes the answer once the form is read, `admit` may refuse before; `read` off leaves it."""
 
-    def __init__(self, thread: LoopThread) -> None:
+    def __init__(self, thread: LoopThread, host: str = "127.0.0.1") -> None:
         self._thread = thread
+        self._host = host
         self._runner: web.AppRunner | None = None
         self.requests: list[Received] = []
         self.answer: Answer = transcript
@@ -85,7 +86,7 @@ class ScriptedEngine:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self._host}:{self.port}"
 
     def stop(self) -> None:
         if self._runner is not None:
@@ -97,7 +98,7 @@ class ScriptedEngine:
         app.router.add_post("/{path:.*}", self._post, expect_handler=self._expect)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        await web.TCPSite(self._runner, self._host, 0).start()
         self.port = self._runner.addresses[0][1]
 
     async def _expect(self, request: web.Request) -> web.StreamResponse | None:
