@@ -1,0 +1,137 @@
+"""The API server's own judgement of the chart's manifests: schemas, dry run, rights."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.charts.helm import Manifest, render, tool
+from tests.charts.openapi import kubeconform_schemas
+from tests.cluster.local import Cluster, ClusterError
+
+EVERYTHING: Manifest = {
+    "networkPolicy": {
+        "enabled": True,
+        "from": [{"namespaceSelector": {}}],
+        "metricsFrom": [{"podSelector": {}}],
+    },
+    "gateway": {
+        "ingress": {"enabled": True, "hosts": ["models.example"], "tls": [{"hosts": ["models.example"]}]},
+        "autoscaling": {"enabled": True},
+        "podDisruptionBudget": {"enabled": True},
+        "service": {"type": "NodePort"},
+        "tolerations": [{"operator": "Exists"}],
+        "affinity": {"podAntiAffinity": {}},
+        "topologySpreadConstraints": [
+            {"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway"}
+        ],
+    },
+}
+EVERYWHERE: Manifest = {"operator": {"namespaces": ["*"]}}
+
+
+def kubeconform(schemas: Path, manifests: list[Manifest]) -> subprocess.CompletedProcess[str]:
+    location = str(schemas / "{{ .ResourceKind }}{{ .KindSuffix }}.json")
+    command = [tool("kubeconform"), "-strict", "-summary", "-schema-location", location, "-"]
+    text = "\n---\n".join(json.dumps(manifest) for manifest in manifests)
+    return subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def schemas(control_plane: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("schemas")
+    document = json.loads(control_plane.kubectl("get", "--raw", "/openapi/v2"))
+    for name, schema in kubeconform_schemas(document).items():
+        (folder / name).write_text(json.dumps(schema))
+    return folder
+
+
+@pytest.mark.parametrize("values", [{}, EVERYTHING, EVERYWHERE], ids=["default", "everything", "everywhere"])
+def test_kubeconform_finds_nothing(schemas: Path, values: Manifest) -> None:
+    result = kubeconform(schemas, render(values))
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "Invalid: 0, Errors: 0, Skipped: 0" in result.stdout
+
+
+def test_kubeconform_would_find_an_unknown_field(schemas: Path) -> None:
+    manifests = render()
+    service = next(each for each in manifests if each["kind"] == "Service")
+    result = kubeconform(schemas, [{**service, "spec": {**service["spec"], "prots": []}}])
+    assert result.returncode == 1
+    assert "prots" in result.stdout
+
+
+@pytest.mark.parametrize("values", [{}, EVERYTHING, EVERYWHERE], ids=["default", "everything", "everywhere"])
+def test_a_server_dry_run_warns_of_nothing(control_plane: Cluster, namespace: str, values: Manifest) -> None:
+    restricted = (f"pod-security.kubernetes.io/{mode}=restricted" for mode in ("enforce", "warn"))
+    control_plane.kubectl("label", "namespace", namespace, *restricted)
+    manifests = [
+        each for each in render(values, namespace=namespace) if each["kind"] != "CustomResourceDefinition"
+    ]
+    listed = json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests})
+    answer = control_plane.kubectl(
+        "create", "--dry-run=server", "--validate=strict", "--warnings-as-errors", "-f", "-", input=listed
+    )
+    assert len(answer.splitlines()) == len(manifests)
+
+
+def test_the_definitions_are_those_that_the_server_holds(control_plane: Cluster) -> None:
+    definitions = [each for each in render() if each["kind"] == "CustomResourceDefinition"]
+    listed = json.dumps({"apiVersion": "v1", "kind": "List", "items": definitions})
+    command = (
+        "apply",
+        "--server-side",
+        "--force-conflicts",
+        "--dry-run=server",
+        "--warnings-as-errors",
+        "-f",
+        "-",
+    )
+    answer = control_plane.kubectl(*command, input=listed)
+    assert len(answer.splitlines()) == len(definitions)
+
+
+def test_operator_and_gateway_may_do_their_work_and_no_more(control_plane: Cluster, namespace: str) -> None:
+    roles = [
+        each
+        for each in render(namespace=namespace)
+        if "Role" in each["kind"] or each["kind"] == "ServiceAccount"
+    ]
+    control_plane.apply(*roles)
+
+    def may(component: str, *question: str) -> bool:
+        account = f"system:serviceaccount:{namespace}:rh-roundhouse-{component}"
+        try:
+            control_plane.kubectl("auth", "can-i", "--quiet", *question, f"--as={account}")
+        except ClusterError:
+            return False
+        return True
+
+    here = ("-n", namespace)
+    for question in (
+        ("patch", "modelvariants.roundhouse.dev/status", *here),
+        ("create", "deployments.apps", *here),
+        ("delete", "services", *here),
+        ("create", "events.events.k8s.io", *here),
+        ("watch", "nodes"),
+        ("update", "leases.coordination.k8s.io/roundhouse-rh-operator", *here),
+    ):
+        assert may("operator", *question), question
+    for question in (
+        ("get", "secrets", *here),
+        ("patch", "modelvariants.roundhouse.dev", *here),
+        ("list", "pods", "-n", "default"),
+        ("update", "leases.coordination.k8s.io/another", *here),
+        ("delete", "pods", *here),
+    ):
+        assert not may("operator", *question), question
+    assert may("gateway", "watch", "endpointslices.discovery.k8s.io", *here)
+    for question in (
+        ("get", "secrets", *here),
+        ("list", "pods", *here),
+        ("patch", "modelvariants.roundhouse.dev", *here),
+        ("list", "engines.roundhouse.dev", "-n", "default"),
+        ("list", "nodes"),
+    ):
+        assert not may("gateway", *question), question

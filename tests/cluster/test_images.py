@@ -1,0 +1,130 @@
+"""The images as they are built: what is in them, how they are pushed, what a killed build leaves."""
+
+import json
+import signal
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from tests.images import IMAGES, build_images
+from tests.images.definitions import project_version
+from tests.images.registry import Registry
+from tests.images.store import Store
+from tests.support.waiting import wait_until
+
+NAMES = [image.name for image in IMAGES]
+KILLED = """
+import sys
+from pathlib import Path
+from tests.images.store import Store
+store = Store(Path(sys.argv[1]))
+store.recover()
+script = f"mount -t tmpfs none {sys.argv[1]}/tmp && touch {sys.argv[1]}/tmp/mounted && echo $$ && sleep 61803"
+store.run_long(["sh", "-c", script], label="build", log="build", say=print)
+"""
+
+
+@pytest.fixture(scope="module")
+def archives() -> dict[str, Path]:
+    return build_images(say=lambda _line: None)
+
+
+def layers(archive: Path) -> Iterator[list[str]]:
+    """The paths in each layer, the base's first."""
+    with tarfile.open(archive) as outer:
+        for name in manifest(archive)["Layers"]:
+            with tarfile.open(fileobj=outer.extractfile(name)) as layer:
+                yield layer.getnames()
+
+
+def manifest(archive: Path) -> dict[str, list[str]]:
+    [found] = json.loads(member(archive, "manifest.json"))
+    return dict(found)
+
+
+def config(archive: Path) -> dict[str, object]:
+    return dict(json.loads(member(archive, str(manifest(archive)["Config"])))["config"])
+
+
+def member(archive: Path, name: str) -> bytes:
+    with tarfile.open(archive) as tar:
+        file = tar.extractfile(name)
+        assert file is not None
+        return file.read()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_archive_holds_the_image_under_the_name_that_the_chart_expects(
+    archives: dict[str, Path], name: str
+) -> None:
+    assert manifest(archives[name])["RepoTags"] == [f"localhost/roundhouse/{name}:{project_version()}"]
+    assert config(archives[name])["User"] == "65532:65532"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_of_the_build_is_left_in_an_image(archives: dict[str, Path], name: str) -> None:
+    unwanted = {"uv", "uv.toml", "pip", "gcc", "apt-get", "requirements.txt", ".cache"}
+    found = set()
+    for layer in layers(archives[name]):
+        paths = [PurePosixPath(path) for path in layer]
+        found |= {str(path) for path in paths if unwanted.intersection(path.parts[-2:])}
+        found |= {str(path) for path in paths if path.parts[:1] == ("src",)}
+    assert not found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_module_of_an_image_is_compiled(archives: dict[str, Path], name: str) -> None:
+    *_, packages = layers(archives[name])
+    names = [path for path in packages if "/site-packages/" in path]
+    compiled = {path for path in names if path.endswith(".pyc")}
+    sources = [PurePosixPath(path) for path in names if path.endswith(".py")]
+    assert sources
+    assert [
+        str(path)
+        for path in sources
+        if str(path.parent / "__pycache__" / f"{path.stem}.cpython-311.pyc") not in compiled
+    ] == []
+
+
+def test_images_share_their_base(archives: dict[str, Path]) -> None:
+    assert len({manifest(path)["Layers"][0] for path in archives.values()}) == 1
+
+
+def test_a_second_build_takes_what_is_there(archives: dict[str, Path]) -> None:
+    said: list[str] = []
+    assert build_images(say=said.append) == archives
+    assert sum(line.endswith("unchanged") for line in said) == len(IMAGES)
+
+
+def test_images_are_pushed_to_the_registry_that_is_named(archives: dict[str, Path]) -> None:
+    [operator] = [image for image in IMAGES if image.name == "operator"]
+    with Registry() as registry:
+        build_images([operator], push=f"{registry.address}/speech", say=lambda _line: None)
+        pushed = registry.manifests[f"speech/operator:{project_version()}"]
+        stored = json.loads(registry.blobs[json.loads(pushed)["config"]["digest"]])
+    assert stored["config"]["Entrypoint"] == ["roundhouse", "operator"]
+
+
+def test_a_killed_build_leaves_nothing_running_or_mounted_and_can_be_repeated(tmp_path: Path) -> None:
+    build = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)])
+    log = tmp_path / "logs" / "build.log"
+    try:
+        wait_until(lambda: log.exists() and log.read_text(), seconds=30, what="the build runs")
+        assert "sleep 61803" in _processes()
+    finally:
+        build.send_signal(signal.SIGKILL)
+        build.wait()
+    wait_until(lambda: "sleep 61803" not in _processes(), seconds=30, what="its processes are gone")
+    assert str(tmp_path) not in Path("/proc/mounts").read_text()
+    store = Store(tmp_path)
+    store.buildah("from", "scratch", step="test")
+    store.recover()
+    assert store.buildah("containers", "--quiet", step="test") == ""
+
+
+def _processes() -> str:
+    return subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout

@@ -1,0 +1,83 @@
+"""As much of an OCI registry as a push needs, in memory, on loopback: for tests of pushing."""
+
+import hashlib
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Self
+
+from typing_extensions import override
+
+
+class Registry(ThreadingHTTPServer):
+    """Serves while its context is open. `blobs` are by digest, `manifests` by `<repository>:<tag>`."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.blobs: dict[str, bytes] = {}
+        self.manifests: dict[str, bytes] = {}
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.server_port}"
+
+    @override
+    def __enter__(self) -> Self:
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+        return self
+
+    @override
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self.server_close()
+
+    def keep(self, blob: bytes) -> None:
+        self.blobs[f"sha256:{hashlib.sha256(blob).hexdigest()}"] = blob
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Registry
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self._answer(200 if self.path == "/v2/" else 404)
+
+    def do_HEAD(self) -> None:
+        self._answer(200 if self.path.rpartition("/")[2] in self.server.blobs else 404)
+
+    def do_POST(self) -> None:
+        self._body()
+        self._answer(202, location=f"{self.path}upload")
+
+    def do_PATCH(self) -> None:
+        self.server.keep(self._body())
+        self._answer(202, location=self.path)
+
+    def do_PUT(self) -> None:
+        body = self._body()
+        repository, is_manifest, tag = self.path.removeprefix("/v2/").partition("/manifests/")
+        if is_manifest:
+            self.server.manifests[f"{repository}:{tag}"] = body
+        elif body:
+            self.server.keep(body)
+        self._answer(201)
+
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = b""
+        while size := int(self.rfile.readline(), 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return body
+
+    def _answer(self, status: int, location: str | None = None) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", "0")
+        if location:
+            self.send_header("Location", location)
+        self.end_headers()
+
+    @override
+    def log_message(self, *_: object) -> None:
+        """Says nothing: a test's output is the test's."""

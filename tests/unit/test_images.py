@@ -1,0 +1,156 @@
+"""When an image is built anew, what it is built on, and how a build reaches the package index."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.images.base import plain_http
+from tests.images.definitions import IMAGES, ROOT, Image, argument_default, build_key, copied_paths
+from tests.images.host import certificates, index_settings
+
+CONTAINERFILE = """
+# A comment that says COPY nothing here
+ARG BASE=docker.io/library/python:3.11@sha256:1
+FROM ${BASE} AS build
+COPY one.txt folder/ ./
+COPY --from=other /uv /uv
+RUN true && \\
+    COPY is not an instruction here
+FROM ${BASE}
+COPY \\
+    two.txt ./
+"""
+SAMPLE = Image("sample", "Containerfile")
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    (tmp_path / "folder" / "__pycache__").mkdir(parents=True)
+    for name in ("one.txt", "two.txt", "unused.txt", "folder/deep.txt", "folder/__pycache__/deep.pyc"):
+        (tmp_path / name).write_text(name)
+    (tmp_path / "Containerfile").write_text(CONTAINERFILE)
+    return tmp_path
+
+
+def test_what_is_copied_is_read_from_the_containerfile() -> None:
+    assert copied_paths(CONTAINERFILE) == ["one.txt", "folder/", "two.txt"]
+    assert argument_default(CONTAINERFILE, "BASE") == "docker.io/library/python:3.11@sha256:1"
+    with pytest.raises(ValueError, match="no ARG 'UV'"):
+        argument_default(CONTAINERFILE, "UV")
+
+
+@pytest.mark.parametrize("changed", ["one.txt", "two.txt", "folder/deep.txt", "Containerfile"])
+def test_an_image_is_built_anew_when_something_in_it_changes(checkout: Path, changed: str) -> None:
+    before = build_key(SAMPLE, {"BASE": "1"}, checkout)
+    with (checkout / changed).open("a") as file:
+        file.write("# more\n")
+    assert build_key(SAMPLE, {"BASE": "1"}, checkout) != before
+
+
+@pytest.mark.parametrize("changed", ["unused.txt", "folder/__pycache__/deep.pyc"])
+def test_an_image_stays_when_only_something_else_changes(checkout: Path, changed: str) -> None:
+    before = build_key(SAMPLE, {"BASE": "1"}, checkout)
+    (checkout / changed).write_text("other")
+    assert build_key(SAMPLE, {"BASE": "1"}, checkout) == before
+
+
+def test_another_base_or_another_mode_is_another_image(checkout: Path) -> None:
+    before = build_key(SAMPLE, {"BASE": "1"}, checkout)
+    assert build_key(SAMPLE, {"BASE": "2"}, checkout) != before
+    (checkout / "one.txt").chmod(0o755)
+    assert build_key(SAMPLE, {"BASE": "1"}, checkout) != before
+
+
+@pytest.mark.parametrize("image", IMAGES, ids=lambda image: image.name)
+def test_each_containerfile_is_pinned_and_runs_without_rights(image: Image) -> None:
+    text = (ROOT / image.containerfile).read_text()
+    first = (ROOT / IMAGES[0].containerfile).read_text()
+    for argument in ("BASE", "UV"):
+        assert "@sha256:" in argument_default(text, argument)
+        assert argument_default(text, argument) == argument_default(first, argument), "layers are shared"
+    final = text.rpartition("FROM ")[2].splitlines()
+    assert "USER 65532:65532" in final
+    assert not [line for line in final if line.startswith("RUN")], "nothing is made in the final stage"
+    assert all((ROOT / path).exists() for path in copied_paths(text))
+
+
+@pytest.mark.parametrize(
+    ("name", "entrypoint"),
+    [
+        ("operator", '["roundhouse", "operator"]'),
+        ("gateway", '["roundhouse-gateway"]'),
+        ("pocketsphinx", '["python", "-m", "roundhouse_pocketsphinx"]'),
+    ],
+)
+def test_each_image_starts_its_program(name: str, entrypoint: str) -> None:
+    image = next(each for each in IMAGES if each.name == name)
+    assert f"ENTRYPOINT {entrypoint}" in (ROOT / image.containerfile).read_text().splitlines()
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    id: str
+    wanted: dict[str, object]
+    environment: Mapping[str, str] | None = None
+    files: Mapping[str, str] | None = None
+
+
+PIP = "[global]\nindex-url = https://pip.example/simple\ntrusted-host = pip.example\n"
+UV = 'index-strategy = "first-index"\nnative-tls = true\n[[index]]\nname = "own"\nurl = "https://uv.example/simple"\n'
+INDEXES = [
+    Case("PyPI where nothing is set", {}),
+    Case("uv's environment", {"index-url": "https://a.example"}, {"UV_DEFAULT_INDEX": "https://a.example"}),
+    Case("pip's environment", {"index-url": "https://b.example"}, {"PIP_INDEX_URL": "https://b.example"}),
+    Case(
+        "further indexes",
+        {"extra-index-url": ["https://c.example", "https://d.example"]},
+        {"PIP_EXTRA_INDEX_URL": "https://c.example https://d.example"},
+    ),
+    Case(
+        "pip's file",
+        {"index-url": "https://pip.example/simple", "allow-insecure-host": ["pip.example"]},
+        files={".config/pip/pip.conf": PIP},
+    ),
+    Case(
+        "uv's file before pip's, and of it only what names an index",
+        {"index-strategy": "first-index", "index": [{"name": "own", "url": "https://uv.example/simple"}]},
+        files={".config/uv/uv.toml": UV, ".config/pip/pip.conf": PIP},
+    ),
+    Case(
+        "the environment before a file",
+        {"index-url": "https://a.example", "allow-insecure-host": ["pip.example"]},
+        {"UV_INDEX_URL": "https://a.example"},
+        {".pip/pip.conf": PIP},
+    ),
+]
+
+
+@pytest.mark.parametrize("case", INDEXES, ids=lambda case: case.id)
+def test_a_build_uses_the_package_index_of_the_machine(case: Case, tmp_path: Path) -> None:
+    for name, text in (case.files or {}).items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert tomllib.loads(index_settings(case.environment or {}, tmp_path)) == case.wanted
+
+
+def test_a_build_trusts_what_the_machine_trusts(tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle.crt"
+    bundle.write_text("")
+    assert certificates({"SSL_CERT_FILE": str(bundle)}) == bundle
+    assert certificates({"SSL_CERT_FILE": "/nowhere", "PIP_CERT": str(bundle)}) == bundle
+
+
+@pytest.mark.parametrize(
+    ("reference", "plain"),
+    [
+        ("127.0.0.1:5000/roundhouse/operator:0.1.0", True),
+        ("localhost:5000/operator:1", True),
+        ("registry.example/roundhouse/operator:1", False),
+        ("registry.example:5000/operator:1", False),
+    ],
+)
+def test_only_a_registry_on_this_machine_may_lack_a_certificate(reference: str, plain: bool) -> None:
+    assert bool(plain_http(reference)) is plain
