@@ -35,7 +35,7 @@ def cluster() -> "Iterator[Cluster]":
 
 @pytest.fixture
 def namespace(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A new namespace in the cluster that the test uses (`cluster` if it asks for it, else `control_plane`)."""
+    """A new namespace in the cluster that the test uses: `cluster` if asked for, else `control_plane`."""
     name = "cluster" if "cluster" in request.fixturenames else "control_plane"
     used: Cluster = request.getfixturevalue(name)
     created = f"test-{secrets.token_hex(4)}"

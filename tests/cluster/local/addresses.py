@@ -18,9 +18,9 @@ API_PORT = 6443
 class Addresses:
     """What cluster `number` is called and where it lives.
 
-    `link` joins the machine with the cluster's network namespace (host end .1, cluster end .2, which is the node's
-    address), `pods` are the real pods', `fake_pods` kwok's: all of these are the namespace's own, so a test may
-    listen on any of them.
+    `link` joins the machine with the cluster's network namespace (host end .1, cluster end .2, which is the
+    node's address), `pods` are the real pods', `fake_pods` kwok's: all of these are the namespace's own, so
+    a test may listen on any of them.
     """
 
     number: int

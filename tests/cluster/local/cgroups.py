@@ -1,4 +1,4 @@
-"""The cluster's own cgroups: pods run under one root that nobody else uses, so that `down` can take all of it away."""
+"""The cluster's own cgroups: its pods run under a root that nobody else uses, which `down` can remove."""
 
 import errno
 import os
@@ -20,7 +20,11 @@ def version() -> int:
 def hierarchies() -> list[Path]:
     if version() == 2:
         return [ROOT]
-    return [path for path in sorted(ROOT.iterdir()) if path.is_dir() and not path.is_symlink() and os.path.ismount(path)]
+    return [
+        path
+        for path in sorted(ROOT.iterdir())
+        if path.is_dir() and not path.is_symlink() and os.path.ismount(path)
+    ]
 
 
 def make(name: str) -> None:
@@ -37,9 +41,11 @@ def remove(name: str) -> None:
         while (hierarchy / name).exists():
             with suppress(OSError):
                 for folder, _, _ in os.walk(hierarchy / name, topdown=False):
-                    os.rmdir(folder)
+                    Path(folder).rmdir()
             if time.monotonic() > deadline:
-                raise ClusterError(f"cgroup {str(hierarchy / name)!r} cannot be removed: a process still runs in it")
+                raise ClusterError(
+                    f"cgroup {str(hierarchy / name)!r} cannot be removed: a process still runs in it"
+                )
             if (hierarchy / name).exists():
                 time.sleep(0.02)
 
@@ -51,12 +57,14 @@ def _delegate(root: Path) -> None:
     missing = wanted - set((root / "cgroup.subtree_control").read_text().split())
     try:
         if missing:
-            (root / "cgroup.subtree_control").write_text(" ".join(f"+{controller}" for controller in sorted(missing)))
+            (root / "cgroup.subtree_control").write_text(
+                " ".join(f"+{controller}" for controller in sorted(missing))
+            )
     except OSError as error:
         if error.errno != errno.EBUSY:
             raise
         raise ClusterError(
             "the root cgroup holds processes and so cannot hand controllers on (cgroup v2 in a container). "
-            "Move them to a child first: mkdir /sys/fs/cgroup/init; xargs -n1 < /sys/fs/cgroup/cgroup.procs > "
-            "/sys/fs/cgroup/init/cgroup.procs"
+            "Move them to a child first: mkdir /sys/fs/cgroup/init; "
+            "xargs -n1 < /sys/fs/cgroup/cgroup.procs > /sys/fs/cgroup/init/cgroup.procs"
         ) from error

@@ -28,7 +28,7 @@ class Running:
 
 
 class Components:
-    """The processes by name. A component that ends is started again after a pause that doubles up to ten seconds."""
+    """The processes by name. One that ends is started again, after a pause that doubles up to ten seconds."""
 
     def __init__(self, logs: Path, on_end: Callable[[str, int], None]) -> None:
         self._logs = logs
@@ -36,7 +36,7 @@ class Components:
         self._running: dict[str, Running] = {}
 
     def start(self, component: Component, *, listener: int | None = None) -> None:
-        """Run it from now on; `listener` becomes its file descriptor 3."""
+        """Run it from now on. It inherits `listener`, a socket, and is told its number as `-fd`."""
         running = Running()
         self._running[component.name] = running
         running.task = asyncio.create_task(self._keep(component, running, listener))
@@ -54,7 +54,7 @@ class Components:
         }
 
     async def wait_healthy(self, component: Component, within_seconds: float, url: str | None = None) -> None:
-        """Until its health URL answers 200. One that ends three times, or stays silent, is an error with its log."""
+        """Until it answers 200. One that ends three times or stays silent is an error with its log."""
         running = self._running[component.name]
         deadline = asyncio.get_running_loop().time() + within_seconds
         url = url or component.health_url
@@ -100,25 +100,23 @@ class Components:
             running.pid = None
 
     async def _spawn(self, component: Component, listener: int | None) -> asyncio.subprocess.Process:
-        argv = list(component.argv)
-        passed: tuple[int, ...] = ()
-        if listener is not None:
-            passed = (listener,)
-            # The program looks for the socket at 3; the shell puts it there and becomes the program.
-            argv = ["/bin/sh", "-c", f'exec "$@" 3<&{listener}', "sh", *argv]
+        # A program that is given a socket is told its number as the first thing.
+        told = () if listener is None else (f"-fd={listener}",)
         with (self._logs / f"{component.name}.log").open("ab") as log:
             return await asyncio.create_subprocess_exec(
-                *argv,
+                component.argv[0],
+                *told,
+                *component.argv[1:],
                 env=ENVIRONMENT,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                pass_fds=passed,
+                pass_fds=() if listener is None else (listener,),
             )
 
 
 def answers(url: str) -> bool:
-    """Whether it answers 200. Certificates are not looked at: it is the cluster's own namespace, asked before TLS is set up."""
+    """Whether it answers 200. Certificates are not looked at: some components sign their own."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

@@ -1,7 +1,7 @@
 """The supervisor's socket: one JSON line asks, one JSON line answers.
 
-`{"do": "status"}` tells of the components; `{"do": "expose", "name", "port", "target", "dns"}` starts a forwarder
-from the machine's loopback, or replaces the one of that name.
+`{"do": "status"}` tells of the components; `{"do": "expose", "name", "port", "target", "dns"}` starts a
+forwarder from the machine's loopback, or replaces the one of that name.
 """
 
 import asyncio

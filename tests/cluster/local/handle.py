@@ -13,15 +13,17 @@ from typing import Any
 from . import lifecycle
 from .config import FAKE_NODE_ANNOTATION
 from .errors import ClusterError
+from .exposing import expose
 from .layout import Layout
+from .loading import load
+from .processes import kubectl, say_to_stderr
 
 Manifest = dict[str, Any]
-KUBECTL_SECONDS = 120
 
 
 @dataclass(frozen=True, slots=True)
 class FakeNode:
-    """A node that kwok plays. Its pods are Running at once and get an address of the cluster's `fake_pods`."""
+    """A node that kwok plays. Its pods are Running at once, with an address of the cluster's `fake_pods`."""
 
     name: str
     gpus: int = 0
@@ -49,10 +51,14 @@ class FakeNode:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """A running cluster."""
+    """A running local cluster."""
 
-    kubeconfig: Path
     layout: Layout
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The administrator's, through the machine's loopback."""
+        return self.layout.kubeconfig
 
     @property
     def number(self) -> int:
@@ -60,7 +66,7 @@ class Cluster:
 
     @property
     def fake_pods(self) -> IPv4Network:
-        """The addresses that fake pods get. This machine reaches all of them; nobody answers until a test listens."""
+        """Fake pods' addresses. This machine reaches all of them; nobody answers until a test listens."""
         return self.layout.addresses.fake_pods
 
     @property
@@ -70,26 +76,13 @@ class Cluster:
 
     @property
     def environment(self) -> dict[str, str]:
-        """For a process that works on this cluster: KUBECONFIG, and the cluster's own kubectl and helm first."""
+        """For a process that works on this cluster: KUBECONFIG, and its kubectl and helm first on PATH."""
         path = os.pathsep.join((str(self.layout.binaries), os.environ.get("PATH", os.defpath)))
         return {**os.environ, "KUBECONFIG": str(self.kubeconfig), "PATH": path}
 
     def kubectl(self, *arguments: str, input: str | None = None) -> str:  # noqa: A002 - subprocess's own word
         """Its standard output. A failure is a ClusterError with what kubectl said."""
-        result = subprocess.run(  # noqa: S603
-            [self.layout.binary("kubectl"), *arguments],
-            env=self.environment,
-            input=input,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=KUBECTL_SECONDS,
-        )
-        if result.returncode:
-            raise ClusterError(
-                f"kubectl {' '.join(arguments)!r} ended with {result.returncode}: {result.stderr.strip()}"
-            )
-        return result.stdout
+        return kubectl(self.layout.binaries, self.kubeconfig, *arguments, stdin=input or "")
 
     def apply(self, *manifests: Manifest) -> None:
         """Server-side apply."""
@@ -115,6 +108,14 @@ class Cluster:
                 "label", "node", node, "--overwrite", *(f"{key}={value}" for key, value in labels.items())
             )
 
+    def load(self, *archives: Path) -> None:
+        """Put image archives (docker or OCI) into the node's containerd, those that it lacks."""
+        load(self.layout, [str(archive) for archive in archives], say_to_stderr)
+
+    def expose(self, namespace: str, service: str, port: int, target: str | None = None) -> str:
+        """Forward 127.0.0.1:`port` to the Service's port named `target`, or its first, until `down`."""
+        return expose(self.layout, namespace, service, port, target)
+
     def wait_for_service_account(self, namespace: str, within_seconds: float = 30) -> None:
         """Until the namespace takes pods: they are refused before its default service account is made."""
         deadline = time.monotonic() + within_seconds
@@ -126,9 +127,9 @@ class Cluster:
             time.sleep(0.1)
 
     def run_in_fake_pod_net(self, argv: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
-        """Start a process that may listen on any address of `fake_pods`. Options are Popen's; the caller ends it.
+        """Start a process that may listen on any of `fake_pods`. Options are Popen's; the caller ends it.
 
         It shares the machine's files and processes, and the cluster's network namespace only.
         """
         pid = lifecycle.first_process(self.layout)
-        return subprocess.Popen(["nsenter", f"--net=/proc/{pid}/ns/net", *argv], **options)  # noqa: S603, S607
+        return subprocess.Popen(["nsenter", f"--net=/proc/{pid}/ns/net", *argv], **options)

@@ -1,7 +1,6 @@
-"""Which process and which network namespace are a cluster's: told so that a number used again is not mistaken."""
+"""Which process and network namespace are a cluster's, told so that a number used again is not mistaken."""
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
@@ -11,7 +10,7 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Process `pid` that began at `start` (clock ticks after boot `boot`) in network namespace `network` (inode)."""
+    """Process `pid`, begun `start` clock ticks after boot `boot`, in network namespace `network` (inode)."""
 
     pid: int
     start: int
@@ -48,11 +47,15 @@ class Identity:
 
     def processes(self) -> list[int]:
         """Every process in the network namespace, also those that a test started there."""
-        return [int(entry) for entry in os.listdir("/proc") if entry.isdigit() and self._holds(entry)]
+        return [
+            int(entry.name)
+            for entry in Path("/proc").iterdir()
+            if entry.name.isdigit() and self._holds(entry)
+        ]
 
-    def _holds(self, pid: str) -> bool:
+    def _holds(self, process: Path) -> bool:
         try:
-            return os.stat(f"/proc/{pid}/ns/net").st_ino == self.network
+            return (process / "ns/net").stat().st_ino == self.network
         except OSError:
             return False
 

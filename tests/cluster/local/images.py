@@ -1,4 +1,4 @@
-"""Container images without a registry: packs a static binary as an archive, and reads what an archive holds."""
+"""Container images without a registry: packs a static binary as an archive, tells what an archive holds."""
 
 import hashlib
 import io
@@ -61,7 +61,9 @@ def inspect(path: Path) -> Archive:
                     return _archive(listing, file.read())
     except (OSError, tarfile.TarError, ValueError, KeyError) as error:
         raise ClusterError(f"{str(path)!r} cannot be read as an image archive: {error}") from error
-    raise ClusterError(f"{str(path)!r} is no image archive: it holds neither manifest.json (docker) nor index.json (OCI)")
+    raise ClusterError(
+        f"{str(path)!r} is no image archive: it holds neither manifest.json (docker) nor index.json (OCI)"
+    )
 
 
 def _archive(listing: str, text: bytes) -> Archive:
@@ -71,6 +73,8 @@ def _archive(listing: str, text: bytes) -> Archive:
     else:
         keys = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
         found = [image.get("annotations", {}) for image in content["manifests"]]
-        names = tuple(name for notes in found if (name := next((notes[key] for key in keys if key in notes), None)))
+        names = tuple(
+            name for notes in found if (name := next((notes[key] for key in keys if key in notes), None))
+        )
     # The listing names configurations and layers by their digests, so it changes whenever they do.
     return Archive(names, hashlib.sha256(text).hexdigest())

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from . import cgroups, machine
 from .addresses import COUNT, Addresses, addresses
@@ -18,9 +19,11 @@ from .build import ensure_binaries
 from .errors import ClusterError
 from .identity import Identity
 from .layout import Layout, Mode
-from .paths import STATE_ROOT, state_folder
+from .packages import require_packages
+from .paths import STATE_ROOT, repository_root, state_folder
+from .pins import CONTROL_PLANE_NAMES, NAMES
+from .processes import Say
 
-Say = Callable[[str], None]
 LOCK_WAIT_SECONDS = 300.0
 BRING_UP_SECONDS = 240.0
 END_SECONDS = 60.0
@@ -33,8 +36,8 @@ def up(number: int, mode: Mode, say: Say) -> Layout:
     running = find(number)
     if running and running.mode in (mode, "full") and _is_ready(running):
         return running
-    _require_packages(mode)
-    binaries = ensure_binaries(say, control_plane_only=mode == "control-plane")
+    require_packages(mode)
+    binaries = ensure_binaries(say, CONTROL_PLANE_NAMES if mode == "control-plane" else NAMES)
     with _number_lock(number, say):
         running = find(number)
         if running is None:
@@ -44,7 +47,7 @@ def up(number: int, mode: Mode, say: Say) -> Layout:
         elif running.mode not in (mode, "full"):
             raise ClusterError(
                 f"cluster {number} runs as a control plane alone. "
-                f"Take it down first (`python -m tests.cluster.local down --number {number}`) or use another number."
+                f"Take it down first (`down --number {number}`) or use another number."
             )
     _follow(running, say)
     return running
@@ -78,16 +81,22 @@ def known() -> list[int]:
     return [number for number in range(COUNT) if state_folder(number).exists()]
 
 
-def ask(layout: Layout, request: dict[str, object]) -> dict[str, object]:
+def ask(layout: Layout, request: dict[str, Any]) -> dict[str, Any]:
     """Send the supervisor one request."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(10)
         connection.connect(str(layout.control))
         connection.sendall(json.dumps(request).encode() + b"\n")
-        reply: dict[str, object] = json.loads(connection.makefile().readline())
+        reply: dict[str, Any] = json.loads(connection.makefile().readline())
     if "error" in reply:
         raise ClusterError(f"the supervisor of cluster {layout.addresses.number} says: {reply['error']}")
     return reply
+
+
+def components(layout: Layout) -> dict[str, dict[str, int | None]]:
+    """Name → process and number of restarts of everything that the supervisor keeps running."""
+    found: dict[str, dict[str, int | None]] = ask(layout, {"do": "status"})["components"]
+    return found
 
 
 def first_process(layout: Layout) -> int:
@@ -105,26 +114,15 @@ def _is_ready(layout: Layout) -> bool:
     return True
 
 
-def _require_packages(mode: Mode) -> None:
-    missing = machine.missing_packages(mode)
-    if missing:
-        raise ClusterError(
-            f"a {mode} cluster needs the Debian packages {' '.join(missing)}. Install them: "
-            f"`python -m tests.cluster.local install` (it says what it does first)"
-        )
-
-
 def _launch(layout: Layout) -> Layout:
     layout.logs.mkdir(mode=0o700, parents=True)
     spec = {"number": layout.addresses.number, "mode": layout.mode, "binaries": str(layout.binaries)}
     (layout.state / "spec.json").write_text(json.dumps(spec))
     layout.events.touch()
-    package = __package__ or ""
-    root = Path(__file__).parents[len(package.split("."))]
     with (layout.logs / "supervisor.log").open("ab") as log:
-        status = subprocess.run(  # noqa: S603 - this very interpreter and package
-            [sys.executable, "-m", f"{package}.supervisor", str(layout.state)],
-            cwd=root,
+        status = subprocess.run(
+            [sys.executable, "-m", f"{__package__}.supervisor", str(layout.state)],
+            cwd=repository_root(),
             env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"},
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -157,7 +155,8 @@ def _follow(layout: Layout, say: Say) -> None:
                 _tell(json.loads(rest), layout, say)
             elif time.monotonic() > deadline:
                 raise ClusterError(
-                    f"cluster {layout.addresses.number} was not ready within {BRING_UP_SECONDS:.0f} s; logs: {layout.logs}"
+                    f"cluster {layout.addresses.number} was not ready within {BRING_UP_SECONDS:.0f} s. "
+                    f"Logs are in {layout.logs}."
                 )
             else:
                 time.sleep(0.05)
@@ -171,8 +170,9 @@ def _tell(event: dict[str, object], layout: Layout, say: Say) -> bool:
             say(f"cluster {layout.addresses.number}: {event['name']} ({event['seconds']} s)")
         case "failed":
             raise ClusterError(
-                f"cluster {layout.addresses.number}: {event['reason']}\nLogs are in {layout.logs} until the next "
-                f"`up` or `down`. Mend the cause and run `up` again: it starts from a clean state."
+                f"cluster {layout.addresses.number}: {event['reason']}\n"
+                f"Logs are in {layout.logs} until the next `up` or `down`. "
+                f"Mend the cause and run `up` again: it starts from a clean state."
             )
         case _:
             pass
@@ -183,7 +183,7 @@ def _died(layout: Layout) -> str:
     log = layout.logs / "supervisor.log"
     text = log.read_text(errors="replace")[-1500:] if log.exists() else ""
     return (
-        f"cluster {layout.addresses.number} ended while it was brought up (killed, or out of memory?). {text}\n"
+        f"cluster {layout.addresses.number} ended while it was brought up (killed? out of memory?).\n{text}\n"
         f"Logs are in {layout.logs}. Run `up` again: it starts from a clean state."
     )
 
@@ -201,11 +201,17 @@ def _clear(own: Addresses) -> None:
 
 
 def _end_processes(identity: Identity, own: Addresses) -> None:
-    """The cluster's processes, which end with their first; then what tests started in its network namespace."""
+    """The cluster's processes, which end with their first; then what tests started in its network."""
     if identity.alive:
         os.kill(identity.pid, signal.SIGKILL)
-    _until(lambda: not identity.alive, f"process {identity.pid} of cluster {own.number} was killed but does not end")
-    _until(lambda: not _kill_strangers(identity, own), f"processes in the network of cluster {own.number} do not end")
+    _until(
+        lambda: not identity.alive,
+        f"process {identity.pid} of cluster {own.number} was killed but does not end",
+    )
+    _until(
+        lambda: not _kill_strangers(identity, own),
+        f"processes in the network of cluster {own.number} do not end",
+    )
 
 
 def _kill_strangers(identity: Identity, own: Addresses) -> bool:
@@ -230,7 +236,7 @@ def _until(done: Callable[[], bool], otherwise: str) -> None:
 
 @contextmanager
 def _number_lock(number: int, say: Say) -> Iterator[None]:
-    """Held by whoever changes the cluster. An abstract socket: the kernel frees it however its holder ends, no file stays."""
+    """Held by whoever changes the cluster: an abstract socket, freed by the kernel when its holder ends."""
     deadline = time.monotonic() + LOCK_WAIT_SECONDS
     told = False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as lock:

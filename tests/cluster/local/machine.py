@@ -1,24 +1,16 @@
-"""What this machine has and who holds what on it: asked before anything is made, so that nothing of others is touched."""
+"""What this machine has and who holds it: asked first, so that nothing of others is touched."""
 
 import json
 import os
-import shutil
 import socket
-import subprocess
 from collections.abc import Iterator
 from ipaddress import IPv4Network, ip_network
 from pathlib import Path
+from typing import Any
 
 from .addresses import Addresses
 from .errors import ClusterError
-from .layout import Mode
-
-# Command → Debian package that has it.
-CONTROL_PLANE_COMMANDS = {"ip": "iproute2", "nsenter": "util-linux", "openssl": "openssl"}
-NODE_COMMANDS = {"containerd": "containerd", "ctr": "containerd", "runc": "runc", "nft": "nftables"}
-CNI_FOLDERS = (Path("/usr/lib/cni"), Path("/opt/cni/bin"))
-CNI_PACKAGE = "containernetworking-plugins"
-_SEARCHED = os.pathsep.join(("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"))
+from .processes import run
 
 
 def check_privileges() -> None:
@@ -29,37 +21,21 @@ def check_privileges() -> None:
         )
 
 
-def missing_packages(mode: Mode) -> list[str]:
-    """The Debian packages whose commands a cluster of this mode needs and this machine lacks."""
-    commands = CONTROL_PLANE_COMMANDS | (NODE_COMMANDS if mode == "full" else {})
-    missing = {package for command, package in commands.items() if not shutil.which(command, path=_SEARCHED)}
-    if mode == "full" and _found_cni_folder() is None:
-        missing.add(CNI_PACKAGE)
-    return sorted(missing)
-
-
-def cni_folder() -> str:
-    """Where the plugins that join pods to the network are."""
-    found = _found_cni_folder()
-    if found is None:
-        raise ClusterError(f"no CNI plugins in {' or '.join(map(str, CNI_FOLDERS))}: install {CNI_PACKAGE}")
-    return str(found)
-
-
-def _found_cni_folder() -> Path | None:
-    return next((folder for folder in CNI_FOLDERS if (folder / "ptp").exists()), None)
+def snapshotter(state: Path) -> str:
+    """How containerd stacks layers: an overlay cannot lie on an overlay, so in a container it copies."""
+    kind = run("stat", "--file-system", "--format=%T", str(state)).strip()
+    return "native" if kind == "overlayfs" else "overlayfs"
 
 
 def check_free(addresses: Addresses) -> None:
-    """Raises ClusterError that names the holder of a port, interface name or address range of this cluster."""
-    ports = {addresses.api_port_on_host: "the API server", addresses.gateway_port_on_host: "the gateway"}
-    for port, use in ports.items():
-        check_port(port, use, addresses.number)
+    """Raises ClusterError that names who holds a port, interface name or address range of this cluster."""
+    check_port(addresses.api_port_on_host, f"the API server of cluster {addresses.number}")
+    check_port(addresses.gateway_port_on_host, f"the gateway of cluster {addresses.number}")
     interface = addresses.host_interface
     if Path(f"/sys/class/net/{interface}").exists():
         raise ClusterError(
             f"a network interface named {interface!r} exists and is not this project's. "
-            f"Remove it (`ip link del {interface}`) if you know it, or take another number (--number, 0 to 15)."
+            f"Remove it if it is yours (`ip link del {interface}`), or take another --number (0 to 15)."
         )
     ours = (addresses.link, *addresses.routed)
     for network, where in _networks_in_use():
@@ -81,19 +57,24 @@ def link_exists(addresses: Addresses) -> bool:
 
 
 def remove_link(addresses: Addresses) -> None:
-    """Routes go with it. The kernel would do so itself, but only when the last half-closed connection has timed out."""
-    if link_exists(addresses):
-        subprocess.run(["ip", "link", "delete", addresses.host_interface], capture_output=True, check=False)
+    """Routes go with it. The kernel would do so too, but after the last half-closed connection timed out."""
+    try:
+        if link_exists(addresses):
+            run("ip", "link", "delete", addresses.host_interface)
+    except ClusterError:
+        # The kernel was quicker.
+        if link_exists(addresses):
+            raise
 
 
-def check_port(port: int, use: str, number: int) -> None:
+def check_port(port: int, use: str) -> None:
     try:
         socket.create_server(("127.0.0.1", port)).close()
     except OSError as error:
         holder = port_holder(port) or "a process that cannot be seen from here"
         raise ClusterError(
-            f"port {port} on 127.0.0.1, which cluster {number} needs for {use}, is held by {holder} ({error.strerror}). "
-            f"End that, or take another number (--number, 0 to 15)."
+            f"port {port} on 127.0.0.1, which is needed for {use}, is held by {holder} ({error.strerror}). "
+            f"End that, or choose another cluster number (--number, 0 to 15) or port (--port)."
         ) from error
 
 
@@ -121,7 +102,7 @@ def _socket_inodes(process: Path) -> Iterator[str]:
         return
     for descriptor in descriptors:
         try:
-            target = os.readlink(descriptor)
+            target = str(descriptor.readlink())
         except OSError:
             continue
         if target.startswith("socket:["):
@@ -141,7 +122,6 @@ def _networks_in_use() -> Iterator[tuple[IPv4Network, str]]:
                 yield network, f"a route by {route.get('dev', 'no interface')!r}"
 
 
-def _ip(*arguments: str) -> list[dict[str, list[dict[str, str]]]]:
-    output = subprocess.run(["ip", "-json", *arguments], capture_output=True, text=True, check=True).stdout  # noqa: S603, S607
-    parsed: list[dict[str, list[dict[str, str]]]] = json.loads(output or "[]")
+def _ip(*arguments: str) -> list[dict[str, Any]]:
+    parsed: list[dict[str, Any]] = json.loads(run("ip", "-json", *arguments) or "[]")
     return parsed

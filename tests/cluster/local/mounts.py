@@ -1,4 +1,4 @@
-"""The cluster's view of the machine's files: the machine's own, but what is written outside the state folder is lost."""
+"""The cluster's view of the machine's files: what it writes outside its state folder goes with it."""
 
 import os
 from pathlib import Path
@@ -25,7 +25,7 @@ def make_private() -> None:
 
 
 def overlay(state: Path) -> None:
-    """Lay a layer in memory over the folders that the node's programs write to; the state folder stays on disk."""
+    """Lay memory over the folders that the node's programs write to; the state folder stays on disk."""
     scratch = state / "scratch"
     scratch.mkdir()
     mount("tmpfs", scratch, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755")

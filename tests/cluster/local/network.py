@@ -1,6 +1,12 @@
-"""The commands that make a cluster's network. Pure: addresses in, `ip` arguments out."""
+"""What makes a cluster's network: the `ip` commands, pure, and the kernel's settings of the namespace."""
+
+from pathlib import Path
 
 from .addresses import Addresses
+
+# The namespace's own, not the machine's. An orphan is a connection whose process is gone and whose peer is
+# silent: the default would hold on to each, and with it to the namespace, for minutes.
+SETTINGS = {"ip_forward": "1", "tcp_orphan_retries": "1"}
 
 
 def inside(addresses: Addresses) -> list[str]:
@@ -18,7 +24,7 @@ def inside(addresses: Addresses) -> list[str]:
 
 
 def on_the_machine(addresses: Addresses) -> list[str]:
-    """For `ip`, in the machine's namespace: the link to process 1's namespace, and what is reached through it."""
+    """For `ip`, in the machine's namespace: the link to process 1's, and what is reached through it."""
     interface = addresses.host_interface
     return [
         f"link add {interface} type veth peer name rh0 netns 1",
@@ -26,3 +32,9 @@ def on_the_machine(addresses: Addresses) -> list[str]:
         f"link set {interface} up",
         *(f"route add {network} via {addresses.node_address}" for network in addresses.routed),
     ]
+
+
+def set_kernel() -> None:
+    """Apply the settings to the network namespace of the calling process."""
+    for name, value in SETTINGS.items():
+        Path(f"/proc/sys/net/ipv4/{name}").write_text(value)

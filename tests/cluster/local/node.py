@@ -1,7 +1,8 @@
 """Renders the configuration of the real node: containerd, kubelet, kube-proxy, pod network, DNS. Pure.
 
-Pods are joined to the node by routed point-to-point links and not by a Linux bridge: an answer to a Service then
-always passes the node's address translation, which a bridge only grants where the machine has `br_netfilter` on.
+Pods are joined to the node by routed point-to-point links and not by a Linux bridge: an answer to a Service
+then always passes the node's address translation, which a bridge only grants where the machine has
+`br_netfilter` on.
 """
 
 import json
@@ -22,6 +23,11 @@ PODS_PER_NODE = 250
 
 def containerd_socket(layout: Layout) -> str:
     return str(layout.state / "containerd.sock")
+
+
+def client(layout: Layout) -> tuple[str, ...]:
+    """Containerd's client, in the containerd namespace that holds the kubelet's images."""
+    return ("ctr", "--address", containerd_socket(layout), "--namespace", "k8s.io")
 
 
 def containerd_config(layout: Layout, cni_folder: str, snapshotter: str) -> str:
@@ -71,7 +77,7 @@ def pod_network(layout: Layout) -> Manifest:
 
 
 def kubelet_config(layout: Layout, *, cgroup_v1: bool) -> Manifest:
-    """Its cgroups lie under the cluster's own root: two kubelets that share one would end each other's pods."""
+    """Its cgroups are under the cluster's own root: kubelets that share one end each other's pods."""
     state, addresses = layout.state, layout.addresses
     low_disk = {"nodefs.available": "1%", "imagefs.available": "1%", "nodefs.inodesFree": "1%"}
     settings: Manifest = {
@@ -152,7 +158,9 @@ def files(layout: Layout, cni_folder: str, snapshotter: str, *, cgroup_v1: bool)
         "proxy.json": json.dumps(proxy_config(layout)),
         # A pod that takes the node's resolver gets none: the cluster leads nowhere else.
         "resolv.conf": "",
-        "system.json": json.dumps({"apiVersion": "v1", "kind": "List", "items": system_manifests(layout.addresses)}),
+        "system.json": json.dumps(
+            {"apiVersion": "v1", "kind": "List", "items": system_manifests(layout.addresses)}
+        ),
     }
 
 
@@ -167,7 +175,8 @@ def system_manifests(addresses: Addresses) -> list[Manifest]:
     role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "coredns"}
     account = {"kind": "ServiceAccount", **meta}
     rbac = "rbac.authorization.k8s.io/v1"
-    corefile = f".:53 {{\n errors\n health :8080\n ready :8181\n kubernetes {CLUSTER_DOMAIN} in-addr.arpa ip6.arpa\n cache 30\n}}\n"
+    zones = f"{CLUSTER_DOMAIN} in-addr.arpa ip6.arpa"
+    corefile = f".:53 {{\n errors\n health :8080\n ready :8181\n kubernetes {zones}\n cache 30\n}}\n"
     ports = [{"name": protocol.lower(), "port": 53, "protocol": protocol} for protocol in ("UDP", "TCP")]
     service = {"clusterIP": str(addresses.dns_service), "selector": labels, "ports": ports}
     return [

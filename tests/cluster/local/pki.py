@@ -1,18 +1,17 @@
 """The cluster's certificate authority, certificates and kubeconfigs.
 
-Decides who exists and under which names; openssl makes the keys. Everything is made anew for each bring-up and
-goes with the state folder.
+Decides who exists and under which names; openssl makes the keys. Everything is made anew for each bring-up
+and goes with the state folder.
 """
 
 import base64
 import json
-import subprocess
 from pathlib import Path
 
 from .addresses import NODE_NAME, Addresses
 from .config import api_url
-from .errors import ClusterError
 from .layout import Layout
+from .processes import run
 
 DAYS = "3650"
 
@@ -36,7 +35,6 @@ def server_names(addresses: Addresses) -> str:
 
 def kubeconfig(server: str, authority: bytes, certificate: bytes, key: bytes) -> str:
     """A kubeconfig that holds all it needs, as JSON (which is YAML)."""
-    encode = lambda data: base64.b64encode(data).decode()  # noqa: E731 - one line, used thrice below
     return json.dumps(
         {
             "apiVersion": "v1",
@@ -45,13 +43,16 @@ def kubeconfig(server: str, authority: bytes, certificate: bytes, key: bytes) ->
             "clusters": [
                 {
                     "name": "roundhouse-local",
-                    "cluster": {"server": server, "certificate-authority-data": encode(authority)},
+                    "cluster": {"server": server, "certificate-authority-data": _encode(authority)},
                 }
             ],
             "users": [
                 {
                     "name": "admin",
-                    "user": {"client-certificate-data": encode(certificate), "client-key-data": encode(key)},
+                    "user": {
+                        "client-certificate-data": _encode(certificate),
+                        "client-key-data": _encode(key),
+                    },
                 }
             ],
             "contexts": [
@@ -98,11 +99,11 @@ def _new_key(name: str) -> tuple[str, ...]:
 
 
 def _openssl(folder: Path, *arguments: str) -> None:
-    result = subprocess.run(["openssl", *arguments], cwd=folder, capture_output=True, text=True, check=False)  # noqa: S603, S607
-    if result.returncode:
-        raise ClusterError(
-            f"openssl {' '.join(arguments)} failed in {str(folder)!r}: {result.stderr.strip()}"
-        )
+    run("openssl", *arguments, folder=folder)
+
+
+def _encode(data: bytes) -> str:
+    return base64.b64encode(data).decode()
 
 
 def _write(path: Path, text: str) -> None:

@@ -1,8 +1,9 @@
 """The cluster's first process: makes its namespaces, brings the cluster up inside them and keeps it running.
 
 Process, mount and network namespace are the cluster's own, and this process is number 1 of them. So whatever
-ends it, also `kill -9`, ends every process of the cluster, and with the last of them the kernel takes back its
-mounts, interfaces, routes and packet filter rules. What is left to `down` is the state folder and the cgroups.
+ends it, also `kill -9`, ends every process of the cluster, and with the last of them the kernel takes back
+its mounts, interfaces, routes and packet filter rules. What is left to `down` is the state folder and the
+cgroups.
 
 Run by `lifecycle.up`, never by hand: `python -m tests.cluster.local.supervisor STATE_FOLDER`.
 """

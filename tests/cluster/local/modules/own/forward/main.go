@@ -1,6 +1,6 @@
-// Command forward passes TCP connections on: from the listening socket that it inherits as file descriptor 3
-// to the address in its argument. The listener may belong to another network namespace than the process,
-// which is how an address inside a cluster's namespace is reached from the machine's loopback.
+// Command forward passes TCP connections on: from a listening socket that it inherits to the address in its
+// argument. The listener may belong to another network namespace than the process, which is how an address inside a
+// cluster's namespace is reached from the machine's loopback.
 //
 // A name in the address is looked up for each connection, at -dns if given, so a Service that was made anew
 // under another address is found again. Bytes are spliced in the kernel; the end of one direction is passed
@@ -20,14 +20,15 @@ import (
 const dialTimeout = 5 * time.Second
 
 func main() {
+	descriptor := flag.Int("fd", 3, "file descriptor of the listening socket")
 	dns := flag.String("dns", "", "address (host:port) of the DNS server that knows the target's name")
 	flag.Parse()
 	if flag.NArg() != 1 {
-		log.Fatal("usage: forward [-dns HOST:PORT] HOST:PORT, with a listening socket as file descriptor 3")
+		log.Fatal("usage: forward [-fd NUMBER] [-dns HOST:PORT] HOST:PORT")
 	}
-	listener, err := net.FileListener(os.NewFile(3, "listener"))
+	listener, err := net.FileListener(os.NewFile(uintptr(*descriptor), "listener"))
 	if err != nil {
-		log.Fatalf("file descriptor 3 is no listening socket: %v", err)
+		log.Fatalf("file descriptor %d is no listening socket: %v", *descriptor, err)
 	}
 	dialer := &net.Dialer{Timeout: dialTimeout}
 	if *dns != "" {
