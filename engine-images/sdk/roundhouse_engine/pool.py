@@ -100,7 +100,12 @@ class Slot:
         self._cancelled_at = time.monotonic()
         self._metrics.cancelled.inc()
         self._runner.cancel()
-        self._overdue = asyncio.get_running_loop().call_later(self._cancel_seconds, self._runner.kill)
+        self._overdue = asyncio.get_running_loop().call_later(self._cancel_seconds, self._overrun)
+
+    def _overrun(self) -> None:
+        logger.warning("cancelled work did not stop", extra={"after_seconds": self._cancel_seconds})
+        if self._runner is not None:
+            self._runner.kill()
 
     def _hear(self, event: Event) -> None:
         match event:
@@ -144,6 +149,7 @@ class Pool:
         self.metrics = metrics
         metrics.slots.set_function(lambda: self.capacity)
         metrics.slots_in_use.set_function(lambda: self.in_use)
+        metrics.slots_computing.set_function(lambda: sum(slot.busy for slot in slots))
         metrics.ready.set_function(lambda: float(self.ready))
 
     @property

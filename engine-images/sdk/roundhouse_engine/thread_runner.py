@@ -6,7 +6,7 @@ import threading
 from collections.abc import AsyncGenerator, Callable
 from typing import BinaryIO
 
-from roundhouse_engine.events import Ask, Event
+from roundhouse_engine.events import Ask, Event, Loaded
 from roundhouse_engine.pipeline import load, transcribe
 from roundhouse_engine.speech import Cancellation, ModelSpec, Speech
 
@@ -22,8 +22,10 @@ class SharedHandlers:
 
     def load(self, tell: Callable[[Event], None]) -> None:
         with self._lock:
-            # A second caller finds every instance made and only tells so.
-            self._loaded = self._loaded or load(self._handler, self._models, tell)
+            if self._loaded:
+                tell(Loaded(0.0))
+            else:
+                self._loaded = load(self._handler, self._models, tell)
 
     def __getitem__(self, model: str) -> Speech:
         return self._loaded[model]

@@ -81,9 +81,12 @@ class Transcriptions:
                 )
             events = self._events(lease, ask, form.file)
             if ask.stream:
-                await _unless_gone(receive, _stream(events, ask, send))
-                return
-            transcript = await _unless_gone(receive, _transcript(events, ask))
+                last = await _unless_gone(receive, _stream(events, ask, send))
+            else:
+                transcript = await _unless_gone(receive, _transcript(events, ask))
+        if ask.stream:
+            await send({"type": "http.response.body", "body": last.encode()})
+            return
         body = render(transcript, ask.response_format, ask.granularities)
         await Response(body, media_type=MEDIA_TYPES[ask.response_format])(scope, receive, send)
 
@@ -125,8 +128,11 @@ async def _transcript(events: AsyncGenerator[Event, None], ask: TranscriptionAsk
     return Transcript(_language(ask, segments), seconds, tuple(segments))
 
 
-async def _stream(events: AsyncGenerator[Event, None], ask: TranscriptionAsk, send: Send) -> None:
-    """Server-sent events as the text is found; until the recording proved readable, errors have a status."""
+async def _stream(events: AsyncGenerator[Event, None], ask: TranscriptionAsk, send: Send) -> str:
+    """Send text as it is found, and return the event to end with, which is sent once the slot is free.
+
+    Until the recording proved readable an error is raised, and gets a status; after that it is an event.
+    """
     text = ""
     begun = False
     async with contextlib.aclosing(events):
@@ -139,22 +145,18 @@ async def _stream(events: AsyncGenerator[Event, None], ask: TranscriptionAsk, se
                     delta = joined(text, event.segment.text, _language(ask, [event.segment]))[len(text) :]
                     text += delta
                     if delta:
-                        await _send_event(send, delta_event(delta))
+                        body = delta_event(delta).encode()
+                        await send({"type": "http.response.body", "body": body, "more_body": True})
         except EngineError as error:
             if not begun:
                 raise
-            await _send_event(send, error_event(error.problem.envelope), last=True)
-            return
-    await _send_event(send, done_event(text), last=True)
+            return error_event(error.problem.envelope)
+    return done_event(text)
 
 
 async def _begin_stream(send: Send) -> None:
     headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-store")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
-
-
-async def _send_event(send: Send, event: str, *, last: bool = False) -> None:
-    await send({"type": "http.response.body", "body": event.encode(), "more_body": not last})
 
 
 def _language(ask: TranscriptionAsk, segments: list[Segment]) -> str:

@@ -1,0 +1,78 @@
+"""Small real engines for the tests of the server: what they do is chosen by the request's prompt.
+
+`python -m tests.conformance.engine.handlers CLASS` runs one.
+"""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from typing_extensions import override
+
+from roundhouse_engine import (
+    Cancellation,
+    Isolation,
+    ModelError,
+    ModelSpec,
+    Segment,
+    Speech,
+    SpeechOptions,
+    Window,
+    Word,
+    serve,
+)
+
+
+class Scripted(Speech):
+    """Says `sound` for each window that it hears, and before that obeys the prompt."""
+
+    isolation = Isolation.PROCESS
+    cancel_seconds = 0.5
+    word_timestamps = True
+
+    @override
+    def load(self, model: ModelSpec, progress: Callable[[float], None]) -> None:
+        """Slow where a gate is named: loaded to a half until that file is there."""
+        if model.name == "broken":
+            raise ModelError("'broken' has no weights in '/models/broken': run its download again.")
+        gate = os.environ.get("TEST_LOAD_GATE")
+        progress(0.5)
+        while gate and not Path(gate).exists():
+            time.sleep(0.01)
+
+    @override
+    def transcribe(
+        self, windows: Iterator[Window], options: SpeechOptions, cancellation: Cancellation
+    ) -> Iterable[Segment]:
+        for window in windows:
+            end = window.start + window.seconds
+            yield Segment(window.start, end, " sound", (Word("sound", window.start, end),))
+            self._obey(options.prompt, cancellation)
+
+    def _obey(self, prompt: str, cancellation: Cancellation) -> None:
+        order, _, argument = prompt.partition(" ")
+        match order:
+            case "wait":  # and stop at once when cancelled
+                until = time.monotonic() + float(argument)
+                while time.monotonic() < until:
+                    cancellation.check()
+                    time.sleep(0.005)
+            case "stubborn":  # and do not hear of cancellation
+                time.sleep(float(argument))
+            case "die":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "raise":
+                raise RuntimeError(argument)
+
+
+class Threaded(Scripted):
+    isolation = Isolation.THREAD
+    thread_safe = True
+    capacity = 2
+
+
+if __name__ == "__main__":
+    serve({"Scripted": Scripted, "Threaded": Threaded}[sys.argv[1]])

@@ -1,0 +1,60 @@
+"""SIGTERM: new work is refused, begun work ends, the process leaves with 0."""
+
+import time
+from pathlib import Path
+
+from roundhouse_engine.errors import Refusal
+from tests.conformance.engine.running import SCRIPTED, THREADED, answer, running, tones
+from tests.conformance.engine.test_contract import assert_refused
+from tests.support.waiting import wait_until
+
+
+def test_begun_work_ends_and_new_work_is_refused(tmp_path: Path) -> None:
+    with running(SCRIPTED, tmp_path, ROUNDHOUSE_CAPACITY="2") as engine:
+        engine.until_ready()
+        wait_until(lambda: engine.capacity == 2, seconds=20, what="both are up")
+        with engine.started(tones(1), prompt="wait 2") as begun:
+            engine.terminate()
+            wait_until(lambda: not engine.ready, seconds=2, what="readiness is off", every=0.02)
+            assert engine.get("/health/ready").json["status"] == "draining"
+            live = engine.get("/health/live")
+            assert (live.status, live.headers["connection"]) == (200, "close")
+            assert_refused(engine.post(tones(1)), 503, Refusal.DRAINING)
+            ended = answer(begun)
+        assert (ended.status, ended.json["text"]) == (200, "sound")
+        assert engine.ended() == 0
+
+
+def test_an_idle_engine_leaves_soon(tmp_path: Path) -> None:
+    with running(SCRIPTED, tmp_path) as engine:
+        engine.until_ready()
+        begun = time.monotonic()
+        engine.terminate()
+        assert engine.ended() == 0
+        assert time.monotonic() - begun < 5
+
+
+def test_an_engine_that_still_loads_leaves_as_well(tmp_path: Path) -> None:
+    with running(SCRIPTED, tmp_path, TEST_LOAD_GATE=str(tmp_path / "never")) as engine:
+        engine.terminate()
+        assert engine.ended() == 0
+
+
+def test_work_past_the_deadline_is_told_that_the_engine_leaves(tmp_path: Path) -> None:
+    for arguments, prompt in [(SCRIPTED, "wait 60"), (THREADED, "wait 60"), (SCRIPTED, "stubborn 60")]:
+        with running(arguments, tmp_path, ROUNDHOUSE_DRAIN_SECONDS="0.5") as engine:
+            engine.until_ready()
+            with engine.started(tones(1), prompt=prompt) as begun:
+                engine.terminate()
+                assert_refused(answer(begun), 503, Refusal.DRAINING)
+            assert engine.ended() == 0
+
+
+def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
+    with running(SCRIPTED, tmp_path, ROUNDHOUSE_DRAIN_SECONDS="600") as engine:
+        engine.until_ready()
+        with engine.started(tones(1), prompt="wait 60"):
+            engine.terminate()
+            wait_until(lambda: not engine.ready, seconds=2, what="readiness is off", every=0.02)
+            engine.terminate()
+            engine.ended(seconds=10)

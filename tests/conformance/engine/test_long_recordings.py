@@ -1,0 +1,142 @@
+"""Long recordings: the server answers all along, and memory stays where it was."""
+
+import contextlib
+import http.client
+import os
+import statistics
+import threading
+import time
+from pathlib import Path
+
+from tests.conformance.engine.running import (
+    SCRIPTED,
+    TRANSCRIPTIONS,
+    Answer,
+    Engine,
+    answer,
+    form,
+    running,
+    tones,
+)
+from tests.support.recordings import GO_FORWARD_WORDS, TEST_DATA, WEATHER_WORDS, spoken, wav
+from tests.support.waiting import wait_until
+
+RATE_BYTES = 2 * 16_000
+HEADER_BYTES = 44
+
+
+class Sending(threading.Thread):
+    """One request, in the background of what the test watches."""
+
+    def __init__(self, engine: Engine, body: bytes, headers: dict[str, str]) -> None:
+        super().__init__(daemon=True)
+        self._connection = engine.connect(timeout=500)
+        self._body = body
+        self._headers = headers
+        self.answer: Answer | None = None
+        self.start()
+
+    def run(self) -> None:
+        with contextlib.closing(self._connection):
+            self._connection.request("POST", TRANSCRIPTIONS, self._body, self._headers)
+            self.answer = answer(self._connection)
+
+
+def peak_mib(pid: int) -> float:
+    """The most memory that a process ever held."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def conversation(minutes: float) -> tuple[bytes, str]:
+    """A recording with two sentences, a person's and flite's, in each half minute; and what is said."""
+    person = (TEST_DATA / "goforward.raw").read_bytes()
+    flite = spoken(WEATHER_WORDS)[HEADER_BYTES:]
+    pause = bytes(RATE_BYTES * 10)
+    half_minute = person + pause + flite
+    half_minute += bytes(RATE_BYTES * 30 - len(half_minute))
+    count = round(minutes * 2)
+    return wav(half_minute * count), " ".join([GO_FORWARD_WORDS, WEATHER_WORDS] * count)
+
+
+def latency(connection: http.client.HTTPConnection) -> float:
+    begun = time.perf_counter()
+    connection.request("GET", "/health/live")
+    response = connection.getresponse()
+    response.read()
+    assert response.status == 200
+    return time.perf_counter() - begun
+
+
+def test_ten_minutes_decode_while_liveness_answers_and_memory_stays(pocketsphinx: Engine) -> None:
+    audio, words = conversation(10)
+    (child,) = pocketsphinx.children
+    before = peak_mib(pocketsphinx.process.pid), peak_mib(child)
+    body, headers = form(audio, model="english", response_format="text")
+    sending = Sending(pocketsphinx, body, headers)
+    latencies = []
+    with contextlib.closing(pocketsphinx.connect()) as probe:
+        while sending.is_alive():
+            latencies.append(latency(probe))
+            time.sleep(0.02)
+    assert sending.answer is not None
+    assert sending.answer.status == 200
+    assert sending.answer.body.decode().strip() == words
+    assert len(latencies) > 100
+    assert max(latencies) < 0.1, f"median {statistics.median(latencies)}, worst {sorted(latencies)[-5:]}"
+    # The loop's own account, for its whole life: never late by 50 ms.
+    stalls = pocketsphinx.metric("event_loop_stall_seconds_count")
+    assert stalls == pocketsphinx.metric("event_loop_stall_seconds_bucket", le="0.05")
+    assert peak_mib(pocketsphinx.process.pid) - before[0] < 20
+    assert peak_mib(child) - before[1] < 60
+
+
+def test_a_client_that_leaves_a_long_recording_frees_the_slot(pocketsphinx: Engine) -> None:
+    audio, _ = conversation(5)
+    with pocketsphinx.started(audio, model="english"):
+        pass
+    begun = time.monotonic()
+    wait_until(lambda: pocketsphinx.in_use == 0, seconds=10, what="the slot is free", every=0.02)
+    assert time.monotonic() - begun < 4
+    pocketsphinx.until_ready()
+    assert pocketsphinx.post(conversation(0.5)[0], model="english").status == 200
+
+
+def test_three_hours_in_bounded_memory(tmp_path: Path) -> None:
+    """345 MB of samples through a server and a child that hold none of them."""
+    minute = tones(10)[HEADER_BYTES:]
+    minute += bytes(RATE_BYTES * 60 - len(minute))
+    audio = tmp_path / "three-hours.wav"
+    with audio.open("wb") as file:
+        head = bytearray(wav(minute)[:HEADER_BYTES])
+        head[40:44] = (len(minute) * 180).to_bytes(4, "little")
+        file.write(head)
+        for _ in range(180):
+            file.write(minute)
+    with running(SCRIPTED, tmp_path) as engine:
+        engine.until_ready()
+        assert engine.post(tones(10)).status == 200
+        (child,) = engine.children
+        before = peak_mib(engine.process.pid), peak_mib(child)
+        found = engine.request("POST", TRANSCRIPTIONS, *streamed(audio))
+        assert found.status == 200
+        assert found.json["usage"]["seconds"] == 3 * 3600
+        assert found.json["text"].count("sound") == 1800
+        assert peak_mib(engine.process.pid) - before[0] < 30
+        assert peak_mib(child) - before[1] < 30
+
+
+def streamed(audio: Path) -> tuple[object, dict[str, str]]:
+    """A form whose recording is read from a file as it is sent."""
+    body, headers = form(b"\0")
+    head, _, tail = body.partition(b"\0")
+    size = len(head) + os.path.getsize(audio) + len(tail)  # noqa: PTH202
+
+    def pieces() -> object:
+        yield head
+        with audio.open("rb") as file:
+            while piece := file.read(1 << 20):
+                yield piece
+        yield tail
+
+    return pieces(), headers | {"Content-Length": str(size)}
