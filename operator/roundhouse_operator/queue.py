@@ -20,6 +20,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 FIRST_DELAY_SECONDS: Final = 0.25
 LAST_DELAY_SECONDS: Final = 60.0
+SOON_SECONDS: Final = 1.0
 
 
 class RetryError(Exception):
@@ -62,6 +63,11 @@ class WorkQueue(Generic[Key]):
             self._due[key] = _now()
             self._ready.put_nowait(key)
 
+    def add_soon(self, key: Key) -> None:
+        """Makes `key` due in a second, for keys that many changes at once concern."""
+        if key not in self._due and key not in self._timers:
+            self._later(key, SOON_SECONDS)
+
     async def run(self, handle: Callable[[Key], Awaitable[None]], *, workers: int) -> None:
         async with asyncio.TaskGroup() as group:
             for number in range(workers):
@@ -95,8 +101,12 @@ class WorkQueue(Generic[Key]):
             self._again.discard(key)
             self.add(key)
         elif not succeeded:
-            delay = retry_delay_seconds(self._failures[key], random.random())  # noqa: S311  # spreads load
-            self._timers[key] = asyncio.get_running_loop().call_later(delay, self.add, key)
+            jitter = random.random()  # noqa: S311  # spreads load
+            self._later(key, retry_delay_seconds(self._failures[key], jitter))
+
+    def _later(self, key: Key, seconds: float) -> None:
+        if key not in self._timers:
+            self._timers[key] = asyncio.get_running_loop().call_later(seconds, self.add, key)
 
 
 def retry_delay_seconds(failures: int, jitter: float) -> float:

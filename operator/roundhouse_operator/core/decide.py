@@ -86,8 +86,7 @@ def _name_conflict(award: Award, name: str, spec: ModelVariantSpec) -> Trouble |
 
 def _place(world: World, decision: Decision, spec: ModelVariantSpec, chosen: Engine) -> Decision:
     engine, merged = decision.engine, decision.merged
-    assert engine and merged  # noqa: S101  # decided before
-    if engine.workload is None:
+    if engine is None or merged is None or engine.workload is None:
         plan = NOTHING if decision.refused else _plan(world, ())
         return replace(decision, plan=plan)
     before = world.variant.status.get("placement")
@@ -118,8 +117,9 @@ def _place(world: World, decision: Decision, spec: ModelVariantSpec, chosen: Eng
 
 
 def _may_change(world: World, decision: Decision) -> bool:
-    """A variant that lost its name starts nothing and keeps what it has; others that are refused keep it
-    as it is.
+    """A variant that lost its name starts nothing and goes on with what it has.
+
+    Any other that is refused keeps its children as they are.
     """
     if decision.weights and not decision.weights.ready:
         return False
@@ -154,8 +154,8 @@ def _engine_replaced(world: World, engine: Engine) -> Trouble | None:
         return None
     return Trouble(
         Reason.ENGINE_CHANGED,
-        f"Engine {engine.name!r} was replaced by another of that name, which would change the pods: they go on "
-        "serving as they are until this variant is changed",
+        f"Engine {engine.name!r} was replaced by another of that name, which would change the pods: they go "
+        "on serving as they are until this variant is changed",
     )
 
 

@@ -27,8 +27,10 @@ _SECRETS: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """A cause, for machines and for people. `detail` may differ from one occurrence to the next of the
-    same trouble, so a status that already tells of it keeps the detail that it has.
+    """A cause, for machines and for people.
+
+    `detail` may differ from one occurrence of the same trouble to the next, so a status that tells of it
+    already keeps the detail that it has.
     """
 
     reason: Reason

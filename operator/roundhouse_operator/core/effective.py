@@ -25,7 +25,6 @@ from roundhouse_api.v1alpha1 import (
     Performance,
     Scaling,
     Source,
-    SourceType,
     Stage,
 )
 
@@ -72,8 +71,9 @@ def merge(name: str, variant: ModelVariantSpec, engine: EngineSpec) -> Merged:
 
 
 def overlay(base: M | None, over: M | None) -> M | None:
-    """`over` where it says something, `base` elsewhere. An `Allocation` is one value: its type decides
-    which of its members may be set.
+    """`over` where it says something, `base` elsewhere.
+
+    An `Allocation` is one value: its type decides which of its members may be set.
     """
     if base is None or over is None:
         return over or base
@@ -89,21 +89,18 @@ def overlay(base: M | None, over: M | None) -> M | None:
 
 def source_name(source: Source) -> str | None:
     """What the place that weights come from calls them; None for a model that the image carries."""
-    match source.type:
-        case SourceType.HUGGING_FACE if source.hugging_face:
-            return source.hugging_face.repo
-        case SourceType.S3 if source.s3:
-            return _last(source.s3.prefix) or source.s3.bucket
-        case SourceType.GCS if source.gcs:
-            return _last(source.gcs.prefix) or source.gcs.bucket
-        case SourceType.OCI if source.oci:
-            return _last(source.oci.path) or _last(source.oci.image.partition("@")[0])
-        case SourceType.HTTP if source.http:
-            return _last(source.http.url.partition("?")[0])
-        case SourceType.PVC if source.pvc:
-            return _last(source.pvc.path) or source.pvc.claim_name
-        case _:
-            return None
+    name: str | None = None
+    if source.hugging_face:
+        name = source.hugging_face.repo
+    elif bucket := source.s3 or source.gcs:
+        name = _last(bucket.prefix) or bucket.bucket
+    elif source.oci:
+        name = _last(source.oci.path) or _last(source.oci.image.partition("@")[0])
+    elif source.http:
+        name = _last(source.http.url.partition("?")[0])
+    elif source.pvc:
+        name = _last(source.pvc.path) or source.pvc.claim_name
+    return name or None
 
 
 def port_of(url: str) -> int:

@@ -123,7 +123,7 @@ def _compare(wanted: Any, live: Any, ours: Fields, path: Path) -> Iterator[Path]
                 if name in live:
                     yield from _compare(value, live[name], inner, (*path, name))
                 elif value or f"f:{name}" not in ours:
-                    # The API server leaves out an empty value that we own; one that we no longer own is missing.
+                    # The API server leaves out an empty value that we own; what we no longer own is missing.
                     yield (*path, name)
         case list(), list() if isinstance(path[-1], str) and (keys := list_keys(path[-1], wanted)):
             for item in wanted:

@@ -15,7 +15,7 @@ from roundhouse_api.v1alpha1 import AdapterSpec, EngineSpec, ModelVariantSpec, S
 from roundhouse_operator.core.fields import Ownership
 from roundhouse_operator.core.kinds import Key, Kind
 
-Spec = TypeVar("Spec", covariant=True)
+Spec_co = TypeVar("Spec_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Invalid:
 
 
 @dataclass(frozen=True, slots=True)
-class Resource(Generic[Spec]):
+class Resource(Generic[Spec_co]):
     """An object of one of our four kinds. `status` is raw: what an older or newer version wrote is data."""
 
     kind: Kind
@@ -41,7 +41,7 @@ class Resource(Generic[Spec]):
     generation: int
     created: str
     labels: Mapping[str, str]
-    spec: Spec | Invalid
+    spec: Spec_co | Invalid
     status: Manifest
 
     @property

@@ -128,7 +128,7 @@ def _resources(hardware: Hardware | None) -> Iterator[str]:
     for member, quantities in (("requests", needs and needs.requests), ("limits", needs and needs.limits)):
         for name in quantities or {}:
             if name not in PLAIN_RESOURCES:
-                yield f"spec.hardware.resources.{member}[{name!r}]: GPUs and other devices belong to hardware.gpu"
+                yield f"spec.hardware.resources.{member}[{name!r}]: devices belong to spec.hardware.gpu"
 
 
 def _reserved(variables: Iterable[str], dialect: Dialect) -> Iterator[str]:

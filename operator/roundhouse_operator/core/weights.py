@@ -35,6 +35,6 @@ def weights(variant: ModelVariantSpec) -> Weights:
     return Weights(
         False,
         Reason.NOT_YET_SUPPORTED,
-        f"Weights from source.type {source.type.value} are not fetched yet: set `downloadPolicy: Skip` if the "
-        "engine fetches them itself, or use a source of type PVC or Builtin",
+        f"spec.source.type {source.type.value} is not fetched yet: use PVC or Builtin, or set "
+        "`downloadPolicy: Skip` if the engine fetches the weights itself",
     )

@@ -31,8 +31,9 @@ def build_deployment(intent: Intent) -> Manifest:
 
 
 def rollout_strategy(intent: Intent) -> tuple[RolloutStrategy, str]:
-    """Which way pods are replaced, and why in one word. A pod that holds a GPU goes before its
-    successor comes: on the last GPU a surge would wait for ever.
+    """Which way pods are replaced, and why in one word.
+
+    A pod that holds a GPU goes before its successor comes: on the last GPU a surge would wait for ever.
     """
     asked = intent.variant.rollout.strategy if intent.variant.rollout else None
     match asked:

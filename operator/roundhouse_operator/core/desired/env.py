@@ -21,8 +21,9 @@ RESERVED: Final = (
 
 
 def build_env(intent: Intent) -> list[Manifest]:
-    """The engine's variables, overridden by the variant's, and ours; by name, so that the order in which
-    two authors wrote them rolls nothing.
+    """The engine's variables, overridden by the variant's, and ours.
+
+    Sorted by name, so that the order in which two authors wrote them rolls nothing.
     """
     variables: dict[str, Manifest] = {}
     for one in intent.workload.env:

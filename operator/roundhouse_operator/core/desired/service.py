@@ -1,5 +1,7 @@
-"""The headless Service of a variant: the gateway takes addresses from its EndpointSlices, and Prometheus
-finds the engine's metrics by its port named `metrics`.
+"""The headless Service of a variant.
+
+The gateway takes addresses from its EndpointSlices, and Prometheus finds the engine's metrics by its port
+named `metrics`.
 """
 
 from __future__ import annotations

@@ -37,13 +37,18 @@ class Usage:
     ready_replicas: int = 0
 
 
-def usage(statuses: Iterable[Manifest]) -> Usage:
-    seen = tuple(statuses)
+def usage_of(status: Manifest) -> Usage:
+    """What one variant adds."""
+    return Usage(1, int(_is_ready(status)), status.get("replicas", 0), status.get("readyReplicas", 0))
+
+
+def sum_up(usages: Iterable[Usage]) -> Usage:
+    seen = tuple(usages)
     return Usage(
-        variants=len(seen),
-        ready_variants=sum(_is_ready(status) for status in seen),
-        replicas=sum(status.get("replicas", 0) for status in seen),
-        ready_replicas=sum(status.get("readyReplicas", 0) for status in seen),
+        variants=sum(one.variants for one in seen),
+        ready_variants=sum(one.ready_variants for one in seen),
+        replicas=sum(one.replicas for one in seen),
+        ready_replicas=sum(one.ready_replicas for one in seen),
     )
 
 

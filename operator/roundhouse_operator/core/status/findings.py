@@ -159,7 +159,6 @@ def _weights_ready(scene: _Scene) -> Finding:
 
 
 def _scheduled(scene: _Scene, blocker: Finding | None) -> Finding:
-    world, survey, need = scene.world, scene.decision.survey, scene.decision.need
     refusal = scene.outcome.refusal
     if scene.upstream:
         return true(Reason.UPSTREAM, "There are no pods to schedule")
@@ -167,10 +166,16 @@ def _scheduled(scene: _Scene, blocker: Finding | None) -> Finding:
         return unknown(Reason.SUSPENDED, "`spec.suspend` is true")
     if refusal and not refusal.about_spec:
         return false(Reason.POD_REFUSED, f"The API server refuses {refusal.child}: {refusal.message}")
-    if scene.ready or any(pod.scheduled and not pod.ending for pod in world.pods):
+    if scene.ready or any(pod.scheduled and not pod.ending for pod in scene.world.pods):
         return true(Reason.SCHEDULED, "The pods have nodes")
     if scene.trouble and scene.trouble.reason in _SCHEDULING:
         return troubled(scene.trouble)
+    return _without_pods(scene, blocker)
+
+
+def _without_pods(scene: _Scene, blocker: Finding | None) -> Finding:
+    """What would become of pods if there were some."""
+    survey, need = scene.decision.survey, scene.decision.need
     if scene.wanted and scene.frozen:
         return unknown(Reason.STARTING, "Pods are being made")
     if blocker:
@@ -179,7 +184,9 @@ def _scheduled(scene: _Scene, blocker: Finding | None) -> Finding:
         return unknown(Reason.PENDING, "Pods are about to be made")
     if survey.fitting:
         return true(Reason.FEASIBLE, "No pod is wanted, and one would have a node")
-    return false(survey.obstacle, f"No pod is wanted, and none could run: {placement.explain(need, survey)}")
+    return false(
+        survey.obstacle, f"No pod is wanted, and none could run: it {placement.explain(need, survey)}"
+    )
 
 
 def _available(scene: _Scene, blocker: Finding | None) -> Finding:

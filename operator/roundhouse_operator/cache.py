@@ -1,0 +1,199 @@
+"""What is known of the cluster, and what a change of it concerns.
+
+Every change answers with the keys whose pass may now come out differently, and with no others: so the
+cost of a change grows with what hangs on it and not with the size of the cluster. An older version of an
+object never replaces a newer one, in whatever order watches, listings and our own writes report it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from roundhouse_api.model import Manifest
+from roundhouse_operator.core.kinds import (
+    API_KINDS,
+    CHILD_KINDS,
+    ENGINE,
+    NODE,
+    POD,
+    VARIANT,
+    Key,
+    Kind,
+)
+from roundhouse_operator.core.observed import Engine, Invalid, Node, Pod, Resource, Variant, World
+from roundhouse_operator.core.status.engine import Usage
+from roundhouse_operator.index import VariantIndex, facts
+from roundhouse_operator.project import (
+    StoredChild,
+    StoredResource,
+    project_child,
+    project_node,
+    project_pod,
+    project_resource,
+    variant_of,
+)
+
+
+@dataclass(slots=True)
+class Touched:
+    """Keys to look at: at once, or a little later because many changes concern the same one."""
+
+    now: set[Key] = field(default_factory=set)
+    soon: set[Key] = field(default_factory=set)
+
+    def merge(self, other: Touched) -> None:
+        self.now |= other.now
+        self.soon |= other.soon
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """An object as it was last seen. `variant` is whose child or pod it is."""
+
+    version: int
+    value: StoredResource | StoredChild | Pod | Node
+    variant: Key | None = None
+
+
+class Cache:
+    """Filled by watches and listings, read by passes; all in one event loop, so nothing is locked."""
+
+    def __init__(self, field_manager: str) -> None:
+        self._manager = field_manager
+        self._held: dict[Kind, dict[Key, _Held]] = defaultdict(dict)
+        self._belongings: dict[Key, set[Key]] = defaultdict(set)
+        self._variants = VariantIndex()
+
+    def world(self, key: Key) -> World | None:
+        """All that concerns a variant; None once it is gone."""
+        variant = self.resource(key)
+        if variant is None:
+            return None
+        belongings = [self._held[one.kind][one].value for one in sorted(self._belongings[key], key=str)]
+        children = [one for one in belongings if isinstance(one, StoredChild)]
+        return World(
+            variant=variant,
+            engines=tuple(self._engines_for(variant)),
+            rivals=self._variants.rivals(key),
+            children=tuple(one.read(self._manager) for one in children),
+            rollout=next(
+                (one.rollout for one in children if one.rollout and one.owner_uid == variant.uid), None
+            ),
+            pods=tuple(one for one in belongings if isinstance(one, Pod)),
+            nodes=self.nodes(),
+        )
+
+    def resource(self, key: Key) -> Resource[Any] | None:
+        held = self._held[key.kind].get(key)
+        return held.value.read() if held and isinstance(held.value, StoredResource) else None
+
+    def usage(self, engine: Key) -> Usage:
+        return self._variants.usage(engine)
+
+    def nodes(self) -> tuple[Node, ...]:
+        return tuple(one.value for one in self._held[NODE].values() if isinstance(one.value, Node))
+
+    def resources(self) -> Iterator[StoredResource]:
+        """Every resource of our four kinds."""
+        for kind in API_KINDS:
+            for held in self._held[kind].values():
+                if isinstance(held.value, StoredResource):
+                    yield held.value
+
+    def replace(
+        self, kind: Kind, namespace: str | None, manifests: Iterable[Manifest], version: int
+    ) -> Touched:
+        """A listing of `kind` as of `version`: what it lacks is gone, unless it is newer than the listing."""
+        touched, present = Touched(), set()
+        for manifest in manifests:
+            present.add(_key(kind, manifest))
+            touched.merge(self.upsert(kind, manifest))
+        for key, held in list(self._held[kind].items()):
+            listed = namespace is None or key.namespace == namespace
+            if listed and key not in present and held.version <= version:
+                touched.merge(self.forget(key))
+        return touched
+
+    def upsert(self, kind: Kind, manifest: Manifest) -> Touched:
+        key, version = _key(kind, manifest), int(manifest["metadata"]["resourceVersion"])
+        before = self._held[kind].get(key)
+        if before and before.version >= version:
+            return Touched()
+        after = _hold(kind, version, manifest)
+        self._held[kind][key] = after
+        self._belong(key, before, after)
+        return Touched() if before and before.value == after.value else self._concerns(key, before, after)
+
+    def remove(self, kind: Kind, manifest: Manifest) -> Touched:
+        """A deletion, as a watch reports it; one of an older object of that name is ignored."""
+        key, held = _key(kind, manifest), self._held[kind].get(_key(kind, manifest))
+        if held is None or held.version > int(manifest["metadata"]["resourceVersion"]):
+            return Touched()
+        return self.forget(key)
+
+    def forget(self, key: Key) -> Touched:
+        """An object that is gone."""
+        before = self._held[key.kind].pop(key, None)
+        if before is None:
+            return Touched()
+        self._belong(key, before, None)
+        return self._concerns(key, before, None)
+
+    def _belong(self, key: Key, before: _Held | None, after: _Held | None) -> None:
+        if before and before.variant:
+            self._belongings[before.variant].discard(key)
+        if after and after.variant:
+            self._belongings[after.variant].add(key)
+
+    def _concerns(self, key: Key, before: _Held | None, after: _Held | None) -> Touched:
+        if key.kind == NODE:
+            return Touched(soon={*self._held[ENGINE], *self._variants.waiting()})
+        if key.kind in (POD, *CHILD_KINDS):
+            return Touched(now={one.variant for one in (before, after) if one and one.variant})
+        touched = Touched(now={key})
+        if key.kind == ENGINE and _asks_anew(before, after):
+            touched.now |= self._variants.users(key)
+        elif key.kind == VARIANT:
+            variant = after.value.read() if after and isinstance(after.value, StoredResource) else None
+            rivals, engines = self._variants.put(key, facts(variant) if variant else None)
+            touched.now |= rivals
+            touched.soon |= engines
+        return touched
+
+    def _engines_for(self, variant: Variant) -> Iterator[Engine]:
+        spec = variant.spec
+        if isinstance(spec, Invalid):
+            return
+        if spec.engine_ref:
+            keys = [Key(ENGINE, variant.namespace, spec.engine_ref.name)]
+        else:
+            keys = [key for key in self._held[ENGINE] if key.namespace == variant.namespace]
+        yield from (engine for key in keys if (engine := self.resource(key)))
+
+
+def _hold(kind: Kind, version: int, manifest: Manifest) -> _Held:
+    if kind == NODE:
+        return _Held(version, project_node(manifest))
+    if kind in API_KINDS:
+        return _Held(version, project_resource(kind, manifest))
+    value = project_pod(manifest) if kind == POD else project_child(kind, manifest)
+    owner = variant_of(manifest)
+    return _Held(version, value, Key(VARIANT, *owner) if owner else None)
+
+
+def _asks_anew(before: _Held | None, after: _Held | None) -> bool:
+    """Whether more than an engine's status changed."""
+
+    def asked(held: _Held | None) -> object:
+        value = held.value if held else None
+        return (value.uid, value.generation, value.labels) if isinstance(value, StoredResource) else None
+
+    return asked(before) != asked(after)
+
+
+def _key(kind: Kind, manifest: Manifest) -> Key:
+    metadata = manifest["metadata"]
+    return Key(kind, metadata.get("namespace", ""), metadata["name"])

@@ -1,0 +1,81 @@
+"""Port 8081: `/metrics`, `/healthz` and `/readyz`.
+
+Healthy means that the process does its work: the queue moves and every watch is at least being tried. An
+API server that is away makes nothing unhealthy, because a restart would only lose the caches; it makes the
+operator unready. Each answer says what is wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from roundhouse_operator.metrics import Metrics
+from roundhouse_operator.queue import WorkQueue
+from roundhouse_operator.watch import RESYNC_SECONDS, Source
+
+STUCK_SECONDS: Final = 180.0
+SILENT_SECONDS: Final = RESYNC_SECONDS + 60.0
+
+
+@dataclass(slots=True)
+class Health:
+    """What the probes are judged by."""
+
+    metrics: Metrics
+    queue: WorkQueue[Any]
+    sources: Sequence[Source]
+    leading: bool = False
+
+    def ailments(self) -> Iterator[str]:
+        """Why the process should be started again."""
+        now = asyncio.get_running_loop().time()
+        if self.leading and (age := self.queue.oldest_seconds()) > STUCK_SECONDS:
+            yield f"the queue has not moved for {age:.0f} s"
+        for source in self.sources:
+            if source.listed.is_set() and now - source.alive_at > SILENT_SECONDS:
+                yield f"nothing was heard of {source.scope} for {now - source.alive_at:.0f} s"
+
+    def lacks(self) -> Iterator[str]:
+        """Why it is not ready."""
+        for source in self.sources:
+            if source.failing:
+                yield f"cannot follow {source.scope}: {source.failing}"
+            elif not source.listed.is_set():
+                yield f"{source.scope} are not listed yet"
+
+    async def serve(self, port: int) -> None:
+        """Until cancelled."""
+        app = web.Application()
+        app.router.add_get("/metrics", self._metrics)
+        app.router.add_get("/healthz", self._healthz)
+        app.router.add_get("/readyz", self._readyz)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, port=port).start()
+            await asyncio.Event().wait()
+        finally:
+            await runner.cleanup()
+
+    async def _metrics(self, _request: web.Request) -> web.Response:
+        self.metrics.queue_depth.set(self.queue.depth)
+        self.metrics.queue_oldest.set(self.queue.oldest_seconds() if self.leading else 0)
+        self.metrics.leader.set(self.leading)
+        body = generate_latest(self.metrics.registry)
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def _healthz(self, _request: web.Request) -> web.Response:
+        return _answer([*self.ailments()])
+
+    async def _readyz(self, _request: web.Request) -> web.Response:
+        return _answer([*self.ailments(), *self.lacks()])
+
+
+def _answer(problems: list[str]) -> web.Response:
+    return web.json_response({"ok": not problems, "problems": problems}, status=503 if problems else 200)

@@ -1,0 +1,105 @@
+"""Variants by what they have to do with each other: names they want, engines they use.
+
+Answers, for a variant that changed, whose passes may come out differently because of it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from roundhouse_operator.core import ids
+from roundhouse_operator.core.kinds import ENGINE, Key
+from roundhouse_operator.core.observed import Claim, Invalid, Variant
+from roundhouse_operator.core.status.engine import Usage, sum_up, usage_of
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What others ask about a variant without reading it."""
+
+    claim: Claim
+    engine: Key | None
+    """The engine that it names or, under a selector, that was chosen for it."""
+    selects: bool
+    usage: Usage
+    scheduled: bool
+
+
+def facts(variant: Variant) -> Facts:
+    spec, status = variant.spec, variant.status
+    named = None if isinstance(spec, Invalid) else spec.engine_ref
+    engine = named.name if named else (status.get("engine") or {}).get("name")
+    return Facts(
+        claim=ids.claim(variant),
+        engine=Key(ENGINE, variant.namespace, engine) if engine else None,
+        selects=not isinstance(spec, Invalid) and spec.engine_selector is not None,
+        usage=usage_of(status),
+        scheduled=(variant.condition("Scheduled") or {}).get("status") == "True",
+    )
+
+
+class VariantIndex:
+    """Kept by the cache; every set is empty rather than absent."""
+
+    def __init__(self) -> None:
+        self._facts: dict[Key, Facts] = {}
+        self._claimants: dict[tuple[str, str], set[Key]] = defaultdict(set)
+        self._users: dict[Key, set[Key]] = defaultdict(set)
+        self._selecting: dict[str, set[Key]] = defaultdict(set)
+
+    def put(self, key: Key, new: Facts | None) -> tuple[set[Key], set[Key]]:
+        """Takes in a change, None for a deletion.
+
+        Returns the variants whose names and the engines whose counts it concerns.
+        """
+        old = self._facts.pop(key, None)
+        if old:
+            self._unlink(key, old)
+        if new:
+            self._facts[key] = new
+            self._link(key, new)
+        if old and new and old.claim == new.claim:
+            rivals: set[Key] = set()
+        else:
+            names = {name for one in (old, new) if one for name in one.claim.names}
+            rivals = {rival for name in names for rival in self._claimants.get((key.namespace, name), ())}
+        counted = {one and (one.engine, one.usage) for one in (old, new)}
+        engines = {one.engine for one in (old, new) if one and one.engine} if len(counted) > 1 else set()
+        return rivals - {key}, engines
+
+    def rivals(self, key: Key) -> dict[str, tuple[Claim, ...]]:
+        """Everybody who wants one of the variant's names, by name."""
+        return {
+            name: tuple(
+                self._facts[one].claim for one in sorted(self._claimants[key.namespace, name], key=str)
+            )
+            for name in self._facts[key].claim.names
+        }
+
+    def users(self, engine: Key) -> set[Key]:
+        """Variants that use the engine, or that might choose it."""
+        return self._users.get(engine, set()) | self._selecting.get(engine.namespace, set())
+
+    def usage(self, engine: Key) -> Usage:
+        return sum_up(self._facts[key].usage for key in self._users.get(engine, ()))
+
+    def waiting(self) -> Iterator[Key]:
+        """Variants whose pods have no node: those that a change of a node may help."""
+        return (key for key, one in self._facts.items() if not one.scheduled)
+
+    def _link(self, key: Key, one: Facts) -> None:
+        for group in self._groups(key, one):
+            group.add(key)
+
+    def _unlink(self, key: Key, one: Facts) -> None:
+        for group in self._groups(key, one):
+            group.discard(key)
+
+    def _groups(self, key: Key, one: Facts) -> Iterable[set[Key]]:
+        yield from (self._claimants[key.namespace, name] for name in one.claim.names)
+        if one.engine:
+            yield self._users[one.engine]
+        if one.selects:
+            yield self._selecting[key.namespace]

@@ -1,0 +1,210 @@
+"""From manifests, as the API server sends them, to the projections that the core looks at.
+
+Managed fields, annotations, images and all else that no decision asks about is dropped on arrival; what
+is kept whole for a later comparison is kept as JSON text, a tenth of the size of Python dictionaries.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from roundhouse_api import names
+from roundhouse_api.conditions import Reason
+from roundhouse_api.model import Manifest, Model, problems
+from roundhouse_api.v1alpha1 import AdapterSpec, EngineSpec, ModelVariantSpec, SelectionPolicySpec
+from roundhouse_operator.core.fields import Ownership
+from roundhouse_operator.core.kinds import ADAPTER, ENGINE, POLICY, VARIANT, Kind
+from roundhouse_operator.core.observed import Child, Container, Invalid, Node, Pod, Resource, Rollout
+
+_SPECS: Final[dict[Kind, type[Model]]] = {
+    ENGINE: EngineSpec,
+    VARIANT: ModelVariantSpec,
+    ADAPTER: AdapterSpec,
+    POLICY: SelectionPolicySpec,
+}
+_UNKNOWN_VALUE: Final = frozenset({"enum", "literal_error"})
+_HEALTH_TAINTS: Final = "node.kubernetes.io/"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredResource:
+    """One of our own resources, ready to be read."""
+
+    kind: Kind
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    created: str
+    labels: dict[str, str]
+    spec: bytes
+    status: bytes
+
+    def read(self) -> Resource[Any]:
+        return Resource(
+            kind=self.kind,
+            namespace=self.namespace,
+            name=self.name,
+            uid=self.uid,
+            generation=self.generation,
+            created=self.created,
+            labels=self.labels,
+            spec=_read_spec(self.kind, self.spec),
+            status=json.loads(self.status),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StoredChild:
+    """A child with everything that a comparison needs, and a Deployment's account of its pods."""
+
+    kind: Kind
+    name: str
+    uid: str
+    owner_uid: str
+    live: bytes
+    managed_fields: bytes
+    rollout: Rollout | None
+
+    def read(self, manager: str) -> Child:
+        return Child(
+            kind=self.kind,
+            name=self.name,
+            uid=self.uid,
+            owner_uid=self.owner_uid,
+            live=json.loads(self.live),
+            ownership=Ownership.read(json.loads(self.managed_fields), manager),
+        )
+
+
+def project_resource(kind: Kind, manifest: Manifest) -> StoredResource:
+    metadata = manifest["metadata"]
+    return StoredResource(
+        kind=kind,
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        uid=metadata["uid"],
+        generation=metadata.get("generation", 0),
+        created=metadata["creationTimestamp"],
+        labels=metadata.get("labels") or {},
+        spec=_compact(manifest.get("spec") or {}),
+        status=_compact(manifest.get("status") or {}),
+    )
+
+
+def project_child(kind: Kind, manifest: Manifest) -> StoredChild:
+    metadata = manifest["metadata"]
+    owners = metadata.get("ownerReferences") or ()
+    kept = {key: value for key, value in metadata.items() if key not in ("managedFields", "resourceVersion")}
+    live = {"apiVersion": kind.api_version, "kind": kind.name, "metadata": kept, "spec": manifest["spec"]}
+    return StoredChild(
+        kind=kind,
+        name=metadata["name"],
+        uid=metadata["uid"],
+        owner_uid=next((one["uid"] for one in owners if one.get("controller")), ""),
+        live=_compact(live),
+        managed_fields=_compact(
+            [one for one in metadata.get("managedFields") or () if one.get("subresource") != "status"]
+        ),
+        rollout=_rollout(manifest) if kind.name == "Deployment" else None,
+    )
+
+
+def project_pod(manifest: Manifest) -> Pod:
+    metadata, status = manifest["metadata"], manifest.get("status") or {}
+    conditions = {one["type"]: one for one in status.get("conditions") or ()}
+    scheduled = conditions.get("PodScheduled", {})
+    failed = status.get("phase") == "Failed"
+    return Pod(
+        name=metadata["name"],
+        created=metadata["creationTimestamp"],
+        template=(metadata.get("labels") or {}).get("pod-template-hash", ""),
+        ready=conditions.get("Ready", {}).get("status") == "True",
+        scheduled=bool(manifest["spec"].get("nodeName")),
+        ending="deletionTimestamp" in metadata,
+        unschedulable=scheduled.get("message") if scheduled.get("reason") == "Unschedulable" else None,
+        failure=(": ".join(filter(None, (status.get("reason"), status.get("message")))) or None)
+        if failed
+        else None,
+        containers=tuple(
+            _container(one)
+            for one in (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ()))
+        ),
+    )
+
+
+def project_node(manifest: Manifest) -> Node:
+    metadata, spec = manifest["metadata"], manifest.get("spec") or {}
+    allocatable = (manifest.get("status") or {}).get("allocatable") or {}
+    taints = [(one["key"], one.get("value", ""), one["effect"]) for one in spec.get("taints") or ()]
+    return Node(
+        name=metadata["name"],
+        labels=metadata.get("labels") or {},
+        devices={key: int(count) for key, count in allocatable.items() if "/" in key and count.isdecimal()},
+        taints=tuple(sorted(taint for taint in taints if not taint[0].startswith(_HEALTH_TAINTS))),
+        cordoned=bool(spec.get("unschedulable")),
+    )
+
+
+def variant_of(manifest: Manifest) -> tuple[str, str] | None:
+    """Namespace and name of the variant that a child or a pod belongs to."""
+    metadata = manifest["metadata"]
+    name = (metadata.get("labels") or {}).get(names.LABEL_VARIANT)
+    return (metadata["namespace"], name) if name else None
+
+
+def _read_spec(kind: Kind, spec: bytes) -> Model | Invalid:
+    try:
+        return _SPECS[kind].model_validate_json(spec)
+    except ValidationError as error:
+        unknown = all(one["type"] in _UNKNOWN_VALUE for one in error.errors(include_url=False))
+        reason = Reason.UNSUPPORTED_VALUE if unknown else Reason.INVALID_SPEC
+        return Invalid(reason, tuple(f"spec.{problem}" for problem in problems(error)))
+
+
+def _rollout(manifest: Manifest) -> Rollout:
+    spec, status = manifest["spec"], manifest.get("status") or {}
+    conditions = {one["type"]: one for one in status.get("conditions") or ()}
+    failure, progress = conditions.get("ReplicaFailure", {}), conditions.get("Progressing", {})
+    return Rollout(
+        current=status.get("observedGeneration", 0) >= manifest["metadata"]["generation"],
+        wanted=spec.get("replicas", 1),
+        replicas=status.get("replicas", 0),
+        ready=status.get("readyReplicas", 0),
+        updated=status.get("updatedReplicas", 0),
+        refused=failure.get("message") if failure.get("status") == "True" else None,
+        stalled=progress.get("status") == "False",
+    )
+
+
+def _container(status: Manifest) -> Container:
+    state, last = status.get("state") or {}, status.get("lastState") or {}
+    waiting = state.get("waiting") or {}
+    ended = state.get("terminated") or last.get("terminated") or {}
+    return Container(
+        name=status["name"],
+        ready=bool(status.get("ready")) or ended.get("reason") == "Completed",
+        started=bool(status.get("started")),
+        restarts=status.get("restartCount", 0),
+        waiting_reason=waiting.get("reason", ""),
+        waiting_message=waiting.get("message", ""),
+        exit_code=ended.get("exitCode"),
+        exit_reason=ended.get("reason", ""),
+        exit_message=ended.get("message", ""),
+        ran_seconds=_seconds(ended.get("startedAt"), ended.get("finishedAt")),
+    )
+
+
+def _seconds(start: str | None, end: str | None) -> int:
+    if not start or not end:
+        return 0
+    return int((datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds())
+
+
+def _compact(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()

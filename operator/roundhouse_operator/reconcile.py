@@ -1,0 +1,129 @@
+"""A pass over one resource: observe, decide, apply, write the status. All that awaits is here.
+
+The same pass stands behind every event, resync and retry, and a second one after it writes nothing. What
+is decided is pure and in `core`; what the API server answers becomes an `Outcome` for the status to tell.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from roundhouse_api.model import Manifest
+from roundhouse_operator.cache import Cache, Touched
+from roundhouse_operator.cluster import Cluster, ClusterError, ConflictError, NotFoundError, RefusedError
+from roundhouse_operator.core.decide import decide
+from roundhouse_operator.core.kinds import ENGINE, VARIANT, Key
+from roundhouse_operator.core.observed import Resource
+from roundhouse_operator.core.outcome import Conflict, Outcome, Refusal
+from roundhouse_operator.core.plan import Apply, Plan
+from roundhouse_operator.core.status.conditions import status_patch
+from roundhouse_operator.core.status.engine import engine_status
+from roundhouse_operator.core.status.unserved import unserved_status
+from roundhouse_operator.core.status.variant import variant_status
+from roundhouse_operator.queue import RetryError
+from roundhouse_operator.recorder import Recorder
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciler:
+    """`clock` gives the time as the API server writes it; `touch` takes the keys that a write concerns."""
+
+    cluster: Cluster
+    cache: Cache
+    recorder: Recorder
+    clock: Callable[[], str]
+    touch: Callable[[Touched], None]
+    api_hosts: frozenset[str] = frozenset()
+
+    async def __call__(self, key: Key) -> None:
+        """Raises RetryError where another pass is to follow by itself."""
+        try:
+            if key.kind == VARIANT:
+                await self._variant(key)
+            elif key.kind == ENGINE:
+                await self._engine(key)
+            else:
+                await self._unserved(key)
+        except ClusterError as error:
+            logger.warning("%s: %s", key, error)
+            raise RetryError(str(error)) from error
+
+    async def _variant(self, key: Key) -> None:
+        world = self.cache.world(key)
+        if world is None:
+            return
+        decision = decide(world, api_hosts=self.api_hosts)
+        outcome = await self._carry_out(decision.plan, key)
+        if not decision.plan.empty:
+            # What came back from the writes is in the cache by now.
+            world = self.cache.world(key) or world
+        status = variant_status(world, decision, outcome, now=self.clock())
+        await self._write_status(world.variant, status)
+        if outcome.refusal:
+            raise RetryError(outcome.refusal.message)
+
+    async def _engine(self, key: Key) -> None:
+        engine = self.cache.resource(key)
+        if engine is not None:
+            used, nodes = self.cache.usage(key), self.cache.nodes()
+            status = engine_status(engine, used, nodes, now=self.clock(), api_hosts=self.api_hosts)
+            await self._write_status(engine, status)
+
+    async def _unserved(self, key: Key) -> None:
+        resource = self.cache.resource(key)
+        if resource is not None:
+            await self._write_status(resource, unserved_status(resource, now=self.clock()))
+
+    async def _carry_out(self, plan: Plan, key: Key) -> Outcome:
+        """Stops at the first child that is refused: those after it would not work without it."""
+        for apply in plan.applies:
+            try:
+                answer = await self.cluster.apply(apply.kind, apply.manifest, force=apply.force)
+            except ConflictError as error:
+                return _conflicted(apply, error, plan)
+            except RefusedError as error:
+                return Outcome(plan.conflicts, Refusal(_child(apply), error.status, error.message))
+            self.cache.upsert(apply.kind, answer)
+            logger.info("Applied %s for %s", _child(apply), key)
+        for delete in plan.deletes:
+            await self.cluster.delete(delete.kind, delete.namespace, delete.name, delete.uid)
+            logger.info("Deleted %s %s, which %s no longer wants", delete.kind, delete.name, key)
+        return Outcome(plan.conflicts)
+
+    async def _write_status(self, resource: Resource[Any], status: Manifest) -> None:
+        patch = status_patch(resource.status, status)
+        if not patch:
+            return
+        # With its uid, a resource that was made anew under this name does not get the old one's status.
+        body = {"metadata": {"uid": resource.uid}, "status": patch}
+        key = resource.key
+        try:
+            answer = await self.cluster.patch_status(key.kind, key.namespace, key.name, body)
+        except NotFoundError:
+            self.touch(self.cache.forget(key))
+            return
+        touched = self.cache.upsert(key.kind, answer)
+        touched.now.discard(key)
+        self.touch(touched)
+        self.recorder.tell(resource, resource.status, status)
+
+
+def _conflicted(apply: Apply, error: ConflictError, plan: Plan) -> Outcome:
+    """Somebody else took a field since we looked, or has an object of that name from before."""
+    conflicts = tuple(
+        Conflict(
+            _child(apply), cause.field, cause.message.split('"')[1] if '"' in cause.message else cause.message
+        )
+        for cause in error.causes
+        if cause.reason == "FieldManagerConflict"
+    )
+    return Outcome((*plan.conflicts, *conflicts), Refusal(_child(apply), error.status, error.message))
+
+
+def _child(apply: Apply) -> str:
+    return f"{apply.kind} {apply.manifest['metadata']['name']}"

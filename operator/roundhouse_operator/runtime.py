@@ -1,0 +1,186 @@
+"""The running operator: who starts when, and how it ends.
+
+Health first, so that a start can be watched; then caches, which followers keep warm too; then the Lease;
+and only behind the Lease the workers, which are all that writes. kopf is imported on the side, because
+that takes seconds. Whatever ends unasked ends the process: its successor starts from a clean slate.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import signal
+import socket
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from types import ModuleType
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from roundhouse_api import names
+from roundhouse_api.model import Manifest
+from roundhouse_operator.cache import Cache, Touched
+from roundhouse_operator.cluster import Change, Cluster, Listing, load_configuration
+from roundhouse_operator.core.kinds import API_KINDS, CHILD_KINDS, NODE, POD, Key, Kind
+from roundhouse_operator.health import Health
+from roundhouse_operator.leader import Election, LeadershipLostError
+from roundhouse_operator.metrics import Metrics
+from roundhouse_operator.queue import WorkQueue
+from roundhouse_operator.reconcile import Reconciler
+from roundhouse_operator.recorder import Recorder
+from roundhouse_operator.settings import Settings
+from roundhouse_operator.watch import Scope, Source, follow, resync
+
+logger = logging.getLogger(__name__)
+
+MANAGED: Final = f"{names.LABEL_MANAGED}=true"
+STOP_SECONDS: Final = 3.0
+"""For kopf to end its watches, before they are cut."""
+
+
+class Operator:
+    """Everything of one process, joined."""
+
+    def __init__(self, settings: Settings, cluster: Cluster, metrics: Metrics, api_host: str) -> None:
+        identity = f"{socket.gethostname()}-{secrets.token_hex(4)}"
+        self.settings = settings
+        self.cluster = cluster
+        self.cache = Cache(settings.field_manager)
+        self.queue: WorkQueue[Key] = WorkQueue(
+            observe=lambda key, seconds, ok: metrics.passed(key.kind.name, seconds, succeeded=ok)
+        )
+        self.recorder = Recorder(cluster, identity)
+        self.election = Election(cluster, settings.namespace, settings.lease, identity)
+        self.reconciler = Reconciler(
+            cluster, self.cache, self.recorder, _timestamp, self.touch, frozenset({api_host})
+        )
+        spaces = settings.served_namespaces or (None,)
+        self._resynced = [
+            Source(cluster, Scope(kind, space), self.on_listing) for kind in API_KINDS for space in spaces
+        ]
+        self._followed = [
+            Source(cluster, Scope(kind, space, MANAGED), self.on_listing)
+            for kind in (*CHILD_KINDS, POD)
+            for space in spaces
+        ]
+        self._followed.append(Source(cluster, Scope(NODE, None), self.on_listing))
+        self._nudged = asyncio.Event()
+        self.health = Health(metrics, self.queue, [*self._resynced, *self._followed])
+        metrics.tell_variants(self.cache.resources)
+
+    def touch(self, touched: Touched) -> None:
+        for key in touched.now:
+            self.queue.add(key)
+        for key in touched.soon:
+            self.queue.add_soon(key)
+
+    def on_listing(self, scope: Scope, listing: Listing) -> None:
+        version = int(listing.resource_version)
+        self.touch(self.cache.replace(scope.kind, scope.namespace, listing.manifests, version))
+
+    def on_change(self, kind: Kind, change: Change) -> None:
+        take = self.cache.remove if change.type == "DELETED" else self.cache.upsert
+        self.touch(take(kind, change.manifest))
+
+    def on_event(self, kind: Kind, type_: str | None, manifest: Manifest) -> None:
+        """From kopf; no type says that it has listed anew."""
+        if type_ is None:
+            self._nudged.set()
+        take = self.cache.remove if type_ == "DELETED" else self.cache.upsert
+        self.touch(take(kind, manifest))
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop` is set; raises what ended it otherwise."""
+        stopping = asyncio.create_task(stop.wait(), name="stop")
+        leading = asyncio.create_task(self._lead(), name="leader")
+        serving = [
+            asyncio.create_task(self.health.serve(self.settings.metrics_port), name="health"),
+            *(asyncio.create_task(follow(one, self.on_change)) for one in self._followed),
+            *(asyncio.create_task(resync(one, self._nudged)) for one in self._resynced),
+        ]
+        # The last, because kopf takes every task that is younger for one of its own and ends it.
+        kopf_stop = asyncio.Event()
+        kopf = asyncio.create_task(self._watch_api(stop, kopf_stop), name="kopf")
+        try:
+            ended, _ = await asyncio.wait(
+                [stopping, leading, *serving, kopf], return_when=asyncio.FIRST_COMPLETED
+            )
+            for task in ended:
+                task.result()
+        finally:
+            await _end([leading, *serving, stopping])
+            kopf_stop.set()
+            await asyncio.wait([kopf], timeout=STOP_SECONDS)
+            await _end([kopf])
+
+    async def _lead(self) -> None:
+        await asyncio.gather(*(one.listed.wait() for one in (*self._resynced, *self._followed)))
+        await self.election.acquire()
+        self.health.leading = True
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.election.hold())
+                group.create_task(self.recorder.run())
+                group.create_task(self.queue.run(self.reconciler, workers=self.settings.workers))
+        except* LeadershipLostError as lost:
+            raise lost.exceptions[0] from None
+        except* asyncio.CancelledError:
+            await self.election.release()  # the workers have ended: nothing is written behind it
+            raise
+        finally:
+            self.health.leading = False
+
+    async def _watch_api(self, stop: asyncio.Event, kopf_stop: asyncio.Event) -> None:
+        loading = asyncio.create_task(asyncio.to_thread(_import_handlers))
+        await asyncio.gather(*(one.listed.wait() for one in self._resynced))
+        handlers, started = await loading, asyncio.Event()
+        running = asyncio.create_task(
+            handlers.run_kopf(
+                self.on_event,
+                self.cluster.credentials,
+                namespaces=self.settings.served_namespaces,
+                started=started,
+                stop=kopf_stop,
+            )
+        )
+        await started.wait()
+        stop_on_signals(stop)  # kopf has put its own in their place
+        await running
+
+
+async def operate(settings: Settings) -> None:
+    """Runs until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    stop_on_signals(stop)
+    configuration = await load_configuration()
+    metrics = Metrics()
+    cluster = Cluster(configuration, field_manager=settings.field_manager, on_write=metrics.wrote)
+    try:
+        await Operator(settings, cluster, metrics, urlsplit(configuration.host).hostname or "").run(stop)
+    finally:
+        await cluster.close()
+
+
+def stop_on_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+
+
+async def _end(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    tasks = list(tasks)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _import_handlers() -> ModuleType:
+    from roundhouse_operator import handlers  # noqa: PLC0415  # kopf takes seconds
+
+    return handlers
+
+
+def _timestamp() -> str:
+    """As the API server writes times: whole seconds, UTC."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

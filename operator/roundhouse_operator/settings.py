@@ -1,0 +1,76 @@
+"""The operator's settings: environment variables of prefix `ROUNDHOUSE_OPERATOR_`, with their defaults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+PREFIX: Final = "ROUNDHOUSE_OPERATOR_"
+ALL_NAMESPACES: Final = "*"
+_OWN_NAMESPACE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["json", "text"]
+
+
+def own_namespace() -> str:
+    """The namespace of the pod that this runs in, else `default`."""
+    try:
+        return _OWN_NAMESPACE.read_text().strip() or "default"
+    except OSError:
+        return "default"
+
+
+class Settings(BaseSettings):
+    """Every field is read from `ROUNDHOUSE_OPERATOR_<NAME>`."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+
+    namespace: str = Field(
+        default_factory=own_namespace,
+        description="The operator's own namespace, where its Lease lies; default: that of its pod.",
+    )
+    namespaces: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Namespaces to serve, with commas, or `*` for all. Default: the own namespace.",
+    )
+    release: str = Field(
+        default="roundhouse",
+        pattern="^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+        description="Name of this installation; part of the Lease's name and of the field manager.",
+    )
+    metrics_port: int = Field(
+        default=8081,
+        ge=0,
+        le=65535,
+        description="Port of `/metrics`, `/healthz` and `/readyz`; 0: any free one.",
+    )
+    workers: int = Field(default=16, ge=1, le=256, description="Passes over resources that run at once.")
+    log_level: LogLevel = Field(default="info", description="Least severe level that is logged.")
+    log_format: LogFormat = Field(default="json", description="Form of a line of the log.")
+
+    @field_validator("namespaces", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
+        return value
+
+    @property
+    def served_namespaces(self) -> tuple[str, ...] | None:
+        """None: all of them."""
+        if ALL_NAMESPACES in self.namespaces:
+            return None
+        return self.namespaces or (self.namespace,)
+
+    @property
+    def field_manager(self) -> str:
+        """Signs what this installation writes, so that two installations never overwrite each other."""
+        return f"roundhouse/{self.namespace}/{self.release}"
+
+    @property
+    def lease(self) -> str:
+        return f"roundhouse-{self.release}-operator"
