@@ -167,10 +167,10 @@ def test_two_releases_live_side_by_side(release: Release, neighbour: Release) ->
     release.install()
     neighbour.install(CHART, "--set=crds.enabled=false")
     kinds = "deployments,services,serviceaccounts,roles,rolebindings"
-    both = neighbour.names(kinds)
-    assert both == release.names(kinds)
+    theirs = neighbour.names(kinds)
+    assert len(theirs) == len(release.names(kinds)) > 0
     release.uninstall()
-    assert neighbour.names(kinds) == both
+    assert neighbour.names(kinds) == theirs
     cluster_roles = release.cluster.kubectl("get", "clusterrolebindings", "-o", "name")
     assert f"{neighbour.namespace}:rh-roundhouse-operator" in cluster_roles
     neighbour.apply_engine()

@@ -2,13 +2,15 @@
 
 import json
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.charts.helm import Manifest, render, tool
 from tests.charts.openapi import kubeconform_schemas
-from tests.cluster.local import Cluster, ClusterError
+from tests.cluster.local import Cluster
+from tests.support.waiting import wait_until
 
 EVERYTHING: Manifest = {
     "networkPolicy": {
@@ -92,46 +94,57 @@ def test_the_definitions_are_those_that_the_server_holds(control_plane: Cluster)
     assert len(answer.splitlines()) == len(definitions)
 
 
+OPERATOR_MAY = (
+    "patch roundhouse.dev/modelvariants/status",
+    "create apps/deployments",
+    "delete /services",
+    "create events.k8s.io/events",
+    "watch /nodes",
+    "update coordination.k8s.io/leases roundhouse-rh-operator",
+)
+OPERATOR_MAY_NOT = (
+    "get /secrets",
+    "patch roundhouse.dev/modelvariants",
+    "delete /pods",
+    "update coordination.k8s.io/leases another",
+)
+GATEWAY_MAY = (
+    "watch roundhouse.dev/engines",
+    "list roundhouse.dev/modelvariants",
+    "get discovery.k8s.io/endpointslices",
+)
+GATEWAY_MAY_NOT = ("get /secrets", "list /pods", "list /nodes", "patch roundhouse.dev/modelvariants")
+
+
+def allowed(
+    cluster: Cluster, component: str, question: str, namespace: str, asked_in: str | None = None
+) -> bool:
+    """Whether a component's account may do `verb group/resource[/subresource] [name]`."""
+    verb, what, *name = question.split()
+    group, resource, *subresource = what.split("/")
+    attributes = {"verb": verb, "group": group, "resource": resource, "namespace": asked_in or namespace}
+    attributes |= {"subresource": "".join(subresource), "name": "".join(name)}
+    account = f"system:serviceaccount:{namespace}:rh-roundhouse-{component}"
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SubjectAccessReview",
+        "spec": {"user": account, "resourceAttributes": attributes},
+    }
+    answer = cluster.kubectl("create", "-o", "json", "-f", "-", input=json.dumps(review))
+    return bool(json.loads(answer)["status"]["allowed"])
+
+
 def test_operator_and_gateway_may_do_their_work_and_no_more(control_plane: Cluster, namespace: str) -> None:
-    roles = [
-        each
-        for each in render(namespace=namespace)
-        if "Role" in each["kind"] or each["kind"] == "ServiceAccount"
-    ]
-    control_plane.apply(*roles)
-
-    def may(component: str, *question: str) -> bool:
-        account = f"system:serviceaccount:{namespace}:rh-roundhouse-{component}"
-        try:
-            control_plane.kubectl("auth", "can-i", "--quiet", *question, f"--as={account}")
-        except ClusterError:
-            return False
-        return True
-
-    here = ("-n", namespace)
-    for question in (
-        ("patch", "modelvariants.roundhouse.dev/status", *here),
-        ("create", "deployments.apps", *here),
-        ("delete", "services", *here),
-        ("create", "events.events.k8s.io", *here),
-        ("watch", "nodes"),
-        ("update", "leases.coordination.k8s.io/roundhouse-rh-operator", *here),
-    ):
-        assert may("operator", *question), question
-    for question in (
-        ("get", "secrets", *here),
-        ("patch", "modelvariants.roundhouse.dev", *here),
-        ("list", "pods", "-n", "default"),
-        ("update", "leases.coordination.k8s.io/another", *here),
-        ("delete", "pods", *here),
-    ):
-        assert not may("operator", *question), question
-    assert may("gateway", "watch", "endpointslices.discovery.k8s.io", *here)
-    for question in (
-        ("get", "secrets", *here),
-        ("list", "pods", *here),
-        ("patch", "modelvariants.roundhouse.dev", *here),
-        ("list", "engines.roundhouse.dev", "-n", "default"),
-        ("list", "nodes"),
-    ):
-        assert not may("gateway", *question), question
+    kinds = {"Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding", "ServiceAccount"}
+    control_plane.apply(*(each for each in render(namespace=namespace) if each["kind"] in kinds))
+    for component, questions in (("operator", OPERATOR_MAY), ("gateway", GATEWAY_MAY)):
+        for question in questions:
+            wait_until(
+                partial(allowed, control_plane, component, question, namespace),
+                seconds=10,
+                what=f"the {component} may {question}",
+            )
+    for component, refused in (("operator", OPERATOR_MAY_NOT), ("gateway", GATEWAY_MAY_NOT)):
+        assert [each for each in refused if allowed(control_plane, component, each, namespace)] == []
+    assert not allowed(control_plane, "operator", "list /pods", namespace, asked_in="default")
+    assert not allowed(control_plane, "gateway", "list roundhouse.dev/engines", namespace, asked_in="default")
