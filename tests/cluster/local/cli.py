@@ -97,11 +97,11 @@ def _down(arguments: argparse.Namespace) -> None:
 
 def _env(arguments: argparse.Namespace) -> None:
     context = foreign.named_context()
-    kubeconfig = (
-        foreign.connect(context, say).kubeconfig if context else _running(arguments.number).kubeconfig
-    )
-    print(f"export KUBECONFIG={kubeconfig}")
+    cluster = foreign.connect(context, say) if context else _running(arguments.number)
+    print(f"export KUBECONFIG={cluster.kubeconfig}")
     print(f"export ROUNDHOUSE_URL={addresses(arguments.number).gateway_url}")
+    # kubectl and helm of the cluster's own version; the person may have none.
+    print(f"export PATH={cluster.binaries}:$PATH")
 
 
 def _status(_: argparse.Namespace) -> None:

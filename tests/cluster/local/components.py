@@ -13,7 +13,6 @@ from pathlib import Path
 from .config import Component
 from .errors import ClusterError
 
-ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "HOME": "/root"}
 LONGEST_PAUSE_SECONDS = 10.0
 LOG_LINES_SHOWN = 12
 
@@ -107,7 +106,6 @@ class Components:
                 component.argv[0],
                 *told,
                 *component.argv[1:],
-                env=ENVIRONMENT,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -16,6 +16,7 @@ from typing import Any
 from . import cgroups, machine
 from .addresses import COUNT, Addresses, addresses
 from .build import ensure_binaries
+from .config import ENVIRONMENT
 from .errors import ClusterError
 from .identity import Identity
 from .layout import Layout, Mode
@@ -123,7 +124,7 @@ def _launch(layout: Layout) -> Layout:
         status = subprocess.run(
             [sys.executable, "-m", f"{__package__}.supervisor", str(layout.state)],
             cwd=repository_root(),
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"},
+            env=ENVIRONMENT | {"HOME": str(layout.state), "PYTHONDONTWRITEBYTECODE": "1"},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

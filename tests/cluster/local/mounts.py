@@ -17,6 +17,16 @@ from .namespaces import (
 # containerd, runc, kubelet and CNI keep things here by names that cannot all be set.
 OVERLAID = ("/run", "/var/lib", "/var/log")
 
+# kubelet sets these for the whole machine where they differ. It is shown that they do not.
+KUBELET_WANTS = {
+    "vm/overcommit_memory": "1",
+    "vm/panic_on_oom": "0",
+    "kernel/panic": "10",
+    "kernel/panic_on_oops": "1",
+    "kernel/keys/root_maxkeys": "1000000",
+    "kernel/keys/root_maxbytes": "25000000",
+}
+
 
 def make_private() -> None:
     """In a new mount and process namespace: nothing mounted from here on is seen outside."""
@@ -40,5 +50,14 @@ def overlay(state: Path) -> None:
         mount("overlay", folder, "overlay", MS_NOSUID | MS_NODEV, options)
     mount(f"/proc/self/fd/{kept}", state, None, MS_BIND | MS_REC)
     os.close(kept)
+    _keep_kernel(scratch / "kernel")
     # Volumes that propagate mounts want a shared tree; its peers are all within this namespace.
     mount("none", "/", None, MS_REC | MS_SHARED)
+
+
+def _keep_kernel(folder: Path) -> None:
+    folder.mkdir()
+    for name, value in KUBELET_WANTS.items():
+        shown = folder / name.replace("/", ".")
+        shown.write_text(f"{value}\n")
+        mount(str(shown), f"/proc/sys/{name}", None, MS_BIND)
