@@ -73,8 +73,8 @@ class Body(Protocol):
     def chunks(self) -> AsyncIterator[bytes]: ...
 
 
-def _idle() -> None:
-    """Nobody waits for progress."""
+def nobody_waits() -> None:
+    """Progress that nobody waits for."""
 
 
 class LiveBody:
@@ -94,7 +94,7 @@ class LiveBody:
         self._head = _head(self._writer, form, model_name)
         self._started = False
         self.failure: GatewayError | ClientGoneError | None = None
-        self.on_progress: Callable[[], None] = _idle
+        self.on_progress: Callable[[], None] = nobody_waits
 
     @property
     def content_type(self) -> str:
@@ -141,7 +141,7 @@ class SpooledBody:
         self._writer = FormWriter()
         self._head = _head(self._writer, form, model_name)
         self.failure: GatewayError | ClientGoneError | None = None
-        self.on_progress: Callable[[], None] = _idle
+        self.on_progress: Callable[[], None] = nobody_waits
 
     @property
     def content_type(self) -> str:

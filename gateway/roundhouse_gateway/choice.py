@@ -50,14 +50,14 @@ def choose(snapshot: Snapshot, name: str, needs: Needs, metrics: Metrics) -> Ent
     except InvalidRequestError:
         metrics.resolution_errors("unfit").inc()
         raise
-    if not entry.model.running or entry.target is None:
-        metrics.resolution_errors("not_running").inc()
-        raise NotRunningError(entry.model.id)
-    if entry.is_upstream and entry.needs_upstream_key:
+    if entry.needs_upstream_key:
         raise EngineNotSupportedError(
             f"Engine '{entry.model.id}' is an upstream with an API key (`apiKeySecretRef`), "
             "which this version does not support yet."
         )
+    if not entry.model.running:
+        metrics.resolution_errors("not_running").inc()
+        raise NotRunningError(entry.model.id)
     return entry
 
 

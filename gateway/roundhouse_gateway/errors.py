@@ -11,6 +11,8 @@ from typing_extensions import override
 
 RETRY_AFTER_SECONDS = 5
 
+CLOSE = (b"connection", b"close")
+
 Headers = list[tuple[bytes, bytes]]
 Detail = dict[str, str | None] | str
 

@@ -3,6 +3,7 @@
 Pure ASGI, because anything else would hide from the routes that a client has left.
 """
 
+import asyncio
 import logging
 import re
 import time
@@ -11,7 +12,7 @@ from uuid import uuid4
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from roundhouse_gateway.errors import GatewayError, Headers
+from roundhouse_gateway.errors import CLOSE, GatewayError, Headers, NotReadyError
 from roundhouse_gateway.metrics import OTHER_ROUTE, UNKNOWN_MODEL, Metrics
 
 log = logging.getLogger("roundhouse.gateway")
@@ -55,7 +56,7 @@ class Exchange:
         body = error.body()
         headers = [*error.headers(), (b"content-length", str(len(body)).encode())]
         if more:
-            headers.append((b"connection", b"close"))
+            headers.append(CLOSE)
         await send({"type": "http.response.start", "status": error.status, "headers": headers})
         await send({"type": "http.response.body", "body": body, "more_body": more})
 
@@ -82,6 +83,13 @@ class Observed:
 
         try:
             await self._app(scope, receive, observed_send)
+        except asyncio.CancelledError:
+            # Nothing but the end of the drain cancels a whole request.
+            exchange.note = "cut off by the gateway's end"
+            if exchange.status == 0:
+                await exchange.send_error(
+                    observed_send, NotReadyError("The gateway is ending; send it again.")
+                )
         except Exception:
             log.exception("fault in answering %s %s", exchange.method, exchange.path, extra=_fields(exchange))
         finally:

@@ -33,7 +33,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class UnreadableError(ValueError):
-    """An object that this version cannot read; the text says which and why."""
+    """An object that this version cannot read; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +123,10 @@ class SliceRecord:
 
 
 def read_variant(manifest: Manifest) -> VariantRecord:
-    meta = _parse(ObjectMeta, manifest.get("metadata"), "ModelVariant", manifest)
-    status = _parse(ModelVariantStatus, manifest.get("status") or {}, "ModelVariant", manifest)
+    meta = _parse(ObjectMeta, manifest.get("metadata"))
+    status = _parse(ModelVariantStatus, manifest.get("status") or {})
     spec: Manifest = manifest.get("spec") or {}
-    selection = _parse(Selection, spec.get("selection") or {}, "ModelVariant", manifest)
+    selection = _parse(Selection, spec.get("selection") or {})
     conditions = _conditions(status.conditions)
     return VariantRecord(
         namespace=meta.namespace,
@@ -156,12 +156,12 @@ def read_variant(manifest: Manifest) -> VariantRecord:
 
 
 def read_engine(manifest: Manifest) -> EngineRecord:
-    meta = _parse(ObjectMeta, manifest.get("metadata"), "Engine", manifest)
-    status = _parse(EngineStatus, manifest.get("status") or {}, "Engine", manifest)
+    meta = _parse(ObjectMeta, manifest.get("metadata"))
+    status = _parse(EngineStatus, manifest.get("status") or {})
     return EngineRecord(
         namespace=meta.namespace,
         name=meta.name,
-        spec=_parse(EngineSpec, manifest.get("spec"), "Engine", manifest),
+        spec=_parse(EngineSpec, manifest.get("spec")),
         variants=status.variants,
         ready_variants=status.ready_variants,
         ready=_conditions(status.conditions).get(ConditionType.READY, UNKNOWN),
@@ -170,7 +170,7 @@ def read_engine(manifest: Manifest) -> EngineRecord:
 
 def read_slice(manifest: Manifest) -> SliceRecord:
     """An EndpointSlice: the addresses behind the port named `http`, none where it has no such port."""
-    meta = _parse(ObjectMeta, manifest.get("metadata"), "EndpointSlice", manifest)
+    meta = _parse(ObjectMeta, manifest.get("metadata"))
     ports = [port for port in manifest.get("ports") or () if port.get("name") == HTTP_PORT_NAME]
     number = ports[0].get("port") if ports else None
     endpoints = (
@@ -202,10 +202,8 @@ def _epoch(timestamp: str) -> int:
     return int(datetime.fromisoformat(timestamp).timestamp()) if timestamp else 0
 
 
-def _parse(kind: type[M], value: object, resource: str, manifest: Manifest) -> M:
+def _parse(kind: type[M], value: object) -> M:
     try:
         return kind.model_validate(value)
     except ValidationError as error:
-        meta = manifest.get("metadata") or {}
-        where = f"{resource} {meta.get('namespace')}/{meta.get('name')}"
-        raise UnreadableError(f"{where} cannot be read: {'; '.join(problems(error))}") from error
+        raise UnreadableError(f"cannot be read: {'; '.join(problems(error))}") from error

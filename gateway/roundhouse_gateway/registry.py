@@ -12,7 +12,7 @@ from typing import Any
 
 from roundhouse_api.model import Manifest
 from roundhouse_api.names import ENGINES, MODEL_VARIANTS
-from roundhouse_gateway.records import ENDPOINT_SLICES, UnreadableError, read_engine, read_slice, read_variant
+from roundhouse_gateway.records import ENDPOINT_SLICES, read_engine, read_slice, read_variant
 from roundhouse_gateway.snapshot import Observed, Snapshot, build_snapshot
 from roundhouse_gateway.views import Bodies
 
@@ -87,8 +87,8 @@ class Registry:
         place = _place(manifest)
         try:
             self._records[plural][place] = READERS[plural](manifest)
-        except UnreadableError as error:
-            log.warning("%s; what was known of it before is kept", error)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            log.warning("%s of %s/%s: %s; what was known of it before is kept", plural, *place, error)
             if place in before:
                 self._records[plural][place] = before[place]
 

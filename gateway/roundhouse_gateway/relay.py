@@ -8,6 +8,7 @@ import msgspec
 from starlette.types import Send
 
 from roundhouse_gateway.errors import (
+    CLOSE,
     BrokenAnswerError,
     EngineAnsweredError,
     EngineFailedError,
@@ -20,36 +21,37 @@ MAX_ERROR_BYTES = 64 * 1024
 # Hop by hop, or the gateway's own to say.
 _STOPPED = frozenset(
     {
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "server",
-        "date",
-        "set-cookie",
-        "x-request-id",
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+        b"server",
+        b"date",
+        b"set-cookie",
+        b"x-request-id",
     }
 )
 _OF_THE_BODY = frozenset({b"content-type", b"content-length", b"content-encoding"})
-_OWN_PREFIX = "x-roundhouse-"
+_OWN_PREFIX = b"x-roundhouse-"
 _KEYS = frozenset({"message", "type", "param", "code"})
 # What these statuses of an engine mean is for the gateway's operator to mend, not for the client.
 _ENGINE_AT_FAULT = frozenset({401, 403, 404, 405, 407})
 
 
-async def relay(response: aiohttp.ClientResponse, model: str, send: Send) -> None:
-    """Sends the engine's answer.
+async def relay(response: aiohttp.ClientResponse, model: str, send: Send, *, keep_alive: bool) -> None:
+    """Sends the engine's answer; without `keep_alive` the client's connection ends with it.
 
     Before anything is sent it may raise `EngineAnsweredError`, the engine's own error, or
     `EngineFailedError`; after that `BrokenAnswerError`.
     """
     if response.status >= 400:
         raise await _read_error(response, model)
-    await send({"type": "http.response.start", "status": response.status, "headers": _passing(response)})
+    headers = _passing(response) if keep_alive else [*_passing(response), CLOSE]
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
     try:
         async for chunk in response.content.iter_any():
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
@@ -73,12 +75,10 @@ async def _read_error(response: aiohttp.ClientResponse, model: str) -> GatewayEr
 
 
 def _passing(response: aiohttp.ClientResponse) -> Headers:
-    named = {name.strip().lower() for name in response.headers.get("connection", "").split(",")}
-    return [
-        (name.lower().encode(), value.encode())
-        for name, value in response.headers.items()
-        if name.lower() not in _STOPPED | named and not name.lower().startswith(_OWN_PREFIX)
-    ]
+    named = {name.strip().lower().encode() for name in response.headers.get("connection", "").split(",")}
+    stopped = _STOPPED | named
+    lowered = [(name.lower(), value) for name, value in response.raw_headers]
+    return [each for each in lowered if each[0] not in stopped and not each[0].startswith(_OWN_PREFIX)]
 
 
 async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:

@@ -29,6 +29,8 @@ from roundhouse_gateway.upstream import EngineClient
 log = logging.getLogger("roundhouse.gateway")
 
 BACKLOG = 2048
+# Longer than load balancers keep a connection: the one that listens must not be the first to close.
+KEEP_ALIVE_SECONDS = 75
 
 
 class _Listener(uvicorn.Server):
@@ -75,7 +77,7 @@ async def serve(settings: Settings) -> None:
     gateway = Gateway.build(settings)
     try:
         async with (
-            _following(gateway),
+            _following(gateway, stop),
             _listening(gateway.service(), settings.host, settings.metrics_port, 1.0) as service,
             _listening(gateway.api(), settings.host, settings.port, settings.drain_seconds) as api,
         ):
@@ -92,10 +94,17 @@ async def serve(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def _following(gateway: Gateway) -> AsyncIterator[None]:
-    """Watches the cluster during the block."""
+async def _following(gateway: Gateway, stop: asyncio.Event) -> AsyncIterator[None]:
+    """Watches the cluster during the block. A fault in that ends the gateway: a blind one is worse."""
     api = await ApiServer.from_environment()
     watches = asyncio.create_task(watch_all(api, gateway.settings.served_namespaces, gateway.registry))
+
+    def on_end(watches: "asyncio.Task[None]") -> None:
+        if not watches.cancelled():
+            log.critical("the cluster is no longer watched; ending", exc_info=watches.exception())
+            stop.set()
+
+    watches.add_done_callback(on_end)
     try:
         yield
     finally:
@@ -116,10 +125,12 @@ async def _listening(app: ASGIApp, host: str, port: int, drain_seconds: float) -
         access_log=False,
         log_config=None,
         server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=max(1, round(drain_seconds)),
     )
     listener = _Listener(config)
-    bound = socket.create_server((host, port), backlog=BACKLOG, reuse_port=False)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.create_server((host, port), family=family, backlog=BACKLOG)
     serving = asyncio.create_task(listener.serve(sockets=[bound]))
     try:
         yield "{}:{}".format(*bound.getsockname()[:2])

@@ -61,7 +61,7 @@ class Settings(BaseSettings):
         default=2, gt=0, description="How long connecting to one endpoint may take before the next is tried."
     )
     engine_idle_seconds: float = Field(
-        default=300, gt=0, description="How long an engine may take nothing and send nothing."
+        default=1800, gt=0, description="How long an engine may take nothing and send nothing."
     )
     drain_delay_seconds: float = Field(
         default=3, ge=0, description="After SIGTERM: how long new connections are still taken while unready."

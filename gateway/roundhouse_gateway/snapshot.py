@@ -186,7 +186,8 @@ def _target(
     for backend in record.backends:
         if backend.type is BackendType.UPSTREAM:
             upstream = engine.spec.upstream if engine else None
-            base_urls: tuple[str, ...] = (upstream.base_url,) if upstream else ()
+            callable_now = upstream is not None and upstream.api_key_secret_ref is None
+            base_urls: tuple[str, ...] = (upstream.base_url,) if upstream and callable_now else ()
         else:
             behind = endpoints.get((record.namespace, backend.name), ())
             base_urls = tuple(sorted({each.base_url for each in behind if each.ready}))
@@ -199,7 +200,7 @@ def _status(record: VariantRecord, target: Target | None) -> ModelStatus:
     available = record.available.status is ConditionStatus.TRUE
     if target is not None and target.base_urls and (available or target.type is BackendType.SERVICE):
         return ModelStatus.RUNNING
-    lost = available and record.wanted
+    lost = available and record.wanted and (target is None or target.type is BackendType.SERVICE)
     if lost or record.available.reason in UNHEALTHY_REASONS:
         return ModelStatus.UNHEALTHY
     return ModelStatus.AVAILABLE

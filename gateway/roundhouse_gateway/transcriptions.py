@@ -6,6 +6,7 @@ disk until the rest is known. Raw ASGI, so that nothing stands between the clien
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
@@ -13,7 +14,14 @@ from starlette.types import Receive, Scope, Send
 from roundhouse_api.enums import RouteName
 from roundhouse_gateway.body import Body, IncomingForm, LiveBody, SpooledBody
 from roundhouse_gateway.choice import check_fit, choose
-from roundhouse_gateway.errors import BrokenAnswerError, ClientGoneError, GatewayError, NotReadyError
+from roundhouse_gateway.errors import (
+    BrokenAnswerError,
+    ClientGoneError,
+    GatewayError,
+    NoEngineError,
+    NotReadyError,
+    UnknownModelRequestError,
+)
 from roundhouse_gateway.exchange import EXCHANGE, Exchange
 from roundhouse_gateway.form import Field, boundary_of
 from roundhouse_gateway.metrics import Metrics
@@ -69,20 +77,23 @@ class Transcriptions:
         request = read_request(form.fields, complete=False)
         if request.model is not None:
             entry = self._choose(request, exchange)
-            body = LiveBody(
-                form, first, model_name_of(entry), lambda fields, complete: _check(entry, fields, complete)
-            )
+            body = LiveBody(form, first, entry.model.engine_model, partial(_check, entry))
             await self._forward(entry, body, upload, exchange, send)
             return
         with self.spool.open() as spooled:
             await form.spool_rest(first, spooled)
             entry = self._choose(read_request(form.fields, complete=True), exchange)
-            spooled_body = SpooledBody(form, spooled, model_name_of(entry))
+            spooled_body = SpooledBody(form, spooled, entry.model.engine_model)
             await self._forward(entry, spooled_body, upload, exchange, send)
 
     def _choose(self, request: TranscriptionRequest, exchange: Exchange) -> Entry:
         name = request.model or self.settings.default_model
-        entry = choose(self.registry.snapshot, name, request.needs, self.metrics)
+        try:
+            entry = choose(self.registry.snapshot, name, request.needs, self.metrics)
+        except UnknownModelRequestError as error:
+            if request.model is not None:
+                raise
+            raise NoEngineError(f"The gateway's default model '{name}' is not published.") from error
         exchange.model = entry.model.id
         return entry
 
@@ -91,12 +102,7 @@ class Transcriptions:
     ) -> None:
         call = Call(entry, RouteName.TRANSCRIPTIONS, body, exchange.request_id)
         async with upload.leaving_cancels(), self.engines.answer(call) as response:
-            await relay(response, entry.model.id, send)
-
-
-def model_name_of(entry: Entry) -> str:
-    """The engine's own name of the model."""
-    return entry.target.model_name if entry.target else entry.model.id
+            await relay(response, entry.model.id, send, keep_alive=upload.ended.is_set())
 
 
 def _check(entry: Entry, fields: Sequence[Field], complete: bool) -> None:

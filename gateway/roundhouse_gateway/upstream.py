@@ -14,7 +14,7 @@ import aiohttp
 from yarl import URL
 
 from roundhouse_api.enums import RouteName
-from roundhouse_gateway.body import Body
+from roundhouse_gateway.body import Body, nobody_waits
 from roundhouse_gateway.errors import EngineFailedError, EngineTimeoutError, EngineUnreachableError
 from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.settings import Settings
@@ -128,6 +128,8 @@ class EngineClient:
             raise self._failed(call, "timeout") from error
         except (aiohttp.ClientError, OSError) as error:
             raise self._failed(call, "broken") from error
+        finally:
+            body.on_progress = nobody_waits
 
     def _failed(self, call: Call, reason: str) -> Exception:
         """The error to answer with; where the body broke off by the client's doing, that."""

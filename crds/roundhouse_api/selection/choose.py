@@ -59,9 +59,9 @@ def mismatch(model: Model, needs: Needs) -> Mismatch | None:
 def rank(model: Model, needs: Needs) -> Rank:
     """The lower, the better. In order of weight:
 
-    speech of unknown language goes to a model of one language only where nothing else fits; word timestamps and
-    streaming, where asked for, rather native; the tier asked for; then priority and speed, where tier `fast`
-    asks for speed before priority; then the name.
+    speech of unknown language goes to a model of one language only where nothing else fits; word timestamps
+    and streaming, where asked for, rather native; the tier asked for; then priority and speed, where tier
+    `fast` asks for speed before priority; then the name.
     """
     speed = model.seconds_per_audio_second
     by_merit = (speed, -model.priority) if needs.tier is SpeedTier.FAST else (-model.priority, speed)

@@ -3,6 +3,7 @@
 import http.client
 import json
 import secrets
+import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -66,6 +67,14 @@ def form(*parts: bytes) -> bytes:
 
 
 FORM_TYPE = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
+
+
+def start_upload(port: int, begin: bytes, *, total: int) -> socket.socket:
+    """Sends the head of an upload of `total` bytes and their beginning; the rest is up to the test."""
+    connection = socket.create_connection(("127.0.0.1", port), timeout=10)
+    head = f"POST /v1/audio/transcriptions HTTP/1.1\r\nHost: x\r\nContent-Type: {FORM_TYPE['Content-Type']}"
+    connection.sendall(f"{head}\r\nContent-Length: {total}\r\n\r\n".encode() + begin)
+    return connection
 
 
 def random_audio(size: int) -> bytes:

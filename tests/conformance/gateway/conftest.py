@@ -196,6 +196,8 @@ def a_world(thread: LoopThread, folder: Path, settings: Mapping[str, str]) -> It
         yield world
         for each in world.engines:
             each.stop()
+        faults = [line for line in gateway.log_path.read_text().splitlines() if "Traceback" in line]
+        assert faults == [], "the gateway met faults of its own"
     finally:
         gateway.process.kill()
         gateway.process.wait()

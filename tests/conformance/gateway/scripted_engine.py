@@ -163,6 +163,16 @@ async def hang_up_midway(request: web.Request, received: Received) -> web.Stream
     return response
 
 
+async def answer_while_reading(request: web.Request, received: Received) -> web.StreamResponse:
+    """Begins its answer at once and ends it when all of the upload has come."""
+    response = web.StreamResponse(headers={"content-type": "application/json"})
+    await response.prepare(request)
+    async for _ in request.content.iter_any():
+        pass
+    await response.write(b'{"text": "read all"}')
+    return response
+
+
 async def never(request: web.Request, received: Received) -> web.StreamResponse:
     """Says nothing until it is cancelled."""
     await asyncio.Event().wait()

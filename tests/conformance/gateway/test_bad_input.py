@@ -1,13 +1,12 @@
 """Uploads that cannot be served: each a clear answer that says what to do, in the one shape."""
 
 import http.client
-import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import pytest
 
-from tests.conformance.gateway.client import AUDIO, BOUNDARY, FORM_TYPE, file, form, request
+from tests.conformance.gateway.client import AUDIO, BOUNDARY, FORM_TYPE, file, form, request, start_upload
 from tests.conformance.gateway.client import field as text
 from tests.conformance.gateway.conftest import World
 from tests.conformance.gateway.manifests import Variant
@@ -186,11 +185,7 @@ def test_a_form_with_its_file_first_that_does_not_fit_the_spool(own_world: Start
 
 def test_an_upload_that_stands_still(world: World) -> None:
     world.serve(WHISPER)
-    with socket.create_connection(("127.0.0.1", world.gateway.port), timeout=10) as connection:
-        head = (
-            f"POST /v1/audio/transcriptions HTTP/1.1\r\nHost: x\r\nContent-Type: {FORM_TYPE['Content-Type']}"
-        )
-        connection.sendall(head.encode() + b"\r\nContent-Length: 100000\r\n\r\n" + MODEL)
+    with start_upload(world.gateway.port, MODEL, total=100_000) as connection:
         response = http.client.HTTPResponse(connection)
         response.begin()
         assert response.status == 408

@@ -1,13 +1,14 @@
 """Where a request goes, what the engine gets, and what the client is told when the engine fails."""
 
 import http.client
+import json
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from tests.conformance.gateway import scripted_engine as scripts
-from tests.conformance.gateway.client import AUDIO, file
+from tests.conformance.gateway.client import AUDIO, file, form, start_upload
 from tests.conformance.gateway.client import field as text
 from tests.conformance.gateway.conftest import World, free_port
 from tests.conformance.gateway.manifests import Variant, slice_of, upstream
@@ -63,6 +64,16 @@ def test_auto_goes_by_what_the_request_needs(world: World, fields: tuple[bytes, 
     assert {"tier", "streaming"}.isdisjoint(dict(received.fields))
 
 
+@pytest.mark.req("S0-6")
+def test_a_default_model_must_exist(own_world: Start) -> None:
+    world = own_world({"DEFAULT_MODEL": "nonesuch"})
+    world.serve(WHISPER)
+    reply = world.gateway.transcribe(file())
+    assert reply.status == 503
+    assert reply.error["message"] == "The gateway's default model 'nonesuch' is not published."
+
+
+@pytest.mark.req("S0-6")
 def test_the_default_model_may_be_a_name(own_world: Start) -> None:
     world = own_world({"DEFAULT_MODEL": "base"})
     world.serve(WHISPER)
@@ -152,6 +163,30 @@ def test_an_engine_that_dies_before_its_answer(
     assert (reply.error["type"], reply.error["code"]) == ("upstream_error", "engine_failed")
     assert reply.headers["x-should-retry"] == "false"
     assert len(engine.requests) == 1
+
+
+def test_a_form_that_was_stored_is_sent_again_to_the_next_endpoint(world: World) -> None:
+    engines = [world.engine(), world.engine()]
+    engines[0].answer = scripts.hang_up
+    world.serve(WHISPER, *engines)
+    for _ in range(4):
+        assert world.gateway.transcribe(file(), MODEL).status == 200
+    assert len(engines[1].requests) == 4
+    assert engines[0].requests
+
+
+def test_an_answer_may_begin_while_the_upload_goes_on(world: World) -> None:
+    engine = world.serve(Variant("whisper", dialect="OpenAI"))
+    engine.read = False
+    engine.answer = scripts.answer_while_reading
+    with start_upload(world.gateway.port, text("model", "whisper"), total=3_000_000) as connection:
+        connection.sendall(file(b"x" * 500_000)[:-2])
+        response = http.client.HTTPResponse(connection)
+        response.begin()
+        assert response.status == 200
+        rest = 3_000_000 - len(text("model", "whisper")) - len(file(b"x" * 500_000)[:-2])
+        connection.sendall(b"y" * (rest - len(form()) - 2) + b"\r\n" + form())
+        assert json.loads(response.read())["text"] == "read all"
 
 
 def test_an_engine_that_dies_in_the_middle_of_its_answer_is_not_mistaken_for_one_that_ended(
@@ -285,10 +320,11 @@ def test_an_upstream_that_needs_a_key_is_refused_clearly(world: World) -> None:
     world.api.put("engines", upstream(engine.url, apiKeySecretRef={"name": "key", "key": "token"}))
     variant = Variant("hosted", engine="elsewhere", backend="Upstream", dialect="OpenAI")
     world.api.put("modelvariants", variant.manifest())
-    world.wait_for("hosted", "running")
+    world.wait_for("hosted", "available")
     reply = world.gateway.transcribe(text("model", "hosted"), file())
     assert reply.status == 503
     assert "does not support yet" in reply.error["message"]
+    assert world.gateway.transcribe(file()).error["code"] == "no_engine_available", "`auto` leaves it alone"
     assert engine.requests == []
 
 

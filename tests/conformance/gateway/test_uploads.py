@@ -2,13 +2,20 @@
 
 import hashlib
 import http.client
-import socket
 from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 
 from tests.conformance.gateway import scripted_engine as scripts
-from tests.conformance.gateway.client import BOUNDARY, FORM_TYPE, field, file, form, random_audio
+from tests.conformance.gateway.client import (
+    BOUNDARY,
+    FORM_TYPE,
+    field,
+    file,
+    form,
+    random_audio,
+    start_upload,
+)
 from tests.conformance.gateway.conftest import World
 from tests.conformance.gateway.manifests import Variant
 from tests.support.waiting import wait_until
@@ -51,20 +58,10 @@ def test_200_mib_leave_the_gateways_memory_flat(own_world: Start, model_first: b
     assert world.gateway.metric("roundhouse_gateway_upload_bytes_total") > received.file_size
 
 
-def start_upload(world: World, *, length: int) -> socket.socket:
-    """Sends the head and the model; the rest of `length` bytes is up to the test."""
-    connection = socket.create_connection(("127.0.0.1", world.gateway.port), timeout=10)
-    head = (
-        f"POST /v1/audio/transcriptions HTTP/1.1\r\nHost: x\r\nContent-Type: {FORM_TYPE['Content-Type']}\r\n"
-    )
-    connection.sendall(f"{head}Content-Length: {length}\r\n\r\n".encode() + MODEL)
-    return connection
-
-
 def test_the_engine_has_the_first_bytes_while_the_client_still_sends(world: World) -> None:
     engine = world.serve(Variant("whisper"))
     body = file(b"first half") + form()
-    with start_upload(world, length=len(MODEL) + len(body)) as connection:
+    with start_upload(world.gateway.port, MODEL, total=len(MODEL) + len(body)) as connection:
         connection.sendall(body[:-30])
         wait_until(lambda: engine.requests, seconds=5, what="the engine has the request", every=0.01)
         assert not engine.requests[0].complete
@@ -76,7 +73,7 @@ def test_the_engine_has_the_first_bytes_while_the_client_still_sends(world: Worl
 
 def test_a_client_that_leaves_in_the_middle_of_its_upload_takes_the_engine_along(world: World) -> None:
     engine = world.serve(Variant("whisper"))
-    with start_upload(world, length=10_000_000) as connection:
+    with start_upload(world.gateway.port, MODEL, total=10_000_000) as connection:
         connection.sendall(file(b"x" * 100_000)[:-10])
         wait_until(lambda: engine.requests, seconds=5, what="the engine has the request", every=0.01)
     wait_until(lambda: engine.gone, seconds=2, what="the engine was told", every=0.01)
@@ -87,7 +84,7 @@ def test_a_client_that_leaves_while_it_waits_takes_the_engine_along(world: World
     engine = world.serve(Variant("whisper"))
     engine.answer = scripts.never
     body = file(b"x" * 1000) + form()
-    with start_upload(world, length=len(MODEL) + len(body)) as connection:
+    with start_upload(world.gateway.port, MODEL, total=len(MODEL) + len(body)) as connection:
         connection.sendall(body)
         wait_until(
             lambda: engine.requests and engine.requests[0].complete, seconds=5, what="it is sent", every=0.01

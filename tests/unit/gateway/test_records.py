@@ -45,7 +45,7 @@ def test_what_a_newer_version_adds_does_no_harm() -> None:
 def test_what_cannot_be_read_is_named() -> None:
     manifest = engine()
     manifest["spec"]["interfaces"] = "Batch"
-    with pytest.raises(UnreadableError, match="Engine models/fake-engine cannot be read: interfaces: "):
+    with pytest.raises(UnreadableError, match="cannot be read: interfaces: "):
         read_engine(manifest)
 
 
