@@ -35,7 +35,6 @@ _NO_WORD: Final = re.compile(r"[<\[+]")
 
 class PocketSphinx(Speech):
     isolation = Isolation.PROCESS  # the library holds the interpreter's lock while it decodes
-    capacity = 2
     cancel_seconds = 1.0
     sample_rate = _RATE
     languages: ClassVar[frozenset[str] | None] = frozenset({"en"})

@@ -7,7 +7,8 @@ from typing import Final
 
 from typing_extensions import override
 
-_STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
+_KNOWN: Final = {"message", "asctime", "taskName", "color_message"}
+_STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | _KNOWN
 
 
 class JSONFormatter(logging.Formatter):

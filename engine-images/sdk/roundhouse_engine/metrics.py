@@ -56,7 +56,7 @@ class Metrics:
             "event_loop_stall_seconds", "How late the event loop runs, sampled", STALL_BUCKETS
         )
         self.slots_in_use = self._gauge("slots_in_use", "Slots that are taken")
-        self.slots_computing = self._gauge("slots_computing", "Slots that transcribe; the rest wait for uploads")
+        self.slots_computing = self._gauge("slots_computing", "Slots that transcribe")
         self.slots = self._gauge("slots", "Slots that can take work, while nothing is taken")
         self.ready = self._gauge("ready", "1 while the engine takes work")
         self.load_seconds = self._gauge("load_seconds", "How long the models took to load, last time")

@@ -68,25 +68,36 @@ def latency(connection: http.client.HTTPConnection) -> float:
     return time.perf_counter() - begun
 
 
+def own_lateness() -> float:
+    """How much later than it asked for this test is woken up."""
+    begun = time.perf_counter()
+    time.sleep(0.02)
+    return time.perf_counter() - begun - 0.02
+
+
 def test_ten_minutes_decode_while_liveness_answers_and_memory_stays(pocketsphinx: Engine) -> None:
     audio, words = conversation(10)
     (child,) = pocketsphinx.children
     before = peak_mib(pocketsphinx.process.pid), peak_mib(child)
     body, headers = form(audio, model="english", response_format="text")
     sending = Sending(pocketsphinx, body, headers)
-    latencies = []
+    latencies, lateness = [], []
     with contextlib.closing(pocketsphinx.connect()) as probe:
         while sending.is_alive():
             latencies.append(latency(probe))
-            time.sleep(0.02)
+            lateness.append(own_lateness())
     assert sending.answer is not None
     assert sending.answer.status == 200
     assert sending.answer.body.decode().strip() == words
     assert len(latencies) > 100
-    assert max(latencies) < 0.1, f"median {statistics.median(latencies)}, worst {sorted(latencies)[-5:]}"
-    # The loop's own account, for its whole life: never late by 50 ms.
+    # What a machine that is busy with other things does to this test, it does to the engine as well.
+    machine = max(lateness)
+    seen = f"median {statistics.median(latencies):.4f}, worst {sorted(latencies)[-3:]}, machine {machine:.4f}"
+    assert max(latencies) < 0.1 + machine, seen
+    assert statistics.median(latencies) < 0.02, seen
     stalls = pocketsphinx.metric("event_loop_stall_seconds_count")
-    assert stalls == pocketsphinx.metric("event_loop_stall_seconds_bucket", le="0.05")
+    late = stalls - pocketsphinx.metric("event_loop_stall_seconds_bucket", le="0.05")
+    assert late == 0 or machine > 0.05, f"{late} of {stalls} samples; {seen}"
     assert peak_mib(pocketsphinx.process.pid) - before[0] < 20
     assert peak_mib(child) - before[1] < 60
 

@@ -150,7 +150,7 @@ async def test_a_client_that_hangs_up(tmp_path: Path) -> None:
 
 @pytest.fixture
 def full_disk() -> Iterator[None]:
-    """No file of this process may grow past 64 KiB: the nearest thing to a full volume that needs no mount."""
+    """No file of this process may grow past 64 KiB: a full volume without a mount."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))
     yield
