@@ -46,7 +46,8 @@ def choose(snapshot: Snapshot, name: str, needs: Needs, metrics: Metrics) -> Ent
         metrics.resolution_errors("unknown").inc()
         raise UnknownModelRequestError(name, str(error)) from error
     try:
-        check_fit(entry, needs)
+        if entry.model.stage is not None:
+            check_fit(entry, needs)
     except InvalidRequestError:
         metrics.resolution_errors("unfit").inc()
         raise
@@ -63,8 +64,9 @@ def choose(snapshot: Snapshot, name: str, needs: Needs, metrics: Metrics) -> Ent
 
 def check_fit(entry: Entry, needs: Needs) -> None:
     """A model asked for by name must be able to do what the request wants of it."""
-    if entry.model.stage in UNROUTED_STAGES:
-        raise StageNotRoutedError(entry.model.id, entry.model.stage.lower())
+    stage = entry.model.stage
+    if stage in UNROUTED_STAGES:
+        raise StageNotRoutedError(entry.model.id, stage.lower())
     found = mismatch(entry.model, needs)
     if found is not None:
         raise UnsupportedValueError(

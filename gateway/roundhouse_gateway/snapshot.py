@@ -152,14 +152,14 @@ def _build_entry(
 ) -> Entry | None:
     """The variant joined with its engine and endpoints; None for a stage that this version does not know."""
     effective = record.effective
-    if effective.stage not in set(Stage):
+    if effective.stage is not None and effective.stage not in set(Stage):
         return None
     target = _target(record, engine, endpoints)
     capabilities, performance = effective.capabilities, effective.performance
     languages = capabilities.languages if capabilities else None
     model = Model(
         id=record.served_name,
-        stage=Stage(effective.stage),
+        stage=None if effective.stage is None else Stage(effective.stage),
         engine=record.engine,
         engine_model=target.model_name if target else "",
         status=_status(record, target),
@@ -198,7 +198,13 @@ def _target(
 def _status(record: VariantRecord, target: Target | None) -> ModelStatus:
     """Endpoints are fresher than conditions, which stand still while the operator is away."""
     available = record.available.status is ConditionStatus.TRUE
-    if target is not None and target.base_urls and (available or target.type is BackendType.SERVICE):
+    known = record.effective.stage is not None
+    if (
+        known
+        and target is not None
+        and target.base_urls
+        and (available or target.type is BackendType.SERVICE)
+    ):
         return ModelStatus.RUNNING
     lost = available and record.wanted and (target is None or target.type is BackendType.SERVICE)
     if lost or record.available.reason in UNHEALTHY_REASONS:

@@ -34,7 +34,7 @@ class Filter:
         model = entry.model
         return (
             (self.status is None or model.status is self.status)
-            and (self.stage is None or model.stage.lower() == self.stage)
+            and (self.stage is None or stage_word(entry) == self.stage)
             and (self.language is None or model.speaks(self.language))
         )
 
@@ -77,6 +77,10 @@ def _in_order(snapshot: Snapshot) -> Iterator[Entry]:
     return (snapshot.entries[name] for name in snapshot.catalogue.get_model_ids())
 
 
+def stage_word(entry: Entry) -> str | None:
+    return entry.model.stage and entry.model.stage.lower()
+
+
 def model_item(entry: Entry) -> Item:
     """An item of the list: OpenAI's keys and Roundhouse's besides."""
     model, record = entry.model, entry.record
@@ -87,7 +91,7 @@ def model_item(entry: Entry) -> Item:
         "owned_by": record.texts.owned_by or "local",
         "name": record.texts.display_name or model.id,
         "description": record.texts.description,
-        "stage": model.stage.lower(),
+        "stage": stage_word(entry),
         "status": model.status,
         "tier": model.speed_tier and model.speed_tier.lower(),
         "capabilities": _capabilities(entry),
@@ -123,7 +127,7 @@ def engine_item(entry: Entry) -> Item:
     """An item of `engines`: one for each id that a client may ask for, running or not."""
     return {
         "id": entry.model.id,
-        "stage": entry.model.stage.lower(),
+        "stage": stage_word(entry),
         "version": entry.record.effective.version,
         "status": entry.model.status,
         "capabilities": _capabilities(entry),

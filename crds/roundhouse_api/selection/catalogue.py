@@ -75,7 +75,7 @@ class Catalogue:
 def _index_of_running(models: Iterable[Model]) -> dict[tuple[Stage, Interface], tuple[Model, ...]]:
     index: defaultdict[tuple[Stage, Interface], list[Model]] = defaultdict(list)
     for model in models:
-        if model.running:
+        if model.running and model.stage is not None:
             for interface in model.interfaces:
                 index[model.stage, interface].append(model)
     return {key: tuple(found) for key, found in index.items()}

@@ -39,9 +39,8 @@ class Verdict:
 def mismatch(model: Model, needs: Needs) -> Mismatch | None:
     """The first condition that the model does not meet, running or not; None where it meets all."""
     if model.stage is not needs.stage:
-        return Mismatch(
-            MismatchReason.STAGE, f"serves stage '{model.stage.lower()}', not '{needs.stage.lower()}'"
-        )
+        serves = f"serves stage '{model.stage.lower()}'" if model.stage else "has no engine yet"
+        return Mismatch(MismatchReason.STAGE, f"{serves}; '{needs.stage.lower()}' is asked for")
     if needs.interface not in model.interfaces:
         return Mismatch(MismatchReason.INTERFACE, f"has no {needs.interface.lower()} interface")
     if needs.language is not None and not model.speaks(needs.language):

@@ -18,7 +18,7 @@ class ModelStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One model that a client may ask for.
+    """One model that a client may ask for. `stage` is None while no engine is known for it.
 
     `languages` is None where the model has no language dimension or does not tell, `{"*"}` where it takes
     any.
@@ -27,7 +27,7 @@ class Model:
     """
 
     id: str
-    stage: Stage
+    stage: Stage | None
     engine: str
     engine_model: str
     status: ModelStatus = ModelStatus.AVAILABLE

@@ -72,7 +72,7 @@ CASES = (
         text("timestamp_granularities[]", "word"), file()), 400, UNSUPPORTED,
         "timestamp_granularities", "Engine 'english' has no word timestamps."),
     Bad("stage", form(text("model", "embedder"), file()), 400, UNSUPPORTED, "model",
-        "Engine 'embedder' serves stage 'embed', not 'transcribe'."),
+        "Engine 'embedder' serves stage 'embed'; 'transcribe' is asked for."),
     Bad("unrouted", form(text("model", "aligner"), file()), 400, "stage_not_routed", "model",
         "Engine 'aligner' serves stage 'align', which has no route (StageNotRouted)"),
     Bad("long-model", form(text("model", "x" * 300), file()), 400, INVALID, "model", "at most 200"),
@@ -132,6 +132,17 @@ def test_a_known_model_that_does_not_run(world: World, reason: str, status: str)
         "code": "model_not_running",
     }
     assert int(reply.headers["retry-after"]) >= 1
+
+
+def test_a_known_model_whose_engine_is_missing(world: World) -> None:
+    manifest = Variant("orphan", available="False", reason="EngineNotFound").manifest()
+    for name in ("effective", "backends", "engine"):
+        del manifest["status"][name]
+    world.api.put("modelvariants", manifest)
+    world.wait_for("orphan", "available")
+    assert world.gateway.transcribe(text("model", "orphan"), file()).error["code"] == "model_not_running"
+    (item,) = world.gateway.get("/v1/models?status=all").json["data"]
+    assert item["stage"] is None
 
 
 @pytest.mark.req("S1-2", "S1-18")

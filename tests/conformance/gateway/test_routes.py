@@ -30,7 +30,7 @@ def ids(world: World, query: str) -> list[str]:
     return [item["id"] for item in world.gateway.get(f"/v1/models{query}").json["data"]]
 
 
-@pytest.mark.req("S0-12", "S0-21", "S1-3", "S1-10", "S1-26", "S1-27")
+@pytest.mark.req("S0-12", "S0-21", "S1-3", "S1-10", "S1-26", "S1-27", "S1-29")
 def test_the_list_has_what_runs(world: World) -> None:
     populate(world)
     body = world.gateway.get("/v1/models").json

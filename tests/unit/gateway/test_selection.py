@@ -174,6 +174,7 @@ CHOICES = (
         "z",
         "native streaming ranks above chunked",
     ),
+    Choice("no-engine", (replace(WHISPER, stage=None),), BATCH, None, "nobody knows what it does"),
     Choice("stage", (replace(WHISPER, stage=Stage.ALIGN),), BATCH, None, "another stage"),
     Choice(
         "no-claims",

@@ -112,6 +112,13 @@ def test_across_namespaces_the_earlier_wins_name_by_name() -> None:
     assert reversed_order.resolve("base").model.id == "whisper-base"
 
 
+@pytest.mark.req("S1-14")
+def test_a_variant_whose_engine_is_missing_is_known_and_does_not_run() -> None:
+    record = replace(VARIANT, effective=Effective(), engine="", available=lost("EngineNotFound"))
+    model = snapshot_of(record, slices=[slice_with(READY)]).resolve("base").model
+    assert (model.stage, model.status) == (None, ModelStatus.AVAILABLE)
+
+
 def test_a_stage_of_a_newer_version_is_left_out() -> None:
     assert snapshot_of(replace(VARIANT, effective=Effective(stage="Telepathy"))).entries == {}
 
