@@ -19,7 +19,7 @@ from roundhouse_operator.core.diagnose import Trouble
 from roundhouse_operator.core.effective import Merged
 from roundhouse_operator.core.ids import Award
 from roundhouse_operator.core.observed import Engine, Invalid, World
-from roundhouse_operator.core.placement import Need, Survey
+from roundhouse_operator.core.placement import Survey
 from roundhouse_operator.core.plan import NOTHING, Plan, plan_children
 from roundhouse_operator.core.selection import Choice
 from roundhouse_operator.core.support import refuse_engine, refuse_variant
@@ -39,7 +39,6 @@ class Decision:
     engine_refused: Trouble | None = None
     merged: Merged | None = None
     weights: Weights | None = None
-    need: Need | None = None
     survey: Survey | None = None
     placement: Manifest | None = None
     intent: Intent | None = None
@@ -68,13 +67,26 @@ def decide(world: World, *, api_hosts: Iterable[str] = ()) -> Decision:
         return replace(decision, engine_refused=Trouble(engine.reason, engine.message))
     if trouble := refuse_engine(engine, api_hosts=api_hosts):
         return replace(decision, engine_refused=trouble)
-    decision = replace(
-        decision,
-        refused=decision.refused or refuse_variant(spec, engine),
+    merged = effective.merge(variant.name, spec, engine)
+    refused = decision.refused or refuse_variant(spec, engine)
+    decision = replace(decision, refused=refused, engine=engine, merged=merged)
+    if engine.workload is None:
+        return replace(decision, plan=NOTHING if decision.refused else _plan(world, ()))
+    before = variant.status.get("placement")
+    intent = Intent(
+        namespace=variant.namespace,
+        name=variant.name,
+        uid=variant.uid,
+        engine_name=choice.engine.name,
+        variant=spec,
         engine=engine,
-        merged=effective.merge(variant.name, spec, engine),
+        workload=engine.workload,
+        merged=merged,
+        need=placement.need(
+            merged.hardware, world.nodes, keep=before if world.rollout and world.rollout.replicas else None
+        ),
     )
-    return _place(world, decision, spec, choice.engine)
+    return _roll_out(world, replace(decision, intent=intent), intent, choice.engine)
 
 
 def _name_conflict(award: Award, name: str, spec: ModelVariantSpec) -> Trouble | None:
@@ -84,30 +96,13 @@ def _name_conflict(award: Award, name: str, spec: ModelVariantSpec) -> Trouble |
     return Trouble(Reason.NAME_CONFLICT, f"The public id {own!r} belongs to {award.lost[own]}")
 
 
-def _place(world: World, decision: Decision, spec: ModelVariantSpec, chosen: Engine) -> Decision:
-    engine, merged = decision.engine, decision.merged
-    if engine is None or merged is None or engine.workload is None:
-        plan = NOTHING if decision.refused else _plan(world, ())
-        return replace(decision, plan=plan)
-    before = world.variant.status.get("placement")
-    keep = before if world.rollout and world.rollout.replicas else None
-    need = placement.need(merged.hardware, world.nodes, keep=keep)
-    survey = placement.survey(need, world.nodes)
-    intent = Intent(
-        namespace=world.variant.namespace,
-        name=world.variant.name,
-        uid=world.variant.uid,
-        engine_name=chosen.name,
-        variant=spec,
-        engine=engine,
-        workload=engine.workload,
-        merged=merged,
-        need=need,
-    )
+def _roll_out(world: World, decision: Decision, intent: Intent, chosen: Engine) -> Decision:
+    survey = placement.survey(intent.need, world.nodes)
     # Counts of nodes are looked at again when something is asked anew, not whenever a node flaps.
+    before = world.variant.status.get("placement")
     settled = before and _same_specs(world, chosen) and _holds(world, ConditionType.SCHEDULED)
-    shown = before if settled else placement.as_status(need, survey)
-    decision = replace(decision, need=need, survey=survey, placement=shown, intent=intent)
+    shown = before if settled else placement.as_status(intent.need, survey)
+    decision = replace(decision, survey=survey, placement=shown)
     if not _may_change(world, decision):
         return decision
     plan = _plan(world, desired_children(intent))

@@ -111,7 +111,8 @@ def _scene(world: World, decision: Decision, outcome: Outcome) -> _Scene:
 
 
 def _trouble(world: World, decision: Decision) -> Trouble | None:
-    need, survey, engine = decision.need, decision.survey, decision.engine
+    survey, engine = decision.survey, decision.engine
+    need = decision.intent.need if decision.intent else None
     found = diagnose(
         world.rollout,
         world.pods,
@@ -175,17 +176,17 @@ def _scheduled(scene: _Scene, blocker: Finding | None) -> Finding:
 
 def _without_pods(scene: _Scene, blocker: Finding | None) -> Finding:
     """What would become of pods if there were some."""
-    survey, need = scene.decision.survey, scene.decision.need
+    survey, intent = scene.decision.survey, scene.decision.intent
     if scene.wanted and scene.frozen:
         return unknown(Reason.STARTING, "Pods are being made")
     if blocker:
         return unknown(blocker.reason, "No pod is wanted as long as this lasts")
-    if scene.wanted or survey is None or need is None:
+    if scene.wanted or survey is None or intent is None:
         return unknown(Reason.PENDING, "Pods are about to be made")
     if survey.fitting:
         return true(Reason.FEASIBLE, "No pod is wanted, and one would have a node")
     return false(
-        survey.obstacle, f"No pod is wanted, and none could run: it {placement.explain(need, survey)}"
+        survey.obstacle, f"No pod is wanted, and none could run: it {placement.explain(intent.need, survey)}"
     )
 
 

@@ -1,0 +1,217 @@
+"""An operator of a test's own: a subprocess on a real API server, watched from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.cluster.local import Cluster
+from tests.support.waiting import wait_until
+
+START_SECONDS = 60
+SETTLE_SECONDS = 2.5
+"""Longer than the second for which the operator gathers changes of an engine's counts."""
+WRITES = frozenset({"POST", "PUT", "PATCH", "APPLY", "DELETE", "DELETECOLLECTION"})
+_SAMPLE = re.compile(r'^apiserver_request_total\{(.*)\} ([0-9.e+]+)$', re.MULTILINE)
+
+
+@dataclass
+class Operator:
+    """One running operator process that serves one namespace."""
+
+    cluster: Cluster
+    namespace: str
+    log: Path
+    release: str = "roundhouse"
+    environment: dict[str, str] = field(default_factory=dict)
+    port: int = 0
+    started_in_seconds: float = 0.0
+    _process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *, until: str = "leading") -> Operator:
+        """Until it leads and has settled, or with `until="ready"` until its caches are filled."""
+        self.port = _free_port()
+        environment = {
+            **self.cluster.environment,
+            "ROUNDHOUSE_OPERATOR_NAMESPACE": self.namespace,
+            "ROUNDHOUSE_OPERATOR_RELEASE": self.release,
+            "ROUNDHOUSE_OPERATOR_METRICS_PORT": str(self.port),
+            "ROUNDHOUSE_OPERATOR_LOG_FORMAT": "text",
+            **self.environment,
+        }
+        command = [sys.executable, "-m", "roundhouse_operator.cli", "operator"]
+        began = time.monotonic()
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        probe = self.ready if until == "ready" else lambda: self.metric("roundhouse_operator_leader") == 1
+        try:
+            wait_until(probe, seconds=START_SECONDS, what=f"the operator is {until}", every=0.05)
+        except AssertionError:
+            self.kill()
+            raise
+        self.started_in_seconds = time.monotonic() - began
+        return self
+
+    @property
+    def pid(self) -> int:
+        assert self._process, "the operator was not started"
+        return self._process.pid
+
+    def alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def ready(self) -> bool:
+        return self.alive_or_log() and self.get("/readyz")[0] == 200
+
+    def alive_or_log(self) -> bool:
+        assert self.alive(), f"the operator has ended:\n{self.log.read_text()[-3000:]}"
+        return True
+
+    def get(self, path: str) -> tuple[int, str]:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+        except OSError as error:
+            return 0, str(error)
+
+    def metric(self, name: str) -> float | None:
+        """The sum of a metric's series."""
+        assert self.alive_or_log()
+        found = re.findall(rf"^{name}(?:\{{[^}}]*\}})? ([0-9.e+-]+)$", self.get("/metrics")[1], re.MULTILINE)
+        return sum(map(float, found)) if found else None
+
+    def settle(self) -> None:
+        """Until nothing is due and nothing is about to be."""
+
+        def quiet() -> bool:
+            before = self.metric("roundhouse_operator_reconcile_seconds_count")
+            time.sleep(SETTLE_SECONDS)
+            return self.metric("roundhouse_operator_queue_depth") == 0 and before == self.metric(
+                "roundhouse_operator_reconcile_seconds_count"
+            )
+
+        wait_until(quiet, seconds=60, what="the operator has settled", every=0)
+
+    def stop(self) -> int:
+        """In order, as a pod is ended."""
+        return self._end(signal.SIGTERM)
+
+    def kill(self) -> int:
+        return self._end(signal.SIGKILL)
+
+    def _end(self, number: int) -> int:
+        assert self._process
+        if self._process.poll() is None:
+            self._process.send_signal(number)
+        return self._process.wait(timeout=20)
+
+
+@dataclass(frozen=True)
+class Kubectl:
+    """kubectl in one namespace, with answers as JSON."""
+
+    cluster: Cluster
+    namespace: str
+
+    def __call__(self, *arguments: str, input: str | None = None) -> str:  # noqa: A002
+        return self.cluster.kubectl("-n", self.namespace, *arguments, input=input)
+
+    def apply(self, *manifests: dict[str, Any]) -> None:
+        """As a user does, with kubectl's own field manager."""
+        listed = {"apiVersion": "v1", "kind": "List", "items": list(manifests)}
+        self("apply", "--server-side", "-f", "-", input=json.dumps(listed))
+
+    def get(self, kind: str, name: str) -> dict[str, Any]:
+        text = self("get", kind, name, "--ignore-not-found", "--show-managed-fields", "-o", "json")
+        found: dict[str, Any] = json.loads(text) if text.strip() else {}
+        return found
+
+    def list(self, kind: str, selector: str = "") -> list[dict[str, Any]]:
+        items: list[dict[str, Any]] = json.loads(self("get", kind, "-l", selector, "-o", "json"))["items"]
+        return items
+
+    def patch(self, kind: str, name: str, patch: dict[str, Any], *options: str) -> None:
+        self("patch", kind, name, "--type=merge", "-p", json.dumps(patch), *options)
+
+    def condition(self, kind: str, name: str, type_: str) -> dict[str, Any]:
+        """Empty where there is none; AssertionError while the status is of an older spec."""
+        found = self.get(kind, name)
+        status = found.get("status", {})
+        assert status.get("observedGeneration") == found.get("metadata", {}).get("generation"), "not looked at yet"
+        return next((one for one in status.get("conditions", ()) if one["type"] == type_), {})
+
+    def wait(self, kind: str, name: str, type_: str, status: str, reason: str = "", seconds: float = 30) -> Any:
+        """Until the condition says so; the condition."""
+
+        def said() -> dict[str, Any] | None:
+            one = self.condition(kind, name, type_)
+            assert one.get("status") == status and reason in ("", one.get("reason")), one  # noqa: PT018
+            return one
+
+        return wait_until(said, seconds=seconds, what=f"{type_}={status} {reason} of {kind} {name}", every=0.1)
+
+    def wait_for(self, probe: Callable[[], Any], what: str, seconds: float = 30) -> Any:
+        return wait_until(probe, seconds=seconds, what=what, every=0.1)
+
+
+def writes(cluster: Cluster, *, with_leases: bool = False) -> Counter[str]:
+    """Writes that the API server itself has counted, of the kinds that an operator writes.
+
+    Left out is what others write all the time: status of children by their controllers, and events, which
+    have a count of their own. Call `wait_for_quiet` before.
+    """
+    counted: Counter[str] = Counter()
+    for labels, value in _SAMPLE.findall(cluster.kubectl("get", "--raw", "/metrics")):
+        one = dict(re.findall(r'(\w+)="([^"]*)"', labels))
+        ours = one["group"] == "roundhouse.dev" or (one["resource"], one["subresource"]) in (
+            ("deployments", ""),
+            ("services", ""),
+            ("leases", "") if with_leases else ("", ""),
+        )
+        if ours and one["verb"] in WRITES:
+            counted[f"{one['verb']} {one['resource']}/{one['subresource']} {one['code']}"] += int(float(value))
+    return counted
+
+
+def wait_for_quiet(cluster: Cluster) -> None:
+    """Until no namespace of an earlier test is being taken apart: its deletions would be counted too."""
+
+    def quiet() -> bool:
+        phases = cluster.kubectl("get", "namespaces", "-o", "jsonpath={.items[*].status.phase}")
+        return "Terminating" not in phases
+
+    wait_until(quiet, seconds=120, what="no namespace is being deleted")
+
+
+def own_events(kubectl: Kubectl) -> list[dict[str, Any]]:
+    """Events that the operator wrote, oldest first."""
+    events = json.loads(kubectl("get", "events.events.k8s.io", "-o", "json"))["items"]
+    ours = [one for one in events if one.get("reportingController") == "roundhouse.dev/operator"]
+    return sorted(ours, key=lambda one: one["eventTime"])
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port
+
+
+def steady_seconds() -> float:
+    """How long a settled operator is watched: a minute is what is promised, CI looks for a third of it."""
+    return float(os.environ.get("ROUNDHOUSE_STEADY_SECONDS", "20"))
