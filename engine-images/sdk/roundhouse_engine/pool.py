@@ -241,6 +241,7 @@ class Lease:
         self._pool.give_back()
 
     def transcribe(self, ask: Ask, file: BinaryIO) -> AsyncGenerator[Event, None]:
+        # Nothing may be awaited between this and the generator's first step, which makes the slot busy.
         return self._pool.free_slot().transcribe(ask, file)
 
 

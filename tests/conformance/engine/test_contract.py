@@ -5,6 +5,7 @@ import json
 import socket
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -202,11 +203,15 @@ def test_metrics_count_what_was_done(scripted: Engine) -> None:
     assert (scripted.metric("slots"), scripted.metric("slots_in_use"), scripted.metric("ready")) == (1, 0, 1)
 
 
+def logged(engine: Engine, request_id: str) -> dict[str, Any] | None:
+    lines = [json.loads(line) for line in engine.logged.splitlines() if line.endswith("}")]
+    return next((line for line in lines if line.get("request_id") == request_id), None)
+
+
 def test_the_log_has_a_line_for_each_request_and_no_probes(scripted: Engine) -> None:
     scripted.get("/health/live", {"X-Request-Id": "a-probe"})
     body, headers = form(tones(1))
     scripted.request("POST", TRANSCRIPTIONS, body, headers | {"X-Request-Id": "a-request"})
-    lines = [json.loads(line) for line in scripted.logged.splitlines()]
-    (line,) = [line for line in lines if line.get("request_id") == "a-request"]
+    line = wait_until(lambda: logged(scripted, "a-request"), seconds=5, what="it is logged", every=0.02)
     assert (line["method"], line["path"], line["status"], line["model"]) == ("POST", TRANSCRIPTIONS, 200, "m")
     assert "a-probe" not in scripted.logged
