@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -48,3 +49,21 @@ def start_operator(
 @pytest.fixture
 def operator(start_operator: StartOperator) -> Operator:
     return start_operator()
+
+
+@pytest.fixture
+def looser_variants(control_plane: Cluster) -> Iterator[None]:
+    """The definition of ModelVariant as a newer version might have it: a field takes more values."""
+    name, field = "crd/modelvariants.roundhouse.dev", "/spec/versions/0/schema/openAPIV3Schema/properties/spec"
+    path = f"{field}/properties/downloadPolicy/enum"
+    found = json.loads(control_plane.kubectl("get", name, "-o", "json"))
+    schema = found["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    values = schema["properties"]["downloadPolicy"]["enum"]
+
+    def allow(allowed: list[str]) -> None:
+        change = [{"op": "replace", "path": path, "value": allowed}]
+        control_plane.kubectl("patch", name, "--type=json", "-p", json.dumps(change))
+
+    allow([*values, "Sometimes"])
+    yield
+    allow(values)
