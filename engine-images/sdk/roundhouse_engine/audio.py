@@ -64,7 +64,7 @@ def decode(file: BinaryIO, sample_rate: int, cancellation: Cancellation) -> Iter
     block_bytes = round(sample_rate * BLOCK_SECONDS) * 2
     block = bytearray()
     decoded = False
-    for chunk in _chunks(file, sample_rate, cancellation):
+    for chunk in _readable(_chunks(file, sample_rate, cancellation)):
         decoded = True
         block += chunk
         while len(block) >= block_bytes:
@@ -74,6 +74,14 @@ def decode(file: BinaryIO, sample_rate: int, cancellation: Cancellation) -> Iter
         raise unreadable(None)
     if block:
         yield bytes(block)
+
+
+def _readable(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The chunks; what ends them before their end is the file's fault, and becomes its problem."""
+    try:
+        yield from chunks
+    except (av.error.FFmpegError, ValueError) as error:
+        raise unreadable(error) from error
 
 
 def _chunks(file: BinaryIO, sample_rate: int, cancellation: Cancellation) -> Iterator[bytes]:
