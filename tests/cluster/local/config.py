@@ -12,7 +12,7 @@ from .layout import Layout
 FAKE_NODE_ANNOTATION = "kwok.x-k8s.io/node=fake"
 SERVICE_ACCOUNT_ISSUER = "https://kubernetes.default.svc.cluster.local"
 
-# What the cluster's processes see of the person's environment: nothing. A proxy set there would catch their calls.
+# What the cluster's processes see of the person's environment: nothing. A proxy would catch their calls.
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 
 # The default of 20 requests a second makes a thousand fake pods ready in minutes instead of seconds.

@@ -55,26 +55,36 @@ def inspect(path: Path) -> Archive:
     try:
         with tarfile.open(path) as tar:
             members = {name.removeprefix("./"): name for name in tar.getnames()}
-            for listing in ("manifest.json", "index.json"):
-                file = tar.extractfile(members[listing]) if listing in members else None
-                if file:
-                    return _archive(listing, file.read())
+            if "manifest.json" in members:
+                return _docker(tar, members)
+            if "index.json" in members:
+                return _oci(_read(tar, members["index.json"]))
     except (OSError, tarfile.TarError, ValueError, KeyError) as error:
         raise ClusterError(f"{str(path)!r} cannot be read as an image archive: {error}") from error
     raise ClusterError(
-        f"{str(path)!r} is no image archive: it holds neither manifest.json (docker) nor index.json (OCI)"
+        f"{str(path)!r} is no image archive: it has neither manifest.json (docker) nor index.json (OCI)"
     )
 
 
-def _archive(listing: str, text: bytes) -> Archive:
-    content = json.loads(text)
-    if listing == "manifest.json":
-        names = tuple(tag for image in content for tag in image.get("RepoTags") or ())
-    else:
-        keys = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
-        found = [image.get("annotations", {}) for image in content["manifests"]]
-        names = tuple(
-            name for notes in found if (name := next((notes[key] for key in keys if key in notes), None))
-        )
-    # The listing names configurations and layers by their digests, so it changes whenever they do.
-    return Archive(names, hashlib.sha256(text).hexdigest())
+def _docker(tar: tarfile.TarFile, members: dict[str, str]) -> Archive:
+    listing = _read(tar, members["manifest.json"])
+    images = json.loads(listing)
+    digest = hashlib.sha256(listing)
+    for image in images:
+        # It names the layers by their digests, while the listing may call every configuration the same.
+        digest.update(_read(tar, members[image["Config"]]))
+    return Archive(tuple(tag for image in images for tag in image.get("RepoTags") or ()), digest.hexdigest())
+
+
+def _oci(index: bytes) -> Archive:
+    keys = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
+    notes = [image.get("annotations", {}) for image in json.loads(index)["manifests"]]
+    names = (next((note[key] for key in keys if key in note), None) for note in notes)
+    return Archive(tuple(name for name in names if name), hashlib.sha256(index).hexdigest())
+
+
+def _read(tar: tarfile.TarFile, member: str) -> bytes:
+    file = tar.extractfile(member)
+    if file is None:
+        raise KeyError(f"{member!r} is no file")
+    return file.read()

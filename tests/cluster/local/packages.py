@@ -4,9 +4,11 @@ import os
 import shutil
 from pathlib import Path
 
+from tests.support import packages as debian
+
 from .errors import ClusterError
 from .layout import Mode
-from .processes import Say, run
+from .processes import Say
 
 # Command → package that has it.
 CONTROL_PLANE_COMMANDS = {"ip": "iproute2", "nsenter": "util-linux", "openssl": "openssl"}
@@ -36,24 +38,15 @@ def require_packages(mode: Mode) -> None:
 
 
 def install_packages(mode: Mode, say: Say) -> None:
-    """Install what is missing by apt-get, after saying what that is."""
+    """Install what is missing, in one step that says what it does before it does it."""
     missing = missing_packages(mode)
     if not missing:
-        say("every system package that the cluster needs is installed")
+        say("every system package that a cluster needs is installed")
         return
-    command = ("apt-get", "install", "--yes", "--no-install-recommends", *missing)
-    say(f"installing system packages: {' '.join(command)}")
-    if not shutil.which("apt-get", path=_SEARCHED):
-        raise ClusterError(
-            f"this machine has no apt-get: install the like of {' '.join(missing)} by its own means"
-        )
-    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     try:
-        run(*command, environment=environment)
-    except ClusterError:
-        # Most often the machine has never fetched the lists, or they name versions that are gone.
-        run("apt-get", "update", environment=environment)
-        run(*command, environment=environment)
+        debian.install(missing, purpose="a local cluster")
+    except debian.PackagesError as error:
+        raise ClusterError(str(error)) from error
 
 
 def cni_folder() -> str:

@@ -17,7 +17,11 @@ import (
 	"time"
 )
 
-const dialTimeout = 5 * time.Second
+// A target that is being replaced has nobody behind it for a moment: its next pod is waited for this long.
+const (
+	dialTimeout = 5 * time.Second
+	dialPause   = 100 * time.Millisecond
+)
 
 func main() {
 	descriptor := flag.Int("fd", 3, "file descriptor of the listening socket")
@@ -30,7 +34,7 @@ func main() {
 	if err != nil {
 		log.Fatalf("file descriptor %d is no listening socket: %v", *descriptor, err)
 	}
-	dialer := &net.Dialer{Timeout: dialTimeout}
+	dialer := &net.Dialer{}
 	if *dns != "" {
 		dialer.Resolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, network, *dns)
@@ -50,7 +54,7 @@ func main() {
 
 func pass(client *net.TCPConn, dialer *net.Dialer, target string) {
 	defer client.Close()
-	connection, err := dialer.Dial("tcp", target)
+	connection, err := dial(dialer, target)
 	if err != nil {
 		log.Printf("%s: %v", target, err)
 		// A reset tells the client at once that nobody answers; a plain close would look like an empty answer.
@@ -66,6 +70,22 @@ func pass(client *net.TCPConn, dialer *net.Dialer, target string) {
 	}()
 	shovel(client, server)
 	<-done
+}
+
+func dial(dialer *net.Dialer, target string) (net.Conn, error) {
+	limit, cancel := context.WithTimeout(context.Background(), dialTimeout)
+	defer cancel()
+	for {
+		connection, err := dialer.DialContext(limit, "tcp", target)
+		if err == nil {
+			return connection, nil
+		}
+		select {
+		case <-limit.Done():
+			return nil, err
+		case <-time.After(dialPause):
+		}
+	}
 }
 
 // shovel copies until one side ends. A clean end closes the other's writing half alone; a broken one closes both

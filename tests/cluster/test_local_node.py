@@ -1,0 +1,176 @@
+"""The whole cluster: real pods that resolve, call the API, are reached from outside, get the node's GPUs."""
+
+import hashlib
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster.local import Cluster, ClusterError, FakeNode
+from tests.cluster.local.images import pack
+from tests.cluster.local.node import PROBE_IMAGE
+from tests.cluster.local.paths import repository_root
+from tests.support.waiting import wait_until
+
+PORT = 16999
+
+
+def pod(name: str, *arguments: str, image: str = PROBE_IMAGE, gpus: int = 0) -> dict[str, Any]:
+    resources = {"limits": {"nvidia.com/gpu": str(gpus)}} if gpus else {}
+    container = {"name": "probe", "image": image, "args": list(arguments), "resources": resources}
+    # The fixture's cluster may hold fake nodes, where nothing would run.
+    spec = {"restartPolicy": "Never", "nodeName": "node1", "containers": [container]}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "labels": {"app": name}},
+        "spec": spec,
+    }
+
+
+def run_pod(cluster: Cluster, namespace: str, manifest: dict[str, Any]) -> str:
+    """Run a pod to its end and give what it printed."""
+    name = manifest["metadata"]["name"]
+    cluster.kubectl("create", "-n", namespace, "-f", "-", input=json.dumps(manifest))
+
+    def phase() -> str:
+        return cluster.kubectl("get", "pod", name, "-n", namespace, "-o", "jsonpath={.status.phase}")
+
+    wait_until(lambda: phase() in {"Succeeded", "Failed"}, seconds=60, what=f"pod {name} ended")
+    words = cluster.kubectl("logs", name, "-n", namespace)
+    assert phase() == "Succeeded", words
+    return words
+
+
+def test_a_pod_resolves_the_clusters_names(cluster: Cluster, namespace: str) -> None:
+    expected = cluster.layout.addresses.kubernetes_service
+    assert (
+        run_pod(cluster, namespace, pod("resolve", "resolve", "kubernetes.default.svc")) == f"[{expected}]\n"
+    )
+
+
+def test_a_pod_calls_the_api_with_its_service_account(cluster: Cluster, namespace: str) -> None:
+    path = f"/api/v1/namespaces/{namespace}/pods"
+    refused = run_pod(cluster, namespace, pod("without-right", "api", path))
+    assert refused.startswith("403 ")
+    assert f"system:serviceaccount:{namespace}:default" in refused
+    reader = f"--serviceaccount={namespace}:default"
+    cluster.kubectl("create", "rolebinding", "reader", "--clusterrole=view", reader, "-n", namespace)
+    allowed = run_pod(cluster, namespace, pod("with-right", "api", path))
+    assert allowed.startswith("200 ")
+    assert '"without-right"' in allowed
+
+
+def serve(cluster: Cluster, namespace: str) -> None:
+    """A Deployment that answers on port 7000, and its Service."""
+    labels = {"app": "serve"}
+    template = {"metadata": {"labels": labels}, "spec": pod("serve", "serve", "7000")["spec"]}
+    template["spec"] |= {"restartPolicy": "Always", "terminationGracePeriodSeconds": 1}
+    spec = {"selector": {"matchLabels": labels}, "template": template}
+    meta = {"name": "serve", "namespace": namespace}
+    ports = [{"name": "probe", "port": 80, "targetPort": 7000}]
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": meta,
+        "spec": {"selector": labels, "ports": ports},
+    }
+    cluster.apply({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta, "spec": spec}, service)
+    cluster.kubectl("rollout", "status", "deployment/serve", "-n", namespace, "--timeout=60s")
+
+
+def ask(port: int, size: int) -> str:
+    """Send, end the sending half, and read the answer: the forwarder must pass the half-close on."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+        client.sendall(bytes(size))
+        client.shutdown(socket.SHUT_WR)
+        return client.recv(100).decode()
+
+
+def answer(port: int) -> str:
+    try:
+        return ask(port, 10)
+    except OSError:
+        return ""
+
+
+def test_an_exposed_service_is_reached_and_outlives_its_pods(cluster: Cluster, namespace: str) -> None:
+    serve(cluster, namespace)
+    assert cluster.expose(namespace, "serve", PORT, "probe") == f"127.0.0.1:{PORT}"
+    first, size = wait_until(lambda: ask(PORT, 3_000_000), seconds=20, what="an answer").split()
+    assert (first.startswith("serve-"), size) == (True, "3000000")
+
+    cluster.kubectl("delete", "pod", first, "-n", namespace, "--wait=false")
+    wait_until(lambda: answer(PORT) not in {"", f"{first} 10\n"}, seconds=60, what="another pod answers")
+
+    old = cluster.kubectl("get", "service", "serve", "-n", namespace, "-o", "jsonpath={.spec.clusterIP}")
+    cluster.kubectl("delete", "service", "serve", "-n", namespace)
+    # The freed address is taken, so that the Service comes back under another.
+    cluster.kubectl(
+        "create", "service", "clusterip", "squatter", f"--clusterip={old}", "--tcp=80", "-n", namespace
+    )
+    serve(cluster, namespace)
+    wait_until(lambda: answer(PORT), seconds=60, what="the Service answers under its new address")
+
+
+def test_exposing_what_cannot_be_exposed_says_why(cluster: Cluster, namespace: str) -> None:
+    cluster.kubectl("create", "service", "clusterip", "idle", "--tcp=80", "-n", namespace)
+    with pytest.raises(ClusterError, match="no port named 'nope'"):
+        cluster.expose(namespace, "idle", PORT + 1, "nope")
+    with socket.create_server(("127.0.0.1", PORT + 1)), pytest.raises(ClusterError, match="held by"):
+        cluster.expose(namespace, "idle", PORT + 1)
+
+
+def test_an_archive_is_loaded_once_and_again_when_it_changed(
+    cluster: Cluster, namespace: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = f"localhost/test/{namespace}:1"
+    archive = tmp_path / "image.tar"
+    binary = Path(cluster.layout.binary("probe"))
+    with archive.open("wb") as file:
+        pack(name, binary, file)
+    cluster.load(archive)
+    assert f"loaded {name}" in capsys.readouterr().err
+    cluster.load(archive)
+    assert "already there" in capsys.readouterr().err
+    assert run_pod(cluster, namespace, pod("loaded", "resolve", "127.0.0.1", image=name)) == "[127.0.0.1]\n"
+
+    (tmp_path / "pause").write_bytes(Path(cluster.layout.binary("pause")).read_bytes())
+    with archive.open("wb") as file:
+        pack(name, tmp_path / "pause", file)
+    cluster.load(archive)
+    assert f"loaded {name}" in capsys.readouterr().err
+
+
+def test_an_archive_is_loaded_from_standard_input(cluster: Cluster, namespace: str, tmp_path: Path) -> None:
+    name = f"localhost/test/{namespace}:2"
+    with (tmp_path / "image.tar").open("w+b") as file:
+        pack(name, Path(cluster.layout.binary("probe")), file)
+        file.seek(0)
+        command = [sys.executable, "-m", "tests.cluster.local", "load", "--number", str(cluster.number), "-"]
+        shown = subprocess.run(
+            command, cwd=repository_root(), stdin=file, capture_output=True, text=True, check=True
+        )
+    assert f"loaded {name}" in shown.stderr
+
+
+def test_the_real_node_takes_gpu_pods_when_told_of_gpus(cluster: Cluster, namespace: str) -> None:
+    cluster.patch_node_gpus("node1", 2, {"nvidia.com/gpu.memory": "24576"})
+    manifest = pod("gpu", "resolve", "127.0.0.1", gpus=2)
+    del manifest["spec"]["nodeName"]
+    manifest["spec"]["nodeSelector"] = {"nvidia.com/gpu.memory": "24576"}
+    assert run_pod(cluster, namespace, manifest) == "[127.0.0.1]\n"
+
+
+def test_a_fake_node_stands_beside_the_real_one(cluster: Cluster, namespace: str) -> None:
+    node = FakeNode(f"fake-{hashlib.sha256(namespace.encode()).hexdigest()[:6]}", gpus=8)
+    cluster.fake_nodes([node])
+    manifest = pod("on-fake", "serve", "1", gpus=8)
+    manifest["spec"]["nodeName"] = node.name
+    cluster.kubectl("create", "-n", namespace, "-f", "-", input=json.dumps(manifest))
+    cluster.kubectl("wait", "pod/on-fake", "-n", namespace, "--for=condition=Ready", "--timeout=60s")
+    cluster.kubectl("delete", "node", node.name)
