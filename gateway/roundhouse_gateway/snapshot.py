@@ -185,9 +185,7 @@ def _target(
     targets = []
     for backend in record.backends:
         if backend.type is BackendType.UPSTREAM:
-            upstream = engine.spec.upstream if engine else None
-            callable_now = upstream is not None and upstream.api_key_secret_ref is None
-            base_urls: tuple[str, ...] = (upstream.base_url,) if upstream and callable_now else ()
+            base_urls = _base_urls_of_upstream(engine)
         else:
             behind = endpoints.get((record.namespace, backend.name), ())
             base_urls = tuple(sorted({each.base_url for each in behind if each.ready}))
@@ -195,18 +193,20 @@ def _target(
     return next((target for target in targets if target.base_urls), targets[0] if targets else None)
 
 
+def _base_urls_of_upstream(engine: EngineRecord | None) -> tuple[str, ...]:
+    """None where the engine is gone, or wants a key, which this version cannot send."""
+    upstream = engine.spec.upstream if engine else None
+    return () if upstream is None or upstream.api_key_secret_ref else (upstream.base_url,)
+
+
 def _status(record: VariantRecord, target: Target | None) -> ModelStatus:
     """Endpoints are fresher than conditions, which stand still while the operator is away."""
     available = record.available.status is ConditionStatus.TRUE
-    known = record.effective.stage is not None
-    if (
-        known
-        and target is not None
-        and target.base_urls
-        and (available or target.type is BackendType.SERVICE)
-    ):
+    if target is not None and target.type is BackendType.UPSTREAM:
+        return ModelStatus.RUNNING if available and target.base_urls else ModelStatus.AVAILABLE
+    if target is not None and target.base_urls and record.effective.stage is not None:
         return ModelStatus.RUNNING
-    lost = available and record.wanted and (target is None or target.type is BackendType.SERVICE)
+    lost = available and record.wanted
     if lost or record.available.reason in UNHEALTHY_REASONS:
         return ModelStatus.UNHEALTHY
     return ModelStatus.AVAILABLE

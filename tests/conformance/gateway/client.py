@@ -4,7 +4,8 @@ import http.client
 import json
 import secrets
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,6 +76,14 @@ def start_upload(port: int, begin: bytes, *, total: int) -> socket.socket:
     head = f"POST /v1/audio/transcriptions HTTP/1.1\r\nHost: x\r\nContent-Type: {FORM_TYPE['Content-Type']}"
     connection.sendall(f"{head}\r\nContent-Length: {total}\r\n\r\n".encode() + begin)
     return connection
+
+
+@contextmanager
+def answer_on(connection: socket.socket) -> Iterator[http.client.HTTPResponse]:
+    """The answer that comes on a connection of `start_upload`, its head read."""
+    with http.client.HTTPResponse(connection) as response:
+        response.begin()
+        yield response
 
 
 def random_audio(size: int) -> bytes:

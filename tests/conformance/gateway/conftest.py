@@ -39,6 +39,7 @@ class GatewayProcess:
     port: int
     metrics_port: int
     log_path: Path
+    clients: list[openai.OpenAI] = field(default_factory=list)
 
     def request(
         self,
@@ -57,7 +58,10 @@ class GatewayProcess:
         return self.request("POST", "/v1/audio/transcriptions", body, {**client.FORM_TYPE, **(headers or {})})
 
     def openai(self) -> openai.OpenAI:
-        return openai.OpenAI(base_url=self.base_url, api_key="sk-test-secret", max_retries=0)
+        """The official client, which repeats nothing by itself."""
+        made = openai.OpenAI(base_url=self.base_url, api_key="sk-test-secret", max_retries=0)
+        self.clients.append(made)
+        return made
 
     @property
     def base_url(self) -> str:
@@ -81,6 +85,13 @@ class GatewayProcess:
     def stop(self, seconds: float = 15) -> int:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(seconds)
+
+    def kill(self) -> None:
+        """Ends it for good, and the clients that talked to it."""
+        for each in self.clients:
+            each.close()
+        self.process.kill()
+        self.process.wait()
 
 
 @pytest.fixture(scope="session")
@@ -199,8 +210,7 @@ def a_world(thread: LoopThread, folder: Path, settings: Mapping[str, str]) -> It
         faults = [line for line in gateway.log_path.read_text().splitlines() if "Traceback" in line]
         assert faults == [], "the gateway met faults of its own"
     finally:
-        gateway.process.kill()
-        gateway.process.wait()
+        gateway.kill()
         api.stop()
 
 

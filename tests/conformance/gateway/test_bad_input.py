@@ -1,12 +1,20 @@
 """Uploads that cannot be served: each a clear answer that says what to do, in the one shape."""
 
-import http.client
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import pytest
 
-from tests.conformance.gateway.client import AUDIO, BOUNDARY, FORM_TYPE, file, form, request, start_upload
+from tests.conformance.gateway.client import (
+    AUDIO,
+    BOUNDARY,
+    FORM_TYPE,
+    answer_on,
+    file,
+    form,
+    request,
+    start_upload,
+)
 from tests.conformance.gateway.client import field as text
 from tests.conformance.gateway.conftest import World
 from tests.conformance.gateway.manifests import Variant
@@ -196,9 +204,7 @@ def test_a_form_with_its_file_first_that_does_not_fit_the_spool(own_world: Start
 
 def test_an_upload_that_stands_still(world: World) -> None:
     world.serve(WHISPER)
-    with start_upload(world.gateway.port, MODEL, total=100_000) as connection:
-        response = http.client.HTTPResponse(connection)
-        response.begin()
+    with start_upload(world.gateway.port, MODEL, total=100_000) as client, answer_on(client) as response:
         assert response.status == 408
         assert response.headers["x-should-retry"] == "false"
         assert response.headers["connection"] == "close"

@@ -33,8 +33,7 @@ def gateway(control_plane: Cluster, namespace: str, tmp_path: Path) -> Iterator[
         wait_until(lambda: is_ready(started), seconds=30, what="the gateway is ready")
         yield started
     finally:
-        started.process.kill()
-        started.process.wait()
+        started.kill()
 
 
 def least_privilege(cluster: Cluster, namespace: str) -> Manifest:

@@ -158,8 +158,7 @@ def test_what_is_wrong_at_the_start_is_said_and_waited_for(
         lines = [line for line in gateway.log() if says in line["message"]]
         assert len(lines) == 1, "it is said once, not at each attempt"
     finally:
-        gateway.process.kill()
-        gateway.process.wait()
+        gateway.kill()
         api.stop()
 
 

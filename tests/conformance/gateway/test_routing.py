@@ -1,16 +1,14 @@
 """Where a request goes, what the engine gets, and what the client is told when the engine fails."""
 
-import http.client
-import json
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from tests.conformance.gateway import scripted_engine as scripts
-from tests.conformance.gateway.client import AUDIO, file, form, start_upload
 from tests.conformance.gateway.client import field as text
-from tests.conformance.gateway.conftest import World, free_port
+from tests.conformance.gateway.client import file
+from tests.conformance.gateway.conftest import World
 from tests.conformance.gateway.manifests import Variant, slice_of, upstream
 from tests.support.waiting import wait_until
 
@@ -106,151 +104,6 @@ def test_requests_go_to_the_endpoint_with_the_least_in_flight(world: World) -> N
         replies = list(pool.map(lambda _: world.gateway.transcribe(MODEL, file()), range(9)))
     assert {reply.status for reply in replies} == {200}
     assert [len(engine.requests) for engine in engines] == [3, 3, 3]
-
-
-def test_an_endpoint_that_takes_no_connection_is_passed_over(world: World) -> None:
-    engine = world.engine()
-    world.api.put("endpointslices", slice_of("whisper", free_port(), suffix="dead"))
-    world.serve(WHISPER, engine)
-    for _ in range(4):
-        assert world.gateway.transcribe(MODEL, file()).status == 200
-    assert len(engine.requests) == 4
-
-
-def test_when_no_endpoint_takes_a_connection(world: World) -> None:
-    engine = world.serve(WHISPER)
-    engine.stop()
-    reply = world.gateway.transcribe(MODEL, file())
-    assert reply.status == 503
-    assert reply.error["code"] == "engine_unreachable"
-    assert reply.headers["retry-after"] == "1"
-    assert reply.headers["x-roundhouse-model"] == "whisper-base"
-
-
-@pytest.mark.parametrize("reason", ["full", "draining", "loading"])
-def test_a_refusal_before_the_body_goes_to_the_next_endpoint(world: World, reason: str) -> None:
-    busy, free = world.engine(), world.engine()
-    busy.admit = scripts.refusing(429 if reason == "full" else 503, reason)
-    world.serve(WHISPER, busy, free)
-    for _ in range(4):
-        assert world.gateway.transcribe(MODEL, file()).status == 200
-    assert busy.requests == []
-    assert busy.connections > 0
-    assert len(free.requests) == 4
-
-
-def test_a_refusal_of_all_endpoints_reaches_the_client_as_it_is(world: World) -> None:
-    engine = world.engine()
-    engine.admit = scripts.refusing(429, "full")
-    world.serve(WHISPER, engine)
-    reply = world.gateway.transcribe(MODEL, file())
-    assert reply.status == 429
-    assert reply.headers["retry-after"] == "2"
-    assert reply.json == {
-        "error": {"message": "The engine is full.", "type": "rate_limit", "param": None, "code": "full"}
-    }
-    assert not [name for name in reply.headers if name == "x-roundhouse-reason"]
-
-
-@pytest.mark.parametrize("form_of", [lambda: (MODEL, file()), lambda: (file(), MODEL)])
-def test_an_engine_that_dies_before_its_answer(
-    world: World, form_of: Callable[[], tuple[bytes, ...]]
-) -> None:
-    engine = world.serve(WHISPER)
-    engine.answer = scripts.hang_up
-    reply = world.gateway.transcribe(*form_of())
-    assert reply.status == 502
-    assert (reply.error["type"], reply.error["code"]) == ("upstream_error", "engine_failed")
-    assert reply.headers["x-should-retry"] == "false"
-    assert len(engine.requests) == 1
-
-
-def test_a_form_that_was_stored_is_sent_again_to_the_next_endpoint(world: World) -> None:
-    engines = [world.engine(), world.engine()]
-    engines[0].answer = scripts.hang_up
-    world.serve(WHISPER, *engines)
-    for _ in range(4):
-        assert world.gateway.transcribe(file(), MODEL).status == 200
-    assert len(engines[1].requests) == 4
-    assert engines[0].requests
-
-
-def test_an_answer_may_begin_while_the_upload_goes_on(world: World) -> None:
-    engine = world.serve(Variant("whisper", dialect="OpenAI"))
-    engine.read = False
-    engine.answer = scripts.answer_while_reading
-    with start_upload(world.gateway.port, text("model", "whisper"), total=3_000_000) as connection:
-        connection.sendall(file(b"x" * 500_000)[:-2])
-        response = http.client.HTTPResponse(connection)
-        response.begin()
-        assert response.status == 200
-        rest = 3_000_000 - len(text("model", "whisper")) - len(file(b"x" * 500_000)[:-2])
-        connection.sendall(b"y" * (rest - len(form()) - 2) + b"\r\n" + form())
-        assert json.loads(response.read())["text"] == "read all"
-
-
-def test_an_engine_that_dies_in_the_middle_of_its_answer_is_not_mistaken_for_one_that_ended(
-    world: World,
-) -> None:
-    world.serve(WHISPER).answer = scripts.hang_up_midway
-    with pytest.raises(http.client.IncompleteRead):
-        world.gateway.transcribe(MODEL, file())
-
-
-def test_an_engine_that_says_nothing(world: World) -> None:
-    world.serve(WHISPER).answer = scripts.never
-    reply = world.gateway.transcribe(MODEL, file())
-    assert reply.status == 504
-    assert reply.error["code"] == "engine_timeout"
-    assert reply.headers["x-should-retry"] == "false"
-
-
-def test_an_engine_that_reads_nothing(world: World) -> None:
-    engine = world.serve(WHISPER)
-    engine.read = False
-    engine.answer = scripts.never
-    assert world.gateway.transcribe(MODEL, file(AUDIO * 1000)).status == 504
-
-
-def test_a_slow_engine_is_waited_for(world: World) -> None:
-    world.serve(WHISPER).answer = scripts.after(1.5)
-    assert world.gateway.transcribe(MODEL, file()).status == 200
-
-
-SHAPED = {"error": {"message": "not audio", "type": "invalid_request_error", "param": "file", "code": "bad"}}
-
-
-@pytest.mark.parametrize(
-    ("status", "body", "expected_status", "message", "kind"),
-    [
-        (400, SHAPED, 400, "not audio", "invalid_request_error"),
-        (400, {"error": {"message": "half"}}, 400, "half", "invalid_request_error"),
-        (422, {"detail": "no such thing"}, 422, "no such thing", "invalid_request_error"),
-        (500, "Traceback: secret", 500, "The engine answered 500 Internal Server Error.", "upstream_error"),
-        (503, "x" * 100_000, 503, "The engine answered 503 Service Unavailable.", "upstream_error"),
-        (404, "<html>nginx</html>", 502, "Engine 'whisper-base' refused", "upstream_error"),
-        (401, {"detail": "key"}, 502, "Engine 'whisper-base' refused", "upstream_error"),
-    ],
-)
-def test_an_engines_own_errors(  # noqa: PLR0917 - a table's columns
-    world: World, status: int, body: object, expected_status: int, message: str, kind: str
-) -> None:
-    world.serve(WHISPER).answer = scripts.answering(status, body)
-    reply = world.gateway.transcribe(MODEL, file())
-    assert reply.status == expected_status
-    assert message in reply.json["error"]["message"]
-    assert reply.json["error"]["type"] == kind
-    assert set(reply.json["error"]) == {"message", "type", "param", "code"}
-    if body is SHAPED:
-        assert reply.json == SHAPED, "what is in shape passes untouched"
-
-
-def test_an_early_error_reaches_a_client_that_is_still_sending(world: World) -> None:
-    engine = world.serve(Variant("whisper", dialect="OpenAI"))
-    engine.read = False
-    engine.answer = scripts.answering(400, SHAPED)
-    reply = world.gateway.transcribe(text("model", "whisper"), file(AUDIO * 1000))
-    assert (reply.status, reply.json) == (400, SHAPED)
 
 
 def test_headers_of_the_engine_that_pass_and_those_that_do_not(world: World) -> None:

@@ -1,7 +1,6 @@
 """Uploads pass through: at once, in flat memory, unchanged, and no longer than the client stays."""
 
 import hashlib
-import http.client
 from collections.abc import Callable, Iterator, Mapping
 
 import pytest
@@ -10,6 +9,7 @@ from tests.conformance.gateway import scripted_engine as scripts
 from tests.conformance.gateway.client import (
     BOUNDARY,
     FORM_TYPE,
+    answer_on,
     field,
     file,
     form,
@@ -66,9 +66,8 @@ def test_the_engine_has_the_first_bytes_while_the_client_still_sends(world: Worl
         wait_until(lambda: engine.requests, seconds=5, what="the engine has the request", every=0.01)
         assert not engine.requests[0].complete
         connection.sendall(body[-30:])
-        response = http.client.HTTPResponse(connection)
-        response.begin()
-        assert response.status == 200
+        with answer_on(connection) as response:
+            assert response.status == 200
 
 
 def test_a_client_that_leaves_in_the_middle_of_its_upload_takes_the_engine_along(world: World) -> None:
