@@ -16,7 +16,7 @@ from tests.conformance.gateway.scripted_engine import TEXT
 WHISPER = Variant("whisper", served_name="Systran/faster-whisper-base.en", aliases=("fast",))
 
 
-@pytest.mark.req("S0-1", "S0-12", "S1-3", "S1-10")
+@pytest.mark.req("S0-1", "S0-12", "S1-3", "S1-10", "S2-26")
 def test_the_client_lists_and_retrieves_models_whose_ids_hold_slashes(world: World) -> None:
     world.serve(WHISPER)
     api = world.gateway.openai()

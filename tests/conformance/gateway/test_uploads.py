@@ -70,6 +70,7 @@ def test_the_engine_has_the_first_bytes_while_the_client_still_sends(world: Worl
             assert response.status == 200
 
 
+@pytest.mark.req("S2-22")
 def test_a_client_that_leaves_in_the_middle_of_its_upload_takes_the_engine_along(world: World) -> None:
     engine = world.serve(Variant("whisper"))
     with start_upload(world.gateway.port, MODEL, total=10_000_000) as connection:
@@ -79,6 +80,7 @@ def test_a_client_that_leaves_in_the_middle_of_its_upload_takes_the_engine_along
     assert not engine.requests[0].complete
 
 
+@pytest.mark.req("S2-22")
 def test_a_client_that_leaves_while_it_waits_takes_the_engine_along(world: World) -> None:
     engine = world.serve(Variant("whisper"))
     engine.answer = scripts.never
