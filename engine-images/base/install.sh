@@ -34,6 +34,13 @@ cd "$target"/lib/python3*/site-packages
 find . -type d -name tests -prune -exec rm -r {} +
 find . -name '*.pyi' -delete
 
+# A wheel may count on a library that the base has not: better known now than in a pod that crashes.
+missing=$(find . -name '*.so*' -type f -exec ldd {} + 2>/dev/null | grep 'not found' | sort -u || true)
+if [ -n "$missing" ]; then
+    echo "the base image lacks libraries that the installed packages need:" "$missing" >&2
+    exit 1
+fi
+
 # Bytecode that is never compared with its source: the layer's time stamps need not survive, and a pod with a
 # read-only root file system starts without compiling anything.
 compile() { "$target/bin/python" -m compileall -q -j 0 --invalidation-mode unchecked-hash "$@"; }

@@ -38,10 +38,15 @@ def helm(*arguments: str, kubeconfig: Path | None = None) -> str:
 
 
 def render(
-    values: Manifest | None = None, *, release: str = "rh", namespace: str = "models"
+    values: Manifest | None = None,
+    *,
+    release: str = "rh",
+    namespace: str = "models",
+    definitions: bool = False,
 ) -> list[Manifest]:
-    """The chart's manifests with `values`, as Helm would send them to a cluster."""
-    return json.loads(_rendered(json.dumps(values or {}), release, namespace))  # type: ignore[no-any-return]
+    """The chart's manifests with `values`, as Helm would send them; the large definitions only if wanted."""
+    chosen = {**(values or {})} if definitions else {"crds": {"enabled": False}, **(values or {})}
+    return json.loads(_rendered(json.dumps(chosen), release, namespace))  # type: ignore[no-any-return]
 
 
 @cache

@@ -18,7 +18,7 @@ from .definitions import LOCAL_REGISTRY
 from .store import ImageError, Say, Store
 
 SUITE = "bookworm"
-PACKAGES = ("usr-is-merged", "python3", "ca-certificates", "libgomp1")
+PACKAGES = ("usr-is-merged", "python3", "ca-certificates", "libgomp1", "libstdc++6")
 MIRRORS = (
     f"deb http://deb.debian.org/debian {SUITE} main",
     f"deb http://deb.debian.org/debian {SUITE}-updates main",

@@ -61,7 +61,8 @@ def build_images(
                 say(f"{label}: unchanged")
             else:
                 _build(store, plan, label, say)
-        store.prune()
+        used = {plan.arguments[name] for plan in plans for name in ("BASE", "UV")}
+        store.prune(f"{LOCAL_REGISTRY}/(base|uv):.*", kept=used)
         for plan in plans if push else ():
             _push(store, plan, str(push), say)
     say(f"images ready in {time.monotonic() - began:.0f} s, archives in {image_folder()}")

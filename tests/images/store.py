@@ -5,6 +5,7 @@ that ends: nothing stays mounted or running, and what a killed build left in the
 """
 
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -50,9 +51,13 @@ class Store:
                 shutil.rmtree(left)
         self.buildah("rm", "--all", step="clearing the store")
 
-    def prune(self) -> None:
-        """Drop images that lost their name to a newer build."""
+    def prune(self, superseded: str, kept: set[str]) -> None:
+        """Drop images that lost their name to a newer build, and all named as `superseded` but for `kept`."""
         self.buildah("rmi", "--prune", step="clearing the store")
+        listed = self.buildah("images", "--format", "{{.Name}}:{{.Tag}}", step="clearing the store").split()
+        old = [name for name in listed if re.fullmatch(superseded, name) and name not in kept]
+        if old:
+            self.buildah("rmi", *old, step="clearing the store")
 
     def image_id(self, reference: str) -> str | None:
         """The id of an image that is in the store, None of one that is not."""

@@ -81,7 +81,10 @@ def test_services_select_the_pods_of_their_deployment() -> None:
 
 
 def test_definitions_are_those_of_the_api_and_are_kept_at_uninstall() -> None:
-    rendered = {each["metadata"]["name"]: each for each in of_kind(render(), "CustomResourceDefinition")}
+    rendered = {
+        each["metadata"]["name"]: each
+        for each in of_kind(render(definitions=True), "CustomResourceDefinition")
+    }
     files = sorted((ROOT / "crds").glob("*.yaml"))
     assert len(rendered) == len(files) == 4
     for path in files:
@@ -89,7 +92,7 @@ def test_definitions_are_those_of_the_api_and_are_kept_at_uninstall() -> None:
         made = rendered[wanted["metadata"]["name"]]
         assert made["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
         assert made["spec"] == wanted["spec"], path.name
-    assert not of_kind(render({"crds": {"enabled": False}}), "CustomResourceDefinition")
+    assert not of_kind(render({"crds": {"enabled": False}}, definitions=True), "CustomResourceDefinition")
 
 
 def test_nothing_optional_is_there_unasked() -> None:

@@ -76,7 +76,6 @@ def test_two_releases_share_no_object_but_the_definitions() -> None:
         return {
             (each["kind"], each["metadata"].get("namespace", ""), each["metadata"]["name"])
             for each in manifests
-            if each["kind"] != "CustomResourceDefinition"
         }
 
     assert not identities("one") & identities("two")
