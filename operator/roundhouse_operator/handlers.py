@@ -72,6 +72,7 @@ async def run_kopf(
         registry=build_registry(on_event, credentials),
         settings=settings,
         standalone=True,  # the Lease elects; peering of equals would freeze both
+        identity="roundhouse",  # type: ignore[arg-type]  # kopf's own guess needs the user's name, a pod has none
         clusterwide=namespaces is None,
         namespaces=namespaces or (),
         ready_flag=started,

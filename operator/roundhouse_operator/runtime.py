@@ -144,7 +144,9 @@ class Operator:
                 stop=kopf_stop,
             )
         )
-        await started.wait()
+        starting = asyncio.create_task(started.wait())
+        await asyncio.wait([starting, running], return_when=asyncio.FIRST_COMPLETED)
+        starting.cancel()  # kopf may have failed to start, which `running` then says
         stop_on_signals(stop)  # kopf has put its own in their place
         await running
 
