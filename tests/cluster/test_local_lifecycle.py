@@ -81,6 +81,9 @@ def test_two_whole_clusters_stand_side_by_side_beside_foreign_things(clean: None
             c.kubectl("get", "ns", "kube-system", "-o", "jsonpath={.metadata.uid}") for c in (one, other)
         }
         assert len(cluster_ids) == 2
+        # The comparison below means something: it sees a cluster that is there.
+        seen = {"processes", "interfaces", "routes", "listeners", "cgroups", "folders"}
+        assert set(before.changed_to(footprint(ONE, OTHER))) == seen
 
         down(ONE)
         assert other.kubectl("get", "node", "-o", "name").split() == ["node/node1"]

@@ -6,44 +6,16 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.cluster.local import Cluster, ClusterError, FakeNode
 from tests.cluster.local.images import pack
-from tests.cluster.local.node import PROBE_IMAGE
 from tests.cluster.local.paths import repository_root
+from tests.cluster.probe_pods import answer, ask, pod, run_pod, serve
 from tests.support.waiting import wait_until
 
 PORT = 16999
-
-
-def pod(name: str, *arguments: str, image: str = PROBE_IMAGE, gpus: int = 0) -> dict[str, Any]:
-    resources = {"limits": {"nvidia.com/gpu": str(gpus)}} if gpus else {}
-    container = {"name": "probe", "image": image, "args": list(arguments), "resources": resources}
-    # The fixture's cluster may hold fake nodes, where nothing would run.
-    spec = {"restartPolicy": "Never", "nodeName": "node1", "containers": [container]}
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name, "labels": {"app": name}},
-        "spec": spec,
-    }
-
-
-def run_pod(cluster: Cluster, namespace: str, manifest: dict[str, Any]) -> str:
-    """Run a pod to its end and give what it printed."""
-    name = manifest["metadata"]["name"]
-    cluster.kubectl("create", "-n", namespace, "-f", "-", input=json.dumps(manifest))
-
-    def phase() -> str:
-        return cluster.kubectl("get", "pod", name, "-n", namespace, "-o", "jsonpath={.status.phase}")
-
-    wait_until(lambda: phase() in {"Succeeded", "Failed"}, seconds=60, what=f"pod {name} ended")
-    words = cluster.kubectl("logs", name, "-n", namespace)
-    assert phase() == "Succeeded", words
-    return words
 
 
 def test_a_pod_resolves_the_clusters_names(cluster: Cluster, namespace: str) -> None:
@@ -65,39 +37,6 @@ def test_a_pod_calls_the_api_with_its_service_account(cluster: Cluster, namespac
     assert '"without-right"' in allowed
 
 
-def serve(cluster: Cluster, namespace: str) -> None:
-    """A Deployment that answers on port 7000, and its Service."""
-    labels = {"app": "serve"}
-    template = {"metadata": {"labels": labels}, "spec": pod("serve", "serve", "7000")["spec"]}
-    template["spec"] |= {"restartPolicy": "Always", "terminationGracePeriodSeconds": 1}
-    spec = {"selector": {"matchLabels": labels}, "template": template}
-    meta = {"name": "serve", "namespace": namespace}
-    ports = [{"name": "probe", "port": 80, "targetPort": 7000}]
-    service = {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": meta,
-        "spec": {"selector": labels, "ports": ports},
-    }
-    cluster.apply({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta, "spec": spec}, service)
-    cluster.kubectl("rollout", "status", "deployment/serve", "-n", namespace, "--timeout=60s")
-
-
-def ask(port: int, size: int) -> str:
-    """Send, end the sending half, and read the answer: the forwarder must pass the half-close on."""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
-        client.sendall(bytes(size))
-        client.shutdown(socket.SHUT_WR)
-        return client.recv(100).decode()
-
-
-def answer(port: int) -> str:
-    try:
-        return ask(port, 10)
-    except OSError:
-        return ""
-
-
 def test_an_exposed_service_is_reached_and_outlives_its_pods(cluster: Cluster, namespace: str) -> None:
     serve(cluster, namespace)
     assert cluster.expose(namespace, "serve", PORT, "probe") == f"127.0.0.1:{PORT}"
@@ -115,6 +54,18 @@ def test_an_exposed_service_is_reached_and_outlives_its_pods(cluster: Cluster, n
     )
     serve(cluster, namespace)
     wait_until(lambda: answer(PORT), seconds=60, what="the Service answers under its new address")
+
+
+def test_an_image_that_nobody_has_fails_at_once(cluster: Cluster, namespace: str) -> None:
+    manifest = pod("no-image", "resolve", "x", image="registry.invalid/none:1")
+    cluster.kubectl("create", "-n", namespace, "-f", "-", input=json.dumps(manifest))
+    reason = "jsonpath={.status.containerStatuses[0].state.waiting.reason}"
+
+    def refused() -> bool:
+        shown = cluster.kubectl("get", "pod", "no-image", "-n", namespace, "-o", reason)
+        return shown in {"ErrImagePull", "ImagePullBackOff"}
+
+    wait_until(refused, seconds=15, what="the pull failed")
 
 
 def test_exposing_what_cannot_be_exposed_says_why(cluster: Cluster, namespace: str) -> None:

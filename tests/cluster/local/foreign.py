@@ -46,18 +46,20 @@ def named_context() -> str | None:
 def connect(context: str, say: Say) -> ForeignCluster:
     """Check that the cluster answers, and write a kubeconfig of that context alone."""
     cluster = _cluster(context, ensure_binaries(say, TOOL_NAMES))
-    cluster.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     chosen = ("config", "view", "--minify", "--flatten", f"--context={context}")
     try:
         text = kubectl(cluster.binaries, None, *chosen)
-        cluster.kubeconfig.touch(mode=0o600)
-        cluster.kubeconfig.write_text(text)
-        kubectl(cluster.binaries, cluster.kubeconfig, "get", "--raw", "/readyz", "--request-timeout=15s")
+        kubectl(
+            cluster.binaries, None, f"--context={context}", "get", "--raw", "/readyz", "--request-timeout=15s"
+        )
     except ClusterError as error:
         raise ClusterError(
             f"{VARIABLE} names the kube context {context!r}, which cannot be used: {error}\n"
             f"Check it with `kubectl --context {context} get nodes`, or unset {VARIABLE} for a local cluster."
         ) from error
+    cluster.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    cluster.kubeconfig.touch(mode=0o600)
+    cluster.kubeconfig.write_text(text)
     return cluster
 
 
@@ -93,6 +95,8 @@ def disconnect(context: str) -> bool:
     for record in cluster.folder.glob("forward-*.json"):
         _end(record)
     shutil.rmtree(cluster.folder)
+    with suppress(OSError):
+        cluster.folder.parent.rmdir()
     return True
 
 

@@ -51,6 +51,7 @@ def overlay(state: Path) -> None:
     mount(f"/proc/self/fd/{kept}", state, None, MS_BIND | MS_REC)
     os.close(kept)
     _keep_kernel(scratch / "kernel")
+    _hide_resolver(scratch / "resolv.conf")
     # Volumes that propagate mounts want a shared tree; its peers are all within this namespace.
     mount("none", "/", None, MS_REC | MS_SHARED)
 
@@ -61,3 +62,11 @@ def _keep_kernel(folder: Path) -> None:
         shown = folder / name.replace("/", ".")
         shown.write_text(f"{value}\n")
         mount(str(shown), f"/proc/sys/{name}", None, MS_BIND)
+
+
+def _hide_resolver(empty: Path) -> None:
+    """The machine's name servers cannot be reached from here: without them a lookup fails at once."""
+    empty.touch()
+    resolver = Path("/etc/resolv.conf")
+    if resolver.exists():
+        mount(str(empty), resolver.resolve(), None, MS_BIND)

@@ -12,14 +12,16 @@ SETTINGS = {"ip_forward": "1", "tcp_orphan_retries": "1"}
 def inside(addresses: Addresses) -> list[str]:
     """For `ip`, in the cluster's namespace, after the link is there.
 
-    The whole fake-pod range is local: a process in the namespace may listen on any address of it.
+    The whole fake-pod range is local: a process in the namespace may listen on any address of it. There is no
+    default route: a call that would leave the cluster fails at once instead of hanging until it times out.
     """
     return [
         "link set lo up",
         f"addr add {addresses.node_address}/{addresses.link.prefixlen} dev rh0",
         "link set rh0 up",
-        f"route add default via {addresses.host_address}",
         f"route add local {addresses.fake_pods} dev lo",
+        # kube-proxy turns a Service's address into a pod's, but only for a packet that has a way at all.
+        f"route add {addresses.services} via {addresses.host_address}",
     ]
 
 

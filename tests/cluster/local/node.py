@@ -102,7 +102,6 @@ def kubelet_config(layout: Layout, *, cgroup_v1: bool) -> Manifest:
         "maxPods": PODS_PER_NODE,
         "clusterDNS": [str(addresses.dns_service)],
         "clusterDomain": CLUSTER_DOMAIN,
-        "resolvConf": str(state / "resolv.conf"),
         "podLogsDir": str(state / "pod-logs"),
         "volumePluginDir": str(state / "volume-plugins"),
         "makeIPTablesUtilChains": False,
@@ -156,8 +155,6 @@ def files(layout: Layout, cni_folder: str, snapshotter: str, *, cgroup_v1: bool)
         "cni/10-pods.conflist": json.dumps(pod_network(layout)),
         "kubelet.json": json.dumps(kubelet_config(layout, cgroup_v1=cgroup_v1)),
         "proxy.json": json.dumps(proxy_config(layout)),
-        # A pod that takes the node's resolver gets none: the cluster leads nowhere else.
-        "resolv.conf": "",
         "system.json": json.dumps(
             {"apiVersion": "v1", "kind": "List", "items": system_manifests(layout.addresses)}
         ),

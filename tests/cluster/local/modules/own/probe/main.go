@@ -2,10 +2,11 @@
 //
 //	probe resolve NAME       the addresses of a name, by the pod's own resolver
 //	probe api PATH           the API server's answer, asked with the pod's service account
-//	probe serve PORT         answers each connection with the pod's host name, after the client has finished sending
+//	probe serve PORT         answers the first line of each connection, or its end, with the pod's host name and the length
 package main
 
 import (
+	"bufio"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -73,8 +74,8 @@ func serve(port string) {
 		check(err)
 		go func() {
 			defer connection.Close()
-			count, _ := io.Copy(io.Discard, connection)
-			fmt.Fprintf(connection, "%s %d\n", name, count)
+			line, _ := bufio.NewReader(connection).ReadBytes('\n')
+			fmt.Fprintf(connection, "%s %d\n", name, len(line))
 		}()
 	}
 }
