@@ -9,7 +9,11 @@ from .store import ImageError
 
 
 def main(arguments: list[str] | None = None) -> None:
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    known = [image.name for image in IMAGES]
+    if unknown := sorted(set(options.names) - set(known)):
+        parser.error(f"there is no image {unknown[0]!r}; there are {', '.join(known)}")
     chosen = [image for image in IMAGES if not options.names or image.name in options.names]
     try:
         if options.command == "build":
@@ -34,8 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     archives = commands.add_parser("archives", help="print where the archives of this checkout's images are")
     for command in (build, archives):
-        names = [image.name for image in IMAGES]
-        command.add_argument("names", metavar="NAME", nargs="*", choices=[*names, []], help=", ".join(names))
+        command.add_argument("names", metavar="NAME", nargs="*", help="an image; none named: all of them")
     return parser
 
 
