@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from tests.images import IMAGES, build_images
+from tests.images.base import choose_base
 from tests.images.definitions import project_version
 from tests.images.registry import Registry
 from tests.images.store import Store
@@ -122,9 +123,30 @@ def test_images_are_pushed_to_the_registry_that_is_named(archives: dict[str, Pat
     [operator] = [image for image in IMAGES if image.name == "operator"]
     with Registry() as registry:
         build_images([operator], push=f"{registry.address}/speech", say=lambda _line: None)
-        pushed = registry.manifests[f"speech/operator:{project_version()}"]
-        stored = json.loads(registry.blobs[json.loads(pushed)["config"]["digest"]])
+        pushed = json.loads(registry.blobs[registry.tags[f"speech/operator:{project_version()}"]])
+        stored = json.loads(registry.blobs[pushed["config"]["digest"]])
     assert stored["config"]["Entrypoint"] == ["roundhouse", "operator"]
+
+
+@pytest.mark.parametrize("pinned", [False, True], ids=["by tag", "by tag and digest"])
+def test_a_base_is_fetched_from_a_registry_that_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pinned: bool
+) -> None:
+    theirs, ours = Store(tmp_path / "theirs"), Store(tmp_path / "ours")
+    theirs.recover()
+    ours.recover()
+    with Registry() as registry:
+        image = f"{registry.address}/python:3.11"
+        container = theirs.buildah("from", "scratch", step="test")
+        made = theirs.buildah("commit", "--quiet", container, image, step="test")
+        theirs.buildah("push", "--tls-verify=false", image, step="test")
+        reference = f"{image}@{registry.tags['python:3.11']}" if pinned else image
+        monkeypatch.setenv("ROUNDHOUSE_IMAGE_BASE", reference)
+        said: list[str] = []
+        first = choose_base(ours, "unused", said.append)
+        assert first == made.removeprefix("sha256:")
+        assert choose_base(ours, "unused", said.append) == first
+    assert len([line for line in said if line.startswith("base: fetching")]) == 1
 
 
 def test_a_killed_build_leaves_nothing_running_or_mounted_and_can_be_repeated(tmp_path: Path) -> None:

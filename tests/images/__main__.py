@@ -33,9 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument(
         "--push", metavar="REGISTRY", help="push each image to REGISTRY/<name>:<version> as well"
     )
-    build.add_argument(
-        "--refresh-base", action="store_true", help="take a newer base first, with today's updates"
-    )
+    build.add_argument("--refresh-base", action="store_true", help="make or fetch the base anew first")
     archives = commands.add_parser("archives", help="print where the archives of this checkout's images are")
     for command in (build, archives):
         command.add_argument("names", metavar="NAME", nargs="*", help="an image; none named: all of them")

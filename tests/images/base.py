@@ -8,11 +8,11 @@ security state, without documentation, translations and a package manager.
 import hashlib
 import os
 import platform
+import re
 import shlex
 import subprocess
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
 
 from .definitions import LOCAL_REGISTRY
 from .store import ImageError, Say, Store
@@ -41,20 +41,14 @@ REGISTRY_PROBE = "https://registry-1.docker.io/v2/"
 PROBE_SECONDS = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Base:
-    """A base image in the store: the reference to build on and the id that an image's key depends on."""
-
-    reference: str
-    image_id: str
-
-
-def choose_base(store: Store, pinned: str, say: Say, *, refresh: bool = False) -> Base:
-    """The base to build on, fetched or made first if need be; `refresh` makes the Debian one anew."""
+def choose_base(store: Store, pinned: str, say: Say, *, refresh: bool = False) -> str:
+    """The id of the image to build on, fetched or made first if need be; `refresh` does so in any case."""
+    pinned = _by_digest(pinned)
     if named := os.environ.get("ROUNDHOUSE_IMAGE_BASE"):
-        return _present(store, named) or _pulled(store, named, say)
+        named = _by_digest(named)
+        return store.image_id(named) or _pulled(store, named, say)
     made = f"{LOCAL_REGISTRY}/base:{_definition_key()}"
-    if not refresh and (found := _present(store, made) or _present(store, pinned)):
+    if not refresh and (found := store.image_id(made) or store.image_id(pinned)):
         return found
     if _registry_answers():
         try:
@@ -66,17 +60,17 @@ def choose_base(store: Store, pinned: str, say: Say, *, refresh: bool = False) -
     return _made(store, made, say)
 
 
-def _present(store: Store, reference: str) -> Base | None:
-    image_id = store.image_id(reference)
-    return Base(reference, image_id) if image_id else None
+def _by_digest(reference: str) -> str:
+    """Without its tag where it has a digest too: the digest decides, and buildah takes one of them."""
+    return re.sub(r":[^:/@]+@", "@", reference)
 
 
-def _pulled(store: Store, reference: str, say: Say) -> Base:
+def _pulled(store: Store, reference: str, say: Say) -> str:
     say(f"base: fetching {reference}")
     command = store.command("pull", *plain_http(reference), reference)
     took = store.run_long(command, label="base: fetching", log="base", say=say)
     say(f"base: fetched in {took:.0f} s")
-    found = _present(store, reference)
+    found = store.image_id(reference)
     if found is None:
         raise ImageError(
             f"base: {reference!r} was fetched but is not in the store: give it with its tag or digest"
@@ -90,7 +84,7 @@ def plain_http(reference: str) -> list[str]:
     return ["--tls-verify=false"] if host in {"127.0.0.1", "localhost", "[::1]"} else []
 
 
-def _made(store: Store, reference: str, say: Say) -> Base:
+def _made(store: Store, reference: str, say: Say) -> str:
     say(f"base: no registry in reach, so it is made of Debian {SUITE} packages: {', '.join(PACKAGES)}")
     archive = store.folder / "tmp" / "base.tar"
     archive.unlink(missing_ok=True)
@@ -99,9 +93,10 @@ def _made(store: Store, reference: str, say: Say) -> Base:
     store.buildah("add", container, str(archive), "/", step="base")
     store.buildah("config", "--cmd", "python3", container, step="base")
     store.buildah("commit", "--rm", container, reference, step="base")
+    store.drop_others(reference)
     say(f"base: made in {took:.0f} s, {archive.stat().st_size / 1e6:.0f} MB")
     archive.unlink()
-    found = _present(store, reference)
+    found = store.image_id(reference)
     if found is None:
         raise ImageError(f"base: {reference!r} was made but is not in the store {store.folder}")
     return found

@@ -61,8 +61,7 @@ def build_images(
                 say(f"{label}: unchanged")
             else:
                 _build(store, plan, label, say)
-        used = {plan.arguments[name] for plan in plans for name in ("BASE", "UV")}
-        store.prune(f"{LOCAL_REGISTRY}/(base|uv):.*", kept=used)
+        store.prune()
         for plan in plans if push else ():
             _push(store, plan, str(push), say)
     say(f"images ready in {time.monotonic() - began:.0f} s, archives in {image_folder()}")
@@ -89,11 +88,11 @@ def _plans(store: Store, images: Sequence[Image], say: Say, *, refresh_base: boo
             f"the Containerfiles name different bases, so no layer can be shared: {sorted(pinned)}"
         )
     base = choose_base(store, pinned.pop(), say, refresh=refresh_base)
-    version = project_version()
+    version, uv = project_version(), _uv_image(store)
     plans = []
     for image in images:
-        arguments = {"BASE": base.reference, "UV": _uv_image(store), "VERSION": version}
-        key = build_key(image, {**arguments, "BASE": base.image_id})
+        arguments = {"BASE": base, "UV": uv, "VERSION": version}
+        key = build_key(image, arguments)
         archive = image_folder() / f"{image.name}-{version}-{key}.tar"
         plans.append(Plan(image, image.reference(version), archive, arguments))
     return plans
@@ -111,6 +110,7 @@ def _uv_image(store: Store) -> str:
         container = store.buildah("from", "scratch", step="uv")
         store.buildah("copy", "--chmod", "0755", container, str(uv), "/uv", step="uv")
         store.buildah("commit", "--rm", container, reference, step="uv")
+        store.drop_others(reference)
     return reference
 
 

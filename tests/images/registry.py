@@ -1,6 +1,7 @@
-"""As much of an OCI registry as a push needs, in memory, on loopback: for tests of pushing."""
+"""As much of an OCI registry as push and pull need, in memory, on loopback: for tests of both."""
 
 import hashlib
+import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
@@ -9,12 +10,12 @@ from typing_extensions import override
 
 
 class Registry(ThreadingHTTPServer):
-    """Serves while its context is open. `blobs` are by digest, `manifests` by `<repository>:<tag>`."""
+    """Serves while its context is open. Blobs and manifests are by digest; tags are `<repository>:<tag>`."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.blobs: dict[str, bytes] = {}
-        self.manifests: dict[str, bytes] = {}
+        self.tags: dict[str, str] = {}
 
     @property
     def address(self) -> str:
@@ -30,8 +31,10 @@ class Registry(ThreadingHTTPServer):
         self.shutdown()
         self.server_close()
 
-    def keep(self, blob: bytes) -> None:
-        self.blobs[f"sha256:{hashlib.sha256(blob).hexdigest()}"] = blob
+    def keep(self, blob: bytes) -> str:
+        digest = f"sha256:{hashlib.sha256(blob).hexdigest()}"
+        self.blobs[digest] = blob
+        return digest
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -39,7 +42,10 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        self._answer(200 if self.path == "/v2/" else 404)
+        name, _, reference = self.path.removeprefix("/v2/").rpartition("/")
+        digest = self.server.tags.get(f"{name.removesuffix('/manifests')}:{reference}", reference)
+        blob = self.server.blobs.get(digest, b"")
+        self._answer(200 if blob or self.path == "/v2/" else 404, blob)
 
     def do_HEAD(self) -> None:
         self._answer(200 if self.path.rpartition("/")[2] in self.server.blobs else 404)
@@ -55,10 +61,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         body = self._body()
         repository, is_manifest, tag = self.path.removeprefix("/v2/").partition("/manifests/")
+        digest = self.server.keep(body)
         if is_manifest:
-            self.server.manifests[f"{repository}:{tag}"] = body
-        elif body:
-            self.server.keep(body)
+            self.server.tags[f"{repository}:{tag}"] = digest
         self._answer(201)
 
     def _body(self) -> bytes:
@@ -71,12 +76,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.rfile.readline()
         return body
 
-    def _answer(self, status: int, location: str | None = None) -> None:
+    def _answer(self, status: int, body: bytes = b"", location: str | None = None) -> None:
         self.send_response(status)
-        self.send_header("Content-Length", "0")
+        self.send_header("Content-Length", str(len(body)))
+        if b'"schemaVersion"' in body:
+            self.send_header("Content-Type", json.loads(body)["mediaType"])
         if location:
             self.send_header("Location", location)
         self.end_headers()
+        self.wfile.write(body)
 
     @override
     def log_message(self, *_: object) -> None:

@@ -5,7 +5,6 @@ that ends: nothing stays mounted or running, and what a killed build left in the
 """
 
 import os
-import re
 import shutil
 import subprocess
 import time
@@ -51,19 +50,24 @@ class Store:
                 shutil.rmtree(left)
         self.buildah("rm", "--all", step="clearing the store")
 
-    def prune(self, superseded: str, kept: set[str]) -> None:
-        """Drop images that lost their name to a newer build, and all named as `superseded` but for `kept`."""
+    def prune(self) -> None:
+        """Drop images that lost their name to a newer build."""
         self.buildah("rmi", "--prune", step="clearing the store")
+
+    def drop_others(self, kept: str) -> None:
+        """Drop images that have the name of `kept` and another tag."""
         listed = self.buildah("images", "--format", "{{.Name}}:{{.Tag}}", step="clearing the store").split()
-        old = [name for name in listed if re.fullmatch(superseded, name) and name not in kept]
+        repository = kept.rpartition(":")[0]
+        old = [name for name in listed if name != kept and name.rpartition(":")[0] == repository]
         if old:
-            self.buildah("rmi", *old, step="clearing the store")
+            self.buildah("rmi", "--force", *old, step="clearing the store")
 
     def image_id(self, reference: str) -> str | None:
         """The id of an image that is in the store, None of one that is not."""
         asked = self._fenced(self.command("images", "--quiet", "--no-trunc", reference))
         found = subprocess.run(asked, capture_output=True, text=True, check=False)
-        return found.stdout.split()[0] if found.returncode == 0 and found.stdout.split() else None
+        ids = found.stdout.split() if found.returncode == 0 else []
+        return ids[0].removeprefix("sha256:") if ids else None
 
     def buildah(self, *arguments: str, step: str) -> str:
         """Run a quick buildah command and return what it printed."""
