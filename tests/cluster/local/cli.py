@@ -42,12 +42,12 @@ def _parser() -> argparse.ArgumentParser:
             )
         return added
 
-    control_plane = {"action": "store_true", "help": "no kubelet: API server, scheduler and fake nodes"}
-    added = add("install", _install, "install the system packages that a cluster needs", numbered=False)
-    added.add_argument("--control-plane", **control_plane)  # type: ignore[arg-type]
+    def take_mode(added: argparse.ArgumentParser) -> None:
+        added.add_argument("--control-plane", action="store_true", help="no kubelet, but fake nodes")
+
+    take_mode(add("install", _install, "install the system packages that a cluster needs", numbered=False))
     add("build", _build, "build what is missing of the binaries into the cache", numbered=False)
-    added = add("up", _up, "bring a cluster up")
-    added.add_argument("--control-plane", **control_plane)  # type: ignore[arg-type]
+    take_mode(add("up", _up, "bring a cluster up"))
     added = add("down", _down, "end a cluster and leave nothing but the cache of binaries")
     added.add_argument("--all", action="store_true", help="every local cluster of this machine")
     add("env", _env, "print the shell lines that point tools at the cluster")

@@ -91,8 +91,7 @@ class Cluster:
 
     def fake_nodes(self, nodes: Sequence[FakeNode]) -> None:
         """Create nodes that kwok plays, as they are described; those of the same name are replaced."""
-        for node in nodes:
-            self.kubectl("delete", "node", node.name, "--ignore-not-found")
+        self.kubectl("delete", "node", "--ignore-not-found", *(node.name for node in nodes))
         listed = {"apiVersion": "v1", "kind": "List", "items": [node.manifest() for node in nodes]}
         self.kubectl("create", "-f", "-", input=json.dumps(listed))
         names = [f"node/{node.name}" for node in nodes]
