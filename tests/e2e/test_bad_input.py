@@ -88,7 +88,7 @@ def test_engine_that_crashes(release: Release, cleared: str) -> None:
 def test_engine_that_never_gets_ready(release: Release, cleared: str) -> None:
     sleep = ["python3", "-c", "import time; time.sleep(3600)"]
     release.apply(both(cleared, engine(cleared, command=sleep, startup_seconds=5)))
-    message = release.wait_for_condition(f"modelvariant/{cleared}", "Ready", "False", "StartupTimeout")
+    message = release.wait_for_condition(f"modelvariant/{cleared}", "Ready", "False", "StartTimeout")
     assert "5" in message
     release.apply(engine(cleared))
     release.wait_for_condition(f"modelvariant/{cleared}", "Ready", "True", "Serving")

@@ -20,7 +20,8 @@ def install_chart(
     `environment` holds KUBECONFIG and a PATH with helm; `values` are chart values by dotted name.
     """
     command = ["helm", "upgrade", "--install", release, str(CHART), "--namespace", namespace]
-    command += ["--create-namespace", "--wait", "--timeout", f"{INSTALL_SECONDS}s"]
+    # The CRDs outlive a release; taking ownership adopts those that another one, or kubectl, left.
+    command += ["--create-namespace", "--take-ownership", "--wait", "--timeout", f"{INSTALL_SECONDS}s"]
     for name, value in values.items():
         command += ["--set", f"{name}={value}"]
     done = subprocess.run(command, env=dict(environment), capture_output=True, text=True, check=False)
