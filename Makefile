@@ -36,6 +36,7 @@ env: $(STAMP)  ## Print `export KUBECONFIG=…` and `export ROUNDHOUSE_URL=…` 
 	@$(PYTHON) -m tests.cluster.local env
 
 cluster: $(STAMP)  ## A real Kubernetes on this machine, or the context that ROUNDHOUSE_CONTEXT names
+	@$(PYTHON) -m tests.cluster.local install
 	@$(PYTHON) -m tests.cluster.local up
 
 down: $(STAMP)  ## End every cluster that this project started and leave nothing behind

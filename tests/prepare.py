@@ -1,7 +1,7 @@
 """`python -m tests.prepare`: bring this machine to where every test can run.
 
-Installs Debian packages, builds the cluster's binaries and the container images into the cache, and says how long
-it took. What is there already is left as it is, so a second call takes seconds.
+Installs Debian packages, builds the cluster's binaries and the container images into the cache, and says
+how long it took. What is there already is left as it is, so a second call takes seconds.
 """
 
 import subprocess
@@ -29,6 +29,7 @@ def main() -> None:
         install((*SPEECH_PACKAGES, *CLIENT_PACKAGES), purpose="the speech that the tests transcribe")
     except PackagesError as error:
         sys.exit(f"error: {error}")
+    run("tests.cluster.local", "install")
     run("tests.cluster.local", "build")
     run("tests.images", "build")
     print(f"Prepared for the tests in {time.monotonic() - started:.0f} s", flush=True)

@@ -9,14 +9,15 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.support.install import InstallError, install_chart
 from tests.support.packages import PackagesError, install, missing
 from tests.support.recordings import GO_FORWARD_WORDS, WEATHER_WORDS, go_forward, spoken
 
-from .steps import ROOT, DemoError, python, run, step
-from .target import LOCAL_REGISTRY, Target, archives, find_target
+from .steps import ROOT, DemoError, project, run, step
+from .target import LOCAL_REGISTRY, Target, find_target
 
 NAMESPACE = "roundhouse"
 MODEL = "pocketsphinx-en-us"
@@ -54,8 +55,8 @@ Three things to try next:
 def main() -> None:
     started = time.monotonic()
     try:
-        target = prepare()
-        deploy(target)
+        target, archives = prepare()
+        deploy(target, archives)
         ask(target)
     except (DemoError, PackagesError, InstallError) as error:
         sys.exit(f"\nerror: {error}\nMend that and run `make demo` again: it goes on where it stopped.")
@@ -64,18 +65,20 @@ def main() -> None:
     print(CLOSING.format(url=target.url, namespace=NAMESPACE, seconds=time.monotonic() - started))
 
 
-def prepare() -> Target:
-    """Packages, cluster, images."""
+def prepare() -> tuple[Target, list[str]]:
+    """Packages, cluster, images: where to install, and the archives that were loaded there."""
     print_plan()
+    archives: list[str] = []
     with step("Debian packages: curl, and speech to transcribe"):
         install(PACKAGES, purpose="the recordings")
     with step("Cluster"):
         target = find_target()
     if not target.context:
         with step("Images"):
-            python("tests.images", "build")
-            target.load(archives())
-    return target
+            project("tests.images", "build")
+            archives = project("tests.images", "archives").split()
+            project("tests.cluster.local", "load", *archives)
+    return target, archives
 
 
 def print_plan() -> None:
@@ -88,10 +91,16 @@ def print_plan() -> None:
     print(PLAN.format(packages=packages, cache=cache, cluster=cluster))
 
 
-def deploy(target: Target) -> None:
+def deploy(target: Target, archives: Sequence[str]) -> None:
     """The chart, the example's engine and model, and the gateway on loopback."""
+    values = {"image.registry": target.registry}
+    for archive in archives:  # the tag stays when an image is built anew; its file's name does not
+        name = Path(archive).stem
+        component = name.split("-", 1)[0]
+        if component in {"operator", "gateway"}:
+            values[f"{component}.podAnnotations.image"] = name
     with step("Chart"):
-        install_chart(target.environment, namespace=NAMESPACE, values={"image.registry": target.registry})
+        install_chart(target.environment, namespace=NAMESPACE, values=values)
     with step("kubectl apply -f examples/pocketsphinx.yaml"):
         manifest = (ROOT / "examples/pocketsphinx.yaml").read_text().replace(LOCAL_REGISTRY, target.registry)
         with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
@@ -104,7 +113,7 @@ def deploy(target: Target) -> None:
     with step(f"Gateway on {target.url}"):
         port = target.url.rsplit(":", 1)[1]
         service = f"{NAMESPACE}/roundhouse-gateway"
-        python("tests.cluster.local", "expose", "--service", service, "--port", port, "--target", "http")
+        project("tests.cluster.local", "expose", "--service", service, "--port", port, "--target", "http")
         wait_for_model(target)
 
 

@@ -14,24 +14,22 @@ class DemoError(Exception):
     """A step failed; the message says which, why and what to do."""
 
 
-def run(command: Sequence[str], *, environment: dict[str, str] | None = None, quiet: bool = True) -> str:
-    """Run a command in the checkout and return what it printed; DemoError with its last lines if it fails.
-
-    With `quiet=False` it speaks to the terminal itself and nothing is returned.
-    """
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment, check=False, text=True, stdout=subprocess.PIPE if quiet else None,
-        stderr=subprocess.STDOUT if quiet else None,
-    )  # fmt: skip
+def run(command: Sequence[str], *, environment: dict[str, str] | None = None) -> str:
+    """Run a command in the checkout and return what it printed; DemoError with its last lines if it fails."""
+    done = subprocess.run(command, cwd=ROOT, env=environment, check=False, text=True, capture_output=True)
     if done.returncode != 0:
-        tail = "\n".join((done.stdout or "").splitlines()[-15:])
+        tail = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
         raise DemoError(f"`{' '.join(command)}` ended with exit status {done.returncode}\n{tail}".rstrip())
-    return done.stdout or ""
+    return done.stdout
 
 
-def python(*module_and_arguments: str, quiet: bool = False) -> str:
-    """Run a module of the project with this interpreter."""
-    return run([sys.executable, "-m", *module_and_arguments], quiet=quiet)
+def project(*module_and_arguments: str) -> str:
+    """Run a module of the project, which tells of its progress itself, and return what it answers."""
+    command = [sys.executable, "-m", *module_and_arguments]
+    done = subprocess.run(command, cwd=ROOT, check=False, text=True, stdout=subprocess.PIPE)
+    if done.returncode != 0:
+        raise DemoError(f"`{' '.join(command)}` ended with exit status {done.returncode}, see above")
+    return done.stdout
 
 
 @contextmanager

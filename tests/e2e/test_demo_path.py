@@ -68,7 +68,7 @@ def test_lists_name_what_runs(release: Release, pocketsphinx: str) -> None:
     engines = release.get_json("/v1/engines")
     assert engines["total"] == 1
     assert (engines["engines"][0]["id"], engines["engines"][0]["status"]) == (pocketsphinx, "running")
-    assert [runtime["id"] for runtime in engines["runtimes"]] == ["pocketsphinx"]
+    assert [runtime["name"] for runtime in engines["runtimes"]] == ["pocketsphinx"]
 
 
 def test_kubectl_shows_a_status_page(release: Release, pocketsphinx: str) -> None:
