@@ -2,13 +2,16 @@
 
 import io
 import json
+import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from openai import BadRequestError, InternalServerError, OpenAI
 
+from tests.cluster.local import Cluster
 from tests.e2e.release import Release
 from tests.support.recordings import GO_FORWARD_WORDS, WEATHER_WORDS, go_forward, spoken
 from tests.support.waiting import wait_until
@@ -16,6 +19,19 @@ from tests.support.waiting import wait_until
 
 def openai_client(release: Release) -> OpenAI:
     return OpenAI(base_url=f"{release.url}/v1", api_key="none needed", max_retries=0)
+
+
+def test_the_demo_itself(cluster: Cluster, pocketsphinx: str) -> None:
+    """What `make demo` runs, on the cluster that is there already."""
+    environment = {**os.environ, "ROUNDHOUSE_CLUSTER": str(cluster.number)}
+    command = [sys.executable, "-m", "tests.demo"]
+    told = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+    assert told.index("This will, on this machine:") < told.index("heard:")
+    assert [line.split('"')[1] for line in told.splitlines() if "heard:" in line] == [
+        f"\033[1m{GO_FORWARD_WORDS}\033[0m",
+        f"\033[1m{WEATHER_WORDS}\033[0m",
+    ]
+    assert f"modelvariant.roundhouse.dev/{pocketsphinx} condition met" in told
 
 
 @pytest.mark.req("S0-1", "S0-9", "S0-21", "S1-1", "S1-8")

@@ -1,6 +1,7 @@
 """The commands that a person types. Parses and prints; the work is done in the modules it calls."""
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from .processes import say_to_stderr as say
 
 Command = Callable[[argparse.Namespace], None]
 PROGRAM = "python -m tests.cluster.local"
+NUMBER_VARIABLE = "ROUNDHOUSE_CLUSTER"
 
 
 def main() -> None:
@@ -38,7 +40,10 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         if numbered:
             added.add_argument(
-                "--number", type=int, default=0, help=f"which cluster, 0 to {COUNT - 1} (default 0)"
+                "--number",
+                type=int,
+                default=os.environ.get(NUMBER_VARIABLE, "0"),
+                help=f"which cluster, 0 to {COUNT - 1} (default: {NUMBER_VARIABLE}, else 0)",
             )
         return added
 
