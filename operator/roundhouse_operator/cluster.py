@@ -181,7 +181,7 @@ class Cluster:
         async with self._open(
             _Request("GET", _path(kind, namespace), query, timeout=_WATCH_TIMEOUT)
         ) as response:
-            async for line in response.content:
+            async for line in _lines(response.content):
                 event = json.loads(line)
                 if event["type"] == "ERROR":
                     raise _refusal(event["object"])
@@ -264,6 +264,17 @@ class Cluster:
             raise UnreachableError(
                 f"{request}: no answer from {self._configuration.host}: {error!r}"
             ) from error
+
+
+async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    """Whole lines of any length: aiohttp's own reader gives up at 128 KiB, and one object may be larger."""
+    rest = bytearray()
+    async for chunk in content.iter_any():
+        first, *others = chunk.split(b"\n")
+        rest += first
+        for other in others:
+            yield bytes(rest)
+            rest = bytearray(other)
 
 
 async def load_configuration() -> Configuration:
