@@ -8,6 +8,8 @@ operator unready. Each answer says what is wrong.
 from __future__ import annotations
 
 import asyncio
+import logging
+import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -18,6 +20,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from roundhouse_operator.metrics import Metrics
 from roundhouse_operator.queue import WorkQueue
 from roundhouse_operator.watch import RESYNC_SECONDS, Source
+
+logger = logging.getLogger(__name__)
 
 STUCK_SECONDS: Final = 180.0
 SILENT_SECONDS: Final = RESYNC_SECONDS + 60.0
@@ -58,7 +62,9 @@ class Health:
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
         try:
-            await web.TCPSite(runner, port=port).start()
+            listener = _listen(port)
+            await web.SockSite(runner, listener).start()
+            logger.info("Metrics and probes are on port %d", listener.getsockname()[1])
             await asyncio.Event().wait()
         finally:
             await runner.cleanup()
@@ -75,6 +81,13 @@ class Health:
 
     async def _readyz(self, _request: web.Request) -> web.Response:
         return _answer([*self.ailments(), *self.lacks()])
+
+
+def _listen(port: int) -> socket.socket:
+    """One socket for IPv4 and IPv6, because a free port of each would be two different ones."""
+    if socket.has_dualstack_ipv6():
+        return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
+    return socket.create_server(("", port))
 
 
 def _answer(problems: list[str]) -> web.Response:

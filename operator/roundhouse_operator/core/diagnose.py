@@ -20,7 +20,8 @@ _PULL: Final = frozenset(
 )
 _CONFIG: Final = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 _SECRETS: Final = re.compile(
-    r"(?i)((?:api[-_]?key|token|secret|password|passwd|authorization|bearer)\S*?\s*[=: ]\s*)(?:bearer\s+)?\S+"
+    r"(?i)((?:api[-_]?key|token|secret|password|passwd|authorization)[\w-]*[\"']?\s*[=:]\s*|bearer\s+)"
+    r"(?:bearer\s+)?[^\s|]+"
     r"|\b(?:hf_|sk-|rh_|ghp_)[A-Za-z0-9_-]{8,}"
 )
 
@@ -99,13 +100,13 @@ def _container_trouble(container: Container, startup_seconds: int) -> Trouble | 
         return Trouble(
             Reason.IMAGE_PULL,
             f"The image of container {name} cannot be pulled",
-            _tidy(container.waiting_message or container.waiting_reason),
+            container.waiting_message or container.waiting_reason,
         )
     if container.waiting_reason in _CONFIG:
         return Trouble(
             Reason.CONFIG_ERROR,
             f"Container {name} cannot be made",
-            _tidy(container.waiting_message or container.waiting_reason),
+            container.waiting_message or container.waiting_reason,
         )
     if container.exit_code is None or (container.exit_code == 0 and not container.restarts):
         return None

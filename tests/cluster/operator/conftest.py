@@ -54,7 +54,10 @@ def operator(start_operator: StartOperator) -> Operator:
 @pytest.fixture
 def looser_variants(control_plane: Cluster) -> Iterator[None]:
     """The definition of ModelVariant as a newer version might have it: a field takes more values."""
-    name, field = "crd/modelvariants.roundhouse.dev", "/spec/versions/0/schema/openAPIV3Schema/properties/spec"
+    name, field = (
+        "crd/modelvariants.roundhouse.dev",
+        "/spec/versions/0/schema/openAPIV3Schema/properties/spec",
+    )
     path = f"{field}/properties/downloadPolicy/enum"
     found = json.loads(control_plane.kubectl("get", name, "-o", "json"))
     schema = found["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,11 +20,11 @@ from typing import Any
 from tests.cluster.local import Cluster
 from tests.support.waiting import wait_until
 
-START_SECONDS = 60
+START_SECONDS = 30
 SETTLE_SECONDS = 2.5
 """Longer than the second for which the operator gathers changes of an engine's counts."""
 WRITES = frozenset({"POST", "PUT", "PATCH", "APPLY", "DELETE", "DELETECOLLECTION"})
-_SAMPLE = re.compile(r'^apiserver_request_total\{(.*)\} ([0-9.e+]+)$', re.MULTILINE)
+_SAMPLE = re.compile(r"^apiserver_request_total\{(.*)\} ([0-9.e+]+)$", re.MULTILINE)
 
 
 @dataclass
@@ -43,12 +42,11 @@ class Operator:
 
     def start(self, *, until: str = "leading") -> Operator:
         """Until it leads and has settled, or with `until="ready"` until its caches are filled."""
-        self.port = _free_port()
         environment = {
             **self.cluster.environment,
             "ROUNDHOUSE_OPERATOR_NAMESPACE": self.namespace,
             "ROUNDHOUSE_OPERATOR_RELEASE": self.release,
-            "ROUNDHOUSE_OPERATOR_METRICS_PORT": str(self.port),
+            "ROUNDHOUSE_OPERATOR_METRICS_PORT": "0",
             "ROUNDHOUSE_OPERATOR_LOG_FORMAT": "text",
             **self.environment,
         }
@@ -56,12 +54,14 @@ class Operator:
         began = time.monotonic()
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        self.port = 0
         probe = self.ready if until == "ready" else lambda: self.metric("roundhouse_operator_leader") == 1
         try:
             wait_until(probe, seconds=START_SECONDS, what=f"the operator is {until}", every=0.05)
-        except AssertionError:
+        except AssertionError as error:
+            seen = f"{self.get('/readyz')}\n{self.log.read_text()[-3000:]}"
             self.kill()
-            raise
+            raise AssertionError(f"{error}\n{seen}") from None
         self.started_in_seconds = time.monotonic() - began
         return self
 
@@ -81,6 +81,7 @@ class Operator:
         return True
 
     def get(self, path: str) -> tuple[int, str]:
+        self.port = self.port or self._port()
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
                 return answer.status, answer.read().decode()
@@ -113,6 +114,11 @@ class Operator:
 
     def kill(self) -> int:
         return self._end(signal.SIGKILL)
+
+    def _port(self) -> int:
+        """Any free one, which the process tells in its log."""
+        told = re.findall(r"Metrics and probes are on port (\d+)\n", self.log.read_text())
+        return int(told[-1]) if told else 0
 
     def _end(self, number: int) -> int:
         assert self._process
@@ -152,10 +158,14 @@ class Kubectl:
         """Empty where there is none; AssertionError while the status is of an older spec."""
         found = self.get(kind, name)
         status = found.get("status", {})
-        assert status.get("observedGeneration") == found.get("metadata", {}).get("generation"), "not looked at yet"
+        assert status.get("observedGeneration") == found.get("metadata", {}).get("generation"), (
+            "not looked at yet"
+        )
         return next((one for one in status.get("conditions", ()) if one["type"] == type_), {})
 
-    def wait(self, kind: str, name: str, type_: str, status: str, reason: str = "", seconds: float = 30) -> Any:
+    def wait(  # noqa: PLR0917  # reads as the condition is written: Ready True Serving
+        self, kind: str, name: str, type_: str, status: str, reason: str = "", *, seconds: float = 30
+    ) -> Any:
         """Until the condition says so; the condition."""
 
         def said() -> dict[str, Any] | None:
@@ -163,7 +173,9 @@ class Kubectl:
             assert one.get("status") == status and reason in ("", one.get("reason")), one  # noqa: PT018
             return one
 
-        return wait_until(said, seconds=seconds, what=f"{type_}={status} {reason} of {kind} {name}", every=0.1)
+        return wait_until(
+            said, seconds=seconds, what=f"{type_}={status} {reason} of {kind} {name}", every=0.1
+        )
 
     def wait_for(self, probe: Callable[[], Any], what: str, seconds: float = 30) -> Any:
         return wait_until(probe, seconds=seconds, what=what, every=0.1)
@@ -184,7 +196,9 @@ def writes(cluster: Cluster, *, with_leases: bool = False) -> Counter[str]:
             ("leases", "") if with_leases else ("", ""),
         )
         if ours and one["verb"] in WRITES:
-            counted[f"{one['verb']} {one['resource']}/{one['subresource']} {one['code']}"] += int(float(value))
+            counted[f"{one['verb']} {one['resource']}/{one['subresource']} {one['code']}"] += int(
+                float(value)
+            )
     return counted
 
 
@@ -203,13 +217,6 @@ def own_events(kubectl: Kubectl) -> list[dict[str, Any]]:
     events = json.loads(kubectl("get", "events.events.k8s.io", "-o", "json"))["items"]
     ours = [one for one in events if one.get("reportingController") == "roundhouse.dev/operator"]
     return sorted(ours, key=lambda one: one["eventTime"])
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 def steady_seconds() -> float:

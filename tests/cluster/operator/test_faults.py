@@ -69,15 +69,29 @@ def test_what_a_person_changes_on_a_child_is_changed_back(operator: Operator, ku
     kubectl.wait_for(lambda: kubectl.get("deploy", "kws-en"), "the Deployment is made again")
     kubectl.wait("mv", "kws-en", "Ready", "True")
     kubectl.wait_for(
-        lambda: "roundhouse.dev/managed" in kubectl.get("svc", "kws-en")["metadata"]["labels"], "labels are back"
+        lambda: "roundhouse.dev/managed" in kubectl.get("svc", "kws-en")["metadata"]["labels"],
+        "labels are back",
     )
 
 
 def test_a_field_that_another_manager_holds_is_left_to_it(operator: Operator, kubectl: Kubectl) -> None:
     kubectl.apply(engine(), variant())
     kubectl.wait("mv", "kws-en", "Ready", "True")
-    held = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "kws-en"}, "spec": {"replicas": 3}}
-    kubectl("apply", "--server-side", "--force-conflicts", "--field-manager=hpa", "-f", "-", input=json.dumps(held))
+    held = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "kws-en"},
+        "spec": {"replicas": 3},
+    }
+    kubectl(
+        "apply",
+        "--server-side",
+        "--force-conflicts",
+        "--field-manager=hpa",
+        "-f",
+        "-",
+        input=json.dumps(held),
+    )
     found = kubectl.wait("mv", "kws-en", "OwnershipConflict", "True", "FieldOwnedByOther")
     assert "'hpa' holds .spec.replicas" in found["message"]
     kubectl.patch("eng", "kws", {"spec": {"workload": {"image": "example.org/kws:2"}}})
@@ -86,7 +100,9 @@ def test_a_field_that_another_manager_holds_is_left_to_it(operator: Operator, ku
     del held["spec"]["replicas"]  # type: ignore[attr-defined]
     kubectl("apply", "--server-side", "--field-manager=hpa", "-f", "-", input=json.dumps(held))
     kubectl.wait_for(lambda: kubectl.get("deploy", "kws-en")["spec"]["replicas"] == 1, "one replica again")
-    kubectl.wait_for(lambda: not kubectl.condition("mv", "kws-en", "OwnershipConflict"), "the condition is gone")
+    kubectl.wait_for(
+        lambda: not kubectl.condition("mv", "kws-en", "OwnershipConflict"), "the condition is gone"
+    )
 
 
 def test_an_object_of_somebody_else_is_not_taken_over(operator: Operator, kubectl: Kubectl) -> None:
@@ -119,7 +135,9 @@ def test_a_name_has_one_owner_and_passes_on(operator: Operator, kubectl: Kubectl
     assert kubectl.get("mv", "third")["status"]["publishedNames"] == ["other", "quick"]
 
 
-def test_a_pod_template_that_kubernetes_refuses_is_told_in_its_words(operator: Operator, kubectl: Kubectl) -> None:
+def test_a_pod_template_that_kubernetes_refuses_is_told_in_its_words(
+    operator: Operator, kubectl: Kubectl
+) -> None:
     kubectl.apply(engine(), variant())
     kubectl.wait("mv", "kws-en", "Ready", "True")
     wrong: dict[str, Any] = {"spec": {"volumes": [{"name": "v", "emptyDir": {"sizeLimit": "-1"}}]}}
@@ -127,7 +145,9 @@ def test_a_pod_template_that_kubernetes_refuses_is_told_in_its_words(operator: O
     found = kubectl.wait("mv", "kws-en", "Accepted", "False", "InvalidPodTemplate")
     assert "sizeLimit" in found["message"]
     assert kubectl.condition("mv", "kws-en", "Available")["status"] == "True"
-    kubectl.patch("eng", "kws", {"spec": {"workload": {"podTemplate": {"spec": {"nodeSelector": {"a": "b"}}}}}})
+    kubectl.patch(
+        "eng", "kws", {"spec": {"workload": {"podTemplate": {"spec": {"nodeSelector": {"a": "b"}}}}}}
+    )
     kubectl.wait("eng", "kws", "Accepted", "False", "InvalidPodTemplate")
     kubectl.wait("mv", "kws-en", "Ready", "False", "EngineNotAccepted")
     kubectl.patch("eng", "kws", {"spec": {"workload": {"podTemplate": None}}})

@@ -8,7 +8,14 @@ import pytest
 
 from tests.cluster.local import Cluster
 from tests.cluster.operator.conftest import StartOperator
-from tests.cluster.operator.harness import Kubectl, Operator, own_events, steady_seconds, wait_for_quiet, writes
+from tests.cluster.operator.harness import (
+    Kubectl,
+    Operator,
+    own_events,
+    steady_seconds,
+    wait_for_quiet,
+    writes,
+)
 from tests.unit.operator.samples import engine, upstream, variant
 
 MANY = 50
@@ -18,8 +25,10 @@ def test_a_variant_becomes_ready_and_says_how_it_is_reached(operator: Operator, 
     kubectl.apply(engine(), variant(servedName="acme/KWS"))
     kubectl.wait("mv", "kws-en", "Ready", "True", "Serving")
     kubectl.wait_for(
-        lambda: kubectl.condition("eng", "kws", "Ready").get("status") == "True"
-        and kubectl.get("eng", "kws")["status"]["readyVariants"] == 1,
+        lambda: (
+            kubectl.condition("eng", "kws", "Ready").get("status") == "True"
+            and kubectl.get("eng", "kws")["status"]["readyVariants"] == 1
+        ),
         "the engine counts its variant",
     )
     status = kubectl.get("mv", "kws-en")["status"]
@@ -29,7 +38,9 @@ def test_a_variant_becomes_ready_and_says_how_it_is_reached(operator: Operator, 
     slices = kubectl.list("endpointslices", "roundhouse.dev/managed=true")
     ports = {port["name"]: port["port"] for port in slices[0]["ports"]}
     assert ports == {"http": 8000, "metrics": 8000}
-    assert [one["reason"] for one in own_events(kubectl) if one["regarding"]["kind"] == "ModelVariant"][-1] == "Serving"
+    assert [one["reason"] for one in own_events(kubectl) if one["regarding"]["kind"] == "ModelVariant"][
+        -1
+    ] == "Serving"
 
 
 def test_an_upstream_has_no_pods(operator: Operator, kubectl: Kubectl) -> None:
@@ -45,7 +56,9 @@ def test_a_second_pass_and_a_restart_write_nothing(
     control_plane: Cluster, start_operator: StartOperator, kubectl: Kubectl
 ) -> None:
     operator = start_operator()
-    kubectl.apply(engine(), variant(), upstream(), variant("gpt", on="elsewhere"), variant("lost", on="nobody"))
+    kubectl.apply(
+        engine(), variant(), upstream(), variant("gpt", on="elsewhere"), variant("lost", on="nobody")
+    )
     kubectl.wait("mv", "kws-en", "Ready", "True")
     operator.settle()
     wait_for_quiet(control_plane)
@@ -60,7 +73,7 @@ def test_a_second_pass_and_a_restart_write_nothing(
     restarted.settle()
     assert writes(control_plane) - before == labelled
     assert len(own_events(kubectl)) == events
-    assert restarted.metric("roundhouse_operator_reconcile_seconds_count") >= 5
+    assert (restarted.metric("roundhouse_operator_reconcile_seconds_count") or 0) >= 5
 
 
 @pytest.mark.timeout(300)
@@ -96,8 +109,10 @@ def test_a_change_rolls_out_and_scale_and_suspend_are_told(operator: Operator, k
     kubectl.wait_for(lambda: kubectl.get("mv", "kws-en")["status"]["readyReplicas"] == 2, "two replicas")
     kubectl.patch("eng", "kws", {"spec": {"workload": {"image": "example.org/kws:2"}}})
     kubectl.wait_for(
-        lambda: kubectl.get("deploy", "kws-en")["spec"]["template"]["spec"]["containers"][0]["image"]
-        == "example.org/kws:2",
+        lambda: (
+            kubectl.get("deploy", "kws-en")["spec"]["template"]["spec"]["containers"][0]["image"]
+            == "example.org/kws:2"
+        ),
         "the new image",
     )
     kubectl.wait("mv", "kws-en", "UpToDate", "True", "RolledOut")
