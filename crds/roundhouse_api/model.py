@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Generic, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationError, model_validator
@@ -64,6 +65,7 @@ class Model(BaseModel):
     )
 
     @classmethod
+    @cache
     def rules(cls) -> tuple[Rule[Any], ...]:
         """The model's rules, in the order in which they are written."""
         members = (member for base in reversed(cls.__mro__) for member in vars(base).values())
