@@ -1,11 +1,12 @@
 """What the chart's manifests hold, and how the values that matter change them."""
 
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.charts.helm import CHART, Manifest, helm, render
+from tests.charts.helm import CHART, HelmError, Manifest, helm, render
 from tests.charts.manifests import container, environment, of_kind, only
 
 ROOT = CHART.parents[1]
@@ -49,6 +50,19 @@ def test_a_pod_has_no_rights_on_its_node(component: str) -> None:
         "capabilities": {"drop": ["ALL"]},
     }
     assert [each["mountPath"] for each in container(render(), component)["volumeMounts"]] == ["/tmp"]  # noqa: S108
+
+
+@pytest.mark.parametrize("release", ["a.release", "r" * 53, "roundhouse", "a-roundhouse.b"])
+def test_every_name_that_helm_takes_gives_names_that_services_may_have(release: str) -> None:
+    services = of_kind(render(release=release), "Service")
+    assert len(services) == 2
+    assert all(re.fullmatch("[a-z]([-a-z0-9]{0,61}[a-z0-9])?", each["metadata"]["name"]) for each in services)
+
+
+def test_a_release_whose_name_begins_with_a_digit_is_refused_before_anything_is_made() -> None:
+    with pytest.raises(HelmError, match=r"\"1st\" begins with a digit(?s:.*)set fullnameOverride"):
+        render(release="1st")
+    assert render({"fullnameOverride": "first"}, release="1st")
 
 
 @pytest.mark.parametrize("component", ["operator", "gateway"])

@@ -4,18 +4,24 @@ Names and labels. A component is "operator" or "gateway"; helpers that need one 
 
 {{/* roundhouse.name: the chart's name, as `app.kubernetes.io/name`. Takes the root. */}}
 {{- define "roundhouse.name" -}}
-{{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" -}}
+{{- default .Chart.Name .Values.nameOverride -}}
 {{- end -}}
 
-{{/* roundhouse.fullname: what the names of objects begin with. Takes the root. */}}
+{{/*
+roundhouse.fullname: what the names of objects begin with. A release may have dots in its name and begin with a digit,
+a Service may not. Takes the root.
+*/}}
 {{- define "roundhouse.fullname" -}}
 {{- $name := include "roundhouse.name" . -}}
+{{- $release := .Release.Name | replace "." "-" -}}
 {{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
-{{- else if contains $name .Release.Name -}}
-{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- .Values.fullnameOverride -}}
+{{- else if regexMatch "^[0-9]" $release -}}
+{{- fail (printf "the release's name %q begins with a digit, which the names of Services may not: take another, or set fullnameOverride" .Release.Name) -}}
+{{- else if contains $name $release -}}
+{{- $release | trunc 40 | trimSuffix "-" -}}
 {{- else -}}
-{{- printf "%s-%s" .Release.Name $name | trunc 40 | trimSuffix "-" -}}
+{{- printf "%s-%s" $release $name | trunc 40 | trimSuffix "-" -}}
 {{- end -}}
 {{- end -}}
 
