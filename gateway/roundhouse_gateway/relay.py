@@ -1,6 +1,7 @@
 """An engine's answer on its way to the client: which headers pass, errors in one shape, bytes untouched."""
 
 import http
+import re
 from typing import Any
 
 import aiohttp
@@ -37,18 +38,19 @@ _STOPPED = frozenset(
 )
 _OF_THE_BODY = frozenset({b"content-type", b"content-length", b"content-encoding"})
 _OWN_PREFIX = b"x-roundhouse-"
-_KEYS = frozenset({"message", "type", "param", "code"})
+# Such bytes have no place in a header, and the server refuses to write them.
+_CONTROL_CHARACTERS = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 # What these statuses of an engine mean is for the gateway's operator to mend, not for the client.
 _ENGINE_AT_FAULT = frozenset({401, 403, 404, 405, 407})
 
 
 async def relay(response: aiohttp.ClientResponse, model: str, send: Send, *, keep_alive: bool) -> None:
-    """Sends the engine's answer; without `keep_alive` the client's connection ends with it.
+    """Sends the engine's answer but for its end; without `keep_alive` the client's connection ends with it.
 
     Before anything is sent it may raise `EngineAnsweredError`, the engine's own error, or
     `EngineFailedError`; after that `BrokenAnswerError`.
     """
-    if response.status >= 400:
+    if not 200 <= response.status < 300:
         raise await _read_error(response, model)
     headers = _passing(response) if keep_alive else [*_passing(response), CLOSE]
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
@@ -57,28 +59,29 @@ async def relay(response: aiohttp.ClientResponse, model: str, send: Send, *, kee
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         raise BrokenAnswerError(f"engine '{model}' broke off in its answer: {error!r}") from error
-    await send({"type": "http.response.body", "body": b""})
 
 
 async def _read_error(response: aiohttp.ClientResponse, model: str) -> GatewayError:
+    """The engine's refusal; a redirect, a change of protocol and a made-up status are no answers at all."""
+    if response.status in _ENGINE_AT_FAULT or not 400 <= response.status < 600:
+        return EngineFailedError(f"Engine '{model}' refused the gateway's request: {response.status}.")
     try:
         body = await _read_bounded(response)
     except (aiohttp.ClientError, OSError, TimeoutError):
         return EngineFailedError(f"Engine '{model}' broke off in its answer.")
-    given = _error_of(body)
-    if given is None and response.status in _ENGINE_AT_FAULT:
-        return EngineFailedError(f"Engine '{model}' refused the gateway's request: {response.status}.")
-    if given is None or not given.keys() >= _KEYS:
-        body = _shaped(response.status, body, given or {})
     headers = [(name, value) for name, value in _passing(response) if name not in _OF_THE_BODY]
-    return EngineAnsweredError(response.status, headers, body)
+    return EngineAnsweredError(response.status, headers, _shaped(response.status, body))
 
 
 def _passing(response: aiohttp.ClientResponse) -> Headers:
     named = {name.strip().lower().encode() for name in response.headers.get("connection", "").split(",")}
     stopped = _STOPPED | named
     lowered = [(name.lower(), value) for name, value in response.raw_headers]
-    return [each for each in lowered if each[0] not in stopped and not each[0].startswith(_OWN_PREFIX)]
+    return [
+        (name, value)
+        for name, value in lowered
+        if name not in stopped and not name.startswith(_OWN_PREFIX) and not _CONTROL_CHARACTERS.search(value)
+    ]
 
 
 async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:
@@ -90,29 +93,34 @@ async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:
     return body
 
 
-def _error_of(body: bytes) -> dict[str, Any] | None:
-    """The `error` of an answer that has OpenAI's shape, whole or in part."""
-    try:
-        error = msgspec.json.decode(body, type=dict[str, Any]).get("error")
-    except (msgspec.DecodeError, RecursionError):
-        return None
-    return error if isinstance(error, dict) and isinstance(error.get("message"), str) else None
-
-
-def _shaped(status: int, body: bytes, given: dict[str, Any]) -> bytes:
+def _shaped(status: int, body: bytes) -> bytes:
     """The engine's words in the envelope; where it has none that can be shown, the name of the status."""
-    message = given.get("message") or _detail_of(body) or f"The engine answered {_phrase(status)}."
-    kind = given.get("type") or ("invalid_request_error" if status < 500 else "upstream_error")
-    return envelope(message, kind, given.get("param"), given.get("code"))
+    said = _error_of(body)
+    kind = _text(said.get("type")) or ("invalid_request_error" if status < 500 else "upstream_error")
+    message = _text(said.get("message")) or f"The engine answered {_phrase(status)}."
+    return envelope(message, kind, _text(said.get("param")), _text(said.get("code")))
 
 
-def _detail_of(body: bytes) -> str | None:
-    """FastAPI's own shape."""
+def _error_of(body: bytes) -> dict[str, Any]:
+    """What an error body says: OpenAI's `error`, an `error` or `detail` that is a text, or its own keys."""
     try:
-        detail = msgspec.json.decode(body, type=dict[str, Any]).get("detail")
+        said = msgspec.json.decode(body, type=dict[str, Any])
     except (msgspec.DecodeError, RecursionError):
-        return None
-    return detail if isinstance(detail, str) else None
+        return {}
+    match said:
+        case {"error": dict(members)}:
+            return members
+        case {"error": str(message)} | {"detail": str(message)}:
+            return {"message": message}
+        case _:
+            return said
+
+
+def _text(value: object) -> str | None:
+    """Some engines give codes as numbers."""
+    return (
+        str(value) if isinstance(value, str | int) and not isinstance(value, bool) and value != "" else None
+    )
 
 
 def _phrase(status: int) -> str:

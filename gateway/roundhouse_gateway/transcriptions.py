@@ -103,6 +103,7 @@ class Transcriptions:
         call = Call(entry, RouteName.TRANSCRIPTIONS, body, exchange.request_id)
         async with upload.leaving_cancels(), self.engines.answer(call) as response:
             await relay(response, entry.model.id, send, keep_alive=upload.ended.is_set())
+        await _end(upload, send)
 
 
 def _check(entry: Entry, fields: Sequence[Field], complete: bool) -> None:
@@ -111,9 +112,14 @@ def _check(entry: Entry, fields: Sequence[Field], complete: bool) -> None:
 
 
 async def _send_error(error: GatewayError, upload: Upload, exchange: Exchange, send: Send) -> None:
-    """Answers at once, and lets a client that is still sending come to the end of it."""
     unread = not upload.ended.is_set()
     await exchange.send_error(send, error, more=unread)
     if unread:
+        await _end(upload, send)
+
+
+async def _end(upload: Upload, send: Send) -> None:
+    """Ends an answer, but lets a client that is still sending come to the end of it first."""
+    if not upload.ended.is_set():
         await upload.discard()
-        await send({"type": "http.response.body", "body": b""})
+    await send({"type": "http.response.body", "body": b""})

@@ -146,6 +146,18 @@ def answering(status: int, body: Any, headers: dict[str, str] | None = None) -> 
     return answer
 
 
+def raw(answer: bytes) -> Answer:
+    """Bytes that no server would write."""
+
+    async def write(request: web.Request, received: Received) -> web.StreamResponse:
+        assert request.transport is not None
+        request.transport.write(answer)
+        request.transport.close()
+        return web.Response()
+
+    return write
+
+
 async def hang_up(request: web.Request, received: Received) -> web.StreamResponse:
     """Dies before its answer."""
     assert request.transport is not None
