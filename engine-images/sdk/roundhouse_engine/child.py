@@ -64,7 +64,7 @@ def main() -> None:
         mailbox = Mailbox(sock)
         launch = mailbox.line()
         _die_with(launch["parent"])
-        # The parent decides when work ends; a signal to the whole group must not cut a request off.
+        # The parent decides when work ends; a signal to the whole container must not cut a request off.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         # Probes are answered by the parent and come first, however busy the pod's cores are.

@@ -5,6 +5,7 @@ that asks for it, so that an upload needs no name in the file system and cannot 
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -41,51 +42,85 @@ class ProcessRunner:
     def __init__(self, launch: Launch) -> None:
         self._launch = launch
         self._process: asyncio.subprocess.Process | None = None
-        self._commands: socket.socket | None = None
+        self._socket: socket.socket | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._failure = ""
 
     async def events(self) -> AsyncGenerator[Event, None]:
+        try:
+            ours = await self._start()
+        except OSError as error:  # no process, descriptor or memory left: for now, perhaps
+            self._failure = f"not started: {error.strerror}"
+            return
+        with ours.dup() as self._socket:
+            reader, self._writer = await asyncio.open_unix_connection(sock=ours, limit=_LONGEST_LINE)
+            try:
+                self._writer.write(_line(self._launch.to_wire()))
+                while line := await reader.readline():
+                    yield from_wire(json.loads(line))
+            except ConnectionError:
+                pass  # it died while something was on the way: the same as an end
+            except ValueError as error:
+                self._failure = f"its answer could not be read: {error}"
+            finally:
+                self._writer.close()
+                await self._bury()
+
+    async def _start(self) -> socket.socket:
+        """Start the child, in a process group of its own; returns this side of the socket pair."""
         ours, theirs = socket.socketpair()
-        with theirs:
+        with contextlib.ExitStack() as unless_started, theirs:
+            unless_started.callback(ours.close)
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "roundhouse_engine.child", str(theirs.fileno())),
                 pass_fds=(theirs.fileno(),),
                 stdin=asyncio.subprocess.DEVNULL,
+                start_new_session=True,
             )
-        self._commands = ours.dup()
-        reader, writer = await asyncio.open_unix_connection(sock=ours, limit=_LONGEST_LINE)
-        try:
-            self._send(self._launch.to_wire())
-            while line := await reader.readline():
-                yield from_wire(json.loads(line))
-        except ConnectionError:
-            pass  # it died while something was on the way: the same as an end
-        finally:
-            self._commands.close()
-            writer.close()
-            self.kill()
-            await self._process.wait()
+            unless_started.pop_all()
+        return ours
 
     def begin(self, ask: Ask, file: BinaryIO) -> None:
-        self._send(asdict(ask), (file.fileno(),))
+        if self._socket is None or self._writer is None:
+            return
+        line = _line(asdict(ask))
+        try:
+            # The descriptor goes with the first bytes; a long prompt is more than the socket takes at once.
+            sent = socket.send_fds(self._socket, [line], (file.fileno(),))
+        except OSError:
+            self.kill()  # `events` ends, and whoever waits for an answer learns that way
+        else:
+            self._writer.write(line[sent:])
 
     def cancel(self) -> None:
-        self._send({"cancel": True})
+        if self._writer is not None:
+            self._writer.write(_line({"cancel": True}))
 
     def kill(self) -> None:
-        if self._process is not None and self._process.returncode is None:
-            self._process.kill()
+        """End the child and what it started: orphans would keep memory, and the accelerator."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+    async def _bury(self) -> None:
+        """Nothing of the child stays: as the container's first process, the engine inherits its orphans."""
+        assert self._process is not None  # noqa: S101 - buried are those that lived
+        self.kill()
+        await self._process.wait()
+        await asyncio.to_thread(_reap, self._process.pid)
 
     def obituary(self) -> str:
         code = self._process.returncode if self._process is not None else None
-        if code is not None and code < 0:
-            return f"killed by {signal.Signals(-code).name}"
-        return f"exit code {code}"
+        if self._failure or code is None:
+            return self._failure
+        return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
-    def _send(self, message: dict[str, Any], descriptors: tuple[int, ...] = ()) -> None:
-        if self._commands is None:
-            return
-        try:
-            # One line at a time to a child that waits for it: far less than the socket's buffer.
-            socket.send_fds(self._commands, [json.dumps(message).encode() + b"\n"], descriptors)
-        except OSError:
-            self.kill()  # `events` ends, and whoever waits for an answer learns that way
+
+def _line(message: dict[str, Any]) -> bytes:
+    return json.dumps(message).encode() + b"\n"
+
+
+def _reap(group: int) -> None:
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.waitpid(-group, 0)

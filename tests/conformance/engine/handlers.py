@@ -5,6 +5,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -63,6 +64,9 @@ class Scripted(Speech):
             case "stubborn":  # and do not hear of cancellation
                 time.sleep(float(argument))
             case "die":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "orphan":  # leave a process of one's own behind
+                Path(argument).write_text(str(subprocess.Popen(["sleep", "1000"]).pid))
                 os.kill(os.getpid(), signal.SIGKILL)
             case "raise":
                 raise RuntimeError(argument)
