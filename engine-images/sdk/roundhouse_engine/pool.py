@@ -1,139 +1,30 @@
-"""The slots of an engine: who may compute, where, and what happens when a slot dies.
+"""The door before an engine's slots: who may compute, who waits, who is refused before its body is read.
 
-It admits or refuses (before a body is read), hands work to runners, stops what nobody waits for any more and
-starts dead runners again. It knows nothing of HTTP.
+It keeps the slots alive and knows nothing of HTTP.
 """
 
 import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections import deque
+from collections.abc import AsyncGenerator
 from types import TracebackType
 from typing import BinaryIO, Final, Self
 
-from roundhouse_engine.errors import EngineError, Problem, Refusal, failed, refused
-from roundhouse_engine.events import Ask, Event, Failed, Loaded, LoadFailed, Loading, ends
+from roundhouse_engine.errors import EngineError, Refusal, invalid, refused
+from roundhouse_engine.events import Ask, Event
 from roundhouse_engine.metrics import Metrics
-from roundhouse_engine.runners import Runner
+from roundhouse_engine.slot import Slot
 
 logger = logging.getLogger(__name__)
 
-_LOAD_ATTEMPTS: Final = 3
-_RESTART_SECONDS: Final = 0.2
+_AGAIN_SECONDS: Final = 30.0
 
-
-class Slot:
-    """One runner at a time, and its work."""
-
-    def __init__(self, launch: Callable[[], Runner], cancel_seconds: float, metrics: Metrics) -> None:
-        self._launch = launch
-        self._cancel_seconds = cancel_seconds
-        self._metrics = metrics
-        self._runner: Runner | None = None
-        self._answers: asyncio.Queue[Event] | None = None
-        self._cancelled_at: float | None = None
-        self._overdue: asyncio.TimerHandle | None = None
-        self.up = False
-        self.abandoned = False
-        self.progress: dict[str, float] = {}
-        self.failure: str | None = None
-        self.freed: Callable[[], None] = lambda: None
-        """Called whenever the slot's work has ended."""
-
-    @property
-    def busy(self) -> bool:
-        return self._answers is not None
-
-    async def supervise(self) -> None:
-        """Keep a runner alive until cancelled; returns only when the models cannot be loaded."""
-        deaths = 0
-        while True:
-            self._runner = self._launch()
-            events = self._runner.events()
-            async with contextlib.aclosing(events):
-                async for event in events:
-                    if isinstance(event, Loaded):
-                        deaths = 0
-                    self._hear(event)
-                    if self.failure is not None:
-                        return
-            died = self._runner.obituary()
-            deaths += 1
-            self.up = False
-            if deaths == _LOAD_ATTEMPTS:
-                self.failure = f"The engine's process died {deaths} times before it was ready: {died}."
-                return
-            logger.error("engine process died", extra={"how": died, "while_working": self.busy})
-            self._metrics.restarts.inc()
-            self._hear(Failed(_died(died)))
-            await asyncio.sleep(_RESTART_SECONDS * deaths)
-
-    async def transcribe(self, ask: Ask, file: BinaryIO) -> AsyncGenerator[Event, None]:
-        """The request's events, the last of them `Done`; raises `EngineError` where it fails."""
-        if self._runner is None or not self.up:
-            raise refused(Refusal.LOADING)
-        answers = self._answers = asyncio.Queue[Event]()
-        self._runner.begin(ask, file)
-        try:
-            while True:
-                event = await answers.get()
-                if isinstance(event, Failed):
-                    raise EngineError(event.problem)
-                yield event
-                if ends(event):
-                    return
-        finally:
-            if self._answers is answers:  # else it ended, and the slot may serve another by now
-                self._cancel()
-
-    def evict(self) -> None:
-        """End the request that is computed here: the engine's time is up."""
-        if self._answers is not None:
-            self._answers.put_nowait(Failed(refused(Refusal.DRAINING).problem))
-
-    def _cancel(self) -> None:
-        """Nobody waits any more: stop, and if it does not stop in time, end the runner."""
-        if self._runner is None:
-            return
-        self.abandoned = True
-        self._cancelled_at = time.monotonic()
-        self._metrics.cancelled.inc()
-        self._runner.cancel()
-        self._overdue = asyncio.get_running_loop().call_later(self._cancel_seconds, self._overrun)
-
-    def _overrun(self) -> None:
-        logger.warning("cancelled work did not stop", extra={"after_seconds": self._cancel_seconds})
-        if self._runner is not None:
-            self._runner.kill()
-
-    def _hear(self, event: Event) -> None:
-        match event:
-            case Loading(model, progress):
-                self.progress[model] = progress
-            case Loaded(seconds):
-                self.up = True
-                self._metrics.load_seconds.set(seconds)
-                logger.info("models loaded", extra={"seconds": round(seconds, 3)})
-            case LoadFailed(message):
-                self.failure = message
-            case _ if self._answers is not None:
-                self._answers.put_nowait(event)
-                if ends(event):
-                    self._free()
-            case _:
-                pass  # an end without a request: the runner died idle
-
-    def _free(self) -> None:
-        self._answers = None
-        self.abandoned = False
-        self.freed()
-        if self._overdue is not None:
-            self._overdue.cancel()
-            self._overdue = None
-        if self._cancelled_at is not None:
-            self._metrics.cancel_seconds.observe(time.monotonic() - self._cancelled_at)
-            self._cancelled_at = None
+# An upload within the cluster takes less; what takes longer comes over a slow line, and may take minutes.
+_UPLOAD_SECONDS: Final = 2.0
+_SLOW_UPLOADS: Final = 8
+"""For each slot: they cost a descriptor and room in the spool, and all want to be served in the end."""
 
 
 class Pool:
@@ -141,10 +32,11 @@ class Pool:
 
     def __init__(self, slots: list[Slot], metrics: Metrics) -> None:
         self._slots = slots
-        self._leases = 0
-        self._freed = asyncio.Event()
+        self._leases: set[Lease] = set()
+        self._waiting: deque[Lease] = deque()
+        self._changed = asyncio.Event()
         for slot in slots:
-            slot.freed = self._freed.set
+            slot.changed = self._changed.set
         self.draining = False
         self.metrics = metrics
         metrics.slots.set_function(lambda: self.capacity)
@@ -159,8 +51,8 @@ class Pool:
 
     @property
     def in_use(self) -> int:
-        """Admitted requests, and work that was cancelled but has not stopped yet."""
-        return self._leases + sum(slot.abandoned for slot in self._slots)
+        """Places taken: by slots that compute, and by requests that soon will."""
+        return sum(lease.placed for lease in self._leases) + sum(slot.busy for slot in self._slots)
 
     @property
     def ready(self) -> bool:
@@ -175,17 +67,24 @@ class Pool:
         return max(slot.progress.get(model, 0.0) for slot in self._slots)
 
     async def supervise(self) -> str:
-        """Keep every slot alive until cancelled; returns the reason when the models cannot be served."""
-        tasks = [asyncio.create_task(slot.supervise()) for slot in self._slots]
+        """Keep the slots alive until cancelled; returns the reason when the models cannot be served."""
+        tasks = [asyncio.create_task(self._supervise(slot)) for slot in self._slots]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-            return next(slot.failure for slot in self._slots if slot.failure is not None)
+            return done.pop().result()
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _supervise(self, slot: Slot) -> str:
+        """While another slot serves, one that cannot be loaded (memory is short) is no reason to end that."""
+        while True:
+            failure = await slot.supervise()
+            if self.capacity == 0:
+                return failure
+            logger.error("slot is given up for now", extra={"why": failure, "again_seconds": _AGAIN_SECONDS})
+            await asyncio.sleep(_AGAIN_SECONDS)
 
     def admit(self) -> "Lease":
         """A place for one request; raises `EngineError` when there is none, with the reason."""
@@ -193,44 +92,73 @@ class Pool:
         if refusal is not None:
             self.metrics.refused.labels(refusal.value).inc()
             raise refused(refusal)
-        self._leases += 1
-        return Lease(self)
+        lease = Lease(self)
+        self._leases.add(lease)
+        return lease
 
     def _refusal(self) -> Refusal | None:
         if self.draining:
             return Refusal.DRAINING
         if self.capacity == 0:
             return Refusal.LOADING
-        return Refusal.FULL if self.in_use >= self.capacity else None
+        return Refusal.FULL if self._waiting or self.in_use >= self.capacity else None
 
     def free_slot(self) -> Slot:
-        """A slot for an admitted request; raises where one died since."""
+        """A slot for a request that has a place; raises where one died since."""
         for slot in self._slots:
             if slot.up and not slot.busy:
                 return slot
         raise refused(Refusal.LOADING)
 
+    async def turn(self, lease: "Lease") -> None:
+        """Returns when a place is free and nobody waits who came before."""
+        self._waiting.append(lease)
+        try:
+            while self._waiting[0] is not lease or self.in_use >= self.capacity:
+                self._changed.clear()
+                await self._changed.wait()
+        finally:
+            self._waiting.remove(lease)
+            self._changed.set()
+
+    def make_room(self) -> None:
+        """End the oldest slow upload where there are more than the engine bears."""
+        slow = [lease for lease in self._leases if lease.uploading and not lease.placed]
+        if len(slow) > _SLOW_UPLOADS * len(self._slots):
+            min(slow, key=lambda lease: lease.begun).evict(_too_slow())
+        self._changed.set()
+
     def evict(self) -> None:
-        """End what is still computed; its clients are told that the engine is leaving."""
+        """End what is still sent and computed; its clients are told that the engine is leaving."""
+        for lease in self._leases:
+            lease.evict(refused(Refusal.DRAINING))
         for slot in self._slots:
             slot.evict()
 
-    def give_back(self) -> None:
-        self._leases -= 1
-        self._freed.set()
+    def end(self, lease: "Lease") -> None:
+        self._leases.discard(lease)
+        self._changed.set()
 
     async def drained(self) -> None:
         """Returns when nothing is admitted and nothing computes."""
-        while self.in_use:
-            self._freed.clear()
-            await self._freed.wait()
+        while self._leases or self.in_use:
+            self._changed.clear()
+            await self._changed.wait()
 
 
 class Lease:
-    """An admitted request's place. Leaving the context stops its work and gives the place back."""
+    """An admitted request, from its first byte to its answer.
+
+    It has a place until a slot computes for it. A slow upload loses its place after a moment, so that it
+    keeps nobody out, and waits for another once everything is there. Leaving the context ends the request.
+    """
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        self._patience: asyncio.Timeout | None = None
+        self._verdict: EngineError | None = None
+        self.begun = time.monotonic()
+        self.placed = True
 
     def __enter__(self) -> Self:
         return self
@@ -238,16 +166,52 @@ class Lease:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
-        self._pool.give_back()
+        self.placed = False
+        self._pool.end(self)
+
+    @property
+    def uploading(self) -> bool:
+        return self._patience is not None and self._verdict is None
+
+    @contextlib.asynccontextmanager
+    async def upload(self) -> AsyncGenerator[None, None]:
+        """Around everything before the work; raises `EngineError` when the request is evicted."""
+        grace = asyncio.get_running_loop().call_later(_UPLOAD_SECONDS, self._step_aside)
+        try:
+            async with asyncio.timeout(None) as self._patience:
+                yield
+        except TimeoutError:
+            if self._verdict is None:
+                raise
+            raise self._verdict from None
+        finally:
+            self._patience = None
+            grace.cancel()
+
+    def _step_aside(self) -> None:
+        self.placed = False
+        self._pool.make_room()
+
+    def evict(self, verdict: EngineError) -> None:
+        if self._patience is not None and self._verdict is None:
+            self._verdict = verdict
+            self._patience.reschedule(asyncio.get_running_loop().time())
+
+    async def regain_place(self) -> None:
+        await self._pool.turn(self)
+        self.placed = True
 
     def transcribe(self, ask: Ask, file: BinaryIO) -> AsyncGenerator[Event, None]:
         # Nothing may be awaited between this and the generator's first step, which makes the slot busy.
-        return self._pool.free_slot().transcribe(ask, file)
+        slot = self._pool.free_slot()
+        self.placed = False
+        return slot.transcribe(ask, file)
 
 
-def _died(how: str) -> Problem:
-    return failed(
-        f"The process that was transcribing this recording died ({how}); it is being started again. "
-        "Send the request again; if it dies again, the recording is at fault or memory is short.",
-        code="engine_process_died",
-    ).problem
+def _too_slow() -> EngineError:
+    return invalid(
+        "The upload is slow, and too many others are as well. Send it again, compressed (flac, mp3, ogg).",
+        param="file",
+        code="upload_too_slow",
+        status=408,
+    )

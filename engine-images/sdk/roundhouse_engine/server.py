@@ -20,13 +20,15 @@ import uvloop
 from typing_extensions import override
 
 from roundhouse_engine.app import build_app
+from roundhouse_engine.connection import Connection
 from roundhouse_engine.handlers import reference
 from roundhouse_engine.logs import configure
 from roundhouse_engine.metrics import Metrics
-from roundhouse_engine.pool import Pool, Slot
+from roundhouse_engine.pool import Pool
 from roundhouse_engine.process_runner import Launch, ProcessRunner
 from roundhouse_engine.runners import Runner
 from roundhouse_engine.settings import Settings, SettingsError, read_settings
+from roundhouse_engine.slot import Slot
 from roundhouse_engine.speech import Isolation, Speech
 
 logger = logging.getLogger(__name__)
@@ -97,8 +99,7 @@ async def _run(handler: type[Speech], settings: Settings, listener: socket.socke
 def _server(handler: type[Speech], settings: Settings, pool: Pool, metrics: Metrics) -> "_Server":
     config = uvicorn.Config(
         build_app(handler, settings, pool, metrics),
-        # h11 bounds a request's headers, which httptools does not; an engine's requests take seconds anyway.
-        http="h11",
+        http=Connection,
         ws="none",
         lifespan="off",
         log_config=None,

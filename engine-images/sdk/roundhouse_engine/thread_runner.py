@@ -3,6 +3,7 @@
 import asyncio
 import os
 import threading
+import time
 from collections.abc import AsyncGenerator, Callable
 from typing import BinaryIO
 
@@ -19,13 +20,16 @@ class SharedHandlers:
         self._models = models
         self._lock = threading.Lock()
         self._loaded: dict[str, Speech] = {}
+        self._seconds = 0.0
 
     def load(self, tell: Callable[[Event], None]) -> None:
         with self._lock:
             if self._loaded:
-                tell(Loaded(0.0))
+                tell(Loaded(self._seconds))
             else:
+                begun = time.monotonic()
                 self._loaded = load(self._handler, self._models, tell)
+                self._seconds = time.monotonic() - begun
 
     def __getitem__(self, model: str) -> Speech:
         return self._loaded[model]

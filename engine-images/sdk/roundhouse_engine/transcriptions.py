@@ -55,9 +55,10 @@ class Transcriptions:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         begun = time.monotonic()
         form = Form()
-        status = 200
+        status = 500  # of what nobody foresaw
         try:
             await self._answer(form, scope, receive, send)
+            status = 200
         except EngineError as error:
             status = error.problem.status
             raise
@@ -72,14 +73,13 @@ class Transcriptions:
 
     async def _answer(self, form: Form, scope: Scope, receive: Receive, send: Send) -> None:
         with self._pool.admit() as lease, form:
-            await read_form(receive, boundary(Headers(scope=scope), self._limits), self._limits, form)
-            self._metrics.upload_bytes.inc(form.file_bytes)
-            ask = read_ask(form.fields, self._handler, self._served)
-            if form.file is None:
-                raise invalid(
-                    "The form has no recording: send it in the field 'file'.", param="file", code="missing"
-                )
-            events = self._events(lease, ask, form.file)
+            async with lease.upload():
+                await read_form(receive, boundary(Headers(scope=scope), self._limits), self._limits, form)
+                self._metrics.upload_bytes.inc(form.file_bytes)
+                ask, file = self._checked(form)
+                if not lease.placed:
+                    await _unless_gone(receive, lease.regain_place())
+            events = self._events(lease, ask, file)
             if ask.stream:
                 last = await _unless_gone(receive, _stream(events, ask, send))
             else:
@@ -89,6 +89,14 @@ class Transcriptions:
             return
         body = render(transcript, ask.response_format, ask.granularities)
         await Response(body, media_type=MEDIA_TYPES[ask.response_format])(scope, receive, send)
+
+    def _checked(self, form: Form) -> tuple[TranscriptionAsk, BinaryIO]:
+        ask = read_ask(form.fields, self._handler, self._served)
+        if form.file is None:
+            raise invalid(
+                "The form has no recording: send it in the field 'file'.", param="file", code="missing"
+            )
+        return ask, form.file
 
     async def _events(
         self, lease: Lease, ask: TranscriptionAsk, file: BinaryIO

@@ -86,6 +86,30 @@ def test_a_killed_process_fails_its_request_and_comes_back(tmp_path: Path) -> No
         assert engine.metric("restarts_total") == 1
 
 
+def test_what_a_dead_process_had_started_dies_with_it(tmp_path: Path, scripted: Engine) -> None:
+    note = tmp_path / "pid"
+    assert scripted.post(tones(1), prompt=f"orphan {note}").status == 500
+    wait_until(lambda: not alive(int(note.read_text())), seconds=5, what="the orphan is gone", every=0.02)
+    scripted.until_ready()
+
+
+def test_a_prompt_longer_than_a_socket_takes_at_once(scripted: Engine) -> None:
+    assert scripted.post(tones(1), prompt="\x01" * 65_000).json["text"] == "sound"
+
+
+def test_an_upload_of_a_byte_now_and_then_keeps_nobody_out(scripted: Engine) -> None:
+    body, headers = form(tones(1))
+    with contextlib.closing(scripted.connect()) as slow:
+        slow.putrequest("POST", TRANSCRIPTIONS)
+        for name, value in (headers | {"Content-Length": str(len(body))}).items():
+            slow.putheader(name, value)
+        slow.endheaders(body[:100])
+        wait_until(lambda: scripted.in_use == 1, seconds=5, what="admitted", every=0.02)
+        wait_until(lambda: scripted.post(tones(1)).status == 200, seconds=5, what="another is served")
+        slow.send(body[100:])
+        assert answer(slow).json["text"] == "sound"
+
+
 def test_readiness_says_so_while_the_process_is_away(tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     gate.touch()

@@ -7,6 +7,8 @@ from typing import BinaryIO
 
 import pytest
 
+from roundhouse_engine import pool as pool_module
+from roundhouse_engine import slot as slot_module
 from roundhouse_engine.errors import EngineError, Refusal, invalid
 from roundhouse_engine.events import (
     Ask,
@@ -22,7 +24,8 @@ from roundhouse_engine.events import (
 )
 from roundhouse_engine.formats import Segment
 from roundhouse_engine.metrics import Metrics
-from roundhouse_engine.pool import Pool, Slot
+from roundhouse_engine.pool import Pool
+from roundhouse_engine.slot import Slot
 from roundhouse_engine.speech import SpeechOptions
 
 ASK = Ask("m", SpeechOptions(), 60)
@@ -37,6 +40,7 @@ class ScriptedRunner:
         self.begun = 0
         self.cancelled = 0
         self.killed = False
+        self.broken = False
 
     def tell(self, *events: Event) -> None:
         for event in events:
@@ -50,6 +54,8 @@ class ScriptedRunner:
             yield event
 
     def begin(self, ask: Ask, file: BinaryIO) -> None:  # noqa: ARG002
+        if self.broken:
+            raise OSError("too many open files")
         self.begun += 1
 
     def cancel(self) -> None:
@@ -245,7 +251,10 @@ async def test_models_that_cannot_be_loaded_end_the_engine_with_the_reason(engin
     assert await asyncio.wait_for(engine.supervising, 1) == "'m' has no weights in /models"
 
 
-async def test_a_process_that_never_gets_ready_is_given_up(engine: Engine) -> None:
+async def test_a_process_that_never_gets_ready_is_given_up(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slot_module, "_RESTART_SECONDS", 0.01)
     for number in range(3):
         await until(lambda number=number: len(engine.runners) > number)
         engine.runners[number].die()
@@ -270,3 +279,94 @@ async def test_a_failed_request_frees_its_slot(engine: Engine) -> None:
         with pytest.raises(EngineError, match="no audio"):
             _ = [event async for event in lease.transcribe(ASK, FILE)]
     assert engine.pool.in_use == 0
+
+
+async def test_work_that_cannot_begin_leaves_its_slot_free(engine: Engine) -> None:
+    runner = await engine.up()
+    runner.broken = True
+    with engine.pool.admit() as lease, pytest.raises(OSError, match="too many"):
+        await anext(lease.transcribe(ASK, FILE))
+    assert engine.pool.in_use == 0
+    runner.broken = False
+    runner.tell(Done(0.1))
+    with engine.pool.admit() as lease:
+        assert [event async for event in lease.transcribe(ASK, FILE)] == [Done(0.1)]
+
+
+async def test_a_place_is_free_when_its_work_is_done_though_the_answer_is_not_read(engine: Engine) -> None:
+    runner = await engine.up()
+    with engine.pool.admit() as lease:
+        async with contextlib.aclosing(lease.transcribe(ASK, FILE)) as work:
+            runner.tell(Started(1.0), Done(0.1))
+            await anext(work)
+            await until(lambda: engine.pool.in_use == 0)
+            with engine.pool.admit():
+                pass
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "_UPLOAD_SECONDS", 0.01)
+    monkeypatch.setattr(pool_module, "_SLOW_UPLOADS", 2)
+
+
+async def test_a_slow_upload_keeps_nobody_out_and_comes_next(engine: Engine, impatient: None) -> None:
+    runner = await engine.up()
+    with engine.pool.admit() as slow:
+        async with slow.upload():
+            await until(lambda: engine.pool.in_use == 0)
+            with engine.pool.admit() as quick:
+                work = quick.transcribe(ASK, FILE)
+                runner.tell(Started(1.0))
+                await anext(work)
+                waiting = asyncio.create_task(slow.regain_place())
+                runner.tell(Done(0.1))
+                await waiting
+                await work.aclose()
+        assert engine.pool.in_use == 1
+        with refusal(Refusal.FULL):
+            engine.pool.admit()
+        runner.tell(Done(0.1))
+        assert [event async for event in slow.transcribe(ASK, FILE)] == [Done(0.1)]
+    assert engine.pool.in_use == 0
+
+
+async def upload_for_ever(engine: Engine) -> None:
+    with engine.pool.admit() as lease:
+        async with lease.upload():
+            await asyncio.Event().wait()
+
+
+async def test_of_too_many_slow_uploads_the_oldest_ends(engine: Engine, impatient: None) -> None:
+    await engine.up()
+    uploads = []
+    for _ in range(3):
+        uploads.append(asyncio.create_task(upload_for_ever(engine)))
+        await until(lambda: engine.pool.in_use == 1)
+        await until(lambda: engine.pool.in_use == 0)
+    with pytest.raises(EngineError) as caught:
+        await uploads[0]
+    assert (caught.value.problem.status, caught.value.problem.code) == (408, "upload_too_slow")
+    assert not any(upload.done() for upload in uploads[1:])
+    engine.pool.evict()
+    for upload in uploads[1:]:
+        with refusal(Refusal.DRAINING):
+            await upload
+    await asyncio.wait_for(engine.pool.drained(), 1)
+
+
+async def test_a_slot_that_cannot_come_back_does_not_end_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slot_module, "_RESTART_SECONDS", 0)
+    monkeypatch.setattr(pool_module, "_AGAIN_SECONDS", 0.01)
+    engine = Engine(slots=2)
+    await engine.up(0)
+    await engine.up(1)
+    engine.runners[0].die()
+    for number in range(2, 8):
+        await until(lambda number=number: len(engine.runners) > number)
+        engine.runners[number].tell(LoadFailed("no memory")) if number == 7 else engine.runners[number].die()
+    await until(lambda: len(engine.runners) == 9)
+    assert engine.pool.ready
+    await engine.up(8)
+    assert engine.pool.capacity == 2
+    engine.supervising.cancel()

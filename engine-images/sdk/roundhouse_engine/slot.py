@@ -1,0 +1,138 @@
+"""A slot: a place where one request at a time is computed, for as long as the engine lives.
+
+It hands work to its runner, stops what nobody waits for any more, and starts a dead runner again. Who may
+compute is decided in `pool`.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncGenerator, Callable
+from typing import BinaryIO, Final
+
+from roundhouse_engine.errors import EngineError, Problem, Refusal, failed, refused
+from roundhouse_engine.events import Ask, Event, Failed, Loaded, LoadFailed, Loading, ends
+from roundhouse_engine.metrics import Metrics
+from roundhouse_engine.runners import Runner
+
+logger = logging.getLogger(__name__)
+
+_LOAD_ATTEMPTS: Final = 3
+_RESTART_SECONDS: Final = 0.2
+
+
+class Slot:
+    """One runner at a time, and its work."""
+
+    def __init__(self, launch: Callable[[], Runner], cancel_seconds: float, metrics: Metrics) -> None:
+        self._launch = launch
+        self._cancel_seconds = cancel_seconds
+        self._metrics = metrics
+        self._runner: Runner | None = None
+        self._answers: asyncio.Queue[Event] | None = None
+        self._cancelled_at: float | None = None
+        self._overdue: asyncio.TimerHandle | None = None
+        self.up = False
+        self.progress: dict[str, float] = {}
+        self.changed: Callable[[], None] = lambda: None
+        """Called whenever the slot is up, or its work has ended."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether it computes, also what nobody waits for any more."""
+        return self._answers is not None
+
+    async def supervise(self) -> str:
+        """Keep a runner alive until cancelled; returns only when the models cannot be loaded, and why."""
+        deaths = 0
+        while True:
+            self._runner = self._launch()
+            events = self._runner.events()
+            async with contextlib.aclosing(events):
+                async for event in events:
+                    if isinstance(event, LoadFailed):
+                        return event.message
+                    if isinstance(event, Loaded):
+                        deaths = 0
+                    self._hear(event)
+            died = self._runner.obituary()
+            deaths += 1
+            self.up = False
+            logger.error("engine process died", extra={"how": died, "while_working": self.busy})
+            self._metrics.restarts.inc()
+            self._hear(Failed(_died(died)))
+            if deaths == _LOAD_ATTEMPTS:
+                return f"The engine's process died {deaths} times before it was ready: {died}."
+            await asyncio.sleep(_RESTART_SECONDS * deaths)
+
+    async def transcribe(self, ask: Ask, file: BinaryIO) -> AsyncGenerator[Event, None]:
+        """The request's events, the last of them `Done`; raises `EngineError` where it fails."""
+        if self._runner is None or not self.up:
+            raise refused(Refusal.LOADING)
+        self._runner.begin(ask, file)
+        answers = self._answers = asyncio.Queue[Event]()
+        try:
+            while True:
+                event = await answers.get()
+                if isinstance(event, Failed):
+                    raise EngineError(event.problem)
+                yield event
+                if ends(event):
+                    return
+        finally:
+            if self._answers is answers:  # else it ended, and the slot may serve another by now
+                self._cancel()
+
+    def evict(self) -> None:
+        """End the request that is computed here: the engine's time is up."""
+        if self._answers is not None:
+            self._answers.put_nowait(Failed(refused(Refusal.DRAINING).problem))
+
+    def _cancel(self) -> None:
+        """Nobody waits any more: stop, and if it does not stop in time, end the runner."""
+        if self._runner is None:
+            return
+        self._cancelled_at = time.monotonic()
+        self._metrics.cancelled.inc()
+        self._runner.cancel()
+        self._overdue = asyncio.get_running_loop().call_later(self._cancel_seconds, self._overrun)
+
+    def _overrun(self) -> None:
+        logger.warning("cancelled work did not stop", extra={"after_seconds": self._cancel_seconds})
+        if self._runner is not None:
+            self._runner.kill()
+
+    def _hear(self, event: Event) -> None:
+        match event:
+            case Loading(model, progress):
+                self.progress[model] = progress
+            case Loaded(seconds):
+                self.up = True
+                self.changed()
+                self._metrics.load_seconds.set(seconds)
+                logger.info("models loaded", extra={"seconds": round(seconds, 3)})
+            case _ if self._answers is not None:
+                self._answers.put_nowait(event)
+                if ends(event):
+                    self._free()
+            case _:
+                pass  # an end without a request: the runner died idle
+
+    def _free(self) -> None:
+        self._answers = None
+        self.changed()
+        if self._overdue is not None:
+            self._overdue.cancel()
+            self._overdue = None
+        if self._cancelled_at is not None:
+            self._metrics.cancel_seconds.observe(time.monotonic() - self._cancelled_at)
+            self._cancelled_at = None
+
+
+def _died(how: str) -> Problem:
+    return failed(
+        f"The process that was transcribing this recording died ({how}); it is being started again. "
+        "Send the request again; if it dies again, the recording is at fault or memory is short.",
+        code="engine_process_died",
+    ).problem
