@@ -46,6 +46,7 @@ def build_app(handler: type[Speech], settings: Settings, pool: Pool, metrics: Me
             Exception: _unforeseen,
         },
     )
+    app.router.redirect_slashes = False  # a path is right or wrong
     # Outermost, so that an unforeseen error's answer is marked as well.
     return EveryAnswer(app, pool=pool, instance=settings.pod_uid)
 
@@ -114,16 +115,25 @@ class EveryAnswer:
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
         status = 499  # a client that leaves gets no answer
+        waits = Headers(scope=scope).get("expect", "").lower() == "100-continue"
+
+        async def receive_marked() -> Message:
+            nonlocal waits
+            waits = False  # the server tells the client to go on
+            return await receive()
 
         async def send_marked(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                self._mark(MutableHeaders(scope=message), request_id)
+                headers = MutableHeaders(scope=message)
+                self._mark(headers, request_id)
+                if waits:  # it never sends this body, so what it sends next would be taken for it
+                    headers["Connection"] = "close"
             await send(message)
 
         try:
-            await self._app(scope, receive, send_marked)
+            await self._app(scope, receive_marked, send_marked)
         finally:
             _log(scope, status, request_id, time.monotonic() - begun)
 
@@ -161,10 +171,10 @@ async def _http_error(request: Request, error: Exception) -> Response:
     """Starlette's own refusals: an unknown path, a method that a path does not have."""
     status = error.status_code if isinstance(error, HTTPException) else 500
     code = "method_not_allowed" if status == 405 else "not_found"
-    problem = invalid(
-        f"There is no {request.method} {request.url.path} here.", code=code, status=status
-    ).problem
-    return _answer(problem)
+    message = f"There is no {request.method} {request.url.path} here."
+    answer = _answer(invalid(message, code=code, status=status).problem)
+    answer.headers.update(getattr(error, "headers", None) or {})  # which methods the path has
+    return answer
 
 
 async def _unforeseen(_: Request, error: Exception) -> Response:

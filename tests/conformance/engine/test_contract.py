@@ -110,6 +110,7 @@ def test_errors_have_all_four_keys(case: Wrong, scripted: Engine) -> None:
     found = scripted.request(*case.answer_to)
     assert (found.status, found.error["code"]) == (case.status, case.code)
     assert found.error["type"] == "invalid_request_error"
+    assert found.headers.get("allow") == ("POST" if case.status == 405 else None)
 
 
 def test_a_form_without_a_recording(scripted: Engine) -> None:
@@ -135,7 +136,10 @@ def test_full_is_429_before_the_body_is_read(scripted: Engine) -> None:
             connection.putheader("Content-Length", "1000000000")
             connection.putheader("Expect", "100-continue")
             connection.endheaders()
-            assert_refused(answer(connection), 429, Refusal.FULL)
+            refused = answer(connection)
+            assert_refused(refused, 429, Refusal.FULL)
+            # Its body never comes: nothing else that comes on this connection must be taken for it.
+            assert refused.headers["connection"] == "close"
         # One that sends without asking gets the same answer.
         assert_refused(scripted.post(tones(50)), 429, Refusal.FULL)
         assert scripted.get("/v1/models").json["data"][0]["inUse"] == 1
