@@ -4,11 +4,12 @@ The same code runs in a thread of the server and in a child process. It knows no
 """
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import BinaryIO
 
+import roundhouse_engine.vad  # noqa: F401 - handlers import it late, and no first request shall wait for numpy
 from roundhouse_engine.audio import decode, inspect
 from roundhouse_engine.errors import EngineError, failed
 from roundhouse_engine.events import (
@@ -57,29 +58,52 @@ def transcribe(handler: Speech, file: BinaryIO, ask: Ask, cancellation: Cancella
     """The events of one request; the last is `Done`, `Failed` or `Stopped`, whatever happens."""
     begun = time.monotonic()
     try:
-        recording = inspect(file, ask.audio_limit_seconds, cancellation)
-        yield Started(recording.seconds)
+        seconds = inspect(file, ask.audio_limit_seconds, cancellation)
+        yield Started(seconds)
         audio = decode(file, handler.sample_rate, cancellation)
         windows = handler.windows(audio, cancellation)
         for segment in handler.transcribe(windows, ask.options, cancellation):
             cancellation.check()
-            yield Found(_within(segment, recording.seconds))
+            yield Found(_presentable(segment, seconds))
         cancellation.check()
         yield Done(time.monotonic() - begun)
     except Cancelled:
         yield Stopped()
     except EngineError as error:
         yield Failed(error.problem)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a library that exits ends the request and not the engine
         logger.exception("transcription failed", extra={"model": ask.model})
         yield Failed(failed(f"The engine failed while it transcribed ({type(error).__name__}).").problem)
 
 
-def _within(segment: Segment, seconds: float) -> Segment:
-    """The segment with its times inside the recording: models like to end a word after the last sample."""
+def _presentable(segment: Segment, seconds: float) -> Segment:
+    """The segment in plain values that every format can say, with its times inside the recording.
 
-    def clamp(value: float) -> float:
-        return min(max(float(value), 0.0), seconds)
+    Models like to end a word after the last sample, to answer in numpy's numbers, and now and then with none.
+    """
 
-    words = tuple(Word(word.text, clamp(word.start), clamp(word.end)) for word in segment.words)
-    return replace(segment, start=clamp(segment.start), end=clamp(segment.end), words=words)
+    def clamp(time: float) -> float:
+        if math.isnan(time):
+            raise ValueError("a segment's time is not a number")
+        return min(max(float(time), 0.0), seconds)
+
+    return Segment(
+        start=clamp(segment.start),
+        end=clamp(segment.end),
+        text=_text(segment.text),
+        words=tuple(Word(_text(word.text), clamp(word.start), clamp(word.end)) for word in segment.words),
+        language=segment.language,
+        tokens=tuple(map(int, segment.tokens)),
+        temperature=_measure(segment.temperature),
+        avg_logprob=_measure(segment.avg_logprob),
+        no_speech_prob=_measure(segment.no_speech_prob),
+    )
+
+
+def _measure(value: float) -> float:
+    return float(value) if math.isfinite(value) else 0.0  # JSON has no other numbers
+
+
+def _text(text: str) -> str:
+    """Halves of characters, as models that write bytes leave them, cannot be sent."""
+    return text.encode("utf-8", "replace").decode()

@@ -2,8 +2,10 @@
 
 import io
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -88,6 +90,30 @@ def test_times_stay_inside_the_recording() -> None:
     assert Found(Segment(3.9, 4.0, "la", (Word("la", 0.0, 4.0),))) in events
 
 
+def test_numbers_and_text_that_json_has_not_become_what_it_has() -> None:
+    one = np.float32(1)
+    odd = Segment(
+        one,
+        one * 2,
+        "ha\ud83d",
+        (Word("ha\ud83d", one, one * 2),),
+        None,
+        (np.int64(7),),
+        one,
+        np.nan,
+        -math.inf,
+    )
+    _, found, _ = run(lambda _: [odd])
+    assert found == Found(Segment(1.0, 2.0, "ha?", (Word("ha?", 1.0, 2.0),), None, (7,), temperature=1.0))
+    assert json.loads(json.dumps(to_wire(found), allow_nan=False))["segment"]["tokens"] == [7]
+
+
+def test_a_time_that_is_no_number_is_the_engines_fault() -> None:
+    *_, failed = run(lambda _: [Segment(0.0, math.nan, "la")])
+    assert isinstance(failed, Failed)
+    assert failed.problem.code == "engine_failure"
+
+
 def test_a_recording_that_cannot_be_read_fails_with_its_problem() -> None:
     (failed,) = run(lambda _: [], data=b"")
     assert isinstance(failed, Failed)
@@ -104,6 +130,13 @@ def test_an_engines_own_fault_is_told_without_its_details(caplog: pytest.LogCapt
     assert "ZeroDivisionError" in failed.problem.message
     assert "/secret" not in failed.problem.message
     assert "/secret/path" in caplog.text
+
+
+def test_a_library_that_exits_fails_its_request() -> None:
+    def leave(_: Iterator[Window]) -> Iterable[Segment]:
+        raise SystemExit(3)
+
+    assert isinstance(run(leave)[-1], Failed)
 
 
 def test_cancellation_ends_the_work_between_segments() -> None:
