@@ -9,7 +9,6 @@ like a whole one. One that says nothing of its length (a live recording) is take
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import BinaryIO, Final
 
 import av
@@ -28,6 +27,9 @@ CONTAINERS: Final = (
 _OPTIONS: Final = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none"}
 
 BLOCK_SECONDS: Final = 1.0
+
+# No recorder writes fewer samples a second. A header that says so makes hours of a few bytes, in one packet.
+_SLOWEST_RATE: Final = 1000
 _SLACK_SECONDS: Final = 0.25
 _SLACK_PART: Final = 0.001
 
@@ -37,17 +39,8 @@ _UNKNOWN_LENGTH_FROM: Final = 0x7F000000
 _REMEDY: Final = "Send a whole file in a common format: wav, flac, mp3, m4a, ogg, opus or webm."
 
 
-@dataclass(frozen=True, slots=True)
-class Recording:
-    """What `inspect` found: the container's name, the codec's, and the length in seconds."""
-
-    container: str
-    codec: str
-    seconds: float
-
-
-def inspect(file: BinaryIO, limit_seconds: float, cancellation: Cancellation) -> Recording:
-    """Look through the whole file; raises `EngineError` 400 for what cannot be transcribed."""
+def inspect(file: BinaryIO, limit_seconds: float, cancellation: Cancellation) -> float:
+    """The length in seconds, from a look through the whole file; raises `EngineError` 400 for a bad one."""
     if file.seek(0, 2) == 0:
         raise invalid("The uploaded file is empty: it has no bytes.", param="file", code="audio_empty")
     try:
@@ -113,7 +106,7 @@ def unreadable(error: Exception | None) -> EngineError:
     )
 
 
-def _inspect(file: BinaryIO, limit_seconds: float, cancellation: Cancellation) -> Recording:
+def _inspect(file: BinaryIO, limit_seconds: float, cancellation: Cancellation) -> float:
     written = _wav_seconds(file)
     counted = _mp3_counts_frames(file)
     file.seek(0)
@@ -123,16 +116,18 @@ def _inspect(file: BinaryIO, limit_seconds: float, cancellation: Cancellation) -
         stream = container.streams.audio[0]
         if stream.codec_context is None:  # a codec that the damaged header names and nobody knows
             raise unreadable(None)
+        if stream.codec_context.sample_rate < _SLOWEST_RATE:
+            raise unreadable(None)
         declared = written
         if declared is None and (counted or container.format.name not in _ESTIMATED):
             declared = _declared_seconds(container, stream)
         found = _found_seconds(container, stream, limit_seconds, cancellation)
-        name, codec = container.format.name.partition(",")[0], stream.codec_context.name
+        name = container.format.name.partition(",")[0]
     if declared is not None and declared - found > _SLACK_SECONDS + declared * _SLACK_PART:
         raise _cut_off(name, declared, found)
     if found == 0:
         raise no_samples()
-    return Recording(name, codec, found)
+    return found
 
 
 def _found_seconds(

@@ -21,7 +21,6 @@ Receive = Callable[[], Awaitable[Any]]
 _FIELD_BYTES: Final = 64 * 1024
 _FIELDS: Final = 128
 _FLUSH_BYTES: Final = 1 << 20
-_ENOSPC_CODE: Final = "spool_full"
 
 
 class ClientGone(Exception):  # noqa: N818 - no fault of ours
@@ -80,10 +79,12 @@ async def read_form(receive: Receive, mark: str, limits: UploadLimits, form: For
             more = message.get("more_body", False)
         await reader.finish()
     except multipart.ParserLimitReached as error:
-        raise invalid(f"The form is too large: {error}.", code="form_too_large", status=413) from error
+        raise invalid(
+            f"The form is too large: {error.args[0]}.", code="form_too_large", status=413
+        ) from error
     except multipart.MultipartError as error:
         raise invalid(
-            f"The form cannot be read: {error}. Was the upload cut off?", code="form_malformed"
+            f"The form cannot be read: {error.args[0]}. Was the upload cut off?", code="form_malformed"
         ) from error
 
 
@@ -150,7 +151,10 @@ class _FormReader:
             )
         if self._form.file is not None:
             raise invalid("The form has two recordings; send one in the field 'file'.", param="file")
-        self._form.file = tempfile.TemporaryFile(dir=self._limits.spool_dir, buffering=0)  # noqa: SIM115
+        try:
+            self._form.file = tempfile.TemporaryFile(dir=self._limits.spool_dir, buffering=0)  # noqa: SIM115
+        except OSError as error:
+            raise _no_space(self._limits, error) from error
 
     def _data(self, data: bytes) -> None:
         if self._in_file:
@@ -197,7 +201,7 @@ def _no_space(limits: UploadLimits, error: OSError) -> EngineError:
         Problem(
             503,
             "service_unavailable",
-            _ENOSPC_CODE,
+            "spool_full",
             f"The upload could not be kept in {str(limits.spool_dir)!r}: {error.strerror}. "
             "Try again later, or give the engine more room there.",
             None,

@@ -82,7 +82,7 @@ def test_any_format_becomes_mono_16_bit_of_the_engines_rate(encoding: Encoding) 
     assert len(samples) / 2 / RATE == pytest.approx(SECONDS, abs=0.15)
     loud = [abs(value) for (value,) in struct.iter_unpack("<h", samples)]
     assert max(loud) > 4000
-    assert inspect(io.BytesIO(data), HOUR, Cancellation()).seconds == pytest.approx(SECONDS, abs=0.15)
+    assert inspect(io.BytesIO(data), HOUR, Cancellation()) == pytest.approx(SECONDS, abs=0.15)
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS, ids=lambda encoding: encoding.id)
@@ -177,6 +177,11 @@ def test_a_recording_that_is_too_long_is_refused_before_it_is_decoded() -> None:
     found = problem(wav(melody()), limit=3)
     assert found.code == "audio_too_long"
     assert "3 s" in found.message
+
+
+def test_a_header_that_makes_hours_of_a_few_samples() -> None:
+    """Four samples a second: an hour in 28 kB, which one packet would blow up to a hundred megabytes."""
+    assert problem(wav(bytes(28_800), rate_hertz=4), limit=2 * HOUR).code == "audio_unreadable"
 
 
 def test_a_video_without_sound() -> None:

@@ -110,6 +110,7 @@ BROKEN = [
     Broken("cut off in the file", (BODY[:-200],), 400, "form_malformed"),
     Broken("cut off in a header", (BODY[:30],), 400, "form_malformed"),
     Broken("no body", (), 400, "form_malformed"),
+    Broken("a name in no known letters", (part("m", b"").replace(b'"m"', b'"\xff"'),), 400, "form_malformed"),
     Broken("another boundary", (BODY.replace(b"mark", b"kram"),), 400, "form_malformed"),
     Broken(
         "two files",
@@ -162,6 +163,13 @@ async def test_a_full_spool_is_a_refusal_that_says_where(tmp_path: Path, full_di
     assert (found.status, found.code) == (503, "spool_full")
     assert found.headers == {"X-Roundhouse-Reason": "full", "Retry-After": "5"}
     assert repr(str(tmp_path)) in found.message
+
+
+async def test_a_spool_that_is_gone_is_the_same_refusal(tmp_path: Path) -> None:
+    gone = replace(limits(tmp_path), spool_dir=tmp_path / "gone")
+    found = await problem(tmp_path, BODY + END, within=gone)
+    assert (found.status, found.code) == (503, "spool_full")
+    assert "No such file" in found.message
 
 
 def test_what_is_no_form_or_too_large_by_its_own_word(tmp_path: Path) -> None:
