@@ -7,7 +7,7 @@ remedy; the process then exits, because an engine that guesses would serve the w
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, cast, get_args
 
@@ -16,7 +16,7 @@ from roundhouse_engine.speech import Isolation, ModelError, ModelSpec, Speech
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["json", "text"]
 
-GIB: Final = 1 << 30
+_GIB: Final = 1 << 30
 
 
 class SettingsError(Exception):
@@ -29,17 +29,17 @@ class Settings:
 
     models: tuple[ModelSpec, ...]
     capacity: int
-    host: str = ""
+    host: str
     """The address to listen on; every one when empty, as a pod must."""
-    port: int = 8000
-    pod_uid: str = ""
-    drain_seconds: float = 30.0
-    upload_limit_bytes: int = GIB
-    upload_idle_seconds: float = 60.0
-    audio_limit_seconds: float = 4 * 3600.0
-    spool_dir: Path = field(default_factory=lambda: Path(tempfile.gettempdir()))
-    log_level: LogLevel = "info"
-    log_format: LogFormat = "json"
+    port: int
+    pod_uid: str
+    drain_seconds: float
+    upload_limit_bytes: int
+    upload_idle_seconds: float
+    audio_limit_seconds: float
+    spool_dir: Path
+    log_level: LogLevel
+    log_format: LogFormat
 
 
 def read_settings(environ: Mapping[str, str], handler: type[Speech]) -> Settings:
@@ -51,7 +51,7 @@ def read_settings(environ: Mapping[str, str], handler: type[Speech]) -> Settings
         port=_integer(environ, "ROUNDHOUSE_PORT", 8000, lowest=0, highest=65535),
         pod_uid=environ.get("ROUNDHOUSE_POD_UID", ""),
         drain_seconds=_number(environ, "ROUNDHOUSE_DRAIN_SECONDS", 30.0),
-        upload_limit_bytes=_integer(environ, "ROUNDHOUSE_UPLOAD_LIMIT_BYTES", GIB, lowest=1),
+        upload_limit_bytes=_integer(environ, "ROUNDHOUSE_UPLOAD_LIMIT_BYTES", _GIB, lowest=1),
         upload_idle_seconds=_number(environ, "ROUNDHOUSE_UPLOAD_IDLE_SECONDS", 60.0),
         audio_limit_seconds=_number(environ, "ROUNDHOUSE_AUDIO_LIMIT_SECONDS", 4 * 3600.0),
         spool_dir=_directory(environ, "ROUNDHOUSE_SPOOL_DIR"),

@@ -144,5 +144,4 @@ class Speech(ABC):
         """
         from roundhouse_engine.vad import EnergyDetector, cut  # noqa: PLC0415 - handlers import without numpy
 
-        detector = EnergyDetector(self.sample_rate)
-        return cut(audio, self.sample_rate, detector, self.window_seconds, cancellation)
+        return cut(audio, self.sample_rate, EnergyDetector(), self.window_seconds, cancellation)

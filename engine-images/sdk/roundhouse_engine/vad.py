@@ -38,10 +38,9 @@ class EnergyDetector:
     seconds, and a speaker's pauses hold it down.
     """
 
-    def __init__(self, sample_rate: int) -> None:
+    def __init__(self) -> None:
         self._background = 60.0
         self._rise = 1.5 * FRAME_SECONDS
-        del sample_rate  # energy needs none; every detector is made with it
 
     def __call__(self, frame: bytes) -> bool:
         level = level_db(frame)

@@ -29,7 +29,7 @@ def silence(seconds: float) -> bytes:
 
 def windows(audio: bytes, *, longest: float = 30, block: int = 32_000) -> list[Window]:
     blocks = (audio[at : at + block] for at in range(0, len(audio), block))
-    return list(cut(blocks, RATE, EnergyDetector(RATE), longest, Cancellation()))
+    return list(cut(blocks, RATE, EnergyDetector(), longest, Cancellation()))
 
 
 @pytest.mark.parametrize("background", [silence(5), noise(5)], ids=["digital silence", "noise"])
@@ -69,7 +69,7 @@ def test_cancellation_stops_the_cutting() -> None:
             cancellation.cancel()
 
     with pytest.raises(Cancelled):
-        list(cut(endless(), RATE, EnergyDetector(RATE), 30, cancellation))
+        list(cut(endless(), RATE, EnergyDetector(), 30, cancellation))
 
 
 @given(st.lists(st.binary(max_size=50), max_size=20), st.integers(1, 17))
