@@ -69,6 +69,7 @@ class EngineClient:
         # A new connection for each call: one that was kept may be dead, and an upload cannot be repeated.
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, force_close=True),
+            cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             timeout=aiohttp.ClientTimeout(
                 total=None,
@@ -85,18 +86,25 @@ class EngineClient:
         """The head of an engine's answer, its body still to be read inside the block."""
         target = call.entry.target
         untried = set(target.base_urls) if target else set()
+        broken = False
         while untried:
             base_url = self._load.least(sorted(untried))
             untried.discard(base_url)
             with self._load.hold(base_url):
                 try:
                     response = await self._post(call, base_url)
-                except (EngineUnreachableError, EngineFailedError):
-                    if untried and call.body.can_be_sent:
+                except EngineUnreachableError:
+                    if untried:
+                        continue
+                    raise
+                except EngineFailedError:
+                    # Once only: the request itself may be what brings engines down, one after the other.
+                    if untried and call.body.can_be_sent and not broken:
+                        broken = True
                         continue
                     raise
                 try:
-                    if untried and call.body.can_be_sent and self._refused(call, response):
+                    if self._refused(call, response) and untried and call.body.can_be_sent:
                         continue
                     yield response
                     return
@@ -111,6 +119,8 @@ class EngineClient:
             "content-type": body.content_type,
             "x-request-id": call.request_id,
             "accept": "*/*",
+            # What is compressed here would reach clients that may not have asked for that.
+            "accept-encoding": "identity",
         }
         try:
             async with asyncio.timeout(self._idle_seconds) as patience:

@@ -51,8 +51,11 @@ def test_a_refusal_of_all_endpoints_reaches_the_client_as_it_is(world: World) ->
     engine = world.engine()
     engine.admit = scripts.refusing(429, "full")
     world.serve(WHISPER, engine)
+    labels = {"model": "whisper-base", "reason": "full"}
+    before = world.gateway.metric("roundhouse_gateway_engine_errors_total", **labels)
     reply = world.gateway.transcribe(MODEL, file())
     assert reply.status == 429
+    assert world.gateway.metric("roundhouse_gateway_engine_errors_total", **labels) == before + 1
     assert reply.headers["retry-after"] == "2"
     assert reply.error == {
         "message": "The engine is full.",
@@ -84,6 +87,15 @@ def test_a_form_that_was_stored_is_sent_again_to_the_next_endpoint(world: World)
         assert world.gateway.transcribe(file(), MODEL).status == 200
     assert len(engines[1].requests) == 4
     assert engines[0].requests
+
+
+def test_a_form_that_brings_engines_down_does_not_meet_all_of_them(world: World) -> None:
+    engines = [world.engine() for _ in range(4)]
+    for engine in engines:
+        engine.answer = scripts.hang_up
+    world.serve(WHISPER, *engines)
+    assert world.gateway.transcribe(file(), MODEL).error["code"] == "engine_failed"
+    assert sum(len(engine.requests) for engine in engines) == 2
 
 
 def test_an_answer_may_begin_while_the_upload_goes_on(world: World) -> None:

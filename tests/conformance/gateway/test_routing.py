@@ -119,6 +119,22 @@ def test_headers_of_the_engine_that_pass_and_those_that_do_not(world: World) -> 
     assert {"x-roundhouse-load", "x-roundhouse-instance", "set-cookie"}.isdisjoint(reply.headers)
 
 
+def test_nothing_of_one_clients_exchange_reaches_another(world: World) -> None:
+    engine = world.engine()
+    by_name = engine.url.replace("127.0.0.1", "localhost")
+    world.api.put("engines", upstream(by_name))
+    variant = Variant("hosted", engine="elsewhere", backend="Upstream", dialect="OpenAI")
+    world.api.put("modelvariants", variant.manifest())
+    world.wait_for("hosted", "running")
+    engine.answer = scripts.answering(200, {"text": "ok"}, {"Set-Cookie": "session=first"})
+    for _ in range(2):
+        sent = {"Cookie": "mine=1", "Accept-Encoding": "gzip"}
+        assert world.gateway.transcribe(text("model", "hosted"), file(), headers=sent).status == 200
+    for received in engine.requests:
+        assert "cookie" not in received.headers
+        assert received.headers["accept-encoding"] == "identity"
+
+
 def test_slices_are_followed(world: World) -> None:
     first, second = world.engine(), world.engine()
     world.serve(WHISPER, first)
