@@ -4,6 +4,7 @@
 frames them again. No I/O here: who reads and writes is `upload` and `body`.
 """
 
+import re
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ MAX_FIELDS = 128
 MAX_FIELD_BYTES = 64 * 1024
 MAX_ALL_FIELDS_BYTES = 256 * 1024
 FILE_FIELD = "file"
+# They could make a header where none was, and readers of forms choke on them.
+_CONTROL_CHARACTERS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,7 @@ class FormParser:
                 f"The form has too many fields or too long headers: {error}."
             ) from error
         except MultipartError as error:
-            raise MalformedUploadError(f"The multipart body is broken: {error}.") from error
+            raise MalformedUploadError(f"The multipart body is broken: {error.args[0]}.") from error
 
     def close(self) -> None:
         """The body has ended: it must have ended with its closing boundary."""
@@ -99,6 +102,8 @@ class FormParser:
             self._on_value(event)
 
     def _on_start(self, segment: MultipartSegment) -> Iterator[FormEvent]:
+        if _CONTROL_CHARACTERS.search(segment.name):
+            raise InvalidRequestError(f"The name of a field holds a control character: {segment.name!r}.")
         self._name = segment.name
         self._value.clear()
         if segment.name != FILE_FIELD:
@@ -107,7 +112,8 @@ class FormParser:
             raise InvalidRequestError("The form holds `file` twice; send one.", param=FILE_FIELD)
         self._file_size = 0
         yield FileStart(
-            segment.filename or "audio", segment.header("Content-Type", "application/octet-stream")
+            _CONTROL_CHARACTERS.sub("", segment.filename or "audio"),
+            _CONTROL_CHARACTERS.sub("", segment.header("Content-Type", "application/octet-stream")),
         )
 
     def _on_value(self, piece: bytes) -> None:
@@ -141,7 +147,7 @@ class FormWriter:
 
     def file_start(self, file: FileStart) -> bytes:
         filename = content_disposition_quote(file.filename)
-        head = f"; filename={filename}\r\nContent-Type: {_one_line(file.content_type)}\r\n\r\n"
+        head = f"; filename={filename}\r\nContent-Type: {file.content_type}\r\n\r\n"
         return self._disposition(FILE_FIELD) + head.encode()
 
     def file_end(self) -> bytes:
@@ -153,7 +159,3 @@ class FormWriter:
     def _disposition(self, name: str) -> bytes:
         quoted = content_disposition_quote(name)
         return f"--{self._boundary}\r\nContent-Disposition: form-data; name={quoted}".encode()
-
-
-def _one_line(value: str) -> str:
-    return "".join(value.splitlines())

@@ -118,9 +118,7 @@ def _error_of(body: bytes) -> dict[str, Any]:
 
 def _text(value: object) -> str | None:
     """Some engines give codes as numbers."""
-    return (
-        str(value) if isinstance(value, str | int) and not isinstance(value, bool) and value != "" else None
-    )
+    return str(value) if type(value) in (str, int) and value != "" else None
 
 
 def _phrase(status: int) -> str:

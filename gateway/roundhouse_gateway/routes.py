@@ -13,6 +13,7 @@ from roundhouse_gateway.errors import ModelNotFoundError, NotReadyError
 from roundhouse_gateway.exchange import EXCHANGE
 from roundhouse_gateway.metrics import CONTENT_TYPE, Metrics
 from roundhouse_gateway.registry import Registry
+from roundhouse_gateway.transcription_request import MAX_LANGUAGE
 from roundhouse_gateway.views import Filter, model_detail
 
 JSON = "application/json"
@@ -52,7 +53,7 @@ def api_routes(registry: Registry) -> APIRouter:
         status: Annotated[StatusWord, Query(description="`all` lists the whole catalogue.")] = "running",
         stage: Annotated[StageWord | None, Query(description="Only models of this stage.")] = None,
         language: Annotated[
-            str | None, Query(max_length=35, description="Only models that take this language.")
+            str | None, Query(max_length=MAX_LANGUAGE, description="Only models that take this language.")
         ] = None,
     ) -> Response:
         wanted = Filter(

@@ -18,6 +18,7 @@ RESPONSE_FORMATS = ("json", "text", "verbose_json")
 GRANULARITIES = ("word", "segment")
 TIERS: dict[str, Tier] = {tier.lower(): tier for tier in (*SpeedTier, *CostTier)}
 MAX_MODEL_NAME = 200
+MAX_LANGUAGE = 35
 
 # Fields that may stand once only, so that what was checked here is what the engine reads.
 _SINGLE = ("model", "language", "prompt", "response_format", "temperature", "stream", "tier", "streaming")
@@ -32,7 +33,6 @@ class TranscriptionRequest:
     needs: Needs
     response_format: str
     granularities: frozenset[str]
-    forwarded: tuple[Field, ...]
 
 
 def read_request(fields: Iterable[Field], *, complete: bool) -> TranscriptionRequest:
@@ -40,7 +40,6 @@ def read_request(fields: Iterable[Field], *, complete: bool) -> TranscriptionReq
 
     `complete` says that no more fields can follow, so that one that is missing is missing.
     """
-    fields = tuple(fields)
     single, granularities = _sort(fields)
     response_format = _response_format(single.get("response_format"))
     _check_granularities(granularities, single.get("response_format"), complete=complete)
@@ -49,32 +48,34 @@ def read_request(fields: Iterable[Field], *, complete: bool) -> TranscriptionReq
         raise UnsupportedValueError(
             "Streamed transcription is not supported; leave out `stream`.", param="stream"
         )
-    language = single.get("language")
     return TranscriptionRequest(
         model=_model(single.get("model")),
         needs=Needs(
             stage=Stage.TRANSCRIBE,
-            language=primary_language(language) if language else None,
+            language=_language(single.get("language")),
             streaming=_flag(single, "streaming"),
             word_timestamps="word" in granularities,
             tier=_tier(single.get("tier")),
         ),
         response_format=response_format,
         granularities=granularities,
-        forwarded=tuple(field for field in fields if is_forwarded(field)),
     )
 
 
 def is_forwarded(field: Field) -> bool:
     """`model` is set anew, routing hints end here, and an empty field says nothing."""
-    return field.name not in _NOT_FORWARDED and field.value != b""
+    return _bare(field.name) not in _NOT_FORWARDED and field.value != b""
 
 
-def _sort(fields: tuple[Field, ...]) -> tuple[dict[str, str], frozenset[str]]:
+def _bare(name: str) -> str:
+    return name.removesuffix("[]")
+
+
+def _sort(fields: Iterable[Field]) -> tuple[dict[str, str], frozenset[str]]:
     single: dict[str, str] = {}
     granularities: set[str] = set()
     for field in fields:
-        name = field.name.removesuffix("[]")
+        name = _bare(field.name)
         if name == "timestamp_granularities":
             granularities.add(_text(field))
         elif name in _SINGLE:
@@ -97,6 +98,14 @@ def _model(name: str | None) -> str | None:
             f"`model` must be at most {MAX_MODEL_NAME} printable characters.", param="model"
         )
     return name or None
+
+
+def _language(value: str | None) -> str | None:
+    if value is not None and len(value) > MAX_LANGUAGE:
+        raise InvalidRequestError(
+            f"`language` must be a code of at most {MAX_LANGUAGE} characters.", param="language"
+        )
+    return primary_language(value) if value else None
 
 
 def _response_format(value: str | None) -> str:

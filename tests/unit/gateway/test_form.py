@@ -108,9 +108,25 @@ def test_fields_are_bounded_together() -> None:
         events_of(field * 5 + writer.close(), [])
 
 
-def test_a_line_break_in_a_type_cannot_add_a_header() -> None:
-    file = FileStart("a.wav", "audio/wav\nX-Evil: 1")
-    assert b"\nX-Evil" not in FormWriter("b").file_start(file)
+def test_control_characters_cannot_reach_the_engines_form() -> None:
+    disposition = 'Content-Disposition: form-data; name="file"; filename="a\0\x1b\u202fb.wav"'
+    part = f"--{BOUNDARY}\r\n{disposition}\r\nContent-Type: audio/wav\rX-Evil: 1\r\n\r\nx\r\n"
+    (start, *_) = events_of(part.encode() + FormWriter(BOUNDARY).close(), [])
+    assert start == FileStart("a\u202fb.wav", "audio/wavX-Evil: 1")
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a\rX-Evil: 1", "\x1b[31m"])
+def test_a_field_whose_name_holds_a_control_character_is_refused(name: str) -> None:
+    part = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\nx\r\n'
+    with pytest.raises(InvalidRequestError, match="control character"):
+        events_of(part.encode(), [])
+
+
+def test_a_name_that_is_not_utf8_is_refused_in_words() -> None:
+    part = f"--{BOUNDARY}\r\nContent-Disposition: form-data; name=".encode() + b'"\xff"\r\n\r\nx\r\n'
+    with pytest.raises(MalformedUploadError) as raised:
+        events_of(part, [])
+    assert str(raised.value) == "The multipart body is broken: Segment header failed to decode."
 
 
 @pytest.mark.parametrize(

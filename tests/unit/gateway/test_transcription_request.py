@@ -6,12 +6,15 @@ from roundhouse_api.enums import CostTier, SpeedTier, Stage
 from roundhouse_api.selection import Needs
 from roundhouse_gateway.errors import InvalidRequestError
 from roundhouse_gateway.form import Field
-from roundhouse_gateway.transcription_request import TranscriptionRequest, read_request
+from roundhouse_gateway.transcription_request import TranscriptionRequest, is_forwarded, read_request
+
+
+def fields_of(**fields: str) -> list[Field]:
+    return [Field(name.replace("__", "[]"), value.encode()) for name, value in fields.items()]
 
 
 def read(complete: bool = True, /, **fields: str) -> TranscriptionRequest:
-    found = (Field(name.replace("__", "[]"), value.encode()) for name, value in fields.items())
-    return read_request(found, complete=complete)
+    return read_request(fields_of(**fields), complete=complete)
 
 
 @pytest.mark.req("S1-8", "S1-22")
@@ -27,7 +30,7 @@ def test_empty_fields_say_nothing() -> None:
 
 
 def test_all_fields() -> None:
-    request = read(
+    fields = fields_of(
         model=" whisper ",
         language="pt-BR",
         response_format="verbose_json",
@@ -37,17 +40,23 @@ def test_all_fields() -> None:
         tier="Fast",
         vendor="kept",
     )
+    request = read_request(fields, complete=True)
     assert request.model == "whisper"
     assert request.needs == Needs(
         stage=Stage.TRANSCRIBE, language="pt", streaming=True, word_timestamps=True, tier=SpeedTier.FAST
     )
-    forwarded = [field.name for field in request.forwarded]
+    forwarded = [field.name for field in fields if is_forwarded(field)]
     assert forwarded == ["language", "response_format", "timestamp_granularities[]", "temperature", "vendor"]
 
 
 @pytest.mark.parametrize("name", ["timestamp_granularities__", "timestamp_granularities"])
 def test_an_array_is_the_same_with_and_without_brackets(name: str) -> None:
     assert read(response_format="verbose_json", **{name: "segment"}).granularities == {"segment"}
+
+
+@pytest.mark.parametrize("name", ["model", "model[]", "tier[]", "streaming[]"])
+def test_what_ends_here_does_so_with_and_without_brackets(name: str) -> None:
+    assert not is_forwarded(Field(name, b"x"))
 
 
 def test_a_tier_is_of_either_vocabulary() -> None:
@@ -73,6 +82,7 @@ def test_while_fields_can_follow_a_missing_format_is_not_held_against_granularit
         ({"stream": "yes please"}, "stream"),
         ({"tier": "turbo"}, "tier"),
         ({"model": "a\tb"}, "model"),
+        ({"language": "x" * 36}, "language"),
         ({"model": "x" * 201}, "model"),
     ],
 )
