@@ -131,9 +131,9 @@ def project_pod(manifest: Manifest) -> Pod:
         failure=(": ".join(filter(None, (status.get("reason"), status.get("message")))) or None)
         if failed
         else None,
-        containers=tuple(
-            _container(one)
-            for one in (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ()))
+        containers=(
+            *(_container(one) for one in status.get("initContainerStatuses", ()) if not _done(one)),
+            *(_container(one) for one in status.get("containerStatuses", ())),
         ),
     )
 
@@ -182,13 +182,18 @@ def _rollout(manifest: Manifest) -> Rollout:
     )
 
 
+def _done(init: Manifest) -> bool:
+    """An init container that has done its work is no trouble, though it is not ready."""
+    return bool((init.get("state") or {}).get("terminated", {}).get("exitCode") == 0)
+
+
 def _container(status: Manifest) -> Container:
     state, last = status.get("state") or {}, status.get("lastState") or {}
     waiting = state.get("waiting") or {}
     ended = state.get("terminated") or last.get("terminated") or {}
     return Container(
         name=status["name"],
-        ready=bool(status.get("ready")) or ended.get("reason") == "Completed",
+        ready=bool(status.get("ready")),
         started=bool(status.get("started")),
         restarts=status.get("restartCount", 0),
         waiting_reason=waiting.get("reason", ""),

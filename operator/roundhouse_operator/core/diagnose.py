@@ -19,6 +19,9 @@ _PULL: Final = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
 )
 _CONFIG: Final = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+_ENDED_BY_KUBELET: Final = frozenset({0, 128 + 9, 128 + 15})
+_ENDING_SECONDS: Final = 120
+"""Between the deadline of a start and the end of a container that takes its time to leave."""
 _SECRETS: Final = re.compile(
     r"(?i)((?:api[-_]?key|token|secret|password|passwd|authorization)[\w-]*[\"']?\s*[=:]\s*|bearer\s+)"
     r"(?:bearer\s+)?[^\s|]+"
@@ -108,11 +111,11 @@ def _container_trouble(container: Container, startup_seconds: int) -> Trouble | 
             f"Container {name} cannot be made",
             container.waiting_message or container.waiting_reason,
         )
-    if container.exit_code is None or (container.exit_code == 0 and not container.restarts):
+    if container.exit_code is None:
         return None
     if container.exit_reason == "OOMKilled":
         return Trouble(Reason.OOM_KILLED, f"Container {name} used more memory than its limit")
-    if not container.started and container.ran_seconds >= startup_seconds:
+    if _ran_out_of_time(container, startup_seconds):
         return Trouble(
             Reason.START_TIMEOUT,
             f"Container {name} was not ready within {startup_seconds} s of its start and is started again",
@@ -123,6 +126,15 @@ def _container_trouble(container: Container, startup_seconds: int) -> Trouble | 
         f"Container {name} ended with exit code {container.exit_code}",
         _tidy(container.exit_message),
     )
+
+
+def _ran_out_of_time(container: Container, startup_seconds: int) -> bool:
+    """The kubelet ends a container at the deadline of its start, and leaves no other trace than the time.
+
+    So what ended much later, or by itself, had started.
+    """
+    over = container.ran_seconds - startup_seconds
+    return not container.started and 0 <= over <= _ENDING_SECONDS and container.exit_code in _ENDED_BY_KUBELET
 
 
 def _unschedulable(message: str, resource: str | None) -> Reason:

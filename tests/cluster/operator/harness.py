@@ -163,7 +163,7 @@ class Kubectl:
         )
         return next((one for one in status.get("conditions", ()) if one["type"] == type_), {})
 
-    def wait(  # noqa: PLR0917  # reads as the condition is written: Ready True Serving
+    def wait(  # reads as the condition is written: Ready True Serving
         self, kind: str, name: str, type_: str, status: str, reason: str = "", *, seconds: float = 30
     ) -> Any:
         """Until the condition says so; the condition."""

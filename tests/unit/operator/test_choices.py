@@ -1,0 +1,259 @@
+"""Which engine, which nodes, and what an engine and a variant are together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from roundhouse_api.model import Manifest
+from roundhouse_api.v1alpha1 import Hardware, ModelVariantSpec, Source
+from roundhouse_operator.core import effective, placement
+from roundhouse_operator.project import project_node
+from tests.unit.operator.samples import engine, upstream, variant
+from tests.unit.operator.worlds import Scene, conditions, message, node, sent
+
+SELECTOR = {
+    "stage": "Transcribe",
+    "matchLabels": {"team": "a"},
+    "features": ["Prompt"],
+    "interfaces": ["Batch"],
+}
+FIT = {"capabilities": {"features": ["Prompt"]}, "formats": ["ONNX"]}
+
+
+def labelled(name: str, created: str = "2026-01-01T00:00:00Z", **spec: Any) -> Manifest:
+    one = engine(name, **{**FIT, **spec})
+    return {**one, "metadata": {**one["metadata"], "labels": {"team": "a"}, "creationTimestamp": created}}
+
+
+def selecting() -> Manifest:
+    return variant(engineRef=None, engineSelector=SELECTOR, source={"type": "Builtin", "format": "ONNX"})
+
+
+def test_the_oldest_engine_that_fits_is_chosen_and_all_are_told() -> None:
+    scene = Scene(
+        node("n1"),
+        labelled("younger", "2026-02-01T00:00:00Z"),
+        labelled("older"),
+        engine("unlabelled", **FIT),
+        labelled("speaks", stage="Speak"),
+        labelled("loads-other", formats=["GGUF"]),
+        labelled("lacks", capabilities={}),
+        labelled("streams", interfaces=["Realtime"]),
+        selecting(),
+    )
+    status = scene.settle("kws-en")
+    assert status["engine"]["name"] == "older"
+    told = [(one["engine"], one["verdict"], one["reason"]) for one in status["selection"]["candidates"]]
+    assert told == [
+        ("older", "Chosen", "OldestMatch"),
+        ("younger", "Eligible", "AnotherChosen"),
+        ("lacks", "Rejected", "FeatureMissing"),
+        ("loads-other", "Rejected", "FormatNotLoaded"),
+        ("speaks", "Rejected", "StageDiffers"),
+        ("streams", "Rejected", "InterfaceMissing"),
+        ("unlabelled", "Rejected", "LabelMissing"),
+    ]
+
+
+def test_a_choice_stands_when_an_older_engine_comes() -> None:
+    scene = Scene(node("n1"), labelled("first", "2026-02-01T00:00:00Z"), selecting())
+    scene.settle("kws-en")
+    scene.put(labelled("before", "2025-01-01T00:00:00Z"))
+    status = scene.settle("kws-en")
+    assert status["engine"]["name"] == "first"
+    assert status["selection"]["candidates"][0]["reason"] == "Incumbent"
+
+
+def test_none_that_fits_is_told_with_reasons() -> None:
+    scene = Scene(node("n1"), labelled("speaks", stage="Speak"), selecting())
+    status = scene.settle("kws-en")
+    assert conditions(status)["EngineSelected"] == ("False", "NoMatchingEngine")
+    assert status["selection"]["candidates"][0]["message"] == "its stage is Speak"
+
+
+@dataclass(frozen=True)
+class Case:
+    id: str
+    reason: str
+    node: Manifest
+    obstacle: str | None
+
+
+T4 = {"nvidia_com__gpu_memory": "15109", "nvidia_com__gpu_product": "Tesla-T4"}
+NEEDS = {
+    "gpu": {"mode": "Required", "minMemory": "15G", "products": ["Tesla-T4"], "count": 2},
+    "tolerations": [{"key": "gpu", "operator": "Exists"}],
+}
+NODES = (
+    Case("fits", "an old T4 says 15109 MiB, and 15G are 14306", node("a", 2, **T4), None),
+    Case("few", "one card where two are asked for", node("a", 1, **T4), "InsufficientGPU"),
+    Case(
+        "small", "less memory", node("a", 2, **{**T4, "nvidia_com__gpu_memory": "8192"}), "InsufficientVRAM"
+    ),
+    Case("product", "another card", node("a", 2, **{**T4, "nvidia_com__gpu_product": "L4"}), "NoGPU"),
+    Case("none", "no card", node("a"), "NoGPU"),
+    Case(
+        "tainted",
+        "a taint that is not tolerated",
+        {**node("a", 2, **T4), "spec": {"taints": [{"key": "x", "effect": "NoSchedule"}]}},
+        "NoMatchingNode",
+    ),
+    Case(
+        "tolerated",
+        "one that is",
+        {**node("a", 2, **T4), "spec": {"taints": [{"key": "gpu", "effect": "NoSchedule"}]}},
+        None,
+    ),
+    Case(
+        "preferred",
+        "one that only advises",
+        {**node("a", 2, **T4), "spec": {"taints": [{"key": "x", "effect": "PreferNoSchedule"}]}},
+        None,
+    ),
+    Case(
+        "cordoned",
+        "it takes no pods",
+        {**node("a", 2, **T4), "spec": {"unschedulable": True}},
+        "NoMatchingNode",
+    ),
+    Case(
+        "sick",
+        "health comes and goes and is not looked at",
+        {
+            **node("a", 2, **T4),
+            "spec": {"taints": [{"key": "node.kubernetes.io/not-ready", "effect": "NoExecute"}]},
+        },
+        None,
+    ),
+)
+
+
+@pytest.mark.parametrize("case", NODES, ids=lambda case: case.id)
+def test_nodes(case: Case) -> None:
+    one = project_node(sent(case.node))
+    need = placement.need(Hardware.model_validate(NEEDS), [one])
+    found = placement.survey(need, [one])
+    assert [reason.value for reason, _, _ in found.rejected] == ([case.obstacle] if case.obstacle else []), (
+        case.reason
+    )
+    assert found.fitting == (case.obstacle is None)
+
+
+def test_the_nearest_obstacle_is_told() -> None:
+    nodes = [
+        project_node(sent(one)) for one in (node("a"), node("b", 2, **{**T4, "nvidia_com__gpu_memory": "99"}))
+    ]
+    need = placement.need(Hardware.model_validate(NEEDS), nodes)
+    found = placement.survey(need, nodes)
+    assert found.obstacle == "InsufficientVRAM"
+    assert placement.explain(need, found) == (
+        "needs 2 × nvidia.com/gpu with 14306 MiB each of Tesla-T4; 0 nodes fit; "
+        "not: 1 InsufficientVRAM (as b), 1 NoGPU (as a)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        (
+            {"type": "HuggingFace", "huggingFace": {"repo": "Systran/faster-whisper-base"}},
+            "Systran/faster-whisper-base",
+        ),
+        ({"type": "S3", "s3": {"bucket": "b", "prefix": "models/x/"}}, "x"),
+        ({"type": "GCS", "gcs": {"bucket": "b"}}, "b"),
+        ({"type": "OCI", "oci": {"image": "r.example.org/models/x:1@sha256:0"}}, "x:1"),
+        (
+            {"type": "HTTP", "http": {"url": "https://x.example.org/a/m.gguf?v=1", "sha256": "a" * 64}},
+            "m.gguf",
+        ),
+        ({"type": "PVC", "pvc": {"claimName": "c"}}, "c"),
+        ({"type": "Builtin"}, None),
+    ],
+)
+def test_what_a_source_calls_the_model(source: Manifest, name: str | None) -> None:
+    assert effective.source_name(Source.model_validate(source)) == name
+
+
+def test_a_variant_overrides_field_by_field() -> None:
+    hardware = {
+        "gpu": {"mode": "Required", "minMemory": "10G", "allocation": {"type": "Auto"}},
+        "nodeSelector": {"a": "b"},
+    }
+    base = engine(
+        hardware=hardware, capabilities={"languages": ["*"], "languageCount": 99, "streaming": "None"}
+    )
+    over = variant(
+        hardware={"gpu": {"minMemory": "20G"}, "nodeSelector": {"c": "d"}}, capabilities={"languages": ["en"]}
+    )
+    merged = Scene(base, over).decide("kws-en").merged
+    assert merged
+    assert merged.hardware.gpu
+    assert merged.hardware.gpu.min_memory == "20G"
+    assert merged.hardware.gpu.mode == "Required"
+    assert merged.hardware.node_selector == {"c": "d"}
+    assert merged.capabilities
+    assert merged.capabilities.languages == ("en",)
+    assert merged.capabilities.language_count is None
+    assert merged.capabilities.streaming == "None"
+
+
+def test_an_allocation_is_one_value() -> None:
+    plugin = {"type": "DevicePlugin", "devicePlugin": {"resourceName": "amd.com/gpu"}}
+    base = engine(hardware={"gpu": {"mode": "Required", "allocation": plugin}})
+    merged = Scene(base, variant(hardware={"gpu": {"allocation": {"type": "Auto"}}})).decide("kws-en").merged
+    assert merged
+    assert merged.gpu.allocation
+    assert merged.gpu.allocation.device_plugin is None
+
+
+@pytest.mark.parametrize(
+    ("manifest", "reason", "words"),
+    [
+        (engine(serving={"type": "Shared"}), "NotYetSupported", "spec.serving.type Shared"),
+        (
+            engine(hardware={"gpu": {"mode": "Required", "allocation": {"type": "MIG"}}}),
+            "NotYetSupported",
+            "allocation.type MIG",
+        ),
+        (
+            engine(hardware={"gpu": {"mode": "None"}, "resources": {"limits": {"nvidia.com/gpu": "1"}}}),
+            "InvalidSpec",
+            "devices belong to spec.hardware.gpu",
+        ),
+        (
+            engine(workload={"image": "x", "podTemplate": {"spec": {"affinity": {}}}}),
+            "InvalidPodTemplate",
+            "use hardware.affinity",
+        ),
+        (upstream("kws", "http://169.254.169.254/latest"), "ForbiddenAddress", "link-local"),
+        (upstream("kws", "http://127.0.0.1:1/v1"), "ForbiddenAddress", "loopback"),
+        (upstream("kws", "https://kubernetes.default.svc/v1"), "ForbiddenAddress", "the API server"),
+    ],
+)
+def test_engines_that_are_not_accepted(manifest: Manifest, reason: str, words: str) -> None:
+    scene = Scene(node("n1"), manifest, variant())
+    status = scene.settle("kws-en")
+    assert conditions(status)["EngineSelected"] == ("False", "EngineNotAccepted")
+    assert reason in message(status, "EngineSelected")
+    assert words in message(status, "EngineSelected")
+    assert scene.decide("kws-en").plan.empty
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"env": [{"name": "X", "value": "1"}]}, "spec.env: an Upstream engine has no pods"),
+        ({"hardware": {"nodeSelector": {"a": "b"}}}, "spec.hardware: an Upstream engine has no pods"),
+    ],
+)
+def test_an_upstream_takes_no_pod_fields(spec: Manifest, words: str) -> None:
+    status = Scene(upstream("kws"), variant(**spec)).settle("kws-en")
+    assert conditions(status)["Accepted"] == ("False", "InvalidSpec")
+    assert words in message(status, "Accepted")
+
+
+def test_the_least_a_variant_says_is_valid() -> None:
+    assert ModelVariantSpec.model_validate(variant()["spec"]).replicas == 1

@@ -1,0 +1,224 @@
+"""Causes, read from pods and the Deployment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from roundhouse_api.model import Manifest
+from roundhouse_operator.core.diagnose import diagnose
+from roundhouse_operator.core.observed import Rollout
+from roundhouse_operator.project import project_pod
+from tests.unit.operator.worlds import pod, sent
+
+ROLLOUT = Rollout(current=True, wanted=1, replicas=1, ready=0, updated=1)
+
+
+def container(**status: Any) -> Manifest:
+    return pod(containerStatuses=[{"name": "engine", **status}])
+
+
+def ended(code: int, reason: str = "Error", seconds: int = 7, message: str = "") -> Manifest:
+    return {
+        "terminated": {
+            "exitCode": code,
+            "reason": reason,
+            "message": message,
+            "startedAt": "2026-01-01T00:00:00Z",
+            "finishedAt": f"2026-01-01T00:{seconds // 60:02}:{seconds % 60:02}Z",
+        }
+    }
+
+
+def unscheduled(message: str) -> Manifest:
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
+    return pod(node="", conditions=[condition])
+
+
+@dataclass(frozen=True)
+class Case:
+    id: str
+    reason: str
+    pod: Manifest
+    found: str | None
+    words: str = ""
+
+
+CASES = (
+    Case("starting", "a container that runs is no trouble", container(state={"running": {}}), None),
+    Case(
+        "creating",
+        "nor is one that is being made",
+        container(state={"waiting": {"reason": "ContainerCreating"}}),
+        None,
+    ),
+    Case(
+        "pull",
+        "the registry says no",
+        container(state={"waiting": {"reason": "ErrImagePull", "message": "no such image"}}),
+        "ImagePull",
+    ),
+    Case(
+        "config",
+        "a Secret is missing",
+        container(
+            state={"waiting": {"reason": "CreateContainerConfigError", "message": 'secret "s" not found'}}
+        ),
+        "ConfigError",
+    ),
+    Case("crash", "it ended", container(state=ended(1, message="boom")), "CrashLoop", "exit code 1"),
+    Case(
+        "crash-again",
+        "it runs again, after it ended",
+        container(restartCount=1, state={"running": {}}, lastState=ended(1)),
+        "CrashLoop",
+    ),
+    Case(
+        "left",
+        "an engine that just leaves does not serve",
+        container(restartCount=1, state={"running": {}}, lastState=ended(0, "Completed")),
+        "CrashLoop",
+        "exit code 0",
+    ),
+    Case(
+        "oom",
+        "the kernel ended it",
+        container(restartCount=1, lastState=ended(137, "OOMKilled")),
+        "OOMKilled",
+    ),
+    Case(
+        "timeout",
+        "the kubelet ended it at the deadline",
+        container(restartCount=1, lastState=ended(137, seconds=61)),
+        "StartTimeout",
+        "60 s",
+    ),
+    Case(
+        "drained",
+        "and it left in order",
+        container(restartCount=1, lastState=ended(0, seconds=61)),
+        "StartTimeout",
+    ),
+    Case(
+        "long-ago",
+        "it served for an hour, was ended, and starts again",
+        container(restartCount=1, lastState=ended(137, seconds=59 * 60)),
+        "CrashLoop",
+    ),
+    Case(
+        "by-itself",
+        "it gave up at the deadline",
+        container(restartCount=1, lastState=ended(1, seconds=61)),
+        "CrashLoop",
+    ),
+    Case(
+        "not-timeout",
+        "it had started and crashed much later",
+        container(restartCount=1, started=True, lastState=ended(1, seconds=61)),
+        "CrashLoop",
+    ),
+    Case(
+        "evicted",
+        "the pod as a whole failed",
+        pod(phase="Failed", reason="Evicted", message="low on memory"),
+        "CrashLoop",
+        "The pod was ended",
+    ),
+    Case(
+        "gpu",
+        "cards are taken",
+        unscheduled("0/3 nodes are available: 3 Insufficient nvidia.com/gpu."),
+        "InsufficientGPU",
+    ),
+    Case(
+        "cpu", "no room", unscheduled("0/3 nodes are available: 3 Insufficient cpu."), "InsufficientResources"
+    ),
+    Case(
+        "node",
+        "no node is meant",
+        unscheduled("0/3 nodes are available: 3 node(s) didn't match Pod's node affinity/selector."),
+        "NoMatchingNode",
+    ),
+    Case(
+        "other",
+        "for another cause",
+        unscheduled("0/3 nodes are available: 3 node(s) had volume node affinity conflict."),
+        "Unschedulable",
+    ),
+    Case("not-tried", "the scheduler has not looked yet", pod(node=""), None),
+)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_causes(case: Case) -> None:
+    found = diagnose(ROLLOUT, [project_pod(sent(case.pod))], resource="nvidia.com/gpu", startup_seconds=60)
+    assert (found.reason.value if found else None) == case.found, case.reason
+    assert case.words in (found.message if found else "")
+
+
+def test_pods_that_cannot_be_created() -> None:
+    full = Rollout(current=True, wanted=1, replicas=0, ready=0, updated=0, refused="exceeded quota: none")
+    found = diagnose(full, [], resource=None, startup_seconds=60)
+    assert found
+    assert found.reason == "PodRefused"
+    assert "exceeded quota: none" in found.message
+
+
+def test_a_rollout_that_stalls_without_a_word() -> None:
+    stalled = Rollout(current=True, wanted=1, replicas=1, ready=0, updated=1, stalled=True)
+    found = diagnose(stalled, [], resource=None, startup_seconds=60)
+    assert found
+    assert found.reason == "StartTimeout"
+
+
+def test_old_pods_are_not_blamed_for_a_new_template() -> None:
+    crashed = project_pod(sent(container(state=ended(1))))
+    for rollout in (
+        Rollout(current=False, wanted=1, replicas=1, ready=0, updated=1),
+        Rollout(current=True, wanted=1, replicas=1, ready=0, updated=0),
+    ):
+        assert diagnose(rollout, [crashed], resource=None, startup_seconds=60) is None
+
+
+def test_what_must_be_mended_is_told_before_what_may_pass() -> None:
+    pods = [
+        unscheduled("0/1 nodes are available: 1 Insufficient cpu."),
+        container(state={"waiting": {"reason": "ImagePullBackOff"}}),
+    ]
+    named = [
+        {**one, "metadata": {**one["metadata"], "name": f"p{number}"}} for number, one in enumerate(pods)
+    ]
+    found = diagnose(ROLLOUT, [project_pod(sent(one)) for one in named], resource=None, startup_seconds=60)
+    assert found
+    assert found.reason == "ImagePull"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "api_key=abcd1234",
+        "API-KEY: abcd1234",
+        "Authorization: Bearer abcd1234",
+        '{"token": "abcd1234"}',
+        "HF_TOKEN=abcd1234",
+        "got sk-abcd1234xyz",
+        "bearer abcd1234",
+    ],
+)
+def test_last_words_keep_no_secret(words: str) -> None:
+    one = project_pod(sent(container(state=ended(1, message=f"start\n{words}\nend"))))
+    found = diagnose(ROLLOUT, [one], resource=None, startup_seconds=60)
+    assert found
+    assert "abcd1234" not in found.detail
+    assert found.detail.startswith("start | ")
+    assert found.detail.endswith("| end")
+
+
+def test_last_words_are_the_last() -> None:
+    one = project_pod(sent(container(state=ended(1, message="a" * 1000 + "\nthe end"))))
+    found = diagnose(ROLLOUT, [one], resource=None, startup_seconds=60)
+    assert found
+    assert found.detail.endswith("a | the end")
+    assert len(found.detail.encode()) <= 260

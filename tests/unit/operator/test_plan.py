@@ -1,0 +1,177 @@
+"""What is written: only differences, never what somebody else holds, and nothing twice."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from roundhouse_api.model import Manifest
+from roundhouse_operator.core.fields import Ownership, differences, has_leftovers, without, written
+from roundhouse_operator.core.kinds import DEPLOYMENT
+from roundhouse_operator.core.plan import Plan, plan_children
+from roundhouse_operator.project import project_child
+from tests.unit.operator.samples import engine, variant
+from tests.unit.operator.worlds import MANAGER, Scene, applied, node, owned, sent
+
+OWNER = "uid-kws-en"
+
+
+def wanted(**spec: Any) -> Manifest:
+    """The Deployment of a variant."""
+    decision = Scene(node("n1"), engine(), variant(**spec)).decide("kws-en")
+    return next(one.manifest for one in decision.plan.applies if one.kind == DEPLOYMENT)
+
+
+def plan_for(manifest: Manifest | None, live: Manifest) -> Plan:
+    child = project_child(DEPLOYMENT, sent(live)).read(MANAGER)
+    return plan_children([manifest] if manifest else [], [child], namespace="speech", owner_uid=OWNER)
+
+
+def edited(manifest: Manifest, manager: str, *, operation: str = "Update", replicas: int = 7) -> Manifest:
+    """Somebody else has set the replicas, and so owns them."""
+    live = applied(copy.deepcopy(manifest))
+    live["spec"]["replicas"] = replicas
+    del live["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"]["f:replicas"]
+    fields: Manifest = {"f:spec": {"f:replicas": {}}}
+    live["metadata"]["managedFields"].append({"manager": manager, "operation": operation, "fieldsV1": fields})
+    return live
+
+
+def test_nothing_is_written_for_what_was_just_applied() -> None:
+    assert plan_for(wanted(), applied(wanted())).empty
+
+
+def test_what_the_server_adds_is_not_ours_to_judge() -> None:
+    live = applied(wanted())
+    live["spec"]["template"]["spec"]["dnsPolicy"] = "ClusterFirst"
+    live["spec"]["template"]["spec"]["containers"][0]["imagePullPolicy"] = "IfNotPresent"
+    live["metadata"]["annotations"] = {"deployment.kubernetes.io/revision": "3"}
+    assert plan_for(wanted(), live).empty
+
+
+def test_a_quantity_may_be_written_otherwise() -> None:
+    spec = {"hardware": {"resources": {"requests": {"cpu": "1000m"}, "limits": {"memory": "1024Mi"}}}}
+    live = applied(wanted(**spec))
+    resources = live["spec"]["template"]["spec"]["containers"][0]["resources"]
+    resources |= {"requests": {"cpu": "1"}, "limits": {"memory": "1Gi"}}
+    assert plan_for(wanted(**spec), live).empty
+    resources["requests"]["cpu"] = "2"
+    assert not plan_for(wanted(**spec), live).empty
+
+
+def test_a_field_that_is_no_longer_wanted_goes() -> None:
+    more = wanted(args=["--more"])
+    assert not plan_for(wanted(), applied(more)).empty
+
+
+@pytest.mark.parametrize("manager", ["kubectl-edit", "kubectl", "kubectl-patch"])
+def test_what_a_person_edited_is_taken_back(manager: str) -> None:
+    plan = plan_for(wanted(), edited(wanted(), manager))
+    assert [one.force for one in plan.applies] == [True]
+    assert plan.conflicts == ()
+
+
+@pytest.mark.parametrize(
+    ("manager", "operation"),
+    [("kube-controller-manager", "Update"), ("argocd", "Apply"), ("kubectl", "Apply")],
+)
+def test_what_a_controller_holds_is_left_and_told(manager: str, operation: str) -> None:
+    plan = plan_for(wanted(), edited(wanted(), manager, operation=operation))
+    assert plan.applies == ()
+    assert [(one.path, one.manager) for one in plan.conflicts] == [(".spec.replicas", manager)]
+
+
+def test_the_rest_is_applied_beside_a_conflict() -> None:
+    changed = wanted(args=["--more"])
+    plan = plan_for(changed, edited(wanted(), "hpa"))
+    assert len(plan.applies) == 1
+    assert "replicas" not in plan.applies[0].manifest["spec"]
+    assert plan.applies[0].manifest["spec"]["template"] == changed["spec"]["template"]
+    assert changed["spec"]["replicas"] == 1, "the manifest itself stays whole"
+
+
+def test_a_holder_who_wants_the_same_is_no_conflict() -> None:
+    assert plan_for(wanted(), edited(wanted(), "hpa", replicas=1)) == Plan()
+
+
+def test_an_annotated_child_is_adopted() -> None:
+    live = edited(wanted(), "helm", operation="Apply")
+    live["metadata"]["annotations"] = {"roundhouse.dev/adopt": "true"}
+    plan = plan_for(wanted(), live)
+    assert [one.force for one in plan.applies] == [True]
+    assert plan.conflicts == ()
+
+
+def test_a_child_that_nobody_wants_goes_if_it_is_ours() -> None:
+    live = applied(wanted())
+    assert [one.name for one in plan_for(None, live).deletes] == ["kws-en"]
+    live["metadata"]["ownerReferences"][0]["uid"] = "another"
+    assert plan_for(None, live).deletes == ()
+
+
+def test_an_empty_value_that_the_server_left_out_is_there_as_long_as_we_own_it() -> None:
+    one = {"spec": {"paused": False}}
+    assert differences(one, {"spec": {}}, {"f:spec": {"f:paused": {}}}) == []
+    assert differences(one, {"spec": {}}, {"f:spec": {}}) == [("spec", "paused")]
+
+
+values = st.recursive(
+    st.integers(-3, 3) | st.booleans() | st.text("ab", max_size=2),
+    lambda inner: st.dictionaries(st.sampled_from("abcd"), inner, max_size=3) | st.lists(inner, max_size=2),
+    max_leaves=12,
+)
+containers = st.lists(
+    st.builds(
+        lambda name, more: {"name": name, **more},
+        st.sampled_from("xyz"),
+        st.dictionaries(st.sampled_from("abc"), values, max_size=2),
+    ),
+    max_size=3,
+    unique_by=lambda one: one["name"],
+)
+manifests = st.builds(
+    lambda spec, items: {"metadata": {"name": "m"}, "spec": {**spec, "containers": items}},
+    st.dictionaries(st.sampled_from("pqr"), values, max_size=3),
+    containers,
+)
+
+
+@given(manifests)
+def test_any_manifest_agrees_with_itself(manifest: Manifest) -> None:
+    ours = owned(manifest)
+    said = {"metadata": {}, "spec": manifest["spec"]}
+    assert differences(said, said, ours) == []
+    assert not has_leftovers(said, ours)
+
+
+@given(manifests, manifests)
+def test_leaving_out_what_differs_leaves_no_difference(mine: Manifest, theirs: Manifest) -> None:
+    before = copy.deepcopy(mine)
+    reduced = without(mine, differences(mine, theirs, {}))
+    assert differences(reduced, theirs, {}) == []
+    assert mine == before
+
+
+def test_paths_read_as_the_api_server_writes_them() -> None:
+    path = ("spec", "containers", (("name", "engine"),), "image")
+    assert written(path) == '.spec.containers[name="engine"].image'
+
+
+def test_status_is_nobodys_field() -> None:
+    entries = [
+        {"manager": MANAGER, "operation": "Apply", "fieldsV1": {"f:spec": {}}},
+        {
+            "manager": "kube-controller-manager",
+            "operation": "Update",
+            "subresource": "status",
+            "fieldsV1": {},
+        },
+        {"manager": MANAGER, "operation": "Update", "fieldsV1": {"f:metadata": {}}},
+    ]
+    found = Ownership.read(entries, MANAGER)
+    assert found.ours == {"f:spec": {}}
+    assert found.others == ()

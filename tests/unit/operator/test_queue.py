@@ -1,0 +1,139 @@
+"""The work queue: bursts become one pass, nothing runs twice at once, nothing is lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from roundhouse_operator import queue as queues
+from roundhouse_operator.queue import RetryError, WorkQueue, retry_delay_seconds
+
+
+@asynccontextmanager
+async def running(
+    queue: WorkQueue[str], handle: Callable[[str], Awaitable[None]], workers: int = 4
+) -> AsyncIterator[None]:
+    task = asyncio.create_task(queue.run(handle, workers=workers))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def settled(queue: WorkQueue[str], done: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not (queue.idle and done()):  # noqa: ASYNC110  # the queue rings no bell
+            await asyncio.sleep(0.005)
+
+
+async def test_a_burst_is_one_pass() -> None:
+    seen: Counter[str] = Counter()
+
+    async def handle(key: str) -> None:
+        seen[key] += 1
+
+    queue: WorkQueue[str] = WorkQueue()
+    for _ in range(100):
+        queue.add("a")
+        queue.add("b")
+    async with running(queue, handle):
+        await settled(queue, lambda: len(seen) == 2)
+    assert seen == {"a": 1, "b": 1}
+
+
+async def test_a_change_during_a_pass_brings_another_and_never_beside_it() -> None:
+    at_once, most, passes = 0, 0, 0
+    entered = asyncio.Event()
+
+    async def handle(key: str) -> None:
+        nonlocal at_once, most, passes
+        at_once, passes = at_once + 1, passes + 1
+        most = max(most, at_once)
+        entered.set()
+        await asyncio.sleep(0.01)
+        at_once -= 1
+
+    queue: WorkQueue[str] = WorkQueue()
+    queue.add("a")
+    async with running(queue, handle):
+        await entered.wait()
+        queue.add("a")
+        queue.add("a")
+        await settled(queue, lambda: passes == 2)
+    assert most == 1
+    assert passes == 2
+
+
+async def test_a_failed_key_comes_back_and_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queues, "FIRST_DELAY_SECONDS", 0.01)
+    passes: Counter[str] = Counter()
+
+    async def handle(key: str) -> None:
+        passes[key] += 1
+        if key == "bad" and passes[key] == 1:
+            raise ValueError("broken")
+        if key == "bad" and passes[key] == 2:
+            raise RetryError("not yet")
+
+    queue: WorkQueue[str] = WorkQueue()
+    queue.add("bad")
+    for name in "abc":
+        queue.add(name)
+    async with running(queue, handle, workers=1):
+        await settled(queue, lambda: passes["bad"] == 3)
+    assert passes == {"bad": 3, "a": 1, "b": 1, "c": 1}
+
+
+async def test_a_change_overtakes_a_retry() -> None:
+    passes = 0
+
+    async def handle(key: str) -> None:
+        nonlocal passes
+        passes += 1
+        if passes == 1:
+            raise RetryError("in a quarter of a second")
+
+    queue: WorkQueue[str] = WorkQueue()
+    queue.add("a")
+    async with running(queue, handle):
+        await settled(queue, lambda: passes == 1)
+        queue.add("a")
+        async with asyncio.timeout(0.1):
+            await settled(queue, lambda: passes == 2)
+
+
+async def test_soon_gathers_what_many_changes_concern(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queues, "SOON_SECONDS", 0.05)
+    passes = 0
+
+    async def handle(key: str) -> None:
+        nonlocal passes
+        passes += 1
+
+    queue: WorkQueue[str] = WorkQueue()
+    async with running(queue, handle):
+        for _ in range(10):
+            queue.add_soon("engine")
+            await asyncio.sleep(0.001)
+        assert passes == 0
+        await settled(queue, lambda: passes == 1)
+
+
+async def test_age_tells_a_queue_that_stands_still() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    assert queue.oldest_seconds() == 0
+    queue.add("a")
+    await asyncio.sleep(0.02)
+    assert queue.oldest_seconds() >= 0.02
+    assert queue.depth == 1
+
+
+def test_delays_double_up_to_a_minute() -> None:
+    assert [retry_delay_seconds(failures, 0) for failures in (1, 2, 3)] == [0.25, 0.5, 1]
+    assert retry_delay_seconds(99, 0) == 60
+    assert 45 <= retry_delay_seconds(99, 1) < 60

@@ -1,0 +1,201 @@
+"""The parts around the core that need no cluster: what a change concerns, events, settings, the command."""
+
+from __future__ import annotations
+
+import pytest
+
+from roundhouse_api.model import Manifest
+from roundhouse_operator.cache import Cache
+from roundhouse_operator.cli import USAGE_ERROR, main
+from roundhouse_operator.core.kinds import DEPLOYMENT, ENGINE, NODE, POD, VARIANT, Key
+from roundhouse_operator.metrics import Metrics
+from roundhouse_operator.recorder import transitions
+from roundhouse_operator.settings import Settings
+from tests.unit.operator.samples import engine, variant
+from tests.unit.operator.worlds import MANAGER, NAMESPACE, Scene, node, pod, sent
+
+KWS, KWS_EN = Key(ENGINE, NAMESPACE, "kws"), Key(VARIANT, NAMESPACE, "kws-en")
+
+
+def key(name: str) -> Key:
+    return Key(VARIANT, NAMESPACE, name)
+
+
+def at(version: int, manifest: Manifest, **metadata: object) -> Manifest:
+    return sent(
+        {**manifest, "metadata": {**manifest["metadata"], "resourceVersion": str(version), **metadata}}
+    )
+
+
+def test_an_engine_concerns_its_variants_and_those_that_might_choose_it() -> None:
+    cache = Cache(MANAGER)
+    cache.upsert(VARIANT, at(1, variant()))
+    cache.upsert(VARIANT, at(2, variant("other", on="there")))
+    cache.upsert(VARIANT, at(3, variant("any", engineRef=None, engineSelector={"stage": "Transcribe"})))
+    assert cache.upsert(ENGINE, at(4, engine())).now == {KWS, KWS_EN, key("any")}
+    told = at(5, {**engine(), "status": {"variants": 1}})
+    assert cache.upsert(ENGINE, told).now == {KWS}, "its status concerns nobody else"
+    assert cache.remove(ENGINE, at(6, engine())).now == {KWS, KWS_EN, key("any")}
+
+
+def test_a_name_concerns_all_who_want_it_before_and_after() -> None:
+    cache = Cache(MANAGER)
+    cache.upsert(VARIANT, at(1, variant("a", servedName="x")))
+    assert cache.upsert(VARIANT, at(2, variant("b", servedName="x"))).now == {key("a"), key("b")}
+    assert cache.upsert(VARIANT, at(3, variant("b", servedName="y"))).now == {key("a"), key("b")}
+    assert cache.upsert(VARIANT, at(4, variant("b", servedName="y", license="MIT"))).now == {key("b")}
+    cache.upsert(VARIANT, at(5, variant("b", servedName="x")))
+    assert cache.remove(VARIANT, at(6, variant("a", servedName="x"))).now == {key("a"), key("b")}
+
+
+def test_a_variant_that_gets_ready_concerns_its_engine_a_little_later() -> None:
+    cache = Cache(MANAGER)
+    cache.upsert(ENGINE, at(1, engine()))
+    assert cache.upsert(VARIANT, at(2, variant())).soon == {KWS}
+    ready = {"conditions": [{"type": "Ready", "status": "True"}], "readyReplicas": 1}
+    assert cache.upsert(VARIANT, at(3, {**variant(), "status": ready})).soon == {KWS}
+    assert cache.upsert(VARIANT, at(4, {**variant(), "status": {**ready, "phase": "Running"}})).soon == set()
+    assert cache.usage(KWS).ready_variants == 1
+
+
+def test_children_and_pods_concern_their_variant_if_they_say_something_new() -> None:
+    cache = Cache(MANAGER)
+    assert cache.upsert(POD, at(1, pod())).now == {KWS_EN}
+    assert cache.upsert(POD, at(2, pod())).now == set(), "only the version differs"
+    assert cache.upsert(POD, at(3, pod(phase="Failed", reason="Evicted"))).now == {KWS_EN}
+    assert cache.remove(POD, at(4, pod())).now == {KWS_EN}
+
+
+def test_a_node_concerns_engines_and_variants_that_wait_for_one() -> None:
+    scene = Scene(node("n1"), engine(), variant(), variant("waits", servedName="w"))
+    scene.write("kws-en", {"conditions": [{"type": "Scheduled", "status": "True"}]})
+    assert scene.cache.upsert(NODE, sent(node("n2", 1))).soon == {KWS, key("waits")}
+    heartbeat = sent(node("n2", 1))
+    heartbeat["status"]["conditions"] = [{"type": "Ready", "lastHeartbeatTime": "now"}]
+    assert scene.cache.upsert(NODE, heartbeat).soon == set()
+
+
+def test_the_older_never_replaces_the_newer() -> None:
+    cache = Cache(MANAGER)
+    cache.upsert(ENGINE, at(5, engine(version="2"), generation=2))
+    assert cache.upsert(ENGINE, at(4, engine(version="1"))).now == set()
+    cache.remove(ENGINE, at(3, engine()))
+    found = cache.resource(KWS)
+    assert found
+    assert found.generation == 2
+
+
+def test_a_listing_shows_what_a_broken_watch_hid() -> None:
+    cache = Cache(MANAGER)
+    cache.upsert(VARIANT, at(1, variant()))
+    cache.upsert(VARIANT, at(9, variant("newer", servedName="n")))
+    elsewhere = at(2, variant("elsewhere"), namespace="other")
+    cache.upsert(VARIANT, elsewhere)
+    touched = cache.replace(VARIANT, NAMESPACE, [], version=5)
+    assert touched.now == {KWS_EN}
+    assert cache.resource(key("newer")), "made after the listing"
+    assert cache.resource(Key(VARIANT, "other", "elsewhere")), "not of the listed namespace"
+
+
+def test_a_deployment_counts_only_for_the_variant_that_owns_it() -> None:
+    scene = Scene(node("n1"), engine(), variant())
+    scene.settle("kws-en", replicas=1, readyReplicas=1, updatedReplicas=1)
+    assert scene.world("kws-en").rollout
+    manifest = variant()
+    scene.put({**manifest, "metadata": {**manifest["metadata"], "uid": "made-anew"}})
+    assert scene.world("kws-en").rollout is None
+    assert [one.kind for one in scene.world("kws-en").children if one.owner_uid] == [
+        DEPLOYMENT,
+        scene.world("kws-en").children[1].kind,
+    ]
+
+
+def told(before: dict[str, tuple[str, str]], after: dict[str, tuple[str, str]]) -> list[tuple[str, bool]]:
+    def status(conditions: dict[str, tuple[str, str]]) -> Manifest:
+        return {
+            "conditions": [
+                {"type": kind, "status": status, "reason": reason, "message": "m"}
+                for kind, (status, reason) in conditions.items()
+            ]
+        }
+
+    return [(one.reason, one.normal) for one in transitions(status(before), status(after))]
+
+
+def test_events_tell_transitions_and_nothing_else() -> None:
+    serving = {"Ready": ("True", "Serving")}
+    assert told({}, {"Ready": ("False", "Starting")}) == [("Starting", True)]
+    assert told({"Ready": ("False", "Starting")}, serving) == [("Serving", True)]
+    assert told(serving, serving) == []
+    assert told(serving, {"Ready": ("False", "CrashLoop")}) == [("CrashLoop", False)]
+    assert told(serving, {**serving, "Degraded": ("True", "AliasConflict")}) == [("AliasConflict", False)]
+    assert told({**serving, "Degraded": ("True", "AliasConflict")}, serving) == [("AliasConflict", True)]
+
+
+def test_one_series_for_each_variant_there_is() -> None:
+    scene, metrics = Scene(node("n1"), engine(), variant(), variant("new", servedName="n")), Metrics()
+    scene.settle("kws-en", replicas=1, readyReplicas=1, updatedReplicas=1)
+    metrics.tell_variants(scene.cache.resources)
+
+    def value(name: str, reason: str) -> float | None:
+        labels = {"namespace": NAMESPACE, "name": name, "reason": reason}
+        return metrics.registry.get_sample_value("roundhouse_operator_variant_ready", labels)
+
+    assert value("kws-en", "Serving") == 1
+    assert value("new", "Pending") == 0
+    scene.cache.forget(KWS_EN)
+    assert value("kws-en", "Serving") is None
+
+
+@pytest.mark.parametrize(
+    ("environment", "namespaces"),
+    [
+        ({}, ("default",)),
+        ({"NAMESPACE": "speech"}, ("speech",)),
+        ({"NAMESPACE": "speech", "NAMESPACES": "a, b,a"}, ("a", "b")),
+        ({"NAMESPACES": "*"}, None),
+    ],
+)
+def test_namespaces(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], namespaces: tuple[str, ...] | None
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(f"ROUNDHOUSE_OPERATOR_{name}", value)
+    settings = Settings()
+    assert settings.served_namespaces == namespaces
+    assert settings.field_manager == f"roundhouse/{settings.namespace}/roundhouse"
+    assert settings.lease == "roundhouse-roundhouse-operator"
+
+
+def test_the_command_says_its_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith("roundhouse 0.")
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({"METRICS_PORT": "http"}, "ROUNDHOUSE_OPERATOR_METRICS_PORT: "),
+        ({"RELEASE": "No Such"}, "ROUNDHOUSE_OPERATOR_RELEASE: "),
+    ],
+)
+def test_wrong_settings_are_named(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    environment: dict[str, str],
+    words: str,
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(f"ROUNDHOUSE_OPERATOR_{name}", value)
+    assert main(["operator"]) == USAGE_ERROR
+    assert words in capsys.readouterr().err
+
+
+def test_no_cluster_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: object
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", f"{tmp_path}/none")
+    assert main(["operator"]) == USAGE_ERROR
+    assert "No cluster to talk to" in capsys.readouterr().err
