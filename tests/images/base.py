@@ -14,8 +14,10 @@ import subprocess
 import urllib.error
 import urllib.request
 
+from tests.support.progress import Say
+
 from .definitions import LOCAL_REGISTRY
-from .store import ImageError, Say, Store
+from .store import ImageError, Store
 
 SUITE = "bookworm"
 PACKAGES = ("usr-is-merged", "python3", "ca-certificates", "libgomp1", "libstdc++6")

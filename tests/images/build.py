@@ -15,11 +15,12 @@ from pathlib import Path
 
 from tests.cluster.local.paths import cache_root
 from tests.support.packages import PackagesError, install
+from tests.support.progress import Say
 
 from .base import choose_base, plain_http
 from .definitions import IMAGES, LOCAL_REGISTRY, ROOT, Image, argument_default, build_key, project_version
 from .host import certificates, find_uv, index_settings, uv_version
-from .store import ImageError, Say, Store
+from .store import ImageError, Store
 
 DEBIAN_PACKAGES = ("buildah", "mmdebstrap", "debian-archive-keyring", "ca-certificates")
 ARCHIVES_KEPT = 2  # of each image: so many checkouts can take turns without building anew

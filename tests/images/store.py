@@ -7,13 +7,11 @@ that ends: nothing stays mounted or running, and what a killed build left in the
 import os
 import shutil
 import subprocess
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-Say = Callable[[str], None]
-PROGRESS_SECONDS = 15
+from tests.support.progress import Say, run_slow, tail
+
 BUILD_CACHE = "buildah-cache"  # what RUN --mount=type=cache keeps, in buildah's temporary folder
 FENCE = ("setpriv", "--pdeathsig", "KILL")
 NAMESPACES = (
@@ -74,34 +72,23 @@ class Store:
         command = self._fenced(self.command(*arguments))
         done = subprocess.run(command, env=self._environment(), capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            raise ImageError(f"{step}: `buildah {arguments[0]}` failed:\n{_tail(done.stderr)}")
+            raise ImageError(f"{step}: `buildah {arguments[0]}` failed:\n{tail(done.stderr)}")
         return done.stdout.strip()
 
     def run_long(self, command: list[str], *, label: str, log: str, say: Say) -> float:
         """Run a slow command, output into a log, saying now and then that it goes on; the seconds it took."""
-        path = self.folder / "logs" / f"{log}.log"
-        began = time.monotonic()
-        with path.open("wb") as output:
-            process = subprocess.Popen(
-                self._fenced(command),
-                env=self._environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-            try:
-                _wait_telling(process, label, began, say)
-            except BaseException:
-                process.kill()
-                process.wait()
-                raise
-        if process.returncode != 0:
-            text = path.read_text(errors="replace")
+        path, environment = self.folder / "logs" / f"{log}.log", self._environment()
+        fenced = self._fenced(command)
+        status, seconds = run_slow(
+            fenced, path, label=label, say=say, environment=environment, folder=self.folder
+        )
+        if status:
             raise ImageError(
-                f"{label} failed with exit status {process.returncode}; its last lines:\n{_tail(text)}\n"
+                f"{label} failed with exit status {status}; its last lines:\n"
+                f"{tail(path.read_text(errors='replace'))}\n"
                 f"All of it is in {path}. What was built before stays: mend the cause and run the same again."
             )
-        return time.monotonic() - began
+        return seconds
 
     def command(self, *arguments: str) -> list[str]:
         return [
@@ -118,17 +105,3 @@ class Store:
 
     def _environment(self) -> dict[str, str]:
         return {**os.environ, "TMPDIR": str(self.folder / "tmp")}
-
-
-def _wait_telling(process: subprocess.Popen[bytes], label: str, began: float, say: Say) -> None:
-    while True:
-        try:
-            process.wait(timeout=PROGRESS_SECONDS)
-        except subprocess.TimeoutExpired:
-            say(f"{label}: {time.monotonic() - began:.0f} s so far")
-        else:
-            return
-
-
-def _tail(text: str) -> str:
-    return "\n".join(f"  {line}" for line in text.splitlines()[-20:])

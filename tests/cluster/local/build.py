@@ -1,12 +1,10 @@
 """Builds the cluster's binaries from pinned Go modules into the shared cache.
 
-Decides what is missing or damaged and builds that, one binary after the other, each put in place whole with
-its checksum beside it, so that a killed build goes on where it was. What the binaries are is decided in
-`pins`.
+Builds what is missing or damaged, one binary after the other, each put in place whole, so that a killed build
+goes on where it was. What the binaries are is decided in `pins`, which of them are sound in `records`.
 """
 
 import fcntl
-import hashlib
 import json
 import os
 import platform
@@ -16,16 +14,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import ClusterError
-from .paths import cache_root
-from .pins import BINARIES, GO_NEEDED, GO_WHEEL, MODULES, NAMES, Binary, binary_key, cache_key
-from .processes import Say
+from tests.support.progress import Say, run_slow, tail
 
-PROGRESS_SECONDS = 15
+from .errors import ClusterError
+from .paths import STATE_ROOT, cache_root
+from .pins import BINARIES, GO_NEEDED, GO_WHEEL, MODULES, NAMES, Binary, binary_key, cache_key
+from .records import drop_unused, mark_used, put, sound, take_over
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,65 +46,32 @@ def ensure_binaries(say: Say, names: Collection[str] = NAMES, *, full_check: boo
     """
     folder = binary_folder()
     wanted = [binary for binary in BINARIES if binary.name in names]
+    folder.mkdir(parents=True, exist_ok=True)
+    mark_used(folder)
     if not _unsound(folder, wanted, full_check=full_check):
         return folder
-    folder.mkdir(parents=True, exist_ok=True)
     with _build_lock(say):
         for leftover in folder.glob(".*.unfinished"):
             leftover.unlink()
         missing = [
             binary
             for binary in _unsound(folder, wanted, full_check=full_check)
-            if not _take_over(folder, binary)
+            if not take_over(folder / binary.name, binary_key(binary, platform.machine()))
         ]
         if missing:
             _build(folder, missing, len(wanted), say)
+        for dropped in drop_unused(folder, _in_use()):
+            say(f"removed {dropped}, which nobody has used for two weeks")
     return folder
 
 
-def _take_over(folder: Path, binary: Binary) -> bool:
-    """Share the file of another version's folder that was built from the very same pins."""
-    key = binary_key(binary, platform.machine())
-    for record in folder.parent.glob(f"*/{binary.name}.sha256.json"):
-        built = record.with_name(binary.name)
-        try:
-            same = json.loads(record.read_text())["key"] == key
-        except (OSError, ValueError, KeyError):
-            continue
-        if same and record.parent != folder and sound(built, full_check=True):
-            (folder / binary.name).unlink(missing_ok=True)
-            (folder / binary.name).hardlink_to(built)
-            _record(folder / binary.name).write_bytes(record.read_bytes())
-            return True
-    return False
-
-
-def sound(path: Path, *, full_check: bool = False) -> bool:
-    """Whether a built file is what its record says; a file that looks touched is read in full."""
-    try:
-        record = json.loads(_record(path).read_text())
-        status = path.stat()
-        if not full_check and record["stamp"] == _stamp(status):
-            return True
-        if record["size"] != status.st_size or record["sha256"] != _sha256(path):
-            return False
-    except (OSError, ValueError, KeyError):
-        return False
-    _write_record(path, record["sha256"], record.get("key", ""))
-    return True
-
-
-def put(source: Path, target: Path, key: str = "") -> None:
-    """Move a finished file into place: it is there whole, with its record, or not at all.
-
-    `key` says what it was built from.
-    """
-    with source.open("rb") as file:
-        os.fsync(file.fileno())
-    digest = _sha256(source)
-    _record(target).unlink(missing_ok=True)
-    source.replace(target)
-    _write_record(target, digest, key)
+def _in_use() -> set[Path]:
+    """The folders that this machine's clusters run from, however long ago they were brought up."""
+    found = set()
+    for spec in STATE_ROOT.glob("*/spec.json"):
+        with suppress(OSError):  # it was taken down between the two looks
+            found.add(Path(json.loads(spec.read_text())["binaries"]))
+    return found
 
 
 def _unsound(folder: Path, binaries: list[Binary], *, full_check: bool) -> list[Binary]:
@@ -117,7 +82,7 @@ def _build(folder: Path, missing: list[Binary], total: int, say: Say) -> None:
     tools = _toolchain(say)
     began = time.monotonic()
     done = total - len(missing)
-    say(f"building {len(missing)} of {total} binaries into {folder} (all: ten minutes on two cores)")
+    say(f"building {len(missing)} of {total} binaries into {folder} (all of them: ten minutes on two cores)")
     for index, binary in enumerate(missing, start=done + 1):
         _build_one(tools, folder, binary, f"[{index}/{total}] {binary.name}", say)
     say(f"built {len(missing)} binaries in {time.monotonic() - began:.0f} s")
@@ -125,53 +90,24 @@ def _build(folder: Path, missing: list[Binary], total: int, say: Say) -> None:
 
 
 def _build_one(tools: Toolchain, folder: Path, binary: Binary, label: str, say: Say) -> None:
-    began = time.monotonic()
     unfinished = folder / f".{binary.name}.{os.getpid()}.unfinished"
     log = folder / f".{binary.name}.log"
-    command = [
-        str(tools.go),
-        "build",
-        "-trimpath",
-        "-ldflags",
-        f"-s -w {binary.link_flags}".strip(),
-        "-o",
-        str(unfinished),
-    ]
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*command, binary.package],
-            cwd=MODULES / binary.module,
-            env=tools.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            _wait_telling(process, label, began, say)
-        except BaseException:
-            process.kill()
-            process.wait()
-            raise
-    if process.returncode:
-        tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+    flags = f"-s -w {binary.link_flags}".strip()
+    command = [str(tools.go), "build", "-trimpath", "-ldflags", flags, "-o", str(unfinished), binary.package]
+    where = MODULES / binary.module
+    status, seconds = run_slow(
+        command, log, label=label, say=say, environment=tools.environment, folder=where
+    )
+    if status:
         raise ClusterError(
-            f"{label} did not build (go exit status {process.returncode}); its last lines:\n{tail}\n"
+            f"{label} did not build (go exit status {status}); its last lines:\n"
+            f"{tail(log.read_text(errors='replace'))}\n"
             f"What is built already stays. Mend the cause (often: the Go module proxy is out of reach, "
             f"or the disk is full) and run the same command again."
         )
     put(unfinished, folder / binary.name, binary_key(binary, platform.machine()))
     log.unlink()
-    say(f"{label}: built in {time.monotonic() - began:.0f} s")
-
-
-def _wait_telling(process: subprocess.Popen[bytes], label: str, began: float, say: Say) -> None:
-    while True:
-        try:
-            process.wait(timeout=PROGRESS_SECONDS)
-        except subprocess.TimeoutExpired:
-            say(f"{label}: building, {time.monotonic() - began:.0f} s so far")
-        else:
-            return
+    say(f"{label}: built in {seconds:.0f} s")
 
 
 def _toolchain(say: Say) -> Toolchain:
@@ -248,24 +184,3 @@ def _build_lock(say: Say) -> Iterator[None]:
             say(f"another build holds {path}: waiting for it to end")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def _record(path: Path) -> Path:
-    return path.with_name(path.name + ".sha256.json")
-
-
-def _write_record(path: Path, digest: str, key: str) -> None:
-    status = path.stat()
-    record = {"sha256": digest, "key": key, "size": status.st_size, "stamp": _stamp(status)}
-    unfinished = _record(path).with_suffix(".unfinished")
-    unfinished.write_text(json.dumps(record))
-    unfinished.replace(_record(path))
-
-
-def _stamp(status: os.stat_result) -> list[int]:
-    return [status.st_size, status.st_mtime_ns, status.st_ino]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -14,6 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.progress import Say
+
 from .build import ensure_binaries
 from .errors import ClusterError
 from .exposing import service_port
@@ -21,7 +23,7 @@ from .identity import Identity
 from .machine import check_port, port_holder
 from .paths import cache_root, repository_root
 from .pins import TOOL_NAMES
-from .processes import Say, kubectl, kubectl_json
+from .processes import kubectl, kubectl_json
 
 VARIABLE = "ROUNDHOUSE_CONTEXT"
 

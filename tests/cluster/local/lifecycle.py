@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from tests.support.progress import Say
+
 from . import cgroups, machine
 from .addresses import COUNT, Addresses, addresses
 from .build import ensure_binaries
@@ -23,7 +25,6 @@ from .layout import Layout, Mode
 from .packages import require_packages
 from .paths import STATE_ROOT, repository_root, state_folder
 from .pins import CONTROL_PLANE_NAMES, NAMES
-from .processes import Say
 
 LOCK_WAIT_SECONDS = 300.0
 BRING_UP_SECONDS = 240.0

@@ -7,13 +7,14 @@ import time
 from pathlib import Path
 from typing import IO
 
+from tests.support.progress import Say
+
 from .errors import ClusterError
 from .images import Archive, inspect
 from .layout import Layout
 from .lifecycle import first_process
 from .machine import snapshotter
 from .node import client
-from .processes import Say
 
 STDIN = "-"
 

@@ -5,10 +5,10 @@ import shutil
 from pathlib import Path
 
 from tests.support import packages as debian
+from tests.support.progress import Say
 
 from .errors import ClusterError
 from .layout import Mode
-from .processes import Say
 
 # Command → package that has it.
 CONTROL_PLANE_COMMANDS = {"ip": "iproute2", "nsenter": "util-linux", "openssl": "openssl"}

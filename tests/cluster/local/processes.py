@@ -4,13 +4,11 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from .errors import ClusterError
 
-Say = Callable[[str], None]
 COMMAND_SECONDS = 180
 
 

@@ -1,9 +1,11 @@
 """The library's way in: a running cluster by number."""
 
+from tests.support.progress import Say
+
 from . import lifecycle
 from .handle import Cluster
 from .layout import Mode
-from .processes import Say, say_to_stderr
+from .processes import say_to_stderr
 
 
 def start(number: int, mode: Mode = "full", say: Say = say_to_stderr) -> Cluster:

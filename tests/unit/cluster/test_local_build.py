@@ -1,5 +1,6 @@
 """The cache of binaries: verified, resumable, shared. A stub stands for Go, so nothing is compiled."""
 
+import json
 import os
 import subprocess
 import sys
@@ -157,3 +158,26 @@ def test_the_command_line_runs_before_anything_is_installed() -> None:
     command = [sys.executable, "-S", "-m", "tests.cluster.local", "--help"]
     shown = subprocess.run(command, cwd=repository_root(), capture_output=True, text=True, check=True, env={})
     assert "bring a cluster up" in shown.stdout
+
+
+def test_versions_that_nobody_used_for_two_weeks_go_with_the_next_build(
+    calls: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = build.ensure_binaries(quiet)
+    kept = {name: first.with_name(name) for name in ("recent", "a cluster runs from it", "unused")}
+    for folder in kept.values():
+        folder.mkdir()
+    for name in ("a cluster runs from it", "unused"):
+        os.utime(kept[name], (0, 0))
+    monkeypatch.setattr(build, "STATE_ROOT", calls.parent / "state")
+    spec = calls.parent / "state" / "3" / "spec.json"
+    spec.parent.mkdir(parents=True)
+    spec.write_text(json.dumps({"binaries": str(kept["a cluster runs from it"])}))
+
+    said: list[str] = []
+    build.ensure_binaries(said.append)
+    assert all(folder.exists() for folder in kept.values()), "nothing goes where nothing is built"
+    (first / "kubelet").unlink()
+    build.ensure_binaries(said.append)
+    assert [name for name, folder in kept.items() if not folder.exists()] == ["unused"]
+    assert f"removed {kept['unused']}, which nobody has used for two weeks" in said
