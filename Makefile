@@ -39,8 +39,8 @@ cluster: $(STAMP)  ## A real Kubernetes on this machine, or the context that ROU
 	@$(PYTHON) -m tests.cluster.local install
 	@$(PYTHON) -m tests.cluster.local up
 
-down: $(STAMP)  ## End every cluster that this project started and leave nothing behind
-	@$(PYTHON) -m tests.cluster.local down --all
+down: $(STAMP)  ## End the cluster of `make cluster` and `make demo` and leave nothing behind; ALL=1: every local cluster
+	@$(PYTHON) -m tests.cluster.local down $(if $(ALL),--all)
 
 images: $(STAMP)  ## Build the container images; PUSH=<registry> pushes them
 	@$(PYTHON) -m tests.images build $(if $(PUSH),--push $(PUSH))

@@ -25,7 +25,8 @@ def main() -> None:
     command: Command = arguments.run
     try:
         command(arguments)
-    except ClusterError as error:
+    except (ClusterError, OSError) as error:
+        # A full disk, for one, comes as the system's own error, which names the file.
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("interrupted; the same command goes on where this one was")
@@ -97,6 +98,9 @@ def _down(arguments: argparse.Namespace) -> None:
     for number in lifecycle.known() if arguments.all else [arguments.number]:
         gone = lifecycle.down(number, say)
         say(f"cluster {number}: {'gone' if gone else 'there was none'}")
+    if left := lifecycle.known():
+        numbers = ", ".join(map(str, left))
+        say(f"clusters of other numbers stay: {numbers}; `{PROGRAM} down --all` ends every one of them")
     say(f"the binaries stay for the next time: {cache_root()}")
 
 

@@ -11,6 +11,7 @@ Run by `lifecycle.up`, never by hand: `python -m tests.cluster.local.supervisor 
 import asyncio
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,8 @@ def _reap(layout: Layout, host_network: int) -> None:
     worker = os.fork()
     if not worker:
         os._exit(asyncio.run(_work(layout, host_network)))
+    # Without a handler number 1 would never see it, and a machine that shuts down would wait for a timeout.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     while True:
         pid, status = os.wait()
         if pid == worker:
