@@ -7,9 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from tests.cluster.local.addresses import COUNT, addresses
+from tests.cluster.local.addresses import API_PORT, COUNT, addresses
 from tests.cluster.local.mounts import KUBELET_WANTS
 
+EXPOSED_PORTS = {addresses(number).gateway_port_on_host for number in range(COUNT)}
+API_PORTS = {addresses(number).api_port_on_host for number in range(COUNT)}
+# Those of etcd, the API server, kubelet and the controllers follow.
+CLUSTER_PORTS = {*EXPOSED_PORTS, *API_PORTS, 2379, 2380, API_PORT, *range(10248, 10260)}
 SETTINGS = ("net/ipv4/ip_forward", "net/netfilter/nf_conntrack_max", *KUBELET_WANTS)
 
 
@@ -89,12 +93,11 @@ def _named_namespaces() -> list[str]:
 
 
 def _listeners() -> Iterator[str]:
-    """Ports that anything listens on, but for those that the kernel hands out: they are others'."""
-    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    """Ports that a component of a cluster would listen on, or `expose`; any other program may come and go."""
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         local, state = line.split()[1], line.split()[3]
         address, _, port = local.partition(":")
-        if state == "0A" and int(port, 16) < lowest:
+        if state == "0A" and int(port, 16) in CLUSTER_PORTS:
             yield f"{address}:{int(port, 16)}"
 
 

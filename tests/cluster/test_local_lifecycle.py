@@ -136,12 +136,21 @@ def test_killing_the_command_leaves_the_cluster_to_the_next_command(clean: None)
     assert start(ONE, "control-plane").kubectl("get", "--raw", "/readyz") == "ok"
 
 
-def test_a_component_that_dies_is_started_again(clean: None) -> None:
-    cluster = start(ONE, "control-plane")
-    pid = process_of(cluster, "kube-scheduler")
+def test_a_component_that_dies_is_started_again(control_plane: Cluster) -> None:
+    before, pid = restarts(control_plane, "kube-scheduler") or 0, process_of(control_plane, "kube-scheduler")
     os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: restarts(cluster, "kube-scheduler") == 1, seconds=20, what="the scheduler runs again")
-    assert process_of(cluster, "kube-scheduler") != pid
+    wait_until(
+        lambda: restarts(control_plane, "kube-scheduler") == before + 1,
+        seconds=20,
+        what="the scheduler runs again",
+    )
+    assert process_of(control_plane, "kube-scheduler") != pid
+
+
+def test_a_machine_that_shuts_down_is_not_kept_waiting(clean: None) -> None:
+    cluster = start(ONE, "control-plane")
+    os.kill(lifecycle.first_process(cluster.layout), signal.SIGTERM)
+    wait_until(lambda: lifecycle.find(ONE) is None, seconds=5, what="the cluster has ended")
 
 
 def test_down_ends_what_a_test_left_in_the_fake_pods_network(clean: None) -> None:
@@ -187,10 +196,9 @@ def test_a_step_that_fails_says_which_and_why(
     assert "run `up` again" in str(failure.value)
 
 
-def test_a_control_plane_is_not_taken_for_a_whole_cluster(clean: None) -> None:
-    start(ONE, "control-plane")
+def test_a_control_plane_is_not_taken_for_a_whole_cluster(control_plane: Cluster) -> None:
     with pytest.raises(ClusterError, match="runs as a control plane alone"):
-        start(ONE)
+        start(control_plane.number)
 
 
 def process_of(cluster: Cluster, name: str) -> int:
