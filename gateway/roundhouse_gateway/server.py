@@ -6,6 +6,7 @@ takes notice, then running requests may finish.
 
 import asyncio
 import logging
+import math
 import signal
 import socket
 from collections.abc import AsyncIterator, Iterator
@@ -78,8 +79,8 @@ async def serve(settings: Settings) -> None:
     try:
         async with (
             _following(gateway, stop),
-            _listening(gateway.service(), settings.host, settings.metrics_port, 1.0) as service,
-            _listening(gateway.api(), settings.host, settings.port, settings.drain_seconds) as api,
+            _listening(gateway.service(), settings, settings.metrics_port, 1.0) as service,
+            _listening(gateway.api(), settings, settings.port, settings.drain_seconds) as api,
         ):
             log.info("listening on %s, metrics on %s", api, service)
             await stop.wait()
@@ -114,7 +115,7 @@ async def _following(gateway: Gateway, stop: asyncio.Event) -> AsyncIterator[Non
 
 
 @asynccontextmanager
-async def _listening(app: ASGIApp, host: str, port: int, drain_seconds: float) -> AsyncIterator[str]:
+async def _listening(app: ASGIApp, settings: Settings, port: int, drain_seconds: float) -> AsyncIterator[str]:
     """Serves during the block; at its end takes nothing new and lets requests finish for `drain_seconds`."""
     config = uvicorn.Config(
         app,
@@ -129,11 +130,23 @@ async def _listening(app: ASGIApp, host: str, port: int, drain_seconds: float) -
         timeout_graceful_shutdown=max(1, round(drain_seconds)),
     )
     listener = _Listener(config)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    bound = socket.create_server((host, port), family=family, backlog=BACKLOG)
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    bound = socket.create_server((settings.host, port), family=family, backlog=BACKLOG)
+    _end_dead_connections(bound, settings.client_idle_seconds)
     serving = asyncio.create_task(listener.serve(sockets=[bound]))
     try:
         yield "{}:{}".format(*bound.getsockname()[:2])
     finally:
         listener.should_exit = True
         await serving
+
+
+def _end_dead_connections(listening: socket.socket, seconds: float) -> None:
+    """Has the kernel end those whose client takes nothing of its answer, or vanished without a word.
+
+    Accepted connections inherit this. Nothing else ends a write that is never taken.
+    """
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, math.ceil(seconds * 1000))
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL):
+        listening.setsockopt(socket.IPPROTO_TCP, option, math.ceil(seconds / 2))

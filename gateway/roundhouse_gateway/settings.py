@@ -55,7 +55,10 @@ class Settings(BaseSettings):
         default=2 * GIB, ge=0, description="Space on disk for all such forms together; 0 refuses them."
     )
     client_idle_seconds: float = Field(
-        default=60, gt=0, description="How long a client may send nothing in the middle of an upload."
+        default=60,
+        gt=0,
+        le=3600,
+        description="How long a client may send nothing of its upload, or take nothing of its answer.",
     )
     connect_timeout_seconds: float = Field(
         default=2, gt=0, description="How long connecting to one endpoint may take before the next is tried."

@@ -185,6 +185,19 @@ async def answer_while_reading(request: web.Request, received: Received) -> web.
     return response
 
 
+def answering_at_length(size: int) -> Answer:
+    """More than the sockets between here and the client hold."""
+
+    async def answer(request: web.Request, received: Received) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"content-type": "text/plain"})
+        await response.prepare(request)
+        for _ in range(size // 65536):
+            await response.write(b"y" * 65536)
+        return response
+
+    return answer
+
+
 async def never(request: web.Request, received: Received) -> web.StreamResponse:
     """Says nothing until it is cancelled."""
     await asyncio.Event().wait()

@@ -99,6 +99,20 @@ def test_a_client_that_leaves_while_it_waits_takes_the_engine_along(world: World
     assert world.gateway.metric("roundhouse_gateway_in_flight_requests") == 0
 
 
+def test_a_client_that_takes_nothing_of_its_answer_is_cut_off(world: World) -> None:
+    engine = world.serve(Variant("whisper"))
+    engine.answer = scripts.answering_at_length(100 << 20)
+    body = file(b"x" * 1000) + form()
+    with start_upload(world.gateway.port, MODEL, total=len(MODEL) + len(body)) as connection:
+        connection.sendall(body)
+        wait_until(lambda: engine.gone, seconds=15, what="the engine is let go")
+        wait_until(
+            lambda: world.gateway.metric("roundhouse_gateway_in_flight_requests") == 0,
+            seconds=5,
+            what="the request is over",
+        )
+
+
 def test_unknown_fields_and_odd_names_pass_as_they_are(world: World) -> None:
     engine = world.serve(Variant("whisper"))
     odd = 'f\u00fcnf "%22" ;=.wav'
