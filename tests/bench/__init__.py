@@ -1,0 +1,1 @@
+"""`make bench`: what Roundhouse reaches, each speed beside a reference. See docs/reference/performance.md."""

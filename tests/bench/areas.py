@@ -1,0 +1,14 @@
+"""The parts that can be measured by themselves, in the order in which they are."""
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from tests.bench import engines, gateway, operator
+from tests.bench.figure import Area, Figure, Result
+
+MEASURE: Final[dict[Area, Callable[[], Iterator[Result]]]] = {
+    "operator": operator.measure,
+    "gateway": gateway.measure,
+    "engines": engines.measure,
+}
+FIGURES: Final[tuple[Figure, ...]] = (*operator.FIGURES, *gateway.FIGURES, *engines.FIGURES)

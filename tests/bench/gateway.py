@@ -1,0 +1,149 @@
+"""What the gateway reaches: its list of models, and uploads to an engine that only reads them."""
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+from tests.bench.backends import backend
+from tests.bench.figure import Figure, Result
+from tests.bench.load import requests_per_second
+from tests.bench.machine import MEGABYTE, cores, forget_peak, peak_mb, pin, resident_mb
+from tests.conformance.gateway.client import answer_on, field, file, form, start_upload
+from tests.conformance.gateway.conftest import GatewayProcess, is_ready, kubeconfig_for, launch
+from tests.conformance.gateway.fake_api_server import FakeApiServer
+from tests.conformance.gateway.loop_thread import LoopThread
+from tests.conformance.gateway.manifests import Variant, engine, slice_of
+from tests.support.waiting import wait_until
+
+VARIANTS: Final = 1000
+CONNECTIONS: Final = 32
+LOAD_SECONDS: Final = 2
+LOAD_ROUNDS: Final = 3
+UPLOAD_MB: Final = 50
+UPLOAD_ROUNDS: Final = 7
+AT_ONCE: Final = 8
+_FIRST_PIECE: Final = 1 << 16
+_SETTINGS: Final = {"CLIENT_IDLE_SECONDS": "60", "ENGINE_IDLE_SECONDS": "60"}
+
+LIST: Final = Figure(
+    "gateway", "GET /v1/models of 1,000", "req/s", "higher", against="bare uvloop server", aim=0.5
+)
+GROWTH: Final = Figure(
+    "gateway", "memory growth, 8 uploads of 50 MB at once", "MB", "lower", budget=80, noise=0.1
+)
+RESIDENT: Final = Figure("gateway", "peak memory, 8 uploads of 50 MB at once", "MB", "lower", aim=80)
+UPLOAD: Final = Figure("gateway", "upload of 50 MB", "MB/s", "higher", against="direct to the engine")
+FIRST_BYTE: Final = Figure(
+    "gateway", "first byte of an upload at the engine", "ms", "lower", against="direct to the engine"
+)
+FIGURES: Final = (LIST, GROWTH, RESIDENT, UPLOAD, FIRST_BYTE)
+
+
+def measure() -> Iterator[Result]:
+    with backend("engine") as (_, engine_port):
+        # A gateway of its own: memory that reading a thousand models has freed would hide what uploads take.
+        with _gateway(engine_port, variants=1) as gateway:
+            yield from _memory(gateway)
+            yield from _uploads(gateway.port, engine_port)
+        with _gateway(engine_port, variants=VARIANTS) as gateway:
+            yield from _lists(gateway)
+
+
+def _memory(gateway: GatewayProcess) -> Iterator[Result]:
+    _upload(gateway.port, _body(1))
+    pid, body = gateway.process.pid, _body(UPLOAD_MB * MEGABYTE)
+    forget_peak(pid)
+    before = resident_mb(pid)
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        list(threads.map(lambda _: _upload(gateway.port, body), range(AT_ONCE)))
+    yield Result(GROWTH, peak_mb(pid) - before)
+    yield Result(RESIDENT, peak_mb(pid))
+
+
+def _uploads(gateway_port: int, engine_port: int) -> Iterator[Result]:
+    body = _body(UPLOAD_MB * MEGABYTE)
+    pairs = [(_upload(gateway_port, body), _upload(engine_port, body)) for _ in range(UPLOAD_ROUNDS)]
+    ours, direct = zip(*pairs, strict=True)
+    yield Result(
+        UPLOAD,
+        median(UPLOAD_MB / total for total, _ in ours),
+        median(UPLOAD_MB / total for total, _ in direct),
+    )
+    yield Result(
+        FIRST_BYTE, median(1000 * first for _, first in ours), median(1000 * first for _, first in direct)
+    )
+
+
+def _lists(gateway: GatewayProcess) -> Iterator[Result]:
+    """The servers take turns on the first core; the load comes from the last."""
+    answer = gateway.get("/v1/models")
+    assert len(answer.json["data"]) == VARIANTS
+    with tempfile.NamedTemporaryFile() as same:
+        same.write(answer.body)
+        same.flush()
+        with backend("file", same.name) as (bare_pid, bare_port), _load_from_last_core() as first:
+            pin(gateway.process.pid, first)
+            pin(bare_pid, first)
+            pairs = [(_list_rate(gateway.port), _list_rate(bare_port)) for _ in range(LOAD_ROUNDS)]
+    ours, bare = zip(*pairs, strict=True)
+    yield Result(LIST, median(ours), median(bare))
+
+
+def _list_rate(port: int) -> float:
+    return requests_per_second(port, "/v1/models", connections=CONNECTIONS, seconds=LOAD_SECONDS)
+
+
+def _body(size: int) -> bytes:
+    return form(field("model", "variant-0000"), file(bytes(size)))
+
+
+def _upload(port: int, body: bytes) -> tuple[float, float]:
+    """Seconds from the connect until the answer, and until the engine had the first byte of the body."""
+    began = time.monotonic()
+    with start_upload(port, body[:_FIRST_PIECE], total=len(body)) as connection:
+        connection.sendall(memoryview(body)[_FIRST_PIECE:])
+        with answer_on(connection) as answer:
+            said = json.loads(answer.read())
+            assert answer.status == 200, said
+            return time.monotonic() - began, float(said["text"]) - began
+
+
+@contextmanager
+def _gateway(engine_port: int, *, variants: int) -> Iterator[GatewayProcess]:
+    """A ready one that knows so many models, all served by the one engine."""
+    thread = LoopThread()
+    api = FakeApiServer(thread)
+    api.put("engines", engine())
+    for number in range(variants):
+        made = Variant(f"variant-{number:04}")
+        api.put("modelvariants", made.manifest())
+        api.put("endpointslices", slice_of(made.name, engine_port))
+    with tempfile.TemporaryDirectory() as folder:
+        kubeconfig = Path(folder) / "kubeconfig"
+        kubeconfig.write_text(kubeconfig_for(api.url))
+        gateway = launch(Path(folder), kubeconfig, _SETTINGS)
+        try:
+            wait_until(lambda: is_ready(gateway), seconds=60, what="the gateway is ready", every=0.05)
+            yield gateway
+        finally:
+            gateway.kill()
+            api.stop()
+            thread.close()
+
+
+@contextmanager
+def _load_from_last_core() -> Iterator[int]:
+    """This thread makes the load, on the last core; the first one is left to what is measured."""
+    before = cores()
+    os.sched_setaffinity(0, {before[-1]})
+    try:
+        yield before[0]
+    finally:
+        os.sched_setaffinity(0, before)
