@@ -9,7 +9,6 @@ from typing import Any
 import yaml
 
 from tests.cluster.local.build import binary_folder
-from tests.cluster.local.pins import KUBERNETES_VERSION
 
 CHART = Path(__file__).resolve().parents[2] / "charts" / "roundhouse"
 
@@ -51,7 +50,7 @@ def render(
 
 @cache
 def _rendered(values: str, release: str, namespace: str) -> str:
-    options = ["--namespace", namespace, "--kube-version", KUBERNETES_VERSION]
+    options = ["--namespace", namespace]
     options += [f"--set-json={key}={json.dumps(value)}" for key, value in json.loads(values).items()]
     text = helm("template", release, str(CHART), *options)
     return json.dumps([manifest for manifest in yaml.load_all(text, yaml.CSafeLoader) if manifest])

