@@ -28,7 +28,10 @@ _QUIET_ROUTES = frozenset({"/healthz", "/readyz", "/metrics"})
 
 @dataclass(slots=True)
 class Exchange:
-    """What is known of one request by the time it is over."""
+    """What is known of one request by the time it is over.
+
+    `path` is as it was sent: decoded it could hold a line break, and forge a line of the log.
+    """
 
     method: str
     path: str
@@ -71,7 +74,7 @@ class Observed:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        exchange = Exchange(scope["method"], scope["path"], request_id_of(scope))
+        exchange = Exchange(scope["method"], scope["raw_path"].decode(errors="replace"), request_id_of(scope))
         scope[EXCHANGE] = exchange
 
         async def observed_send(message: Message) -> None:
@@ -97,7 +100,7 @@ class Observed:
 
     def _finish(self, scope: Scope, exchange: Exchange) -> None:
         if exchange.route == OTHER_ROUTE:
-            exchange.route = getattr(scope.get("route"), "path", OTHER_ROUTE)
+            exchange.route = getattr(scope.get("route"), "path_format", OTHER_ROUTE)
         metrics, route, model = self._metrics, exchange.route, exchange.model
         seconds = time.perf_counter() - exchange.started
         metrics.requests(route, str(exchange.status), model).inc()
