@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import DirectoryPath, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 SERVICE_ACCOUNT_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -48,7 +48,7 @@ class Settings(BaseSettings):
     body_limit_bytes: int = Field(
         default=GIB, ge=1, description="Longest request body; a longer one is answered 413."
     )
-    spool_dir: Path | None = Field(
+    spool_dir: DirectoryPath | None = Field(
         default=None, description="Where forms wait whose file comes before `model`; default: the system's."
     )
     spool_limit_bytes: int = Field(

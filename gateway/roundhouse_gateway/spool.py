@@ -28,8 +28,14 @@ class SpooledFile:
 
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
-        self._file: BinaryIO = tempfile.TemporaryFile(dir=spool.directory, buffering=0)  # noqa: SIM115
+        self._file = self._open()
         self.size = 0
+
+    def _open(self) -> BinaryIO:
+        try:
+            return tempfile.TemporaryFile(dir=self._spool.directory, buffering=0)
+        except OSError as error:
+            raise self._refused() from error
 
     def write(self, piece: bytes) -> None:
         spool = self._spool
@@ -51,9 +57,12 @@ class SpooledFile:
             while rest:
                 rest = rest[self._file.write(rest) :]
         except OSError as error:
-            raise NotReadyError(
-                "The disk that holds uploads refuses more; send `model` before `file`, or try later."
-            ) from error
+            raise self._refused() from error
+
+    def _refused(self) -> NotReadyError:
+        return NotReadyError(
+            "The disk that holds uploads refuses more; send `model` before `file`, or try later."
+        )
 
     def pieces(self) -> Iterator[bytes]:
         """The whole content, from the start."""

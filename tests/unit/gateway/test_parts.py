@@ -41,6 +41,12 @@ def test_a_spool_gives_its_room_back(tmp_path: Path) -> None:
     assert spool.used_bytes == 0
 
 
+def test_a_spool_whose_disk_is_gone_says_so(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "gone", 10)
+    with pytest.raises(NotReadyError, match="refuses more"):
+        spool.open()
+
+
 def test_the_envelope_has_all_keys() -> None:
     body = json.loads(envelope("text", "kind"))
     assert body == {
@@ -93,6 +99,7 @@ async def call(app: Any, method: str, path: str) -> list[Message]:
         "type": "http",
         "method": method,
         "path": path,
+        "raw_path": path.encode(),
         "headers": [],
         "query_string": b"",
         "server": None,
