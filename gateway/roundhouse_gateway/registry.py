@@ -74,7 +74,6 @@ class Registry:
     def rebuild(self) -> None:
         """Joins all records into the new snapshot. `complete` from then on: a missing name is unknown."""
         self._rebuild = None
-        self.complete = True
         observed = Observed(
             variants=list(self._records[MODEL_VARIANTS].values()),
             engines=list(self._records[ENGINES].values()),
@@ -82,6 +81,7 @@ class Registry:
         )
         self.snapshot = build_snapshot(observed, self._namespaces, aliases_enabled=self._aliases_enabled)
         self.bodies = Bodies(self.snapshot, aliases_enabled=self._aliases_enabled)
+        self.complete = True
 
     def _take(self, plural: str, manifest: Manifest, before: dict[Place, Any]) -> None:
         place = _place(manifest)

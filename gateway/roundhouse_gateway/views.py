@@ -17,7 +17,8 @@ from roundhouse_gateway.records import EngineRecord
 from roundhouse_gateway.snapshot import Entry, Snapshot
 
 GIGABYTE = 10**9
-_KEPT_BODIES = 256
+# A body of a thousand models is a third of a megabyte, and clients choose the languages.
+_KEPT_BODIES = 32
 
 Item = dict[str, Any]
 
@@ -200,7 +201,11 @@ def _performance(entry: Entry) -> Item:
 
 
 def _gigabytes(amount: Quantity | None) -> float | None:
-    return None if amount is None else round(float(amount.exact / GIGABYTE), 2)
+    """None, too, for an amount that no number of JSON holds: `1e400` is a quantity."""
+    try:
+        return None if amount is None else round(float(amount.exact / GIGABYTE), 2)
+    except OverflowError:
+        return None
 
 
 def _number(text: str | None) -> float | None:

@@ -1,6 +1,7 @@
 """The registry between watches and requests."""
 
 import asyncio
+import json
 from dataclasses import dataclass
 
 import pytest
@@ -72,6 +73,19 @@ async def test_a_list_takes_away_what_it_does_not_hold(registry: Registry) -> No
     registry.replace(MODEL_VARIANTS, "models", [Variant("other").manifest()])
     await settle(registry, before)
     assert list(registry.snapshot.entries) == ["other"]
+
+
+async def test_an_amount_beyond_all_numbers_leaves_the_lists_in_order(registry: Registry) -> None:
+    manifest = Variant("greedy").manifest()
+    manifest["status"]["effective"]["minMemory"] = "1e400"
+    del manifest["status"]["effective"]["displayMemory"]
+    await fill(registry)
+    before = registry.snapshot
+    registry.apply(MODEL_VARIANTS, manifest)
+    await settle(registry, before)
+    listed = {each["id"]: each["hardware"] for each in json.loads(registry.bodies.engines())["engines"]}
+    assert listed["greedy"]["min_memory_gb"] is None
+    assert listed["whisper"]["min_memory_gb"] == 2.0
 
 
 async def test_bodies_are_encoded_once_for_a_snapshot(registry: Registry) -> None:
