@@ -1,8 +1,9 @@
 """The API server, and nothing but it: lists and watches the resources that the gateway may read.
 
 Each resource and namespace has one `Watch`, which lists once, follows from there and goes on for ever: it
-continues where it was after a broken connection, and lists again only when the API server no longer knows the
-place (410 Gone). What the objects mean is left to whoever is given them.
+continues where it was after a broken connection, and lists again only when the API server says that it cannot
+go on from there (410 Gone, or an error in the stream). What the objects mean is left to whoever is given
+them.
 """
 
 import asyncio
@@ -39,8 +40,8 @@ class ClusterError(Exception):
     """The API server cannot be reached or refuses; the text says what to do."""
 
 
-class _ExpiredError(Exception):
-    """The API server no longer knows the place where the watch was."""
+class _ExpiredError(ClusterError):
+    """The watch cannot go on where it was: all must be listed anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ class ApiServer:
             return response
         async with response:
             if response.status == 410:
-                raise _ExpiredError
+                raise _ExpiredError(f"{path} is no longer watched from where it was")
             if response.status == 401:
                 await self.refresh_credentials()
             raise ClusterError(_refusal(response.status, path, await response.read()))
@@ -138,8 +139,9 @@ class Watch:
                 if self._version is None:
                     self._version = await self._list()
                 await self._follow(self._version)
-            except _ExpiredError:
+            except _ExpiredError as error:
                 self._version = None
+                log.debug("%s; listing it anew", error)
             except (ClusterError, aiohttp.ClientError, OSError, TimeoutError, msgspec.DecodeError) as error:
                 self._complain(error)
             if time.monotonic() - started > LONGEST_PAUSE_SECONDS:
@@ -181,9 +183,7 @@ class Watch:
     def _on_event(self, event: dict[str, Any]) -> None:
         kind, manifest = event["type"], event["object"]
         if kind == "ERROR":
-            if manifest.get("code") == 410:
-                raise _ExpiredError
-            raise ClusterError(f"watching {self._path}: {manifest.get('message')!r}")
+            raise _ExpiredError(f"{self._path} is no longer watched: {manifest.get('message')!r}")
         if kind == "DELETED":
             self._sink.delete(self._watched.plural, manifest)
         elif kind != "BOOKMARK":

@@ -36,6 +36,7 @@ class State:
     history: list[Event] = field(default_factory=list)
     version: int = 1
     oldest: int = 0
+    code: int = 410
     missing: set[str] = field(default_factory=set)
     forbidden: set[str] = field(default_factory=set)
     requests: list[str] = field(default_factory=list)
@@ -86,8 +87,9 @@ class FakeApiServer:
         for plural, namespace, name in list(self.state.objects):
             self.delete(plural, namespace, name)
 
-    def forget_history(self) -> None:
-        """Whoever comes with an older version is told 410 Gone; open watches are told so in the stream."""
+    def forget_history(self, code: int = 410) -> None:
+        """Watches from an older version, open ones too, are told this code in the stream: 410 is Gone."""
+        self.state.code = code
         self._thread.run(self._forget())
 
     async def _forget(self) -> None:
@@ -150,7 +152,8 @@ class FakeApiServer:
         await _write(response, "BOOKMARK", bookmark)
         while True:
             if seen < self.state.oldest:
-                await _write(response, "ERROR", {"code": 410, "message": "too old resource version"})
+                message = "too old resource version"
+                await _write(response, "ERROR", {"code": self.state.code, "message": message})
                 return response
             for event in [event for event in self.state.history if event.version > seen]:
                 seen = event.version

@@ -40,10 +40,11 @@ def test_the_last_good_snapshot_serves_while_the_api_server_is_away(world: World
     world.serve(Variant("later"))
 
 
-def test_after_410_everything_is_listed_anew(world: World) -> None:
+@pytest.mark.parametrize("code", [410, 500])
+def test_after_an_error_in_a_watch_everything_is_listed_anew(world: World, code: int) -> None:
     world.serve(Variant("whisper"))
     before = len(world.api.state.requests)
-    world.api.forget_history()
+    world.api.forget_history(code)
     world.api.put("modelvariants", Variant("another", available="False", reason="Starting").manifest())
     world.wait_for("another", "available")
     listed = [path for path in world.api.state.requests[before:] if "watch" not in path]
