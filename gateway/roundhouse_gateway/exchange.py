@@ -75,7 +75,9 @@ class Observed:
         if scope["type"] != "http":
             return
         exchange = Exchange(scope["method"], scope["raw_path"].decode(errors="replace"), request_id_of(scope))
-        scope[EXCHANGE] = exchange
+        # HEAD is GET without the body, which the server leaves out.
+        method = "GET" if exchange.method == "HEAD" else exchange.method
+        scope = {**scope, "method": method, EXCHANGE: exchange}
 
         async def observed_send(message: Message) -> None:
             if message["type"] == "http.response.start":

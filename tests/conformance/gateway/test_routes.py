@@ -169,6 +169,14 @@ def test_every_refusal_has_the_envelope(  # noqa: PLR0917 - a table's columns
         assert reply.headers["allow"]
 
 
+@pytest.mark.parametrize("path", ["/v1/models", "/healthz", "/v1/models/nonesuch"])
+def test_head_is_get_without_the_body(world: World, path: str) -> None:
+    get, head = world.gateway.get(path), world.gateway.request("HEAD", path)
+    assert (head.status, head.body) == (get.status, b"")
+    for name in ("content-type", "content-length"):
+        assert head.headers[name] == get.headers[name]
+
+
 @pytest.mark.parametrize(
     ("sent", "kept"),
     [("req-7F.a:1/x", True), ("a" * 129, False), ("spaces in it", False), ('"quoted"', False)],
