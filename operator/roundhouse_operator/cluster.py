@@ -1,4 +1,4 @@
-"""The one module that talks to the API server: raw JSON in, raw JSON out, errors as a small tree.
+"""The one module that talks to the API server: raw JSON in, raw JSON out.
 
 `kubernetes.aio` finds the configuration and brings TLS and credentials; its generated models stay
 unused, because a pass over a thousand objects would spend most of its time in them. What to write, and
@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 from urllib.parse import quote, urlencode
 
 import aiohttp
@@ -24,7 +24,13 @@ from typing_extensions import override
 
 from roundhouse_api.model import Manifest
 from roundhouse_operator.core.kinds import Kind
-from roundhouse_operator.core.outcome import Cause
+from roundhouse_operator.errors import (
+    ConfigurationError,
+    NotFoundError,
+    UnreachableError,
+    error_of,
+    refusal_of,
+)
 
 PAGE: Final = 500
 WATCH_SECONDS: Final = 290
@@ -37,44 +43,6 @@ _WATCH_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_
 SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 ChangeType = Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
-
-
-class ClusterError(Exception):
-    """The API server refused a request, or could not be reached."""
-
-
-class ConfigurationError(ClusterError):
-    """Nothing says where the API server is and who we are."""
-
-
-class UnreachableError(ClusterError):
-    """No answer, or one that says to come back: the same request may succeed later."""
-
-
-@dataclass
-class RefusedError(ClusterError):
-    """An answer that the same request would get again until somebody changes something."""
-
-    status: int
-    reason: str
-    message: str
-    causes: tuple[Cause, ...] = ()
-
-    @override
-    def __str__(self) -> str:
-        return f"{self.status} {self.reason}: {self.message}"
-
-
-class NotFoundError(RefusedError):
-    """The object, its namespace or its kind does not exist."""
-
-
-class ConflictError(RefusedError):
-    """Somebody else owns a field, holds the name, or was quicker."""
-
-
-class GoneError(RefusedError):
-    """A watch asked for a version that the API server no longer keeps: list again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +152,7 @@ class Cluster:
             async for line in _lines(response.content):
                 event = json.loads(line)
                 if event["type"] == "ERROR":
-                    raise _refusal(event["object"])
+                    raise refusal_of(event["object"])
                 yield Change(event["type"], event["object"])
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest:
@@ -258,7 +226,7 @@ class Cluster:
             response: aiohttp.ClientResponse = answer.response
             async with response:
                 if response.status >= 400:
-                    raise await _error(response)
+                    raise error_of(response.status, response.reason or "", await response.text())
                 yield response
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise UnreachableError(
@@ -302,24 +270,3 @@ def _path(kind: Kind, namespace: str | None, name: str | None = None) -> str:
         path += f"/namespaces/{quote(namespace, safe='')}"
     path += f"/{kind.plural}"
     return f"{path}/{quote(name, safe='')}" if name is not None else path
-
-
-async def _error(response: aiohttp.ClientResponse) -> ClusterError:
-    text = await response.text()
-    if response.status == 429 or response.status >= 500:
-        return UnreachableError(f"{response.status} {response.reason}: {text[:500]}")
-    try:
-        return _refusal(json.loads(text))
-    except ValueError:
-        return RefusedError(response.status, response.reason or "", text[:500])
-
-
-def _refusal(status: dict[str, Any]) -> RefusedError:
-    """From the API server's own `Status` object."""
-    code = int(status.get("code") or 0)
-    causes = tuple(
-        Cause(cause.get("reason", ""), cause.get("field", ""), cause.get("message", ""))
-        for cause in (status.get("details") or {}).get("causes") or ()
-    )
-    kinds = {404: NotFoundError, 409: ConflictError, 410: GoneError}
-    return kinds.get(code, RefusedError)(code, status.get("reason", ""), status.get("message", ""), causes)

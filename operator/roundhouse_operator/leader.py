@@ -15,8 +15,9 @@ from datetime import UTC, datetime
 from typing import Final
 
 from roundhouse_api.model import Manifest
-from roundhouse_operator.cluster import Cluster, ClusterError, ConflictError, NotFoundError
+from roundhouse_operator.cluster import Cluster
 from roundhouse_operator.core.kinds import LEASE, Kind
+from roundhouse_operator.errors import ClusterError, ConflictError, NotFoundError
 
 logger = logging.getLogger(__name__)
 

@@ -44,6 +44,7 @@ class StoredResource:
     labels: dict[str, str]
     spec: bytes
     status: bytes
+    ending: bool
 
     def read(self) -> Resource[Any]:
         return Resource(
@@ -56,6 +57,7 @@ class StoredResource:
             labels=self.labels,
             spec=_read_spec(self.kind, self.spec),
             status=json.loads(self.status),
+            ending=self.ending,
         )
 
 
@@ -94,6 +96,7 @@ def project_resource(kind: Kind, manifest: Manifest) -> StoredResource:
         labels=metadata.get("labels") or {},
         spec=_compact(manifest.get("spec") or {}),
         status=_compact(manifest.get("status") or {}),
+        ending="deletionTimestamp" in metadata,
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from roundhouse_api.model import Manifest
 from roundhouse_operator.cache import Cache, Touched
-from roundhouse_operator.cluster import Cluster, ClusterError, ConflictError, NotFoundError, RefusedError
+from roundhouse_operator.cluster import Cluster
 from roundhouse_operator.core.decide import decide
 from roundhouse_operator.core.kinds import ENGINE, VARIANT, Key
 from roundhouse_operator.core.observed import Resource
@@ -23,6 +23,7 @@ from roundhouse_operator.core.status.conditions import status_patch
 from roundhouse_operator.core.status.engine import engine_status
 from roundhouse_operator.core.status.unserved import unserved_status
 from roundhouse_operator.core.status.variant import variant_status
+from roundhouse_operator.errors import ClusterError, ConflictError, NotFoundError, RefusedError
 from roundhouse_operator.queue import RetryError
 from roundhouse_operator.recorder import Recorder
 
@@ -55,8 +56,8 @@ class Reconciler:
 
     async def _variant(self, key: Key) -> None:
         world = self.cache.world(key)
-        if world is None:
-            return
+        if world is None or world.variant.ending:
+            return  # its children go with it, and must not come back meanwhile
         decision = decide(world, api_hosts=self.api_hosts)
         outcome = await self._carry_out(decision.plan, key)
         if not decision.plan.empty:

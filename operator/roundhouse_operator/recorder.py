@@ -16,9 +16,10 @@ from typing import Any, Final
 
 from roundhouse_api.conditions import ConditionType, Reason
 from roundhouse_api.model import Manifest
-from roundhouse_operator.cluster import Cluster, ClusterError
+from roundhouse_operator.cluster import Cluster
 from roundhouse_operator.core.kinds import EVENT
 from roundhouse_operator.core.observed import Resource
+from roundhouse_operator.errors import ClusterError
 
 logger = logging.getLogger(__name__)
 

@@ -16,8 +16,9 @@ from typing import Final
 
 from typing_extensions import override
 
-from roundhouse_operator.cluster import Change, Cluster, ClusterError, GoneError, Listing
+from roundhouse_operator.cluster import Change, Cluster, Listing
 from roundhouse_operator.core.kinds import Kind
+from roundhouse_operator.errors import ClusterError, GoneError
 
 logger = logging.getLogger(__name__)
 

@@ -43,6 +43,8 @@ class Resource(Generic[Spec_co]):
     labels: Mapping[str, str]
     spec: Spec_co | Invalid
     status: Manifest
+    ending: bool = False
+    """Deleted, and kept for a while by somebody's finalizer."""
 
     @property
     def key(self) -> Key:

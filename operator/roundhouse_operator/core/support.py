@@ -12,6 +12,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from roundhouse_api.conditions import Reason
+from roundhouse_api.model import Model
 from roundhouse_api.v1alpha1 import (
     Allocation,
     AllocationType,
@@ -19,10 +20,13 @@ from roundhouse_api.v1alpha1 import (
     EngineSpec,
     EngineType,
     Hardware,
+    Interface,
     LoadBalancingType,
     ModelVariantSpec,
+    Scaling,
     ScalingMode,
     ServingType,
+    Stage,
 )
 from roundhouse_operator.core.desired.env import RESERVED
 from roundhouse_operator.core.desired.overlay import overlay_problems
@@ -32,6 +36,8 @@ from roundhouse_operator.core.effective import Merged
 from roundhouse_operator.core.placement import NVIDIA
 
 PLAIN_RESOURCES: Final = frozenset({"cpu", "memory", "ephemeral-storage"})
+ROUTED_STAGES: Final = frozenset({Stage.TRANSCRIBE})
+"""Stages that the gateway has routes for; of others the pods run, and answer nobody outside."""
 API_SERVER_NAMES: Final = frozenset(
     {
         "kubernetes",
@@ -46,6 +52,11 @@ def refuse_engine(spec: EngineSpec, *, api_hosts: Iterable[str] = ()) -> Trouble
     """Why an engine is not accepted. `api_hosts` are the API server's own names and addresses."""
     if spec.upstream and (problem := _forbidden(spec.upstream.base_url, frozenset(api_hosts))):
         return Trouble(Reason.FORBIDDEN_ADDRESS, problem)
+    if spec.upstream and (fields := _given(spec.upstream) - {"baseURL"}):
+        named = ", ".join(f"spec.upstream.{name}" for name in sorted(fields))
+        return Trouble(
+            Reason.NOT_YET_SUPPORTED, f"{named}: requests would be refused without what is not honoured yet"
+        )
     if spec.serving and spec.serving.type is not ServingType.DEDICATED:
         return Trouble(
             Reason.NOT_YET_SUPPORTED,
@@ -78,7 +89,12 @@ def refuse_variant(spec: ModelVariantSpec, engine: EngineSpec) -> Trouble | None
 
 def unsupported_by_engine(spec: EngineSpec) -> list[str]:
     """Fields that are accepted and not honoured yet, by path."""
-    fields = [("spec.cache", spec.cache is not None)]
+    fields = [
+        (f"spec.stage {spec.stage.value}", spec.stage not in ROUTED_STAGES),
+        ("spec.interfaces Realtime", Interface.REALTIME in spec.interfaces),
+        ("spec.cache", spec.cache is not None),
+        *_scaling(spec.scaling),
+    ]
     return sorted(field for field, present in fields if present)
 
 
@@ -86,10 +102,9 @@ def unsupported_by_variant(spec: ModelVariantSpec, merged: Merged) -> list[str]:
     """Fields of a variant, or inherited by it, that are not honoured yet, by path."""
     rollout, balancing, gpu = spec.rollout, spec.load_balancing, merged.gpu
     fields = [
-        (
-            "spec.scaling.mode Demand",
-            merged.scaling is not None and merged.scaling.mode is ScalingMode.DEMAND,
-        ),
+        (f"spec.stage {merged.stage.value} of the engine", merged.stage not in ROUTED_STAGES),
+        *_scaling(merged.scaling),
+        *((f"spec.limits.{name}", True) for name in _given(spec.limits)),
         ("spec.verification", spec.verification is not None),
         ("spec.rollout.maxConcurrent", rollout is not None and rollout.max_concurrent is not None),
         (
@@ -97,15 +112,30 @@ def unsupported_by_variant(spec: ModelVariantSpec, merged: Merged) -> list[str]:
             balancing is not None and balancing.type is LoadBalancingType.PREFIX_HASH,
         ),
         ("spec.fallbacks", bool(spec.fallbacks)),
-        ("spec.limits.requestsPerHour", spec.limits.requests_per_hour is not None),
+        ("spec.pricing", spec.pricing is not None),
+        ("spec.selection.classes", bool(spec.selection.classes)),
+        ("spec.source.size", spec.source.size is not None),
         ("spec.requestDefaults", bool(spec.request_defaults)),
         ("spec.realtimeVariantRef", spec.realtime_variant_ref is not None),
         (
-            "hardware.gpu.minMemory of GPUs that are not NVIDIA's",
+            "spec.hardware.gpu.minMemory of GPUs that are not NVIDIA's",
             _unlabelled_memory(gpu.min_memory, gpu.allocation),
         ),
     ]
     return sorted(field for field, present in fields if present)
+
+
+def _scaling(scaling: Scaling | None) -> Iterator[tuple[str, bool]]:
+    """All of it waits for Demand; under Manual somebody else scales."""
+    for name in _given(scaling) if scaling else ():
+        if name != "mode":
+            yield f"spec.scaling.{name}", True
+    yield "spec.scaling.mode Demand", scaling is not None and scaling.mode is ScalingMode.DEMAND
+
+
+def _given(model: Model) -> set[str]:
+    """Fields that the author set, as the manifest spells them."""
+    return set(model.model_dump(by_alias=True, exclude_none=True))
 
 
 def _unlabelled_memory(memory: object, allocation: Allocation | None) -> bool:

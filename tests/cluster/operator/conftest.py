@@ -35,8 +35,9 @@ def start_operator(
     """Starts operators that serve the test's namespace; each must end in order when the test is over."""
     started: list[Operator] = []
 
-    def start(**options: str) -> Operator:
-        operator = Operator(control_plane, namespace, tmp_path / f"operator-{len(started)}.log")
+    def start(environment: dict[str, str] | None = None, **options: str) -> Operator:
+        log = tmp_path / f"operator-{len(started)}.log"
+        operator = Operator(control_plane, namespace, log, environment=environment or {})
         started.append(operator)
         return operator.start(**options)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 
 import pytest
@@ -76,6 +77,7 @@ def test_a_second_pass_and_a_restart_write_nothing(
     assert (restarted.metric("roundhouse_operator_reconcile_seconds_count") or 0) >= 5
 
 
+@pytest.mark.req("S0-25", "S1-21")
 @pytest.mark.timeout(300)
 def test_fifty_variants_settle_and_then_nothing_is_written_but_the_lease(
     control_plane: Cluster, operator: Operator, kubectl: Kubectl
@@ -134,6 +136,32 @@ def test_deletion_needs_no_operator(start_operator: StartOperator, kubectl: Kube
         lambda: not [*kubectl.list("deployments"), *kubectl.list("services"), *kubectl.list("pods")],
         "everything is gone",
     )
+
+
+def test_children_do_not_come_back_under_a_variant_that_is_going(
+    operator: Operator, kubectl: Kubectl
+) -> None:
+    kubectl.apply(engine(), variant())
+    kubectl.wait("mv", "kws-en", "Ready", "True")
+    kubectl.patch("mv", "kws-en", {"metadata": {"finalizers": ["example.org/slow"]}})
+    kubectl("delete", "mv/kws-en", "--wait=false")
+    kubectl("delete", "deploy/kws-en")
+    operator.settle()
+    assert not kubectl.get("deploy", "kws-en")
+    kubectl.patch("mv", "kws-en", {"metadata": {"finalizers": None}})
+    kubectl.wait_for(lambda: not kubectl.list("services"), "everything is gone")
+
+
+def test_all_namespaces_are_served_on_request(start_operator: StartOperator, control_plane: Cluster) -> None:
+    start_operator(environment={"ROUNDHOUSE_OPERATOR_NAMESPACES": "*"})
+    other = f"other-{secrets.token_hex(4)}"
+    control_plane.kubectl("create", "namespace", other)
+    try:
+        elsewhere = Kubectl(control_plane, other)
+        elsewhere.apply(engine(), variant())
+        elsewhere.wait("mv", "kws-en", "Ready", "True")
+    finally:
+        control_plane.kubectl("delete", "namespace", other, "--wait=false")
 
 
 def test_kinds_that_nothing_serves_yet_say_so(operator: Operator, kubectl: Kubectl) -> None:

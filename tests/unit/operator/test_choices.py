@@ -177,6 +177,12 @@ def test_what_a_source_calls_the_model(source: Manifest, name: str | None) -> No
     assert effective.source_name(Source.model_validate(source)) == name
 
 
+@pytest.mark.req("S1-26", "S1-28")
+def test_clients_are_told_stage_and_version_of_the_engine() -> None:
+    status = Scene(node("n1"), engine(version="2.1.0"), variant()).settle("kws-en")
+    assert (status["effective"]["stage"], status["effective"]["version"]) == ("Transcribe", "2.1.0")
+
+
 def test_a_variant_overrides_field_by_field() -> None:
     hardware = {
         "gpu": {"mode": "Required", "minMemory": "10G", "allocation": {"type": "Auto"}},
@@ -212,6 +218,14 @@ def test_an_allocation_is_one_value() -> None:
 @pytest.mark.parametrize(
     ("manifest", "reason", "words"),
     [
+        (
+            upstream(
+                "kws",
+                upstream={"baseURL": "https://x.example.org", "apiKeySecretRef": {"name": "a", "key": "b"}},
+            ),
+            "NotYetSupported",
+            "spec.upstream.apiKeySecretRef",
+        ),
         (engine(serving={"type": "Shared"}), "NotYetSupported", "spec.serving.type Shared"),
         (
             engine(hardware={"gpu": {"mode": "Required", "allocation": {"type": "MIG"}}}),

@@ -101,6 +101,7 @@ def test_manifests_are_deterministic_and_settle(spec: Manifest, other: Manifest)
         )
 
 
+@pytest.mark.req("S2-1")
 def test_who_writes_variants_cannot_reach_the_contract() -> None:
     deployment = children(engine(), variant(env=[{"name": "A", "value": "1"}]))[0]
     env = {one["name"]: one for one in deployment["spec"]["template"]["spec"]["containers"][0]["env"]}

@@ -11,8 +11,9 @@ import pytest
 from roundhouse_api.model import Manifest
 from roundhouse_operator.core.outcome import Conflict, Outcome, Refusal
 from roundhouse_operator.core.status.conditions import status_patch
+from roundhouse_operator.core.status.engine import Usage, engine_status
 from tests.unit.operator.samples import engine, upstream, variant
-from tests.unit.operator.worlds import LATER, Scene, conditions, message, node, pod
+from tests.unit.operator.worlds import LATER, NOW, Scene, conditions, message, node, pod
 
 SERVING: dict[str, Any] = {"replicas": 1, "readyReplicas": 1, "updatedReplicas": 1}
 STARTING: dict[str, Any] = {"replicas": 1, "updatedReplicas": 1}
@@ -204,6 +205,7 @@ CASES = (
 )
 
 
+@pytest.mark.req("S1-13", "S1-14", "S1-15", "S2-30")
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_truth_table(case: Case) -> None:
     _, status = case.scene()
@@ -310,6 +312,8 @@ def test_conflicts_are_told_by_manager_and_path() -> None:
         ({"fallbacks": [{"model": "x"}]}, "spec.fallbacks"),
         ({"verification": {"policy": "Advisory"}}, "spec.verification"),
         ({"limits": {"requestsPerHour": 5}}, "spec.limits.requestsPerHour"),
+        ({"scaling": {"minReplicas": 0}}, "spec.scaling.minReplicas"),
+        ({"pricing": {"type": "Free"}}, "spec.pricing"),
         ({"requestDefaults": {"temperature": 0.5}}, "spec.requestDefaults"),
     ],
 )
@@ -319,6 +323,22 @@ def test_a_field_that_nothing_honours_is_named(spec: Manifest, named: str) -> No
     assert conditions(status)["Degraded"] == ("True", "NotYetSupported")
     assert named in message(status, "Degraded")
     assert conditions(status)["Ready"] == ("True", "Serving")
+
+
+@pytest.mark.req("S2-29")
+def test_a_download_can_be_skipped() -> None:
+    source = {"type": "HuggingFace", "huggingFace": {"repo": "a/b"}}
+    scene = Scene(node("n1"), engine(), variant(source=source, downloadPolicy="Skip"))
+    assert conditions(scene.settle("kws-en", **SERVING))["WeightsReady"] == ("True", "DownloadSkipped")
+
+
+def test_a_stage_without_a_route_is_told_on_engine_and_variant() -> None:
+    scene = Scene(node("n1"), engine(stage="Chat"), variant())
+    assert "spec.stage Chat" in message(scene.settle("kws-en", **SERVING), "Degraded")
+    chat = scene.world("kws-en").engines[0]
+    assert message(engine_status(chat, Usage(), scene.cache.nodes(), now=NOW), "Degraded").endswith(
+        "spec.stage Chat"
+    )
 
 
 def test_required_verification_is_not_passed_over() -> None:

@@ -1,0 +1,70 @@
+"""What can become of a request to the API server, as a small tree."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from typing_extensions import override
+
+from roundhouse_operator.core.outcome import Cause
+
+
+class ClusterError(Exception):
+    """The API server refused a request, or could not be reached."""
+
+
+class ConfigurationError(ClusterError):
+    """Nothing says where the API server is and who we are."""
+
+
+class UnreachableError(ClusterError):
+    """No answer, or one that says to come back: the same request may succeed later."""
+
+
+@dataclass
+class RefusedError(ClusterError):
+    """An answer that the same request would get again until somebody changes something."""
+
+    status: int
+    reason: str
+    message: str
+    causes: tuple[Cause, ...] = ()
+
+    @override
+    def __str__(self) -> str:
+        return f"{self.status} {self.reason}: {self.message}"
+
+
+class NotFoundError(RefusedError):
+    """The object, its namespace or its kind does not exist."""
+
+
+class ConflictError(RefusedError):
+    """Somebody else owns a field, holds the name, or was quicker."""
+
+
+class GoneError(RefusedError):
+    """A watch asked for a version that the API server no longer keeps: list again."""
+
+
+def error_of(status: int, reason: str, text: str) -> ClusterError:
+    """From an HTTP answer of 400 or more."""
+    if status == 429 or status >= 500:
+        return UnreachableError(f"{status} {reason}: {text[:500]}")
+    try:
+        return refusal_of(json.loads(text))
+    except ValueError:
+        return RefusedError(status, reason, text[:500])
+
+
+def refusal_of(status: dict[str, Any]) -> RefusedError:
+    """From the API server's own `Status` object."""
+    code = int(status.get("code") or 0)
+    causes = tuple(
+        Cause(cause.get("reason", ""), cause.get("field", ""), cause.get("message", ""))
+        for cause in (status.get("details") or {}).get("causes") or ()
+    )
+    kinds = {404: NotFoundError, 409: ConflictError, 410: GoneError}
+    return kinds.get(code, RefusedError)(code, status.get("reason", ""), status.get("message", ""), causes)
