@@ -82,6 +82,12 @@ class MalformedUploadError(InvalidRequestError):
     code = "malformed_upload"
 
 
+class NotHttpError(InvalidRequestError):
+    """What came is no request; the connection ends with this."""
+
+    code = "malformed_request"
+
+
 class UnknownModelRequestError(InvalidRequestError):
     """The `model` of a request to an audio route is nobody's name."""
 

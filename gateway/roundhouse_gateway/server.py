@@ -20,6 +20,7 @@ from typing_extensions import override
 from roundhouse_gateway.app import build_api, build_service
 from roundhouse_gateway.cluster import ApiServer, watch_all
 from roundhouse_gateway.metrics import Metrics
+from roundhouse_gateway.protocol import ClientProtocol
 from roundhouse_gateway.registry import Registry
 from roundhouse_gateway.routes import Readiness
 from roundhouse_gateway.settings import Settings
@@ -120,7 +121,7 @@ async def _listening(app: ASGIApp, settings: Settings, port: int, drain_seconds:
     config = uvicorn.Config(
         app,
         loop="none",
-        http="httptools",
+        http=ClientProtocol,
         ws="none",
         lifespan="off",
         access_log=False,

@@ -1,0 +1,83 @@
+"""What clients may send as HTTP: offers to change the protocol, tricks with lengths, and what is no HTTP."""
+
+import json
+import socket
+from itertools import chain
+
+import pytest
+
+from tests.conformance.gateway.client import BOUNDARY, field, file, form
+from tests.conformance.gateway.conftest import World
+from tests.conformance.gateway.manifests import Variant
+
+H2C = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
+WEBSOCKET = "Connection: Upgrade\r\nUpgrade: websocket\r\n"
+AUDIO = b"RIFF" * 50_000
+BODY = form(field("model", "whisper"), file(AUDIO))
+LENGTH = f"Content-Length: {len(BODY)}\r\n"
+CHUNKED = "Transfer-Encoding: chunked\r\n"
+IN_CHUNKS = b"%x\r\n%s\r\n%x\r\n%s\r\n0\r\n\r\n" % (10, BODY[:10], len(BODY) - 10, BODY[10:])
+LAST = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+
+def post(headers: str) -> bytes:
+    kind = f"multipart/form-data; boundary={BOUNDARY}"
+    return (
+        f"POST /v1/audio/transcriptions HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\n{headers}\r\n".encode()
+    )
+
+
+def exchange(world: World, *sent: bytes) -> bytes:
+    """All that comes back until the gateway closes the connection."""
+    with socket.create_connection(("127.0.0.1", world.gateway.port), timeout=10) as connection:
+        for piece in sent:
+            connection.sendall(piece)
+        return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+@pytest.mark.parametrize("offer", [H2C, WEBSOCKET], ids=["h2c", "websocket"])
+@pytest.mark.parametrize("framing", [LENGTH, CHUNKED], ids=["length", "chunked"])
+@pytest.mark.parametrize("piece", [1 << 20, 1000, 7], ids=["whole", "pieces", "crumbs"])
+def test_an_offer_to_change_the_protocol_is_passed_over(
+    world: World, offer: str, framing: str, piece: int
+) -> None:
+    engine = world.serve(Variant("whisper"))
+    request = post(offer + framing) + (BODY if framing == LENGTH else IN_CHUNKS)
+    head, rest = request[:1000], request[1000:]
+    pieces = chain(
+        (head[at : at + piece] for at in range(0, len(head), piece)),
+        (rest[at : at + 10_000] for at in range(0, len(rest), 10_000)),
+    )
+    answered = exchange(world, *pieces, request, LAST)
+    assert answered.count(b"HTTP/1.1 200 OK") == 3
+    assert [received.file_size for received in engine.requests] == [len(AUDIO)] * 2
+
+
+def test_an_offer_with_a_get(world: World) -> None:
+    get = f"GET /v1/models HTTP/1.1\r\nHost: x\r\n{H2C}\r\n".encode()
+    assert exchange(world, get, get, LAST).count(b"HTTP/1.1 200 OK") == 3
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x16\x03\x01\x02\x00\x01" + bytes(100),
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"CONNECT elsewhere:443 HTTP/1.1\r\nHost: x\r\n\r\n",
+        post(f"{LENGTH}Content-Length: 5\r\n") + BODY,
+        post(LENGTH + CHUNKED) + IN_CHUNKS,
+        post("Transfer-Encoding: xchunked\r\n") + IN_CHUNKS,
+        post("Content-Length: -5\r\n") + BODY,
+        post("Content-Length: 99999999999999999999999\r\n") + BODY,
+        post(f"{H2C}{LENGTH}{CHUNKED}") + IN_CHUNKS,
+    ],
+    ids=["tls", "http2", "connect", "two-lengths", "length-and-chunked", "odd-coding", "negative", "beyond",
+         "offer"],
+)  # fmt: skip
+def test_what_is_no_sound_http_is_refused_in_the_one_shape(world: World, sent: bytes) -> None:
+    engine = world.serve(Variant("whisper"))
+    head, _, body = exchange(world, sent[:1000]).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert b"connection: close" in head
+    assert json.loads(body)["error"]["code"] == "malformed_request"
+    assert engine.requests == []
