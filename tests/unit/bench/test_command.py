@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench import __main__ as command
+from tests.bench.areas import MEASURE
 from tests.bench.figure import Figure, Result
 
 SPEED = Figure("engines", "speed", "x real", "higher", budget=10, noise=0.1)
@@ -23,7 +24,7 @@ def output(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def test_budgets_that_are_met(
     output: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(command.MEASURE, "engines", lambda: iter([Result(SPEED, 9.5)]))
+    monkeypatch.setitem(MEASURE, "engines", lambda: iter([Result(SPEED, 9.5)]))
     command.main()
     header, line = capsys.readouterr().out.splitlines()
     assert "Kubernetes" in header
@@ -32,7 +33,7 @@ def test_budgets_that_are_met(
 
 
 def test_a_missed_budget_ends_with_one_and_is_named(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(command.MEASURE, "engines", lambda: iter([Result(SPEED, 1)]))
+    monkeypatch.setitem(MEASURE, "engines", lambda: iter([Result(SPEED, 1)]))
     with pytest.raises(SystemExit, match="missed by more than its noise: 'speed'"):
         command.main()
     assert [one["ok"] for one in json.loads(output.read_text())] == [False]
@@ -43,7 +44,7 @@ def test_what_was_found_before_a_fault_is_kept(output: Path, monkeypatch: pytest
         yield Result(SPEED, 10)
         raise AssertionError("the engine heard nothing")
 
-    monkeypatch.setitem(command.MEASURE, "engines", broken)
+    monkeypatch.setitem(MEASURE, "engines", broken)
     with pytest.raises(AssertionError, match="heard nothing"):
         command.main()
     assert len(json.loads(output.read_text())) == 1
