@@ -89,6 +89,19 @@ class Engine:
             )
             yield connection
 
+    @contextlib.contextmanager
+    def uploading(self, audio: bytes) -> Iterator[tuple[http.client.HTTPConnection, bytes]]:
+        """An admitted request of which half has come, and the other half; hangs up at the end."""
+        body, headers = form(audio)
+        half = len(body) // 2
+        with contextlib.closing(self.connect()) as connection:
+            connection.putrequest("POST", TRANSCRIPTIONS)
+            for name, value in (headers | {"Content-Length": str(len(body))}).items():
+                connection.putheader(name, value)
+            connection.endheaders(body[:half])
+            wait_until(lambda: self.in_use == 1, seconds=5, what="admitted", every=0.02)
+            yield connection, body[half:]
+
     @property
     def in_use(self) -> int:
         return int(self.get("/health/live").headers["x-roundhouse-load"].partition("/")[0])

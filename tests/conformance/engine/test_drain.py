@@ -1,11 +1,10 @@
 """SIGTERM: new work is refused, begun work ends, the process leaves with 0."""
 
-import contextlib
 import time
 from pathlib import Path
 
 from roundhouse_engine.errors import Refusal
-from tests.conformance.engine.running import SCRIPTED, THREADED, TRANSCRIPTIONS, answer, form, running, tones
+from tests.conformance.engine.running import SCRIPTED, THREADED, answer, running, tones
 from tests.conformance.engine.test_contract import assert_refused
 from tests.support.waiting import wait_until
 
@@ -52,15 +51,9 @@ def test_work_past_the_deadline_is_told_that_the_engine_leaves(tmp_path: Path) -
 
 
 def test_an_upload_past_the_deadline_is_told_so_too(tmp_path: Path) -> None:
-    body, headers = form(tones(1))
     with running(SCRIPTED, tmp_path, ROUNDHOUSE_DRAIN_SECONDS="0.5") as engine:
         engine.until_ready()
-        with contextlib.closing(engine.connect()) as slow:
-            slow.putrequest("POST", TRANSCRIPTIONS)
-            for name, value in (headers | {"Content-Length": str(len(body))}).items():
-                slow.putheader(name, value)
-            slow.endheaders(body[:100])
-            wait_until(lambda: engine.in_use == 1, seconds=5, what="admitted", every=0.02)
+        with engine.uploading(tones(1)) as (slow, _):
             engine.terminate()
             assert_refused(answer(slow), 503, Refusal.DRAINING)
         assert engine.ended() == 0

@@ -48,14 +48,8 @@ def test_a_client_that_leaves_frees_its_slot_and_the_process_stays(scripted: Eng
 
 
 def test_a_client_that_leaves_in_the_middle_of_its_upload(scripted: Engine) -> None:
-    body, headers = form(tones(30))
-    connection = scripted.connect()
-    connection.putrequest("POST", TRANSCRIPTIONS)
-    for name, value in (headers | {"Content-Length": str(len(body))}).items():
-        connection.putheader(name, value)
-    connection.endheaders(body[: len(body) // 2])
-    wait_until(lambda: scripted.in_use == 1, seconds=5, what="admitted", every=0.02)
-    connection.close()
+    with scripted.uploading(tones(30)):
+        pass
     free(scripted)
 
 
@@ -97,16 +91,10 @@ def test_a_prompt_longer_than_a_socket_takes_at_once(scripted: Engine) -> None:
     assert scripted.post(tones(1), prompt="\x01" * 65_000).json["text"] == "sound"
 
 
-def test_an_upload_of_a_byte_now_and_then_keeps_nobody_out(scripted: Engine) -> None:
-    body, headers = form(tones(1))
-    with contextlib.closing(scripted.connect()) as slow:
-        slow.putrequest("POST", TRANSCRIPTIONS)
-        for name, value in (headers | {"Content-Length": str(len(body))}).items():
-            slow.putheader(name, value)
-        slow.endheaders(body[:100])
-        wait_until(lambda: scripted.in_use == 1, seconds=5, what="admitted", every=0.02)
+def test_an_upload_that_dawdles_keeps_nobody_out_and_is_served_in_the_end(scripted: Engine) -> None:
+    with scripted.uploading(tones(1)) as (slow, rest):
         wait_until(lambda: scripted.post(tones(1)).status == 200, seconds=5, what="another is served")
-        slow.send(body[100:])
+        slow.send(rest)
         assert answer(slow).json["text"] == "sound"
 
 

@@ -113,16 +113,16 @@ def test_a_client_that_leaves_a_long_recording_frees_the_slot(pocketsphinx: Engi
     assert pocketsphinx.post(conversation(0.5)[0], model="english").status == 200
 
 
-def test_three_hours_in_bounded_memory(tmp_path: Path) -> None:
-    """345 MB of samples through a server and a child that hold none of them."""
+def test_an_hour_in_bounded_memory(tmp_path: Path) -> None:
+    """115 MB of samples through a server and a child that hold none of them."""
     minute = tones(10)[HEADER_BYTES:]
     minute += bytes(RATE_BYTES * 60 - len(minute))
-    audio = tmp_path / "three-hours.wav"
+    audio = tmp_path / "hour.wav"
     with audio.open("wb") as file:
         head = bytearray(wav(minute)[:HEADER_BYTES])
-        head[40:44] = (len(minute) * 180).to_bytes(4, "little")
+        head[40:44] = (len(minute) * 60).to_bytes(4, "little")
         file.write(head)
-        for _ in range(180):
+        for _ in range(60):
             file.write(minute)
     with running(SCRIPTED, tmp_path) as engine:
         engine.until_ready()
@@ -131,8 +131,8 @@ def test_three_hours_in_bounded_memory(tmp_path: Path) -> None:
         before = peak_mib(engine.process.pid), peak_mib(child)
         found = engine.request("POST", TRANSCRIPTIONS, *streamed(audio))
         assert found.status == 200
-        assert found.json["usage"]["seconds"] == 3 * 3600
-        assert found.json["text"].count("sound") == 1800
+        assert found.json["usage"]["seconds"] == 3600
+        assert found.json["text"].count("sound") == 600
         assert peak_mib(engine.process.pid) - before[0] < 30
         assert peak_mib(child) - before[1] < 30
 
