@@ -53,6 +53,7 @@ _STATUSES = {
     "413": "The body is too large; the message names the limit.",
     "415": "The body is not multipart/form-data.",
     "429": "Every endpoint of the engine is full.",
+    "500": "The gateway or the engine met a fault of its own.",
     "502": "The engine failed.",
     "503": "Nothing fit to answer is running.",
     "504": "The engine did not answer in time.",
