@@ -1,5 +1,6 @@
 """The images as they are built: what is in them, how they are pushed, what a killed build leaves."""
 
+import fcntl
 import json
 import signal
 import subprocess
@@ -10,8 +11,9 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from tests.images import IMAGES, build_images
+from tests.images import IMAGES, archive_paths, build_images
 from tests.images.base import choose_base
+from tests.images.build import image_folder
 from tests.images.definitions import project_version
 from tests.images.registry import Registry
 from tests.images.store import Store
@@ -117,6 +119,12 @@ def test_a_second_build_takes_what_is_there(archives: dict[str, Path]) -> None:
     said: list[str] = []
     assert build_images(say=said.append) == archives
     assert sum(line.endswith("unchanged") for line in said) == len(IMAGES)
+
+
+def test_asking_where_archives_are_waits_for_no_build(archives: dict[str, Path]) -> None:
+    with (image_folder() / "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert archive_paths() == archives
 
 
 def test_images_are_pushed_to_the_registry_that_is_named(archives: dict[str, Path]) -> None:

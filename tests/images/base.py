@@ -45,21 +45,34 @@ PROBE_SECONDS = 5
 
 def choose_base(store: Store, pinned: str, say: Say, *, refresh: bool = False) -> str:
     """The id of the image to build on, fetched or made first if need be; `refresh` does so in any case."""
-    pinned = _by_digest(pinned)
-    if named := os.environ.get("ROUNDHOUSE_IMAGE_BASE"):
-        named = _by_digest(named)
-        return store.image_id(named) or _pulled(store, named, say)
-    made = f"{LOCAL_REGISTRY}/base:{_definition_key()}"
-    if not refresh and (found := store.image_id(made) or store.image_id(pinned)):
+    if not refresh and (found := known_base(store, pinned)):
         return found
+    if named := _named():
+        return _pulled(store, named, say)
     if _registry_answers():
         try:
-            return _pulled(store, pinned, say)
+            return _pulled(store, _by_digest(pinned), say)
         except ImageError as error:
             say(
                 f"base: the registry answers but does not give the image, so it is made here instead; {error}"
             )
-    return _made(store, made, say)
+    return _made(store, _made_reference(), say)
+
+
+def known_base(store: Store, pinned: str) -> str | None:
+    """The id of the image to build on if the store has it already."""
+    if named := _named():
+        return store.image_id(named)
+    return store.image_id(_made_reference()) or store.image_id(_by_digest(pinned))
+
+
+def _named() -> str | None:
+    named = os.environ.get("ROUNDHOUSE_IMAGE_BASE")
+    return _by_digest(named) if named else None
+
+
+def _made_reference() -> str:
+    return f"{LOCAL_REGISTRY}/base:{_definition_key()}"
 
 
 def _by_digest(reference: str) -> str:

@@ -17,27 +17,41 @@ from tests.cluster.local.paths import cache_root
 from tests.support.packages import PackagesError, install
 from tests.support.progress import Say
 
-from .base import choose_base, plain_http
-from .definitions import IMAGES, LOCAL_REGISTRY, ROOT, Image, argument_default, build_key, project_version
+from .base import choose_base, known_base, plain_http
+from .definitions import (
+    IMAGES,
+    LOCAL_REGISTRY,
+    ROOT,
+    Image,
+    argument_default,
+    build_key,
+    project_version,
+    snapshot,
+)
 from .host import certificates, find_uv, index_settings, uv_version
 from .store import ImageError, Store
 
 DEBIAN_PACKAGES = ("buildah", "mmdebstrap", "debian-archive-keyring", "ca-certificates")
 ARCHIVES_KEPT = 2  # of each image: so many checkouts can take turns without building anew
+KEPT_SECONDS = 3600.0  # since the last build that asked for it, which is about to load it
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One image to have: what to call it, where its archive goes, and what its build is told."""
+    """One image to have: what to call it, and what its build is told."""
 
     image: Image
-    reference: str
-    archive: Path
+    version: str
     arguments: dict[str, str]
 
     @property
-    def built(self) -> bool:
-        return self.archive.is_file()
+    def reference(self) -> str:
+        return self.image.reference(self.version)
+
+    def archive(self, root: Path = ROOT) -> Path:
+        """Where its archive goes, whose name tells of the sources below `root` as they are now."""
+        key = build_key(self.image, self.arguments, root)
+        return image_folder() / f"{self.image.name}-{self.version}-{key}.tar"
 
 
 def image_folder() -> Path:
@@ -53,70 +67,88 @@ def build_images(
     except PackagesError as error:
         raise ImageError(str(error)) from error
     began = time.monotonic()
+    archives: dict[str, Path] = {}
     with _locked_store(say) as store:
-        plans = _plans(store, images, say, refresh_base=refresh_base)
-        for index, plan in enumerate(plans, start=1):
-            label = f"[{index}/{len(plans)}] {plan.image.name}"
-            if plan.built:
-                plan.archive.touch()
-                say(f"{label}: unchanged")
-            else:
-                _build(store, plan, label, say)
+        base = choose_base(store, _pinned_base(images), say, refresh=refresh_base)
+        for index, plan in enumerate(_plans(images, base, _uv_image(store)), start=1):
+            label = f"[{index}/{len(images)}] {plan.image.name}"
+            archives[plan.image.name] = archive = _archive(store, plan, label, say)
+            if push:
+                _push(store, plan, archive, push, say)
         store.prune()
-        for plan in plans if push else ():
-            _push(store, plan, str(push), say)
     say(f"images ready in {time.monotonic() - began:.0f} s, archives in {image_folder()}")
-    return {plan.image.name: plan.archive for plan in plans}
+    return archives
 
 
 def archive_paths(images: Sequence[Image] = IMAGES) -> dict[str, Path]:
-    """The archives of the images as the sources are now; ImageError names the first that is not built."""
-    with _locked_store(print) as store:
-        plans = _plans(store, images, print)
-    for plan in plans:
-        if not plan.built:
-            raise ImageError(
-                f"image {plan.image.name!r} is not built as the sources are now: run `make images`"
-            )
-    return {plan.image.name: plan.archive for plan in plans}
+    """The archives of the images as the sources are now; ImageError names the first that is not built.
+
+    Only looks, so it waits for nobody who builds.
+    """
+    base = known_base(Store(image_folder() / "store"), _pinned_base(images)) or "none yet"
+    archives = {plan.image.name: plan.archive() for plan in _plans(images, base, _uv_reference())}
+    for name, archive in archives.items():
+        if not archive.is_file():
+            raise ImageError(f"image {name!r} is not built as the sources are now: run `make images`")
+    return archives
 
 
-def _plans(store: Store, images: Sequence[Image], say: Say, *, refresh_base: bool = False) -> list[Plan]:
-    texts = {image: (ROOT / image.containerfile).read_text() for image in images}
-    pinned = {argument_default(text, "BASE") for text in texts.values()}
+def _pinned_base(images: Sequence[Image]) -> str:
+    pinned = {argument_default((ROOT / image.containerfile).read_text(), "BASE") for image in images}
     if len(pinned) != 1:
         raise ImageError(
             f"the Containerfiles name different bases, so no layer can be shared: {sorted(pinned)}"
         )
-    base = choose_base(store, pinned.pop(), say, refresh=refresh_base)
-    version, uv = project_version(), _uv_image(store)
-    plans = []
-    for image in images:
-        arguments = {"BASE": base, "UV": uv, "VERSION": version}
-        key = build_key(image, arguments)
-        archive = image_folder() / f"{image.name}-{version}-{key}.tar"
-        plans.append(Plan(image, image.reference(version), archive, arguments))
-    return plans
+    return pinned.pop()
 
 
-def _uv_image(store: Store) -> str:
-    """An image that holds uv alone: this machine's own, which runs in any base and needs no registry."""
+def _plans(images: Sequence[Image], base: str, uv: str) -> list[Plan]:
+    version = project_version()
+    arguments = {"BASE": base, "UV": uv, "VERSION": version}
+    return [Plan(image, version, arguments) for image in images]
+
+
+def _uv_reference() -> str:
+    return f"{LOCAL_REGISTRY}/uv:{uv_version(_uv())}"
+
+
+def _uv() -> Path:
     uv = find_uv()
     if uv is None:
         raise ImageError(
             "no `uv` on this machine: run this through `make`, which installs it, or `pip install uv`"
         )
-    reference = f"{LOCAL_REGISTRY}/uv:{uv_version(uv)}"
+    return uv
+
+
+def _uv_image(store: Store) -> str:
+    """An image that holds uv alone: this machine's own, which runs in any base and needs no registry."""
+    reference = _uv_reference()
     if store.image_id(reference) is None:
         container = store.buildah("from", "scratch", step="uv")
-        store.buildah("copy", "--chmod", "0755", container, str(uv), "/uv", step="uv")
+        store.buildah("copy", "--chmod", "0755", container, str(_uv()), "/uv", step="uv")
         store.buildah("commit", "--rm", container, reference, step="uv")
         store.drop_others(reference)
     return reference
 
 
-def _build(store: Store, plan: Plan, label: str, say: Say) -> None:
+def _archive(store: Store, plan: Plan, label: str, say: Say) -> Path:
+    """The image's archive, built of the sources as they are at this moment where there is none."""
+    with tempfile.TemporaryDirectory(dir=store.folder / "tmp") as folder:
+        sources = Path(folder)
+        snapshot(plan.image, sources)
+        archive = plan.archive(sources)
+        if archive.is_file():
+            archive.touch()
+            say(f"{label}: unchanged")
+        else:
+            _build(store, plan, sources, label, say)
+    return archive
+
+
+def _build(store: Store, plan: Plan, sources: Path, label: str, say: Say) -> None:
     say(f"{label}: building")
+    archive = plan.archive(sources)
     with tempfile.TemporaryDirectory(dir=store.folder / "tmp") as folder:
         index = Path(folder) / "uv.toml"
         index.write_text(index_settings())
@@ -128,32 +160,32 @@ def _build(store: Store, plan: Plan, label: str, say: Say) -> None:
         command = store.command(
             "bud", "--isolation", "chroot", "--network", "host", "--format", "oci", *options
         )
-        command += ["--file", str(ROOT / plan.image.containerfile), "--tag", plan.reference, str(ROOT)]
+        command += ["--file", str(sources / plan.image.containerfile), "--tag", plan.reference, str(sources)]
         took = store.run_long(command, label=label, log=plan.image.name, say=say)
-    unfinished = plan.archive.with_suffix(".unfinished")
+    unfinished = archive.with_suffix(".unfinished")
     unfinished.unlink(missing_ok=True)
     target = f"docker-archive:{unfinished}:{plan.reference}"
     store.buildah("push", plan.reference, target, step=f"{label}: writing the archive")
-    unfinished.replace(plan.archive)
-    _drop_old_archives(plan.archive.parent, plan.image.name)
-    say(f"{label}: built in {took:.0f} s, {plan.archive.stat().st_size / 1e6:.0f} MB")
+    unfinished.replace(archive)
+    _drop_old_archives(archive.parent, plan.image.name)
+    say(f"{label}: built in {took:.0f} s, {archive.stat().st_size / 1e6:.0f} MB")
 
 
-def _push(store: Store, plan: Plan, registry: str, say: Say) -> None:
+def _push(store: Store, plan: Plan, archive: Path, registry: str, say: Say) -> None:
     """Push the archive's image: the store may by now have another checkout's under that name."""
-    target = plan.image.reference(project_version(), registry.rstrip("/"))
-    image_id = store.buildah(
-        "pull", "--quiet", f"docker-archive:{plan.archive}", step=f"push {plan.image.name}"
-    )
+    target = plan.image.reference(plan.version, registry.rstrip("/"))
+    image_id = store.buildah("pull", "--quiet", f"docker-archive:{archive}", step=f"push {plan.image.name}")
     command = store.command("push", *plain_http(target), image_id.split()[-1], f"docker://{target}")
     took = store.run_long(command, label=f"push {target}", log=f"push-{plan.image.name}", say=say)
     say(f"pushed {target} in {took:.0f} s")
 
 
 def _drop_old_archives(folder: Path, name: str) -> None:
+    """Keep the newest, and those that somebody may be about to load."""
     archives = sorted(folder.glob(f"{name}-*.tar"), key=lambda path: path.stat().st_mtime, reverse=True)
     for old in archives[ARCHIVES_KEPT:]:
-        old.unlink()
+        if time.time() - old.stat().st_mtime > KEPT_SECONDS:
+            old.unlink()
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from its COPY instructions, and the pinned bases from its ARG defaults. How it i
 
 import hashlib
 import re
+import shutil
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -70,6 +71,15 @@ def build_key(image: Image, arguments: dict[str, str], root: Path = ROOT) -> str
         digest.update(f"\0{path.relative_to(root)}\0{mode:o}\0".encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
+
+
+def snapshot(image: Image, folder: Path, root: Path = ROOT) -> None:
+    """Copy what goes into the image: a build that takes a minute must not see what is edited meanwhile."""
+    text = (root / image.containerfile).read_text()
+    for path in (root / image.containerfile, *_files(copied_paths(text), root)):
+        target = folder / path.relative_to(root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, target)
 
 
 def _files(copied: list[str], root: Path) -> Iterator[Path]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.images.base import plain_http
-from tests.images.definitions import IMAGES, ROOT, Image, argument_default, build_key, copied_paths
+from tests.images.definitions import IMAGES, ROOT, Image, argument_default, build_key, copied_paths, snapshot
 from tests.images.host import certificates, index_settings
 
 CONTAINERFILE = """
@@ -55,6 +55,18 @@ def test_an_image_stays_when_only_something_else_changes(checkout: Path, changed
     before = build_key(SAMPLE, {"BASE": "1"}, checkout)
     (checkout / changed).write_text("other")
     assert build_key(SAMPLE, {"BASE": "1"}, checkout) == before
+
+
+def test_a_build_works_on_the_sources_that_its_key_was_taken_of(checkout: Path) -> None:
+    copy = checkout / "copy"
+    snapshot(SAMPLE, copy, checkout)
+    taken = build_key(SAMPLE, {}, copy)
+    assert taken == build_key(SAMPLE, {}, checkout)
+    (checkout / "one.txt").write_text("edited while it is built")
+    assert build_key(SAMPLE, {}, copy) == taken
+    assert sorted(path.name for path in copy.rglob("*") if path.is_file()) == [
+        *("Containerfile", "deep.txt", "one.txt", "two.txt")
+    ]
 
 
 def test_another_base_or_another_mode_is_another_image(checkout: Path) -> None:
