@@ -45,10 +45,9 @@ class _Handler(BaseHTTPRequestHandler):
         name, _, reference = self.path.removeprefix("/v2/").rpartition("/")
         digest = self.server.tags.get(f"{name.removesuffix('/manifests')}:{reference}", reference)
         blob = self.server.blobs.get(digest, b"")
-        self._answer(200 if blob or self.path == "/v2/" else 404, blob)
+        self._answer(200 if blob or self.path == "/v2/" else 404, blob, digest=digest)
 
-    def do_HEAD(self) -> None:
-        self._answer(200 if self.path.rpartition("/")[2] in self.server.blobs else 404)
+    do_HEAD = do_GET  # noqa: N815 - the name is the base class's
 
     def do_POST(self) -> None:
         self._body()
@@ -77,15 +76,20 @@ class _Handler(BaseHTTPRequestHandler):
         self.rfile.readline()
         return bytes(body)
 
-    def _answer(self, status: int, body: bytes = b"", location: str | None = None) -> None:
+    def _answer(
+        self, status: int, body: bytes = b"", *, digest: str = "", location: str | None = None
+    ) -> None:
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         if b'"schemaVersion"' in body:
             self.send_header("Content-Type", json.loads(body)["mediaType"])
+        if digest.startswith("sha256:"):
+            self.send_header("Docker-Content-Digest", digest)
         if location:
             self.send_header("Location", location)
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     @override
     def log_message(self, *_: object) -> None:
