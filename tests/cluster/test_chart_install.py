@@ -103,7 +103,7 @@ def test_an_install_gets_ready_and_says_where_it_is(release: Release) -> None:
     assert f"installed in namespace {release.namespace}" in notes
     assert f"kubectl -n {release.namespace} port-forward service/rh-roundhouse-gateway 8080:80" in notes
     assert "curl $ROUNDHOUSE_URL/v1/audio/transcriptions" in notes
-    assert 'OpenAI(base_url="$ROUNDHOUSE_URL/v1"' in notes
+    assert 'OpenAI(base_url=os.environ["ROUNDHOUSE_URL"] + "/v1"' in notes
     deployments = json.loads(release.get("deployments", "-o", "json"))["items"]
     assert {each["metadata"]["name"] for each in deployments} == {
         "rh-roundhouse-gateway",
