@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,21 +14,21 @@ from tests.cluster.local import Cluster
 from tests.cluster.operator.harness import Kubectl, Operator
 from tests.unit.operator.samples import engine, variant
 
-NODE = "operator-played"
 STARTED, ENDED = "2026-01-01T00:00:00Z", "2026-01-01T00:00:07Z"
 
 
 @dataclass(frozen=True)
 class PlayedNode:
-    """A node without a kubelet."""
+    """A node without a kubelet. Its name is new: a node that comes again inherits its silence."""
 
     kubectl: Kubectl
+    name: str
 
     def engine(self, **spec: Any) -> dict[str, Any]:
         """An engine whose pods land here, also once the node lacks a heartbeat."""
         hardware = {
             "gpu": {"mode": "None"},
-            "nodeSelector": {"kubernetes.io/hostname": NODE},
+            "nodeSelector": {"kubernetes.io/hostname": self.name},
             "tolerations": [{"operator": "Exists"}],
         }
         return engine(hardware=hardware, **spec)
@@ -71,23 +72,23 @@ class PlayedNode:
 
 @pytest.fixture
 def node(control_plane: Cluster, kubectl: Kubectl) -> Iterator[PlayedNode]:
+    name = f"operator-played-{secrets.token_hex(3)}"
     amounts = {"cpu": "64", "memory": "256Gi", "pods": "100"}
     manifest = {
         "apiVersion": "v1",
         "kind": "Node",
-        "metadata": {"name": NODE, "labels": {"kubernetes.io/hostname": NODE}},
+        "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}},
         "status": {
             "capacity": amounts,
             "allocatable": amounts,
             "conditions": [{"type": "Ready", "status": "True", "reason": "Played"}],
         },
     }
-    control_plane.kubectl("delete", "node", NODE, "--ignore-not-found")
     control_plane.kubectl("create", "-f", "-", input=json.dumps(manifest))
-    yield PlayedNode(kubectl)
+    yield PlayedNode(kubectl, name)
     kubectl("delete", "mv,eng", "--all", "--timeout=20s")
     kubectl("delete", "pods", "--all", "--force", "--grace-period=0")
-    control_plane.kubectl("delete", "node", NODE)
+    control_plane.kubectl("delete", "node", name)
 
 
 def terminated(code: int, reason: str = "Error", message: str = "") -> dict[str, Any]:
