@@ -221,4 +221,4 @@ def own_events(kubectl: Kubectl) -> list[dict[str, Any]]:
 
 def steady_seconds() -> float:
     """How long a settled operator is watched: a minute is what is promised, CI looks for a third of it."""
-    return float(os.environ.get("ROUNDHOUSE_STEADY_SECONDS", "20"))
+    return float(os.environ.get("ROUNDHOUSE_STEADY_SECONDS", "60"))
