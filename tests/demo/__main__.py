@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 from tests.support.install import InstallError, install_chart
@@ -41,14 +42,18 @@ CLOSING = """
 Three things to try next:
   1. Ask with a recording of your own:
        curl {url}/v1/audio/transcriptions -F model=auto -F response_format=verbose_json -F file=@speech.wav
-  2. See why something is not ready. Name an image that does not exist, and look:
-       eval "$(make env)"; kubectl --namespace {namespace} patch eng pocketsphinx --type merge \\
-         --patch '{{"spec":{{"workload":{{"image":"localhost/nobody/built-this:1"}}}}}}'
-       kubectl --namespace {namespace} get mv
-       kubectl --namespace {namespace} apply -f examples/pocketsphinx.yaml
+  2. See why something is not ready. Name an image that does not exist, look, and name the right one:
+       eval "$(make env)"
+       image() {{
+         kubectl -n {namespace} patch eng pocketsphinx --type merge \\
+           -p '{{"spec":{{"workload":{{"image":"'"$1"'"}}}}}}'
+       }}
+       image localhost/nobody/built-this:1; sleep 5
+       kubectl -n {namespace} get mv; kubectl -n {namespace} describe mv
+       image {registry}/pocketsphinx:{version}
   3. Learn what a model can say of itself:
        kubectl explain modelvariant.spec.capabilities
-`make down` takes everything away again. It took {seconds:.0f} s to get here.
+{away} It took {seconds:.0f} s to get here.
 """
 
 
@@ -62,7 +67,23 @@ def main() -> None:
         sys.exit(f"\nerror: {error}\nMend that and run `make demo` again: it goes on where it stopped.")
     except KeyboardInterrupt:
         sys.exit("\ninterrupted; `make demo` goes on where it stopped, `make down` takes away what is there")
-    print(CLOSING.format(url=target.url, namespace=NAMESPACE, seconds=time.monotonic() - started))
+    say_what_next(target, time.monotonic() - started)
+
+
+def say_what_next(target: Target, seconds: float) -> None:
+    away = f"`helm uninstall roundhouse --namespace {NAMESPACE}` takes it away again."
+    if not target.context:
+        away = "`make down` takes everything away again."
+    print(
+        CLOSING.format(
+            url=target.url,
+            namespace=NAMESPACE,
+            registry=target.registry,
+            version=version("roundhouse"),
+            away=away,
+            seconds=seconds,
+        )
+    )
 
 
 def prepare() -> tuple[Target, list[str]]:

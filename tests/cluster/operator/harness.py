@@ -220,5 +220,5 @@ def own_events(kubectl: Kubectl) -> list[dict[str, Any]]:
 
 
 def steady_seconds() -> float:
-    """How long a settled operator is watched: a minute is what is promised, CI looks for a third of it."""
+    """How long a settled operator is watched: a minute is what is promised."""
     return float(os.environ.get("ROUNDHOUSE_STEADY_SECONDS", "60"))
