@@ -18,14 +18,14 @@ help:  ## List the targets
 
 # One pinned uv of our own, so that the lock means the same on each machine. Debian ships Python without `venv`.
 $(UV):
-	@echo "Installing uv $(UV_VERSION) into $(@D)"
+	@echo "Installing uv $(UV_VERSION) into $(@D)" >&2
 	@mkdir -p $(ROUNDHOUSE_CACHE)
 	@python3 -m venv $(ROUNDHOUSE_CACHE)/uv-$(UV_VERSION) >/dev/null 2>&1 || \
 		{ apt-get update -qq && apt-get install -y -qq --no-install-recommends python3-venv && python3 -m venv --clear $(ROUNDHOUSE_CACHE)/uv-$(UV_VERSION); }
 	@$(ROUNDHOUSE_CACHE)/uv-$(UV_VERSION)/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 
 $(STAMP): $(UV) pyproject.toml uv.lock engine-images/sdk/pyproject.toml engine-images/pocketsphinx/pyproject.toml
-	@echo "Installing the locked Python packages into .venv"
+	@echo "Installing the locked Python packages into .venv" >&2
 	@$(UV) sync --locked --quiet --all-extras --all-packages
 	@touch $@
 

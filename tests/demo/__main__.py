@@ -28,15 +28,15 @@ PLAN = """\
 This will, on this machine:
   install  Debian packages that are missing, by apt-get: {packages}
            and those that the local cluster and the image builder name below
-  keep     Python packages in .venv; binaries and images in {cache} (about 2 GB, shared by all checkouts)
+  keep     Python packages in .venv; binaries and images in {cache} (about 2.5 GB, shared by all checkouts)
   start    {cluster}
   listen   on 127.0.0.1 and on addresses of the cluster's own network only
-`make down` ends all of it and leaves that cache.
+`make down` ends what was started and leaves packages, .venv and that cache.
 """
 
 CLOSING = """
 \033[1mRoundhouse is running.\033[0m
-  gateway      {url}        {url}/v1/models   {url}/docs
+  gateway      {url}        {url}/v1/models   {url}/v1/engines
   kubectl      eval "$(make env)"; kubectl get roundhouse --all-namespaces
 
 Three things to try next:
