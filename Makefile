@@ -65,11 +65,11 @@ test-e2e: $(STAMP)  ## Real pods, real chart, real audio
 	@$(PYTEST) tests/e2e -m "$(NOT_IN_CI)"
 
 gpu: $(STAMP)  ## The tests that need a GPU
-	@$(PYTEST) -m gpu
+	@$(PYTEST) -m gpu || { test $$? -eq 5 && echo "No test is marked gpu yet."; }
 
 soak: $(STAMP)  ## The tests that run long; SOAK_SECONDS says how long (default 120)
 	@$(PYTHON) -m tests.prepare
-	@SOAK_SECONDS=$${SOAK_SECONDS:-120} $(PYTEST) -m soak
+	@SOAK_SECONDS=$${SOAK_SECONDS:-120} $(PYTEST) -m soak || { test $$? -eq 5 && echo "No test is marked soak yet."; }
 
 bench: $(STAMP)  ## Measure; AREA=operator|gateway|engines for one part. Writes build/bench.json
 	@$(PYTHON) -m tests.prepare

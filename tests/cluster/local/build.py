@@ -122,6 +122,10 @@ def _toolchain(say: Say) -> Toolchain:
     environment.pop("GOARCH", None)
     environment.setdefault("GOMODCACHE", str(own / "mod"))
     environment.setdefault("GOCACHE", str(own / "build"))
+    # A build that is killed leaves gigabytes in its work folder: kept where the next one clears up.
+    environment.setdefault("GOTMPDIR", str(own / "tmp"))
+    shutil.rmtree(own / "tmp", ignore_errors=True)
+    (own / "tmp").mkdir(parents=True)
     # A looser heap limit would let the linker of one Kubernetes binary take over 2 GiB.
     environment.setdefault("GOGC", "50")
     found = shutil.which("go")
@@ -169,7 +173,7 @@ def _installers() -> Iterator[list[str]]:
 
 def _drop_own_go_caches() -> None:
     """Sources and objects are 7 GB and of no further use; folders that the person chose are theirs."""
-    for name, variable in (("mod", "GOMODCACHE"), ("build", "GOCACHE")):
+    for name, variable in (("mod", "GOMODCACHE"), ("build", "GOCACHE"), ("tmp", "GOTMPDIR")):
         if variable not in os.environ:
             shutil.rmtree(cache_root() / "go" / name, ignore_errors=True)
 
