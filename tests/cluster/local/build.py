@@ -125,7 +125,7 @@ def _toolchain(say: Say) -> Toolchain:
     # A build that is killed leaves gigabytes in its work folder: kept where the next one clears up.
     environment.setdefault("GOTMPDIR", str(own / "tmp"))
     shutil.rmtree(own / "tmp", ignore_errors=True)
-    (own / "tmp").mkdir(parents=True)
+    (own / "tmp").mkdir(parents=True, exist_ok=True)
     # A looser heap limit would let the linker of one Kubernetes binary take over 2 GiB.
     environment.setdefault("GOGC", "50")
     found = shutil.which("go")
