@@ -280,6 +280,27 @@ def test_what_a_pod_says_becomes_the_cause() -> None:
     assert conditions(scene.settle("kws-en"))["Available"] == ("False", "CrashLoop"), "until a start succeeds"
 
 
+def test_a_rollout_that_cannot_go_on_names_its_trouble_while_old_pods_serve() -> None:
+    scene, status = rolling_out()
+    assert conditions(status)["UpToDate"] == ("False", "RollingOut")
+    assert message(status, "UpToDate") == "0 of 1 pods of the newest template are ready; 1 of an older one"
+    waiting = {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}
+    old = pod("kws-en-old", containerStatuses=[{"name": "engine", "ready": True}])
+    old["status"]["conditions"] = [{"type": "Ready", "status": "True"}]
+    new = pod("kws-en-new", containerStatuses=[{"name": "engine", "state": waiting}], **WAITING)
+    new["metadata"]["labels"]["pod-template-hash"] = "b"
+    new["metadata"]["creationTimestamp"] = LATER
+    scene.put(old, new)
+    status = scene.settle("kws-en")
+    assert conditions(status)["Ready"] == ("True", "Serving")
+    assert conditions(status)["Degraded"] == ("True", "ImagePull")
+    trouble = "The image of container engine cannot be pulled: no such image"
+    assert message(status, "Degraded") == f"Older pods serve, and newer ones do not run: {trouble}"
+    assert conditions(status)["UpToDate"] == ("False", "ImagePull")
+    assert message(status, "UpToDate").startswith("0 of 1 pods of the newest template are ready; 1 of an")
+    assert message(status, "UpToDate").endswith(trouble)
+
+
 def test_a_refused_child_is_told_and_nothing_else_is_forgotten() -> None:
     scene = Scene(node("n1"), engine(), variant())
     before = scene.settle("kws-en", **SERVING)

@@ -50,6 +50,8 @@ class Degradations:
     """Causes of the one condition Degraded; its reason is that of the first."""
 
     causes: list[tuple[Reason, str]] = field(default_factory=list)
+    detail: str = ""
+    """Of the last cause."""
 
     def add(self, reason: Reason, message: str) -> None:
         self.causes.append((reason, message))
@@ -57,7 +59,8 @@ class Degradations:
     def finding(self) -> Finding | None:
         if not self.causes:
             return None
-        return true(self.causes[0][0], "; ".join(message for _, message in self.causes))
+        message = "; ".join(message for _, message in self.causes)
+        return Finding(ConditionStatus.TRUE, self.causes[0][0], message, self.detail)
 
 
 def first_failing(findings: Sequence[Finding]) -> Finding | None:

@@ -16,8 +16,8 @@ from roundhouse_api.v1alpha1 import ModelVariantSpec, VerificationPolicy
 from roundhouse_operator.core import placement
 from roundhouse_operator.core.decide import Decision
 from roundhouse_operator.core.desired.probes import startup_seconds
-from roundhouse_operator.core.diagnose import Trouble, diagnose
-from roundhouse_operator.core.observed import Invalid, World
+from roundhouse_operator.core.diagnose import Trouble, diagnose, newest
+from roundhouse_operator.core.observed import Invalid, Rollout, World
 from roundhouse_operator.core.outcome import Outcome
 from roundhouse_operator.core.status.conditions import (
     Degradations,
@@ -258,10 +258,19 @@ def _up_to_date(scene: _Scene, blocker: Finding | None) -> Finding:
     if rollout is None or not rollout.current:
         return false(Reason.ROLLING_OUT, "The Deployment is being made or changed")
     if rollout.updated < scene.wanted or rollout.replicas > rollout.updated:
-        newest = f"{rollout.updated} of {scene.wanted} pods are of the newest template"
-        old = rollout.replicas - rollout.updated
-        return false(Reason.ROLLING_OUT, f"{newest}; {old} of an older one" if old > 0 else newest)
+        return _rolling_out(scene, rollout)
     return true(Reason.ROLLED_OUT, "All pods are of the newest template")
+
+
+def _rolling_out(scene: _Scene, rollout: Rollout) -> Finding:
+    """The reason is that of what keeps the new pods from starting, if anything does."""
+    answering = sum(pod.ready for pod in newest(scene.world.pods)) if rollout.updated else 0
+    figures = f"{answering} of {scene.wanted} pods of the newest template are ready"
+    if (old := rollout.replicas - rollout.updated) > 0:
+        figures += f"; {old} of an older one"
+    if scene.trouble is None:
+        return false(Reason.ROLLING_OUT, figures)
+    return false(scene.trouble.reason, f"{figures}: {scene.trouble.message}", scene.trouble.detail)
 
 
 def _degraded(scene: _Scene, blocker: Finding | None) -> Finding | None:
@@ -277,10 +286,11 @@ def _degraded(scene: _Scene, blocker: Finding | None) -> Finding | None:
     if decision.award.lost and decision.award.won:
         owners = ", ".join(f"{name!r} belongs to {key}" for name, key in sorted(decision.award.lost.items()))
         causes.add(Reason.ALIAS_CONFLICT, f"Names that are not published here: {owners}")
-    if scene.trouble and 0 < scene.ready < scene.wanted:
-        causes.add(
-            scene.trouble.reason, f"{scene.wanted - scene.ready} pods do not run: {scene.trouble.message}"
-        )
+    if scene.trouble and scene.ready:
+        missing = scene.wanted - scene.ready
+        what = f"{missing} pods do not run" if missing > 0 else "Older pods serve, and newer ones do not run"
+        causes.add(scene.trouble.reason, f"{what}: {scene.trouble.message}")
+        causes.detail = scene.trouble.detail
     return causes.finding()
 
 
