@@ -219,6 +219,23 @@ class EngineTimeoutError(GatewayError):
     retry_is_useless = True
 
 
+class LoopDetectedError(GatewayError):
+    """The request has come through Roundhouse so often that it must be going in circles."""
+
+    status = 508
+    type = "upstream_error"
+    code = "loop_detected"
+    retry_is_useless = True
+
+    def __init__(self, model: str | None, hops: int) -> None:
+        asked = f"Model '{model}'" if model else "The model asked for"
+        super().__init__(
+            f"{asked}: the request has passed through Roundhouse {hops} times, so an upstream leads back "
+            "here. Correct the `upstream.baseURL` of its Engine.",
+            param="model",
+        )
+
+
 class EngineAnsweredError(GatewayError):
     """The engine's own error, in the one shape."""
 

@@ -36,6 +36,7 @@ class Exchange:
     method: str
     path: str
     request_id: str
+    via: str = ""
     route: str = OTHER_ROUTE
     model: str = UNKNOWN_MODEL
     status: int = 0

@@ -24,6 +24,7 @@ from roundhouse_gateway.errors import (
 )
 from roundhouse_gateway.exchange import EXCHANGE, Exchange
 from roundhouse_gateway.form import Field, boundary_of
+from roundhouse_gateway.hops import check_hops, via_onwards
 from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.registry import Registry
 from roundhouse_gateway.relay import relay
@@ -50,6 +51,8 @@ class Transcriptions:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange: Exchange = scope[EXCHANGE]
         exchange.route = PATH
+        headers = Headers(scope=scope)
+        exchange.via = via_onwards(headers.getlist("via"))
         upload = Upload(
             receive,
             limit_bytes=self.settings.body_limit_bytes,
@@ -58,7 +61,7 @@ class Transcriptions:
         in_flight = self.metrics.in_flight(PATH)
         with in_flight.track_inprogress():
             try:
-                await self._answer(Headers(scope=scope), upload, exchange, send)
+                await self._answer(headers, upload, exchange, send)
             except GatewayError as error:
                 await _send_error(error, upload, exchange, send)
             except ClientGoneError:
@@ -75,6 +78,7 @@ class Transcriptions:
         form = IncomingForm(upload, boundary_of(headers.get("content-type", "")))
         first = await form.until_audio()
         request = read_request(form.fields, complete=False)
+        check_hops(headers.getlist("via"), request.model)
         if request.model is not None:
             entry = self._choose(request, exchange)
             body = LiveBody(form, first, entry.model.engine_model, partial(_check, entry))
@@ -100,7 +104,7 @@ class Transcriptions:
     async def _forward(
         self, entry: Entry, body: Body, upload: Upload, exchange: Exchange, send: Send
     ) -> None:
-        call = Call(entry, RouteName.TRANSCRIPTIONS, body, exchange.request_id)
+        call = Call(entry, RouteName.TRANSCRIPTIONS, body, exchange.request_id, exchange.via)
         async with upload.leaving_cancels(), self.engines.answer(call) as response:
             await relay(response, entry.model.id, send, keep_alive=upload.ended.is_set())
         await _end(upload, send)

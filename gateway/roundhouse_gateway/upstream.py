@@ -57,6 +57,7 @@ class Call:
     route: RouteName
     body: Body
     request_id: str
+    via: str
 
 
 class EngineClient:
@@ -118,6 +119,7 @@ class EngineClient:
         headers = {
             "content-type": body.content_type,
             "x-request-id": call.request_id,
+            "via": call.via,
             "accept": "*/*",
             # What is compressed here would reach clients that may not have asked for that.
             "accept-encoding": "identity",

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.conformance.gateway import scripted_engine as scripts
+from tests.conformance.gateway.client import AUDIO, FORM_TYPE, file
 from tests.conformance.gateway.client import field as text
-from tests.conformance.gateway.client import file
 from tests.conformance.gateway.conftest import World
 from tests.conformance.gateway.manifests import Variant, slice_of, upstream
 from tests.support.waiting import wait_until
@@ -195,6 +195,33 @@ def test_an_upstream_that_needs_a_key_is_refused_clearly(world: World) -> None:
     assert "does not support yet" in reply.error["message"]
     assert world.gateway.transcribe(file()).error["code"] == "no_engine_available", "`auto` leaves it alone"
     assert engine.requests == []
+
+
+@pytest.mark.parametrize("parts", [(text("model", "round"), file()), (file(), text("model", "round"))])
+def test_an_upstream_that_leads_back_here_is_called_a_loop(world: World, parts: tuple[bytes, ...]) -> None:
+    world.api.put("engines", upstream(world.gateway.base_url))
+    variant = Variant("round", engine="elsewhere", backend="Upstream", model_name="round", dialect="OpenAI")
+    world.api.put("modelvariants", variant.manifest())
+    world.wait_for("round", "running")
+    reply = world.gateway.transcribe(*parts)
+    assert reply.status == 508
+    assert (reply.error["code"], reply.error["type"]) == ("loop_detected", "upstream_error")
+    assert "Model 'round'" in reply.error["message"]
+    assert "so an upstream leads back here" in reply.error["message"]
+    assert reply.headers["x-should-retry"] == "false"
+
+
+def test_hops_are_counted_before_the_audio_is_read(world: World) -> None:
+    engine = world.serve(WHISPER)
+    hops = {"Via": "1.0 proxy, 1.1 roundhouse, 1.1 roundhouse, 1.1 roundhouse"}
+    assert world.gateway.transcribe(MODEL, file(), headers=hops).status == 200
+    (received,) = engine.requests
+    assert received.headers["via"] == f"{hops['Via']}, 1.1 roundhouse"
+    once_more = {"Via": received.headers["via"], **FORM_TYPE}
+    head = iter([MODEL, file(AUDIO)[:-2]])  # and no end of it
+    reply = world.gateway.request("POST", "/v1/audio/transcriptions", head, once_more)
+    assert (reply.status, reply.error["code"]) == (508, "loop_detected")
+    assert len(engine.requests) == 1
 
 
 def test_an_engine_with_a_path_of_its_own(world: World) -> None:
