@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from typing_extensions import override
 
 from roundhouse_operator.core.outcome import Cause
+
+_NO_SUCH_FIELD: Final = re.compile(r"field not declared in schema|failed to create typed patch object")
+"""What server-side apply says to a manifest that is none of its kind, under status 500."""
 
 
 class ClusterError(Exception):
@@ -51,12 +55,23 @@ class GoneError(RefusedError):
 
 def error_of(status: int, reason: str, text: str) -> ClusterError:
     """From an HTTP answer of 400 or more."""
+    if status == 500 and _NO_SUCH_FIELD.search(text):
+        return _malformed(text)
     if status == 429 or status >= 500:
         return UnreachableError(f"{status} {reason}: {text[:500]}")
     try:
         return refusal_of(json.loads(text))
     except ValueError:
         return RefusedError(status, reason, text[:500])
+
+
+def _malformed(text: str) -> RefusedError:
+    """The same manifest gets this answer for ever, so it is told as what it is: a bad request."""
+    try:
+        message = json.loads(text)["message"]
+    except (ValueError, KeyError, TypeError):
+        message = text[:500]
+    return RefusedError(400, "BadRequest", str(message))
 
 
 def refusal_of(status: dict[str, Any]) -> RefusedError:

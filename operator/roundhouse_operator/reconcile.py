@@ -14,7 +14,7 @@ from typing import Any
 from roundhouse_api.model import Manifest
 from roundhouse_operator.cache import Cache, Touched
 from roundhouse_operator.cluster import Cluster
-from roundhouse_operator.core.decide import decide
+from roundhouse_operator.core.decide import Decision, decide
 from roundhouse_operator.core.kinds import ENGINE, VARIANT, Key
 from roundhouse_operator.core.observed import Resource
 from roundhouse_operator.core.outcome import Conflict, Outcome, Refusal
@@ -59,7 +59,12 @@ class Reconciler:
         if world is None or world.variant.ending:
             return  # its children go with it, and must not come back meanwhile
         decision = decide(world, api_hosts=self.api_hosts)
-        outcome = await self._carry_out(decision.plan, key)
+        try:
+            outcome = await self._carry_out(decision.plan, key)
+        except ClusterError as error:
+            if not world.variant.status:
+                await self._seed(key, decision, error)
+            raise
         if not decision.plan.empty:
             # What came back from the writes is in the cache by now.
             world = self.cache.world(key) or world
@@ -67,6 +72,12 @@ class Reconciler:
         await self._write_status(world.variant, status)
         if outcome.refusal:
             raise RetryError(outcome.refusal.message)
+
+    async def _seed(self, key: Key, decision: Decision, error: ClusterError) -> None:
+        """A first pass that fails leaves a status, so that no variant is shown without a word."""
+        if world := self.cache.world(key):
+            status = variant_status(world, decision, Outcome(failure=str(error)), now=self.clock())
+            await self._write_status(world.variant, status)
 
     async def _engine(self, key: Key) -> None:
         engine = self.cache.resource(key)

@@ -45,6 +45,8 @@ class Outcome:
 
     conflicts: tuple[Conflict, ...] = ()
     refusal: Refusal | None = None
+    failure: str = ""
+    """Why the writes did not come to an end, though the same ones may the next time."""
 
 
 DONE = Outcome()

@@ -176,6 +176,8 @@ def _scheduled(scene: _Scene, blocker: Finding | None) -> Finding:
 
 def _without_pods(scene: _Scene, blocker: Finding | None) -> Finding:
     """What would become of pods if there were some."""
+    if scene.outcome.failure and not scene.frozen:
+        return _not_written(scene)
     survey, intent = scene.decision.survey, scene.decision.intent
     if scene.wanted and scene.frozen:
         return unknown(Reason.STARTING, "Pods are being made")
@@ -204,6 +206,10 @@ def _available(scene: _Scene, blocker: Finding | None) -> Finding:
     return _not_answering(scene)
 
 
+def _not_written(scene: _Scene) -> Finding:
+    return unknown(Reason.PENDING, f"Nothing was started yet, and it is tried again: {scene.outcome.failure}")
+
+
 def _not_answering(scene: _Scene) -> Finding:
     """Pods are wanted and none answers: it starts, cannot start, or has been lost."""
     before = scene.world.variant.condition(ConditionType.AVAILABLE) if _same_pods(scene) else None
@@ -217,6 +223,8 @@ def _not_answering(scene: _Scene) -> Finding:
         return Finding(false(Reason.ENDPOINT_LOST, "").status, Reason(before["reason"]), before["message"])
     if trouble:
         return troubled(trouble)
+    if scene.outcome.failure and not scene.frozen:
+        return _not_written(scene)
     return false(Reason.STARTING, "Pods were made and do not answer yet")
 
 

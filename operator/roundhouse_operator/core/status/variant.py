@@ -65,7 +65,13 @@ def _served(world: World, decision: Decision) -> Manifest:
 def _rolled_out(world: World, decision: Decision, outcome: Outcome) -> Manifest:
     """What is true once the children are as wanted: of which engine they are, and how they are reached."""
     engine, merged = decision.choice and decision.choice.engine, decision.merged
-    if decision.refused or outcome.refusal or decision.held or not (engine and merged and decision.engine):
+    if (
+        decision.refused
+        or outcome.refusal
+        or outcome.failure
+        or decision.held
+        or not (engine and merged and decision.engine)
+    ):
         return {}
     if decision.weights and not decision.weights.ready:
         return {}

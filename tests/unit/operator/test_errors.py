@@ -1,0 +1,74 @@
+"""What an answer of the API server means, and that a first pass which fails leaves a status."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, cast
+
+import pytest
+
+from roundhouse_api.model import Manifest
+from roundhouse_operator.cluster import Cluster
+from roundhouse_operator.core.kinds import VARIANT, Key, Kind
+from roundhouse_operator.errors import ClusterError, RefusedError, UnreachableError, error_of
+from roundhouse_operator.queue import RetryError
+from roundhouse_operator.reconcile import Reconciler
+from roundhouse_operator.recorder import Recorder
+from tests.unit.operator.samples import engine, variant
+from tests.unit.operator.worlds import NAMESPACE, NOW, Scene, conditions, message, node, sent
+
+UNDECLARED = (
+    "failed to create typed patch object (speech/kws-en; apps/v1, Kind=Deployment): "
+    ".spec.template.spec.contaners: field not declared in schema"
+)
+KWS_EN = Key(VARIANT, NAMESPACE, "kws-en")
+
+
+class Refusing:
+    """Stands in for an API server that takes a status and answers every apply with `error`."""
+
+    def __init__(self, error: ClusterError) -> None:
+        self.error = error
+        self.status: Manifest = {}
+
+    async def apply(self, _kind: Kind, _manifest: Manifest, *, force: bool) -> Manifest:  # noqa: ARG002
+        raise self.error
+
+    async def patch_status(self, _kind: Kind, _namespace: str, _name: str, patch: Manifest) -> Manifest:
+        self.status = patch["status"]
+        return sent({**variant(), "status": self.status})
+
+
+async def first_status(error: ClusterError, **workload: Any) -> Manifest:
+    """What a new variant says after a pass in which the API server answers so."""
+    scene = Scene(node("n1"), engine(workload={"image": "example.org/kws:1", **workload}), variant())
+    server = Refusing(error)
+    cluster = cast("Cluster", server)
+    reconciler = Reconciler(cluster, scene.cache, Recorder(cluster, "o"), lambda: NOW, lambda _touched: None)
+    with pytest.raises(RetryError):
+        await reconciler(KWS_EN)
+    return server.status
+
+
+def test_a_manifest_of_no_kind_is_refused_and_not_out_of_reach() -> None:
+    answer = json.dumps({"kind": "Status", "code": 500, "message": UNDECLARED})
+    error = error_of(500, "Internal Server Error", answer)
+    assert isinstance(error, RefusedError)
+    assert error.message == UNDECLARED
+    assert isinstance(error_of(500, "Internal Server Error", UNDECLARED), RefusedError)
+    assert isinstance(error_of(500, "Internal Server Error", "etcd is away"), UnreachableError)
+
+
+async def test_a_pod_template_with_an_unknown_field_is_told() -> None:
+    error = error_of(500, "Internal Server Error", json.dumps({"code": 500, "message": UNDECLARED}))
+    status = await first_status(error, podTemplate={"spec": {"contaners": [1]}})
+    assert conditions(status)["Accepted"] == ("False", "InvalidPodTemplate")
+    assert "contaners: field not declared in schema" in message(status, "Accepted")
+
+
+async def test_a_first_pass_that_fails_leaves_a_status() -> None:
+    status = await first_status(UnreachableError("503 Service Unavailable: a webhook is away"))
+    assert conditions(status)["Ready"] == ("False", "Pending")
+    assert conditions(status)["Available"] == ("Unknown", "Pending")
+    assert "a webhook is away" in message(status, "Ready")
+    assert "backends" not in status
