@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pydantic import ValidationError
 
 from roundhouse_operator import logs
+from roundhouse_operator.health import PortError
 from roundhouse_operator.errors import ConfigurationError
 from roundhouse_operator.leader import LeadershipLostError
 from roundhouse_operator.runtime import operate
@@ -31,8 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         asyncio.run(operate(settings))
     except ConfigurationError as error:
         return _complain(f"No cluster to talk to: {error}", USAGE_ERROR)
-    except OSError as error:
-        return _complain(f"Cannot listen on port {settings.metrics_port}: {error}", FAILURE)
+    except PortError as error:
+        return _complain(f"{error}: set {PREFIX}METRICS_PORT to a free one", FAILURE)
     except LeadershipLostError as error:
         return _complain(f"Leadership lost, {error}: ending before anybody else begins", FAILURE)
     return 0

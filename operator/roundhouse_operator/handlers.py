@@ -8,8 +8,9 @@ may have missed deletions in between.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import chain, repeat
 from typing import Final
 
 import kopf
@@ -22,6 +23,13 @@ OnEvent = Callable[[Kind, str | None, Manifest], None]
 Login = Callable[[], Awaitable[Credentials]]
 LOGIN_MINUTES: Final = 10
 """A pod's token lasts an hour or less, and is replaced by then."""
+
+
+class Backoffs:
+    """Seconds between attempts, without end: kopf's own would end the operator after a minute's outage."""
+
+    def __iter__(self) -> Iterator[float]:
+        return chain((1.0, 1.0, 2.0, 3.0, 5.0), repeat(8.0))
 
 
 def build_registry(on_event: OnEvent, credentials: Login) -> kopf.OperatorRegistry:
@@ -67,6 +75,7 @@ async def run_kopf(
     """`namespaces` None: all of them. Runs until `stop` is set."""
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False  # transitions are told by `recorder`
+    settings.networking.error_backoffs = Backoffs()
     settings.scanning.disabled = True  # needs no right to watch CRDs and namespaces
     await kopf.operator(
         registry=build_registry(on_event, credentials),

@@ -27,6 +27,10 @@ STUCK_SECONDS: Final = 180.0
 SILENT_SECONDS: Final = RESYNC_SECONDS + 60.0
 
 
+class PortError(Exception):
+    """The port for metrics and probes cannot be had."""
+
+
 @dataclass(slots=True)
 class Health:
     """What the probes are judged by."""
@@ -62,7 +66,7 @@ class Health:
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
         try:
-            listener = _listen(port)
+            listener = _open(port)
             await web.SockSite(runner, listener).start()
             logger.info("Metrics and probes are on port %d", listener.getsockname()[1])
             await asyncio.Event().wait()
@@ -81,6 +85,13 @@ class Health:
 
     async def _readyz(self, _request: web.Request) -> web.Response:
         return _answer([*self.ailments(), *self.lacks()])
+
+
+def _open(port: int) -> socket.socket:
+    try:
+        return _listen(port)
+    except OSError as error:
+        raise PortError(f"Cannot listen on port {port}: {error}") from error
 
 
 def _listen(port: int) -> socket.socket:

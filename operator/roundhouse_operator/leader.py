@@ -106,7 +106,7 @@ class Election:
             return None
         record = (holder, lease["metadata"]["resourceVersion"])
         if record != self._seen:
-            self._seen, self._seen_at = record, now
+            self._seen, self._seen_at = record, _now()  # after the answer: it may have been long on its way
         return None if now - self._seen_at > spec.get("leaseDurationSeconds", DURATION_SECONDS) else holder
 
     async def _take(self, lease: Manifest, write: Callable[[Kind, Manifest], Awaitable[Manifest]]) -> bool:

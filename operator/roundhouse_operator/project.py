@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -28,6 +28,7 @@ _SPECS: Final[dict[Kind, type[Model]]] = {
     POLICY: SelectionPolicySpec,
 }
 _UNKNOWN_VALUE: Final = frozenset({"enum", "literal_error"})
+_NEVER: Final = datetime.fromtimestamp(0, UTC)
 _HEALTH_TAINTS: Final = "node.kubernetes.io/"
 
 
@@ -209,9 +210,11 @@ def _container(status: Manifest) -> Container:
 
 
 def _seconds(start: str | None, end: str | None) -> int:
+    """Between two times; a container that never ran is told to have begun at the beginning of all times."""
     if not start or not end:
         return 0
-    return int((datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds())
+    began = datetime.fromisoformat(start)
+    return int((datetime.fromisoformat(end) - began).total_seconds()) if began > _NEVER else 0
 
 
 def _compact(value: object) -> bytes:

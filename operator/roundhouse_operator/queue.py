@@ -69,6 +69,8 @@ class WorkQueue(Generic[Key]):
             self._later(key, SOON_SECONDS)
 
     async def run(self, handle: Callable[[Key], Awaitable[None]], *, workers: int) -> None:
+        # What a follower gathered while it waited has not been late for work.
+        self._due = dict.fromkeys(self._due, _now())
         async with asyncio.TaskGroup() as group:
             for number in range(workers):
                 group.create_task(self._work(handle), name=f"worker {number}")

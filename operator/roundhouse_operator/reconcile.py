@@ -120,9 +120,23 @@ class Reconciler:
             self.touch(self.cache.forget(key))
             return
         touched = self.cache.upsert(key.kind, answer)
-        touched.now.discard(key)
+        if not _edited(resource, answer):
+            touched.now.discard(key)
         self.touch(touched)
         self.recorder.tell(resource, resource.status, status)
+
+
+def _edited(before: Resource[Any], answer: Manifest) -> bool:
+    """Whether somebody changed the resource while the pass went on, which its answer then carries too.
+
+    The watch will report that change as one that is known already: another pass has to see to it.
+    """
+    metadata = answer["metadata"]
+    return (
+        metadata.get("generation", 0) != before.generation
+        or (metadata.get("labels") or {}) != before.labels
+        or ("deletionTimestamp" in metadata) != before.ending
+    )
 
 
 def _conflicted(apply: Apply, error: ConflictError, plan: Plan) -> Outcome:

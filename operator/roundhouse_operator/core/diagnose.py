@@ -18,10 +18,14 @@ DETAIL_BYTES: Final = 256
 _PULL: Final = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
 )
-_CONFIG: Final = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+_NOT_MADE: Final = frozenset({"CreateContainerConfigError", "CreateContainerError"})
+_NOT_RUN: Final = frozenset({"RunContainerError"})
+_NEVER_RAN: Final = frozenset({"StartError", "ContainerCannotRun"})
+"""Reasons of an end without a beginning: the command does not exist, say."""
 _ENDED_BY_KUBELET: Final = frozenset({0, 128 + 9, 128 + 15})
 _ENDING_SECONDS: Final = 120
 """Between the deadline of a start and the end of a container that takes its time to leave."""
+_NO_SECRET: Final = re.compile(r"(?i)\bsecret \"[^\"]+\" not found|couldn't find key \S+ in secret ")
 _SECRETS: Final = re.compile(
     r"(?i)((?:api[-_]?key|token|secret|password|passwd|authorization)[\w-]*[\"']?\s*[=:]\s*|bearer\s+)"
     r"(?:bearer\s+)?[^\s|]+"
@@ -44,6 +48,7 @@ class Trouble:
 
 _WEIGHT: Final = (
     Reason.POD_REFUSED,
+    Reason.SECRET_NOT_FOUND,
     Reason.CONFIG_ERROR,
     Reason.IMAGE_PULL,
     Reason.OOM_KILLED,
@@ -105,12 +110,8 @@ def _container_trouble(container: Container, startup_seconds: int) -> Trouble | 
             f"The image of container {name} cannot be pulled",
             container.waiting_message or container.waiting_reason,
         )
-    if container.waiting_reason in _CONFIG:
-        return Trouble(
-            Reason.CONFIG_ERROR,
-            f"Container {name} cannot be made",
-            container.waiting_message or container.waiting_reason,
-        )
+    if trouble := _config_trouble(container):
+        return trouble
     if container.exit_code is None:
         return None
     if container.exit_reason == "OOMKilled":
@@ -126,6 +127,20 @@ def _container_trouble(container: Container, startup_seconds: int) -> Trouble | 
         f"Container {name} ended with exit code {container.exit_code}",
         _tidy(container.exit_message),
     )
+
+
+def _config_trouble(container: Container) -> Trouble | None:
+    """The kubelet's own messages hold names and no values, and are told as they are."""
+    name, words = container.name, container.waiting_message or container.waiting_reason
+    if container.waiting_reason in _NOT_MADE:
+        reason = Reason.SECRET_NOT_FOUND if _NO_SECRET.search(words) else Reason.CONFIG_ERROR
+        return Trouble(reason, f"Container {name} cannot be made", words)
+    if container.waiting_reason in _NOT_RUN:
+        return Trouble(Reason.CONFIG_ERROR, f"Container {name} cannot be run", words)
+    if container.exit_reason in _NEVER_RAN:
+        words = _tidy(container.exit_message) or container.exit_reason
+        return Trouble(Reason.CONFIG_ERROR, f"Container {name} cannot be run", words)
+    return None
 
 
 def _ran_out_of_time(container: Container, startup_seconds: int) -> bool:

@@ -115,14 +115,15 @@ def list_keys(name: str, items: list[Any]) -> tuple[str, ...]:
     return LIST_KEYS.get(name, ())
 
 
-def _compare(wanted: Any, live: Any, ours: Fields, path: Path) -> Iterator[Path]:  # noqa: ANN401
+def _compare(wanted: Any, live: Any, ours: Fields | None, path: Path) -> Iterator[Path]:  # noqa: ANN401
+    """`ours` None: inside a list that is owned as a whole, where no member tells who owns it."""
     match wanted, live:
         case dict(), dict():
             for name, value in wanted.items():
-                inner = ours.get(f"f:{name}", {})
+                inner = None if ours is None else ours.get(f"f:{name}", {})
                 if name in live:
                     yield from _compare(value, live[name], inner, (*path, name))
-                elif value or f"f:{name}" not in ours:
+                elif value or (ours is not None and f"f:{name}" not in ours):
                     # The API server leaves out an empty value that we own; what we no longer own is missing.
                     yield (*path, name)
         case list(), list() if isinstance(path[-1], str) and (keys := list_keys(path[-1], wanted)):
@@ -132,10 +133,11 @@ def _compare(wanted: Any, live: Any, ours: Fields, path: Path) -> Iterator[Path]
                 if twin is None:
                     yield (*path, key)
                 else:
-                    yield from _compare(item, twin, _item_fields(ours, key) or {}, (*path, key))
+                    inner = None if ours is None else _item_fields(ours, key) or {}
+                    yield from _compare(item, twin, inner, (*path, key))
         case list(), list():
             same = len(wanted) == len(live) and not any(
-                any(_compare(mine, theirs, {}, (*path, ())))
+                any(_compare(mine, theirs, None, (*path, ())))
                 for mine, theirs in zip(wanted, live, strict=True)
             )
             if not same:

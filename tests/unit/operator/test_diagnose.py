@@ -32,6 +32,13 @@ def ended(code: int, reason: str = "Error", seconds: int = 7, message: str = "")
     }
 
 
+def never_ran(reason: str, code: int = 128) -> Manifest:
+    """As the kubelet tells it: it began at the epoch; here it ended a little after the deadline from that."""
+    last = ended(code, reason, message='exec: "/no/such/file": stat /no/such/file: no such file or directory')
+    times = {"startedAt": "1970-01-01T00:00:00Z", "finishedAt": "1970-01-01T00:01:01Z"}
+    return {"terminated": {**last["terminated"], **times}}
+
+
 def unscheduled(message: str) -> Manifest:
     condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
     return pod(node="", conditions=[condition])
@@ -62,11 +69,34 @@ CASES = (
     ),
     Case(
         "config",
-        "a Secret is missing",
+        "a ConfigMap is missing",
         container(
-            state={"waiting": {"reason": "CreateContainerConfigError", "message": 'secret "s" not found'}}
+            state={"waiting": {"reason": "CreateContainerConfigError", "message": 'configmap "s" not found'}}
         ),
         "ConfigError",
+    ),
+    Case(
+        "never-ran",
+        "its command does not exist, and it began at no time",
+        container(
+            restartCount=1,
+            state={"waiting": {"reason": "CrashLoopBackOff"}},
+            lastState=never_ran("StartError"),
+        ),
+        "ConfigError",
+        "cannot be run",
+    ),
+    Case(
+        "cannot-run",
+        "another runtime's word for it",
+        container(restartCount=1, lastState=never_ran("ContainerCannotRun")),
+        "ConfigError",
+    ),
+    Case(
+        "lost-track",
+        "nobody knows when it began, so nobody knows that it was too long ago",
+        container(restartCount=1, lastState=never_ran("ContainerStatusUnknown", 137)),
+        "CrashLoop",
     ),
     Case("crash", "it ended", container(state=ended(1, message="boom")), "CrashLoop", "exit code 1"),
     Case(
@@ -156,6 +186,29 @@ def test_causes(case: Case) -> None:
     found = diagnose(ROLLOUT, [project_pod(sent(case.pod))], resource="nvidia.com/gpu", startup_seconds=60)
     assert (found.reason.value if found else None) == case.found, case.reason
     assert case.words in (found.message if found else "")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        'secret "hf-token" not found',
+        "couldn't find key token in Secret speech/hf-token",
+        'references non-existent secret key: secret "hf-token" not found',
+    ],
+)
+def test_a_secret_that_is_missing_is_named(words: str) -> None:
+    waiting = {"reason": "CreateContainerConfigError", "message": words}
+    one = project_pod(sent(container(state={"waiting": waiting})))
+    found = diagnose(ROLLOUT, [one], resource=None, startup_seconds=60)
+    assert found
+    assert (found.reason, found.detail) == ("SecretNotFound", words)
+
+
+def test_a_command_that_does_not_exist_is_told_by_the_runtime() -> None:
+    one = project_pod(sent(container(restartCount=1, lastState=never_ran("StartError"))))
+    found = diagnose(ROLLOUT, [one], resource=None, startup_seconds=60)
+    assert found
+    assert found.detail.endswith("stat /no/such/file: no such file or directory")
 
 
 def test_pods_that_cannot_be_created() -> None:

@@ -22,7 +22,9 @@ from roundhouse_operator.core.status.conditions import Finding, write_conditions
 from roundhouse_operator.core.status.findings import LOST, variant_findings
 
 _LASTING: Final = ("servedName", "engine", "backends", "effective", "selection", "placement", "rollout")
-_STUCK: Final = frozenset({Reason.IMAGE_PULL, Reason.CONFIG_ERROR, Reason.START_TIMEOUT})
+_STUCK: Final = frozenset(
+    {Reason.IMAGE_PULL, Reason.SECRET_NOT_FOUND, Reason.CONFIG_ERROR, Reason.START_TIMEOUT}
+)
 
 
 def variant_status(world: World, decision: Decision, outcome: Outcome, *, now: str) -> Manifest:
