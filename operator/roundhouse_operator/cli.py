@@ -11,8 +11,8 @@ from importlib.metadata import version
 from pydantic import ValidationError
 
 from roundhouse_operator import logs
-from roundhouse_operator.health import PortError
 from roundhouse_operator.errors import ConfigurationError
+from roundhouse_operator.health import PortError
 from roundhouse_operator.leader import LeadershipLostError
 from roundhouse_operator.runtime import operate
 from roundhouse_operator.settings import PREFIX, Settings

@@ -7,7 +7,8 @@ resource cannot be served at all without the field, it is not accepted; elsewher
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from socket import inet_aton
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -168,14 +169,38 @@ def _reserved(variables: Iterable[str], dialect: Dialect) -> Iterator[str]:
 
 
 def _forbidden(url: str, api_hosts: frozenset[str]) -> str | None:
-    """A request to such an address would carry the gateway's own rights to where no client may go."""
+    """A request to such an address would carry the gateway's own rights to where no client may go.
+
+    A name that somebody else's DNS resolves to such an address is not seen here: nothing is resolved, and
+    an answer of today says nothing about that of tomorrow. Network policy is what holds against it.
+    """
     host = (urlsplit(url).hostname or "").rstrip(".").lower()
-    if host in API_SERVER_NAMES or host in api_hosts:
+    address = _address(host)
+    own = {known for name in api_hosts if (known := _address(name))}
+    if host in API_SERVER_NAMES or host in api_hosts or address in own:
         return f"spec.upstream.baseURL: {host!r} is the API server"
+    if address is None:
+        forbidden = host == "localhost" or host.endswith(".localhost")
+    else:
+        forbidden = any(
+            (address.is_link_local, address.is_loopback, address.is_multicast, address.is_unspecified)
+        )
+    if not forbidden:
+        return None
+    return f"spec.upstream.baseURL: {host!r} is a loopback, link-local, multicast or unspecified address"
+
+
+def _address(host: str) -> IPv4Address | IPv6Address | None:
+    """What a client would connect to without asking DNS; None for a name.
+
+    The C library also takes `127.1`, `2130706433` and `0x7f000001` for 127.0.0.1.
+    """
     try:
         address = ip_address(host)
     except ValueError:
-        forbidden = host == "localhost" or host.endswith(".localhost")
-    else:
-        forbidden = address.is_link_local or address.is_loopback or address.is_unspecified
-    return f"spec.upstream.baseURL: {host!r} is a loopback or link-local address" if forbidden else None
+        try:
+            return ip_address(inet_aton(host))
+        except (OSError, ValueError):
+            return None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from roundhouse_api.model import Manifest
-from roundhouse_api.v1alpha1 import Hardware, ModelVariantSpec, Source
+from roundhouse_api.v1alpha1 import EngineSpec, Hardware, ModelVariantSpec, Source
 from roundhouse_operator.core import effective, placement
+from roundhouse_operator.core.support import refuse_engine
 from roundhouse_operator.project import project_node
 from tests.unit.operator.samples import engine, upstream, variant
 from tests.unit.operator.worlds import Scene, conditions, message, node, sent
@@ -254,6 +255,42 @@ def test_engines_that_are_not_accepted(manifest: Manifest, reason: str, words: s
     assert reason in message(status, "EngineSelected")
     assert words in message(status, "EngineSelected")
     assert scene.decide("kws-en").plan.empty
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.1",
+        "2130706433",
+        "0x7f000001",
+        "0177.0.0.1",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "[::ffff:a9fe:a9fe]",
+        "0",
+        "[::]",
+        "0xa9fea9fe",
+        "[fe80::1]",
+        "224.0.0.1",
+        "[ff02::1]",
+        "localhost.",
+        "10.96.1",
+        "[::ffff:10.96.0.1]",
+    ],
+)
+def test_an_address_is_forbidden_however_it_is_written(host: str) -> None:
+    spec = EngineSpec.model_validate(upstream(url=f"http://{host}:8081/v1")["spec"])
+    refused = refuse_engine(spec, api_hosts=("10.96.0.1",))
+    assert refused
+    assert refused.reason == "ForbiddenAddress"
+
+
+@pytest.mark.parametrize(
+    "host", ["10.0.0.7", "[2001:db8::1]", "speech.example.org", "127.example.org", "7f.1"]
+)
+def test_other_addresses_and_names_are_not(host: str) -> None:
+    spec = EngineSpec.model_validate(upstream(url=f"http://{host}:8081/v1")["spec"])
+    assert refuse_engine(spec, api_hosts=("10.96.0.1", "")) is None
 
 
 @pytest.mark.parametrize(
