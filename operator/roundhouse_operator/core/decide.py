@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from roundhouse_api.conditions import ConditionType, Reason
 from roundhouse_api.model import Manifest
-from roundhouse_api.v1alpha1 import EngineSpec, ModelVariantSpec
+from roundhouse_api.v1alpha1 import BackendType, EngineSpec, ModelVariantSpec
 from roundhouse_operator.core import effective, ids, placement, selection
 from roundhouse_operator.core.desired import Intent, desired_children
 from roundhouse_operator.core.diagnose import Trouble
@@ -54,9 +54,12 @@ def decide(world: World, *, api_hosts: Iterable[str] = ()) -> Decision:
         return replace(decision, refused=Trouble(spec.reason, spec.message))
     incumbent = (variant.status.get("engine") or {}).get("uid")
     choice = selection.choose(spec, world.engines, incumbent=incumbent)
+    conflict = _name_conflict(decision.award, variant.name, spec)
+    if conflict and not _serves(world):
+        decision = replace(decision, award=replace(decision.award, won=()))
     decision = replace(
         decision,
-        refused=_name_conflict(decision.award, variant.name, spec),
+        refused=conflict,
         choice=choice,
         weights=weights(spec),
     )
@@ -94,6 +97,12 @@ def _name_conflict(award: Award, name: str, spec: ModelVariantSpec) -> Trouble |
     if own not in award.lost:
         return None
     return Trouble(Reason.NAME_CONFLICT, f"The public id {own!r} belongs to {award.lost[own]}")
+
+
+def _serves(world: World) -> bool:
+    """Whether it has something that answers to a name: children, or an upstream that it was given."""
+    backends = world.variant.status.get("backends") or ()
+    return bool(world.children) or any(one.get("type") == BackendType.UPSTREAM for one in backends)
 
 
 def _roll_out(world: World, decision: Decision, intent: Intent, chosen: Engine) -> Decision:

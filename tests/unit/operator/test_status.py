@@ -301,6 +301,42 @@ def test_a_rollout_that_cannot_go_on_names_its_trouble_while_old_pods_serve() ->
     assert message(status, "UpToDate").endswith(trouble)
 
 
+def _rival() -> Manifest:
+    return {
+        **variant("first", servedName="x"),
+        "metadata": {"name": "first", "creationTimestamp": "2025-01-01"},
+    }
+
+
+@pytest.mark.parametrize("on", [engine(), upstream("kws")], ids=["pods", "upstream"])
+def test_who_lost_its_public_id_publishes_nothing_before_it_serves(on: Manifest) -> None:
+    scene = Scene(node("n1"), on, _rival(), variant(servedName="x", aliases=["mine"]))
+    status = scene.settle("kws-en")
+    assert conditions(status)["Accepted"] == ("False", "NameConflict")
+    assert "publishedNames" not in status
+    assert "Degraded" not in conditions(status)
+
+
+@pytest.mark.parametrize("on", [engine(), upstream("kws")], ids=["pods", "upstream"])
+def test_who_loses_its_public_id_while_it_serves_keeps_its_other_names(on: Manifest) -> None:
+    scene = Scene(node("n1"), on, _rival(), variant(servedName="y", aliases=["mine"]))
+    served = scene.settle("kws-en", **SERVING)
+    assert served["publishedNames"] == ["y", "mine"]
+    renamed = variant(servedName="x", aliases=["mine"])
+    scene.put({**renamed, "metadata": {"name": "kws-en", "generation": 2}, "status": served})
+    status = scene.settle("kws-en", **SERVING)
+    assert conditions(status)["Accepted"] == ("False", "NameConflict")
+    assert status["publishedNames"] == ["mine"]
+    assert "AliasConflict" not in {reason for _, reason in conditions(status).values()}
+
+
+def test_an_alias_of_somebody_else_is_told() -> None:
+    scene = Scene(node("n1"), engine(), _rival(), variant(aliases=["x"]))
+    status = scene.settle("kws-en", **SERVING)
+    assert conditions(status)["Degraded"] == ("True", "AliasConflict")
+    assert status["publishedNames"] == ["kws-en"]
+
+
 def test_a_refused_child_is_told_and_nothing_else_is_forgotten() -> None:
     scene = Scene(node("n1"), engine(), variant())
     before = scene.settle("kws-en", **SERVING)

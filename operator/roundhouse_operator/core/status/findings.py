@@ -13,7 +13,7 @@ from typing import Final
 
 from roundhouse_api.conditions import ConditionType, Reason
 from roundhouse_api.v1alpha1 import ModelVariantSpec, VerificationPolicy
-from roundhouse_operator.core import placement
+from roundhouse_operator.core import ids, placement
 from roundhouse_operator.core.decide import Decision
 from roundhouse_operator.core.desired.probes import startup_seconds
 from roundhouse_operator.core.diagnose import Trouble, diagnose, newest
@@ -291,8 +291,7 @@ def _degraded(scene: _Scene, blocker: Finding | None) -> Finding | None:
         causes.add(decision.weights.reason, decision.weights.message)
     if scene.spec and decision.merged and (fields := unsupported_by_variant(scene.spec, decision.merged)):
         causes.add(Reason.NOT_YET_SUPPORTED, f"Accepted and not honoured yet: {', '.join(fields)}")
-    if decision.award.lost and decision.award.won:
-        owners = ", ".join(f"{name!r} belongs to {key}" for name, key in sorted(decision.award.lost.items()))
+    if owners := _lost_names(scene):
         causes.add(Reason.ALIAS_CONFLICT, f"Names that are not published here: {owners}")
     if scene.trouble and scene.ready:
         missing = scene.wanted - scene.ready
@@ -300,6 +299,14 @@ def _degraded(scene: _Scene, blocker: Finding | None) -> Finding | None:
         causes.add(scene.trouble.reason, f"{what}: {scene.trouble.message}")
         causes.detail = scene.trouble.detail
     return causes.finding()
+
+
+def _lost_names(scene: _Scene) -> str:
+    """Names besides its public id, of which `Accepted` tells; none while it publishes nothing at all."""
+    award, spec = scene.decision.award, scene.spec
+    own = ids.served_name(scene.world.variant.name, spec) if spec else None
+    others = sorted((name, key) for name, key in award.lost.items() if name != own and award.won)
+    return ", ".join(f"{name!r} belongs to {key}" for name, key in others)
 
 
 def _ownership(outcome: Outcome) -> Finding | None:

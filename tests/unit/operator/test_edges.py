@@ -1,0 +1,113 @@
+"""Moments that a real API server shows once in a thousand passes: edits in flight, slow answers, waiting."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from roundhouse_api.model import Manifest
+from roundhouse_operator import leader
+from roundhouse_operator.cache import Cache, Touched
+from roundhouse_operator.cluster import Cluster
+from roundhouse_operator.core.fields import differences
+from roundhouse_operator.core.kinds import VARIANT, Key, Kind
+from roundhouse_operator.handlers import Backoffs
+from roundhouse_operator.leader import Election
+from roundhouse_operator.queue import WorkQueue
+from roundhouse_operator.reconcile import Reconciler
+from tests.unit.operator.samples import variant
+from tests.unit.operator.worlds import MANAGER, NAMESPACE, sent
+
+KWS_EN = Key(VARIANT, NAMESPACE, "kws-en")
+
+
+class ScriptedCluster:
+    """Takes status patches; each answer shows what `edit` did to the object meanwhile."""
+
+    def __init__(self, stored: Manifest, edit: Manifest) -> None:
+        self.stored, self.edit = stored, edit
+
+    async def patch_status(self, _kind: Kind, _namespace: str, _name: str, patch: Manifest) -> Manifest:
+        metadata = {**self.stored["metadata"], "resourceVersion": "3", **self.edit}
+        return {**self.stored, "metadata": metadata, "status": patch["status"]}
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        pytest.param({"generation": 2}, id="spec"),
+        pytest.param({"labels": {"team": "speech"}}, id="labels"),
+        pytest.param({"deletionTimestamp": "2026-01-01T00:00:00Z"}, id="deletion"),
+    ],
+)
+def test_an_edit_during_a_pass_gets_a_pass_of_its_own(edit: Manifest) -> None:
+    assert KWS_EN in passed_with(edit)
+
+
+def test_our_own_status_write_gets_none() -> None:
+    assert KWS_EN not in passed_with({})
+
+
+def passed_with(edit: Manifest) -> set[Key]:
+    """Keys that are due after a pass during which `edit` happened."""
+    stored = sent(variant())
+    stored["metadata"] |= {"resourceVersion": "1", "generation": 1}
+    cache, due = Cache(MANAGER), Touched()
+    cache.upsert(VARIANT, stored)
+    reconciler = Reconciler(
+        cast("Cluster", ScriptedCluster(stored, edit)),
+        cache,
+        cast("Any", SimpleNamespace(tell=lambda *_: None)),
+        lambda: "2026-01-01T00:00:00Z",
+        due.merge,
+    )
+    asyncio.run(reconciler(KWS_EN))
+    return due.now
+
+
+def test_empty_members_of_a_list_that_is_owned_as_a_whole_are_no_difference() -> None:
+    wanted = {"tolerations": [{"key": "", "operator": "Exists"}]}
+    assert differences(wanted, {"tolerations": [{"operator": "Exists"}]}, {"f:tolerations": {}}) == []
+    assert differences(wanted, {"tolerations": [{"operator": "Equal"}]}, {"f:tolerations": {}}) == [
+        ("tolerations",)
+    ]
+
+
+async def test_what_a_follower_gathered_is_not_late_when_it_leads(monkeypatch: pytest.MonkeyPatch) -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    now = asyncio.get_running_loop().time
+    monkeypatch.setattr("roundhouse_operator.queue._now", lambda: now() - 7200)
+    queue.add("waiting")
+    monkeypatch.undo()
+    blocked = asyncio.Event()
+
+    async def handle(_key: str) -> None:
+        await blocked.wait()
+
+    task = asyncio.create_task(queue.run(handle, workers=1))
+    await asyncio.sleep(0)
+    assert queue.oldest_seconds() < 60
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_lease_counts_from_when_its_answer_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that was on its way for nine seconds says nothing of those nine seconds."""
+    clock = 100.0
+    monkeypatch.setattr(leader, "_now", lambda: clock)
+    election = Election(cast("Cluster", None), NAMESPACE, "lease", "us")
+    lease = {
+        "metadata": {"resourceVersion": "1"},
+        "spec": {"holderIdentity": "them", "leaseDurationSeconds": 10},
+    }
+    assert election._holder(lease, now=91.0) == "them"
+    assert election._holder(lease, now=105.0) == "them", "14 s after it was asked for, 5 s after it came"
+    assert election._holder(lease, now=110.5) is None
+
+
+def test_kopf_never_gives_up_on_the_api_server() -> None:
+    attempts = zip(Backoffs(), range(1000), strict=False)
+    assert max(seconds for seconds, _ in attempts) == 8
