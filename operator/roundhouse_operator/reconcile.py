@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from roundhouse_api.model import Manifest
 from roundhouse_operator.cache import Cache, Touched
@@ -17,7 +17,7 @@ from roundhouse_operator.cluster import Cluster
 from roundhouse_operator.core.decide import Decision, decide
 from roundhouse_operator.core.kinds import ENGINE, VARIANT, Key
 from roundhouse_operator.core.observed import Resource
-from roundhouse_operator.core.outcome import Conflict, Outcome, Refusal
+from roundhouse_operator.core.outcome import Cause, Conflict, Outcome, Refusal
 from roundhouse_operator.core.plan import Apply, Plan
 from roundhouse_operator.core.status.conditions import status_patch
 from roundhouse_operator.core.status.engine import engine_status
@@ -28,6 +28,9 @@ from roundhouse_operator.queue import RetryError
 from roundhouse_operator.recorder import Recorder
 
 logger = logging.getLogger(__name__)
+
+MANAGER_LENGTH: Final = 64
+"""As much of a field manager's name as tells whose it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,14 +144,28 @@ def _edited(before: Resource[Any], answer: Manifest) -> bool:
 
 def _conflicted(apply: Apply, error: ConflictError, plan: Plan) -> Outcome:
     """Somebody else took a field since we looked, or has an object of that name from before."""
+    if apply.new:
+        return Outcome(plan.conflicts, _foreign(apply, error))
     conflicts = tuple(
-        Conflict(
-            _child(apply), cause.field, cause.message.split('"')[1] if '"' in cause.message else cause.message
-        )
+        Conflict(_child(apply), cause.field, _manager(cause))
         for cause in error.causes
         if cause.reason == "FieldManagerConflict"
     )
     return Outcome((*plan.conflicts, *conflicts), Refusal(_child(apply), error.status, error.message))
+
+
+def _foreign(apply: Apply, error: ConflictError) -> Refusal:
+    """An object that was there before us, under the name that the child must have."""
+    managers = sorted({_manager(one)[:MANAGER_LENGTH] for one in error.causes})
+    whose = f" (manager {managers[0]!r})" if managers else ""
+    name = apply.manifest["metadata"]["name"]
+    message = f"{apply.kind} {name!r} exists and belongs to somebody else{whose}: rename the variant"
+    return Refusal(_child(apply), error.status, message, foreign=True)
+
+
+def _manager(cause: Cause) -> str:
+    """As in `conflict with "helm" using apps/v1`."""
+    return cause.message.split('"')[1] if '"' in cause.message else cause.message
 
 
 def _child(apply: Apply) -> str:
