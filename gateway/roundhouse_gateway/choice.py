@@ -1,13 +1,15 @@
 """Which model answers a request: `auto` by what it needs, a name by what it stands for, else which error."""
 
+from collections.abc import Sequence
+
 from roundhouse_api.enums import Stage
 from roundhouse_api.selection import (
     MismatchReason,
     Needs,
     NothingFitsError,
     UnknownModelError,
+    candidates,
     mismatch,
-    select,
 )
 from roundhouse_gateway.errors import (
     EngineNotSupportedError,
@@ -32,11 +34,14 @@ PARAM_AT_FAULT = {
 }
 
 
-def choose(snapshot: Snapshot, name: str, needs: Needs, metrics: Metrics) -> Entry:
-    """The running entry to send the request to. A model that is asked for by name is never substituted."""
+def choose(snapshot: Snapshot, name: str, needs: Needs, metrics: Metrics) -> Sequence[Entry]:
+    """The running entries to send the request to: one, or for `auto` all that fit, the best first.
+
+    A model that is asked for by name is never substituted.
+    """
     if name == AUTO:
         try:
-            return snapshot.entries[select(snapshot.catalogue, needs).id]
+            return [snapshot.entries[model.id] for model in candidates(snapshot.catalogue, needs)]
         except NothingFitsError as error:
             metrics.resolution_errors("nothing_fits").inc()
             raise NoEngineError(str(error)) from error
@@ -59,7 +64,7 @@ def choose(snapshot: Snapshot, name: str, needs: Needs, metrics: Metrics) -> Ent
     if not entry.model.running:
         metrics.resolution_errors("not_running").inc()
         raise NotRunningError(entry.model.id)
-    return entry
+    return [entry]
 
 
 def check_fit(entry: Entry, needs: Needs) -> None:

@@ -4,8 +4,8 @@ A form that names its model before its file is passed on while it arrives; one w
 disk until the rest is known. Raw ASGI, so that nothing stands between the client's bytes and the engine's.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
 from starlette.datastructures import Headers
@@ -14,9 +14,11 @@ from starlette.types import Receive, Scope, Send
 from roundhouse_api.enums import RouteName
 from roundhouse_gateway.body import Body, IncomingForm, LiveBody, SpooledBody
 from roundhouse_gateway.choice import check_fit, choose
+from roundhouse_gateway.cooldown import Cooldown
 from roundhouse_gateway.errors import (
     BrokenAnswerError,
     ClientGoneError,
+    EngineUnreachableError,
     GatewayError,
     NoEngineError,
     NotReadyError,
@@ -30,12 +32,14 @@ from roundhouse_gateway.registry import Registry
 from roundhouse_gateway.relay import relay
 from roundhouse_gateway.settings import Settings
 from roundhouse_gateway.snapshot import Entry
-from roundhouse_gateway.spool import Spool
+from roundhouse_gateway.spool import Spool, SpooledFile
 from roundhouse_gateway.transcription_request import TranscriptionRequest, read_request
 from roundhouse_gateway.upload import Upload
 from roundhouse_gateway.upstream import Call, EngineClient
 
 PATH = "/v1/audio/transcriptions"
+
+BodyFor = Callable[[Entry], Body]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,7 @@ class Transcriptions:
     engines: EngineClient
     spool: Spool
     metrics: Metrics
+    cooldown: Cooldown = field(default_factory=Cooldown)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange: Exchange = scope[EXCHANGE]
@@ -80,34 +85,51 @@ class Transcriptions:
         request = read_request(form.fields, complete=False)
         check_hops(headers.getlist("via"), request.model)
         if request.model is not None:
-            entry = self._choose(request, exchange)
-            body = LiveBody(form, first, entry.model.engine_model, partial(_check, entry))
-            await self._forward(entry, body, upload, exchange, send)
+            entries = self._choose(request)
+            await self._forward(entries, partial(_live_body, form, first), upload, exchange, send)
             return
         with self.spool.open() as spooled:
             await form.spool_rest(first, spooled)
-            entry = self._choose(read_request(form.fields, complete=True), exchange)
-            spooled_body = SpooledBody(form, spooled, entry.model.engine_model)
-            await self._forward(entry, spooled_body, upload, exchange, send)
+            entries = self._choose(read_request(form.fields, complete=True))
+            await self._forward(entries, partial(_spooled_body, form, spooled), upload, exchange, send)
 
-    def _choose(self, request: TranscriptionRequest, exchange: Exchange) -> Entry:
+    def _choose(self, request: TranscriptionRequest) -> Sequence[Entry]:
         name = request.model or self.settings.default_model
         try:
-            entry = choose(self.registry.snapshot, name, request.needs, self.metrics)
+            entries = choose(self.registry.snapshot, name, request.needs, self.metrics)
         except UnknownModelRequestError as error:
             if request.model is not None:
                 raise
             raise NoEngineError(f"The gateway's default model '{name}' is not published.") from error
-        exchange.model = entry.model.id
-        return entry
+        return self.cooldown.order(entries)
 
     async def _forward(
-        self, entry: Entry, body: Body, upload: Upload, exchange: Exchange, send: Send
+        self, entries: Sequence[Entry], body_for: BodyFor, upload: Upload, exchange: Exchange, send: Send
     ) -> None:
-        call = Call(entry, RouteName.TRANSCRIPTIONS, body, exchange.request_id, exchange.via)
-        async with upload.leaving_cancels(), self.engines.answer(call) as response:
-            await relay(response, entry.model.id, send, keep_alive=upload.ended.is_set())
+        """To the first of the entries that takes a connection. By then nothing of an answer has been sent."""
+        async with upload.leaving_cancels():
+            for entry in entries:
+                exchange.model = entry.model.id
+                body = body_for(entry)
+                call = Call(entry, RouteName.TRANSCRIPTIONS, body, exchange.request_id, exchange.via)
+                try:
+                    async with self.engines.answer(call) as response:
+                        self.cooldown.end(entry)
+                        await relay(response, entry.model.id, send, keep_alive=upload.ended.is_set())
+                    break
+                except EngineUnreachableError:
+                    self.cooldown.begin(entry)
+                    if entry is entries[-1] or not body.can_be_sent:
+                        raise
         await _end(upload, send)
+
+
+def _live_body(form: IncomingForm, first: bytes, entry: Entry) -> Body:
+    return LiveBody(form, first, entry.model.engine_model, partial(_check, entry))
+
+
+def _spooled_body(form: IncomingForm, spooled: SpooledFile, entry: Entry) -> Body:
+    return SpooledBody(form, spooled, entry.model.engine_model)
 
 
 def _check(entry: Entry, fields: Sequence[Field], complete: bool) -> None:

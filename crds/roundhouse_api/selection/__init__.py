@@ -6,7 +6,14 @@ runs, and telling an HTTP client, is left to the programs.
 """
 
 from roundhouse_api.selection.catalogue import Catalogue, UnknownModelError
-from roundhouse_api.selection.choose import NothingFitsError, Verdict, explain, mismatch, select
+from roundhouse_api.selection.choose import (
+    NothingFitsError,
+    Verdict,
+    candidates,
+    explain,
+    mismatch,
+    select,
+)
 from roundhouse_api.selection.model import ANY_LANGUAGE, Model, ModelStatus
 from roundhouse_api.selection.needs import Mismatch, MismatchReason, Needs, Tier, primary_language
 
@@ -22,6 +29,7 @@ __all__ = [
     "Tier",
     "UnknownModelError",
     "Verdict",
+    "candidates",
     "explain",
     "mismatch",
     "primary_language",

@@ -31,7 +31,7 @@ class Catalogue:
     that before an alias.
     """
 
-    __slots__ = ("_by_id", "_by_name", "_running", "chosen")
+    __slots__ = ("_by_id", "_by_name", "_running", "ranked")
 
     def __init__(self, models: Iterable[Model]) -> None:
         self._by_id: dict[str, Model] = {}
@@ -43,7 +43,7 @@ class Catalogue:
                 for name in names_of(model):
                     self._by_name.setdefault(name, model)
         self._running = _index_of_running(self._by_id.values())
-        self.chosen: dict[Needs, Model] = {}
+        self.ranked: dict[Needs, tuple[Model, ...]] = {}
 
     def resolve(self, name: str) -> Model:
         """The model behind a name; `UnknownModelError` where there is none. Never a substitute."""

@@ -7,8 +7,8 @@ from roundhouse_api.selection.catalogue import Catalogue
 from roundhouse_api.selection.model import Model
 from roundhouse_api.selection.needs import Mismatch, MismatchReason, Needs, Tier
 
-# Requests remembered with their choice for one catalogue: languages come from clients, so it is bounded.
-_REMEMBERED = 1024
+# Requests remembered with their ranking for one catalogue: languages come from clients, so it is bounded.
+_REMEMBERED = 256
 
 _NEAREST_TIERS = {
     SpeedTier.FAST: (SpeedTier.FAST, SpeedTier.BALANCED, SpeedTier.ACCURATE),
@@ -76,7 +76,12 @@ def rank(model: Model, needs: Needs) -> Rank:
 
 def select(catalogue: Catalogue, needs: Needs) -> Model:
     """The running model that fits best; `NothingFitsError` where none fits."""
-    remembered = catalogue.chosen.get(needs)
+    return candidates(catalogue, needs)[0]
+
+
+def candidates(catalogue: Catalogue, needs: Needs) -> tuple[Model, ...]:
+    """The running models that fit, the best first, and at least one; `NothingFitsError` where none fits."""
+    remembered = catalogue.ranked.get(needs)
     if remembered is not None:
         return remembered
     fitting = [
@@ -84,10 +89,10 @@ def select(catalogue: Catalogue, needs: Needs) -> Model:
     ]
     if not fitting:
         raise NothingFitsError(needs)
-    best = min(fitting, key=lambda model: rank(model, needs))
-    if len(catalogue.chosen) < _REMEMBERED:
-        catalogue.chosen[needs] = best
-    return best
+    ranked = tuple(sorted(fitting, key=lambda model: rank(model, needs)))
+    if len(catalogue.ranked) < _REMEMBERED:
+        catalogue.ranked[needs] = ranked
+    return ranked
 
 
 def explain(catalogue: Catalogue, needs: Needs) -> tuple[Verdict, ...]:

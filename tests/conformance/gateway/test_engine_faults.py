@@ -10,7 +10,8 @@ from tests.conformance.gateway import scripted_engine as scripts
 from tests.conformance.gateway.client import AUDIO, answer_on, file, form, start_upload
 from tests.conformance.gateway.client import field as text
 from tests.conformance.gateway.conftest import World, free_port
-from tests.conformance.gateway.manifests import Variant, slice_of
+from tests.conformance.gateway.manifests import Variant, slice_of, upstream
+from tests.conformance.gateway.scripted_engine import ScriptedEngine
 
 WHISPER = Variant("whisper", "whisper-base", model_name="base")
 MODEL = text("model", "whisper-base")
@@ -33,6 +34,55 @@ def test_when_no_endpoint_takes_a_connection(world: World) -> None:
     assert reply.error["code"] == "engine_unreachable"
     assert reply.headers["retry-after"] == "1"
     assert reply.headers["x-roundhouse-model"] == "whisper-base"
+
+
+def serve_with_a_dead_favourite(world: World) -> ScriptedEngine:
+    """An upstream that `auto` would choose, at an address where nobody listens, and a live engine."""
+    world.api.put("engines", upstream(f"http://127.0.0.1:{free_port()}/v1"))
+    selection = {"selection": {"priority": 10}}
+    variant = Variant("dead", engine="elsewhere", backend="Upstream", dialect="OpenAI", spec=selection)
+    world.api.put("modelvariants", variant.manifest())
+    world.wait_for("dead", "running")
+    return world.serve(WHISPER)
+
+
+def unreachable_count(world: World) -> float:
+    labels = {"model": "dead", "reason": "unreachable"}
+    return world.gateway.metric("roundhouse_gateway_engine_errors_total", **labels)
+
+
+@pytest.mark.parametrize("parts", [(text("model", "auto"), file()), (file(),)])
+def test_auto_goes_on_to_the_next_model_where_one_takes_no_connection(
+    world: World, parts: tuple[bytes, ...]
+) -> None:
+    engine = serve_with_a_dead_favourite(world)
+    before = unreachable_count(world)
+    for _ in range(3):
+        reply = world.gateway.transcribe(*parts)
+        assert (reply.status, reply.headers["x-roundhouse-model"]) == (200, "whisper-base")
+    assert {(received.model, received.file_size) for received in engine.requests} == {("base", len(AUDIO))}
+    assert unreachable_count(world) == before + 1, "the dead one rests; not each request waits for it"
+
+
+def test_a_dead_model_asked_for_by_name_is_not_replaced(world: World) -> None:
+    engine = serve_with_a_dead_favourite(world)
+    before = unreachable_count(world)
+    for _ in range(2):
+        reply = world.gateway.transcribe(text("model", "dead"), file())
+        assert (reply.error["code"], reply.headers["x-roundhouse-model"]) == ("engine_unreachable", "dead")
+    assert unreachable_count(world) == before + 2, "it is tried each time"
+    assert engine.requests == []
+    assert world.gateway.transcribe(file()).status == 200
+    assert unreachable_count(world) == before + 2, "`auto` has learnt of it"
+
+
+def test_auto_still_tries_what_rests_where_nothing_else_is_left(world: World) -> None:
+    engine = serve_with_a_dead_favourite(world)
+    engine.stop()
+    before = unreachable_count(world)
+    for _ in range(2):
+        assert world.gateway.transcribe(file()).error["code"] == "engine_unreachable"
+    assert unreachable_count(world) >= before + 2
 
 
 @pytest.mark.parametrize("reason", ["full", "draining", "loading"])
