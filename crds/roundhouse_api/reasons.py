@@ -104,8 +104,8 @@ class Reason(StrEnum):
     )
     NAME_CONFLICT = (
         "NameConflict",
-        "Another resource of the namespace has the public name.",
-        "Choose another `servedName` or alias; the message names the owner.",
+        "Another resource of the namespace has the public name, or another object the name of a child.",
+        "Choose another `servedName` or alias, or rename the resource; the message names the owner.",
     )
     FORBIDDEN_ADDRESS = (
         "ForbiddenAddress",

@@ -144,23 +144,23 @@ def _edited(before: Resource[Any], answer: Manifest) -> bool:
 
 def _conflicted(apply: Apply, error: ConflictError, plan: Plan) -> Outcome:
     """Somebody else took a field since we looked, or has an object of that name from before."""
-    if apply.new:
-        return Outcome(plan.conflicts, _foreign(apply, error))
     conflicts = tuple(
         Conflict(_child(apply), cause.field, _manager(cause))
         for cause in error.causes
         if cause.reason == "FieldManagerConflict"
     )
+    if apply.new and conflicts:
+        return Outcome(plan.conflicts, _foreign(apply, error.status, conflicts[0].manager))
     return Outcome((*plan.conflicts, *conflicts), Refusal(_child(apply), error.status, error.message))
 
 
-def _foreign(apply: Apply, error: ConflictError) -> Refusal:
+def _foreign(apply: Apply, status: int, manager: str) -> Refusal:
     """An object that was there before us, under the name that the child must have."""
-    managers = sorted({_manager(one)[:MANAGER_LENGTH] for one in error.causes})
-    whose = f" (manager {managers[0]!r})" if managers else ""
-    name = apply.manifest["metadata"]["name"]
-    message = f"{apply.kind} {name!r} exists and belongs to somebody else{whose}: rename the variant"
-    return Refusal(_child(apply), error.status, message, foreign=True)
+    name, whose = apply.manifest["metadata"]["name"], manager[:MANAGER_LENGTH]
+    message = (
+        f"{apply.kind} {name!r} exists and belongs to somebody else (manager {whose!r}): rename the variant"
+    )
+    return Refusal(_child(apply), status, message, foreign=True)
 
 
 def _manager(cause: Cause) -> str:

@@ -32,6 +32,8 @@ class Refusal:
     child: str
     status: int
     message: str
+    foreign: bool = False
+    """Somebody else has an object of that kind and name."""
 
     @property
     def about_spec(self) -> bool:

@@ -20,11 +20,15 @@ from roundhouse_operator.core.outcome import Conflict
 
 @dataclass(frozen=True, slots=True)
 class Apply:
-    """`force` takes fields over that a person edited, or that we were told to adopt; never a controller's."""
+    """`force` takes fields over that a person edited, or that we were told to adopt; never a controller's.
+
+    `new`: nothing of that name carries our labels, so what is there nevertheless is somebody else's.
+    """
 
     kind: Kind
     manifest: Manifest
     force: bool
+    new: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,7 @@ def plan_children(
         name = manifest["metadata"]["name"]
         child = observed.pop((manifest["kind"], name), None)
         if child is None:
-            applies.append(Apply(kinds[manifest["kind"]], manifest, force=False))
+            applies.append(Apply(kinds[manifest["kind"]], manifest, force=False, new=True))
             continue
         apply, against = _repair(manifest, child)
         conflicts += against

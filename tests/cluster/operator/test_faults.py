@@ -108,8 +108,9 @@ def test_a_field_that_another_manager_holds_is_left_to_it(operator: Operator, ku
 def test_an_object_of_somebody_else_is_not_taken_over(operator: Operator, kubectl: Kubectl) -> None:
     kubectl("create", "deployment", "kws-en", "--image=example.org/theirs:1")
     kubectl.apply(engine(), variant())
-    kubectl.wait("mv", "kws-en", "Ready", "False", "PodRefused")
-    assert "kubectl-create" in kubectl.condition("mv", "kws-en", "OwnershipConflict")["message"]
+    found = kubectl.wait("mv", "kws-en", "Ready", "False", "NameConflict")
+    assert "'kws-en' exists and belongs to somebody else (manager 'kubectl-create')" in found["message"]
+    assert kubectl.condition("mv", "kws-en", "Available")["message"] == "Nothing was started"
     assert image(kubectl) == "example.org/theirs:1"
     kubectl("delete", "deploy/kws-en")
     kubectl.wait("mv", "kws-en", "Ready", "True", seconds=60)

@@ -10,7 +10,8 @@ import pytest
 from roundhouse_api.model import Manifest
 from roundhouse_operator.cluster import Cluster
 from roundhouse_operator.core.kinds import VARIANT, Key, Kind
-from roundhouse_operator.errors import ClusterError, RefusedError, UnreachableError, error_of
+from roundhouse_operator.core.outcome import Cause
+from roundhouse_operator.errors import ClusterError, ConflictError, RefusedError, UnreachableError, error_of
 from roundhouse_operator.queue import RetryError
 from roundhouse_operator.reconcile import Reconciler
 from roundhouse_operator.recorder import Recorder
@@ -72,3 +73,24 @@ async def test_a_first_pass_that_fails_leaves_a_status() -> None:
     assert conditions(status)["Available"] == ("Unknown", "Pending")
     assert "a webhook is away" in message(status, "Ready")
     assert "backends" not in status
+
+
+async def test_an_object_of_somebody_else_is_told_in_a_word() -> None:
+    causes = tuple(
+        Cause("FieldManagerConflict", f".spec.template.{number}", 'conflict with "helm" using apps/v1')
+        for number in range(13)
+    )
+    status = await first_status(ConflictError(409, "Conflict", "Apply failed with 13 conflicts: …", causes))
+    told = "Deployment 'kws-en' exists and belongs to somebody else (manager 'helm'): rename the variant"
+    assert conditions(status)["Ready"] == ("False", "NameConflict")
+    assert message(status, "Ready") == message(status, "Accepted") == told
+    assert conditions(status)["Available"] == ("False", "NameConflict")
+    assert message(status, "Available") == "Nothing was started"
+    assert "OwnershipConflict" not in conditions(status)
+    assert "publishedNames" not in status
+
+
+async def test_a_long_manager_is_cut() -> None:
+    cause = Cause("FieldManagerConflict", ".spec.replicas", f'conflict with "{"m" * 128}"')
+    status = await first_status(ConflictError(409, "Conflict", "Apply failed", (cause,)))
+    assert len(message(status, "Accepted").encode()) <= 256

@@ -129,6 +129,8 @@ def _accepted(scene: _Scene) -> Finding:
     if scene.decision.refused:
         return troubled(scene.decision.refused)
     refusal, intent = scene.outcome.refusal, scene.decision.intent
+    if refusal and refusal.foreign:
+        return false(Reason.NAME_CONFLICT, refusal.message)
     if refusal and refusal.about_spec:
         overlaid = intent is not None and intent.workload.pod_template is not None
         reason = Reason.INVALID_POD_TEMPLATE if overlaid else Reason.INVALID_SPEC
@@ -165,7 +167,7 @@ def _scheduled(scene: _Scene, blocker: Finding | None) -> Finding:
         return true(Reason.UPSTREAM, "There are no pods to schedule")
     if scene.suspended:
         return unknown(Reason.SUSPENDED, "`spec.suspend` is true")
-    if refusal and not refusal.about_spec:
+    if refusal and not refusal.about_spec and not refusal.foreign:
         return false(Reason.POD_REFUSED, f"The API server refuses {refusal.child}: {refusal.message}")
     if scene.ready or any(pod.scheduled and not pod.ending for pod in scene.world.pods):
         return true(Reason.SCHEDULED, "The pods have nodes")

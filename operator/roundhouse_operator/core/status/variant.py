@@ -31,13 +31,14 @@ def variant_status(world: World, decision: Decision, outcome: Outcome, *, now: s
     variant, before = world.variant, world.variant.status
     findings = variant_findings(world, decision, outcome)
     rollout = world.rollout
+    foreign = outcome.refusal is not None and outcome.refusal.foreign
     facts: dict[str, Any] = {
         "observedGeneration": variant.generation,
         "conditions": write_conditions(
             findings, before.get("conditions") or (), generation=variant.generation, now=now
         ),
         "phase": _phase(findings),
-        "publishedNames": list(decision.award.won),
+        "publishedNames": [] if foreign and not rollout else list(decision.award.won),
         "replicas": rollout.replicas if rollout else 0,
         "readyReplicas": rollout.ready if rollout else 0,
         "updatedReplicas": rollout.updated if rollout else 0,
