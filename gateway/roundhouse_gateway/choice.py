@@ -13,6 +13,7 @@ from roundhouse_api.selection import (
 )
 from roundhouse_gateway.errors import (
     EngineNotSupportedError,
+    HopelessRequestError,
     InvalidRequestError,
     NoEngineError,
     NotRunningError,
@@ -44,7 +45,8 @@ def choose(snapshot: Snapshot, name: str, needs: Needs, metrics: Metrics) -> Seq
             return [snapshot.entries[model.id] for model in candidates(snapshot.catalogue, needs)]
         except NothingFitsError as error:
             metrics.resolution_errors("nothing_fits").inc()
-            raise NoEngineError(str(error)) from error
+            kind = HopelessRequestError if error.hopeless else NoEngineError
+            raise kind(str(error)) from error
     try:
         entry = snapshot.resolve(name)
     except UnknownModelError as error:

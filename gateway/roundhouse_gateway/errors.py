@@ -175,7 +175,14 @@ class NoEngineError(GatewayError):
     status = 503
     type = "service_unavailable"
     code = "no_engine_available"
-    retry_after = RETRY_AFTER_SECONDS
+    retry_after: int | None = RETRY_AFTER_SECONDS
+
+
+class HopelessRequestError(NoEngineError):
+    """No model of the catalogue could serve it, running or not: waiting does not help."""
+
+    retry_after = None
+    retry_is_useless = True
 
 
 class NotReadyError(GatewayError):

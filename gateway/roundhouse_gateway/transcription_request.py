@@ -5,6 +5,7 @@ are; `tier` and `streaming` steer only the choice of `auto` and are not sent on.
 """
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ GRANULARITIES = ("word", "segment")
 TIERS: dict[str, Tier] = {tier.lower(): tier for tier in (*SpeedTier, *CostTier)}
 MAX_MODEL_NAME = 200
 MAX_LANGUAGE = 35
+_LANGUAGE_CODE = re.compile(r"[A-Za-z]{2,3}([-_].*)?")
 
 # Fields that may stand once only, so that what was checked here is what the engine reads.
 _SINGLE = ("model", "language", "prompt", "response_format", "temperature", "stream", "tier", "streaming")
@@ -101,11 +103,17 @@ def _model(name: str | None) -> str | None:
 
 
 def _language(value: str | None) -> str | None:
-    if value is not None and len(value) > MAX_LANGUAGE:
+    if not value:
+        return None
+    if len(value) > MAX_LANGUAGE:
         raise InvalidRequestError(
             f"`language` must be a code of at most {MAX_LANGUAGE} characters.", param="language"
         )
-    return primary_language(value) if value else None
+    if _LANGUAGE_CODE.fullmatch(value) is None:
+        raise InvalidRequestError(
+            f"`language` must be an ISO 639 code such as 'en' or 'pt-BR', not {value!r}.", param="language"
+        )
+    return primary_language(value)
 
 
 def _response_format(value: str | None) -> str:

@@ -20,11 +20,12 @@ Rank = tuple[int, int, int, int, float, float, str]
 
 
 class NothingFitsError(LookupError):
-    """Nothing that runs fits the request."""
+    """Nothing that runs fits the request. `hopeless` says that nothing would, if all of it ran."""
 
-    def __init__(self, needs: Needs) -> None:
+    def __init__(self, needs: Needs, *, hopeless: bool) -> None:
         super().__init__(f"No engine available for {needs.in_words()}")
         self.needs = needs
+        self.hopeless = hopeless
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +89,17 @@ def candidates(catalogue: Catalogue, needs: Needs) -> tuple[Model, ...]:
         model for model in catalogue.running(needs.stage, needs.interface) if mismatch(model, needs) is None
     ]
     if not fitting:
-        raise NothingFitsError(needs)
+        raise NothingFitsError(needs, hopeless=_is_hopeless(catalogue, needs))
     ranked = tuple(sorted(fitting, key=lambda model: rank(model, needs)))
     if len(catalogue.ranked) < _REMEMBERED:
         catalogue.ranked[needs] = ranked
     return ranked
+
+
+def _is_hopeless(catalogue: Catalogue, needs: Needs) -> bool:
+    """An empty catalogue may just be filling, and of a model without an engine nobody knows what it does."""
+    models = catalogue.get_available_models()
+    return bool(models) and not any(model.stage is None or mismatch(model, needs) is None for model in models)
 
 
 def explain(catalogue: Catalogue, needs: Needs) -> tuple[Verdict, ...]:

@@ -74,6 +74,8 @@ CASES = (
         None, "too many fields"),
     Bad("language", form(text("model", "english"), text("language", "hr"), file()), 400, UNSUPPORTED,
         "language", "Engine 'english' does not support language 'hr', only en."),
+    Bad("language-name", form(text("language", "english"), file()), 400, INVALID, "language",
+        "must be an ISO 639 code such as 'en' or 'pt-BR', not 'english'"),
     Bad("late-language", form(text("model", "english"), file(), text("language", "hr")), 400,
         UNSUPPORTED, "language", "does not support language 'hr'"),
     Bad("words", form(text("model", "english"), text("response_format", "verbose_json"),
@@ -164,6 +166,14 @@ def test_auto_finds_nothing_for_the_language(world: World) -> None:
         "param": None,
         "code": "no_engine_available",
     }
+    assert reply.headers["x-should-retry"] == "false", "no model of the catalogue has the language"
+    assert "retry-after" not in reply.headers
+    world.publish(Variant("croatian", languages=("hr",), available="False", reason="ScaledToZero"))
+    world.wait_for("croatian", "available")
+    could = world.gateway.transcribe(text("model", "auto"), text("language", "hr"), file())
+    assert (could.status, could.error) == (503, reply.error)
+    assert int(could.headers["retry-after"]) >= 1
+    assert "x-should-retry" not in could.headers
 
 
 def test_refused_requests_name_no_client_chosen_model_in_metrics(world: World) -> None:

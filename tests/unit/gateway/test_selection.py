@@ -216,6 +216,22 @@ def test_the_text_when_nothing_fits(needs: Needs, text: str) -> None:
     assert str(raised.value) == text
 
 
+@pytest.mark.parametrize(
+    ("found", "hopeless"),
+    [
+        ((PARAKEET,), True),
+        ((PARAKEET, replace(WHISPER, status=ModelStatus.AVAILABLE)), False),
+        ((PARAKEET, replace(WHISPER, status=ModelStatus.UNHEALTHY)), False),
+        ((PARAKEET, replace(WHISPER, stage=None, status=ModelStatus.AVAILABLE)), False),
+        ((), False),
+    ],
+)
+def test_hopeless_is_what_no_model_could_do_if_it_ran(found: tuple[Model, ...], hopeless: bool) -> None:
+    with pytest.raises(NothingFitsError) as raised:
+        select(Catalogue(found), replace(BATCH, language="hr"))
+    assert raised.value.hopeless is hopeless
+
+
 def test_explain_gives_every_candidate_a_verdict() -> None:
     stopped = replace(WHISPER, id="a-stopped", status=ModelStatus.AVAILABLE)
     verdicts = explain(Catalogue([PARAKEET, stopped, STREAMING, *REGISTRY[4:6]]), BATCH)

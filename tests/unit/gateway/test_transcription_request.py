@@ -59,6 +59,14 @@ def test_what_ends_here_does_so_with_and_without_brackets(name: str) -> None:
     assert not is_forwarded(Field(name, b"x"))
 
 
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [("hr", "hr"), ("EN_gb", "en"), ("yue", "yue"), ("zh-Hant-TW", "zh"), (" de ", "de")],
+)
+def test_a_language_is_a_code_with_or_without_a_region(code: str, expected: str) -> None:
+    assert read(language=code).needs.language == expected
+
+
 def test_a_tier_is_of_either_vocabulary() -> None:
     assert read(tier="premium").needs.tier is CostTier.PREMIUM
 
@@ -83,6 +91,9 @@ def test_while_fields_can_follow_a_missing_format_is_not_held_against_granularit
         ({"tier": "turbo"}, "tier"),
         ({"model": "a\tb"}, "model"),
         ({"language": "x" * 36}, "language"),
+        ({"language": "english"}, "language"),
+        ({"language": "e"}, "language"),
+        ({"language": "12"}, "language"),
         ({"model": "x" * 201}, "model"),
     ],
 )
