@@ -132,7 +132,7 @@ def project_pod(manifest: Manifest) -> Pod:
         scheduled=bool(manifest["spec"].get("nodeName")),
         ending="deletionTimestamp" in metadata,
         unschedulable=scheduled.get("message") if scheduled.get("reason") == "Unschedulable" else None,
-        failure=(": ".join(filter(None, (status.get("reason"), status.get("message")))) or None)
+        failure=(": ".join(filter(None, (status.get("reason"), status.get("message")))) or "Failed")
         if failed
         else None,
         containers=(

@@ -71,7 +71,7 @@ def decide(world: World, *, api_hosts: Iterable[str] = ()) -> Decision:
     if trouble := refuse_engine(engine, api_hosts=api_hosts):
         return replace(decision, engine_refused=trouble)
     merged = effective.merge(variant.name, spec, engine)
-    refused = decision.refused or refuse_variant(spec, engine)
+    refused = decision.refused or refuse_variant(spec, engine, merged.model_name)
     decision = replace(decision, refused=refused, engine=engine, merged=merged)
     if engine.workload is None:
         return replace(decision, plan=NOTHING if decision.refused else _plan(world, ()))

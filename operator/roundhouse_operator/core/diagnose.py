@@ -87,8 +87,13 @@ def diagnose(
 
 
 def newest(pods: Iterable[Pod]) -> list[Pod]:
-    """Pods of the template that was rolled out last, by name; those that end are over."""
-    living = sorted((pod for pod in pods if not pod.ending), key=lambda pod: (pod.created, pod.name))
+    """Pods of the template that was rolled out last, by name; those that end are over.
+
+    So are those that failed for good, an evicted one for instance, once another stands in their place.
+    """
+    there = [pod for pod in pods if not pod.ending]
+    there = [pod for pod in there if not pod.failure] or there
+    living = sorted(there, key=lambda pod: (pod.created, pod.name))
     return sorted((pod for pod in living if pod.template == living[-1].template), key=lambda pod: pod.name)
 
 

@@ -39,6 +39,7 @@ from roundhouse_operator.core.placement import NVIDIA
 PLAIN_RESOURCES: Final = frozenset({"cpu", "memory", "ephemeral-storage"})
 ROUTED_STAGES: Final = frozenset({Stage.TRANSCRIBE})
 """Stages that the gateway has routes for; of others the pods run, and answer nobody outside."""
+MODEL_NAME_LENGTH: Final = 200
 API_SERVER_NAMES: Final = frozenset(
     {
         "kubernetes",
@@ -51,8 +52,8 @@ API_SERVER_NAMES: Final = frozenset(
 
 def refuse_engine(spec: EngineSpec, *, api_hosts: Iterable[str] = ()) -> Trouble | None:
     """Why an engine is not accepted. `api_hosts` are the API server's own names and addresses."""
-    if spec.upstream and (problem := _forbidden(spec.upstream.base_url, frozenset(api_hosts))):
-        return Trouble(Reason.FORBIDDEN_ADDRESS, problem)
+    if spec.upstream and (trouble := _uncallable(spec.upstream.base_url, frozenset(api_hosts))):
+        return trouble
     if spec.upstream and (fields := _given(spec.upstream) - {"baseURL"}):
         named = ", ".join(f"spec.upstream.{name}" for name in sorted(fields))
         return Trouble(
@@ -74,9 +75,10 @@ def refuse_engine(spec: EngineSpec, *, api_hosts: Iterable[str] = ()) -> Trouble
     return _allocation(spec.hardware)
 
 
-def refuse_variant(spec: ModelVariantSpec, engine: EngineSpec) -> Trouble | None:
+def refuse_variant(spec: ModelVariantSpec, engine: EngineSpec, model_name: str) -> Trouble | None:
     """Why a variant is not accepted on an engine that is."""
     problems = [
+        *_too_long(model_name),
         *_resources(spec.hardware),
         *_reserved((one.name for one in spec.env), engine.api.dialect),
     ]
@@ -162,10 +164,29 @@ def _resources(hardware: Hardware | None) -> Iterator[str]:
                 yield f"spec.hardware.resources.{member}[{name!r}]: devices belong to spec.hardware.gpu"
 
 
+def _too_long(model_name: str) -> Iterator[str]:
+    if len(model_name) > MODEL_NAME_LENGTH:
+        yield (
+            f"spec.source: the engine would call the model {model_name[:32]!r}…, which is longer than "
+            f"{MODEL_NAME_LENGTH} characters: set spec.engineModelName"
+        )
+
+
 def _reserved(variables: Iterable[str], dialect: Dialect) -> Iterator[str]:
     if dialect is Dialect.ROUNDHOUSE:
         for name in sorted(set(variables) & set(RESERVED)):
             yield f"spec env {name!r}: the operator sets it"
+
+
+def _uncallable(url: str, api_hosts: frozenset[str]) -> Trouble | None:
+    """A URL that the schema's pattern lets through and that nobody can call, or nobody may."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port, parts.hostname
+    except ValueError as error:
+        return Trouble(Reason.INVALID_SPEC, f"spec.upstream.baseURL: {url!r} is no URL: {error}")
+    problem = _forbidden(url, api_hosts)
+    return Trouble(Reason.FORBIDDEN_ADDRESS, problem) if problem else None
 
 
 def _forbidden(url: str, api_hosts: frozenset[str]) -> str | None:

@@ -8,18 +8,24 @@ from typing import Any, cast
 
 import pytest
 
+from roundhouse_api.conditions import Reason
 from roundhouse_api.model import Manifest
+from roundhouse_api.v1alpha1 import EngineSpec
 from roundhouse_operator import leader
 from roundhouse_operator.cache import Cache, Touched
 from roundhouse_operator.cluster import Cluster
+from roundhouse_operator.core.desired.overlay import overlay_problems
+from roundhouse_operator.core.diagnose import newest
 from roundhouse_operator.core.fields import differences
 from roundhouse_operator.core.kinds import VARIANT, Key, Kind
+from roundhouse_operator.core.support import refuse_engine
 from roundhouse_operator.handlers import Backoffs
 from roundhouse_operator.leader import Election
+from roundhouse_operator.project import project_pod
 from roundhouse_operator.queue import WorkQueue
 from roundhouse_operator.reconcile import Reconciler
-from tests.unit.operator.samples import variant
-from tests.unit.operator.worlds import MANAGER, NAMESPACE, sent
+from tests.unit.operator.samples import engine, variant
+from tests.unit.operator.worlds import MANAGER, NAMESPACE, Scene, pod, sent
 
 KWS_EN = Key(VARIANT, NAMESPACE, "kws-en")
 
@@ -111,3 +117,36 @@ async def test_a_lease_counts_from_when_its_answer_came(monkeypatch: pytest.Monk
 def test_kopf_never_gives_up_on_the_api_server() -> None:
     attempts = zip(Backoffs(), range(1000), strict=False)
     assert max(seconds for seconds, _ in attempts) == 8
+
+
+@pytest.mark.parametrize("url", ["http://[::1/v1", "https://x:99999/v1"])
+def test_an_upstream_url_that_nobody_can_call_is_refused(url: str) -> None:
+    spec = {"type": "Upstream", "stage": "Transcribe", "interfaces": ["Batch"], "version": "1"}
+    trouble = refuse_engine(EngineSpec.model_validate({**spec, "upstream": {"baseURL": url}}))
+    assert trouble is not None
+    assert (trouble.reason, repr(url) in trouble.message) == (Reason.INVALID_SPEC, True)
+
+
+def test_a_model_name_that_the_status_cannot_hold_is_refused() -> None:
+    source = {"type": "HTTP", "http": {"url": f"http://x/{'m' * 201}", "sha256": "0" * 64}}
+    refused = Scene(engine(), variant(source=source)).decide("kws-en").refused
+    assert refused is not None
+    assert "set spec.engineModelName" in refused.message
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        pytest.param({"metadata": {"labels": [1]}}, id="labels"),
+        pytest.param({"spec": {"containers": [{"name": {"a": 1}}]}}, id="containers"),
+        pytest.param({"spec": {"volumes": [{"name": {"a": 1}}]}}, id="volumes"),
+    ],
+)
+def test_a_pod_template_of_a_wrong_shape_is_refused(template: Manifest) -> None:
+    assert overlay_problems(template, "engine")
+
+
+def test_a_pod_that_failed_for_good_is_over_once_another_stands_in_its_place() -> None:
+    evicted, successor = (project_pod(sent(one)) for one in (pod("old", phase="Failed"), pod("new")))
+    assert [one.name for one in newest([evicted, successor])] == ["new"]
+    assert [one.name for one in newest([evicted])] == ["old"]

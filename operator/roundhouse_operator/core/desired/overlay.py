@@ -7,6 +7,7 @@ place to look for it.
 
 from __future__ import annotations
 
+import json
 from typing import Any, Final
 
 from roundhouse_api.model import Manifest
@@ -37,6 +38,7 @@ _CONTAINER_FIELDS: Final = {
     "readinessProbe": "probes",
     "livenessProbe": "probes",
 }
+_NAMED_LISTS: Final = ("containers", "initContainers", "volumes")
 _OWN_LABELS: Final = (f"{GROUP}/", "app.kubernetes.io/")
 
 
@@ -51,6 +53,8 @@ def overlay_problems(template: Manifest, container: str) -> list[str]:
         if not isinstance(value, dict):
             return [f"podTemplate.{name}: must be an object"]
     labels = members["metadata"].get("labels") or {}
+    if not isinstance(labels, dict):
+        return [*problems, "podTemplate.metadata.labels: must be an object"]
     problems += [
         f"podTemplate.metadata.labels[{label!r}]: belongs to Roundhouse"
         for label in labels
@@ -58,11 +62,10 @@ def overlay_problems(template: Manifest, container: str) -> list[str]:
     ]
     pod = members["spec"]
     problems += [f"podTemplate.spec.{name}: use {_POD_FIELDS[name]}" for name in pod if name in _POD_FIELDS]
+    for name in _NAMED_LISTS:
+        if not _named(pod.get(name) or []):
+            return [*problems, f"podTemplate.spec.{name}: must be a list of objects with a name"]
     containers = pod.get("containers") or []
-    if not isinstance(containers, list) or not all(
-        isinstance(one, dict) and one.get("name") for one in containers
-    ):
-        return [*problems, "podTemplate.spec.containers: must be a list of objects with a name"]
     for one in containers:
         if one["name"] == container:
             problems += [
@@ -71,6 +74,12 @@ def overlay_problems(template: Manifest, container: str) -> list[str]:
                 if name in _CONTAINER_FIELDS
             ]
     return sorted(problems)
+
+
+def _named(items: object) -> bool:
+    return isinstance(items, list) and all(
+        isinstance(one, dict) and isinstance(one.get("name"), str) and one["name"] for one in items
+    )
 
 
 def strategic_merge(base: Any, over: Any, name: str = "") -> Any:  # noqa: ANN401
@@ -98,4 +107,5 @@ def _item_keys(name: str, base: list[Any], over: list[Any]) -> tuple[str, ...]:
 
 
 def _identity(item: Manifest, keys: tuple[str, ...]) -> tuple[Any, ...]:
-    return tuple(item.get(key) for key in keys)
+    """As JSON, because a wrong template may hold anything there; the API server then says what is wrong."""
+    return tuple(json.dumps(item.get(key), sort_keys=True) for key in keys)
