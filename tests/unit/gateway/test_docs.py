@@ -1,5 +1,6 @@
 """docs/reference/http.md says all that the code has, and nothing that it has not."""
 
+import ast
 import inspect
 import re
 from pathlib import Path
@@ -13,11 +14,13 @@ from roundhouse_gateway.exchange import Observed
 from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.openapi import describe
 from roundhouse_gateway.registry import Registry
+from roundhouse_gateway.relay import _ENGINE_AT_FAULT
 from roundhouse_gateway.routes import Readiness
 from roundhouse_gateway.settings import Settings
 from roundhouse_gateway.transcription_request import _SINGLE, GRANULARITIES, RESPONSE_FORMATS, TIERS
 
-PAGE = (Path(__file__).parents[3] / "docs/reference/http.md").read_text()
+ROOT = Path(__file__).parents[3]
+PAGE = (ROOT / "docs/reference/http.md").read_text()
 
 
 def rows(heading: str) -> list[list[str]]:
@@ -79,6 +82,38 @@ def test_error_codes() -> None:
     in_code = {(kind.code, str(kind.status), kind.type) for kind in kinds}
     documented = {tuple(cell.strip("| `") for cell in cells[:3]) for cells in rows("## Errors")}
     assert documented == in_code
+
+
+def literal(node: ast.expr | None, otherwise: object) -> object:
+    return node.value if isinstance(node, ast.Constant) else otherwise
+
+
+def problem_of(call: ast.Call) -> tuple[object, ...] | None:
+    """Code, status and type of an error that the SDK makes by this call; None where it makes none here."""
+    named = {keyword.arg: keyword.value for keyword in call.keywords}
+    match call:
+        case ast.Call(func=ast.Name(id="Problem"), args=[ast.Constant(), _, ast.Constant(), *_]):
+            return tuple(literal(call.args[place], None) for place in (2, 0, 1))
+        case ast.Call(func=ast.Name(id="invalid" | "failed" as maker)):
+            code, status, kind = {
+                "invalid": ("invalid_value", 400, "invalid_request_error"),
+                "failed": ("engine_failure", 500, "server_error"),
+            }[maker]
+            return literal(named.get("code"), code), literal(named.get("status"), status), kind
+        case _:
+            return None
+
+
+def test_error_codes_of_the_engine() -> None:
+    modules = (ROOT / "engine-images/sdk/roundhouse_engine").glob("*.py")
+    nodes = (node for module in modules for node in ast.walk(ast.parse(module.read_text())))
+    calls = (problem_of(node) for node in nodes if isinstance(node, ast.Call))
+    made = [problem for problem in calls if problem is not None]
+    passing = {(code, str(status), kind) for code, status, kind in made if status not in _ENGINE_AT_FAULT}
+    documented = {
+        tuple(cell.strip("| `") for cell in cells[:3]) for cells in rows("### Errors of the engine")
+    }
+    assert documented == passing
 
 
 def test_metrics(metrics: Metrics) -> None:
