@@ -97,10 +97,15 @@ def field_path(location: tuple[int | str, ...]) -> str:
     return path
 
 
+def plain_words(message: str) -> str:
+    """A message of pydantic's without the prefix that tells a validator of ours from one of its own."""
+    return message.removeprefix("Value error, ")
+
+
 def problems(error: ValidationError) -> tuple[str, ...]:
     """What is wrong with a manifest, a line each: where, then why; sorted."""
     lines = []
     for each in error.errors(include_url=False, include_input=False, include_context=False):
-        where, why = field_path(each["loc"]), each["msg"].removeprefix("Value error, ")
+        where, why = field_path(each["loc"]), plain_words(each["msg"])
         lines.append(f"{where}: {why}" if where else why)
     return tuple(sorted(lines))

@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from roundhouse_api.model import plain_words
 from roundhouse_gateway.errors import (
     GatewayError,
     InternalError,
@@ -71,7 +72,7 @@ def _told(request: Request, error: Exception) -> GatewayError:
         case RequestValidationError():
             first = error.errors()[0]
             name = str(first["loc"][-1])
-            return InvalidRequestError(f"`{name}`: {first['msg']}", param=name)
+            return InvalidRequestError(f"`{name}`: {plain_words(first['msg'])}", param=name)
         case HTTPException(status_code=405):
             return MethodNotAllowedError(where, (error.headers or {}).get("Allow", ""))
         case HTTPException():

@@ -169,6 +169,12 @@ def test_every_refusal_has_the_envelope(  # noqa: PLR0917 - a table's columns
         assert reply.headers["allow"]
 
 
+def test_a_refused_value_is_told_without_words_of_the_framework(world: World) -> None:
+    assert (
+        world.gateway.get("/v1/models?stage=Transcribe").error["message"].startswith("`stage`: use one of ")
+    )
+
+
 @pytest.mark.parametrize("path", ["/v1/models", "/healthz", "/v1/models/nonesuch"])
 def test_head_is_get_without_the_body(world: World, path: str) -> None:
     get, head = world.gateway.get(path), world.gateway.request("HEAD", path)
