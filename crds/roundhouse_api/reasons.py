@@ -109,7 +109,7 @@ class Reason(StrEnum):
     )
     FORBIDDEN_ADDRESS = (
         "ForbiddenAddress",
-        "`upstream.baseURL` points at the API server, at link-local or at loopback addresses.",
+        "`upstream.baseURL` is the API server, or a loopback, link-local, multicast or unspecified address.",
         "Use the service's own address.",
     )
 
