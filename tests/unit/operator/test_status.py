@@ -401,3 +401,40 @@ def test_a_stage_without_a_route_is_told_on_engine_and_variant() -> None:
 def test_required_verification_is_not_passed_over() -> None:
     scene = Scene(node("n1"), engine(), variant(verification={"policy": "Required"}))
     assert conditions(scene.settle("kws-en", **SERVING))["Ready"] == ("False", "NotYetSupported")
+
+
+def test_a_refused_update_takes_nothing_from_pods_that_serve() -> None:
+    one = Scene(node("n1"), engine(), variant())
+    one.settle("kws-en", **SERVING)
+    one.put({**variant(), "metadata": {"name": "kws-en", "generation": 2}, "spec": changed()})
+    refused = Outcome(refusal=Refusal("Deployment kws-en", 403, "admission webhook says no"))
+    found = conditions(one.status("kws-en", refused))
+    assert found["Ready"] == ("True", "Serving")
+    assert found["UpToDate"] == ("False", "PodRefused")
+    assert found["Degraded"] == ("True", "PodRefused")
+
+
+def changed() -> Manifest:
+    return {**variant()["spec"], "env": [{"name": "A", "value": "b"}]}
+
+
+def test_a_lost_endpoint_keeps_its_reason_and_learns_its_cause() -> None:
+    one, _ = lost()
+    one.write("kws-en", one.status("kws-en"))
+    waiting = {"reason": "ImagePullBackOff", "message": "not found"}
+    container = {"name": "engine", "ready": False, "restartCount": 0, "state": {"waiting": waiting}}
+    one.put(pod(**WAITING, containerStatuses=[container]))
+    status = one.status("kws-en")
+    assert conditions(status)["Available"] == ("False", "EndpointLost")
+    assert "ImagePull" in message(status, "Available")
+
+
+def test_at_zero_replicas_nobody_speaks_of_pods() -> None:
+    one = Scene(node("n1"), engine(), variant(replicas=0))
+    one.settle("kws-en", replicas=0)
+    world = one.world("kws-en")
+    gone = {"namespace": "speech", "name": "kws", "resourceVersion": "9999"}
+    one.cache.remove(world.engines[0].kind, {"metadata": gone})
+    status = one.status("kws-en")
+    assert conditions(status)["Available"] == ("False", "EngineNotFound")
+    assert "Degraded" not in conditions(status)

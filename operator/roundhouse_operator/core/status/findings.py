@@ -33,6 +33,9 @@ from roundhouse_operator.core.support import unsupported_by_variant
 
 LOST: Final = frozenset({Reason.CRASH_LOOP, Reason.OOM_KILLED, Reason.ENDPOINT_LOST})
 """What the gateway tells clients as `unhealthy`; it lasts until a start succeeds or a spec changes."""
+CONFLICT: Final = 409
+"""Somebody was quicker: the next pass sees to it, and nothing is wrong."""
+_ROLLED_OUT: Final = "All pods are of the newest template"
 _SCHEDULING: Final = frozenset(
     {
         Reason.POD_REFUSED,
@@ -65,8 +68,9 @@ class _Scene:
 
     @property
     def frozen(self) -> bool:
-        """Pods run that nothing can be changed about for now."""
-        return self.world.rollout is not None
+        """Pods run, or are being made, that nothing can be changed about for now."""
+        rollout = self.world.rollout
+        return rollout is not None and bool(rollout.replicas or rollout.wanted)
 
 
 def variant_findings(
@@ -167,10 +171,11 @@ def _scheduled(scene: _Scene, blocker: Finding | None) -> Finding:
         return true(Reason.UPSTREAM, "There are no pods to schedule")
     if scene.suspended:
         return unknown(Reason.SUSPENDED, "`spec.suspend` is true")
+    living = (pod for pod in scene.world.pods if not pod.ending and not pod.failure)
+    if scene.ready or any(pod.scheduled for pod in living):
+        return true(Reason.SCHEDULED, "The pods have nodes")
     if refusal and not refusal.about_spec and not refusal.foreign:
         return false(Reason.POD_REFUSED, f"The API server refuses {refusal.child}: {refusal.message}")
-    if scene.ready or any(pod.scheduled and not pod.ending for pod in scene.world.pods):
-        return true(Reason.SCHEDULED, "The pods have nodes")
     if scene.trouble and scene.trouble.reason in _SCHEDULING:
         return troubled(scene.trouble)
     return _without_pods(scene, blocker)
@@ -222,12 +227,19 @@ def _not_answering(scene: _Scene) -> Finding:
         cause = f": {trouble.message}" if trouble else ""
         return false(Reason.ENDPOINT_LOST, f"It was serving, and no pod answers any more{cause}")
     if before and before["reason"] in LOST:
-        return Finding(false(Reason.ENDPOINT_LOST, "").status, Reason(before["reason"]), before["message"])
+        return _still_lost(Reason(before["reason"]), before["message"], trouble)
     if trouble:
         return troubled(trouble)
     if scene.outcome.failure and not scene.frozen:
         return _not_written(scene)
     return false(Reason.STARTING, "Pods were made and do not answer yet")
+
+
+def _still_lost(reason: Reason, message: str, trouble: Trouble | None) -> Finding:
+    """As it was, until what keeps the next pod from starting is known."""
+    if trouble is None:
+        return false(reason, message)
+    return false(reason, f"No pod answers: {trouble.reason.value}: {trouble.message}", trouble.detail)
 
 
 def _same_pods(scene: _Scene) -> bool:
@@ -265,11 +277,12 @@ def _up_to_date(scene: _Scene, blocker: Finding | None) -> Finding:
         return troubled(held)
     if blocker:
         return false(blocker.reason, "Nothing is rolled out as long as this lasts")
+    if refusal := scene.outcome.refusal:
+        return false(Reason.POD_REFUSED, f"The API server refuses {refusal.child}: {refusal.message}")
     if rollout is None or not rollout.current:
         return false(Reason.ROLLING_OUT, "The Deployment is being made or changed")
-    if rollout.updated < scene.wanted or rollout.replicas > rollout.updated:
-        return _rolling_out(scene, rollout)
-    return true(Reason.ROLLED_OUT, "All pods are of the newest template")
+    going_on = rollout.updated < scene.wanted or rollout.replicas > rollout.updated
+    return _rolling_out(scene, rollout) if going_on else true(Reason.ROLLED_OUT, _ROLLED_OUT)
 
 
 def _rolling_out(scene: _Scene, rollout: Rollout) -> Finding:
@@ -295,6 +308,9 @@ def _degraded(scene: _Scene, blocker: Finding | None) -> Finding | None:
         causes.add(Reason.NOT_YET_SUPPORTED, f"Accepted and not honoured yet: {', '.join(fields)}")
     if owners := _lost_names(scene):
         causes.add(Reason.ALIAS_CONFLICT, f"Names that are not published here: {owners}")
+    refusal = scene.outcome.refusal
+    if refusal and scene.ready and not blocker and refusal.status != CONFLICT:
+        causes.add(Reason.POD_REFUSED, f"The API server refuses {refusal.child}: {refusal.message}")
     if scene.trouble and scene.ready:
         missing = scene.wanted - scene.ready
         what = f"{missing} pods do not run" if missing > 0 else "Older pods serve, and newer ones do not run"
