@@ -33,6 +33,9 @@ LABEL_CREDENTIAL: Final = f"{GROUP}/credential"
 ANNOTATION_ADOPT: Final = f"{GROUP}/adopt"
 """On an existing child: lets the operator take over its fields by force."""
 
+ANNOTATION_VARIANT_GENERATION: Final = f"{GROUP}/variant-generation"
+"""On a Deployment: the generation of the variant that it was last made from."""
+
 SECRET_TYPE_API_KEY: Final = f"{GROUP}/api-key"
 READINESS_GATE_VERIFIED: Final = f"{GROUP}/Verified"
 """Readiness gate of the pods of a variant with `verification.policy: Required`."""

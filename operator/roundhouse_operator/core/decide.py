@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from roundhouse_api import names
 from roundhouse_api.conditions import ConditionType, Reason
 from roundhouse_api.model import Manifest
 from roundhouse_api.v1alpha1 import BackendType, EngineSpec, ModelVariantSpec
@@ -18,6 +19,7 @@ from roundhouse_operator.core.desired import Intent, desired_children
 from roundhouse_operator.core.diagnose import Trouble
 from roundhouse_operator.core.effective import Merged
 from roundhouse_operator.core.ids import Award
+from roundhouse_operator.core.kinds import DEPLOYMENT
 from roundhouse_operator.core.observed import Engine, Invalid, World
 from roundhouse_operator.core.placement import Survey
 from roundhouse_operator.core.plan import NOTHING, Plan, plan_children
@@ -80,6 +82,7 @@ def decide(world: World, *, api_hosts: Iterable[str] = ()) -> Decision:
         namespace=variant.namespace,
         name=variant.name,
         uid=variant.uid,
+        generation=variant.generation,
         engine_name=choice.engine.name,
         variant=spec,
         engine=engine,
@@ -150,17 +153,25 @@ def _same_specs(world: World, engine: Engine) -> bool:
 
 
 def _engine_replaced(world: World, engine: Engine) -> Trouble | None:
-    """Another engine of the same name is another engine: it rolls out when the variant is changed."""
-    status = world.variant.status
-    before = status.get("engine") or {}
-    same_variant = status.get("observedGeneration") == world.variant.generation
-    if before.get("name") != engine.name or before.get("uid") == engine.uid or not same_variant:
+    """Another engine of the same name is another engine: it rolls out when the variant is changed.
+
+    Changed since its Deployment was made, that is: a status tells what was looked at, not what was done.
+    """
+    before = world.variant.status.get("engine") or {}
+    if before.get("name") != engine.name or before.get("uid") == engine.uid or not _made_from(world):
         return None
     return Trouble(
         Reason.ENGINE_CHANGED,
         f"Engine {engine.name!r} was replaced by another of that name, which would change the pods: they go "
         "on serving as they are until this variant is changed",
     )
+
+
+def _made_from(world: World) -> bool:
+    """Whether the Deployment is that of the variant's very generation."""
+    wanted = str(world.variant.generation)
+    made = (one.live["metadata"].get("annotations") or {} for one in world.children if one.kind == DEPLOYMENT)
+    return any(one.get(names.ANNOTATION_VARIANT_GENERATION) == wanted for one in made)
 
 
 def _holds(world: World, kind: ConditionType) -> bool:

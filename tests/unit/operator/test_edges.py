@@ -150,3 +150,19 @@ def test_a_pod_that_failed_for_good_is_over_once_another_stands_in_its_place() -
     evicted, successor = (project_pod(sent(one)) for one in (pod("old", phase="Failed"), pod("new")))
     assert [one.name for one in newest([evicted, successor])] == ["new"]
     assert [one.name for one in newest([evicted])] == ["old"]
+
+
+def test_an_edit_that_was_refused_once_still_takes_the_new_engine() -> None:
+    """Its status says that the edit was looked at; its Deployment, that nothing came of it."""
+    scene = Scene(engine(), variant())
+    scene.settle("kws-en", replicas=1, readyReplicas=1, updatedReplicas=1)
+    other = engine(workload={"image": "example.org/other:9"})
+    scene.put({**other, "metadata": {**other["metadata"], "uid": "another"}})
+    assert scene.decide("kws-en").held is not None
+    edited = variant(description="looked at")
+    status = scene.status("kws-en")
+    metadata = {**edited["metadata"], "generation": 2}
+    scene.put({**edited, "metadata": metadata, "status": {**status, "observedGeneration": 2}})
+    decision = scene.decide("kws-en")
+    assert decision.held is None
+    assert [apply.kind.name for apply in decision.plan.applies] == ["Deployment"]

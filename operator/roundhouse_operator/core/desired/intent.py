@@ -22,6 +22,7 @@ class Intent:
     namespace: str
     name: str
     uid: str
+    generation: int
     engine_name: str
     variant: ModelVariantSpec
     engine: EngineSpec
