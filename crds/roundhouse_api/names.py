@@ -34,7 +34,7 @@ ANNOTATION_ADOPT: Final = f"{GROUP}/adopt"
 """On an existing child: lets the operator take over its fields by force."""
 
 ANNOTATION_VARIANT_GENERATION: Final = f"{GROUP}/variant-generation"
-"""On a Deployment: the generation of the variant that it was last made from."""
+"""On a Service: the generation of the variant that it and the Deployment were last made from."""
 
 SECRET_TYPE_API_KEY: Final = f"{GROUP}/api-key"
 READINESS_GATE_VERIFIED: Final = f"{GROUP}/Verified"

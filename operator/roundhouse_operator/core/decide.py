@@ -19,7 +19,7 @@ from roundhouse_operator.core.desired import Intent, desired_children
 from roundhouse_operator.core.diagnose import Trouble
 from roundhouse_operator.core.effective import Merged
 from roundhouse_operator.core.ids import Award
-from roundhouse_operator.core.kinds import DEPLOYMENT
+from roundhouse_operator.core.kinds import SERVICE
 from roundhouse_operator.core.observed import Engine, Invalid, World
 from roundhouse_operator.core.placement import Survey
 from roundhouse_operator.core.plan import NOTHING, Plan, plan_children
@@ -155,7 +155,7 @@ def _same_specs(world: World, engine: Engine) -> bool:
 def _engine_replaced(world: World, engine: Engine) -> Trouble | None:
     """Another engine of the same name is another engine: it rolls out when the variant is changed.
 
-    Changed since its Deployment was made, that is: a status tells what was looked at, not what was done.
+    Changed since its children were made, that is: a status tells what was looked at, not what was done.
     """
     before = world.variant.status.get("engine") or {}
     if before.get("name") != engine.name or before.get("uid") == engine.uid or not _made_from(world):
@@ -168,9 +168,9 @@ def _engine_replaced(world: World, engine: Engine) -> Trouble | None:
 
 
 def _made_from(world: World) -> bool:
-    """Whether the Deployment is that of the variant's very generation."""
+    """Whether the children are those of the variant's very generation."""
     wanted = str(world.variant.generation)
-    made = (one.live["metadata"].get("annotations") or {} for one in world.children if one.kind == DEPLOYMENT)
+    made = (one.live["metadata"].get("annotations") or {} for one in world.children if one.kind == SERVICE)
     return any(one.get(names.ANNOTATION_VARIANT_GENERATION) == wanted for one in made)
 
 

@@ -186,5 +186,5 @@ def test_an_endpoint_that_is_lost_is_not_a_start(
 def test_a_container_that_cannot_be_made(operator: Operator, kubectl: Kubectl, node: PlayedNode) -> None:
     kubectl.apply(node.engine(), variant())
     node.say(state={"waiting": {"reason": "CreateContainerConfigError", "message": 'secret "s" not found'}})
-    found = kubectl.wait("mv", "kws-en", "Ready", "False", "ConfigError")
+    found = kubectl.wait("mv", "kws-en", "Ready", "False", "SecretNotFound")
     assert 'secret "s" not found' in found["message"]

@@ -153,7 +153,7 @@ def test_a_pod_that_failed_for_good_is_over_once_another_stands_in_its_place() -
 
 
 def test_an_edit_that_was_refused_once_still_takes_the_new_engine() -> None:
-    """Its status says that the edit was looked at; its Deployment, that nothing came of it."""
+    """Its status says that the edit was looked at; its children, that nothing came of it."""
     scene = Scene(engine(), variant())
     scene.settle("kws-en", replicas=1, readyReplicas=1, updatedReplicas=1)
     other = engine(workload={"image": "example.org/other:9"})
@@ -165,4 +165,4 @@ def test_an_edit_that_was_refused_once_still_takes_the_new_engine() -> None:
     scene.put({**edited, "metadata": metadata, "status": {**status, "observedGeneration": 2}})
     decision = scene.decide("kws-en")
     assert decision.held is None
-    assert [apply.kind.name for apply in decision.plan.applies] == ["Deployment"]
+    assert [apply.kind.name for apply in decision.plan.applies] == ["Deployment", "Service"]

@@ -49,7 +49,7 @@ def test_what_the_server_adds_is_not_ours_to_judge() -> None:
     live = applied(wanted())
     live["spec"]["template"]["spec"]["dnsPolicy"] = "ClusterFirst"
     live["spec"]["template"]["spec"]["containers"][0]["imagePullPolicy"] = "IfNotPresent"
-    live["metadata"]["annotations"] |= {"deployment.kubernetes.io/revision": "3"}
+    live["metadata"]["annotations"] = {"deployment.kubernetes.io/revision": "3"}
     assert plan_for(wanted(), live).empty
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from roundhouse_api import names
 from roundhouse_api.model import Manifest
 from roundhouse_api.v1alpha1 import RolloutPolicy, RolloutStrategy
 from roundhouse_operator.core.desired.intent import Intent
@@ -18,10 +17,8 @@ REVISIONS: Final = 2
 
 
 def build_deployment(intent: Intent) -> Manifest:
-    head = intent.metadata(DEPLOYMENT)
-    head["metadata"]["annotations"] = {names.ANNOTATION_VARIANT_GENERATION: str(intent.generation)}
     return {
-        **head,
+        **intent.metadata(DEPLOYMENT),
         "spec": {
             "replicas": intent.replicas,
             "selector": {"matchLabels": intent.pod_labels},

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from roundhouse_api import names
 from roundhouse_api.model import Manifest
 from roundhouse_operator.core.desired.intent import Intent
 from roundhouse_operator.core.kinds import SERVICE
@@ -16,8 +17,11 @@ METRICS_PORT: Final = 9090
 
 
 def build_service(intent: Intent) -> Manifest:
+    head = intent.metadata(SERVICE)
+    # On the child that is written last, and where it starts no rollout: a Deployment counts annotations too.
+    head["metadata"]["annotations"] = {names.ANNOTATION_VARIANT_GENERATION: str(intent.generation)}
     return {
-        **intent.metadata(SERVICE),
+        **head,
         "spec": {
             "type": "ClusterIP",
             "clusterIP": "None",
