@@ -18,8 +18,9 @@ from roundhouse_operator.core.desired.deployment import rollout_strategy
 from roundhouse_operator.core.desired.intent import pod_labels
 from roundhouse_operator.core.observed import Invalid, World
 from roundhouse_operator.core.outcome import Outcome
+from roundhouse_operator.core.status.available import LOST
 from roundhouse_operator.core.status.conditions import Finding, write_conditions
-from roundhouse_operator.core.status.findings import LOST, variant_findings
+from roundhouse_operator.core.status.findings import variant_findings
 
 _LASTING: Final = ("servedName", "engine", "backends", "effective", "selection", "placement", "rollout")
 _STUCK: Final = frozenset(

@@ -1,0 +1,69 @@
+"""The condition Available: whether an endpoint answers, and if not, whether it starts or was lost.
+
+It never depends on a rollout that is under way.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from roundhouse_api.conditions import ConditionType, Reason
+from roundhouse_operator.core.diagnose import Trouble
+from roundhouse_operator.core.status.conditions import Finding, false, troubled, true
+from roundhouse_operator.core.status.scene import Scene, not_written
+
+LOST: Final = frozenset({Reason.CRASH_LOOP, Reason.OOM_KILLED, Reason.ENDPOINT_LOST})
+"""What the gateway tells clients as `unhealthy`; it lasts until a start succeeds or a spec changes."""
+
+
+def find_available(scene: Scene, blocker: Finding | None) -> Finding:
+    if scene.upstream and not blocker:
+        return true(Reason.UPSTREAM, "Requests go to the upstream")
+    if scene.suspended:
+        return false(Reason.SUSPENDED, "`spec.suspend` is true")
+    if scene.ready:
+        return true(Reason.SERVING, f"{scene.ready} of {scene.wanted} pods answer")
+    if scene.wanted == 0 and not blocker:
+        return false(Reason.SCALED_TO_ZERO, "`spec.replicas` is 0 and nothing wakes it")
+    if blocker and not scene.frozen:
+        return false(blocker.reason, "Nothing was started")
+    return _not_answering(scene)
+
+
+def _not_answering(scene: Scene) -> Finding:
+    """Pods are wanted and none answers: it starts, cannot start, or has been lost."""
+    before = scene.world.variant.condition(ConditionType.AVAILABLE) if _same_pods(scene) else None
+    trouble = scene.trouble
+    if trouble and trouble.reason in LOST:
+        return troubled(trouble)
+    if before and before["status"] == "True":
+        cause = f": {trouble.message}" if trouble else ""
+        return false(Reason.ENDPOINT_LOST, f"It was serving, and no pod answers any more{cause}")
+    if before and before["reason"] in LOST:
+        return _still_lost(Reason(before["reason"]), before["message"], trouble)
+    if trouble:
+        return troubled(trouble)
+    if scene.outcome.failure and not scene.frozen:
+        return not_written(scene)
+    return false(Reason.STARTING, "Pods were made and do not answer yet")
+
+
+def _still_lost(reason: Reason, message: str, trouble: Trouble | None) -> Finding:
+    """As it was, until what keeps the next pod from starting is known."""
+    if trouble is None:
+        return false(reason, message)
+    return false(reason, f"No pod answers: {trouble.reason.value}: {trouble.message}", trouble.detail)
+
+
+def _same_pods(scene: Scene) -> bool:
+    """Whether the last status was about the pods of the same template, all of them rolled out."""
+    variant, choice = scene.world.variant, scene.decision.choice
+    engine = choice.engine if choice else None
+    before, up_to_date = variant.status, variant.condition(ConditionType.UP_TO_DATE)
+    lost = (variant.condition(ConditionType.AVAILABLE) or {}).get("reason") in LOST
+    same_engine = engine is None or (before.get("engine") or {}).get("generation") == engine.generation
+    return (
+        before.get("observedGeneration") == variant.generation
+        and same_engine
+        and (lost or (up_to_date or {}).get("status") != "False")
+    )

@@ -1,0 +1,53 @@
+"""The conditions that are there only while True: Degraded and OwnershipConflict."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from roundhouse_api.conditions import Reason
+from roundhouse_operator.core import ids
+from roundhouse_operator.core.outcome import Outcome
+from roundhouse_operator.core.status.conditions import Degradations, Finding, true
+from roundhouse_operator.core.status.scene import Scene
+from roundhouse_operator.core.support import unsupported_by_variant
+
+CONFLICT: Final = 409
+"""Somebody was quicker: the next pass sees to it, and nothing is wrong."""
+
+
+def find_degraded(scene: Scene, blocker: Finding | None) -> Finding | None:
+    decision, causes = scene.decision, Degradations()
+    if blocker and scene.frozen:
+        causes.add(blocker.reason, f"{blocker.message}; its pods go on serving as they are")
+    if decision.held:
+        causes.add(decision.held.reason, decision.held.message)
+    if decision.weights and not decision.weights.ready and not scene.upstream:
+        causes.add(decision.weights.reason, decision.weights.message)
+    if scene.spec and decision.merged and (fields := unsupported_by_variant(scene.spec, decision.merged)):
+        causes.add(Reason.NOT_YET_SUPPORTED, f"Accepted and not honoured yet: {', '.join(fields)}")
+    if owners := _lost_names(scene):
+        causes.add(Reason.ALIAS_CONFLICT, f"Names that are not published here: {owners}")
+    refusal = scene.outcome.refusal
+    if refusal and scene.ready and not blocker and refusal.status != CONFLICT:
+        causes.add(Reason.POD_REFUSED, f"The API server refuses {refusal.child}: {refusal.message}")
+    if scene.trouble and scene.ready:
+        missing = scene.wanted - scene.ready
+        what = f"{missing} pods do not run" if missing > 0 else "Older pods serve, and newer ones do not run"
+        causes.add(scene.trouble.reason, f"{what}: {scene.trouble.message}")
+        causes.detail = scene.trouble.detail
+    return causes.finding()
+
+
+def _lost_names(scene: Scene) -> str:
+    """Names besides its public id, of which `Accepted` tells; none while it publishes nothing at all."""
+    award, spec = scene.decision.award, scene.spec
+    own = ids.served_name(scene.world.variant.name, spec) if spec else None
+    others = sorted((name, key) for name, key in award.lost.items() if name != own and award.won)
+    return ", ".join(f"{name!r} belongs to {key}" for name, key in others)
+
+
+def find_ownership(outcome: Outcome) -> Finding | None:
+    if not outcome.conflicts:
+        return None
+    held = "; ".join(f"{one.child}: {one.manager!r} holds {one.path}" for one in outcome.conflicts)
+    return true(Reason.FIELD_OWNED_BY_OTHER, f"Left to others: {held}")

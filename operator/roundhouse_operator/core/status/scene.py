@@ -1,0 +1,76 @@
+"""A pass as the conditions look at it: what several of them ask about, worked out once.
+
+What each condition makes of it is in the module of its name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from roundhouse_api.conditions import Reason
+from roundhouse_api.v1alpha1 import ModelVariantSpec
+from roundhouse_operator.core import placement
+from roundhouse_operator.core.decide import Decision
+from roundhouse_operator.core.desired.probes import startup_seconds
+from roundhouse_operator.core.diagnose import Trouble, diagnose
+from roundhouse_operator.core.observed import Invalid, World
+from roundhouse_operator.core.outcome import Outcome
+from roundhouse_operator.core.status.conditions import Finding, unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A pass, with what several conditions ask about worked out once."""
+
+    world: World
+    decision: Decision
+    outcome: Outcome
+    spec: ModelVariantSpec | None
+    upstream: bool
+    wanted: int
+    ready: int
+    trouble: Trouble | None
+
+    @property
+    def suspended(self) -> bool:
+        return self.spec is not None and self.spec.suspend
+
+    @property
+    def frozen(self) -> bool:
+        """Pods run, or are being made, that nothing can be changed about for now."""
+        rollout = self.world.rollout
+        return rollout is not None and bool(rollout.replicas or rollout.wanted)
+
+
+def build_scene(world: World, decision: Decision, outcome: Outcome) -> Scene:
+    spec = None if isinstance(world.variant.spec, Invalid) else world.variant.spec
+    rollout, intent, engine = world.rollout, decision.intent, decision.engine
+    return Scene(
+        world=world,
+        decision=decision,
+        outcome=outcome,
+        spec=spec,
+        upstream=engine is not None and engine.upstream is not None,
+        wanted=intent.replicas if intent else rollout.wanted if rollout else 0,
+        ready=rollout.ready if rollout else 0,
+        trouble=_trouble(world, decision),
+    )
+
+
+def _trouble(world: World, decision: Decision) -> Trouble | None:
+    survey, engine = decision.survey, decision.engine
+    need = decision.intent.need if decision.intent else None
+    found = diagnose(
+        world.rollout,
+        world.pods,
+        resource=need.resource if need else None,
+        startup_seconds=startup_seconds(engine.probes if engine else None),
+    )
+    if found and found.reason is Reason.NO_MATCHING_NODE and need and survey and not survey.fitting:
+        # The scheduler says that no node matches; the survey knows which of our wishes none meets.
+        return Trouble(survey.obstacle, f"{found.message}; {placement.explain(need, survey)}")
+    return found
+
+
+def not_written(scene: Scene) -> Finding:
+    return unknown(Reason.PENDING, f"Nothing was started yet, and it is tried again: {scene.outcome.failure}")
