@@ -15,9 +15,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from roundhouse_engine.door import Door
 from roundhouse_engine.errors import EngineError, Problem, failed, invalid
 from roundhouse_engine.metrics import Metrics
-from roundhouse_engine.pool import Pool
+from roundhouse_engine.models import ModelStatus
 from roundhouse_engine.settings import Settings
 from roundhouse_engine.speech import Speech
 from roundhouse_engine.transcriptions import Transcriptions
@@ -29,9 +30,9 @@ _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 _PROBES: Final = ("/health/", "/metrics")
 
 
-def build_app(handler: type[Speech], settings: Settings, pool: Pool, metrics: Metrics) -> ASGIApp:
-    views = _Views(handler, settings, pool, metrics)
-    transcriptions = Transcriptions(handler, settings, pool, metrics)
+def build_app(handler: type[Speech], settings: Settings, door: Door, metrics: Metrics) -> ASGIApp:
+    views = _Views(handler, door, metrics)
+    transcriptions = Transcriptions(handler, settings, door, metrics)
     app = Starlette(
         routes=[
             Route("/health/live", views.live),
@@ -48,16 +49,15 @@ def build_app(handler: type[Speech], settings: Settings, pool: Pool, metrics: Me
     )
     app.router.redirect_slashes = False  # a path is right or wrong
     # Outermost, so that an unforeseen error's answer is marked as well.
-    return EveryAnswer(app, pool=pool, instance=settings.pod_uid)
+    return EveryAnswer(app, door=door, instance=settings.pod_uid)
 
 
 class _Views:
     """The small routes."""
 
-    def __init__(self, handler: type[Speech], settings: Settings, pool: Pool, metrics: Metrics) -> None:
+    def __init__(self, handler: type[Speech], door: Door, metrics: Metrics) -> None:
         self._handler = handler
-        self._settings = settings
-        self._pool = pool
+        self._door = door
         self._metrics = metrics
         self._created = int(time.time())
 
@@ -65,13 +65,13 @@ class _Views:
         return JSONResponse({"status": "live"})
 
     async def ready(self, _: Request) -> Response:
-        pool = self._pool
+        door = self._door
         body = {
-            "status": "draining" if pool.draining else "ready" if pool.ready else "loading",
-            "models": [{"name": model.name, **self._loading(model.name)} for model in self._settings.models],
-            "slots": {"ready": pool.capacity, "total": pool.slots},
+            "status": "draining" if door.draining else "ready" if door.ready else "loading",
+            "models": [{"name": model.name, **_life(model)} for model in door.models],
+            "slots": {"ready": door.capacity, "total": door.slots},
         }
-        return JSONResponse(body, status_code=200 if pool.ready else 503)
+        return JSONResponse(body, status_code=200 if door.ready else 503)
 
     async def metrics(self, _: Request) -> Response:
         return Response(self._metrics.render(), media_type=CONTENT_TYPE_LATEST)
@@ -83,28 +83,28 @@ class _Views:
                 "object": "model",
                 "created": self._created,
                 "owned_by": "roundhouse",
-                **self._loading(model.name),
-                "capacity": self._pool.capacity,
-                "inUse": self._pool.in_use,
+                **_life(model),
+                "capacity": model.capacity,
+                "inUse": model.in_use,
                 "cancelStep": self._handler.cancel_step.value,
+                **({} if model.vram_bytes is None else {"vramBytes": model.vram_bytes}),
             }
-            for model in self._settings.models
+            for model in self._door.models
         ]
-        # The generation of the desired state: what the environment gives never changes while the engine runs.
-        return JSONResponse({"object": "list", "generation": 1, "data": data})
+        return JSONResponse({"object": "list", "generation": self._door.generation, "data": data})
 
-    def _loading(self, model: str) -> dict[str, Any]:
-        progress = self._pool.progress(model)
-        state = "ready" if self._pool.capacity else "loading"
-        return {"state": state, "progress": round(progress, 3)}
+
+def _life(model: ModelStatus) -> dict[str, Any]:
+    told = {"state": model.state.value, "progress": round(model.progress, 3)}
+    return told | ({"error": model.error} if model.error else {})
 
 
 class EveryAnswer:
     """Puts the engine's load, its pod and the request's id on each answer, and writes the access log."""
 
-    def __init__(self, app: ASGIApp, *, pool: Pool, instance: str) -> None:
+    def __init__(self, app: ASGIApp, *, door: Door, instance: str) -> None:
         self._app = app
-        self._pool = pool
+        self._door = door
         self._instance = instance
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -139,10 +139,10 @@ class EveryAnswer:
 
     def _mark(self, headers: MutableHeaders, request_id: str) -> None:
         headers["X-Request-Id"] = request_id
-        headers["X-Roundhouse-Load"] = f"{self._pool.in_use}/{self._pool.capacity}"
+        headers["X-Roundhouse-Load"] = f"{self._door.in_use}/{self._door.capacity}"
         if self._instance:
             headers["X-Roundhouse-Instance"] = self._instance
-        if self._pool.draining and "X-Roundhouse-Reason" not in headers:
+        if self._door.draining and "X-Roundhouse-Reason" not in headers:
             # Not on a refusal: its body is still on the way, and closing on it would lose the answer.
             headers["Connection"] = "close"
 

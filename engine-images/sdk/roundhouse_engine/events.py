@@ -32,6 +32,14 @@ class LoadFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class Memory:
+    """How much GPU memory a model holds now."""
+
+    model: str
+    vram_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Started:
     """The recording can be read; `audio_seconds` is its length."""
 
@@ -60,10 +68,10 @@ class Stopped:
     """The request was cancelled and computes no more."""
 
 
-Event = Loading | Loaded | LoadFailed | Started | Found | Done | Failed | Stopped
+Event = Loading | Loaded | LoadFailed | Memory | Started | Found | Done | Failed | Stopped
 
 _EVENTS: Mapping[str, type[Event]] = {
-    kind.__name__: kind for kind in (Loading, Loaded, LoadFailed, Started, Done, Stopped)
+    kind.__name__: kind for kind in (Loading, Loaded, LoadFailed, Memory, Started, Done, Stopped)
 }
 
 
@@ -96,7 +104,7 @@ def ends(event: Event) -> bool:
     match event:
         case Done() | Failed() | Stopped():
             return True
-        case Loading() | Loaded() | LoadFailed() | Started() | Found():
+        case Loading() | Loaded() | LoadFailed() | Memory() | Started() | Found():
             return False
         case _:
             assert_never(event)

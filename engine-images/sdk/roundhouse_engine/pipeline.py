@@ -21,6 +21,7 @@ from roundhouse_engine.events import (
     Loaded,
     LoadFailed,
     Loading,
+    Memory,
     Started,
     Stopped,
 )
@@ -49,6 +50,8 @@ def load(
             tell(LoadFailed(f"{model.name!r} failed to load: {type(error).__name__}: {error}"))
             return {}
         tell(Loading(model.name, 1.0))
+        for event in _memory(instance, model.name):
+            tell(event)
         instances[model.name] = instance
     tell(Loaded(time.monotonic() - begun))
     return instances
@@ -66,6 +69,7 @@ def transcribe(handler: Speech, file: BinaryIO, ask: Ask, cancellation: Cancella
             cancellation.check()
             yield Found(_presentable(segment, seconds))
         cancellation.check()
+        yield from _memory(handler, ask.model)
         yield Done(time.monotonic() - begun)
     except Cancelled:
         yield Stopped()
@@ -74,6 +78,17 @@ def transcribe(handler: Speech, file: BinaryIO, ask: Ask, cancellation: Cancella
     except (Exception, SystemExit) as error:  # a library that exits ends the request and not the engine
         logger.exception("transcription failed", extra={"model": ask.model})
         yield Failed(failed(f"The engine failed while it transcribed ({type(error).__name__}).").problem)
+
+
+def _memory(handler: Speech, model: str) -> Iterator[Memory]:
+    """What the handler says of its memory; a handler that fails to say it serves all the same."""
+    try:
+        vram_bytes = handler.vram_bytes()
+    except Exception:
+        logger.exception("GPU memory could not be read", extra={"model": model})
+        return
+    if vram_bytes is not None:
+        yield Memory(model, int(vram_bytes))
 
 
 def _presentable(segment: Segment, seconds: float) -> Segment:

@@ -8,13 +8,14 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Sequence
 from types import TracebackType
 from typing import BinaryIO, Final, Self
 
 from roundhouse_engine.errors import EngineError, Refusal, invalid, refused
 from roundhouse_engine.events import Ask, Event
 from roundhouse_engine.metrics import Metrics
+from roundhouse_engine.models import ModelState, ModelStatus
 from roundhouse_engine.slot import Slot
 
 logger = logging.getLogger(__name__)
@@ -28,10 +29,20 @@ _SLOW_UPLOADS: Final = 8
 
 
 class Pool:
-    """All slots of an engine, and the door before them."""
+    """Slots that all hold the same models, and the door before them.
 
-    def __init__(self, slots: list[Slot], metrics: Metrics) -> None:
+    `separate`: each slot has its own copy of the models, and so of their memory.
+    """
+
+    generation: Final = 1
+    """What the environment gives never changes while the engine runs."""
+
+    def __init__(
+        self, slots: list[Slot], metrics: Metrics, names: Sequence[str] = (), *, separate: bool = True
+    ) -> None:
         self._slots = slots
+        self._names = tuple(names)
+        self._separate = separate
         self._leases: set[Lease] = set()
         self._waiting: deque[Lease] = deque()
         self._changed = asyncio.Event()
@@ -39,10 +50,8 @@ class Pool:
             slot.changed = self._changed.set
         self.draining = False
         self.metrics = metrics
-        metrics.slots.set_function(lambda: self.capacity)
-        metrics.slots_in_use.set_function(lambda: self.in_use)
-        metrics.slots_computing.set_function(lambda: sum(slot.busy for slot in slots))
-        metrics.ready.set_function(lambda: float(self.ready))
+        self.release: Callable[[], None] = lambda: None
+        """Frees the models' memory, where ending the slots does not; blocks."""
 
     @property
     def capacity(self) -> int:
@@ -55,6 +64,11 @@ class Pool:
         return sum(lease.placed for lease in self._leases) + sum(slot.busy for slot in self._slots)
 
     @property
+    def free(self) -> bool:
+        """Whether a place is free, and nobody waits for it."""
+        return not self._waiting and self.in_use < self.capacity
+
+    @property
     def ready(self) -> bool:
         return self.capacity > 0 and not self.draining
 
@@ -62,9 +76,37 @@ class Pool:
     def slots(self) -> int:
         return len(self._slots)
 
+    @property
+    def computing(self) -> int:
+        return sum(slot.busy for slot in self._slots)
+
+    @property
+    def models(self) -> tuple[ModelStatus, ...]:
+        state = ModelState.READY if self.capacity else ModelState.LOADING
+        return tuple(
+            ModelStatus(name, state, self.progress(name), self.capacity, self.in_use, self.vram_bytes(name))
+            for name in self._names
+        )
+
     def progress(self, model: str) -> float:
         """How far the model is loaded where it is furthest."""
         return max(slot.progress.get(model, 0.0) for slot in self._slots)
+
+    def vram_bytes(self, model: str) -> int | None:
+        """The most GPU memory that the model held so far; None where nothing tells."""
+        told = [slot.vram_bytes[model] for slot in self._slots if model in slot.vram_bytes]
+        if not told:
+            return None
+        return sum(told) if self._separate else max(told)
+
+    def pool_of(self, model: str) -> "Pool":  # noqa: ARG002 - its slots hold all models
+        return self
+
+    async def up(self) -> None:
+        """Returns when a slot is alive."""
+        while not self.capacity:
+            self._changed.clear()
+            await self._changed.wait()
 
     async def supervise(self) -> str:
         """Keep the slots alive until cancelled; returns the reason when the models cannot be served."""
@@ -88,20 +130,27 @@ class Pool:
 
     def admit(self) -> "Lease":
         """A place for one request; raises `EngineError` when there is none, with the reason."""
+        self.check()
+        lease = Lease(self)
+        self.enter(lease)
+        return lease
+
+    def check(self) -> None:
+        """Raises `EngineError` when no place is free."""
         refusal = self._refusal()
         if refusal is not None:
             self.metrics.refused.labels(refusal.value).inc()
             raise refused(refusal)
-        lease = Lease(self)
+
+    def enter(self, lease: "Lease") -> None:
         self._leases.add(lease)
-        return lease
 
     def _refusal(self) -> Refusal | None:
         if self.draining:
             return Refusal.DRAINING
         if self.capacity == 0:
             return Refusal.LOADING
-        return Refusal.FULL if self._waiting or self.in_use >= self.capacity else None
+        return None if self.free else Refusal.FULL
 
     def free_slot(self) -> Slot:
         """A slot for a request that has a place; raises where one died since."""
@@ -124,7 +173,7 @@ class Pool:
     def make_room(self) -> None:
         """End the oldest slow upload where there are more than the engine bears."""
         slow = [lease for lease in self._leases if lease.uploading and not lease.placed]
-        if len(slow) > _SLOW_UPLOADS * len(self._slots):
+        if len(slow) > _SLOW_UPLOADS * self.slots:
             min(slow, key=lambda lease: lease.begun).evict(_too_slow())
         self._changed.set()
 
@@ -196,6 +245,16 @@ class Lease:
         if self._patience is not None and self._verdict is None:
             self._verdict = verdict
             self._patience.reschedule(asyncio.get_running_loop().time())
+
+    def join(self, pool: Pool) -> None:
+        """Go on in the pool of the model that the form named; raises where no place is free there."""
+        if pool is self._pool:
+            return
+        if self.placed:
+            pool.check()
+        self._pool.end(self)
+        self._pool = pool
+        pool.enter(self)
 
     async def regain_place(self) -> None:
         await self._pool.turn(self)

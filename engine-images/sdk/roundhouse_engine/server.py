@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, NoReturn
 
 import uvicorn
@@ -21,15 +21,18 @@ from typing_extensions import override
 
 from roundhouse_engine.app import build_app
 from roundhouse_engine.connection import Connection
+from roundhouse_engine.door import Door, expose
+from roundhouse_engine.fleet import Fleet
 from roundhouse_engine.handlers import reference
 from roundhouse_engine.logs import configure
 from roundhouse_engine.metrics import Metrics
+from roundhouse_engine.models_file import ModelsFile
 from roundhouse_engine.pool import Pool
 from roundhouse_engine.process_runner import Launch, ProcessRunner
 from roundhouse_engine.runners import Runner
 from roundhouse_engine.settings import Settings, SettingsError, read_settings
 from roundhouse_engine.slot import Slot
-from roundhouse_engine.speech import Isolation, Speech
+from roundhouse_engine.speech import Isolation, ModelSpec, Speech
 
 logger = logging.getLogger(__name__)
 
@@ -54,10 +57,26 @@ def main(handler: type[Speech]) -> NoReturn:
     sys.exit(f"roundhouse engine: {failure}" if failure else 0)
 
 
-def build_pool(handler: type[Speech], settings: Settings, metrics: Metrics) -> Pool:
-    """The handler's slots, not yet started."""
+def build_door(handler: type[Speech], settings: Settings, metrics: Metrics) -> Door:
+    """Where requests are admitted and computed; nothing of it is started yet."""
+    if settings.models_file is None:
+        return build_pool(handler, settings.models, settings, metrics)
+    return Fleet(
+        ModelsFile(settings.models_file, handler),
+        lambda model: build_pool(handler, (model,), settings, metrics),
+        metrics,
+        slots=settings.capacity,
+    )
+
+
+def build_pool(
+    handler: type[Speech], models: tuple[ModelSpec, ...], settings: Settings, metrics: Metrics
+) -> Pool:
+    """The handler's slots, each of which serves all of the models."""
+    names = tuple(model.name for model in models)
+    release: Callable[[], None] | None = None
     if handler.isolation is Isolation.PROCESS:
-        launch = Launch(reference(handler), settings.models, settings.log_level, settings.log_format)
+        launch = Launch(reference(handler), models, settings.log_level, settings.log_format)
 
         def start() -> Runner:
             return ProcessRunner(launch)
@@ -65,26 +84,31 @@ def build_pool(handler: type[Speech], settings: Settings, metrics: Metrics) -> P
         # Decoding comes with this import; where children decode, the server does without.
         from roundhouse_engine.thread_runner import SharedHandlers, ThreadRunner  # noqa: PLC0415
 
-        shared = SharedHandlers(handler, settings.models)
+        shared = SharedHandlers(handler, models)
+        release = shared.unload
 
         def start() -> Runner:
             return ThreadRunner(shared)
 
     slots = [Slot(start, handler.cancel_seconds, metrics) for _ in range(settings.capacity)]
-    return Pool(slots, metrics)
+    pool = Pool(slots, metrics, names, separate=release is None)
+    if release is not None:
+        pool.release = release
+    return pool
 
 
 async def _run(handler: type[Speech], settings: Settings, listener: socket.socket) -> str | None:
     """Serve until drained; returns why it could not, or None."""
     metrics = Metrics()
-    pool = build_pool(handler, settings, metrics)
-    server = _server(handler, settings, pool, metrics)
+    door = build_door(handler, settings, metrics)
+    expose(door, metrics)
+    server = _server(handler, settings, door, metrics)
     leave = _leave_on_signal(server)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
-    supervising = asyncio.create_task(pool.supervise())
-    leaving = asyncio.create_task(_drained(leave, pool, settings.drain_seconds))
+    supervising = asyncio.create_task(door.supervise())
+    leaving = asyncio.create_task(_drained(leave, door, settings.drain_seconds))
     sampling = asyncio.create_task(_sample_stalls(metrics))
-    logger.info("listening", extra={"port": listener.getsockname()[1], "slots": pool.slots})
+    logger.info("listening", extra={"port": listener.getsockname()[1], "slots": door.slots})
     try:
         done, _ = await asyncio.wait({serving, supervising, leaving}, return_when=asyncio.FIRST_COMPLETED)
         return supervising.result() if supervising in done else None
@@ -96,9 +120,9 @@ async def _run(handler: type[Speech], settings: Settings, listener: socket.socke
         await asyncio.gather(supervising, leaving, sampling, return_exceptions=True)
 
 
-def _server(handler: type[Speech], settings: Settings, pool: Pool, metrics: Metrics) -> "_Server":
+def _server(handler: type[Speech], settings: Settings, door: Door, metrics: Metrics) -> "_Server":
     config = uvicorn.Config(
-        build_app(handler, settings, pool, metrics),
+        build_app(handler, settings, door, metrics),
         http=Connection,
         ws="none",
         lifespan="off",
@@ -134,18 +158,18 @@ def _leave_on_signal(server: uvicorn.Server) -> asyncio.Event:
     return leave
 
 
-async def _drained(leave: asyncio.Event, pool: Pool, deadline_seconds: float) -> None:
+async def _drained(leave: asyncio.Event, door: Door, deadline_seconds: float) -> None:
     """Returns when the engine may stop listening: asked to leave, and its work done or out of time."""
     await leave.wait()
-    logger.info("draining", extra={"in_use": pool.in_use})
-    pool.draining = True
+    logger.info("draining", extra={"in_use": door.in_use})
+    door.draining = True
     begun = time.monotonic()
     try:
         async with asyncio.timeout(deadline_seconds):
-            await pool.drained()
+            await door.drained()
     except TimeoutError:
-        logger.warning("drain deadline passed", extra={"in_use": pool.in_use})
-        pool.evict()
+        logger.warning("drain deadline passed", extra={"in_use": door.in_use})
+        door.evict()
     await asyncio.sleep(max(min(_LINGER_SECONDS, deadline_seconds) - (time.monotonic() - begun), 0))
 
 

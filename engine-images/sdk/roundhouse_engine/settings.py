@@ -16,6 +16,7 @@ from roundhouse_engine.speech import Isolation, ModelError, ModelSpec, Speech
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["json", "text"]
 
+MODELS_FILE: Final = Path("/etc/roundhouse/models.json")
 _GIB: Final = 1 << 30
 
 
@@ -28,6 +29,9 @@ class Settings:
     """An engine's settings; the variable of each is its name in capitals after `ROUNDHOUSE_`."""
 
     models: tuple[ModelSpec, ...]
+    """Those that the environment names; none where a file does."""
+    models_file: Path | None
+    """Names the models to serve, and may change while the engine runs; None where the environment does."""
     capacity: int
     host: str
     """The address to listen on; every one when empty, as a pod must."""
@@ -44,8 +48,10 @@ class Settings:
 
 def read_settings(environ: Mapping[str, str], handler: type[Speech]) -> Settings:
     """The settings in `environ` for `handler`; raises `SettingsError`."""
+    models_file = _models_file(environ)
     return Settings(
-        models=_models(environ, handler),
+        models=() if models_file else _models(environ, handler),
+        models_file=models_file,
         capacity=_capacity(environ, handler),
         host=environ.get("ROUNDHOUSE_HOST", ""),
         port=_integer(environ, "ROUNDHOUSE_PORT", 8000, lowest=0, highest=65535),
@@ -60,14 +66,22 @@ def read_settings(environ: Mapping[str, str], handler: type[Speech]) -> Settings
     )
 
 
+def _models_file(environ: Mapping[str, str]) -> Path | None:
+    """The file, where it is named, or where it lies in its place and no variable names models."""
+    if named := environ.get("ROUNDHOUSE_MODELS_FILE", "").strip():
+        return Path(named)
+    told = any(environ.get(name, "").strip() for name in ("ROUNDHOUSE_MODELS", "MODELS"))
+    return MODELS_FILE if not told and MODELS_FILE.exists() else None
+
+
 def _models(environ: Mapping[str, str], handler: type[Speech]) -> tuple[ModelSpec, ...]:
     entries = _declared(environ)
     if not entries:
         raise SettingsError(
             "No models to serve: set ROUNDHOUSE_MODELS to a JSON list such as "
-            '[{"name": "english"}], or MODELS to a comma list of names.'
+            '[{"name": "english"}], MODELS to a comma list of names, or ROUNDHOUSE_MODELS_FILE to a file.'
         )
-    models = tuple(_model(where, entry) for where, entry in entries)
+    models = tuple(read_model(where, entry) for where, entry in entries)
     for place, model in enumerate(models):
         where = entries[place][0]
         if model.name in {other.name for other in models[:place]}:
@@ -95,7 +109,8 @@ def _declared(environ: Mapping[str, str]) -> list[tuple[str, Any]]:
     return [(f"MODELS, name {place}", {"name": name}) for place, name in enumerate(names, start=1) if name]
 
 
-def _model(where: str, entry: Any) -> ModelSpec:  # noqa: ANN401 - whatever the JSON held
+def read_model(where: str, entry: Any) -> ModelSpec:  # noqa: ANN401 - whatever the JSON held
+    """An entry of a list of models; `where` names its place in the `SettingsError`."""
     if not isinstance(entry, dict):
         raise SettingsError(f'{where}: a model is an object such as {{"name": "english"}}, not {entry!r}.')
     name, path = entry.get("name"), entry.get("path")

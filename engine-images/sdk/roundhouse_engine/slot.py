@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Callable
 from typing import BinaryIO, Final
 
 from roundhouse_engine.errors import EngineError, Problem, Refusal, failed, refused
-from roundhouse_engine.events import Ask, Event, Failed, Loaded, LoadFailed, Loading, ends
+from roundhouse_engine.events import Ask, Event, Failed, Loaded, LoadFailed, Loading, Memory, ends
 from roundhouse_engine.metrics import Metrics
 from roundhouse_engine.runners import Runner
 
@@ -35,6 +35,8 @@ class Slot:
         self._overdue: asyncio.TimerHandle | None = None
         self.up = False
         self.progress: dict[str, float] = {}
+        self.vram_bytes: dict[str, int] = {}
+        """The most that each model held, of those that tell."""
         self.changed: Callable[[], None] = lambda: None
         """Called whenever the slot is up, or its work has ended."""
 
@@ -107,6 +109,8 @@ class Slot:
         match event:
             case Loading(model, progress):
                 self.progress[model] = progress
+            case Memory(model, vram_bytes):
+                self.vram_bytes[model] = max(vram_bytes, self.vram_bytes.get(model, 0))
             case Loaded(seconds):
                 self.up = True
                 self.changed()

@@ -137,6 +137,19 @@ class Speech(ABC):
     ) -> Iterable[Segment]:
         """Yield segments as they are found, times in seconds from the start of the recording."""
 
+    def vram_bytes(self) -> int | None:
+        """GPU memory that this instance holds, at its peak so far; None: it cannot tell, or needs none.
+
+        Asked after loading and after each request.
+        """
+        return None
+
+    def unload(self) -> None:  # noqa: B027 - a hook, not a duty
+        """Free what would not be freed with the instance, a library's cache of GPU memory for instance.
+
+        Called when nothing computes, before the instance is dropped. In threads only: a process just ends.
+        """
+
     def windows(self, audio: Iterator[bytes], cancellation: Cancellation) -> Iterator[Window]:
         """Cut the audio (bounded blocks, mono s16 at `sample_rate`) into windows; silence is left out.
 

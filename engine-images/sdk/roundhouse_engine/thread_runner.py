@@ -31,6 +31,13 @@ class SharedHandlers:
                 self._loaded = load(self._handler, self._models, tell)
                 self._seconds = time.monotonic() - begun
 
+    def unload(self) -> None:
+        """Drop all handlers; blocks while they free what they hold."""
+        with self._lock:
+            for handler in self._loaded.values():
+                handler.unload()
+            self._loaded = {}
+
     def __getitem__(self, model: str) -> Speech:
         return self._loaded[model]
 

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from roundhouse_engine.ask import TranscriptionAsk, read_ask
+from roundhouse_engine.door import Door
 from roundhouse_engine.errors import EngineError, invalid
 from roundhouse_engine.events import Ask, Done, Event, Found, Started
 from roundhouse_engine.formats import (
@@ -28,7 +29,7 @@ from roundhouse_engine.formats import (
     render,
 )
 from roundhouse_engine.metrics import UNKNOWN_MODEL, Metrics
-from roundhouse_engine.pool import Lease, Pool
+from roundhouse_engine.pool import Lease
 from roundhouse_engine.settings import Settings
 from roundhouse_engine.speech import Speech
 from roundhouse_engine.upload import ClientGone, Form, UploadLimits, boundary, read_form
@@ -42,14 +43,13 @@ Result = TypeVar("Result")
 class Transcriptions:
     """The route, as an ASGI application: it must see the request before its body."""
 
-    def __init__(self, handler: type[Speech], settings: Settings, pool: Pool, metrics: Metrics) -> None:
+    def __init__(self, handler: type[Speech], settings: Settings, door: Door, metrics: Metrics) -> None:
         self._handler = handler
-        self._served = tuple(model.name for model in settings.models)
         self._audio_limit_seconds = settings.audio_limit_seconds
         self._limits = UploadLimits(
             settings.upload_limit_bytes, settings.upload_idle_seconds, settings.spool_dir
         )
-        self._pool = pool
+        self._door = door
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,11 +72,12 @@ class Transcriptions:
                 self._metrics.request_seconds.labels(model).observe(time.monotonic() - begun)
 
     async def _answer(self, form: Form, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._pool.admit() as lease, form:
+        with self._door.admit() as lease, form:
             async with lease.upload():
                 await read_form(receive, boundary(Headers(scope=scope), self._limits), self._limits, form)
                 self._metrics.upload_bytes.inc(form.file_bytes)
                 ask, file = self._checked(form)
+                lease.join(self._door.pool_of(ask.model))
                 if not lease.placed:
                     await _unless_gone(receive, lease.regain_place())
             events = self._events(lease, ask, file)
@@ -91,7 +92,7 @@ class Transcriptions:
         await Response(body, media_type=MEDIA_TYPES[ask.response_format])(scope, receive, send)
 
     def _checked(self, form: Form) -> tuple[TranscriptionAsk, BinaryIO]:
-        ask = read_ask(form.fields, self._handler, self._served)
+        ask = read_ask(form.fields, self._handler, self._served())
         if form.file is None:
             raise invalid(
                 "The form has no recording: send it in the field 'file'.", param="file", code="missing"
@@ -119,9 +120,12 @@ class Transcriptions:
         if audio_seconds > 0:
             self._metrics.real_time_factor.labels(model).observe(compute_seconds / audio_seconds)
 
+    def _served(self) -> tuple[str, ...]:
+        return tuple(model.name for model in self._door.models)
+
     def _label(self, form: Form) -> str:
         named = form.fields.get("model", [""])[0]
-        return named if named in self._served else UNKNOWN_MODEL
+        return named if named in self._served() else UNKNOWN_MODEL
 
 
 async def _transcript(events: AsyncGenerator[Event, None], ask: TranscriptionAsk) -> Transcript:
