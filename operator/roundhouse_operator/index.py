@@ -1,6 +1,6 @@
-"""Variants by what they have to do with each other: names they want, engines they use.
+"""Variants by the engines they use: which of them a change of an engine or of a node concerns.
 
-Answers, for a variant that changed, whose passes may come out differently because of it.
+The names that they want are indexed by `public_names`.
 """
 
 from __future__ import annotations
@@ -9,9 +9,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from roundhouse_operator.core import ids
 from roundhouse_operator.core.kinds import ENGINE, Key
-from roundhouse_operator.core.observed import Claim, Invalid, Variant
+from roundhouse_operator.core.observed import Invalid, Variant
 from roundhouse_operator.core.status.engine import Usage, sum_up, usage_of
 
 
@@ -19,7 +18,6 @@ from roundhouse_operator.core.status.engine import Usage, sum_up, usage_of
 class Facts:
     """What others ask about a variant without reading it."""
 
-    claim: Claim
     engine: Key | None
     """The engine that it names or, under a selector, that was chosen for it."""
     selects: bool
@@ -32,7 +30,6 @@ def facts(variant: Variant) -> Facts:
     named = None if isinstance(spec, Invalid) else spec.engine_ref
     engine = named.name if named else (status.get("engine") or {}).get("name")
     return Facts(
-        claim=ids.claim(variant),
         engine=Key(ENGINE, variant.namespace, engine) if engine else None,
         selects=not isinstance(spec, Invalid) and spec.engine_selector is not None,
         usage=usage_of(status),
@@ -45,38 +42,19 @@ class VariantIndex:
 
     def __init__(self) -> None:
         self._facts: dict[Key, Facts] = {}
-        self._claimants: dict[tuple[str, str], set[Key]] = defaultdict(set)
         self._users: dict[Key, set[Key]] = defaultdict(set)
         self._selecting: dict[str, set[Key]] = defaultdict(set)
 
-    def put(self, key: Key, new: Facts | None) -> tuple[set[Key], set[Key]]:
-        """Takes in a change, None for a deletion.
-
-        Returns the variants whose names and the engines whose counts it concerns.
-        """
+    def put(self, key: Key, new: Facts | None) -> set[Key]:
+        """Takes in a change, None for a deletion; returns the engines whose counts it concerns."""
         old = self._facts.pop(key, None)
         if old:
             self._unlink(key, old)
         if new:
             self._facts[key] = new
             self._link(key, new)
-        if old and new and old.claim == new.claim:
-            rivals: set[Key] = set()
-        else:
-            names = {name for one in (old, new) if one for name in one.claim.names}
-            rivals = {rival for name in names for rival in self._claimants.get((key.namespace, name), ())}
         counted = {one and (one.engine, one.usage) for one in (old, new)}
-        engines = {one.engine for one in (old, new) if one and one.engine} if len(counted) > 1 else set()
-        return rivals - {key}, engines
-
-    def rivals(self, key: Key) -> dict[str, tuple[Claim, ...]]:
-        """Everybody who wants one of the variant's names, by name."""
-        return {
-            name: tuple(
-                self._facts[one].claim for one in sorted(self._claimants[key.namespace, name], key=str)
-            )
-            for name in self._facts[key].claim.names
-        }
+        return {one.engine for one in (old, new) if one and one.engine} if len(counted) > 1 else set()
 
     def users(self, engine: Key) -> set[Key]:
         """Variants that use the engine, or that might choose it."""
@@ -98,7 +76,6 @@ class VariantIndex:
             group.discard(key)
 
     def _groups(self, key: Key, one: Facts) -> Iterable[set[Key]]:
-        yield from (self._claimants[key.namespace, name] for name in one.claim.names)
         if one.engine:
             yield self._users[one.engine]
         if one.selects:

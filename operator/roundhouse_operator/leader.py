@@ -49,13 +49,19 @@ class Election:
         while True:
             try:
                 if await self._try(_now()):
-                    logger.info("Leading as %s", self.identity)
+                    logger.info("Leading as %s", self.identity, extra={"reason": "Leading"})
                     return
             except ClusterError as error:
-                logger.warning("Cannot contend for Lease %s/%s: %s", self.namespace, self.name, error)
+                logger.warning(
+                    "Cannot contend for Lease %s/%s: %s",
+                    self.namespace,
+                    self.name,
+                    error,
+                    extra={"reason": "LeaseUnreachable"},
+                )
             if self._seen and self._seen[0] != waiting_for:
                 waiting_for = self._seen[0]
-                logger.info("Following %s", waiting_for)
+                logger.info("Following %s", waiting_for, extra={"reason": "Following"})
             await asyncio.sleep(CONTEND_SECONDS)
 
     async def hold(self) -> None:
@@ -72,7 +78,13 @@ class Election:
             except (ClusterError, TimeoutError) as error:
                 if _now() - renewed + RENEW_SECONDS > DEADLINE_SECONDS:
                     raise LeadershipLostError(f"not renewed for {_now() - renewed:.0f} s: {error}") from error
-                logger.warning("Cannot renew Lease %s/%s yet: %s", self.namespace, self.name, error)
+                logger.warning(
+                    "Cannot renew Lease %s/%s yet: %s",
+                    self.namespace,
+                    self.name,
+                    error,
+                    extra={"reason": "LeaseUnreachable"},
+                )
 
     async def release(self) -> None:
         """Lets a follower take over at once, on an orderly end."""
@@ -82,7 +94,9 @@ class Election:
                 lease["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1}
                 await self.cluster.replace(LEASE, lease)
         except ClusterError as error:
-            logger.warning("The Lease ends by itself in %d s: %s", DURATION_SECONDS, error)
+            logger.warning(
+                "The Lease ends by itself in %d s: %s", DURATION_SECONDS, error, extra={"reason": "LeaseLeft"}
+            )
 
     async def _try(self, now: float) -> bool:
         try:

@@ -87,7 +87,9 @@ class WorkQueue(Generic[Key]):
             except RetryError as retry:
                 logger.debug("%s again later: %s", key, retry)
             except Exception:
-                logger.exception("A pass over %s failed; it will be repeated", key)
+                logger.exception(
+                    "A pass over %s failed; it will be repeated", key, extra={"reason": "InternalError"}
+                )
             finally:
                 del self._running[key]
             self._settle(key, succeeded=succeeded)
