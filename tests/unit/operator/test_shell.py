@@ -6,7 +6,8 @@ import pytest
 
 from roundhouse_api.model import Manifest
 from roundhouse_operator.cache import Cache
-from roundhouse_operator.cli import USAGE_ERROR, main
+from roundhouse_operator.cli import main
+from roundhouse_operator.commands.exits import USAGE_ERROR
 from roundhouse_operator.core.kinds import DEPLOYMENT, ENGINE, NODE, POD, VARIANT, Key
 from roundhouse_operator.metrics import Metrics
 from roundhouse_operator.recorder import transitions
