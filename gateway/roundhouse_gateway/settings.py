@@ -66,11 +66,6 @@ class Settings(BaseSettings):
     engine_idle_seconds: float = Field(
         default=1800, gt=0, description="How long an engine may take nothing and send nothing."
     )
-    keys_namespace: str = Field(
-        default="",
-        description="Namespace of the Secrets that hold API keys, and of nothing else. "
-        "Empty: no key is asked for.",
-    )
     drain_delay_seconds: float = Field(
         default=3, ge=0, description="After SIGTERM: how long new connections are still taken while unready."
     )

@@ -12,7 +12,6 @@ from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
 from roundhouse_api.enums import RouteName
-from roundhouse_api.keys import Grant
 from roundhouse_gateway.body import Body, IncomingForm, LiveBody, SpooledBody
 from roundhouse_gateway.choice import check_fit, choose
 from roundhouse_gateway.cooldown import Cooldown
@@ -29,7 +28,6 @@ from roundhouse_gateway.exchange import EXCHANGE, Exchange
 from roundhouse_gateway.form import Field, boundary_of
 from roundhouse_gateway.hops import check_hops, via_onwards
 from roundhouse_gateway.metrics import Metrics
-from roundhouse_gateway.refusal import end, refuse
 from roundhouse_gateway.registry import Registry
 from roundhouse_gateway.relay import relay
 from roundhouse_gateway.settings import Settings
@@ -70,7 +68,7 @@ class Transcriptions:
             try:
                 await self._answer(headers, upload, exchange, send)
             except GatewayError as error:
-                await refuse(error, upload, exchange, send)
+                await _send_error(error, upload, exchange, send)
             except ClientGoneError:
                 exchange.client_left()
             except BrokenAnswerError as error:
@@ -87,18 +85,18 @@ class Transcriptions:
         request = read_request(form.fields, complete=False)
         check_hops(headers.getlist("via"), request.model)
         if request.model is not None:
-            entries = self._choose(request, exchange.grant)
+            entries = self._choose(request)
             await self._forward(entries, partial(_live_body, form, first), upload, exchange, send)
             return
         with self.spool.open() as spooled:
             await form.spool_rest(first, spooled)
-            entries = self._choose(read_request(form.fields, complete=True), exchange.grant)
+            entries = self._choose(read_request(form.fields, complete=True))
             await self._forward(entries, partial(_spooled_body, form, spooled), upload, exchange, send)
 
-    def _choose(self, request: TranscriptionRequest, grant: Grant) -> Sequence[Entry]:
+    def _choose(self, request: TranscriptionRequest) -> Sequence[Entry]:
         name = request.model or self.settings.default_model
         try:
-            entries = choose(self.registry.snapshot, name, request.needs, self.metrics, grant)
+            entries = choose(self.registry.snapshot, name, request.needs, self.metrics)
         except UnknownModelRequestError as error:
             if request.model is not None:
                 raise
@@ -123,7 +121,7 @@ class Transcriptions:
                     self.cooldown.begin(entry)
                     if entry is entries[-1] or not body.can_be_sent:
                         raise
-        await end(upload, send)
+        await _end(upload, send)
 
 
 def _live_body(form: IncomingForm, first: bytes, entry: Entry) -> Body:
@@ -137,3 +135,17 @@ def _spooled_body(form: IncomingForm, spooled: SpooledFile, entry: Entry) -> Bod
 def _check(entry: Entry, fields: Sequence[Field], complete: bool) -> None:
     """Fields that follow the file must not ask for what the chosen model cannot do."""
     check_fit(entry, read_request(fields, complete=complete).needs)
+
+
+async def _send_error(error: GatewayError, upload: Upload, exchange: Exchange, send: Send) -> None:
+    unread = not upload.ended.is_set()
+    await exchange.send_error(send, error, more=unread)
+    if unread:
+        await _end(upload, send)
+
+
+async def _end(upload: Upload, send: Send) -> None:
+    """Ends an answer, but lets a client that is still sending come to the end of it first."""
+    if not upload.ended.is_set():
+        await upload.discard()
+    await send({"type": "http.response.body", "body": b""})

@@ -7,13 +7,12 @@ object never replaces a newer one, in whatever order watches, listings and our o
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections import OrderedDict, defaultdict
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from roundhouse_api.model import Manifest
-from roundhouse_operator.core import fallbacks, ids
 from roundhouse_operator.core.kinds import (
     API_KINDS,
     CHILD_KINDS,
@@ -26,6 +25,7 @@ from roundhouse_operator.core.kinds import (
 )
 from roundhouse_operator.core.observed import Engine, Invalid, Node, Pod, Resource, Variant, World
 from roundhouse_operator.core.status.engine import Usage
+from roundhouse_operator.groups import Groups
 from roundhouse_operator.index import VariantIndex, facts
 from roundhouse_operator.project import (
     StoredChild,
@@ -36,7 +36,9 @@ from roundhouse_operator.project import (
     project_resource,
     variant_of,
 )
-from roundhouse_operator.public_names import PublicNames
+
+REMEMBERED: Final = 1000
+"""Objects of which is known that they are gone."""
 
 
 @dataclass(slots=True)
@@ -66,9 +68,11 @@ class Cache:
     def __init__(self, field_manager: str) -> None:
         self._manager = field_manager
         self._held: dict[Kind, dict[Key, _Held]] = defaultdict(dict)
-        self._belongings: dict[Key, set[Key]] = defaultdict(set)
+        self._belongings: Groups[Key, Key] = Groups()
+        self._engines: Groups[str, Key] = Groups()
         self._variants = VariantIndex()
-        self._names = PublicNames()
+        self._gone: OrderedDict[Key, int] = OrderedDict()
+        self._nodes: tuple[Node, ...] | None = None
 
     def world(self, key: Key) -> World | None:
         """All that concerns a variant; None once it is gone."""
@@ -80,8 +84,7 @@ class Cache:
         return World(
             variant=variant,
             engines=tuple(self._engines_for(variant)),
-            rivals=self._names.rivals(key),
-            detours=self._names.detours(key),
+            rivals=self._variants.rivals(key),
             children=tuple(one.read(self._manager) for one in children),
             rollout=next(
                 (one.rollout for one in children if one.rollout and one.owner_uid == variant.uid), None
@@ -94,16 +97,13 @@ class Cache:
         held = self._held[key.kind].get(key)
         return held.value.read() if held and isinstance(held.value, StoredResource) else None
 
-    def award(self, key: Key) -> ids.Award:
-        """The public names of a resource that is there."""
-        resource = self.resource(key)
-        return ids.award(ids.claim(resource), self._names.rivals(key)) if resource else ids.Award((), {})
-
     def usage(self, engine: Key) -> Usage:
         return self._variants.usage(engine)
 
     def nodes(self) -> tuple[Node, ...]:
-        return tuple(one.value for one in self._held[NODE].values() if isinstance(one.value, Node))
+        if self._nodes is None:
+            self._nodes = tuple(one.value for one in self._held[NODE].values() if isinstance(one.value, Node))
+        return self._nodes
 
     def resources(self) -> Iterator[StoredResource]:
         """Every resource of our four kinds."""
@@ -112,24 +112,21 @@ class Cache:
                 if isinstance(held.value, StoredResource):
                     yield held.value
 
-    def replace(
-        self, kind: Kind, namespace: str | None, manifests: Iterable[Manifest], version: int
+    def keep(
+        self, kind: Kind, namespace: str | None, names: Container[tuple[str, str]], version: int
     ) -> Touched:
-        """A listing of `kind` as of `version`: what it lacks is gone, unless it is newer than the listing."""
-        touched, present = Touched(), set()
-        for manifest in manifests:
-            present.add(_key(kind, manifest))
-            touched.merge(self.upsert(kind, manifest))
+        """A listing had `names` as of `version`: whatever else there is is gone, unless it is newer."""
+        touched = Touched()
         for key, held in list(self._held[kind].items()):
             listed = namespace is None or key.namespace == namespace
-            if listed and key not in present and held.version <= version:
-                touched.merge(self.forget(key))
+            if listed and (key.namespace, key.name) not in names and held.version <= version:
+                touched.merge(self.forget(key, version))
         return touched
 
     def upsert(self, kind: Kind, manifest: Manifest) -> Touched:
         key, version = _key(kind, manifest), int(manifest["metadata"]["resourceVersion"])
         before = self._held[kind].get(key)
-        if before and before.version >= version:
+        if version <= max(before.version if before else 0, self._gone.get(key, 0)):
             return Touched()
         after = _hold(kind, version, manifest)
         self._held[kind][key] = after
@@ -138,14 +135,22 @@ class Cache:
 
     def remove(self, kind: Kind, manifest: Manifest) -> Touched:
         """A deletion, as a watch reports it; one of an older object of that name is ignored."""
-        key, held = _key(kind, manifest), self._held[kind].get(_key(kind, manifest))
-        if held is None or held.version > int(manifest["metadata"]["resourceVersion"]):
+        key, version = _key(kind, manifest), int(manifest["metadata"]["resourceVersion"])
+        held = self._held[kind].get(key)
+        if held and held.version > version:
             return Touched()
-        return self.forget(key)
+        return self.forget(key, version)
 
-    def forget(self, key: Key) -> Touched:
-        """An object that is gone."""
+    def forget(self, key: Key, version: int | None = None) -> Touched:
+        """An object that is gone, since `version` at the latest.
+
+        That is remembered for a while: the answer to a write of ours may arrive behind the news of its end.
+        """
         before = self._held[key.kind].pop(key, None)
+        known = before.version if before else 0
+        self._gone[key] = max(self._gone.pop(key, 0), known if version is None else version)
+        if len(self._gone) > REMEMBERED:
+            self._gone.popitem(last=False)
         if before is None:
             return Touched()
         self._belong(key, before, None)
@@ -153,9 +158,13 @@ class Cache:
 
     def _belong(self, key: Key, before: _Held | None, after: _Held | None) -> None:
         if before and before.variant:
-            self._belongings[before.variant].discard(key)
+            self._belongings.discard(before.variant, key)
         if after and after.variant:
-            self._belongings[after.variant].add(key)
+            self._belongings.add(after.variant, key)
+        if key.kind == NODE:
+            self._nodes = None
+        elif key.kind == ENGINE:
+            (self._engines.add if after else self._engines.discard)(key.namespace, key)
 
     def _concerns(self, key: Key, before: _Held | None, after: _Held | None) -> Touched:
         if key.kind == NODE:
@@ -163,15 +172,13 @@ class Cache:
         if key.kind in (POD, *CHILD_KINDS):
             return Touched(now={one.variant for one in (before, after) if one and one.variant})
         touched = Touched(now={key})
-        if key.kind == ENGINE:
-            touched.now |= self._variants.users(key) if _asks_anew(before, after) else set()
-            return touched
-        resource = after.value.read() if after and isinstance(after.value, StoredResource) else None
-        claim = ids.claim(resource) if resource else None
-        led = fallbacks.wanted(resource) if resource and key.kind == VARIANT else ()
-        touched.now |= self._names.put(key, claim, led)
-        if key.kind == VARIANT:
-            touched.soon |= self._variants.put(key, facts(resource) if resource else None)
+        if key.kind == ENGINE and _asks_anew(before, after):
+            touched.now |= self._variants.users(key)
+        elif key.kind == VARIANT:
+            variant = after.value.read() if after and isinstance(after.value, StoredResource) else None
+            rivals, engines = self._variants.put(key, facts(variant) if variant else None)
+            touched.now |= rivals
+            touched.soon |= engines
         return touched
 
     def _engines_for(self, variant: Variant) -> Iterator[Engine]:
@@ -181,7 +188,7 @@ class Cache:
         if spec.engine_ref:
             keys = [Key(ENGINE, variant.namespace, spec.engine_ref.name)]
         else:
-            keys = [key for key in self._held[ENGINE] if key.namespace == variant.namespace]
+            keys = sorted(self._engines[variant.namespace], key=str)
         yield from (engine for key in keys if (engine := self.resource(key)))
 
 

@@ -1,46 +1,49 @@
 """The one module that talks to the API server: raw JSON in, raw JSON out.
 
-`kubernetes.aio` finds the configuration and brings TLS and credentials; its generated models stay
-unused, because a pass over a thousand objects would spend most of its time in them. What to write, and
-what a refusal means for a resource, is decided elsewhere.
+`kubernetes.aio` brings TLS and credentials; its generated models stay unused, because a pass over a
+thousand objects would spend most of its time in them. What to write, and what a refusal means for a
+resource, is decided elsewhere.
 """
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Final, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal
 from urllib.parse import quote, urlencode
 
 import aiohttp
-from kubernetes.aio import config as kubernetes_config
+import msgspec
+from aiohttp.abc import AbstractStreamWriter
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.client.rest import RESTClientObject
 from typing_extensions import override
+from yarl import URL
 
 from roundhouse_api.model import Manifest
-from roundhouse_operator.core.kinds import Kind
+from roundhouse_operator.configuration import authorization
+from roundhouse_operator.core.kinds import LEASE, Kind
 from roundhouse_operator.errors import (
-    ConfigurationError,
+    ClusterError,
     NotFoundError,
     UnreachableError,
     error_of,
     refusal_of,
 )
 
-PAGE: Final = 500
+PAGE: Final = 200
+"""Objects of a listing that are held at a time: a page of 500 Deployments is 25 MB of dictionaries."""
 WATCH_SECONDS: Final = 290
 USER_AGENT: Final = "roundhouse-operator"
+JSON: Final = "application/json"
 APPLY_PATCH: Final = "application/apply-patch+yaml"
 MERGE_PATCH: Final = "application/merge-patch+json"
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=30, sock_connect=10)
 _WATCH_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=90)
 """The API server sends a bookmark each minute: a watch that is silent for longer is dead."""
-SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+
+_READ_BYTES: Final = 1 << 18
 
 ChangeType = Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
 
@@ -54,8 +57,8 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
-    """All objects of a kind at one moment."""
+class Page:
+    """A part of a listing; all parts show the objects as of the same version."""
 
     manifests: tuple[Manifest, ...]
     resource_version: str
@@ -66,8 +69,8 @@ class _Request:
     method: str
     path: str
     query: Mapping[str, str] = field(default_factory=dict)
-    body: Manifest | None = None
-    content_type: str = "application/json"
+    content_type: str = JSON
+    body: aiohttp.BytesPayload | None = None
     timeout: aiohttp.ClientTimeout = _TIMEOUT
 
     @override
@@ -75,23 +78,24 @@ class _Request:
         return f"{self.method} {self.path}"
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """What somebody else needs to talk to the same API server in the same name. Files, and one header."""
+class _FencedBody(aiohttp.BytesPayload):
+    """A body that asks once more, in the moment in which it goes out, whether it may."""
 
-    server: str
-    ca_file: str | None
-    certificate_file: str | None
-    key_file: str | None
-    insecure: bool
-    scheme: str | None
-    token: str | None
+    def __init__(self, text: bytes, content_type: str, fence: Callable[[], None]) -> None:
+        super().__init__(text, content_type=content_type)
+        self._fence = fence
+
+    @override
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        self._fence()
+        await super().write_with_length(writer, content_length)
 
 
 class Cluster:
     """A connection to one API server.
 
-    `field_manager` signs every write, and `on_write(kind, verb)` counts those that were taken.
+    `field_manager` signs every write, and `on_write(kind, verb, result)` counts them. `fence` raises where
+    nothing may be written any more; it is asked before each write, but for those of the Lease.
     """
 
     def __init__(
@@ -99,40 +103,28 @@ class Cluster:
         configuration: Configuration,
         *,
         field_manager: str,
-        on_write: Callable[[str, str], None] = lambda _kind, _verb: None,
+        on_write: Callable[[str, str, str], None] = lambda _kind, _verb, _result: None,
     ) -> None:
-        self._configuration = configuration
-        self._rest = RESTClientObject(configuration)
+        self.configuration = configuration
+        self._session = _session(configuration)
         self.field_manager = field_manager
         self._on_write = on_write
+        self.fence: Callable[[], None] = lambda: None
 
     async def close(self) -> None:
-        await self._rest.close()
+        await self._session.close()
 
-    async def credentials(self) -> Credentials:
-        """As they are now: a pod's token is read anew when it is an hour old."""
-        configuration = self._configuration
-        scheme, _, token = (await self._authorization() or "").partition(" ")
-        return Credentials(
-            server=configuration.host,
-            ca_file=configuration.ssl_ca_cert,
-            certificate_file=configuration.cert_file,
-            key_file=configuration.key_file,
-            insecure=not configuration.verify_ssl,
-            scheme=scheme or None,
-            token=token or None,
-        )
-
-    async def list(self, kind: Kind, namespace: str | None, selector: str = "") -> Listing:
-        """Objects of one namespace, or of all, page by page so that no answer is huge."""
+    async def pages(
+        self, kind: Kind, namespace: str | None, selector: str = ""
+    ) -> AsyncGenerator[Page, None]:
+        """Objects of one namespace, or of all; GoneError where a listing took too long to go on."""
         query = {"limit": str(PAGE), "labelSelector": selector}
-        manifests: list[Manifest] = []
         while True:
             answer = await self._send(_Request("GET", _path(kind, namespace), query))
             metadata = answer["metadata"]
-            manifests.extend(answer["items"])
+            yield Page(tuple(answer.pop("items")), metadata["resourceVersion"])
             if not (token := metadata.get("continue")):
-                return Listing(tuple(manifests), metadata["resourceVersion"])
+                return
             query = {**query, "continue": token}
 
     async def watch(
@@ -146,11 +138,10 @@ class Cluster:
             "labelSelector": selector,
             "resourceVersion": resource_version,
         }
-        async with self._open(
-            _Request("GET", _path(kind, namespace), query, timeout=_WATCH_TIMEOUT)
-        ) as response:
+        request = _Request("GET", _path(kind, namespace), query, timeout=_WATCH_TIMEOUT)
+        async with self._open(request) as response:
             async for line in _lines(response.content):
-                event = json.loads(line)
+                event = _decoded(request, line)
                 if event["type"] == "ERROR":
                     raise refusal_of(event["object"])
                 yield Change(event["type"], event["object"])
@@ -160,31 +151,31 @@ class Cluster:
 
     async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
         path = _path(kind, manifest["metadata"]["namespace"])
-        return await self._write(kind, "create", _Request("POST", path, self._signed, manifest))
+        return await self._write(kind, "create", _Request("POST", path, self._signed), manifest)
 
     async def replace(self, kind: Kind, manifest: Manifest) -> Manifest:
         """Succeeds only while the object still has the manifest's resource version."""
         metadata = manifest["metadata"]
         path = _path(kind, metadata["namespace"], metadata["name"])
-        return await self._write(kind, "update", _Request("PUT", path, self._signed, manifest))
+        return await self._write(kind, "update", _Request("PUT", path, self._signed), manifest)
 
     async def apply(self, kind: Kind, manifest: Manifest, *, force: bool) -> Manifest:
         """Server-side apply: the fields of `manifest` become ours, and those that we no longer name go."""
         metadata = manifest["metadata"]
         path = _path(kind, metadata["namespace"], metadata["name"])
         query = {**self._signed, "force": "true" if force else "false"}
-        return await self._write(kind, "apply", _Request("PATCH", path, query, manifest, APPLY_PATCH))
+        return await self._write(kind, "apply", _Request("PATCH", path, query, APPLY_PATCH), manifest)
 
     async def patch_status(self, kind: Kind, namespace: str, name: str, patch: Manifest) -> Manifest:
         """JSON merge patch of the status alone."""
         path = _path(kind, namespace, name) + "/status"
-        return await self._write(kind, "status", _Request("PATCH", path, self._signed, patch, MERGE_PATCH))
+        return await self._write(kind, "status", _Request("PATCH", path, self._signed, MERGE_PATCH), patch)
 
     async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
         """Deletes that very object, not one which took its name since; its dependents follow."""
         options = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
         try:
-            await self._write(kind, "delete", _Request("DELETE", _path(kind, namespace, name), {}, options))
+            await self._write(kind, "delete", _Request("DELETE", _path(kind, namespace, name)), options)
         except NotFoundError:
             return
 
@@ -192,46 +183,67 @@ class Cluster:
     def _signed(self) -> dict[str, str]:
         return {"fieldManager": self.field_manager}
 
-    async def _write(self, kind: Kind, verb: str, request: _Request) -> Manifest:
-        answer = await self._send(request)
-        self._on_write(kind.name, verb)
+    async def _write(self, kind: Kind, verb: str, request: _Request, body: Manifest) -> Manifest:
+        fence = _unfenced if kind == LEASE else self.fence
+        fence()
+        payload = _FencedBody(msgspec.json.encode(body), request.content_type, fence)
+        try:
+            answer = await self._send(replace(request, body=payload))
+        except ClusterError as error:
+            self._on_write(kind.name, verb, error.result)
+            raise
+        self._on_write(kind.name, verb, "success")
         return answer
 
     async def _send(self, request: _Request) -> Manifest:
         async with self._open(request) as response:
-            try:
-                answer: Manifest = await response.json(content_type=None)
-            except ValueError as error:
-                raise UnreachableError(f"{request}: the answer is not JSON: {error}") from error
+            answer: Manifest = _decoded(request, await response.read())
             return answer
-
-    async def _authorization(self) -> str | None:
-        settings = (await self._configuration.auth_settings()).get("BearerToken")
-        return settings["value"] if settings else None
 
     @asynccontextmanager
     async def _open(self, request: _Request) -> AsyncIterator[aiohttp.ClientResponse]:
-        headers = {
-            "Content-Type": request.content_type,
-            "Accept": "application/json",
-            "User-Agent": USER_AGENT,
-        }
-        if authorization := await self._authorization():
-            headers["Authorization"] = authorization
-        url = f"{self._configuration.host}{request.path}?{urlencode(request.query)}"
+        configuration, headers = self.configuration, {"Accept": JSON}
+        if value := await authorization(configuration):
+            headers["Authorization"] = value
+        url = URL(f"{configuration.host}{request.path}?{urlencode(request.query)}", encoded=True)
         try:
-            answer = await self._rest.request(  # type: ignore[no-untyped-call]
-                request.method, url, headers, request.body, _request_timeout=request.timeout
-            )
-            response: aiohttp.ClientResponse = answer.response
-            async with response:
+            async with self._session.request(
+                request.method,
+                url,
+                headers=headers,
+                data=request.body,
+                timeout=request.timeout,
+                proxy=configuration.proxy,
+                proxy_headers=configuration.proxy_headers,
+                server_hostname=configuration.tls_server_name,
+            ) as response:
                 if response.status >= 400:
-                    raise error_of(response.status, response.reason or "", await response.text())
+                    text, after = await response.text(), response.headers.get("Retry-After", "")
+                    raise error_of(response.status, response.reason or "", text, after)
                 yield response
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise UnreachableError(
-                f"{request}: no answer from {self._configuration.host}: {error!r}"
-            ) from error
+            raise UnreachableError(f"{request}: no answer from {configuration.host}: {error!r}") from error
+
+
+def _session(configuration: Configuration) -> aiohttp.ClientSession:
+    security = RESTClientObject(configuration).ssl_context
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(ssl=security, limit=configuration.connection_pool_maxsize),
+        trust_env=True,
+        headers={"User-Agent": USER_AGENT},
+        read_bufsize=_READ_BYTES,
+    )
+
+
+def _unfenced() -> None:
+    """The Lease decides by itself: it takes a write only of the version that it has."""
+
+
+def _decoded(request: _Request, text: bytes) -> Any:  # noqa: ANN401
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise UnreachableError(f"{request}: the answer is not JSON: {error}") from error
 
 
 async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
@@ -243,25 +255,6 @@ async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
         for other in others:
             yield bytes(rest)
             rest = bytearray(other)
-
-
-async def load_configuration() -> Configuration:
-    """`KUBECONFIG` if it is set, else the pod's service account, else the user's default kubeconfig."""
-    configuration = Configuration()
-    try:
-        await _fill(configuration)
-    except kubernetes_config.ConfigException as error:
-        raise ConfigurationError(
-            f"{error}: set KUBECONFIG, or run as a pod with a service account"
-        ) from error
-    return configuration
-
-
-async def _fill(configuration: Configuration) -> None:
-    if "KUBECONFIG" not in os.environ and SERVICE_ACCOUNT.exists():
-        kubernetes_config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-    else:
-        await kubernetes_config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
 
 
 def _path(kind: Kind, namespace: str | None, name: str | None = None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from typing_extensions import override
 
@@ -13,10 +13,14 @@ from roundhouse_operator.core.outcome import Cause
 
 _NO_SUCH_FIELD: Final = re.compile(r"field not declared in schema|failed to create typed patch object")
 """What server-side apply says to a manifest that is none of its kind, under status 500."""
+LONGEST_SECONDS: Final = 60.0
+"""As long as an API server may have us wait."""
 
 
 class ClusterError(Exception):
-    """The API server refused a request, or could not be reached."""
+    """The API server refused a request, or could not be reached. `result` is its name in the metrics."""
+
+    result: ClassVar[str] = "error"
 
 
 class ConfigurationError(ClusterError):
@@ -25,6 +29,24 @@ class ConfigurationError(ClusterError):
 
 class UnreachableError(ClusterError):
     """No answer, or one that says to come back: the same request may succeed later."""
+
+    result: ClassVar[str] = "unreachable"
+
+
+class FencedError(UnreachableError):
+    """Not sent: the Lease may be somebody else's by now."""
+
+    result: ClassVar[str] = "fenced"
+
+
+class ThrottledError(UnreachableError):
+    """An answer that says when to come back, at the earliest."""
+
+    result: ClassVar[str] = "throttled"
+
+    def __init__(self, message: str, after_seconds: float) -> None:
+        super().__init__(message)
+        self.after_seconds = after_seconds
 
 
 @dataclass
@@ -35,6 +57,7 @@ class RefusedError(ClusterError):
     reason: str
     message: str
     causes: tuple[Cause, ...] = ()
+    result: ClassVar[str] = "refused"
 
     @override
     def __str__(self) -> str:
@@ -48,17 +71,22 @@ class NotFoundError(RefusedError):
 class ConflictError(RefusedError):
     """Somebody else owns a field, holds the name, or was quicker."""
 
+    result: ClassVar[str] = "conflict"
+
 
 class GoneError(RefusedError):
     """A watch asked for a version that the API server no longer keeps: list again."""
 
 
-def error_of(status: int, reason: str, text: str) -> ClusterError:
-    """From an HTTP answer of 400 or more."""
+def error_of(status: int, reason: str, text: str, retry_after: str = "") -> ClusterError:
+    """From an HTTP answer of 400 or more, with its header `Retry-After`."""
     if status == 500 and _NO_SUCH_FIELD.search(text):
         return _malformed(text)
     if status == 429 or status >= 500:
-        return UnreachableError(f"{status} {reason}: {text[:500]}")
+        message = f"{status} {reason}: {text[:500]}"
+        if retry_after.isdecimal():
+            return ThrottledError(message, min(float(retry_after), LONGEST_SECONDS))
+        return UnreachableError(message)
     try:
         return refusal_of(json.loads(text))
     except ValueError:

@@ -2,27 +2,39 @@
 
 `on.event` alone: kopf then adds no finalizer, stores nothing in annotations and patches nothing, so it
 stands in nobody's way when it is gone. An event without a type says that kopf has listed anew, and that it
-may have missed deletions in between.
+may have missed deletions in between. What kopf does for other kinds of handlers (comparing each object with
+what it was, a memory of each) is turned off, and where kopf gives up, it is started again.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+import logging
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import chain, repeat
-from typing import Final
+from typing import Any, Final
 
 import kopf
+from kopf._core.reactor.inventory import ResourceMemories, ResourceMemory
+from typing_extensions import override
 
 from roundhouse_api.model import Manifest
-from roundhouse_operator.cluster import Credentials
+from roundhouse_operator.cluster import PAGE
+from roundhouse_operator.configuration import Credentials
 from roundhouse_operator.core.kinds import API_KINDS, Kind
 
 OnEvent = Callable[[Kind, str | None, Manifest], None]
 Login = Callable[[], Awaitable[Credentials]]
 LOGIN_MINUTES: Final = 10
 """A pod's token lasts an hour or less, and is replaced by then."""
+IDLE_SECONDS: Final = 0.05
+"""kopf keeps a task for each object that changed; after the default of 5 s a listing has 10,000 of them."""
+FIRST_PAUSE_SECONDS: Final = 1.0
+LAST_PAUSE_SECONDS: Final = 30.0
+
+logger = logging.getLogger(__name__)
 
 
 class Backoffs:
@@ -64,26 +76,99 @@ def _log_in(registry: kopf.OperatorRegistry, credentials: Login) -> None:
         )
 
 
+class _NoMemories(ResourceMemories):
+    """kopf's own keep a kilobyte for each object, and for ever of one whose deletion a broken watch hid."""
+
+    @override
+    async def recall(self, *arguments: Any, **options: Any) -> ResourceMemory:
+        return await super().recall(*arguments, **{**options, "ephemeral": True})
+
+
+class _NoEssence(kopf.DiffBaseStorage):
+    """Nothing is compared: a pass looks at the whole."""
+
+    @override
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        return kopf.BodyEssence()
+
+    @override
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    @override
+    def store(self, **_: Any) -> None:
+        raise NotImplementedError("on.event handlers store nothing")
+
+
+class _Everything(Collection[Any]):
+    """Tasks that kopf is to leave alone as it ends: it takes every younger one for its own."""
+
+    @override
+    def __contains__(self, _: object) -> bool:
+        return True
+
+    @override
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
+
+    @override
+    def __len__(self) -> int:
+        return 0
+
+
+def kopf_settings() -> kopf.OperatorSettings:
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False  # transitions are told by `recorder`
+    settings.networking.error_backoffs = Backoffs()
+    settings.scanning.disabled = True  # needs no right to watch CRDs and namespaces
+    settings.watching.chunk_size = PAGE
+    settings.queueing.idle_timeout = IDLE_SECONDS
+    settings.persistence.diffbase_storage = _NoEssence()
+    settings.process.ultimate_exiting_timeout = None  # else kopf kills the process after it has failed
+    return settings
+
+
 async def run_kopf(
     on_event: OnEvent,
     credentials: Login,
     *,
     namespaces: Sequence[str] | None,
-    started: asyncio.Event,
+    started: Callable[[], None],
     stop: asyncio.Event,
 ) -> None:
-    """`namespaces` None: all of them. Runs until `stop` is set."""
-    settings = kopf.OperatorSettings()
-    settings.posting.enabled = False  # transitions are told by `recorder`
-    settings.networking.error_backoffs = Backoffs()
-    settings.scanning.disabled = True  # needs no right to watch CRDs and namespaces
-    await kopf.operator(
+    """`namespaces` None: all of them. Runs until `stop` is set, or kopf fails."""
+    tasks = await kopf.spawn_tasks(
         registry=build_registry(on_event, credentials),
-        settings=settings,
+        settings=kopf_settings(),
+        memories=_NoMemories(),
         standalone=True,  # the Lease elects; peering of equals would freeze both
         identity="roundhouse",  # type: ignore[arg-type]  # kopf's own guess needs the user's name, a pod has none
         clusterwide=namespaces is None,
         namespaces=namespaces or (),
-        ready_flag=started,
         stop_flag=stop,
     )
+    started()
+    await kopf.run_tasks(tasks, ignored=_Everything())
+
+
+async def keep_watching(
+    on_event: OnEvent,
+    credentials: Login,
+    *,
+    namespaces: Sequence[str] | None,
+    started: Callable[[], None],
+    stop: asyncio.Event,
+) -> None:
+    """Until `stop` is set. kopf ends at every error of a watch but 410; it then begins anew, and lists."""
+    pause = FIRST_PAUSE_SECONDS
+    while not stop.is_set():
+        began = asyncio.get_running_loop().time()
+        try:
+            await run_kopf(on_event, credentials, namespaces=namespaces, started=started, stop=stop)
+        except Exception as error:  # noqa: BLE001  # whatever it is, the others of this process go on
+            logger.warning("The watch of the API's kinds broke, it begins anew: %r", error)
+        if asyncio.get_running_loop().time() - began > LAST_PAUSE_SECONDS:
+            pause = FIRST_PAUSE_SECONDS
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), pause)
+        pause = min(2 * pause, LAST_PAUSE_SECONDS)

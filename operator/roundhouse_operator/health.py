@@ -68,9 +68,7 @@ class Health:
         try:
             listener = _open(port)
             await web.SockSite(runner, listener).start()
-            logger.info(
-                "Metrics and probes are on port %d", listener.getsockname()[1], extra={"reason": "Listening"}
-            )
+            logger.info("Metrics and probes are on port %d", listener.getsockname()[1])
             await asyncio.Event().wait()
         finally:
             await runner.cleanup()

@@ -1,23 +1,25 @@
-"""Variants by the engines they use: which of them a change of an engine or of a node concerns.
+"""Variants by what they have to do with each other: names they want, engines they use.
 
-The names that they want are indexed by `public_names`.
+Answers, for a variant that changed, whose passes may come out differently because of it.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from roundhouse_operator.core import ids
 from roundhouse_operator.core.kinds import ENGINE, Key
-from roundhouse_operator.core.observed import Invalid, Variant
+from roundhouse_operator.core.observed import Claim, Invalid, Variant
 from roundhouse_operator.core.status.engine import Usage, sum_up, usage_of
+from roundhouse_operator.groups import Groups
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What others ask about a variant without reading it."""
 
+    claim: Claim
     engine: Key | None
     """The engine that it names or, under a selector, that was chosen for it."""
     selects: bool
@@ -30,6 +32,7 @@ def facts(variant: Variant) -> Facts:
     named = None if isinstance(spec, Invalid) else spec.engine_ref
     engine = named.name if named else (status.get("engine") or {}).get("name")
     return Facts(
+        claim=ids.claim(variant),
         engine=Key(ENGINE, variant.namespace, engine) if engine else None,
         selects=not isinstance(spec, Invalid) and spec.engine_selector is not None,
         usage=usage_of(status),
@@ -38,45 +41,65 @@ def facts(variant: Variant) -> Facts:
 
 
 class VariantIndex:
-    """Kept by the cache; every set is empty rather than absent."""
+    """Kept by the cache."""
 
     def __init__(self) -> None:
         self._facts: dict[Key, Facts] = {}
-        self._users: dict[Key, set[Key]] = defaultdict(set)
-        self._selecting: dict[str, set[Key]] = defaultdict(set)
+        self._claimants: Groups[tuple[str, str], Key] = Groups()
+        self._users: Groups[Key, Key] = Groups()
+        self._selecting: Groups[str, Key] = Groups()
 
-    def put(self, key: Key, new: Facts | None) -> set[Key]:
-        """Takes in a change, None for a deletion; returns the engines whose counts it concerns."""
+    def put(self, key: Key, new: Facts | None) -> tuple[set[Key], set[Key]]:
+        """Takes in a change, None for a deletion.
+
+        Returns the variants whose names and the engines whose counts it concerns.
+        """
         old = self._facts.pop(key, None)
         if old:
             self._unlink(key, old)
         if new:
             self._facts[key] = new
             self._link(key, new)
+        if old and new and old.claim == new.claim:
+            rivals: set[Key] = set()
+        else:
+            names = {name for one in (old, new) if one for name in one.claim.names}
+            rivals = {rival for name in names for rival in self._claimants[key.namespace, name]}
         counted = {one and (one.engine, one.usage) for one in (old, new)}
-        return {one.engine for one in (old, new) if one and one.engine} if len(counted) > 1 else set()
+        engines = {one.engine for one in (old, new) if one and one.engine} if len(counted) > 1 else set()
+        return rivals - {key}, engines
+
+    def rivals(self, key: Key) -> dict[str, tuple[Claim, ...]]:
+        """Everybody who wants one of the variant's names, by name."""
+        return {
+            name: tuple(
+                self._facts[one].claim for one in sorted(self._claimants[key.namespace, name], key=str)
+            )
+            for name in self._facts[key].claim.names
+        }
 
     def users(self, engine: Key) -> set[Key]:
         """Variants that use the engine, or that might choose it."""
-        return self._users.get(engine, set()) | self._selecting.get(engine.namespace, set())
+        return {*self._users[engine], *self._selecting[engine.namespace]}
 
     def usage(self, engine: Key) -> Usage:
-        return sum_up(self._facts[key].usage for key in self._users.get(engine, ()))
+        return sum_up(self._facts[key].usage for key in self._users[engine])
 
     def waiting(self) -> Iterator[Key]:
         """Variants whose pods have no node: those that a change of a node may help."""
         return (key for key, one in self._facts.items() if not one.scheduled)
 
     def _link(self, key: Key, one: Facts) -> None:
-        for group in self._groups(key, one):
-            group.add(key)
+        for name in one.claim.names:
+            self._claimants.add((key.namespace, name), key)
+        if one.engine:
+            self._users.add(one.engine, key)
+        if one.selects:
+            self._selecting.add(key.namespace, key)
 
     def _unlink(self, key: Key, one: Facts) -> None:
-        for group in self._groups(key, one):
-            group.discard(key)
-
-    def _groups(self, key: Key, one: Facts) -> Iterable[set[Key]]:
+        for name in one.claim.names:
+            self._claimants.discard((key.namespace, name), key)
         if one.engine:
-            yield self._users[one.engine]
-        if one.selects:
-            yield self._selecting[key.namespace]
+            self._users.discard(one.engine, key)
+        self._selecting.discard(key.namespace, key)

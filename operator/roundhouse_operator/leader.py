@@ -17,7 +17,7 @@ from typing import Final
 from roundhouse_api.model import Manifest
 from roundhouse_operator.cluster import Cluster
 from roundhouse_operator.core.kinds import LEASE, Kind
-from roundhouse_operator.errors import ClusterError, ConflictError, NotFoundError
+from roundhouse_operator.errors import ClusterError, ConflictError, FencedError, NotFoundError
 
 logger = logging.getLogger(__name__)
 
@@ -42,49 +42,41 @@ class Election:
     identity: str
     _seen: tuple[str, str] | None = field(default=None, init=False)
     _seen_at: float = field(default=0.0, init=False)
+    _renewed_at: float = field(default=float("-inf"), init=False)
 
     async def acquire(self) -> None:
         """Returns once the Lease is ours."""
         waiting_for = None
         while True:
             try:
-                if await self._try(_now()):
-                    logger.info("Leading as %s", self.identity, extra={"reason": "Leading"})
+                if await self._renew():
+                    logger.info("Leading as %s", self.identity)
                     return
             except ClusterError as error:
-                logger.warning(
-                    "Cannot contend for Lease %s/%s: %s",
-                    self.namespace,
-                    self.name,
-                    error,
-                    extra={"reason": "LeaseUnreachable"},
-                )
+                logger.warning("Cannot contend for Lease %s/%s: %s", self.namespace, self.name, error)
             if self._seen and self._seen[0] != waiting_for:
                 waiting_for = self._seen[0]
-                logger.info("Following %s", waiting_for, extra={"reason": "Following"})
+                logger.info("Following %s", waiting_for)
             await asyncio.sleep(CONTEND_SECONDS)
 
     async def hold(self) -> None:
         """Renews until cancelled; raises LeadershipLostError when that fails for too long."""
-        renewed = _now()
         while True:
             await asyncio.sleep(RENEW_SECONDS)
-            started = _now()
             try:
-                async with asyncio.timeout(renewed + DEADLINE_SECONDS - started):
-                    if not await self._try(started):
+                async with asyncio.timeout(self._renewed_at + DEADLINE_SECONDS - _now()):
+                    if not await self._renew():
                         raise LeadershipLostError(f"{self._seen and self._seen[0]!r} took the Lease")
-                renewed = started
             except (ClusterError, TimeoutError) as error:
-                if _now() - renewed + RENEW_SECONDS > DEADLINE_SECONDS:
-                    raise LeadershipLostError(f"not renewed for {_now() - renewed:.0f} s: {error}") from error
-                logger.warning(
-                    "Cannot renew Lease %s/%s yet: %s",
-                    self.namespace,
-                    self.name,
-                    error,
-                    extra={"reason": "LeaseUnreachable"},
-                )
+                age = _now() - self._renewed_at
+                if age + RENEW_SECONDS > DEADLINE_SECONDS:
+                    raise LeadershipLostError(f"not renewed for {age:.0f} s: {error}") from error
+                logger.warning("Cannot renew Lease %s/%s yet: %s", self.namespace, self.name, error)
+
+    def check(self) -> None:
+        """Asked in the moment of each write: a process that was frozen wakes up in the middle of a pass."""
+        if (age := _now() - self._renewed_at) > DEADLINE_SECONDS:
+            raise FencedError(f"not written: the Lease was not renewed for {age:.0f} s")
 
     async def release(self) -> None:
         """Lets a follower take over at once, on an orderly end."""
@@ -94,9 +86,14 @@ class Election:
                 lease["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1}
                 await self.cluster.replace(LEASE, lease)
         except ClusterError as error:
-            logger.warning(
-                "The Lease ends by itself in %d s: %s", DURATION_SECONDS, error, extra={"reason": "LeaseLeft"}
-            )
+            logger.warning("The Lease ends by itself in %d s: %s", DURATION_SECONDS, error)
+
+    async def _renew(self) -> bool:
+        started = _now()
+        if not await self._try(started):
+            return False
+        self._renewed_at = started  # it counts from when it was asked for
+        return True
 
     async def _try(self, now: float) -> bool:
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
@@ -11,7 +10,6 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
-from roundhouse_api.model import Manifest
 from roundhouse_operator.core.kinds import VARIANT
 from roundhouse_operator.project import StoredResource
 
@@ -45,16 +43,16 @@ class Metrics:
         )
         self._writes = Counter(
             "roundhouse_operator_writes",
-            "Writes that the API server took, by kind and verb.",
-            ["kind", "verb"],
+            "Writes by kind, verb and result: those that the API server took are a success.",
+            ["kind", "verb", "result"],
             registry=self.registry,
         )
 
     def passed(self, kind: str, seconds: float, *, succeeded: bool) -> None:
         self._passes.labels(kind, "success" if succeeded else "retry").observe(seconds)
 
-    def wrote(self, kind: str, verb: str) -> None:
-        self._writes.labels(kind, verb).inc()
+    def wrote(self, kind: str, verb: str, result: str) -> None:
+        self._writes.labels(kind, verb, result).inc()
 
     def tell_variants(self, resources: Callable[[], Iterable[StoredResource]]) -> None:
         """Adds `roundhouse_operator_variant_ready`, read from the cache when it is asked for.
@@ -77,10 +75,8 @@ class _VariantCollector(Collector):
         )
         for one in self._resources():
             if one.kind == VARIANT:
-                conditions = json.loads(one.status).get("conditions") or ()
-                ready: Manifest = next((each for each in conditions if each["type"] == "Ready"), {})
-                family.add_metric(
-                    [one.namespace, one.name, ready.get("reason", "Pending")],
-                    float(ready.get("status") == "True"),
+                status, reason = next(
+                    (each[1:] for each in one.verdicts if each[0] == "Ready"), ("Unknown", "Pending")
                 )
+                family.add_metric([one.namespace, one.name, reason], float(status == "True"))
         yield family

@@ -1,14 +1,16 @@
 """From manifests, as the API server sends them, to the projections that the core looks at.
 
 Managed fields, annotations, images and all else that no decision asks about is dropped on arrival; what
-is kept whole for a later comparison is kept as JSON text, a tenth of the size of Python dictionaries.
+is kept whole for a later comparison is packed, see `packing`.
 """
 
 from __future__ import annotations
 
-import json
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -20,6 +22,7 @@ from roundhouse_api.v1alpha1 import AdapterSpec, EngineSpec, ModelVariantSpec, S
 from roundhouse_operator.core.fields import Ownership
 from roundhouse_operator.core.kinds import ADAPTER, ENGINE, POLICY, VARIANT, Kind
 from roundhouse_operator.core.observed import Child, Container, Invalid, Node, Pod, Resource, Rollout
+from roundhouse_operator.packing import Packer
 
 _SPECS: Final[dict[Kind, type[Model]]] = {
     ENGINE: EngineSpec,
@@ -30,6 +33,12 @@ _SPECS: Final[dict[Kind, type[Model]]] = {
 _UNKNOWN_VALUE: Final = frozenset({"enum", "literal_error"})
 _NEVER: Final = datetime.fromtimestamp(0, UTC)
 _HEALTH_TAINTS: Final = "node.kubernetes.io/"
+_PACKERS: Final[defaultdict[str, Packer]] = defaultdict(Packer)
+"""One for each form; all of them live as long as the process."""
+_NO_LABELS: Final[Mapping[str, str]] = {}
+
+Verdicts = tuple[tuple[str, str, str], ...]
+"""Type, status and reason of each condition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +51,10 @@ class StoredResource:
     uid: str
     generation: int
     created: str
-    labels: dict[str, str]
+    labels: Mapping[str, str]
     spec: bytes
     status: bytes
+    verdicts: Verdicts
     ending: bool
 
     def read(self) -> Resource[Any]:
@@ -56,8 +66,8 @@ class StoredResource:
             generation=self.generation,
             created=self.created,
             labels=self.labels,
-            spec=_read_spec(self.kind, self.spec),
-            status=json.loads(self.status),
+            spec=_read_spec(self.kind, _PACKERS[f"{self.kind} spec"].text(self.spec)),
+            status=_PACKERS[f"{self.kind} status"].unpack(self.status),
             ending=self.ending,
         )
 
@@ -70,23 +80,24 @@ class StoredChild:
     name: str
     uid: str
     owner_uid: str
-    live: bytes
-    managed_fields: bytes
+    packed: bytes
+    """The live object and its managed fields."""
     rollout: Rollout | None
 
     def read(self, manager: str) -> Child:
+        live, managed_fields = _PACKERS[self.kind.name].unpack(self.packed)
         return Child(
             kind=self.kind,
             name=self.name,
             uid=self.uid,
             owner_uid=self.owner_uid,
-            live=json.loads(self.live),
-            ownership=Ownership.read(json.loads(self.managed_fields), manager),
+            live=live,
+            ownership=Ownership.read(managed_fields, manager),
         )
 
 
 def project_resource(kind: Kind, manifest: Manifest) -> StoredResource:
-    metadata = manifest["metadata"]
+    metadata, status = manifest["metadata"], manifest.get("status") or {}
     return StoredResource(
         kind=kind,
         namespace=metadata["namespace"],
@@ -94,9 +105,10 @@ def project_resource(kind: Kind, manifest: Manifest) -> StoredResource:
         uid=metadata["uid"],
         generation=metadata.get("generation", 0),
         created=metadata["creationTimestamp"],
-        labels=metadata.get("labels") or {},
-        spec=_compact(manifest.get("spec") or {}),
-        status=_compact(manifest.get("status") or {}),
+        labels=metadata.get("labels") or _NO_LABELS,
+        spec=_PACKERS[f"{kind} spec"].pack(manifest.get("spec") or {}),
+        status=_PACKERS[f"{kind} status"].pack(status),
+        verdicts=_verdicts(status),
         ending="deletionTimestamp" in metadata,
     )
 
@@ -105,16 +117,14 @@ def project_child(kind: Kind, manifest: Manifest) -> StoredChild:
     metadata = manifest["metadata"]
     owners = metadata.get("ownerReferences") or ()
     kept = {key: value for key, value in metadata.items() if key not in ("managedFields", "resourceVersion")}
+    owned = [one for one in metadata.get("managedFields") or () if one.get("subresource") != "status"]
     live = {"apiVersion": kind.api_version, "kind": kind.name, "metadata": kept, "spec": manifest["spec"]}
     return StoredChild(
         kind=kind,
         name=metadata["name"],
         uid=metadata["uid"],
         owner_uid=next((one["uid"] for one in owners if one.get("controller")), ""),
-        live=_compact(live),
-        managed_fields=_compact(
-            [one for one in metadata.get("managedFields") or () if one.get("subresource") != "status"]
-        ),
+        packed=_PACKERS[kind.name].pack((live, owned)),
         rollout=_rollout(manifest) if kind.name == "Deployment" else None,
     )
 
@@ -217,5 +227,12 @@ def _seconds(start: str | None, end: str | None) -> int:
     return int((datetime.fromisoformat(end) - began).total_seconds()) if began > _NEVER else 0
 
 
-def _compact(value: object) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode()
+def _verdicts(status: Manifest) -> Verdicts:
+    conditions = status.get("conditions") or ()
+    return _shared(tuple((one["type"], one["status"], one.get("reason", "")) for one in conditions))
+
+
+@lru_cache(4096)
+def _shared(verdicts: Verdicts) -> Verdicts:
+    """One tuple for all resources that fare alike: there are few of them."""
+    return verdicts

@@ -24,7 +24,14 @@ SOON_SECONDS: Final = 1.0
 
 
 class RetryError(Exception):
-    """Raised by a handler that wants another pass after the usual delay, for a reason it has already told."""
+    """Raised by a handler that wants another pass, for a reason it has already told.
+
+    It comes after the usual delay, and never before `after_seconds`.
+    """
+
+    def __init__(self, reason: str, after_seconds: float = 0.0) -> None:
+        super().__init__(reason)
+        self.after_seconds = after_seconds
 
 
 class WorkQueue(Generic[Key]):
@@ -37,6 +44,7 @@ class WorkQueue(Generic[Key]):
         self._again: set[Key] = set()
         self._failures: dict[Key, int] = {}
         self._timers: dict[Key, asyncio.TimerHandle] = {}
+        self._not_before: dict[Key, float] = {}
         self._observe = observe
 
     @property
@@ -54,7 +62,11 @@ class WorkQueue(Generic[Key]):
         return _now() - min(since) if since else 0.0
 
     def add(self, key: Key) -> None:
-        """Makes `key` due now. A retry that was waiting is overtaken, its delay still grows."""
+        """Makes `key` due now. A retry that was waiting is overtaken, unless it must wait."""
+        if (wait := self._not_before.get(key, 0.0) - _now()) > 0 and key not in self._running:
+            self._later(key, wait)
+            return
+        self._not_before.pop(key, None)
         if timer := self._timers.pop(key, None):
             timer.cancel()
         if key in self._running:
@@ -62,6 +74,11 @@ class WorkQueue(Generic[Key]):
         elif key not in self._due:
             self._due[key] = _now()
             self._ready.put_nowait(key)
+
+    def hurry(self) -> None:
+        """Makes every retry due that waits for what may be over now, such as an outage."""
+        for key in list(self._timers):
+            self.add(key)
 
     def add_soon(self, key: Key) -> None:
         """Makes `key` due in a second, for keys that many changes at once concern."""
@@ -80,28 +97,31 @@ class WorkQueue(Generic[Key]):
             key = await self._ready.get()
             del self._due[key]
             started = self._running[key] = _now()
-            succeeded = False
+            succeeded, after = False, 0.0
             try:
                 await handle(key)
                 succeeded = True
             except RetryError as retry:
+                after = retry.after_seconds
                 logger.debug("%s again later: %s", key, retry)
             except Exception:
-                logger.exception(
-                    "A pass over %s failed; it will be repeated", key, extra={"reason": "InternalError"}
-                )
+                logger.exception("A pass over %s failed; it will be repeated", key)
             finally:
                 del self._running[key]
-            self._settle(key, succeeded=succeeded)
+            self._settle(key, succeeded=succeeded, after_seconds=after)
             if self._observe:
                 self._observe(key, _now() - started, succeeded)
 
-    def _settle(self, key: Key, *, succeeded: bool) -> None:
+    def _settle(self, key: Key, *, succeeded: bool, after_seconds: float) -> None:
         if succeeded:
             self._failures.pop(key, None)
         else:
             self._failures[key] = self._failures.get(key, 0) + 1
-        if key in self._again:
+        if after_seconds:
+            self._again.discard(key)
+            self._not_before[key] = _now() + after_seconds
+            self.add(key)
+        elif key in self._again:
             self._again.discard(key)
             self.add(key)
         elif not succeeded:

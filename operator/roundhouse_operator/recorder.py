@@ -70,17 +70,10 @@ class Recorder:
 
     def tell(self, resource: Resource[Any], before: Manifest, after: Manifest) -> None:
         for transition in transitions(before, after):
-            told = transition.message[:NOTE_LENGTH]
-            logger.info("%s: %s", resource.key, told, extra={"reason": transition.reason})
             try:
                 self._backlog.put_nowait(_event(resource, transition, self._instance))
             except asyncio.QueueFull:
-                logger.warning(
-                    "Too many events: %s of %s is not told",
-                    transition.reason,
-                    resource.key,
-                    extra={"reason": "EventDropped"},
-                )
+                logger.warning("Too many events: %s of %s is not told", transition.reason, resource.key)
 
     async def run(self) -> None:
         while True:
@@ -88,7 +81,7 @@ class Recorder:
             try:
                 await self._cluster.create(EVENT, event)
             except ClusterError as error:
-                logger.info("An event was not written: %s", error, extra={"reason": "EventDropped"})
+                logger.info("An event was not written: %s", error)
 
 
 def _event(resource: Resource[Any], transition: Transition, instance: str) -> Manifest:

@@ -21,7 +21,8 @@ from urllib.parse import urlsplit
 from roundhouse_api import names
 from roundhouse_api.model import Manifest
 from roundhouse_operator.cache import Cache, Touched
-from roundhouse_operator.cluster import Change, Cluster, Listing, load_configuration
+from roundhouse_operator.cluster import Change, Cluster
+from roundhouse_operator.configuration import credentials, load_configuration
 from roundhouse_operator.core.kinds import API_KINDS, CHILD_KINDS, NODE, POD, Key, Kind
 from roundhouse_operator.health import Health
 from roundhouse_operator.leader import Election, LeadershipLostError
@@ -30,7 +31,7 @@ from roundhouse_operator.queue import WorkQueue
 from roundhouse_operator.reconcile import Reconciler
 from roundhouse_operator.recorder import Recorder
 from roundhouse_operator.settings import Settings
-from roundhouse_operator.watch import Scope, Source, follow, resync
+from roundhouse_operator.watch import Listed, Scope, Source, follow, resync
 
 logger = logging.getLogger(__name__)
 
@@ -52,22 +53,21 @@ class Operator:
         )
         self.recorder = Recorder(cluster, identity)
         self.election = Election(cluster, settings.namespace, settings.lease, identity)
+        cluster.fence = self.election.check
         self.reconciler = Reconciler(
             cluster, self.cache, self.recorder, _timestamp, self.touch, frozenset({api_host})
         )
         spaces = settings.served_namespaces or (None,)
-        self._resynced = [
-            Source(cluster, Scope(kind, space), self.on_listing) for kind in API_KINDS for space in spaces
-        ]
+        self._resynced = [self._source(Scope(kind, space)) for kind in API_KINDS for space in spaces]
         self._followed = [
-            Source(cluster, Scope(kind, space, MANAGED), self.on_listing)
-            for kind in (*CHILD_KINDS, POD)
-            for space in spaces
+            self._source(Scope(kind, space, MANAGED)) for kind in (*CHILD_KINDS, POD) for space in spaces
         ]
-        self._followed.append(Source(cluster, Scope(NODE, None), self.on_listing))
-        self._nudged = asyncio.Event()
+        self._followed.append(self._source(Scope(NODE, None)))
         self.health = Health(metrics, self.queue, [*self._resynced, *self._followed])
         metrics.tell_variants(self.cache.resources)
+
+    def _source(self, scope: Scope) -> Source:
+        return Source(self.cluster, scope, self.on_change, self.on_listed, self.queue.hurry)
 
     def touch(self, touched: Touched) -> None:
         for key in touched.now:
@@ -75,18 +75,19 @@ class Operator:
         for key in touched.soon:
             self.queue.add_soon(key)
 
-    def on_listing(self, scope: Scope, listing: Listing) -> None:
-        version = int(listing.resource_version)
-        self.touch(self.cache.replace(scope.kind, scope.namespace, listing.manifests, version))
-
     def on_change(self, kind: Kind, change: Change) -> None:
         take = self.cache.remove if change.type == "DELETED" else self.cache.upsert
         self.touch(take(kind, change.manifest))
 
+    def on_listed(self, scope: Scope, listed: Listed) -> None:
+        self.touch(self.cache.keep(scope.kind, scope.namespace, listed.names, int(listed.version)))
+
     def on_event(self, kind: Kind, type_: str | None, manifest: Manifest) -> None:
         """From kopf; no type says that it has listed anew."""
         if type_ is None:
-            self._nudged.set()
+            for source in self._resynced:
+                if source.scope.kind == kind:
+                    source.nudged.set()
         take = self.cache.remove if type_ == "DELETED" else self.cache.upsert
         self.touch(take(kind, manifest))
 
@@ -96,10 +97,9 @@ class Operator:
         leading = asyncio.create_task(self._lead(), name="leader")
         serving = [
             asyncio.create_task(self.health.serve(self.settings.metrics_port), name="health"),
-            *(asyncio.create_task(follow(one, self.on_change)) for one in self._followed),
-            *(asyncio.create_task(resync(one, self._nudged)) for one in self._resynced),
+            *(asyncio.create_task(follow(one)) for one in self._followed),
+            *(asyncio.create_task(resync(one)) for one in self._resynced),
         ]
-        # The last, because kopf takes every task that is younger for one of its own and ends it.
         kopf_stop = asyncio.Event()
         kopf = asyncio.create_task(self._watch_api(stop, kopf_stop), name="kopf")
         try:
@@ -134,21 +134,14 @@ class Operator:
     async def _watch_api(self, stop: asyncio.Event, kopf_stop: asyncio.Event) -> None:
         loading = asyncio.create_task(asyncio.to_thread(_import_handlers))
         await asyncio.gather(*(one.listed.wait() for one in self._resynced))
-        handlers, started = await loading, asyncio.Event()
-        running = asyncio.create_task(
-            handlers.run_kopf(
-                self.on_event,
-                self.cluster.credentials,
-                namespaces=self.settings.served_namespaces,
-                started=started,
-                stop=kopf_stop,
-            )
+        handlers = await loading
+        await handlers.keep_watching(
+            self.on_event,
+            lambda: credentials(self.cluster.configuration),
+            namespaces=self.settings.served_namespaces,
+            started=lambda: stop_on_signals(stop),  # kopf puts its own in their place
+            stop=kopf_stop,
         )
-        starting = asyncio.create_task(started.wait())
-        await asyncio.wait([starting, running], return_when=asyncio.FIRST_COMPLETED)
-        starting.cancel()  # kopf may have failed to start, which `running` then says
-        stop_on_signals(stop)  # kopf has put its own in their place
-        await running
 
 
 async def operate(settings: Settings) -> None:

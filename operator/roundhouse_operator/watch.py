@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Container
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Final
 
 from typing_extensions import override
 
-from roundhouse_operator.cluster import Change, Cluster, Listing
+from roundhouse_operator.cluster import Change, Cluster
 from roundhouse_operator.core.kinds import Kind
-from roundhouse_operator.errors import ClusterError, GoneError
+from roundhouse_operator.errors import ClusterError, GoneError, RefusedError, ThrottledError
 
 logger = logging.getLogger(__name__)
 
@@ -41,71 +42,102 @@ class Scope:
         return f"{self.kind.plural} of {self.namespace or 'all namespaces'}"
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """The end of a listing: which objects there were, by namespace and name, as of which version."""
+
+    names: Container[tuple[str, str]]
+    version: str
+
+
 @dataclass(slots=True)
 class Source:
-    """One stream of news about a scope. `alive_at` moves as long as its loop does, also while it fails."""
+    """One stream of news about a scope. `alive_at` moves as long as its loop does, also while it fails.
+
+    What is listed goes to `on_change` object by object, so that no listing is ever held as a whole.
+    """
 
     cluster: Cluster
     scope: Scope
-    on_listing: Callable[[Scope, Listing], None]
+    on_change: Callable[[Kind, Change], None]
+    on_listed: Callable[[Scope, Listed], None]
+    on_recovery: Callable[[], None]
     listed: asyncio.Event = field(default_factory=asyncio.Event)
+    nudged: asyncio.Event = field(default_factory=asyncio.Event)
     alive_at: float = 0.0
+    heard_at: float = 0.0
     failing: str | None = None
     _failures: int = 0
 
-    async def list(self) -> Listing:
-        listing = await self.cluster.list(self.scope.kind, self.scope.namespace, self.scope.selector)
-        self.on_listing(self.scope, listing)
+    async def list(self) -> str:
+        """Its version."""
+        scope, names, version = self.scope, set[tuple[str, str]](), ""
+        async with aclosing(self.cluster.pages(scope.kind, scope.namespace, scope.selector)) as pages:
+            async for page in pages:
+                version = page.resource_version
+                for manifest in page.manifests:
+                    metadata = manifest["metadata"]
+                    names.add((metadata.get("namespace", ""), metadata["name"]))
+                    self.on_change(scope.kind, Change("ADDED", manifest))
+        self.on_listed(scope, Listed(names, version))
         self.listed.set()
         self.heard()
-        return listing
+        return version
 
     def heard(self) -> None:
-        self.alive_at, self.failing, self._failures = _now(), None, 0
+        self.alive_at = self.heard_at = _now()
+        if self.failing:
+            logger.info("Following %s again", self.scope)
+            self.on_recovery()
+        self.failing, self._failures = None, 0
 
     async def back_off(self, error: ClusterError) -> None:
         self.alive_at, self.failing = _now(), str(error)
         if self._failures == 0:
-            logger.warning(
-                "Cannot follow %s, trying on: %s", self.scope, error, extra={"reason": "NotFollowed"}
-            )
+            logger.warning("Cannot follow %s, trying on: %s", self.scope, error)
         self._failures += 1
-        await asyncio.sleep(min(FIRST_RETRY_SECONDS * 2.0 ** min(self._failures, 8), LAST_RETRY_SECONDS))
+        seconds = min(FIRST_RETRY_SECONDS * 2.0 ** min(self._failures, 8), LAST_RETRY_SECONDS)
+        if isinstance(error, ThrottledError):
+            seconds = max(seconds, error.after_seconds)
+        await asyncio.sleep(seconds)
 
 
-async def follow(source: Source, on_change: Callable[[Kind, Change], None]) -> None:
-    """Lists, then watches from there; after a cut from where it was cut, after `410 Gone` anew."""
+async def follow(source: Source) -> None:
+    """Lists, then watches from there; after a cut from where it was cut, after any other end anew."""
     version: str | None = None
     scope = source.scope
     while True:
         try:
-            version = version or (await source.list()).resource_version
+            version = version or await source.list()
             async for change in source.cluster.watch(scope.kind, scope.namespace, scope.selector, version):
                 source.heard()
                 version = change.manifest["metadata"]["resourceVersion"]
                 if change.type != "BOOKMARK":
-                    on_change(scope.kind, change)
+                    source.on_change(scope.kind, change)
         except GoneError:
             version = None
+            await asyncio.sleep(FIRST_RETRY_SECONDS)
+        except RefusedError as error:
+            version = None  # what the API server would not go on from once, it may never go on from
+            await source.back_off(error)
         except ClusterError as error:
             await source.back_off(error)
 
 
-async def resync(source: Source, nudged: asyncio.Event) -> None:
-    """Lists at the start, some seconds after each nudge, and every few minutes."""
+async def resync(source: Source) -> None:
+    """Lists at the start, once it is quiet after nudges, and every few minutes."""
     while True:
         try:
             await source.list()
         except ClusterError as error:
             await source.back_off(error)
             continue
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(RESYNC_SECONDS):
-                await nudged.wait()
-                await asyncio.sleep(NUDGE_SECONDS)
-        except TimeoutError:
-            pass
-        nudged.clear()
+                await source.nudged.wait()
+                while source.nudged.is_set():
+                    source.nudged.clear()
+                    await asyncio.sleep(NUDGE_SECONDS)
 
 
 def _now() -> float:

@@ -18,7 +18,6 @@ from roundhouse_operator.core import effective, ids, placement, selection
 from roundhouse_operator.core.desired import Intent, desired_children
 from roundhouse_operator.core.diagnose import Trouble
 from roundhouse_operator.core.effective import Merged
-from roundhouse_operator.core.guard import guarded
 from roundhouse_operator.core.ids import Award
 from roundhouse_operator.core.kinds import SERVICE
 from roundhouse_operator.core.observed import Engine, Invalid, World
@@ -51,10 +50,6 @@ class Decision:
 
 
 def decide(world: World, *, api_hosts: Iterable[str] = ()) -> Decision:
-    return _published(world, _decide(world, api_hosts))
-
-
-def _decide(world: World, api_hosts: Iterable[str]) -> Decision:
     variant, spec = world.variant, world.variant.spec
     decision = Decision(ids.award(ids.claim(variant), world.rivals))
     if isinstance(spec, Invalid):
@@ -62,6 +57,8 @@ def _decide(world: World, api_hosts: Iterable[str]) -> Decision:
     incumbent = (variant.status.get("engine") or {}).get("uid")
     choice = selection.choose(spec, world.engines, incumbent=incumbent)
     conflict = _name_conflict(decision.award, variant.name, spec)
+    if conflict and not _serves(world):
+        decision = replace(decision, award=replace(decision.award, won=()))
     decision = replace(
         decision,
         refused=conflict,
@@ -98,16 +95,6 @@ def _decide(world: World, api_hosts: Iterable[str]) -> Decision:
     return _roll_out(world, replace(decision, intent=intent), intent, choice.engine)
 
 
-def _published(world: World, decision: Decision) -> Decision:
-    """A variant that is refused and serves nothing keeps no name from others, but its id if that is its."""
-    spec = world.variant.spec
-    if decision.refused is None or isinstance(spec, Invalid) or _serves(world):
-        return decision
-    own = ids.served_name(world.variant.name, spec)
-    won = tuple(name for name in decision.award.won if name == own)
-    return replace(decision, award=replace(decision.award, won=won))
-
-
 def _name_conflict(award: Award, name: str, spec: ModelVariantSpec) -> Trouble | None:
     own = ids.served_name(name, spec)
     if own not in award.lost:
@@ -130,9 +117,7 @@ def _roll_out(world: World, decision: Decision, intent: Intent, chosen: Engine) 
     decision = replace(decision, survey=survey, placement=shown)
     if not _may_change(world, decision):
         return decision
-    plan = guarded(intent, lambda: _plan(world, desired_children(intent)))
-    if isinstance(plan, Trouble):
-        return replace(decision, refused=plan)
+    plan = _plan(world, desired_children(intent))
     if plan.applies and (trouble := _engine_replaced(world, chosen)):
         return replace(decision, held=trouble)
     return replace(decision, plan=plan)

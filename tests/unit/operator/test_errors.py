@@ -11,7 +11,14 @@ from roundhouse_api.model import Manifest
 from roundhouse_operator.cluster import Cluster
 from roundhouse_operator.core.kinds import VARIANT, Key, Kind
 from roundhouse_operator.core.outcome import Cause
-from roundhouse_operator.errors import ClusterError, ConflictError, RefusedError, UnreachableError, error_of
+from roundhouse_operator.errors import (
+    ClusterError,
+    ConflictError,
+    RefusedError,
+    ThrottledError,
+    UnreachableError,
+    error_of,
+)
 from roundhouse_operator.queue import RetryError
 from roundhouse_operator.reconcile import Reconciler
 from roundhouse_operator.recorder import Recorder
@@ -94,3 +101,14 @@ async def test_a_long_manager_is_cut() -> None:
     cause = Cause("FieldManagerConflict", ".spec.replicas", f'conflict with "{"m" * 128}"')
     status = await first_status(ConflictError(409, "Conflict", "Apply failed", (cause,)))
     assert len(message(status, "Accepted").encode()) <= 256
+
+
+@pytest.mark.parametrize(
+    ("status", "header", "seconds"), [(429, "7", 7), (503, "2", 2), (429, "86400", 60), (429, "soon", None)]
+)
+def test_when_to_come_back_is_what_the_api_server_says(
+    status: int, header: str, seconds: float | None
+) -> None:
+    found = error_of(status, "Too Many Requests", "{}", header)
+    assert (found.after_seconds if isinstance(found, ThrottledError) else None) == seconds
+    assert isinstance(found, UnreachableError)

@@ -137,3 +137,43 @@ def test_delays_double_up_to_a_minute() -> None:
     assert [retry_delay_seconds(failures, 0) for failures in (1, 2, 3)] == [0.25, 0.5, 1]
     assert retry_delay_seconds(99, 0) == 60
     assert 45 <= retry_delay_seconds(99, 1) < 60
+
+
+async def test_a_key_that_is_told_when_to_come_back_does_not_come_earlier() -> None:
+    """Neither by a change nor because other keys are hurried."""
+    passes: list[float] = []
+    loop = asyncio.get_running_loop()
+
+    async def handle(_key: str) -> None:
+        passes.append(loop.time())
+        if len(passes) == 1:
+            queue.add("a")
+            raise RetryError("429", after_seconds=0.3)
+
+    queue: WorkQueue[str] = WorkQueue()
+    queue.add("a")
+    async with running(queue, handle):
+        await settled(queue, lambda: len(passes) == 1)
+        queue.add("a")
+        queue.hurry()
+        await settled(queue, lambda: len(passes) == 2)
+    assert passes[1] - passes[0] >= 0.3
+
+
+async def test_retries_that_wait_are_hurried_when_an_outage_is_over() -> None:
+    passes = 0
+
+    async def handle(_key: str) -> None:
+        nonlocal passes
+        passes += 1
+        if passes < 6:
+            raise RetryError("no answer")
+
+    queue: WorkQueue[str] = WorkQueue()
+    queue.add("a")
+    began = asyncio.get_running_loop().time()
+    async with running(queue, handle):
+        for number in range(1, 7):
+            await settled(queue, lambda wanted=number: passes == wanted)  # type: ignore[misc]
+            queue.hurry()
+    assert asyncio.get_running_loop().time() - began < 2, "by themselves they take eight seconds"

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from roundhouse_api.model import Manifest
-from roundhouse_operator.cache import Cache
-from roundhouse_operator.cli import main
-from roundhouse_operator.commands.exits import USAGE_ERROR
+from roundhouse_operator.cache import REMEMBERED, Cache
+from roundhouse_operator.cli import USAGE_ERROR, main
 from roundhouse_operator.core.kinds import DEPLOYMENT, ENGINE, NODE, POD, VARIANT, Key
 from roundhouse_operator.metrics import Metrics
 from roundhouse_operator.recorder import transitions
@@ -92,10 +91,32 @@ def test_a_listing_shows_what_a_broken_watch_hid() -> None:
     cache.upsert(VARIANT, at(9, variant("newer", servedName="n")))
     elsewhere = at(2, variant("elsewhere"), namespace="other")
     cache.upsert(VARIANT, elsewhere)
-    touched = cache.replace(VARIANT, NAMESPACE, [], version=5)
+    touched = cache.keep(VARIANT, NAMESPACE, set(), version=5)
     assert touched.now == {KWS_EN}
     assert cache.resource(key("newer")), "made after the listing"
     assert cache.resource(Key(VARIANT, "other", "elsewhere")), "not of the listed namespace"
+
+
+def test_a_deletion_is_not_undone_by_an_answer_that_arrives_behind_it() -> None:
+    cache = Cache(MANAGER)
+    cache.upsert(VARIANT, at(1, variant()))
+    assert cache.remove(VARIANT, at(3, variant())).now == {KWS_EN}
+    assert cache.upsert(VARIANT, at(2, variant())).now == set(), "what we wrote before it was deleted"
+    assert cache.resource(KWS_EN) is None
+    assert cache.upsert(VARIANT, at(4, variant())).now == {KWS_EN}, "made anew"
+
+
+def test_what_is_gone_leaves_nothing_behind() -> None:
+    scene = Scene(node("n1"))
+    for number in range(REMEMBERED // 2 + 10):
+        name = f"v{number}"
+        scene.put(variant(name, servedName=name, aliases=[f"a{number}"]), pod(f"p{number}", name))
+        scene.world(name)
+        for key in (Key(POD, NAMESPACE, f"p{number}"), Key(VARIANT, NAMESPACE, name)):
+            scene.cache.forget(key)
+    index = scene.cache._variants
+    assert not any(map(len, (scene.cache._belongings, index._claimants, index._users, index._facts)))
+    assert len(scene.cache._gone) == REMEMBERED
 
 
 def test_a_deployment_counts_only_for_the_variant_that_owns_it() -> None:
