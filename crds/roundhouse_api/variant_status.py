@@ -95,6 +95,10 @@ class Effective(Model):
     """Memory that clients are shown."""
     max_in_flight_per_replica: InFlight | None = None
     """Requests that one replica works on at once."""
+    scaling_mode: Annotated[str, Len(1, 16)] | None = None
+    """Demand, where requests may wait for the variant to start."""
+    max_hold_seconds: Annotated[int, Between(0, 3600)] | None = None
+    """How long they may."""
 
 
 class Candidate(Model):

@@ -18,6 +18,7 @@ from roundhouse_gateway.errors import (
     RouteNotFoundError,
 )
 from roundhouse_gateway.exchange import EXCHANGE, Observed
+from roundhouse_gateway.load import PATH as LOAD
 from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.openapi import describe
 from roundhouse_gateway.routes import Readiness, api_routes, service_routes
@@ -36,10 +37,11 @@ def build_api(readiness: Readiness, metrics: Metrics, transcriptions: ASGIApp) -
     return Observed(app, metrics)
 
 
-def build_service(readiness: Readiness, metrics: Metrics) -> ASGIApp:
-    """What listens on the metrics port."""
+def build_service(readiness: Readiness, metrics: Metrics, load: ASGIApp) -> ASGIApp:
+    """What listens on the metrics port, for the cluster alone."""
     app = _bare(openapi_url=None)
     app.include_router(service_routes(readiness, metrics))
+    app.router.routes.append(Route(LOAD, load, methods=["GET"]))
     return Observed(app, metrics)
 
 

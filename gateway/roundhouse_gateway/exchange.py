@@ -23,7 +23,7 @@ EXCHANGE = "roundhouse.exchange"
 CLIENT_CLOSED_REQUEST = 499
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:+/=-]{1,128}")
 # What probes and scrapes ask every few seconds is not worth a line each.
-_QUIET_ROUTES = frozenset({"/healthz", "/readyz", "/metrics"})
+_QUIET_ROUTES = frozenset({"/healthz", "/readyz", "/metrics", "/internal/load"})
 
 
 @dataclass(slots=True)

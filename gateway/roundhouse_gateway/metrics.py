@@ -37,6 +37,10 @@ class Metrics:
         resolution_errors = self._counter(
             "model_resolution_errors", "Requests whose model was unknown, unfit or not running.", "reason"
         )
+        held = self._gauge("held_requests", "Requests that wait for their model.", "model")
+        hold_seconds = self._histogram(
+            "hold_seconds", "How long requests waited, by what came of it.", "model", "outcome"
+        )
         self.upload_bytes = self._counter("upload_bytes", "Bytes of request bodies received.")
         self.spool_bytes = self._gauge("spool_bytes", "Bytes on disk of forms whose file came first.")
         self._gauge("snapshot_age_seconds", "How long the cluster has not been followed.").set_function(
@@ -50,6 +54,8 @@ class Metrics:
         self.engine_errors = keep(engine_errors.labels)
         self.in_flight = keep(in_flight.labels)
         self.resolution_errors = keep(resolution_errors.labels)
+        self.held = keep(held.labels)
+        self.hold_seconds = keep(hold_seconds.labels)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(_PREFIX + name, text, labels, registry=self.registry)

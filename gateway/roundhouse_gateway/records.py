@@ -81,6 +81,7 @@ class VariantRecord:
     cost_tiers: frozenset[CostTier]
     priority: int
     wanted: bool
+    suspended: bool
     engine: str
     backends: tuple[Backing, ...]
     effective: Effective
@@ -146,6 +147,7 @@ def read_variant(manifest: Manifest) -> VariantRecord:
         cost_tiers=frozenset(selection.cost_tiers),
         priority=selection.priority,
         wanted=spec.get("replicas", 1) > 0 and not spec.get("suspend", False),
+        suspended=spec.get("suspend", False),
         engine=status.engine.name if status.engine else "",
         backends=tuple(_backing(backend) for backend in status.backends),
         effective=status.effective or Effective(),

@@ -42,6 +42,7 @@ class Registry:
         self._lost: dict[Place, float] = dict.fromkeys(self._unlisted, clock())
         self._rebuild: asyncio.TimerHandle | None = None
         self.complete = False
+        self.on_rebuild: list[Callable[[], None]] = []
         self.snapshot = Snapshot()
         self.bodies = Bodies(self.snapshot, aliases_enabled=aliases_enabled)
 
@@ -82,6 +83,8 @@ class Registry:
         self.snapshot = build_snapshot(observed, self._namespaces, aliases_enabled=self._aliases_enabled)
         self.bodies = Bodies(self.snapshot, aliases_enabled=self._aliases_enabled)
         self.complete = True
+        for told in self.on_rebuild:
+            told()
 
     def _take(self, plural: str, manifest: Manifest, before: dict[Place, Any]) -> None:
         place = _place(manifest)

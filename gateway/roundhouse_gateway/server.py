@@ -19,6 +19,8 @@ from typing_extensions import override
 
 from roundhouse_gateway.app import build_api, build_service
 from roundhouse_gateway.cluster import ApiServer, watch_all
+from roundhouse_gateway.hold import Hold, Limits
+from roundhouse_gateway.load import LoadBook, LoadReport
 from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.protocol import ClientProtocol
 from roundhouse_gateway.registry import Registry
@@ -53,21 +55,25 @@ class Gateway:
     readiness: Readiness
     metrics: Metrics
     engines: EngineClient
+    load: LoadBook
 
     @classmethod
     def build(cls, settings: Settings) -> "Gateway":
         registry = Registry(settings.served_namespaces, aliases_enabled=settings.aliases_enabled)
         metrics = Metrics(registry.age_seconds, lambda: len(registry.snapshot.entries))
-        return cls(settings, registry, Readiness(registry), metrics, EngineClient(settings, metrics))
+        engines = EngineClient(settings, metrics)
+        return cls(settings, registry, Readiness(registry), metrics, engines, LoadBook())
 
     def api(self) -> ASGIApp:
         spool = Spool(self.settings.spool_dir, self.settings.spool_limit_bytes)
         self.metrics.spool_bytes.set_function(lambda: spool.used_bytes)
-        transcriptions = Transcriptions(self.settings, self.registry, self.engines, spool, self.metrics)
+        limits = Limits(self.settings.hold_limit, self.settings.hold_limit_per_variant)
+        hold = Hold(self.registry, self.load, limits, self.metrics)
+        transcriptions = Transcriptions(self.settings, self.registry, self.engines, hold, spool, self.metrics)
         return build_api(self.readiness, self.metrics, transcriptions)
 
     def service(self) -> ASGIApp:
-        return build_service(self.readiness, self.metrics)
+        return build_service(self.readiness, self.metrics, LoadReport(self.load))
 
 
 async def serve(settings: Settings) -> None:

@@ -66,6 +66,10 @@ class Settings(BaseSettings):
     engine_idle_seconds: float = Field(
         default=1800, gt=0, description="How long an engine may take nothing and send nothing."
     )
+    hold_limit: int = Field(
+        default=512, ge=0, description="How many requests may wait for models under `mode: Demand` at once."
+    )
+    hold_limit_per_variant: int = Field(default=128, ge=0, description="How many of them for the same model.")
     drain_delay_seconds: float = Field(
         default=3, ge=0, description="After SIGTERM: how long new connections are still taken while unready."
     )

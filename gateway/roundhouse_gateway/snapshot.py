@@ -48,6 +48,15 @@ class Entry:
     target: Target | None
 
     @property
+    def place(self) -> tuple[str, str]:
+        """Namespace and name of the variant."""
+        return self.record.namespace, self.record.name
+
+    @property
+    def max_hold_seconds(self) -> int:
+        return self.record.effective.max_hold_seconds or 0
+
+    @property
     def speaks_roundhouse(self) -> bool:
         """The image is built on the engine SDK, so it admits a request before it reads the body."""
         return self.record.effective.dialect == Dialect.ROUNDHOUSE and not self.is_upstream

@@ -26,18 +26,21 @@ from roundhouse_gateway.errors import (
 )
 from roundhouse_gateway.exchange import EXCHANGE, Exchange
 from roundhouse_gateway.form import Field, boundary_of
+from roundhouse_gateway.hold import Admitted, Hold
 from roundhouse_gateway.hops import check_hops, via_onwards
 from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.registry import Registry
 from roundhouse_gateway.relay import relay
 from roundhouse_gateway.settings import Settings
+from roundhouse_gateway.sleepers import Wish
 from roundhouse_gateway.snapshot import Entry
 from roundhouse_gateway.spool import Spool, SpooledFile
 from roundhouse_gateway.transcription_request import TranscriptionRequest, read_request
 from roundhouse_gateway.upload import Upload
-from roundhouse_gateway.upstream import Call, EngineClient
+from roundhouse_gateway.upstream import Call, EngineClient, is_full
 
 PATH = "/v1/audio/transcriptions"
+EVENT_STREAM = "text/event-stream"
 
 BodyFor = Callable[[Entry], Body]
 
@@ -49,6 +52,7 @@ class Transcriptions:
     settings: Settings
     registry: Registry
     engines: EngineClient
+    hold: Hold
     spool: Spool
     metrics: Metrics
     cooldown: Cooldown = field(default_factory=Cooldown)
@@ -85,13 +89,26 @@ class Transcriptions:
         request = read_request(form.fields, complete=False)
         check_hops(headers.getlist("via"), request.model)
         if request.model is not None:
-            entries = self._choose(request)
-            await self._forward(entries, partial(_live_body, form, first), upload, exchange, send)
+            await self._serve(request, partial(_live_body, form, first), upload, exchange, send)
             return
         with self.spool.open() as spooled:
             await form.spool_rest(first, spooled)
-            entries = self._choose(read_request(form.fields, complete=True))
-            await self._forward(entries, partial(_spooled_body, form, spooled), upload, exchange, send)
+            request = read_request(form.fields, complete=True)
+            await self._serve(request, partial(_spooled_body, form, spooled), upload, exchange, send)
+
+    async def _serve(
+        self,
+        request: TranscriptionRequest,
+        body_for: BodyFor,
+        upload: Upload,
+        exchange: Exchange,
+        send: Send,
+    ) -> None:
+        """Waits where the model may be waited for, then forwards."""
+        wish = Wish(request.model or self.settings.default_model, request.needs)
+        with await self.hold.admit(wish, partial(self._choose, request), upload) as admitted:
+            while not await self._forward(admitted, body_for, upload, exchange, send):
+                await admitted.wait(upload)
 
     def _choose(self, request: TranscriptionRequest) -> Sequence[Entry]:
         name = request.model or self.settings.default_model
@@ -104,24 +121,33 @@ class Transcriptions:
         return self.cooldown.order(entries)
 
     async def _forward(
-        self, entries: Sequence[Entry], body_for: BodyFor, upload: Upload, exchange: Exchange, send: Send
-    ) -> None:
-        """To the first of the entries that takes a connection. By then nothing of an answer has been sent."""
+        self, admitted: Admitted, body_for: BodyFor, upload: Upload, exchange: Exchange, send: Send
+    ) -> bool:
+        """To the first of the entries that takes a connection. By then nothing of an answer has been sent.
+
+        False: the engine is full, and the request may wait for it.
+        """
         async with upload.leaving_cancels():
-            for entry in entries:
+            for entry in admitted.entries:
+                admitted.goes_to(entry)
                 exchange.model = entry.model.id
                 body = body_for(entry)
                 call = Call(entry, RouteName.TRANSCRIPTIONS, body, exchange.request_id, exchange.via)
                 try:
                     async with self.engines.answer(call) as response:
                         self.cooldown.end(entry)
+                        if is_full(response) and body.can_be_sent and admitted.may_wait:
+                            return False
+                        if response.content_type == EVENT_STREAM:
+                            admitted.streams()
                         await relay(response, entry.model.id, send, keep_alive=upload.ended.is_set())
                     break
                 except EngineUnreachableError:
                     self.cooldown.begin(entry)
-                    if entry is entries[-1] or not body.can_be_sent:
+                    if entry is admitted.entries[-1] or not body.can_be_sent:
                         raise
         await _end(upload, send)
+        return True
 
 
 def _live_body(form: IncomingForm, first: bytes, entry: Entry) -> Body:

@@ -13,6 +13,8 @@ from roundhouse_gateway.errors import ClientGoneError, UploadTimeoutError, Uploa
 # an answer only when they have sent everything, and closing at once would take it from them.
 LINGER_SECONDS = 3
 LINGER_BYTES = 64 << 20
+# Of an upload that is held, so that a client is seen to leave which has little to send.
+AHEAD_BYTES = 64 << 10
 
 
 class Upload:
@@ -25,6 +27,7 @@ class Upload:
         self.received = 0
         self.ended = asyncio.Event()
         self.gone = False
+        self._ahead = b""
 
     def check_announced(self, content_length: int) -> None:
         """Refuses a body that is announced to be too long before any of it is read."""
@@ -32,8 +35,9 @@ class Upload:
             raise self._too_large()
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        while not self.ended.is_set():
-            chunk = await self._next()
+        while self._ahead or not self.ended.is_set():
+            chunk, self._ahead = self._ahead, b""
+            chunk = chunk or await self._next()
             if chunk:
                 yield chunk
 
@@ -75,6 +79,18 @@ class Upload:
                     dropped += len(message.get("body", b""))
                     if message["type"] == "http.disconnect" or not message.get("more_body", False):
                         return
+
+    async def until_gone(self) -> None:
+        """Returns when the client has left, of which only reading tells: so a little is read ahead.
+
+        A client whose upload is longer than that is seen to leave when it is read on.
+        """
+        while len(self._ahead) < AHEAD_BYTES or self.ended.is_set():
+            try:
+                self._ahead += self._take(await self._receive())
+            except ClientGoneError:
+                return
+        await asyncio.Event().wait()
 
     async def _wait_until_gone(self) -> None:
         await self.ended.wait()

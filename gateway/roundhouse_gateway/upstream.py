@@ -21,7 +21,8 @@ from roundhouse_gateway.settings import Settings
 from roundhouse_gateway.snapshot import Entry
 
 REASON_HEADER = "X-Roundhouse-Reason"
-REFUSALS = frozenset({"full", "draining", "loading"})
+FULL = "full"
+REFUSALS = frozenset({FULL, "draining", "loading"})
 
 
 class Load:
@@ -166,3 +167,8 @@ class EngineClient:
         if refused:
             self._metrics.engine_errors(call.entry.model.id, reason).inc()
         return refused
+
+
+def is_full(response: aiohttp.ClientResponse) -> bool:
+    """Every endpoint that was asked has all its places taken, and read nothing."""
+    return response.status == 429 and response.headers.get(REASON_HEADER) == FULL

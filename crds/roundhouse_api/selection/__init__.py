@@ -11,6 +11,7 @@ from roundhouse_api.selection.choose import (
     Verdict,
     candidates,
     explain,
+    fitting,
     mismatch,
     select,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "Verdict",
     "candidates",
     "explain",
+    "fitting",
     "mismatch",
     "primary_language",
     "select",

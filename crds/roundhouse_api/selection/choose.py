@@ -1,5 +1,6 @@
 """The choice that `auto` makes: filter by what the request needs, rank what is left, break ties by name."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from roundhouse_api.enums import SpeedTier, Streaming, WordTimestamps
@@ -85,15 +86,22 @@ def candidates(catalogue: Catalogue, needs: Needs) -> tuple[Model, ...]:
     remembered = catalogue.ranked.get(needs)
     if remembered is not None:
         return remembered
-    fitting = [
-        model for model in catalogue.running(needs.stage, needs.interface) if mismatch(model, needs) is None
-    ]
-    if not fitting:
+    ranked = fitting(catalogue.running(needs.stage, needs.interface), needs)
+    if not ranked:
         raise NothingFitsError(needs, hopeless=_is_hopeless(catalogue, needs))
-    ranked = tuple(sorted(fitting, key=lambda model: rank(model, needs)))
     if len(catalogue.ranked) < _REMEMBERED:
         catalogue.ranked[needs] = ranked
     return ranked
+
+
+def fitting(models: Iterable[Model], needs: Needs) -> tuple[Model, ...]:
+    """Those of the models that fit, running or not, the best first."""
+    return tuple(
+        sorted(
+            (model for model in models if mismatch(model, needs) is None),
+            key=lambda model: rank(model, needs),
+        )
+    )
 
 
 def _is_hopeless(catalogue: Catalogue, needs: Needs) -> bool:
@@ -104,17 +112,17 @@ def _is_hopeless(catalogue: Catalogue, needs: Needs) -> bool:
 
 def explain(catalogue: Catalogue, needs: Needs) -> tuple[Verdict, ...]:
     """A verdict for every model: the chosen, those that fit by their rank, then the rest by id."""
-    fitting, rest = [], []
+    fit, rest = [], []
     for model in catalogue.get_available_models():
         found = mismatch(model, needs)
         if found is None and not model.running:
             found = Mismatch(MismatchReason.NOT_RUNNING, f"is {model.status}, not running")
         if found is None:
-            fitting.append(model)
+            fit.append(model)
         else:
             rest.append(Verdict(model, chosen=False, mismatch=found))
-    fitting.sort(key=lambda model: rank(model, needs))
-    ranked = [Verdict(model, chosen=place == 0, mismatch=None) for place, model in enumerate(fitting)]
+    fit.sort(key=lambda model: rank(model, needs))
+    ranked = [Verdict(model, chosen=place == 0, mismatch=None) for place, model in enumerate(fit)]
     return (*ranked, *rest)
 
 

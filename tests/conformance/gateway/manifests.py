@@ -1,6 +1,6 @@
 """Resources as the operator leaves them, with what a test wants different."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 NAMESPACE = "models"
@@ -40,6 +40,8 @@ class Variant:
     available: str = "True"
     reason: str = "Serving"
     replicas: int = 1
+    hold_seconds: int | None = None
+    max_in_flight: int | None = None
     spec: Manifest = field(default_factory=dict)
 
     @property
@@ -79,14 +81,29 @@ class Variant:
                 ],
                 "conditions": [
                     condition("Available", self.available, self.reason),
-                    condition("Ready", self.available, self.reason, "as told"),
+                    condition("Ready", self._ready, self.reason, "as told"),
                 ],
                 "placement": {"device": "CPU"},
                 "effective": self._effective(),
             },
         }
 
+    @property
+    def _ready(self) -> str:
+        """What sleeps is ready to be woken."""
+        return "True" if self.reason == "Idle" else self.available
+
+    def asleep(self) -> "Variant":
+        """Under Demand, at zero."""
+        hold_seconds = 30 if self.hold_seconds is None else self.hold_seconds
+        return replace(self, hold_seconds=hold_seconds, available="False", reason="Idle", replicas=0)
+
     def _effective(self) -> Manifest:
+        scaled: Manifest = {}
+        if self.hold_seconds is not None:
+            scaled |= {"scalingMode": "Demand", "maxHoldSeconds": self.hold_seconds}
+        if self.max_in_flight is not None:
+            scaled["maxInFlightPerReplica"] = self.max_in_flight
         capabilities: Manifest = {"streaming": self.streaming, "wordTimestamps": self.word_timestamps}
         if self.languages is not None:
             capabilities["languages"] = list(self.languages)
@@ -100,6 +117,7 @@ class Variant:
             "gpuMode": "Optional",
             "minMemory": "2G",
             "displayMemory": "1.0G",
+            **scaled,
         }
 
 

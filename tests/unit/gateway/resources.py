@@ -34,6 +34,7 @@ VARIANT = VariantRecord(
     cost_tiers=frozenset(),
     priority=0,
     wanted=True,
+    suspended=False,
     engine="fake",
     backends=(Backing("whisper", BackendType.SERVICE, "base"),),
     effective=Effective(

@@ -1,0 +1,149 @@
+"""What this gateway has in hand of each variant, and who is told of it: requests in flight, held, streams.
+
+`LoadBook` counts; a request stands under one of the three at a time. `LoadReport` is `GET /internal/load`:
+everything once, then each change, and a beat every second so that silence means that nothing is known. What
+follows from the figures is the operator's business.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Final, Literal
+
+import msgspec
+from starlette.types import Receive, Scope, Send
+
+from roundhouse_gateway.errors import NotReadyError
+from roundhouse_gateway.exchange import EXCHANGE
+
+PATH: Final = "/internal/load"
+BEAT_SECONDS: Final = 1.0
+COALESCE_SECONDS: Final = 0.1
+"""A variant is told of at most ten times a second."""
+SLOW_SECONDS: Final = 5.0
+"""A reader that takes nothing for so long is let go: it finds the whole state when it comes again."""
+MAX_READERS: Final = 16
+
+Place = tuple[str, str]
+"""Namespace and name of a variant."""
+Figure = Literal["in_flight", "held", "streams"]
+
+
+class Counts(msgspec.Struct, rename="camel"):
+    """Of one variant. A stream is an answer without a foreseeable end, and no longer counted as in flight."""
+
+    in_flight: int = 0
+    held: int = 0
+    streams: int = 0
+
+    @property
+    def zero(self) -> bool:
+        return not (self.in_flight or self.held or self.streams)
+
+
+class _Line(msgspec.Struct, rename="camel", tag_field="t", tag="load"):
+    namespace: str
+    variant: str
+    in_flight: int
+    held: int
+    streams: int
+
+
+_BEAT: Final = b'{"t":"beat"}\n'
+_NOTHING: Final = Counts()
+
+
+class LoadBook:
+    """The counts of all variants that have any, and the readers who are behind."""
+
+    def __init__(self) -> None:
+        self._counts: dict[Place, Counts] = {}
+        self._readers: set[Reader] = set()
+
+    def of(self, place: Place) -> Counts:
+        return self._counts.get(place, _NOTHING)
+
+    def total(self, figure: Figure) -> int:
+        return sum(getattr(counts, figure) for counts in self._counts.values())
+
+    def change(self, place: Place, figure: Figure, by: int) -> None:
+        counts = self._counts.setdefault(place, Counts())
+        setattr(counts, figure, getattr(counts, figure) + by)
+        if counts.zero:
+            del self._counts[place]
+        for reader in self._readers:
+            reader.tell(place)
+
+    @contextmanager
+    def follow(self) -> Iterator["Reader"]:
+        """A reader that has everything still to be told. `NotReadyError` where there are too many."""
+        if len(self._readers) >= MAX_READERS:
+            raise NotReadyError(f"{MAX_READERS} readers follow the load already.")
+        reader = Reader(self.of, self._counts)
+        self._readers.add(reader)
+        try:
+            yield reader
+        finally:
+            self._readers.discard(reader)
+
+
+class Reader:
+    """What one reader has not been told yet: which variants, never how often they changed."""
+
+    def __init__(self, of: Callable[[Place], Counts], places: Mapping[Place, Counts]) -> None:
+        self._of = of
+        self._untold = dict.fromkeys(places)
+        self.changed = asyncio.Event()
+
+    def tell(self, place: Place) -> None:
+        self._untold[place] = None
+        self.changed.set()
+
+    def lines(self) -> bytes:
+        """All that is untold, as it is now."""
+        places, self._untold = self._untold, {}
+        self.changed.clear()
+        return b"".join(
+            msgspec.json.encode(_Line(*place, counts.in_flight, counts.held, counts.streams)) + b"\n"
+            for place in places
+            for counts in (self._of(place),)
+        )
+
+
+class LoadReport:
+    """The route, as an ASGI application."""
+
+    def __init__(self, book: LoadBook) -> None:
+        self._book = book
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[EXCHANGE].route = PATH
+        with self._book.follow() as reader:
+            leaving = asyncio.create_task(_until_gone(receive))
+            try:
+                headers = [(b"content-type", b"application/x-ndjson"), (b"cache-control", b"no-store")]
+                await send({"type": "http.response.start", "status": 200, "headers": headers})
+                with suppress(TimeoutError):
+                    await self._tell(reader, leaving, send)
+            finally:
+                leaving.cancel()
+
+    async def _tell(self, reader: Reader, leaving: "asyncio.Task[None]", send: Send) -> None:
+        loop = asyncio.get_running_loop()
+        beat_at = loop.time()
+        while not leaving.done():
+            lines = reader.lines()
+            if loop.time() >= beat_at:
+                lines += _BEAT
+                beat_at = loop.time() + BEAT_SECONDS
+            if lines:
+                async with asyncio.timeout(SLOW_SECONDS):
+                    await send({"type": "http.response.body", "body": lines, "more_body": True})
+            await asyncio.sleep(COALESCE_SECONDS)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(reader.changed.wait(), max(0.0, beat_at - loop.time()))
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

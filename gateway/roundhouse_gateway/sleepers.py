@@ -1,0 +1,127 @@
+"""Which models a request may wait for, and which of them answer it now.
+
+A variant may be waited for under `scaling.mode: Demand`, unless it is suspended, or what keeps it from
+running is for a person to mend. `auto` waits only where nothing that runs fits, and then for the best that
+sleeps.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from roundhouse_api.conditions import Reason
+from roundhouse_api.enums import BackendType, ConditionStatus, ScalingMode
+from roundhouse_api.selection import (
+    Needs,
+    NothingFitsError,
+    UnknownModelError,
+    candidates,
+    fitting,
+    mismatch,
+)
+from roundhouse_gateway.load import Counts
+from roundhouse_gateway.snapshot import Entry, Snapshot
+from roundhouse_gateway.transcription_request import AUTO
+
+_FAILED_STARTS: Final = frozenset(
+    {
+        Reason.CRASH_LOOP,
+        Reason.OOM_KILLED,
+        Reason.START_TIMEOUT,
+        Reason.IMAGE_PULL,
+        Reason.CONFIG_ERROR,
+        Reason.SECRET_NOT_FOUND,
+        Reason.VERIFICATION_FAILED,
+    }
+)
+"""Pods are there and fail. At zero another start is worth a try: the cause may be gone."""
+_WRONG: Final = frozenset(
+    {
+        Reason.INVALID_SPEC,
+        Reason.UNSUPPORTED_VALUE,
+        Reason.NOT_YET_SUPPORTED,
+        Reason.INVALID_POD_TEMPLATE,
+        Reason.NOT_SHAREABLE,
+        Reason.NAME_CONFLICT,
+        Reason.ENGINE_NOT_FOUND,
+        Reason.NO_MATCHING_ENGINE,
+        Reason.ENGINE_NOT_ACCEPTED,
+        Reason.WEIGHTS_MISSING,
+        Reason.SOURCE_NOT_FOUND,
+        Reason.UNAUTHORIZED,
+        Reason.DIGEST_MISMATCH,
+        Reason.OUT_OF_SPACE,
+        Reason.SECRET_NOT_LABELLED,
+    }
+)
+"""No pod can come of it, however long somebody waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a request asks for: `auto` or a name, and what the model must be able to do."""
+
+    name: str
+    needs: Needs
+
+    @property
+    def auto(self) -> bool:
+        return self.name == AUTO
+
+
+def may_be_waited_for(entry: Entry) -> bool:
+    record, target = entry.record, entry.target
+    return (
+        record.effective.scaling_mode == ScalingMode.DEMAND
+        and not record.suspended
+        and target is not None
+        and target.type is BackendType.SERVICE
+    )
+
+
+def sleeper(snapshot: Snapshot, wish: Wish, *, waiting: bool = False) -> Entry | None:
+    """What to wait for. Who is `waiting` already goes on while a start fails: the next may succeed."""
+
+    def worth_it(entry: Entry) -> bool:
+        return may_be_waited_for(entry) and not _hopeless(entry, waiting=waiting)
+
+    if wish.auto:
+        asleep = (entry.model for entry in snapshot.entries.values() if worth_it(entry))
+        best = next(iter(fitting(asleep, wish.needs)), None)
+        return snapshot.entries[best.id] if best else None
+    entry = _named(snapshot, wish.name)
+    fits = entry is not None and entry.model.stage is not None and mismatch(entry.model, wish.needs) is None
+    return entry if entry is not None and fits and worth_it(entry) else None
+
+
+def running(snapshot: Snapshot, wish: Wish) -> Entry | None:
+    """Who would answer now."""
+    if wish.auto:
+        try:
+            return snapshot.entries[candidates(snapshot.catalogue, wish.needs)[0].id]
+        except NothingFitsError:
+            return None
+    entry = _named(snapshot, wish.name)
+    return entry if entry is not None and entry.model.running else None
+
+
+def has_room(entry: Entry, counts: Counts) -> bool:
+    """Whether its endpoints take one more, as far as this gateway knows: others send requests there too."""
+    each, target = entry.record.effective.max_in_flight_per_replica, entry.target
+    if each is None or target is None:
+        return True
+    return counts.in_flight + counts.streams < each * len(target.base_urls)
+
+
+def _named(snapshot: Snapshot, name: str) -> Entry | None:
+    try:
+        return snapshot.resolve(name)
+    except UnknownModelError:
+        return None
+
+
+def _hopeless(entry: Entry, *, waiting: bool) -> bool:
+    ready = entry.record.ready
+    if ready.status is not ConditionStatus.FALSE:
+        return False
+    failing = ready.reason in _FAILED_STARTS and entry.record.wanted and not waiting
+    return failing or ready.reason in _WRONG
