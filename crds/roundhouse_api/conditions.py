@@ -39,7 +39,11 @@ class ConditionType(StrEnum):
     SCHEDULED = ("Scheduled", "ModelVariant", "Pods have nodes, or would have them when woken.")
     AVAILABLE = ("Available", "Engine ModelVariant", "At least one endpoint answers now.")
     VERIFIED = ("Verified", "Engine ModelVariant", "The known-answer tests pass on what is running.")
-    UP_TO_DATE = ("UpToDate", "ModelVariant", "All pods are of the newest engine and variant.")
+    UP_TO_DATE = (
+        "UpToDate",
+        "Engine ModelVariant",
+        "All pods are of the newest engine and variant.",
+    )
     HARDWARE_AVAILABLE = ("HardwareAvailable", "Engine", "Some node meets the engine's needs.")
     COMPATIBLE = ("Compatible", "Adapter", "Some variant fits the adapter.")
     LOADED = ("Loaded", "Adapter", "Some pod has the adapter loaded.")

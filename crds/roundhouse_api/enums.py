@@ -225,6 +225,13 @@ class RolloutStrategy(StrEnum):
     RECREATE = "Recreate"
 
 
+class RolloutTurn(StrEnum):
+    """Where a variant stands while a change of its Engine reaches the variants one after another."""
+
+    WAITING = "Waiting"
+    TAKEN = "Taken"
+
+
 class LoadBalancingType(StrEnum):
     LEAST_IN_FLIGHT = "LeastInFlight"
     PREFIX_HASH = "PrefixHash"

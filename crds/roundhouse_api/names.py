@@ -33,8 +33,15 @@ LABEL_CREDENTIAL: Final = f"{GROUP}/credential"
 ANNOTATION_ADOPT: Final = f"{GROUP}/adopt"
 """On an existing child: lets the operator take over its fields by force."""
 
-ANNOTATION_VARIANT_GENERATION: Final = f"{GROUP}/variant-generation"
-"""On a Service: the generation of the variant that it and the Deployment were last made from."""
+ANNOTATION_VARIANT_SPEC: Final = f"{GROUP}/variant-spec"
+"""On a Service: a digest of the variant that it and the Deployment were last made from, but for how many
+pods it wants."""
+ANNOTATION_RESTARTED_AT: Final = f"{GROUP}/restartedAt"
+"""On a variant or an Engine: another value than before replaces the pods. Also on a pod template."""
+ANNOTATION_ENGINE_RESTARTED_AT: Final = f"{GROUP}/engine-restartedAt"
+"""On a pod template: `restartedAt` of the Engine."""
+ANNOTATION_DELETION_COST: Final = "controller.kubernetes.io/pod-deletion-cost"
+"""Kubernetes' own, on a pod: those with the lowest go first when there are to be fewer."""
 
 SECRET_TYPE_API_KEY: Final = f"{GROUP}/api-key"
 READINESS_GATE_VERIFIED: Final = f"{GROUP}/Verified"

@@ -65,6 +65,16 @@ class Reason(StrEnum):
     )
     ROLLED_OUT = ("RolledOut", "All pods are of the newest template.", "Nothing.")
     ROLLING_OUT = ("RollingOut", "Pods are being replaced.", "Wait; old pods serve until new ones are ready.")
+    WAITING_FOR_TURN = (
+        "WaitingForTurn",
+        "The Engine was changed, and other variants of it are changed first.",
+        "Wait; `spec.rollout.maxConcurrent` lets more of them change at once.",
+    )
+    ROLLOUT_PAUSED = (
+        "RolloutPaused",
+        "A change of the Engine went wrong on a variant, and reaches no further ones.",
+        "Mend the Engine or that variant, which the message names; the rest then follows by itself.",
+    )
     VERIFIED = ("Verified", "All tests passed.", "Nothing.")
     VERIFYING = ("Verifying", "Tests are being run.", "Wait.")
     NOT_REQUESTED = (
@@ -253,7 +263,7 @@ class Reason(StrEnum):
     ENGINE_CHANGED = (
         "EngineChanged",
         "The Engine was replaced by another of the same name.",
-        "Check that the new one serves the variant, then change the variant to roll it out.",
+        "If it is as it should be, annotate the variant with roundhouse.dev/restartedAt: it rolls out.",
     )
     ALIAS_CONFLICT = (
         "AliasConflict",

@@ -78,11 +78,12 @@ class Rollout(Model):
 
     strategy: RolloutPolicy | None = None
     """Surge: new pods first, which needs a free GPU. Recreate: drain, then replace. Auto, the same as
-    absent: Surge where a free GPU exists; `status.rollout` says which."""
+    absent: Surge where a free GPU exists, else one pod after the other; `status.rollout` says which."""
     drain_timeout_seconds: Annotated[int, Between(0, 86_400)] | None = None
     """Longest time in seconds that an old pod may finish its streams. 0: it is ended at once."""
     max_concurrent: Annotated[int, Between(1, 1000)] | None = None
-    """Most pods that are replaced at once."""
+    """After an edit of the Engine: this variant is changed while fewer than so many of the Engine's variants
+    are being changed. Absent: 1, one after another. A variant's own edit waits for nobody."""
 
 
 class PrefixHash(Model):

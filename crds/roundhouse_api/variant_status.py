@@ -16,6 +16,7 @@ from roundhouse_api.enums import (
     BackendType,
     Device,
     RolloutStrategy,
+    RolloutTurn,
     Verdict,
     VerificationResult,
 )
@@ -182,14 +183,16 @@ class WeightsProgress(Model):
 
 
 class RolloutStatus(Model):
-    """How the change in flight replaces pods."""
+    """How the change in flight replaces pods, or how the last one did."""
 
     strategy: RolloutStrategy | None = None
-    """Surge or Recreate, as it was decided."""
+    """Surge: new pods first. Recreate: an old pod goes before its successor comes."""
     reason: Word | None = None
-    """Why."""
+    """Why: Requested, FreeGPU, NoFreeGPU, NoNodeFits, NeedsNoGPU, NoRoom."""
     draining_replicas: Replicas = 0
     """Old pods that finish their requests."""
+    turn: RolloutTurn | None = None
+    """While a change of the Engine reaches its variants: Waiting for this one's turn, or Taken."""
 
 
 class VerificationTestStatus(Model):

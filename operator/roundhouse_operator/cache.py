@@ -7,7 +7,7 @@ object never replaces a newer one, in whatever order watches, listings and our o
 
 from __future__ import annotations
 
-from collections import OrderedDict, defaultdict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -24,6 +24,7 @@ from roundhouse_operator.core.kinds import (
     Kind,
 )
 from roundhouse_operator.core.observed import Engine, Invalid, Node, Pod, Resource, Variant, World
+from roundhouse_operator.core.rollout.line import Stand
 from roundhouse_operator.core.status.engine import Usage
 from roundhouse_operator.groups import Groups
 from roundhouse_operator.index import VariantIndex, facts
@@ -70,6 +71,7 @@ class Cache:
         self._held: dict[Kind, dict[Key, _Held]] = defaultdict(dict)
         self._belongings: Groups[Key, Key] = Groups()
         self._engines: Groups[str, Key] = Groups()
+        self._taken: dict[str, Counter[str]] = {}
         self._variants = VariantIndex()
         self._gone: OrderedDict[Key, int] = OrderedDict()
         self._nodes: tuple[Node, ...] | None = None
@@ -91,6 +93,8 @@ class Cache:
             ),
             pods=tuple(one for one in belongings if isinstance(one, Pod)),
             nodes=self.nodes(),
+            taken=self._taken,
+            line=self._variants.line(key),
         )
 
     def resource(self, key: Key) -> Resource[Any] | None:
@@ -99,6 +103,9 @@ class Cache:
 
     def usage(self, engine: Key) -> Usage:
         return self._variants.usage(engine)
+
+    def stand(self, engine: Key, generation: int) -> Stand:
+        return self._variants.stand(engine, generation)
 
     def nodes(self) -> tuple[Node, ...]:
         if self._nodes is None:
@@ -165,6 +172,18 @@ class Cache:
             self._nodes = None
         elif key.kind == ENGINE:
             (self._engines.add if after else self._engines.discard)(key.namespace, key)
+        for held, sign in ((before, -1), (after, 1)):
+            if held and isinstance(held.value, Pod):
+                self._hold_devices(held.value, sign)
+
+    def _hold_devices(self, pod: Pod, sign: int) -> None:
+        if not (pod.devices and pod.node) or pod.failure:
+            return
+        there = self._taken.setdefault(pod.node, Counter())
+        for name, count in pod.devices:
+            there[name] += sign * count
+        if not any(there.values()):
+            del self._taken[pod.node]
 
     def _concerns(self, key: Key, before: _Held | None, after: _Held | None) -> Touched:
         if key.kind == NODE:
@@ -176,9 +195,7 @@ class Cache:
             touched.now |= self._variants.users(key)
         elif key.kind == VARIANT:
             variant = after.value.read() if after and isinstance(after.value, StoredResource) else None
-            rivals, engines = self._variants.put(key, facts(variant) if variant else None)
-            touched.now |= rivals
-            touched.soon |= engines
+            touched.merge(Touched(*self._variants.put(key, facts(variant) if variant else None)))
         return touched
 
     def _engines_for(self, variant: Variant) -> Iterator[Engine]:
@@ -207,7 +224,9 @@ def _asks_anew(before: _Held | None, after: _Held | None) -> bool:
 
     def asked(held: _Held | None) -> object:
         value = held.value if held else None
-        return (value.uid, value.generation, value.labels) if isinstance(value, StoredResource) else None
+        if not isinstance(value, StoredResource):
+            return None
+        return (value.uid, value.generation, value.labels, value.restarted_at)
 
     return asked(before) != asked(after)
 

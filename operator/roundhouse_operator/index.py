@@ -5,12 +5,14 @@ Answers, for a variant that changed, whose passes may come out differently becau
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from roundhouse_operator.core import ids
 from roundhouse_operator.core.kinds import ENGINE, Key
-from roundhouse_operator.core.observed import Claim, Invalid, Variant
+from roundhouse_operator.core.observed import Claim, Invalid, Line, Variant
+from roundhouse_operator.core.rollout.line import NOWHERE, EngineLine, Place, Stand, place_of
 from roundhouse_operator.core.status.engine import Usage, sum_up, usage_of
 from roundhouse_operator.groups import Groups
 
@@ -25,6 +27,10 @@ class Facts:
     selects: bool
     usage: Usage
     scheduled: bool
+    generation: int | None
+    """Of the engine, that it was last made from."""
+    place: Place
+    """In the line of its engine's variants."""
 
 
 def facts(variant: Variant) -> Facts:
@@ -37,6 +43,8 @@ def facts(variant: Variant) -> Facts:
         selects=not isinstance(spec, Invalid) and spec.engine_selector is not None,
         usage=usage_of(status),
         scheduled=(variant.condition("Scheduled") or {}).get("status") == "True",
+        generation=(status.get("engine") or {}).get("generation"),
+        place=place_of(variant),
     )
 
 
@@ -48,11 +56,13 @@ class VariantIndex:
         self._claimants: Groups[tuple[str, str], Key] = Groups()
         self._users: Groups[Key, Key] = Groups()
         self._selecting: Groups[str, Key] = Groups()
+        self._lines: defaultdict[Key, EngineLine] = defaultdict(EngineLine)
 
     def put(self, key: Key, new: Facts | None) -> tuple[set[Key], set[Key]]:
         """Takes in a change, None for a deletion.
 
-        Returns the variants whose names and the engines whose counts it concerns.
+        Returns whom it concerns: variants that want the same names or whose turn it may be, and, a little
+        later, engines whose counts it changes and variants that are to tell something else.
         """
         old = self._facts.pop(key, None)
         if old:
@@ -61,13 +71,37 @@ class VariantIndex:
             self._facts[key] = new
             self._link(key, new)
         if old and new and old.claim == new.claim:
-            rivals: set[Key] = set()
+            now: set[Key] = set()
         else:
             names = {name for one in (old, new) if one for name in one.claim.names}
-            rivals = {rival for name in names for rival in self._claimants[key.namespace, name]}
-        counted = {one and (one.engine, one.usage) for one in (old, new)}
-        engines = {one.engine for one in (old, new) if one and one.engine} if len(counted) > 1 else set()
-        return rivals - {key}, engines
+            now = {rival for name in names for rival in self._claimants[key.namespace, name]}
+        counted = {one and (one.engine, one.usage, one.generation, one.place) for one in (old, new)}
+        soon = {one.engine for one in (old, new) if one and one.engine} if len(counted) > 1 else set()
+        for engine in soon.copy():
+            next_ones, tellers = self._move(key, engine, new)
+            now, soon = now | next_ones, soon | tellers
+        return now - {key}, soon
+
+    def _move(self, key: Key, engine: Key, new: Facts | None) -> tuple[set[Key], set[Key]]:
+        """The variant's new place in the line of `engine`: whose turn it is then, and who has news."""
+        line = self._lines[engine]
+        place = new.place if new and new.engine == engine else NOWHERE
+        moved = line.put(key, place)
+        if line.empty:
+            del self._lines[engine]
+        return moved
+
+    def line(self, key: Key) -> Line:
+        """The others of its engine's line, as a variant sees them."""
+        one = self._facts[key]
+        line = self._lines.get(one.engine) if one.engine else None
+        return line.seen_by(key) if line else Line()
+
+    def stand(self, engine: Key, generation: int) -> Stand:
+        """How far `generation` of the engine has come among its variants."""
+        line = self._lines.get(engine)
+        behind = sum(self._facts[key].generation != generation for key in self._users[engine])
+        return replace(line.stand() if line else Stand(), behind=behind)
 
     def rivals(self, key: Key) -> dict[str, tuple[Claim, ...]]:
         """Everybody who wants one of the variant's names, by name."""

@@ -6,7 +6,7 @@ is kept whole for a later comparison is packed, see `packing`.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -56,6 +56,7 @@ class StoredResource:
     status: bytes
     verdicts: Verdicts
     ending: bool
+    restarted_at: str = ""
 
     def read(self) -> Resource[Any]:
         return Resource(
@@ -69,6 +70,7 @@ class StoredResource:
             spec=_read_spec(self.kind, _PACKERS[f"{self.kind} spec"].text(self.spec)),
             status=_PACKERS[f"{self.kind} status"].unpack(self.status),
             ending=self.ending,
+            restarted_at=self.restarted_at,
         )
 
 
@@ -110,6 +112,7 @@ def project_resource(kind: Kind, manifest: Manifest) -> StoredResource:
         status=_PACKERS[f"{kind} status"].pack(status),
         verdicts=_verdicts(status),
         ending="deletionTimestamp" in metadata,
+        restarted_at=(metadata.get("annotations") or {}).get(names.ANNOTATION_RESTARTED_AT, ""),
     )
 
 
@@ -145,11 +148,24 @@ def project_pod(manifest: Manifest) -> Pod:
         failure=(": ".join(filter(None, (status.get("reason"), status.get("message")))) or "Failed")
         if failed
         else None,
+        node=manifest["spec"].get("nodeName", ""),
+        devices=_devices(manifest["spec"]),
         containers=(
             *(_container(one) for one in status.get("initContainerStatuses", ()) if not _done(one)),
             *(_container(one) for one in status.get("containerStatuses", ())),
         ),
     )
+
+
+def _devices(spec: Manifest) -> tuple[tuple[str, int], ...]:
+    """Devices are requested as limits, and by the containers that stay."""
+    wanted: Counter[str] = Counter()
+    for container in spec.get("containers") or ():
+        limits = (container.get("resources") or {}).get("limits") or {}
+        wanted.update(
+            {name: int(count) for name, count in limits.items() if "/" in name and count.isdecimal()}
+        )
+    return tuple(sorted(wanted.items()))
 
 
 def project_node(manifest: Manifest) -> Node:
@@ -193,6 +209,7 @@ def _rollout(manifest: Manifest) -> Rollout:
         updated=status.get("updatedReplicas", 0),
         refused=failure.get("message") if failure.get("status") == "True" else None,
         stalled=progress.get("status") == "False",
+        completed=progress.get("reason") == "NewReplicaSetAvailable",
     )
 
 

@@ -92,8 +92,14 @@ class Reconciler:
     async def _engine(self, key: Key) -> None:
         engine = self.cache.resource(key)
         if engine is not None:
-            used, nodes = self.cache.usage(key), self.cache.nodes()
-            status = engine_status(engine, used, nodes, now=self.clock(), api_hosts=self.api_hosts)
+            status = engine_status(
+                engine,
+                self.cache.usage(key),
+                self.cache.nodes(),
+                now=self.clock(),
+                api_hosts=self.api_hosts,
+                stand=self.cache.stand(key, engine.generation),
+            )
             await self._write_status(engine, status)
 
     async def _unserved(self, key: Key) -> None:

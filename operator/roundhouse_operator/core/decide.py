@@ -15,14 +15,16 @@ from roundhouse_api.conditions import ConditionType, Reason
 from roundhouse_api.model import Manifest
 from roundhouse_api.v1alpha1 import BackendType, EngineSpec, ModelVariantSpec
 from roundhouse_operator.core import effective, ids, placement, selection
-from roundhouse_operator.core.desired import Intent, desired_children
+from roundhouse_operator.core.desired import Intent
 from roundhouse_operator.core.diagnose import Trouble
 from roundhouse_operator.core.effective import Merged
 from roundhouse_operator.core.ids import Award
-from roundhouse_operator.core.kinds import SERVICE
+from roundhouse_operator.core.kinds import DEPLOYMENT
 from roundhouse_operator.core.observed import Engine, Invalid, World
 from roundhouse_operator.core.placement import Survey
 from roundhouse_operator.core.plan import NOTHING, Plan, plan_children
+from roundhouse_operator.core.rollout import Strategy, Turn, changed_by_author, child_of, roll
+from roundhouse_operator.core.rollout.turn import NO_TURN, keep_turn
 from roundhouse_operator.core.selection import Choice
 from roundhouse_operator.core.support import refuse_engine, refuse_variant
 from roundhouse_operator.core.weights import Weights, weights
@@ -46,7 +48,14 @@ class Decision:
     intent: Intent | None = None
     held: Trouble | None = None
     """Why the children stay although other ones are wanted."""
+    turn: Turn = NO_TURN
+    strategy: Strategy | None = None
     plan: Plan = NOTHING
+
+    @property
+    def stays(self) -> Trouble | None:
+        """Why the pods stay as they are although others are wanted, for ever or for now."""
+        return self.held or self.turn.waits
 
 
 def decide(world: World, *, api_hosts: Iterable[str] = ()) -> Decision:
@@ -76,13 +85,12 @@ def decide(world: World, *, api_hosts: Iterable[str] = ()) -> Decision:
     refused = decision.refused or refuse_variant(spec, engine, merged.model_name)
     decision = replace(decision, refused=refused, engine=engine, merged=merged)
     if engine.workload is None:
-        return replace(decision, plan=NOTHING if decision.refused else _plan(world, ()))
+        return replace(decision, plan=NOTHING if decision.refused else _without_children(world))
     before = variant.status.get("placement")
     intent = Intent(
         namespace=variant.namespace,
         name=variant.name,
         uid=variant.uid,
-        generation=variant.generation,
         engine_name=choice.engine.name,
         variant=spec,
         engine=engine,
@@ -91,6 +99,7 @@ def decide(world: World, *, api_hosts: Iterable[str] = ()) -> Decision:
         need=placement.need(
             merged.hardware, world.nodes, keep=before if world.rollout and world.rollout.replicas else None
         ),
+        restarts=_restarts(world, choice.engine),
     )
     return _roll_out(world, replace(decision, intent=intent), intent, choice.engine)
 
@@ -116,11 +125,29 @@ def _roll_out(world: World, decision: Decision, intent: Intent, chosen: Engine) 
     shown = before if settled else placement.as_status(intent.need, survey)
     decision = replace(decision, survey=survey, placement=shown)
     if not _may_change(world, decision):
-        return decision
-    plan = _plan(world, desired_children(intent))
-    if plan.applies and (trouble := _engine_replaced(world, chosen)):
-        return replace(decision, held=trouble)
-    return replace(decision, plan=plan)
+        return replace(decision, turn=Turn(keep_turn(world)))
+    replaced = _engine_replaced(world, intent, chosen)
+    rolling = roll(world, intent, frozen=replaced is not None)
+    return replace(
+        decision,
+        intent=replace(intent, strategy=rolling.strategy.manifest),
+        held=replaced if rolling.kept and not rolling.turn.waits else None,
+        plan=rolling.plan,
+        strategy=rolling.strategy,
+        turn=rolling.turn,
+    )
+
+
+def _restarts(world: World, engine: Engine) -> tuple[tuple[str, str], ...]:
+    """As the annotations say; one that was taken away again replaces nothing."""
+    deployment = child_of(world, DEPLOYMENT)
+    template = deployment.live["spec"]["template"]["metadata"] if deployment else {}
+    before = template.get("annotations") or {}
+    asked = (
+        (names.ANNOTATION_RESTARTED_AT, world.variant.restarted_at),
+        (names.ANNOTATION_ENGINE_RESTARTED_AT, engine.restarted_at),
+    )
+    return tuple((name, value) for name, at in asked if (value := at or before.get(name, "")))
 
 
 def _may_change(world: World, decision: Decision) -> bool:
@@ -135,10 +162,8 @@ def _may_change(world: World, decision: Decision) -> bool:
     return decision.refused.reason is Reason.NAME_CONFLICT and bool(world.children)
 
 
-def _plan(world: World, wanted: tuple[Manifest, ...]) -> Plan:
-    return plan_children(
-        wanted, world.children, namespace=world.variant.namespace, owner_uid=world.variant.uid
-    )
+def _without_children(world: World) -> Plan:
+    return plan_children((), world.children, namespace=world.variant.namespace, owner_uid=world.variant.uid)
 
 
 def _same_specs(world: World, engine: Engine) -> bool:
@@ -152,26 +177,21 @@ def _same_specs(world: World, engine: Engine) -> bool:
     )
 
 
-def _engine_replaced(world: World, engine: Engine) -> Trouble | None:
+def _engine_replaced(world: World, intent: Intent, engine: Engine) -> Trouble | None:
     """Another engine of the same name is another engine: it rolls out when the variant is changed.
 
     Changed since its children were made, that is: a status tells what was looked at, not what was done.
     """
     before = world.variant.status.get("engine") or {}
-    if before.get("name") != engine.name or before.get("uid") == engine.uid or not _made_from(world):
+    if before.get("name") != engine.name or before.get("uid") == engine.uid:
+        return None
+    if changed_by_author(world, intent):
         return None
     return Trouble(
         Reason.ENGINE_CHANGED,
         f"Engine {engine.name!r} was replaced by another of that name, which would change the pods: they go "
-        "on serving as they are until this variant is changed",
+        "on serving as they are until this variant is edited or restarted",
     )
-
-
-def _made_from(world: World) -> bool:
-    """Whether the children are those of the variant's very generation."""
-    wanted = str(world.variant.generation)
-    made = (one.live["metadata"].get("annotations") or {} for one in world.children if one.kind == SERVICE)
-    return any(one.get(names.ANNOTATION_VARIANT_GENERATION) == wanted for one in made)
 
 
 def _holds(world: World, kind: ConditionType) -> bool:

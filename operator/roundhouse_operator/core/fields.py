@@ -98,6 +98,14 @@ def without(manifest: Manifest, paths: list[Path]) -> Manifest:
     return copy
 
 
+def owned_part(live: Manifest, ours: Fields) -> Manifest:
+    """What `live` has of the fields that we own: to apply it changes nothing, and lets go of nothing."""
+    head = {key: live[key] for key in ("apiVersion", "kind")}
+    named = {key: live["metadata"][key] for key in ("name", "namespace")}
+    part: Manifest = _owned_part(live, ours)
+    return {**part, **head, "metadata": {**part.get("metadata", {}), **named}}
+
+
 def written(path: Path) -> str:
     """As the API server's own conflicts spell it: `.spec.containers[name="engine"].image`."""
     return "".join(
@@ -113,6 +121,22 @@ def list_keys(name: str, items: list[Any]) -> tuple[str, ...]:
     if name == "ports" and items:
         return ("containerPort", "protocol") if "containerPort" in items[0] else ("port", "protocol")
     return LIST_KEYS.get(name, ())
+
+
+def _owned_part(live: Any, ours: Fields) -> Any:  # noqa: ANN401
+    """A leaf of `ours` is owned as a whole."""
+    if isinstance(live, dict) and any(step.startswith("f:") for step in ours):
+        owned = ((step.removeprefix("f:"), inner) for step, inner in ours.items() if step != ".")
+        return {name: _owned_part(live[name], inner) for name, inner in owned if name in live}
+    if isinstance(live, list) and any(step.startswith("k:") for step in ours):
+        keyed = ((dict(json.loads(step[2:])), inner) for step, inner in ours.items() if step.startswith("k:"))
+        found = ((key, _find(live, tuple(key.items())), inner) for key, inner in keyed)
+        return [
+            {**key, **_owned_part(item, inner)} if inner else item
+            for key, item, inner in found
+            if item is not None
+        ]
+    return live
 
 
 def _compare(wanted: Any, live: Any, ours: Fields | None, path: Path) -> Iterator[Path]:  # noqa: ANN401

@@ -50,7 +50,8 @@ API_KINDS: Final = (ENGINE, VARIANT, ADAPTER, POLICY)
 
 DEPLOYMENT: Final = Kind("Deployment", "apps", "v1", "deployments")
 SERVICE: Final = Kind("Service", "", "v1", "services")
-CHILD_KINDS: Final = (DEPLOYMENT, SERVICE)
+DISRUPTION_BUDGET: Final = Kind("PodDisruptionBudget", "policy", "v1", "poddisruptionbudgets")
+CHILD_KINDS: Final = (DEPLOYMENT, SERVICE, DISRUPTION_BUDGET)
 """What a variant owns, in the order in which it is made and read."""
 
 POD: Final = Kind("Pod", "", "v1", "pods")

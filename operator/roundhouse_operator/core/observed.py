@@ -45,6 +45,8 @@ class Resource(Generic[Spec_co]):
     status: Manifest
     ending: bool = False
     """Deleted, and kept for a while by somebody's finalizer."""
+    restarted_at: str = ""
+    """The annotation by which a person has pods replaced."""
 
     @property
     def key(self) -> Key:
@@ -89,6 +91,8 @@ class Rollout:
     """Why pods cannot be created: a quota, a policy, a webhook."""
     stalled: bool = False
     """No progress within the deadline."""
+    completed: bool = False
+    """The newest template was once rolled out to the end, so it is one that works."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +126,9 @@ class Pod:
     """The scheduler's message, once it has tried."""
     failure: str | None = None
     """Why the pod as a whole failed: evicted, preempted, its node shut down."""
+    node: str = ""
+    devices: tuple[tuple[str, int], ...] = ()
+    """Extended resources that it requests, GPUs for instance."""
     containers: tuple[Container, ...] = ()
 
 
@@ -149,6 +156,18 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Line:
+    """The other variants of an engine, while a change of it reaches them one after another."""
+
+    in_flight: int = 0
+    """Those that are being changed."""
+    first: bool = False
+    """Whether none of those that wait is to be changed before this one."""
+    failing: str = ""
+    """The one on which the change went wrong."""
+
+
+@dataclass(frozen=True, slots=True)
 class World:
     """All that concerns one variant, at one moment."""
 
@@ -161,3 +180,6 @@ class World:
     rollout: Rollout | None = None
     pods: tuple[Pod, ...] = ()
     nodes: tuple[Node, ...] = ()
+    taken: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Devices that pods of any variant hold, by node and resource."""
+    line: Line = Line()

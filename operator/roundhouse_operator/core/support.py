@@ -103,13 +103,12 @@ def unsupported_by_engine(spec: EngineSpec) -> list[str]:
 
 def unsupported_by_variant(spec: ModelVariantSpec, merged: Merged) -> list[str]:
     """Fields of a variant, or inherited by it, that are not honoured yet, by path."""
-    rollout, balancing, gpu = spec.rollout, spec.load_balancing, merged.gpu
+    balancing, gpu = spec.load_balancing, merged.gpu
     fields = [
         (f"spec.stage {merged.stage.value} of the engine", merged.stage not in ROUTED_STAGES),
         *_scaling(merged.scaling),
         *((f"spec.limits.{name}", True) for name in _given(spec.limits)),
         ("spec.verification", spec.verification is not None),
-        ("spec.rollout.maxConcurrent", rollout is not None and rollout.max_concurrent is not None),
         (
             "spec.loadBalancing.type PrefixHash",
             balancing is not None and balancing.type is LoadBalancingType.PREFIX_HASH,

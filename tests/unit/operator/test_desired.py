@@ -93,7 +93,7 @@ specs = st.fixed_dictionaries(
 def test_manifests_are_deterministic_and_settle(spec: Manifest, other: Manifest) -> None:
     first, again = children(engine(), variant(**spec)), children(engine(), variant(**spec))
     assert first == again
-    for mine, theirs in zip(first, children(engine(), variant(**other)), strict=True):
+    for mine, theirs in zip(first, children(engine(), variant(**other)), strict=False):
         assert differences(mine, mine, owned(mine)) == []
         assert not has_leftovers(mine, owned(mine))
         assert bool(differences(mine, theirs, owned(theirs)) or has_leftovers(mine, owned(theirs))) == (

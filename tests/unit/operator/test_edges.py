@@ -159,7 +159,7 @@ def test_an_edit_that_was_refused_once_still_takes_the_new_engine() -> None:
     other = engine(workload={"image": "example.org/other:9"})
     scene.put({**other, "metadata": {**other["metadata"], "uid": "another"}})
     assert scene.decide("kws-en").held is not None
-    edited = variant(description="looked at")
+    edited = variant(args=["--looked-at"])
     status = scene.status("kws-en")
     metadata = {**edited["metadata"], "generation": 2}
     scene.put({**edited, "metadata": metadata, "status": {**status, "observedGeneration": 2}})

@@ -1,4 +1,4 @@
-"""The objects that a variant wants: one Deployment and one headless Service, or nothing.
+"""The objects that a variant wants: a Deployment, a headless Service, a budget for disruptions, or nothing.
 
 Pure and deterministic: the same variant on the same engine gives the same bytes, whatever the cluster
 looks like, so that only a change of a spec rolls pods.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from roundhouse_api.model import Manifest
 from roundhouse_operator.core.desired.deployment import build_deployment
+from roundhouse_operator.core.desired.disruption import build_disruption_budget
 from roundhouse_operator.core.desired.intent import Intent
 from roundhouse_operator.core.desired.service import build_service
 
@@ -15,4 +16,4 @@ __all__ = ["Intent", "desired_children"]
 
 
 def desired_children(intent: Intent) -> tuple[Manifest, ...]:
-    return (build_deployment(intent), build_service(intent))
+    return (build_deployment(intent), build_service(intent), *build_disruption_budget(intent))

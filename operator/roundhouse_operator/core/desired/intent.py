@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any, Final
 
 from roundhouse_api import names
 from roundhouse_api.model import Manifest
@@ -13,6 +14,20 @@ from roundhouse_operator.core.kinds import VARIANT, Kind
 from roundhouse_operator.core.placement import Need
 
 DRAIN_SECONDS: Final = 30
+_OF_PODS: Final[Any] = {
+    "engine_ref": True,
+    "engine_selector": True,
+    "source": True,
+    "download_policy": True,
+    "engine_model_name": True,
+    "args": True,
+    "env": True,
+    "hardware": True,
+    "concurrency": True,
+    "rollout": {"drain_timeout_seconds": True},
+    "verification": True,
+}
+"""What shapes pods. How many there are does not, or a scaler could make a variant jump the queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,17 +37,29 @@ class Intent:
     namespace: str
     name: str
     uid: str
-    generation: int
     engine_name: str
     variant: ModelVariantSpec
     engine: EngineSpec
     workload: Workload
     merged: Merged
     need: Need
+    restarts: tuple[tuple[str, str], ...] = ()
+    """Annotations of the pod template by which a person has pods replaced."""
+    strategy: Manifest = field(default_factory=dict)
+    """Of the Deployment; it starts no pod and ends none."""
 
     @property
     def replicas(self) -> int:
         return 0 if self.variant.suspend else self.variant.replicas
+
+    @property
+    def digest(self) -> str:
+        """Of what the variant's author says about its pods: it changes with an edit of the variant alone."""
+        said = self.variant.model_dump_json(
+            by_alias=True, exclude_defaults=True, exclude_none=True, include=_OF_PODS
+        )
+        restart = dict(self.restarts).get(names.ANNOTATION_RESTARTED_AT, "")
+        return sha256(f"{said}{restart}".encode()).hexdigest()[:16]
 
     @property
     def drain_seconds(self) -> int:

@@ -24,7 +24,8 @@ EXIT_SECONDS: Final = 15
 
 
 def build_pod_template(intent: Intent) -> Manifest:
-    template: Manifest = {"metadata": {"labels": intent.labels}, "spec": _pod_spec(intent)}
+    metadata = _present({"labels": intent.labels, "annotations": dict(intent.restarts)})
+    template: Manifest = {"metadata": metadata, "spec": _pod_spec(intent)}
     merged: Manifest = strategic_merge(template, intent.workload.pod_template or {})
     return merged
 

@@ -18,8 +18,8 @@ METRICS_PORT: Final = 9090
 
 def build_service(intent: Intent) -> Manifest:
     head = intent.metadata(SERVICE)
-    # On the child that is written last, and where it starts no rollout: a Deployment counts annotations too.
-    head["metadata"]["annotations"] = {names.ANNOTATION_VARIANT_GENERATION: str(intent.generation)}
+    # On a child that is written after the pods' template, and where it starts no rollout.
+    head["metadata"]["annotations"] = {names.ANNOTATION_VARIANT_SPEC: intent.digest}
     return {
         **head,
         "spec": {

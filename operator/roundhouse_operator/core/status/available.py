@@ -61,6 +61,8 @@ def _same_pods(scene: Scene) -> bool:
     engine = choice.engine if choice else None
     before, up_to_date = variant.status, variant.condition(ConditionType.UP_TO_DATE)
     lost = (variant.condition(ConditionType.AVAILABLE) or {}).get("reason") in LOST
+    if scene.decision.turn.waits:
+        return True  # nothing was changed yet
     same_engine = engine is None or (before.get("engine") or {}).get("generation") == engine.generation
     return (
         before.get("observedGeneration") == variant.generation

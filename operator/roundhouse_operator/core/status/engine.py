@@ -14,6 +14,7 @@ from roundhouse_api.model import Manifest
 from roundhouse_api.v1alpha1 import EnginePlacement, EngineSpec, Hardware, Quantity
 from roundhouse_operator.core import placement
 from roundhouse_operator.core.observed import Engine, Invalid, Node
+from roundhouse_operator.core.rollout.line import Stand
 from roundhouse_operator.core.status.conditions import (
     Degradations,
     Finding,
@@ -24,6 +25,7 @@ from roundhouse_operator.core.status.conditions import (
     unknown,
     write_conditions,
 )
+from roundhouse_operator.core.status.up_to_date import NOBODY_WAITS, find_engine_up_to_date
 from roundhouse_operator.core.support import refuse_engine, unsupported_by_engine
 
 
@@ -52,12 +54,18 @@ def sum_up(usages: Iterable[Usage]) -> Usage:
     )
 
 
-def engine_status(
-    engine: Engine, used: Usage, nodes: Iterable[Node], *, now: str, api_hosts: Iterable[str] = ()
+def engine_status(  # noqa: PLR0913  # all that a pass over an engine looks at
+    engine: Engine,
+    used: Usage,
+    nodes: Iterable[Node],
+    *,
+    now: str,
+    api_hosts: Iterable[str] = (),
+    stand: Stand = NOBODY_WAITS,
 ) -> Manifest:
     nodes = tuple(nodes)
     placed = None if isinstance(engine.spec, Invalid) else _placement(engine.spec, nodes)
-    findings = _findings(engine, placed, api_hosts)
+    findings = _findings(engine, placed, api_hosts, find_engine_up_to_date(used.variants, stand))
     status: Manifest = {
         "observedGeneration": engine.generation,
         "conditions": write_conditions(
@@ -97,7 +105,7 @@ def _placement(spec: EngineSpec, nodes: tuple[Node, ...]) -> _Placed | None:
 
 
 def _findings(
-    engine: Engine, placed: _Placed | None, api_hosts: Iterable[str]
+    engine: Engine, placed: _Placed | None, api_hosts: Iterable[str], up_to_date: Finding
 ) -> Mapping[ConditionType, Finding | None]:
     spec = engine.spec
     if isinstance(spec, Invalid):
@@ -115,11 +123,14 @@ def _findings(
             degraded.add(accepted.reason, accepted.message)
         if fields := unsupported_by_engine(spec):
             degraded.add(Reason.NOT_YET_SUPPORTED, f"Accepted and not honoured yet: {', '.join(fields)}")
+    if up_to_date.reason is Reason.ROLLOUT_PAUSED:
+        degraded.add(up_to_date.reason, up_to_date.message)
     return {
         ConditionType.READY: ready((accepted, hardware), hardware),
         ConditionType.ACCEPTED: accepted,
         ConditionType.HARDWARE_AVAILABLE: hardware,
         ConditionType.VERIFIED: unknown(Reason.NOT_REQUESTED, "Claimed features are not probed yet"),
+        ConditionType.UP_TO_DATE: up_to_date,
         ConditionType.DEGRADED: degraded.finding(),
     }
 

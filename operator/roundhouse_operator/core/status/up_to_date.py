@@ -1,4 +1,7 @@
-"""The condition UpToDate: whether the pods are those that the specs ask for now."""
+"""The condition UpToDate: whether the pods are those that the specs ask for now.
+
+Of a variant, and of an Engine, which sums up how far a change of it has come among its variants.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +10,29 @@ from typing import Final
 from roundhouse_api.conditions import Reason
 from roundhouse_operator.core.diagnose import newest
 from roundhouse_operator.core.observed import Rollout
+from roundhouse_operator.core.rollout.line import Stand
 from roundhouse_operator.core.status.conditions import Finding, false, troubled, true
 from roundhouse_operator.core.status.scene import Scene
 
 _ROLLED_OUT: Final = "All pods are of the newest template"
+NOBODY_WAITS: Final = Stand()
+_NAMED: Final = 3
 
 
 def find_up_to_date(scene: Scene, blocker: Finding | None) -> Finding:
-    rollout, held = scene.world.rollout, scene.decision.held
+    rollout, stays = scene.world.rollout, scene.decision.stays
     if scene.upstream and not blocker:
         return true(Reason.UPSTREAM, "There are no pods to roll out")
-    if held:
-        return troubled(held)
+    if stays:
+        return troubled(stays)
     if blocker:
         return false(blocker.reason, "Nothing is rolled out as long as this lasts")
     if refusal := scene.outcome.refusal:
         return false(Reason.POD_REFUSED, f"The API server refuses {refusal.child}: {refusal.message}")
     if rollout is None or not rollout.current:
         return false(Reason.ROLLING_OUT, "The Deployment is being made or changed")
-    going_on = rollout.updated < scene.wanted or rollout.replicas > rollout.updated
+    changing = scene.decision.turn.told is not None
+    going_on = changing or rollout.updated < scene.wanted or rollout.replicas > rollout.updated
     return _rolling_out(scene, rollout) if going_on else true(Reason.ROLLED_OUT, _ROLLED_OUT)
 
 
@@ -38,3 +45,20 @@ def _rolling_out(scene: Scene, rollout: Rollout) -> Finding:
     if scene.trouble is None:
         return false(Reason.ROLLING_OUT, figures)
     return false(scene.trouble.reason, f"{figures}: {scene.trouble.message}", scene.trouble.detail)
+
+
+def find_engine_up_to_date(variants: int, stand: Stand) -> Finding:
+    """`variants` use the engine. Names of those in flight, not of those that wait: they may be thousands."""
+    if stand.failing:
+        name, reason = stand.failing[0]
+        return false(
+            Reason.ROLLOUT_PAUSED,
+            f"Stopped at variant {name!r}, which fails with it ({reason.value}); "
+            f"{stand.waiting} of {variants} variants wait",
+        )
+    if stand.waiting or stand.in_flight:
+        changing = f"; now {', '.join(stand.in_flight[:_NAMED])}" if stand.in_flight else ""
+        return false(Reason.ROLLING_OUT, f"{stand.waiting} of {variants} variants wait{changing}")
+    if stand.behind:
+        return false(Reason.ROLLING_OUT, f"{stand.behind} of {variants} variants are not of this generation")
+    return true(Reason.ROLLED_OUT, f"All {variants} variants are of this generation")

@@ -11,18 +11,18 @@ from typing import Any, Final
 
 from roundhouse_api.conditions import ConditionType, Reason
 from roundhouse_api.model import Manifest
-from roundhouse_api.v1alpha1 import Backend, BackendType, RolloutStatus, SelectedEngine
+from roundhouse_api.v1alpha1 import Backend, BackendType, SelectedEngine
 from roundhouse_operator.core import effective, ids
 from roundhouse_operator.core.decide import Decision
-from roundhouse_operator.core.desired.deployment import rollout_strategy
 from roundhouse_operator.core.desired.intent import pod_labels
 from roundhouse_operator.core.observed import Invalid, World
 from roundhouse_operator.core.outcome import Outcome
+from roundhouse_operator.core.rollout.turn import keep_turn
 from roundhouse_operator.core.status.available import LOST
 from roundhouse_operator.core.status.conditions import Finding, write_conditions
 from roundhouse_operator.core.status.findings import variant_findings
 
-_LASTING: Final = ("servedName", "engine", "backends", "effective", "selection", "placement", "rollout")
+_LASTING: Final = ("servedName", "engine", "backends", "effective", "selection", "placement")
 _STUCK: Final = frozenset(
     {Reason.IMAGE_PULL, Reason.SECRET_NOT_FOUND, Reason.CONFIG_ERROR, Reason.START_TIMEOUT}
 )
@@ -47,6 +47,7 @@ def variant_status(world: World, decision: Decision, outcome: Outcome, *, now: s
         **{name: before[name] for name in _LASTING if name in before},
         **_served(world, decision),
         **_rolled_out(world, decision, outcome),
+        "rollout": _rollout(world, decision),
     }
     return {name: value for name, value in facts.items() if value not in (None, [], {})}
 
@@ -61,7 +62,7 @@ def _served(world: World, decision: Decision) -> Manifest:
         "servedName": ids.served_name(world.variant.name, spec),
         "selection": choice.as_status() if choice else None,
     }
-    if decision.merged and not decision.held:
+    if decision.merged and not decision.stays:
         facts["effective"] = effective.as_status(decision.merged)
     return facts
 
@@ -73,7 +74,7 @@ def _rolled_out(world: World, decision: Decision, outcome: Outcome) -> Manifest:
         decision.refused
         or outcome.refusal
         or outcome.failure
-        or decision.held
+        or decision.stays
         or not (engine and merged and decision.engine)
     ):
         return {}
@@ -87,18 +88,27 @@ def _rolled_out(world: World, decision: Decision, outcome: Outcome) -> Manifest:
         model_name=merged.model_name,
     )
     selected = SelectedEngine(name=engine.name, uid=engine.uid, generation=engine.generation)
-    facts: Manifest = {
+    return {
         "engine": selected.model_dump(by_alias=True),
         "backends": [backend.model_dump(by_alias=True, exclude_none=True, mode="json")],
         "placement": decision.placement,
-        "rollout": None,
     }
-    if decision.intent:
-        strategy, why = rollout_strategy(decision.intent)
-        facts["rollout"] = RolloutStatus(strategy=strategy, reason=why).model_dump(
-            by_alias=True, exclude_defaults=True, mode="json"
-        )
-    return facts
+
+
+def _rollout(world: World, decision: Decision) -> Manifest | None:
+    """How pods are replaced; what was decided before stands where nothing was now."""
+    if decision.engine and decision.engine.upstream:
+        return None
+    before = world.variant.status.get("rollout") or {}
+    strategy = decision.strategy
+    turn = decision.turn.told if decision.intent else keep_turn(world)
+    told = {
+        "strategy": strategy.kind.value if strategy else before.get("strategy"),
+        "reason": strategy.reason if strategy else before.get("reason"),
+        "drainingReplicas": sum(pod.ending for pod in world.pods),
+        "turn": turn.value if turn else None,
+    }
+    return {name: value for name, value in told.items() if value}
 
 
 def _phase(findings: Mapping[ConditionType, Finding | None]) -> str:

@@ -1,0 +1,106 @@
+"""How a change reaches pods: whose turn it is, and whether a new pod or an old one goes first.
+
+`turn` and `line` order the variants of an engine, `strategy` chooses the way; here both become a plan.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from roundhouse_api.model import Manifest
+from roundhouse_api.names import ANNOTATION_VARIANT_SPEC
+from roundhouse_operator.core.desired import Intent, desired_children
+from roundhouse_operator.core.fields import differences, has_leftovers, owned_part
+from roundhouse_operator.core.kinds import DEPLOYMENT, DISRUPTION_BUDGET, SERVICE, Kind
+from roundhouse_operator.core.observed import Child, World
+from roundhouse_operator.core.plan import NOTHING, Plan, plan_children
+from roundhouse_operator.core.rollout.strategy import Strategy, choose_strategy
+from roundhouse_operator.core.rollout.turn import ONE_AT_A_TIME, Change, Turn, keep_turn, take_turn
+
+__all__ = ["Change", "Rolling", "Strategy", "Turn", "changed_by_author", "roll"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rolling:
+    """What becomes of the children in this pass."""
+
+    plan: Plan
+    strategy: Strategy
+    turn: Turn
+    kept: bool = False
+    """The pods stay as they are although others are wanted."""
+
+
+def roll(world: World, intent: Intent, *, frozen: bool = False) -> Rolling:
+    """`frozen`: there may be more pods or fewer, but no others."""
+    live = child_of(world, DEPLOYMENT)
+    rollout = intent.variant.rollout
+    standing = live.live["spec"].get("strategy") if live else None
+
+    def plan(*, changing: bool) -> tuple[Plan, Strategy]:
+        chosen = choose_strategy(world, intent, standing, changing=changing)
+        wanted = desired_children(replace(intent, strategy=chosen.manifest))
+        return _plan(world, wanted, world.children), chosen
+
+    found, strategy = plan(changing=False)
+    change = _change(world, intent, found, live)
+    if frozen and change is not Change.NONE:
+        return Rolling(_plan_kept(world, intent, live), strategy, Turn(keep_turn(world)), kept=True)
+    turn = take_turn(
+        world,
+        change,
+        engine=intent.engine_name,
+        most=(rollout and rollout.max_concurrent) or ONE_AT_A_TIME,
+        wanted=intent.replicas,
+    )
+    if turn.waits:
+        return Rolling(_plan_kept(world, intent, live), strategy, turn, kept=True)
+    if change is not Change.NONE:
+        found, strategy = plan(changing=True)
+    return Rolling(found, strategy, turn)
+
+
+def changed_by_author(world: World, intent: Intent) -> bool:
+    """Whether the variant asks for something else than what its children were made from."""
+    service = child_of(world, SERVICE)
+    made = (
+        (service.live["metadata"].get("annotations") or {}).get(ANNOTATION_VARIANT_SPEC) if service else None
+    )
+    return made is not None and made != intent.digest
+
+
+def child_of(world: World, kind: Kind) -> Child | None:
+    """The variant's own child of its name."""
+    variant = world.variant
+    mine = (one for one in world.children if one.owner_uid == variant.uid and one.name == variant.name)
+    return next((one for one in mine if one.kind == kind), None)
+
+
+def _change(world: World, intent: Intent, plan: Plan, live: Child | None) -> Change:
+    apply = next((one for one in plan.applies if one.kind == DEPLOYMENT), None)
+    if apply is None or live is None:
+        return Change.NONE if apply is None else Change.OWN
+    wanted = {"spec": {"template": apply.manifest["spec"].get("template", {})}}
+    owned = live.ownership.ours.get("f:spec", {}).get("f:template", {})
+    differing = differences(wanted, live.live, live.ownership.ours)
+    if not differing and not has_leftovers(wanted["spec"]["template"], owned):
+        return Change.NONE
+    if changed_by_author(world, intent):
+        return Change.OWN
+    by_hand = [any(one.by_hand for one in live.ownership.holders(path)) for path in differing]
+    return Change.BY_HAND if by_hand and all(by_hand) else Change.INHERITED
+
+
+def _plan_kept(world: World, intent: Intent, live: Child | None) -> Plan:
+    """The Deployment as it is, with as many pods as are wanted."""
+    if live is None:
+        return NOTHING
+    kept = owned_part(live.live, live.ownership.ours)
+    kept = {**kept, "spec": {**kept["spec"], "replicas": intent.replicas}}
+    budget = [one for one in desired_children(intent) if one["kind"] == DISRUPTION_BUDGET.name]
+    scaled = [one for one in world.children if one.kind in (DEPLOYMENT, DISRUPTION_BUDGET)]
+    return _plan(world, (kept, *budget), scaled)
+
+
+def _plan(world: World, wanted: tuple[Manifest, ...], there: tuple[Child, ...] | list[Child]) -> Plan:
+    return plan_children(wanted, there, namespace=world.variant.namespace, owner_uid=world.variant.uid)

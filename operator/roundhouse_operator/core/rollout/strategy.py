@@ -1,0 +1,180 @@
+"""Which way pods are replaced: a new one first, or an old one first.
+
+A surge needs room. What is known of the nodes says whether there seems to be some; the scheduler says
+whether there is, and when a new pod finds none while old ones run, an old one goes first. The Deployment
+itself remembers the way, so that a restart of the operator changes nothing; a change of it starts no pod.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from math import ceil
+from typing import Final
+
+from roundhouse_api.model import Manifest
+from roundhouse_api.v1alpha1 import RolloutPolicy, RolloutStrategy
+from roundhouse_operator.core.desired.intent import Intent
+from roundhouse_operator.core.diagnose import newest
+from roundhouse_operator.core.observed import Node, Pod, World
+from roundhouse_operator.core.placement import Need, survey
+from roundhouse_operator.core.rollout.turn import old_pods
+
+REQUESTED: Final = "Requested"
+FREE_GPU: Final = "FreeGPU"
+NO_FREE_GPU: Final = "NoFreeGPU"
+NEEDS_NO_GPU: Final = "NeedsNoGPU"
+NO_ROOM: Final = "NoRoom"
+NO_NODE_FITS: Final = "NoNodeFits"
+_REASONS: Final = {
+    (RolloutStrategy.SURGE, True): (FREE_GPU, NO_NODE_FITS),
+    (RolloutStrategy.RECREATE, True): (NO_FREE_GPU,),
+    (RolloutStrategy.SURGE, False): (NEEDS_NO_GPU,),
+    (RolloutStrategy.RECREATE, False): (NO_ROOM,),
+}
+"""By way and by whether it is about GPUs; the first where the status tells none of them."""
+_FULL: Final = re.compile(r"\bInsufficient |cannot allocate all claims|Too many pods")
+"""In the scheduler's words: what would be there if another pod went."""
+
+
+@dataclass(frozen=True, slots=True)
+class Strategy:
+    kind: RolloutStrategy
+    reason: str
+    at_once: int = 1
+    """Under Recreate: old pods that must go before a new one has room."""
+
+    @property
+    def manifest(self) -> Manifest:
+        # Never Kubernetes' own `Recreate`: it ends all pods before the first new one starts.
+        surge = self.kind is RolloutStrategy.SURGE
+        amounts = (
+            {"maxSurge": 1, "maxUnavailable": 0} if surge else {"maxSurge": 0, "maxUnavailable": self.at_once}
+        )
+        return {"type": "RollingUpdate", "rollingUpdate": amounts}
+
+
+def choose_strategy(world: World, intent: Intent, live: Manifest | None, *, changing: bool) -> Strategy:
+    """`live` is the Deployment's strategy; `changing` says that this pass gives it another template."""
+    policy = intent.variant.rollout and intent.variant.rollout.strategy
+    if policy is RolloutPolicy.SURGE:
+        return Strategy(RolloutStrategy.SURGE, REQUESTED)
+    if policy is RolloutPolicy.RECREATE:
+        return Strategy(RolloutStrategy.RECREATE, REQUESTED, _at_once(world, intent.need))
+    known = _read(live)
+    return _choose(world, intent) if known is None or changing else _keep(world, intent, known)
+
+
+def _keep(world: World, intent: Intent, known: Strategy) -> Strategy:
+    """The way that the Deployment goes stands, until the scheduler says otherwise."""
+    told: str = (world.variant.status.get("rollout") or {}).get("reason") or ""
+    reasons = _REASONS[known.kind, intent.need.resource is not None]
+    if not _in_flight(world):
+        # What a full node forced on pods without a GPU is over with the rollout.
+        stands = told in reasons and told != NO_ROOM
+        return replace(known, reason=told) if stands else _choose(world, intent)
+    if known.kind is RolloutStrategy.SURGE and _stuck(world, intent.need):
+        return _one_by_one(world, intent)
+    return replace(known, reason=told if told in reasons else reasons[0])
+
+
+def _choose(world: World, intent: Intent) -> Strategy:
+    need = intent.need
+    if need.resource is None:
+        return Strategy(RolloutStrategy.SURGE, NEEDS_NO_GPU)
+    if has_room(world, need, intent.replicas):
+        return Strategy(RolloutStrategy.SURGE, FREE_GPU)
+    if not survey(need, world.nodes).fitting:
+        # To end an old pod would help nobody: it serves until there is a node for its successor.
+        return Strategy(RolloutStrategy.SURGE, NO_NODE_FITS)
+    return _one_by_one(world, intent)
+
+
+def _one_by_one(world: World, intent: Intent) -> Strategy:
+    reason, *_ = _REASONS[RolloutStrategy.RECREATE, intent.need.resource is not None]
+    return Strategy(RolloutStrategy.RECREATE, reason, _at_once(world, intent.need))
+
+
+def has_room(world: World, need: Need, wanted: int) -> bool:
+    """Whether nodes seem to have room for one pod more than are wanted.
+
+    Only pods that carry our labels are known, so this may be wrong; the scheduler knows better.
+    """
+    there = sum(bool(pod.node) and not pod.failure for pod in world.pods)
+    missing = max(wanted - there, 0) + 1
+    for node in world.nodes:
+        missing -= _room(world, need, node)
+        if missing <= 0:
+            return True
+    return False
+
+
+def _room(world: World, need: Need, node: Node) -> int:
+    """How many more pods the node's devices suffice for."""
+    free = _free(world, need, node)
+    if need.resource is None or free < need.count:
+        return 0
+    left = replace(node, devices={**node.devices, need.resource: free})
+    return free // need.count if survey(need, (left,)).fitting else 0
+
+
+def _free(world: World, need: Need, node: Node) -> int:
+    resource = need.resource or ""
+    return max(node.devices.get(resource, 0) - world.taken.get(node.name, {}).get(resource, 0), 0)
+
+
+def _in_flight(world: World) -> bool:
+    rollout = world.rollout
+    return rollout is not None and (
+        not rollout.current or old_pods(rollout) > 0 or rollout.updated < rollout.wanted
+    )
+
+
+def _read(live: Manifest | None) -> Strategy | None:
+    """A strategy of ours as it stands in a Deployment; None for anybody else's."""
+    match live:
+        case {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}:
+            return Strategy(RolloutStrategy.SURGE, "")
+        case {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": int(at_once)}} if at_once > 0:
+            return Strategy(RolloutStrategy.RECREATE, "", at_once)
+        case _:
+            return None
+
+
+def _stuck(world: World, need: Need) -> bool:
+    """New pods find no room, old ones run, and one of those that goes would make some."""
+    rollout = world.rollout
+    if rollout is None or not rollout.current or not rollout.updated or not old_pods(rollout):
+        return False
+    waiting = [pod for pod in newest(world.pods) if pod.unschedulable is not None and not pod.scheduled]
+    return any(_FULL.search(pod.unschedulable or "") for pod in waiting) and any(_made_free(world, need))
+
+
+def _at_once(world: World, need: Need) -> int:
+    """How many old pods must go, where that is fewest, until a new one has its devices."""
+    return min((count for count in _made_free(world, need) if count), default=1)
+
+
+def _made_free(world: World, need: Need) -> Iterator[int]:
+    """For each node with old pods whose end would let a new pod in: how many of them must end."""
+    by_node: dict[str, list[Pod]] = {}
+    for pod in _old(world):
+        by_node.setdefault(pod.node, []).append(pod)
+    if not by_node:
+        return
+    for node in world.nodes:
+        if (there := by_node.get(node.name)) and survey(need, (node,)).fitting:
+            each = max((dict(pod.devices).get(need.resource or "", 0) for pod in there), default=0)
+            lacking = need.count - _free(world, need, node) if need.resource else 0
+            if lacking <= 0 or (each and ceil(lacking / each) <= len(there)):
+                yield max(ceil(lacking / each) if lacking > 0 else 1, 1)
+
+
+def _old(world: World) -> Iterator[Pod]:
+    """Pods that run and are not of the newest template; at rest, all of them are about to be old."""
+    rollout = world.rollout
+    new = {pod.name for pod in newest(world.pods)} if rollout and old_pods(rollout) else set()
+    return (
+        pod for pod in world.pods if pod.node and not pod.failure and not pod.ending and pod.name not in new
+    )
