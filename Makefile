@@ -24,7 +24,8 @@ $(UV):
 		{ apt-get update -qq && apt-get install -y -qq --no-install-recommends python3-venv && python3 -m venv --clear $(ROUNDHOUSE_CACHE)/uv-$(UV_VERSION); }
 	@$(ROUNDHOUSE_CACHE)/uv-$(UV_VERSION)/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 
-$(STAMP): $(UV) pyproject.toml uv.lock engine-images/sdk/pyproject.toml engine-images/pocketsphinx/pyproject.toml
+$(STAMP): $(UV) pyproject.toml uv.lock engine-images/sdk/pyproject.toml engine-images/pocketsphinx/pyproject.toml \
+		engine-images/loader/pyproject.toml
 	@echo "Installing the locked Python packages into .venv" >&2
 	@$(UV) sync --locked --quiet --all-extras --all-packages
 	@touch $@

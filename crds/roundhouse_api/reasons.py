@@ -275,6 +275,11 @@ class Reason(StrEnum):
         "Fallbacks lead back to this variant.",
         "Break the chain that the message names.",
     )
+    INTERNAL_ERROR = (
+        "InternalError",
+        "A pass over the resource ended in an error that nobody foresaw; it is tried again.",
+        "Look in the operator's log for the incident that the message names, and report it.",
+    )
     SCALER_CONFLICT = (
         "ScalerConflict",
         "Two scalers write `spec.replicas`; the operator's own has stopped.",

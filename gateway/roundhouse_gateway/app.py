@@ -1,5 +1,6 @@
 """The application: routes, raw ASGI routes and error handlers put together, for both listeners."""
 
+from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
 
@@ -26,15 +27,19 @@ from roundhouse_gateway.transcriptions import PATH as TRANSCRIPTIONS
 
 TITLE = "Roundhouse gateway"
 
+Layer = Callable[[ASGIApp], ASGIApp]
 
-def build_api(readiness: Readiness, metrics: Metrics, transcriptions: ASGIApp) -> ASGIApp:
-    """What listens on the API's port."""
+
+def build_api(
+    readiness: Readiness, metrics: Metrics, transcriptions: ASGIApp, guard: Layer | None = None
+) -> ASGIApp:
+    """What listens on the API's port; `guard` stands before all routes, unless everything is open."""
     app = _bare(openapi_url="/openapi.json")
     app.include_router(service_routes(readiness, metrics))
     app.include_router(api_routes(readiness.registry))
     app.router.routes.append(Route(TRANSCRIPTIONS, transcriptions, methods=["POST"], include_in_schema=False))
     app.openapi = partial(describe, app)  # type: ignore[method-assign]
-    return Observed(app, metrics)
+    return Observed(guard(app) if guard else app, metrics)
 
 
 def build_service(readiness: Readiness, metrics: Metrics, load: ASGIApp) -> ASGIApp:

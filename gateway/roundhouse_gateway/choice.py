@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from roundhouse_api.enums import Stage
+from roundhouse_api.keys import Grant
 from roundhouse_api.selection import (
     MismatchReason,
     Needs,
@@ -21,6 +22,7 @@ from roundhouse_gateway.errors import (
     UnknownModelRequestError,
     UnsupportedValueError,
 )
+from roundhouse_gateway.key_errors import ModelNotAllowedError
 from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.snapshot import Entry, Snapshot
 from roundhouse_gateway.transcription_request import AUTO
@@ -35,23 +37,31 @@ PARAM_AT_FAULT = {
 }
 
 
-def choose(snapshot: Snapshot, name: str, needs: Needs, metrics: Metrics) -> Sequence[Entry]:
+def choose(snapshot: Snapshot, name: str, needs: Needs, metrics: Metrics, grant: Grant) -> Sequence[Entry]:
     """The running entries to send the request to: one, or for `auto` all that fit, the best first.
 
-    A model that is asked for by name is never substituted.
+    A model that is asked for by name is never substituted, and none that the `grant` excludes is chosen.
     """
     if name == AUTO:
         try:
-            return [snapshot.entries[model.id] for model in candidates(snapshot.catalogue, needs)]
+            fitting = [snapshot.entries[model.id] for model in candidates(snapshot.catalogue, needs)]
         except NothingFitsError as error:
             metrics.resolution_errors("nothing_fits").inc()
             kind = HopelessRequestError if error.hopeless else NoEngineError
             raise kind(str(error)) from error
+        allowed = [entry for entry in fitting if grant.allows_model(entry.model.id)]
+        if not allowed:
+            metrics.resolution_errors("not_allowed").inc()
+            raise ModelNotAllowedError(AUTO)
+        return allowed
     try:
         entry = snapshot.resolve(name)
     except UnknownModelError as error:
         metrics.resolution_errors("unknown").inc()
         raise UnknownModelRequestError(name, str(error)) from error
+    if not grant.allows_model(entry.model.id):
+        metrics.resolution_errors("not_allowed").inc()
+        raise ModelNotAllowedError(entry.model.id)
     try:
         if entry.model.stage is not None:
             check_fit(entry, needs)

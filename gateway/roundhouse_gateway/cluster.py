@@ -11,7 +11,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,7 +23,7 @@ from kubernetes.aio.config import load_incluster_config, load_kube_config
 from kubernetes.aio.config.config_exception import ConfigException
 
 from roundhouse_api.model import Manifest
-from roundhouse_api.names import API_VERSION, ENGINES, LABEL_MANAGED, MODEL_VARIANTS
+from roundhouse_api.names import API_VERSION, ENGINES, LABEL_MANAGED, MODEL_VARIANTS, SECRET_TYPE_API_KEY
 from roundhouse_gateway.records import ENDPOINT_SLICES
 
 log = logging.getLogger("roundhouse.gateway.cluster")
@@ -46,14 +46,20 @@ class _ExpiredError(ClusterError):
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A kind of object to follow."""
+    """A kind of object to follow, or those of it that a label and a field select."""
 
     plural: str
     api: str
     selector: str = ""
+    fields: str = ""
 
     def path(self, namespace: str) -> str:
-        return f"/apis/{self.api}/namespaces/{namespace}/{self.plural}"
+        group = f"apis/{self.api}" if "/" in self.api else f"api/{self.api}"
+        return f"/{group}/namespaces/{namespace}/{self.plural}"
+
+    def query(self) -> dict[str, str]:
+        selectors = {"labelSelector": self.selector, "fieldSelector": self.fields}
+        return {name: value for name, value in selectors.items() if value}
 
 
 WATCHED = (
@@ -61,6 +67,7 @@ WATCHED = (
     Watched(MODEL_VARIANTS, API_VERSION),
     Watched(ENDPOINT_SLICES, "discovery.k8s.io/v1", f"{LABEL_MANAGED}=true"),
 )
+API_KEYS = Watched("secrets", "v1", fields=f"type={SECRET_TYPE_API_KEY}")
 
 
 class Sink(Protocol):
@@ -151,7 +158,7 @@ class Watch:
     async def _list(self) -> str:
         """All objects, handed on; the version to watch from."""
         manifests: list[Manifest] = []
-        query = {"limit": str(PAGE), **self._selector}
+        query = {"limit": str(PAGE), **self._watched.query()}
         while True:
             async with await self._api.get(self._path, query, MARGIN_SECONDS) as response:
                 page = msgspec.json.decode(await response.read())
@@ -170,7 +177,7 @@ class Watch:
             "resourceVersion": version,
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(seconds),
-            **self._selector,
+            **self._watched.query(),
         }
         async with await self._api.get(self._path, query, seconds + MARGIN_SECONDS) as response:
             self._reached()
@@ -190,10 +197,6 @@ class Watch:
             self._sink.apply(self._watched.plural, manifest)
         self._version = manifest["metadata"]["resourceVersion"]
 
-    @property
-    def _selector(self) -> dict[str, str]:
-        return {"labelSelector": self._watched.selector} if self._watched.selector else {}
-
     def _reached(self) -> None:
         if self._complaint:
             log.info("the API server answers again for %s", self._path)
@@ -210,12 +213,11 @@ class Watch:
             log.warning("%s; trying again", complaint)
 
 
-async def watch_all(api: ApiServer, namespaces: Sequence[str], sink: Sink) -> None:
-    """All watches of all namespaces, until cancelled."""
+async def watch_all(api: ApiServer, followed: Iterable[tuple[Watched, str, Sink]]) -> None:
+    """A watch for each kind, namespace and sink, until cancelled."""
     async with asyncio.TaskGroup() as group:
-        for namespace in namespaces:
-            for watched in WATCHED:
-                group.create_task(Watch(api, watched, namespace, sink).run())
+        for watched, namespace, sink in followed:
+            group.create_task(Watch(api, watched, namespace, sink).run())
 
 
 async def _load_configuration() -> Configuration:

@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from roundhouse_api.keys import Grant
 from roundhouse_gateway.errors import CLOSE, GatewayError, Headers, NotReadyError
 from roundhouse_gateway.metrics import OTHER_ROUTE, UNKNOWN_MODEL, Metrics
 
@@ -20,6 +21,7 @@ access_log = logging.getLogger("roundhouse.gateway.access")
 
 MODEL_HEADER = b"x-roundhouse-model"
 EXCHANGE = "roundhouse.exchange"
+EVERYTHING = Grant()
 CLIENT_CLOSED_REQUEST = 499
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:+/=-]{1,128}")
 # What probes and scrapes ask every few seconds is not worth a line each.
@@ -42,12 +44,17 @@ class Exchange:
     status: int = 0
     upload_bytes: int = 0
     note: str = ""
+    key_id: str = ""
+    grant: Grant = EVERYTHING
+    """What the client may do; all, where no keys are asked for."""
+    standing: Headers = field(default_factory=list)
+    """Headers that tell where the client stands with its limits."""
     started: float = field(default_factory=time.perf_counter)
     first_byte: float | None = None
 
     def own_headers(self) -> Headers:
         """What every answer tells: the request's id, and the model once it is chosen."""
-        found = [(b"x-request-id", self.request_id.encode())]
+        found = [(b"x-request-id", self.request_id.encode()), *self.standing]
         return found if self.model == UNKNOWN_MODEL else [*found, (MODEL_HEADER, self.model.encode())]
 
     def client_left(self) -> None:
@@ -138,6 +145,8 @@ def _fields(exchange: Exchange, seconds: float | None = None) -> dict[str, objec
         fields["seconds"] = round(seconds, 6)
     if exchange.first_byte is not None:
         fields["first_byte_seconds"] = round(exchange.first_byte - exchange.started, 6)
+    if exchange.key_id:
+        fields["key_id"] = exchange.key_id
     if exchange.note:
         fields["note"] = exchange.note
     return {"fields": fields}

@@ -8,9 +8,11 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import AfterValidator
 
 from roundhouse_api.enums import Stage
+from roundhouse_api.keys import Grant
 from roundhouse_api.selection import ModelStatus, UnknownModelError, primary_language
 from roundhouse_gateway.errors import ModelNotFoundError, NotReadyError
-from roundhouse_gateway.exchange import EXCHANGE
+from roundhouse_gateway.exchange import EXCHANGE, Exchange
+from roundhouse_gateway.keyring import Keyring
 from roundhouse_gateway.metrics import CONTENT_TYPE, Metrics
 from roundhouse_gateway.registry import Registry
 from roundhouse_gateway.transcription_request import MAX_LANGUAGE
@@ -36,11 +38,14 @@ class Readiness:
     """Whether requests should come here. Draining is for ever."""
 
     registry: Registry
+    keyring: Keyring | None = None
     draining: bool = False
 
     def reason_against(self) -> str | None:
         if self.draining:
             return "draining"
+        if self.keyring is not None and not self.keyring.complete:
+            return "the API keys have not been read yet"
         return None if self.registry.complete else "the cluster has not been read yet"
 
 
@@ -50,6 +55,7 @@ def api_routes(registry: Registry) -> APIRouter:
 
     @router.get("/v1/models", summary="Models that can be asked for now")
     async def list_models(
+        request: Request,
         status: Annotated[StatusWord, Query(description="`all` lists the whole catalogue.")] = "running",
         stage: Annotated[StageWord | None, Query(description="Only models of this stage.")] = None,
         language: Annotated[
@@ -60,6 +66,7 @@ def api_routes(registry: Registry) -> APIRouter:
             status=None if status == "all" else ModelStatus(status),
             stage=stage,
             language=primary_language(language) if language else None,
+            allowed=_grant(request).models,
         )
         return Response(_complete(registry).bodies.models(wanted), media_type=JSON)
 
@@ -71,12 +78,14 @@ def api_routes(registry: Registry) -> APIRouter:
             entry = _complete(registry).snapshot.resolve(model_id)
         except UnknownModelError as error:
             raise ModelNotFoundError(model_id) from error
+        if not _grant(request).allows_model(entry.model.id):
+            raise ModelNotFoundError(model_id)
         request.scope[EXCHANGE].model = entry.model.id
         return Response(msgspec.json.encode(model_detail(entry)), media_type=JSON)
 
     @router.get("/v1/engines", summary="The whole catalogue with hardware and performance, and the runtimes")
-    async def list_engines() -> Response:
-        return Response(_complete(registry).bodies.engines(), media_type=JSON)
+    async def list_engines(request: Request) -> Response:
+        return Response(_complete(registry).bodies.engines(_grant(request).models), media_type=JSON)
 
     return router
 
@@ -99,6 +108,11 @@ def service_routes(readiness: Readiness, metrics: Metrics) -> APIRouter:
         return Response(metrics.exposition(), headers={"content-type": CONTENT_TYPE})
 
     return router
+
+
+def _grant(request: Request) -> Grant:
+    exchange: Exchange = request.scope[EXCHANGE]
+    return exchange.grant
 
 
 def _complete(registry: Registry) -> Registry:

@@ -9,17 +9,22 @@ import logging
 import math
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive
 from typing_extensions import override
 
 from roundhouse_gateway.app import build_api, build_service
-from roundhouse_gateway.cluster import ApiServer, watch_all
+from roundhouse_gateway.cluster import API_KEYS, WATCHED, ApiServer, Sink, Watched, watch_all
+from roundhouse_gateway.guard import Guard
 from roundhouse_gateway.hold import Hold, Limits
+from roundhouse_gateway.keyring import Keyring
+from roundhouse_gateway.limits import Limiter
 from roundhouse_gateway.load import LoadBook, LoadReport
 from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.protocol import ClientProtocol
@@ -28,6 +33,7 @@ from roundhouse_gateway.routes import Readiness
 from roundhouse_gateway.settings import Settings
 from roundhouse_gateway.spool import Spool
 from roundhouse_gateway.transcriptions import Transcriptions
+from roundhouse_gateway.upload import Upload
 from roundhouse_gateway.upstream import EngineClient
 
 log = logging.getLogger("roundhouse.gateway")
@@ -56,13 +62,16 @@ class Gateway:
     metrics: Metrics
     engines: EngineClient
     load: LoadBook
+    keyring: Keyring | None
 
     @classmethod
     def build(cls, settings: Settings) -> "Gateway":
         registry = Registry(settings.served_namespaces, aliases_enabled=settings.aliases_enabled)
         metrics = Metrics(registry.age_seconds, lambda: len(registry.snapshot.entries))
         engines = EngineClient(settings, metrics)
-        return cls(settings, registry, Readiness(registry), metrics, engines, LoadBook())
+        keyring = Keyring() if settings.keys_namespace else None
+        readiness = Readiness(registry, keyring)
+        return cls(settings, registry, readiness, metrics, engines, LoadBook(), keyring)
 
     def api(self) -> ASGIApp:
         spool = Spool(self.settings.spool_dir, self.settings.spool_limit_bytes)
@@ -70,10 +79,33 @@ class Gateway:
         limits = Limits(self.settings.hold_limit, self.settings.hold_limit_per_variant)
         hold = Hold(self.registry, self.load, limits, self.metrics)
         transcriptions = Transcriptions(self.settings, self.registry, self.engines, hold, spool, self.metrics)
-        return build_api(self.readiness, self.metrics, transcriptions)
+        return build_api(self.readiness, self.metrics, transcriptions, self._guard())
 
     def service(self) -> ASGIApp:
         return build_service(self.readiness, self.metrics, LoadReport(self.load))
+
+    def followed(self) -> Iterator[tuple[Watched, str, Sink]]:
+        """What to watch, where, and who is told."""
+        for namespace in self.settings.served_namespaces:
+            for watched in WATCHED:
+                yield watched, namespace, self.registry
+        if self.keyring is not None:
+            yield API_KEYS, self.settings.keys_namespace, self.keyring
+
+    def _guard(self) -> Callable[[ASGIApp], ASGIApp] | None:
+        if self.keyring is None:
+            log.warning(
+                "OPEN TO ALL: no API key is asked for. Set ROUNDHOUSE_GATEWAY_KEYS_NAMESPACE to the "
+                "namespace of their Secrets, or keep strangers away by other means."
+            )
+            return None
+        settings, keyring, limiter = self.settings, self.keyring, Limiter(time.time)
+
+        def make_upload(receive: Receive) -> Upload:
+            limit, idle = settings.body_limit_bytes, settings.client_idle_seconds
+            return Upload(receive, limit_bytes=limit, idle_seconds=idle)
+
+        return lambda app: Guard(app, keyring, limiter, lambda: datetime.now(UTC), make_upload)
 
 
 async def serve(settings: Settings) -> None:
@@ -105,7 +137,7 @@ async def serve(settings: Settings) -> None:
 async def _following(gateway: Gateway, stop: asyncio.Event) -> AsyncIterator[None]:
     """Watches the cluster during the block. A fault in that ends the gateway: a blind one is worse."""
     api = await ApiServer.from_environment()
-    watches = asyncio.create_task(watch_all(api, gateway.settings.served_namespaces, gateway.registry))
+    watches = asyncio.create_task(watch_all(api, gateway.followed()))
 
     def on_end(watches: "asyncio.Task[None]") -> None:
         if not watches.cancelled():

@@ -70,6 +70,11 @@ class Settings(BaseSettings):
         default=512, ge=0, description="How many requests may wait for models under `mode: Demand` at once."
     )
     hold_limit_per_variant: int = Field(default=128, ge=0, description="How many of them for the same model.")
+    keys_namespace: str = Field(
+        default="",
+        description="Namespace of the Secrets that hold API keys, and of nothing else. "
+        "Empty: no key is asked for.",
+    )
     drain_delay_seconds: float = Field(
         default=3, ge=0, description="After SIGTERM: how long new connections are still taken while unready."
     )

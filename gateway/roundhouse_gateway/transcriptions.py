@@ -12,6 +12,7 @@ from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
 from roundhouse_api.enums import RouteName
+from roundhouse_api.keys import Grant
 from roundhouse_gateway.body import Body, IncomingForm, LiveBody, SpooledBody
 from roundhouse_gateway.choice import check_fit, choose
 from roundhouse_gateway.cooldown import Cooldown
@@ -29,6 +30,7 @@ from roundhouse_gateway.form import Field, boundary_of
 from roundhouse_gateway.hold import Admitted, Hold
 from roundhouse_gateway.hops import check_hops, via_onwards
 from roundhouse_gateway.metrics import Metrics
+from roundhouse_gateway.refusal import end, refuse
 from roundhouse_gateway.registry import Registry
 from roundhouse_gateway.relay import relay
 from roundhouse_gateway.settings import Settings
@@ -72,7 +74,7 @@ class Transcriptions:
             try:
                 await self._answer(headers, upload, exchange, send)
             except GatewayError as error:
-                await _send_error(error, upload, exchange, send)
+                await refuse(error, upload, exchange, send)
             except ClientGoneError:
                 exchange.client_left()
             except BrokenAnswerError as error:
@@ -106,14 +108,14 @@ class Transcriptions:
     ) -> None:
         """Waits where the model may be waited for, then forwards."""
         wish = Wish(request.model or self.settings.default_model, request.needs)
-        with await self.hold.admit(wish, partial(self._choose, request), upload) as admitted:
+        with await self.hold.admit(wish, partial(self._choose, request, exchange.grant), upload) as admitted:
             while not await self._forward(admitted, body_for, upload, exchange, send):
                 await admitted.wait(upload)
 
-    def _choose(self, request: TranscriptionRequest) -> Sequence[Entry]:
+    def _choose(self, request: TranscriptionRequest, grant: Grant) -> Sequence[Entry]:
         name = request.model or self.settings.default_model
         try:
-            entries = choose(self.registry.snapshot, name, request.needs, self.metrics)
+            entries = choose(self.registry.snapshot, name, request.needs, self.metrics, grant)
         except UnknownModelRequestError as error:
             if request.model is not None:
                 raise
@@ -146,7 +148,7 @@ class Transcriptions:
                     self.cooldown.begin(entry)
                     if entry is admitted.entries[-1] or not body.can_be_sent:
                         raise
-        await _end(upload, send)
+        await end(upload, send)
         return True
 
 
@@ -161,17 +163,3 @@ def _spooled_body(form: IncomingForm, spooled: SpooledFile, entry: Entry) -> Bod
 def _check(entry: Entry, fields: Sequence[Field], complete: bool) -> None:
     """Fields that follow the file must not ask for what the chosen model cannot do."""
     check_fit(entry, read_request(fields, complete=complete).needs)
-
-
-async def _send_error(error: GatewayError, upload: Upload, exchange: Exchange, send: Send) -> None:
-    unread = not upload.ended.is_set()
-    await exchange.send_error(send, error, more=unread)
-    if unread:
-        await _end(upload, send)
-
-
-async def _end(upload: Upload, send: Send) -> None:
-    """Ends an answer, but lets a client that is still sending come to the end of it first."""
-    if not upload.ended.is_set():
-        await upload.discard()
-    await send({"type": "http.response.body", "body": b""})

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from roundhouse_api.enums import Interface, Streaming, WordTimestamps
+from roundhouse_api.keys import Grant
 from roundhouse_api.selection import ANY_LANGUAGE, ModelStatus
 from roundhouse_api.v1alpha1 import Capabilities, Performance, Quantity, RealTimeFactor
 from roundhouse_gateway.records import EngineRecord
@@ -19,6 +20,7 @@ from roundhouse_gateway.snapshot import Entry, Snapshot
 GIGABYTE = 10**9
 # A body of a thousand models is a third of a megabyte, and clients choose the languages.
 _KEPT_BODIES = 32
+ALL_MODELS = Grant().models
 
 Item = dict[str, Any]
 
@@ -30,6 +32,8 @@ class Filter:
     status: ModelStatus | None = ModelStatus.RUNNING
     stage: str | None = None
     language: str | None = None
+    allowed: tuple[str, ...] = ALL_MODELS
+    """The ids that whoever asks may use, or patterns of them."""
 
     def passes(self, entry: Entry) -> bool:
         model = entry.model
@@ -37,6 +41,7 @@ class Filter:
             (self.status is None or model.status is self.status)
             and (self.stage is None or stage_word(entry) == self.stage)
             and (self.language is None or model.speaks(self.language))
+            and Grant(models=self.allowed).allows_model(model.id)
         )
 
 
@@ -47,7 +52,7 @@ class Bodies:
         self._snapshot = snapshot
         self._aliases_enabled = aliases_enabled
         self._models: dict[Filter, bytes] = {}
-        self._engines: bytes | None = None
+        self._engines: dict[tuple[str, ...], bytes] = {}
 
     def models(self, wanted: Filter) -> bytes:
         body = self._models.get(wanted)
@@ -57,12 +62,17 @@ class Bodies:
                 self._models[wanted] = body
         return body
 
-    def engines(self) -> bytes:
-        if self._engines is None:
-            items = [engine_item(entry) for entry in _in_order(self._snapshot)]
+    def engines(self, allowed: tuple[str, ...] = ALL_MODELS) -> bytes:
+        body = self._engines.get(allowed)
+        if body is None:
+            grant = Grant(models=allowed)
+            listed = (entry for entry in _in_order(self._snapshot) if grant.allows_model(entry.model.id))
+            items = [engine_item(entry) for entry in listed]
             runtimes = [runtime_item(engine) for engine in self._snapshot.engines]
-            self._engines = msgspec.json.encode({"engines": items, "total": len(items), "runtimes": runtimes})
-        return self._engines
+            body = msgspec.json.encode({"engines": items, "total": len(items), "runtimes": runtimes})
+            if len(self._engines) < _KEPT_BODIES:
+                self._engines[allowed] = body
+        return body
 
     def _list(self, wanted: Filter) -> Item:
         listed = [entry for entry in _in_order(self._snapshot) if wanted.passes(entry)]

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from roundhouse_api.model import Manifest
+from roundhouse_operator.core import fallbacks, ids
 from roundhouse_operator.core.kinds import (
     API_KINDS,
     CHILD_KINDS,
@@ -37,6 +38,7 @@ from roundhouse_operator.project import (
     project_resource,
     variant_of,
 )
+from roundhouse_operator.public_names import PublicNames
 
 REMEMBERED: Final = 1000
 """Objects of which is known that they are gone."""
@@ -73,6 +75,7 @@ class Cache:
         self._engines: Groups[str, Key] = Groups()
         self._taken: dict[str, Counter[str]] = {}
         self._variants = VariantIndex()
+        self._names = PublicNames()
         self._gone: OrderedDict[Key, int] = OrderedDict()
         self._nodes: tuple[Node, ...] | None = None
 
@@ -86,7 +89,8 @@ class Cache:
         return World(
             variant=variant,
             engines=tuple(self._engines_for(variant)),
-            rivals=self._variants.rivals(key),
+            rivals=self._names.rivals(key),
+            detours=self._names.detours(key),
             children=tuple(one.read(self._manager) for one in children),
             rollout=next(
                 (one.rollout for one in children if one.rollout and one.owner_uid == variant.uid), None
@@ -100,6 +104,11 @@ class Cache:
     def resource(self, key: Key) -> Resource[Any] | None:
         held = self._held[key.kind].get(key)
         return held.value.read() if held and isinstance(held.value, StoredResource) else None
+
+    def award(self, key: Key) -> ids.Award:
+        """The public names of a resource that is there."""
+        resource = self.resource(key)
+        return ids.award(ids.claim(resource), self._names.rivals(key)) if resource else ids.Award((), {})
 
     def usage(self, engine: Key) -> Usage:
         return self._variants.usage(engine)
@@ -191,11 +200,15 @@ class Cache:
         if key.kind in (POD, *CHILD_KINDS):
             return Touched(now={one.variant for one in (before, after) if one and one.variant})
         touched = Touched(now={key})
-        if key.kind == ENGINE and _asks_anew(before, after):
-            touched.now |= self._variants.users(key)
-        elif key.kind == VARIANT:
-            variant = after.value.read() if after and isinstance(after.value, StoredResource) else None
-            touched.merge(Touched(*self._variants.put(key, facts(variant) if variant else None)))
+        if key.kind == ENGINE:
+            touched.now |= self._variants.users(key) if _asks_anew(before, after) else set()
+            return touched
+        resource = after.value.read() if after and isinstance(after.value, StoredResource) else None
+        claim = ids.claim(resource) if resource else None
+        led = fallbacks.wanted(resource) if resource and key.kind == VARIANT else ()
+        touched.now |= self._names.put(key, claim, led)
+        if key.kind == VARIANT:
+            touched.merge(Touched(*self._variants.put(key, facts(resource) if resource else None)))
         return touched
 
     def _engines_for(self, variant: Variant) -> Iterator[Engine]:

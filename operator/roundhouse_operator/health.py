@@ -68,7 +68,9 @@ class Health:
         try:
             listener = _open(port)
             await web.SockSite(runner, listener).start()
-            logger.info("Metrics and probes are on port %d", listener.getsockname()[1])
+            logger.info(
+                "Metrics and probes are on port %d", listener.getsockname()[1], extra={"reason": "Listening"}
+            )
             await asyncio.Event().wait()
         finally:
             await runner.cleanup()

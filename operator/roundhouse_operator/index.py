@@ -1,6 +1,6 @@
-"""Variants by what they have to do with each other: names they want, engines they use.
+"""Variants by the engines they use: which of them a change of an engine or of a node concerns.
 
-Answers, for a variant that changed, whose passes may come out differently because of it.
+The names that they want are indexed by `public_names`.
 """
 
 from __future__ import annotations
@@ -9,9 +9,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from roundhouse_operator.core import ids
 from roundhouse_operator.core.kinds import ENGINE, Key
-from roundhouse_operator.core.observed import Claim, Invalid, Line, Variant
+from roundhouse_operator.core.observed import Invalid, Line, Variant
 from roundhouse_operator.core.rollout.line import NOWHERE, EngineLine, Place, Stand, place_of
 from roundhouse_operator.core.status.engine import Usage, sum_up, usage_of
 from roundhouse_operator.groups import Groups
@@ -21,7 +20,6 @@ from roundhouse_operator.groups import Groups
 class Facts:
     """What others ask about a variant without reading it."""
 
-    claim: Claim
     engine: Key | None
     """The engine that it names or, under a selector, that was chosen for it."""
     selects: bool
@@ -38,7 +36,6 @@ def facts(variant: Variant) -> Facts:
     named = None if isinstance(spec, Invalid) else spec.engine_ref
     engine = named.name if named else (status.get("engine") or {}).get("name")
     return Facts(
-        claim=ids.claim(variant),
         engine=Key(ENGINE, variant.namespace, engine) if engine else None,
         selects=not isinstance(spec, Invalid) and spec.engine_selector is not None,
         usage=usage_of(status),
@@ -53,7 +50,6 @@ class VariantIndex:
 
     def __init__(self) -> None:
         self._facts: dict[Key, Facts] = {}
-        self._claimants: Groups[tuple[str, str], Key] = Groups()
         self._users: Groups[Key, Key] = Groups()
         self._selecting: Groups[str, Key] = Groups()
         self._lines: defaultdict[Key, EngineLine] = defaultdict(EngineLine)
@@ -61,8 +57,8 @@ class VariantIndex:
     def put(self, key: Key, new: Facts | None) -> tuple[set[Key], set[Key]]:
         """Takes in a change, None for a deletion.
 
-        Returns whom it concerns: variants that want the same names or whose turn it may be, and, a little
-        later, engines whose counts it changes and variants that are to tell something else.
+        Returns whom it concerns: variants whose turn it may be, and, a little later, engines whose counts it
+        changes and variants that are to tell something else.
         """
         old = self._facts.pop(key, None)
         if old:
@@ -70,11 +66,7 @@ class VariantIndex:
         if new:
             self._facts[key] = new
             self._link(key, new)
-        if old and new and old.claim == new.claim:
-            now: set[Key] = set()
-        else:
-            names = {name for one in (old, new) if one for name in one.claim.names}
-            now = {rival for name in names for rival in self._claimants[key.namespace, name]}
+        now: set[Key] = set()
         counted = {one and (one.engine, one.usage, one.generation, one.place) for one in (old, new)}
         soon = {one.engine for one in (old, new) if one and one.engine} if len(counted) > 1 else set()
         for engine in soon.copy():
@@ -103,15 +95,6 @@ class VariantIndex:
         behind = sum(self._facts[key].generation != generation for key in self._users[engine])
         return replace(line.stand() if line else Stand(), behind=behind)
 
-    def rivals(self, key: Key) -> dict[str, tuple[Claim, ...]]:
-        """Everybody who wants one of the variant's names, by name."""
-        return {
-            name: tuple(
-                self._facts[one].claim for one in sorted(self._claimants[key.namespace, name], key=str)
-            )
-            for name in self._facts[key].claim.names
-        }
-
     def users(self, engine: Key) -> set[Key]:
         """Variants that use the engine, or that might choose it."""
         return {*self._users[engine], *self._selecting[engine.namespace]}
@@ -124,16 +107,12 @@ class VariantIndex:
         return (key for key, one in self._facts.items() if not one.scheduled)
 
     def _link(self, key: Key, one: Facts) -> None:
-        for name in one.claim.names:
-            self._claimants.add((key.namespace, name), key)
         if one.engine:
             self._users.add(one.engine, key)
         if one.selects:
             self._selecting.add(key.namespace, key)
 
     def _unlink(self, key: Key, one: Facts) -> None:
-        for name in one.claim.names:
-            self._claimants.discard((key.namespace, name), key)
         if one.engine:
             self._users.discard(one.engine, key)
         self._selecting.discard(key.namespace, key)

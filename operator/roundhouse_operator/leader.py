@@ -50,13 +50,19 @@ class Election:
         while True:
             try:
                 if await self._renew():
-                    logger.info("Leading as %s", self.identity)
+                    logger.info("Leading as %s", self.identity, extra={"reason": "Leading"})
                     return
             except ClusterError as error:
-                logger.warning("Cannot contend for Lease %s/%s: %s", self.namespace, self.name, error)
+                logger.warning(
+                    "Cannot contend for Lease %s/%s: %s",
+                    self.namespace,
+                    self.name,
+                    error,
+                    extra={"reason": "LeaseUnreachable"},
+                )
             if self._seen and self._seen[0] != waiting_for:
                 waiting_for = self._seen[0]
-                logger.info("Following %s", waiting_for)
+                logger.info("Following %s", waiting_for, extra={"reason": "Following"})
             await asyncio.sleep(CONTEND_SECONDS)
 
     async def hold(self) -> None:
@@ -71,7 +77,13 @@ class Election:
                 age = _now() - self._renewed_at
                 if age + RENEW_SECONDS > DEADLINE_SECONDS:
                     raise LeadershipLostError(f"not renewed for {age:.0f} s: {error}") from error
-                logger.warning("Cannot renew Lease %s/%s yet: %s", self.namespace, self.name, error)
+                logger.warning(
+                    "Cannot renew Lease %s/%s yet: %s",
+                    self.namespace,
+                    self.name,
+                    error,
+                    extra={"reason": "LeaseUnreachable"},
+                )
 
     def check(self) -> None:
         """Asked in the moment of each write: a process that was frozen wakes up in the middle of a pass."""
@@ -86,7 +98,9 @@ class Election:
                 lease["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1}
                 await self.cluster.replace(LEASE, lease)
         except ClusterError as error:
-            logger.warning("The Lease ends by itself in %d s: %s", DURATION_SECONDS, error)
+            logger.warning(
+                "The Lease ends by itself in %d s: %s", DURATION_SECONDS, error, extra={"reason": "LeaseLeft"}
+            )
 
     async def _renew(self) -> bool:
         started = _now()

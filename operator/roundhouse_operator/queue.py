@@ -105,7 +105,9 @@ class WorkQueue(Generic[Key]):
                 after = retry.after_seconds
                 logger.debug("%s again later: %s", key, retry)
             except Exception:
-                logger.exception("A pass over %s failed; it will be repeated", key)
+                logger.exception(
+                    "A pass over %s failed; it will be repeated", key, extra={"reason": "InternalError"}
+                )
             finally:
                 del self._running[key]
             self._settle(key, succeeded=succeeded, after_seconds=after)

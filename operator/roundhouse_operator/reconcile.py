@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from roundhouse_api.conditions import Reason
 from roundhouse_api.model import Manifest
 from roundhouse_operator.cache import Cache, Touched
 from roundhouse_operator.cluster import Cluster
@@ -21,6 +22,7 @@ from roundhouse_operator.core.outcome import Cause, Conflict, Outcome, Refusal
 from roundhouse_operator.core.plan import Apply, Plan
 from roundhouse_operator.core.status.conditions import status_patch
 from roundhouse_operator.core.status.engine import engine_status
+from roundhouse_operator.core.status.incident import Incident, incident_status
 from roundhouse_operator.core.status.unserved import unserved_status
 from roundhouse_operator.core.status.variant import variant_status
 from roundhouse_operator.errors import (
@@ -30,6 +32,8 @@ from roundhouse_operator.errors import (
     RefusedError,
     ThrottledError,
 )
+from roundhouse_operator.incidents import incident_of
+from roundhouse_operator.logs import concerning
 from roundhouse_operator.queue import RetryError
 from roundhouse_operator.recorder import Recorder
 
@@ -52,6 +56,7 @@ class Reconciler:
 
     async def __call__(self, key: Key) -> None:
         """Raises RetryError where another pass is to follow by itself."""
+        concerning(key)
         try:
             if key.kind == VARIANT:
                 await self._variant(key)
@@ -60,9 +65,24 @@ class Reconciler:
             else:
                 await self._unserved(key)
         except ClusterError as error:
-            logger.warning("%s: %s", key, error)
+            logger.warning("%s: %s", key, error, extra={"reason": type(error).__name__})
             after = error.after_seconds if isinstance(error, ThrottledError) else 0.0
             raise RetryError(str(error), after) from error
+        except RetryError:
+            raise
+        except Exception as error:
+            incident = incident_of(error)
+            logger.exception("%s: incident %s", key, incident.number, extra={"reason": Reason.INTERNAL_ERROR})
+            await self._confess(key, incident)
+            raise RetryError(incident.message) from error
+
+    async def _confess(self, key: Key, incident: Incident) -> None:
+        resource = self.cache.resource(key)
+        if resource is not None and not resource.ending:
+            try:
+                await self._write_status(resource, incident_status(resource, incident, now=self.clock()))
+            except ClusterError as error:
+                logger.warning("%s: %s", key, error, extra={"reason": type(error).__name__})
 
     async def _variant(self, key: Key) -> None:
         world = self.cache.world(key)
@@ -105,7 +125,9 @@ class Reconciler:
     async def _unserved(self, key: Key) -> None:
         resource = self.cache.resource(key)
         if resource is not None:
-            await self._write_status(resource, unserved_status(resource, now=self.clock()))
+            await self._write_status(
+                resource, unserved_status(resource, self.cache.award(key), now=self.clock())
+            )
 
     async def _carry_out(self, plan: Plan, key: Key) -> Outcome:
         """Stops at the first child that is refused: those after it would not work without it."""
@@ -117,10 +139,16 @@ class Reconciler:
             except RefusedError as error:
                 return Outcome(plan.conflicts, Refusal(_child(apply), error.status, error.message))
             self.cache.upsert(apply.kind, answer)
-            logger.info("Applied %s for %s", _child(apply), key)
+            logger.info("Applied %s for %s", _child(apply), key, extra={"reason": "Applied"})
         for delete in plan.deletes:
             await self.cluster.delete(delete.kind, delete.namespace, delete.name, delete.uid)
-            logger.info("Deleted %s %s, which %s no longer wants", delete.kind, delete.name, key)
+            logger.info(
+                "Deleted %s %s, which %s no longer wants",
+                delete.kind,
+                delete.name,
+                key,
+                extra={"reason": "Deleted"},
+            )
         return Outcome(plan.conflicts)
 
     async def _write_status(self, resource: Resource[Any], status: Manifest) -> None:

@@ -70,10 +70,17 @@ class Recorder:
 
     def tell(self, resource: Resource[Any], before: Manifest, after: Manifest) -> None:
         for transition in transitions(before, after):
+            told = transition.message[:NOTE_LENGTH]
+            logger.info("%s: %s", resource.key, told, extra={"reason": transition.reason})
             try:
                 self._backlog.put_nowait(_event(resource, transition, self._instance))
             except asyncio.QueueFull:
-                logger.warning("Too many events: %s of %s is not told", transition.reason, resource.key)
+                logger.warning(
+                    "Too many events: %s of %s is not told",
+                    transition.reason,
+                    resource.key,
+                    extra={"reason": "EventDropped"},
+                )
 
     async def run(self) -> None:
         while True:
@@ -81,7 +88,7 @@ class Recorder:
             try:
                 await self._cluster.create(EVENT, event)
             except ClusterError as error:
-                logger.info("An event was not written: %s", error)
+                logger.info("An event was not written: %s", error, extra={"reason": "EventDropped"})
 
 
 def _event(resource: Resource[Any], transition: Transition, instance: str) -> Manifest:

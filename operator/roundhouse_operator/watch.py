@@ -94,7 +94,9 @@ class Source:
     async def back_off(self, error: ClusterError) -> None:
         self.alive_at, self.failing = _now(), str(error)
         if self._failures == 0:
-            logger.warning("Cannot follow %s, trying on: %s", self.scope, error)
+            logger.warning(
+                "Cannot follow %s, trying on: %s", self.scope, error, extra={"reason": "NotFollowed"}
+            )
         self._failures += 1
         seconds = min(FIRST_RETRY_SECONDS * 2.0 ** min(self._failures, 8), LAST_RETRY_SECONDS)
         if isinstance(error, ThrottledError):

@@ -97,6 +97,7 @@ def test_every_module_of_an_image_is_compiled(archives: dict[str, Path], name: s
     [
         ("operator", "import roundhouse_operator.handlers, roundhouse_operator.runtime"),
         ("gateway", "import roundhouse_gateway.cli"),
+        ("loader", "import roundhouse_loader.cli"),
         ("pocketsphinx", "import roundhouse_pocketsphinx.handler"),
     ],
 )

@@ -16,6 +16,7 @@ from pathlib import Path
 from tests.support.install import InstallError, install_chart
 from tests.support.packages import PackagesError, install, missing
 from tests.support.recordings import GO_FORWARD_WORDS, WEATHER_WORDS, go_forward, spoken
+from tests.support.waiting import wait_until
 
 from .steps import ROOT, DemoError, project, run, step
 from .target import LOCAL_REGISTRY, Target, find_target
@@ -141,16 +142,17 @@ def deploy(target: Target, archives: Sequence[str]) -> None:
 def wait_for_model(target: Target) -> None:
     """The gateway follows the cluster: it knows a model moments after it is Ready."""
     command = ["curl", "--silent", "--fail", f"{target.url}/v1/models/{MODEL}"]
-    deadline = time.monotonic() + 60
-    while True:
+
+    def running() -> bool:
         try:
-            if '"running"' in run(command):
-                return
-        except DemoError:
-            pass
-        if time.monotonic() > deadline:
-            raise DemoError(f"`{' '.join(command)}` does not say that the model is running after 60 s")
-        time.sleep(0.5)
+            return '"running"' in run(command)
+        except DemoError as error:
+            raise AssertionError(str(error)) from error
+
+    try:
+        wait_until(running, seconds=60, what=f"`{' '.join(command)}` says that the model is running")
+    except AssertionError as error:
+        raise DemoError(str(error)) from error
 
 
 def ask(target: Target) -> None:

@@ -32,6 +32,7 @@ class Image:
 IMAGES = (
     Image("operator", "operator/Containerfile"),
     Image("gateway", "gateway/Containerfile"),
+    Image("loader", "engine-images/loader/Containerfile"),
     Image("pocketsphinx", "engine-images/pocketsphinx/Containerfile"),
 )
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.charts.helm import Manifest, render
+from tests.charts.helm import HelmError, Manifest, render
 from tests.charts.manifests import environment, grants, of_kind, only
 
 POLICIES: Manifest = {"networkPolicy": {"enabled": True, "metricsFrom": [{"namespaceSelector": {}}]}}
@@ -53,6 +53,23 @@ def test_the_gateway_reads_three_kinds_in_its_own_namespaces_in_order() -> None:
     assert grants(roles[0]) == {f"{verb} {kind}" for verb in ("get", "list", "watch") for kind in kinds}
     assert not of_kind(manifests, "ClusterRole", "gateway")
     assert environment(manifests, "gateway")["ROUNDHOUSE_GATEWAY_NAMESPACES"] == "b,a"
+
+
+def test_api_keys_are_read_in_their_own_namespace_alone() -> None:
+    manifests = render({"gateway": {"keysNamespace": "keys"}})
+    role = only(manifests, "Role", "gateway-keys")
+    assert role["metadata"]["namespace"] == "keys"
+    assert grants(role) == {"get /secrets", "list /secrets", "watch /secrets"}
+    binding = only(manifests, "RoleBinding", "gateway-keys")
+    assert (binding["metadata"]["namespace"], binding["subjects"][0]["namespace"]) == ("keys", "models")
+    assert environment(manifests, "gateway")["ROUNDHOUSE_GATEWAY_KEYS_NAMESPACE"] == "keys"
+    elsewhere = [rule for role, rule in rules(manifests) if not role.endswith("-gateway-keys")]
+    assert all("secrets" not in rule["resources"] for rule in elsewhere)
+
+
+def test_api_keys_among_models_are_refused() -> None:
+    with pytest.raises(HelmError, match="give API keys one of their own"):
+        render({"gateway": {"keysNamespace": "models"}})
 
 
 @pytest.mark.parametrize("namespaces", [[], ["a"], ["*"]])

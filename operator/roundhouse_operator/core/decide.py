@@ -18,6 +18,7 @@ from roundhouse_operator.core import effective, ids, placement, selection
 from roundhouse_operator.core.desired import Intent
 from roundhouse_operator.core.diagnose import Trouble
 from roundhouse_operator.core.effective import Merged
+from roundhouse_operator.core.guard import guarded
 from roundhouse_operator.core.ids import Award
 from roundhouse_operator.core.kinds import DEPLOYMENT
 from roundhouse_operator.core.observed import Engine, Invalid, World
@@ -59,6 +60,10 @@ class Decision:
 
 
 def decide(world: World, *, api_hosts: Iterable[str] = ()) -> Decision:
+    return _published(world, _decide(world, api_hosts))
+
+
+def _decide(world: World, api_hosts: Iterable[str]) -> Decision:
     variant, spec = world.variant, world.variant.spec
     decision = Decision(ids.award(ids.claim(variant), world.rivals))
     if isinstance(spec, Invalid):
@@ -66,8 +71,6 @@ def decide(world: World, *, api_hosts: Iterable[str] = ()) -> Decision:
     incumbent = (variant.status.get("engine") or {}).get("uid")
     choice = selection.choose(spec, world.engines, incumbent=incumbent)
     conflict = _name_conflict(decision.award, variant.name, spec)
-    if conflict and not _serves(world):
-        decision = replace(decision, award=replace(decision.award, won=()))
     decision = replace(
         decision,
         refused=conflict,
@@ -104,6 +107,16 @@ def decide(world: World, *, api_hosts: Iterable[str] = ()) -> Decision:
     return _roll_out(world, replace(decision, intent=intent), intent, choice.engine)
 
 
+def _published(world: World, decision: Decision) -> Decision:
+    """A variant that is refused and serves nothing keeps no name from others, but its id if that is its."""
+    spec = world.variant.spec
+    if decision.refused is None or isinstance(spec, Invalid) or _serves(world):
+        return decision
+    own = ids.served_name(world.variant.name, spec)
+    won = tuple(name for name in decision.award.won if name == own)
+    return replace(decision, award=replace(decision.award, won=won))
+
+
 def _name_conflict(award: Award, name: str, spec: ModelVariantSpec) -> Trouble | None:
     own = ids.served_name(name, spec)
     if own not in award.lost:
@@ -127,7 +140,9 @@ def _roll_out(world: World, decision: Decision, intent: Intent, chosen: Engine) 
     if not _may_change(world, decision):
         return replace(decision, turn=Turn(keep_turn(world)))
     replaced = _engine_replaced(world, intent, chosen)
-    rolling = roll(world, intent, frozen=replaced is not None)
+    rolling = guarded(intent, lambda: roll(world, intent, frozen=replaced is not None))
+    if isinstance(rolling, Trouble):
+        return replace(decision, refused=rolling, turn=Turn(keep_turn(world)))
     return replace(
         decision,
         intent=replace(intent, strategy=rolling.strategy.manifest),

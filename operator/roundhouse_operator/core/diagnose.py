@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from roundhouse_api.conditions import Reason
+from roundhouse_operator.core.masking import last_words, masked
 from roundhouse_operator.core.observed import Container, Pod, Rollout
 
-DETAIL_BYTES: Final = 256
 _PULL: Final = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
 )
@@ -26,11 +26,6 @@ _ENDED_BY_KUBELET: Final = frozenset({0, 128 + 9, 128 + 15})
 _ENDING_SECONDS: Final = 120
 """Between the deadline of a start and the end of a container that takes its time to leave."""
 _NO_SECRET: Final = re.compile(r"(?i)\bsecret \"[^\"]+\" not found|couldn't find key \S+ in secret ")
-_SECRETS: Final = re.compile(
-    r"(?i)((?:api[-_]?key|token|secret|password|passwd|authorization)[\w-]*[\"']?\s*[=:]\s*|bearer\s+)"
-    r"(?:bearer\s+)?[^\s|]+"
-    r"|\b(?:hf_|sk-|rh_|ghp_)[A-Za-z0-9_-]{8,}"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +97,7 @@ def _pod_trouble(pod: Pod, resource: str | None, startup_seconds: int) -> Troubl
         text = f"The scheduler finds no node: {pod.unschedulable}"
         return Trouble(_unschedulable(pod.unschedulable, resource), text)
     if pod.failure:
-        return Trouble(Reason.CRASH_LOOP, "The pod was ended", pod.failure)
+        return Trouble(Reason.CRASH_LOOP, "The pod was ended", masked(pod.failure))
     troubles = [_container_trouble(one, startup_seconds) for one in pod.containers if not one.ready]
     return next((trouble for trouble in troubles if trouble), None)
 
@@ -113,7 +108,7 @@ def _container_trouble(container: Container, startup_seconds: int) -> Trouble | 
         return Trouble(
             Reason.IMAGE_PULL,
             f"The image of container {name} cannot be pulled",
-            container.waiting_message or container.waiting_reason,
+            masked(container.waiting_message or container.waiting_reason),
         )
     if trouble := _config_trouble(container):
         return trouble
@@ -125,25 +120,25 @@ def _container_trouble(container: Container, startup_seconds: int) -> Trouble | 
         return Trouble(
             Reason.START_TIMEOUT,
             f"Container {name} was not ready within {startup_seconds} s of its start and is started again",
-            _tidy(container.exit_message),
+            last_words(container.exit_message),
         )
     return Trouble(
         Reason.CRASH_LOOP,
         f"Container {name} ended with exit code {container.exit_code}",
-        _tidy(container.exit_message),
+        last_words(container.exit_message),
     )
 
 
 def _config_trouble(container: Container) -> Trouble | None:
     """The kubelet's own messages hold names and no values, and are told as they are."""
-    name, words = container.name, container.waiting_message or container.waiting_reason
+    name, words = container.name, masked(container.waiting_message or container.waiting_reason)
     if container.waiting_reason in _NOT_MADE:
         reason = Reason.SECRET_NOT_FOUND if _NO_SECRET.search(words) else Reason.CONFIG_ERROR
         return Trouble(reason, f"Container {name} cannot be made", words)
     if container.waiting_reason in _NOT_RUN:
         return Trouble(Reason.CONFIG_ERROR, f"Container {name} cannot be run", words)
     if container.exit_reason in _NEVER_RAN:
-        words = _tidy(container.exit_message) or container.exit_reason
+        words = last_words(container.exit_message) or container.exit_reason
         return Trouble(Reason.CONFIG_ERROR, f"Container {name} cannot be run", words)
     return None
 
@@ -166,10 +161,3 @@ def _unschedulable(message: str, resource: str | None) -> Reason:
     if re.search(r"didn't match Pod's node affinity|untolerated taint|didn't match node selector", message):
         return Reason.NO_MATCHING_NODE
     return Reason.UNSCHEDULABLE
-
-
-def _tidy(text: str) -> str:
-    """The last lines of a log in one, without what looks like a secret, cut from the front."""
-    line = _SECRETS.sub(lambda found: f"{found.group(1) or ''}***", " | ".join(text.split("\n")).strip(" |"))
-    cut = line.encode()[-DETAIL_BYTES:].decode(errors="ignore")
-    return cut if cut == line else f"…{cut}"

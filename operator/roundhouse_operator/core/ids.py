@@ -1,7 +1,8 @@
 """Public names: which resource of a namespace answers to them.
 
 A name belongs to whoever has it already, else to the oldest resource that wants it, else to the first by
-name. So nobody takes a name over by being created, renamed or restarted later.
+name. So nobody takes a name over by being created, renamed or restarted later. A resource that is not
+accepted and serves nothing stands back behind every other that wants the name.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from roundhouse_api.v1alpha1 import ModelVariantSpec
+from roundhouse_api.conditions import ConditionStatus, ConditionType, Reason
+from roundhouse_api.v1alpha1 import AdapterSpec, ModelVariantSpec, SelectionPolicySpec
 from roundhouse_operator.core.kinds import Key
-from roundhouse_operator.core.observed import Claim, Invalid, Variant
+from roundhouse_operator.core.observed import Adapter, Claim, Invalid, Policy, Variant
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,29 +24,54 @@ class Award:
     lost: Mapping[str, Key]
 
 
-def served_name(name: str, spec: ModelVariantSpec) -> str:
+def served_name(name: str, spec: ModelVariantSpec | AdapterSpec) -> str:
     return spec.served_name or name
 
 
-def claim(variant: Variant) -> Claim:
-    """A variant whose spec cannot be read keeps the names that it has and wants no others."""
-    published = tuple(variant.status.get("publishedNames") or ())
-    if isinstance(variant.spec, Invalid):
-        names = published
-    else:
-        spec = variant.spec
-        names = (served_name(variant.name, spec), *spec.alternate_names, *spec.aliases)
-    return Claim(variant.key, variant.created, names, published)
+def claim(resource: Variant | Adapter | Policy) -> Claim:
+    """A resource whose spec cannot be read keeps the names that it has and wants no others."""
+    status, spec = resource.status, resource.spec
+    published = tuple(status.get("publishedNames") or ())
+    names = published if isinstance(spec, Invalid) else _names(resource.name, spec)
+    accepted = resource.condition(ConditionType.ACCEPTED) or {}
+    against = accepted.get("reason") if accepted.get("status") == ConditionStatus.FALSE else None
+    if isinstance(spec, Invalid) or against not in (None, Reason.NAME_CONFLICT):
+        # What it serves it goes on serving; without that, its names are free for others.
+        kept = published if status.get("backends") else ()
+        return Claim(resource.key, resource.created, names, kept, yielding=names)
+    yielding = names[1:] if against else ()
+    return Claim(resource.key, resource.created, names, published, yielding)
 
 
 def award(claimant: Claim, rivals: Mapping[str, Iterable[Claim]]) -> Award:
-    owners = {name: _owner(name, (claimant, *rivals.get(name, ()))) for name in claimant.names}
+    owners = {name: owner(name, (claimant, *rivals.get(name, ()))) for name in claimant.names}
     return Award(
         won=tuple(name for name in claimant.names if owners[name] == claimant.key),
         lost={name: key for name, key in owners.items() if key != claimant.key},
     )
 
 
-def _owner(name: str, claims: Iterable[Claim]) -> Key:
-    first = min(claims, key=lambda one: (name not in one.published, one.created, one.key.name))
-    return first.key
+def owner(name: str, claims: Iterable[Claim]) -> Key:
+    """Of at least one claim, whose name belongs to."""
+
+    def standing(one: Claim) -> tuple[bool, bool, str, str, str]:
+        return (
+            name not in one.published,
+            name in one.yielding,
+            one.created,
+            one.key.name,
+            one.key.kind.name,
+        )
+
+    return min(claims, key=standing).key
+
+
+def _names(name: str, spec: ModelVariantSpec | AdapterSpec | SelectionPolicySpec) -> tuple[str, ...]:
+    """The public id first."""
+    match spec:
+        case SelectionPolicySpec():
+            return spec.served_names
+        case ModelVariantSpec():
+            return (served_name(name, spec), *spec.alternate_names, *spec.aliases)
+        case AdapterSpec():
+            return (served_name(name, spec),)

@@ -153,6 +153,17 @@ class Claim:
     created: str
     names: tuple[str, ...]
     published: tuple[str, ...] = ()
+    """Names that it keeps against whoever comes."""
+    yielding: tuple[str, ...] = ()
+    """Names that it leaves to any other who wants them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detours:
+    """Where the fallbacks of a variant lead. `cycle` begins and ends with the variant's own id."""
+
+    cycle: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +188,7 @@ class World:
     rivals: Mapping[str, tuple[Claim, ...]] = field(default_factory=dict)
     """Everybody who wants one of its names, by that name; itself included."""
     children: tuple[Child, ...] = ()
+    detours: Detours = Detours()
     rollout: Rollout | None = None
     pods: tuple[Pod, ...] = ()
     nodes: tuple[Node, ...] = ()

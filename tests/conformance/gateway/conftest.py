@@ -39,6 +39,8 @@ class GatewayProcess:
     port: int
     metrics_port: int
     log_path: Path
+    key: str = ""
+    """An API key to send along with each request."""
     clients: list[openai.OpenAI] = field(default_factory=list)
 
     def request(
@@ -48,7 +50,8 @@ class GatewayProcess:
         body: bytes | Iterable[bytes] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> client.Reply:
-        return client.request(self.port, method, path, body, headers)
+        key = {"Authorization": f"Bearer {self.key}"} if self.key else {}
+        return client.request(self.port, method, path, body, {**key, **(headers or {})})
 
     def get(self, path: str) -> client.Reply:
         return self.request("GET", path)
@@ -59,7 +62,7 @@ class GatewayProcess:
 
     def openai(self) -> openai.OpenAI:
         """The official client, which repeats nothing by itself."""
-        made = openai.OpenAI(base_url=self.base_url, api_key="sk-test-secret", max_retries=0)
+        made = openai.OpenAI(base_url=self.base_url, api_key=self.key or "sk-test-secret", max_retries=0)
         self.clients.append(made)
         return made
 

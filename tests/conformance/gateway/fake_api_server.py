@@ -1,6 +1,6 @@
 """A small Kubernetes API server: real HTTP, list with pages, watch with bookmarks, history that can be lost.
 
-It knows the three resources that the gateway reads, and tests edit it by `put` and `delete` from their own
+It knows the resources that the gateway reads, and tests edit it by `put` and `delete` from their own
 thread. Nothing is validated: what the real one does is shown against the real one.
 """
 
@@ -19,6 +19,7 @@ APIS = {
     "engines": "roundhouse.dev/v1alpha1",
     "modelvariants": "roundhouse.dev/v1alpha1",
     "endpointslices": "discovery.k8s.io/v1",
+    "secrets": "v1",
 }
 
 
@@ -65,6 +66,7 @@ class FakeApiServer:
     async def _start(self) -> None:
         app = web.Application()
         app.router.add_get("/apis/{group}/{version}/namespaces/{namespace}/{plural}", self._get)
+        app.router.add_get("/api/{version}/namespaces/{namespace}/{plural}", self._get)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self.port)
@@ -122,7 +124,8 @@ class FakeApiServer:
     async def _get(self, request: web.Request) -> web.StreamResponse:
         plural, namespace = request.match_info["plural"], request.match_info["namespace"]
         self.state.requests.append(request.path_qs)
-        api = f"{request.match_info['group']}/{request.match_info['version']}"
+        group, version = request.match_info.get("group"), request.match_info["version"]
+        api = f"{group}/{version}" if group else version
         if APIS.get(plural) != api or plural in self.state.missing:
             return _status(404, "the server could not find the requested resource")
         if plural in self.state.forbidden:
@@ -166,11 +169,11 @@ class FakeApiServer:
 
 
 def _selected(request: web.Request, manifest: Manifest) -> bool:
-    wanted = request.query.get("labelSelector")
-    if not wanted:
-        return True
-    name, _, value = wanted.partition("=")
-    return bool(manifest["metadata"].get("labels", {}).get(name) == value)
+    label, _, value = request.query.get("labelSelector", "").partition("=")
+    if label and manifest["metadata"].get("labels", {}).get(label) != value:
+        return False
+    field, _, value = request.query.get("fieldSelector", "").partition("=")
+    return not field or bool(manifest.get(field) == value)
 
 
 async def _write(response: web.StreamResponse, kind: str, manifest: Manifest) -> None:

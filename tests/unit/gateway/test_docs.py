@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from fastapi import FastAPI
 
-from roundhouse_gateway import errors
+from roundhouse_api import keys
+from roundhouse_gateway import errors, key_errors
 from roundhouse_gateway.app import build_api
 from roundhouse_gateway.exchange import Observed
 from roundhouse_gateway.metrics import Metrics
@@ -76,7 +77,8 @@ def test_fields_of_the_upload(app: FastAPI) -> None:
 def test_error_codes() -> None:
     kinds = [
         kind
-        for _, kind in inspect.getmembers(errors, inspect.isclass)
+        for module in (errors, key_errors)
+        for _, kind in inspect.getmembers(module, inspect.isclass)
         if issubclass(kind, errors.GatewayError) and kind.code is not None
     ]
     in_code = {(kind.code, str(kind.status), kind.type) for kind in kinds}
@@ -129,3 +131,9 @@ def test_settings() -> None:
         if isinstance(field.default, bool | int | float | str):
             default = str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
             assert documented[name.upper()] == default
+
+
+def test_entries_of_a_key() -> None:
+    documented = {name for cells in rows("## API keys") for name in re.findall(r"`(\w+)`", cells[0])}
+    assert documented == keys.FIELDS
+    assert "`" + " ".join(keys.Scope) + "`" in PAGE

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from roundhouse_api.enums import BackendType, ConditionStatus, Stage
+from roundhouse_api.keys import Grant
 from roundhouse_api.selection import Needs
 from roundhouse_gateway.choice import choose
 from roundhouse_gateway.errors import (
@@ -72,7 +73,7 @@ class House:
 
     def ask(self, name: str = "whisper-base", client: Client | None = None) -> "asyncio.Task[Admitted]":
         def chosen() -> Sequence[Entry]:
-            return choose(self.registry.snapshot, name, TRANSCRIBE, self.metrics)
+            return choose(self.registry.snapshot, name, TRANSCRIBE, self.metrics, Grant())
 
         return asyncio.ensure_future(self.hold.admit(Wish(name, TRANSCRIBE), chosen, client or Client()))
 

@@ -41,5 +41,14 @@ def variant(name: str = "kws-en", on: str = "kws", **spec: Any) -> Manifest:
     return _resource("ModelVariant", name, {key: value for key, value in merged.items() if value is not None})
 
 
+def adapter(name: str = "lora", **spec: Any) -> Manifest:
+    least: Manifest = {"baseModel": "x", "source": {"type": "Builtin"}}
+    return _resource("Adapter", name, {**least, **spec})
+
+
+def policy(name: str = "cheap", **spec: Any) -> Manifest:
+    return _resource("SelectionPolicy", name, {"strategy": "FreeFirst", **spec})
+
+
 def _resource(kind: str, name: str, spec: Manifest) -> Manifest:
     return {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec}

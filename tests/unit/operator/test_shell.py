@@ -6,7 +6,8 @@ import pytest
 
 from roundhouse_api.model import Manifest
 from roundhouse_operator.cache import REMEMBERED, Cache
-from roundhouse_operator.cli import USAGE_ERROR, main
+from roundhouse_operator.cli import main
+from roundhouse_operator.commands.exits import USAGE_ERROR
 from roundhouse_operator.core.kinds import DEPLOYMENT, ENGINE, NODE, POD, VARIANT, Key
 from roundhouse_operator.metrics import Metrics
 from roundhouse_operator.recorder import transitions
@@ -115,7 +116,8 @@ def test_what_is_gone_leaves_nothing_behind() -> None:
         for key in (Key(POD, NAMESPACE, f"p{number}"), Key(VARIANT, NAMESPACE, name)):
             scene.cache.forget(key)
     index = scene.cache._variants
-    assert not any(map(len, (scene.cache._belongings, index._claimants, index._users, index._facts)))
+    names = scene.cache._names
+    assert not any(map(len, (scene.cache._belongings, names._claimants, index._users, index._facts)))
     assert len(scene.cache._gone) == REMEMBERED
 
 

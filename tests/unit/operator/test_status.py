@@ -375,7 +375,7 @@ def test_conflicts_are_told_by_manager_and_path() -> None:
     ],
 )
 def test_a_field_that_nothing_honours_is_named(spec: Manifest, named: str) -> None:
-    scene = Scene(node("n1"), engine(), variant(**spec))
+    scene = Scene(node("n1"), engine(), variant(**spec), variant("x"))
     status = scene.settle("kws-en", **SERVING)
     assert conditions(status)["Degraded"] == ("True", "NotYetSupported")
     assert named in message(status, "Degraded")

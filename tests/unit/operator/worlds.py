@@ -11,7 +11,17 @@ from roundhouse_api.model import Manifest
 from roundhouse_operator.cache import Cache
 from roundhouse_operator.core.decide import Decision, decide
 from roundhouse_operator.core.fields import list_keys
-from roundhouse_operator.core.kinds import CHILD_KINDS, DEPLOYMENT, ENGINE, NODE, POD, VARIANT, Key
+from roundhouse_operator.core.kinds import (
+    ADAPTER,
+    CHILD_KINDS,
+    DEPLOYMENT,
+    ENGINE,
+    NODE,
+    POD,
+    POLICY,
+    VARIANT,
+    Key,
+)
 from roundhouse_operator.core.observed import World
 from roundhouse_operator.core.outcome import DONE, Outcome
 from roundhouse_operator.core.status.variant import variant_status
@@ -19,7 +29,7 @@ from roundhouse_operator.core.status.variant import variant_status
 NAMESPACE = "speech"
 MANAGER = "roundhouse/speech/roundhouse"
 NOW, LATER = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
-_KINDS = {kind.name: kind for kind in (ENGINE, VARIANT, *CHILD_KINDS, POD, NODE)}
+_KINDS = {kind.name: kind for kind in (ENGINE, VARIANT, ADAPTER, POLICY, *CHILD_KINDS, POD, NODE)}
 _VERSIONS = itertools.count(1)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from roundhouse_api.conditions import Reason
-from roundhouse_operator.core import ids
+from roundhouse_operator.core import fallbacks, ids
 from roundhouse_operator.core.outcome import Outcome
 from roundhouse_operator.core.status.conditions import Degradations, Finding, true
 from roundhouse_operator.core.status.scene import Scene
@@ -21,6 +21,8 @@ def find_degraded(scene: Scene, blocker: Finding | None) -> Finding | None:
         causes.add(blocker.reason, f"{blocker.message}; its pods go on serving as they are")
     if decision.held:
         causes.add(decision.held.reason, decision.held.message)
+    for trouble in fallbacks.troubles(scene.world.detours):
+        causes.add(trouble.reason, trouble.message)
     if decision.weights and not decision.weights.ready and not scene.upstream:
         causes.add(decision.weights.reason, decision.weights.message)
     if scene.spec and decision.merged and (fields := unsupported_by_variant(scene.spec, decision.merged)):

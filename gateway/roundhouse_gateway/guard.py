@@ -1,0 +1,115 @@
+"""Who may ask for what: API keys, their scopes and their limits are checked before a body is read.
+
+Whether a key may use a model is known only once the model is chosen; `choice` asks the grant for that.
+Without a namespace for keys everything is open, which the start says loudly; with one, a request without a
+good key is refused, also while there is none.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from roundhouse_api.keys import ApiKey, Presented, parse
+from roundhouse_api.keys import Scope as KeyScope
+from roundhouse_gateway.errors import GatewayError, NotReadyError
+from roundhouse_gateway.exchange import EXCHANGE, Exchange
+from roundhouse_gateway.key_errors import (
+    ConcurrencyLimitError,
+    InvalidKeyError,
+    MissingKeyError,
+    RateLimitError,
+    ScopeError,
+)
+from roundhouse_gateway.keyring import Keyring
+from roundhouse_gateway.limits import Limiter
+from roundhouse_gateway.refusal import refuse
+from roundhouse_gateway.upload import Upload
+
+OPEN_PATHS: Final = frozenset({"/healthz", "/readyz", "/openapi.json"})
+"""Asked by probes and by tools that only want to know what there is to ask."""
+SCOPES: Final = (
+    ("/v1/models", KeyScope.MODELS),
+    ("/v1/engines", KeyScope.MODELS),
+    ("/v1/audio/", KeyScope.TRANSCRIBE),
+    ("/metrics", KeyScope.USAGE),
+)
+"""By the beginning of the path. A path of no scope leads nowhere yet."""
+_BEARER: Final = "bearer "
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """Around the application. `now` is timezone-aware."""
+
+    app: ASGIApp
+    keyring: Keyring
+    limiter: Limiter
+    now: Callable[[], datetime]
+    make_upload: Callable[[Receive], Upload] = field(repr=False)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] in OPEN_PATHS:
+            await self.app(scope, receive, send)
+            return
+        exchange: Exchange = scope[EXCHANGE]
+        try:
+            key = self._admit(scope, exchange)
+        except GatewayError as error:
+            await refuse(error, self.make_upload(receive), exchange, send)
+            return
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            if key.grant.max_concurrent is not None:
+                self.limiter.end(key.id)
+
+    def _admit(self, scope: Scope, exchange: Exchange) -> ApiKey:
+        """The key, its request counted and its place taken; raises what the client is told."""
+        key = self._authenticate(presented(scope))
+        exchange.key_id, exchange.grant = key.id, key.grant
+        needed = scope_of(scope["path"])
+        if needed is not None and needed not in key.grant.scopes:
+            raise ScopeError(needed)
+        if (at_once := key.grant.max_concurrent) is not None and not self.limiter.begin(key.id, at_once):
+            raise ConcurrencyLimitError(at_once)
+        if (per_minute := key.grant.requests_per_minute) is not None:
+            allowed, standing = self.limiter.take(key.id, per_minute)
+            exchange.standing = standing.headers()
+            if not allowed:
+                if key.grant.max_concurrent is not None:
+                    self.limiter.end(key.id)
+                raise RateLimitError(per_minute, standing.reset_seconds)
+        return key
+
+    def _authenticate(self, text: str) -> ApiKey:
+        if not self.keyring.complete:
+            raise NotReadyError("The gateway has not read its API keys yet.")
+        if not text:
+            raise MissingKeyError
+        sent = parse(text)
+        key = self.keyring.find(sent.id) if sent else None
+        if sent is None or key is None or not _good(key, sent):
+            raise InvalidKeyError(text)
+        if key.grant.expired(self.now()):
+            raise InvalidKeyError(text, expired=True)
+        return key
+
+
+def presented(scope: Scope) -> str:
+    """The key that the request carries: as OpenAI's and Cohere's clients send it, or as ElevenLabs' do."""
+    found: dict[bytes, bytes] = dict(scope["headers"])
+    bearer = found.get(b"authorization", b"").decode("latin-1").strip()
+    if bearer[: len(_BEARER)].lower() == _BEARER:
+        return bearer[len(_BEARER) :].strip()
+    return found.get(b"xi-api-key", b"").decode("latin-1").strip()
+
+
+def scope_of(path: str) -> KeyScope | None:
+    return next((needed for start, needed in SCOPES if path.startswith(start)), None)
+
+
+def _good(key: ApiKey, sent: Presented) -> bool:
+    return key.matches(sent.secret)

@@ -1,0 +1,78 @@
+"""What a client is told whose API key is missing or wrong, or does not go so far."""
+
+from typing_extensions import override
+
+from roundhouse_gateway.errors import GatewayError, Headers
+
+
+class AuthenticationError(GatewayError):
+    status = 401
+    type = "invalid_request_error"
+    code = "invalid_api_key"
+    retry_is_useless = True
+
+    @override
+    def headers(self) -> Headers:
+        return [*super().headers(), (b"www-authenticate", b"Bearer")]
+
+
+class MissingKeyError(AuthenticationError):
+    code = "missing_api_key"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "No API key was sent. Send it as `Authorization: Bearer <key>`, as OpenAI's clients do with "
+            "`api_key`, or as `xi-api-key: <key>`."
+        )
+
+
+class InvalidKeyError(AuthenticationError):
+    """One message for all that is wrong with a key but its age, so that nobody learns which ids there are."""
+
+    def __init__(self, text: str, *, expired: bool = False) -> None:
+        shown = f"{text[:6]}…" if len(text) > 6 else "(too short)"
+        super().__init__(
+            f"The API key {shown} {'has expired' if expired else 'is not valid'}; ask for a new one."
+        )
+
+
+class ScopeError(GatewayError):
+    status = 403
+    type = "invalid_request_error"
+    code = "insufficient_scope"
+    retry_is_useless = True
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(f"This API key has not the scope '{scope}', which this route needs.")
+
+
+class ModelNotAllowedError(GatewayError):
+    status = 403
+    type = "invalid_request_error"
+    code = "model_not_allowed"
+    retry_is_useless = True
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"This API key may not use '{name}'; `GET /v1/models` lists what it may.", param="model"
+        )
+
+
+class LimitError(GatewayError):
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
+
+
+class RateLimitError(LimitError):
+    def __init__(self, per_minute: int, retry_after: int) -> None:
+        super().__init__(f"This API key may make {per_minute} requests a minute, and has made them.")
+        self.retry_after = retry_after
+
+
+class ConcurrencyLimitError(LimitError):
+    code = "concurrency_limit_exceeded"
+    retry_after = 1
+
+    def __init__(self, at_once: int) -> None:
+        super().__init__(f"This API key may have {at_once} requests at once, and has them running.")

@@ -1,0 +1,87 @@
+"""How often and how many at once: the limits of API keys, within this process.
+
+A minute is a window of the clock: a key has its whole allowance at the start of each. What is refused is not
+counted. Keys that were not used for a window are forgotten.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import ceil
+from typing import Final
+
+from roundhouse_gateway.errors import Headers
+
+WINDOW_SECONDS: Final = 60
+
+
+@dataclass(slots=True)
+class _Use:
+    """What a key has used of its allowance."""
+
+    window: int
+    requests: int = 0
+    running: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a key stands after a request was counted, or refused."""
+
+    limit: int
+    remaining: int
+    reset_seconds: int
+    """Until the allowance is whole again."""
+
+    def headers(self) -> Headers:
+        """As OpenAI names them."""
+        return [
+            (b"x-ratelimit-limit-requests", b"%d" % self.limit),
+            (b"x-ratelimit-remaining-requests", b"%d" % self.remaining),
+            (b"x-ratelimit-reset-requests", b"%ds" % self.reset_seconds),
+        ]
+
+
+class Limiter:
+    """Counts by key id. `clock` gives seconds since the epoch."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._uses: dict[str, _Use] = {}
+        self._window = 0
+
+    def __len__(self) -> int:
+        return len(self._uses)
+
+    def take(self, key_id: str, per_minute: int) -> tuple[bool, Standing]:
+        """Counts a request if it is within the limit; whether it was, and where that leaves the key."""
+        now = self._clock()
+        use = self._use(key_id, now)
+        allowed = use.requests < per_minute
+        use.requests += allowed
+        reset = ceil((use.window + 1) * WINDOW_SECONDS - now)
+        return allowed, Standing(per_minute, max(0, per_minute - use.requests), max(1, reset))
+
+    def begin(self, key_id: str, at_once: int) -> bool:
+        """Takes one of the key's places; False where all are taken. `end` gives it back."""
+        use = self._use(key_id, self._clock())
+        if use.running >= at_once:
+            return False
+        use.running += 1
+        return True
+
+    def end(self, key_id: str) -> None:
+        use = self._uses.get(key_id)
+        if use is not None and use.running:
+            use.running -= 1
+
+    def _use(self, key_id: str, now: float) -> _Use:
+        window = int(now // WINDOW_SECONDS)
+        if window != self._window:
+            self._window = window
+            self._uses = {
+                name: use for name, use in self._uses.items() if use.running or use.window >= window
+            }
+        use = self._uses.setdefault(key_id, _Use(window))
+        if use.window < window:
+            use.window, use.requests = window, 0
+        return use

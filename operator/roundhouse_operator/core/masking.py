@@ -1,0 +1,52 @@
+"""Words of strangers, made fit for a status: secrets masked, in one line, cut to a length.
+
+What a container wrote last may hold anything, and a status is read by more people than a log. Masked is
+what looks like a secret by its own form or by the name before it; better a word too much than one too few.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+DETAIL_BYTES: Final = 256
+MASK: Final = "***"
+
+_VALUE: Final = r"""(?:"[^"]*(?:"|$)|'[^']*(?:'|$)|[^\s|,;&"']+)"""
+_NAMED: Final = (
+    r"api[-_ ]?key|access[-_ ]?key(?:[-_ ]?id)?|private[-_ ]?key|token|secret|password|passwd|pwd|passphrase"
+    r"|credential|authorization"
+)
+_PATTERNS: Final = (
+    (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)"), MASK),
+    (re.compile(r"(?i)([a-z][a-z0-9+.-]*://)[^\s/|]*@"), rf"\1{MASK}@"),
+    (
+        re.compile(
+            rf"(?i)((?:{_NAMED})[\w-]*[\"']?\s*(?:=>|[=:])\s*)[\"']?(?:(?:bearer|basic|token|digest)\s+)?{_VALUE}"
+        ),
+        rf"\1{MASK}",
+    ),
+    (re.compile(rf"(?i)\b(bearer\s+){_VALUE}"), rf"\1{MASK}"),
+    (
+        re.compile(
+            r"(?<![A-Za-z0-9])(?:hf_|sk-|rh_|gh[opsu]_|github_pat_|glpat-|xox[abprs]-)[A-Za-z0-9_.-]{6,}"
+        ),
+        MASK,
+    ),
+    (re.compile(r"(?<![A-Za-z0-9])(?:AKIA|ASIA|AIDA|AROA)[A-Z0-9]{12,}"), MASK),
+    (re.compile(r"(?<![A-Za-z0-9])eyJ[\w-]{8,}(?:\.[\w-]+){0,2}"), MASK),
+)
+
+
+def masked(text: str) -> str:
+    """`text` without what looks like a secret; masked twice is the same as once."""
+    for pattern, instead in _PATTERNS:
+        text = pattern.sub(instead, text)
+    return text
+
+
+def last_words(text: str) -> str:
+    """The end of a log as one line of at most `DETAIL_BYTES` bytes, cut from the front."""
+    line = masked(" | ".join(text.split("\n")).strip(" |"))
+    cut = line.encode()[-DETAIL_BYTES:].decode(errors="ignore")
+    return cut if cut == line else f"…{cut}"

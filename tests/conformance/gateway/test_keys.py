@@ -1,0 +1,216 @@
+"""API keys, on a gateway that asks for them: who gets in, how far, how often, and how a key is revoked."""
+
+import asyncio
+import dataclasses
+import threading
+from base64 import b64encode
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+
+import openai
+import pytest
+from aiohttp import web
+
+from roundhouse_api.keys import Grant, Issued, Scope, issue
+from tests.conformance.gateway import client
+from tests.conformance.gateway.conftest import World
+from tests.conformance.gateway.manifests import Variant
+from tests.conformance.gateway.scripted_engine import Received, transcript
+from tests.support.waiting import wait_until
+
+KEYS = "keys"
+SMALL = Variant("whisper-small")
+LARGE = Variant("whisper-large")
+
+
+def put(world: World, name: str, data: Mapping[str, str]) -> None:
+    encoded = {field: b64encode(value.encode()).decode() for field, value in data.items()}
+    metadata = {"name": name, "namespace": KEYS}
+    world.api.put("secrets", {"metadata": metadata, "type": "roundhouse.dev/api-key", "data": encoded})
+
+
+def wait_for_key(world: World, issued: Issued, status: int = 200) -> None:
+    header = {"Authorization": f"Bearer {issued.text}"}
+    wait_until(
+        lambda: world.gateway.request("GET", "/metrics", headers=header).status == status,
+        seconds=10,
+        what=f"the key is answered {status}",
+        every=0.02,
+    )
+
+
+@pytest.fixture
+def guarded(own_world: Callable[[Mapping[str, str]], World]) -> World:
+    """A gateway that asks for keys, two models, and a key that may do everything."""
+    world = own_world({"KEYS_NAMESPACE": KEYS})
+    owner = issue(Grant(name="owner"))
+    put(world, "owner", owner.data)
+    wait_for_key(world, owner)
+    world.gateway.key = owner.text
+    for variant in (SMALL, LARGE):
+        world.serve(variant)
+    return world
+
+
+def issue_to(world: World, grant: Grant) -> str:
+    """Another key, known to the gateway."""
+    issued = issue(dataclasses.replace(grant, scopes=grant.scopes | {Scope.USAGE}))
+    put(world, f"key-{issued.data['id']}", issued.data)
+    wait_for_key(world, issued)
+    return issued.text
+
+
+@pytest.mark.req("S1-5")
+def test_without_a_good_key_nothing_is_answered_but_probes(guarded: World) -> None:
+    good = guarded.gateway.key
+    attempts = {
+        "": "missing_api_key",
+        "sk-something-else": "invalid_api_key",
+        good[:-1] + ("0" if good[-1] != "0" else "1"): "invalid_api_key",
+        f"{good}0": "invalid_api_key",
+        "rh_nosuchkey000_" + "0" * 48: "invalid_api_key",
+    }
+    for key, code in attempts.items():
+        guarded.gateway.key = key
+        for path in ("/v1/models", "/v1/engines", "/metrics", "/v1/nothing"):
+            reply = guarded.gateway.get(path)
+            assert (reply.status, reply.error["code"]) == (401, code)
+            assert reply.headers["www-authenticate"] == "Bearer"
+        for path in ("/healthz", "/readyz", "/openapi.json"):
+            assert guarded.gateway.get(path).status == 200
+    secret = good.rsplit("_", 1)[1]
+    assert secret not in guarded.gateway.log_path.read_text()
+
+
+def test_an_upload_without_a_key_is_refused_before_its_audio_is_read(guarded: World) -> None:
+    total = 1 << 30
+    guarded.gateway.key = ""
+    with client.start_upload(
+        guarded.gateway.port, client.field("model", "whisper-small"), total=total
+    ) as sent:
+        head = b""
+        while b"missing_api_key" not in head and (more := sent.recv(65536)):
+            head += more
+    assert head.startswith(b"HTTP/1.1 401")
+    assert b"missing_api_key" in head
+
+
+def test_the_key_comes_as_openai_or_as_elevenlabs_clients_send_it(guarded: World) -> None:
+    key = guarded.gateway.key
+    guarded.gateway.key = ""
+    for headers in ({"Authorization": f"bearer  {key} "}, {"xi-api-key": key}):
+        assert guarded.gateway.request("GET", "/v1/models", headers=headers).status == 200
+    mixed = {"Authorization": "Bearer wrong", "xi-api-key": key}
+    assert guarded.gateway.request("GET", "/v1/models", headers=mixed).status == 401
+
+
+def test_the_official_client_raises_its_own_errors(guarded: World) -> None:
+    assert [model.id for model in guarded.gateway.openai().models.list()] == [
+        "whisper-large",
+        "whisper-small",
+    ]
+    guarded.gateway.key = issue_to(guarded, Grant(scopes=frozenset({Scope.CHAT})))
+    with pytest.raises(openai.PermissionDeniedError) as refused:
+        guarded.gateway.openai().models.list()
+    assert refused.value.code == "insufficient_scope"
+    guarded.gateway.key = "rh_wrong"
+    with pytest.raises(openai.AuthenticationError):
+        guarded.gateway.openai().models.list()
+
+
+def test_a_key_sees_and_uses_its_own_models_alone(guarded: World) -> None:
+    guarded.gateway.key = issue_to(guarded, Grant(models=("*-small",)))
+    gateway = guarded.gateway
+    assert [item["id"] for item in gateway.get("/v1/models?status=all").json["data"]] == ["whisper-small"]
+    assert [item["id"] for item in gateway.get("/v1/engines").json["engines"]] == ["whisper-small"]
+    assert gateway.get("/v1/models/whisper-large").status == 404
+    assert gateway.transcribe(client.field("model", "whisper-small"), client.file()).status == 200
+    reply = gateway.transcribe(client.field("model", "whisper-large"), client.file())
+    assert (reply.status, reply.error["code"]) == (403, "model_not_allowed")
+    chosen = gateway.transcribe(client.field("model", "auto"), client.file())
+    assert (chosen.status, chosen.headers["x-roundhouse-model"]) == (200, "whisper-small")
+    guarded.gateway.key = issue_to(guarded, Grant(models=("other",)))
+    assert (
+        gateway.transcribe(client.field("model", "auto"), client.file()).error["code"] == "model_not_allowed"
+    )
+
+
+def test_a_minute_has_so_many_requests_and_each_answer_says_how_many_are_left(guarded: World) -> None:
+    text = issue_to(guarded, Grant(requests_per_minute=3))  # waiting for it took one
+    guarded.gateway.key = text
+    replies = [guarded.gateway.get("/v1/models") for _ in range(7)]
+    refused = next(reply for reply in replies if reply.status == 429)
+    assert refused.error["code"] == "rate_limit_exceeded"
+    assert 1 <= int(refused.headers["retry-after"]) <= 60
+    assert refused.headers["x-ratelimit-remaining-requests"] == "0"
+    for reply in replies:
+        assert reply.headers["x-ratelimit-limit-requests"] == "3"
+        assert 1 <= int(reply.headers["x-ratelimit-reset-requests"].removesuffix("s")) <= 60
+
+
+def test_a_key_has_so_many_requests_at_once_and_gets_its_places_back(guarded: World) -> None:
+    released = threading.Event()
+
+    async def slow(request: web.Request, received: Received) -> web.StreamResponse:
+        await asyncio.to_thread(released.wait, 20)
+        return await transcript(request, received)
+
+    guarded.engines[0].answer = slow
+    guarded.gateway.key = issue_to(guarded, Grant(max_concurrent=1))
+    statuses: list[int] = []
+
+    def transcribe() -> None:
+        statuses.append(guarded.gateway.transcribe(client.field("model", SMALL.id), client.file()).status)
+
+    first = threading.Thread(target=transcribe)
+    first.start()
+    wait_until(lambda: len(guarded.engines[0].requests) == 1, seconds=10, what="the first is running")
+    refused = guarded.gateway.get("/v1/models")
+    assert (refused.status, refused.error["code"]) == (429, "concurrency_limit_exceeded")
+    released.set()
+    first.join(10)
+    assert statuses == [200]
+    wait_until(lambda: guarded.gateway.get("/v1/models").status == 200, seconds=10, what="the place is back")
+
+
+def test_keys_are_changed_and_revoked_without_a_restart(guarded: World) -> None:
+    issued = issue(Grant())
+    put(guarded, "guest", issued.data)
+    wait_for_key(guarded, issued)
+    put(guarded, "guest", {**issued.data, "expiresAt": datetime(2020, 1, 1, tzinfo=UTC).isoformat()})
+    wait_for_key(guarded, issued, 401)
+    guarded.gateway.key = issued.text
+    assert "expired" in guarded.gateway.get("/v1/models").error["message"]
+    put(guarded, "guest", issued.data)
+    wait_for_key(guarded, issued)
+    guarded.api.delete("secrets", KEYS, "guest")
+    wait_for_key(guarded, issued, 401)
+
+
+def test_known_keys_are_good_while_the_api_server_is_away(guarded: World) -> None:
+    guarded.api.stop()
+    assert guarded.gateway.get("/v1/models").status == 200
+    guarded.gateway.key = ""
+    assert guarded.gateway.get("/v1/models").status == 401
+
+
+def test_no_keys_at_all_is_shut_and_not_open(own_world: Callable[[Mapping[str, str]], World]) -> None:
+    world = own_world({"KEYS_NAMESPACE": KEYS})
+    assert world.gateway.get("/v1/models").status == 401
+
+
+def test_a_gateway_that_asks_for_no_key_says_so_loudly(world: World) -> None:
+    assert any(
+        line["level"] == "warning" and "OPEN TO ALL" in line["message"] for line in world.gateway.log()
+    )
+
+
+def test_the_access_log_names_the_key_by_its_id(guarded: World) -> None:
+    guarded.gateway.get("/v1/engines")
+    wait_until(lambda: _logged_keys(guarded), seconds=10, what="the request is logged")
+    assert set(_logged_keys(guarded)) == {guarded.gateway.key.split("_")[1]}
+
+
+def _logged_keys(world: World) -> list[str]:
+    lines = [line for line in world.gateway.log() if line.get("route") == "/v1/engines"]
+    return [line["key_id"] for line in lines if line["status"] == 200]

@@ -1,0 +1,64 @@
+"""The keyring: what watched Secrets make of it."""
+
+from base64 import b64encode
+from typing import Any
+
+import pytest
+
+from roundhouse_api.keys import Grant, issue, parse
+from roundhouse_gateway.keyring import SECRETS, Keyring
+
+
+def secret(name: str, data: dict[str, str], kind: str = "roundhouse.dev/api-key") -> dict[str, Any]:
+    encoded = {field: b64encode(value.encode()).decode() for field, value in data.items()}
+    return {"metadata": {"name": name, "namespace": "keys"}, "type": kind, "data": encoded}
+
+
+def test_a_key_is_known_from_its_secret_until_that_is_gone() -> None:
+    ring, issued = Keyring(), issue(Grant(name="ci"))
+    assert not ring.complete
+    ring.replace(SECRETS, "keys", [secret("ci", dict(issued.data))])
+    assert ring.complete
+    found = ring.find(issued.data["id"])
+    presented = parse(issued.text)
+    assert found
+    assert presented
+    assert found.matches(presented.secret)
+    ring.delete(SECRETS, secret("ci", {}))
+    assert ring.find(issued.data["id"]) is None
+
+
+def test_a_spoilt_secret_opens_nothing_and_is_told_without_its_content(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ring, issued = Keyring(), issue(Grant())
+    ring.replace(SECRETS, "keys", [secret("ci", dict(issued.data))])
+    ring.apply(SECRETS, secret("ci", {**issued.data, "scopes": "everything"}))
+    assert ring.find(issued.data["id"]) is None
+    assert "Secret 'ci' is no API key" in caplog.text
+    assert issued.data["hash"] not in caplog.text
+
+
+def test_a_secret_of_another_type_is_no_key(caplog: pytest.LogCaptureFixture) -> None:
+    ring, issued = Keyring(), issue(Grant())
+    ring.replace(SECRETS, "keys", [secret("tls", dict(issued.data), kind="Opaque")])
+    assert (len(ring), caplog.text) == (0, "")
+
+
+def test_data_that_is_no_base64_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    ring = Keyring()
+    spoilt = secret("ci", {})
+    spoilt["data"] = {"version": "%"}
+    ring.apply(SECRETS, spoilt)
+    assert "not base64" in caplog.text
+
+
+def test_of_two_secrets_with_one_id_the_first_by_name_counts(caplog: pytest.LogCaptureFixture) -> None:
+    ring, first, second = Keyring(), issue(Grant()), issue(Grant())
+    stolen = {**second.data, "id": first.data["id"]}
+    ring.replace(SECRETS, "keys", [secret("b", stolen), secret("a", dict(first.data))])
+    key, presented = ring.find(first.data["id"]), parse(first.text)
+    assert key
+    assert presented
+    assert key.matches(presented.secret)
+    assert "Secret 'b' repeats" in caplog.text
