@@ -14,6 +14,8 @@ from tests.support.packages import PackagesError, install
 ROOT = Path(__file__).resolve().parents[1]
 SPEECH_PACKAGES = ("flite", "pocketsphinx-testdata", "sox")
 CLIENT_PACKAGES = ("curl",)
+# Holds the server as well, without making a service of it.
+STORE_PACKAGES = ("redis-tools",)
 
 
 def run(*module_and_arguments: str) -> None:
@@ -27,6 +29,7 @@ def main() -> None:
     started = time.monotonic()
     try:
         install((*SPEECH_PACKAGES, *CLIENT_PACKAGES), purpose="the speech that the tests transcribe")
+        install(STORE_PACKAGES, purpose="limits that several gateways keep together")
     except PackagesError as error:
         sys.exit(f"error: {error}")
     run("tests.cluster.local", "install")

@@ -6,6 +6,7 @@ good key is refused, also while there is none.
 """
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -24,7 +25,7 @@ from roundhouse_gateway.key_errors import (
     ScopeError,
 )
 from roundhouse_gateway.keyring import Keyring
-from roundhouse_gateway.limits import Limiter
+from roundhouse_gateway.limits import KeyLimits
 from roundhouse_gateway.refusal import refuse
 from roundhouse_gateway.upload import Upload
 
@@ -46,7 +47,7 @@ class Guard:
 
     app: ASGIApp
     keyring: Keyring
-    limiter: Limiter
+    limits: KeyLimits
     now: Callable[[], datetime]
     make_upload: Callable[[Receive], Upload] = field(repr=False)
 
@@ -55,34 +56,30 @@ class Guard:
             await self.app(scope, receive, send)
             return
         exchange: Exchange = scope[EXCHANGE]
-        try:
-            key = self._admit(scope, exchange)
-        except GatewayError as error:
-            await refuse(error, self.make_upload(receive), exchange, send)
-            return
-        try:
+        with ExitStack() as places:
+            try:
+                await self._admit(scope, exchange, places)
+            except GatewayError as error:
+                await refuse(error, self.make_upload(receive), exchange, send)
+                return
             await self.app(scope, receive, send)
-        finally:
-            if key.grant.max_concurrent is not None:
-                self.limiter.end(key.id)
 
-    def _admit(self, scope: Scope, exchange: Exchange) -> ApiKey:
-        """The key, its request counted and its place taken; raises what the client is told."""
+    async def _admit(self, scope: Scope, exchange: Exchange, places: ExitStack) -> None:
+        """Counts the request and takes its place, given back by `places`; raises what the client is told."""
         key = self._authenticate(presented(scope))
         exchange.key_id, exchange.grant = key.id, key.grant
         needed = scope_of(scope["path"])
         if needed is not None and needed not in key.grant.scopes:
             raise ScopeError(needed)
-        if (at_once := key.grant.max_concurrent) is not None and not self.limiter.begin(key.id, at_once):
-            raise ConcurrencyLimitError(at_once)
+        if (at_once := key.grant.max_concurrent) is not None:
+            if not await self.limits.begin(key.id, at_once):
+                raise ConcurrencyLimitError(at_once)
+            places.callback(self.limits.end, key.id)
         if (per_minute := key.grant.requests_per_minute) is not None:
-            allowed, standing = self.limiter.take(key.id, per_minute)
+            allowed, standing = await self.limits.take(key.id, per_minute)
             exchange.standing = standing.headers()
             if not allowed:
-                if key.grant.max_concurrent is not None:
-                    self.limiter.end(key.id)
                 raise RateLimitError(per_minute, standing.reset_seconds)
-        return key
 
     def _authenticate(self, text: str) -> ApiKey:
         if not self.keyring.complete:

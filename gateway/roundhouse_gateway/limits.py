@@ -1,26 +1,18 @@
-"""How often and how many at once: the limits of API keys, within this process.
+"""How often and how many at once: what the limits of API keys ask of whatever counts them.
 
-A minute is a window of the clock: a key has its whole allowance at the start of each. What is refused is not
-counted. Keys that were not used for a window are forgotten.
+`LocalLimits` counts within this process, which is all there is to know for one gateway; several count
+together in `shared_limits`. A minute is a window of the clock: a key has its whole allowance at the start of
+each. What is refused is not counted, and keys that were not used for a window are forgotten.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
-from typing import Final
+from typing import Final, Protocol
 
 from roundhouse_gateway.errors import Headers
 
 WINDOW_SECONDS: Final = 60
-
-
-@dataclass(slots=True)
-class _Use:
-    """What a key has used of its allowance."""
-
-    window: int
-    requests: int = 0
-    running: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +33,31 @@ class Standing:
         ]
 
 
-class Limiter:
-    """Counts by key id. `clock` gives seconds since the epoch."""
+class KeyLimits(Protocol):
+    """Counts by key id."""
+
+    async def take(self, key_id: str, per_minute: int) -> tuple[bool, Standing]:
+        """Counts a request if it is within the limit; whether it was, and where that leaves the key."""
+        ...
+
+    async def begin(self, key_id: str, at_once: int) -> bool:
+        """Takes one of the key's places; False where all are taken. `end` gives it back."""
+        ...
+
+    def end(self, key_id: str) -> None: ...
+
+
+@dataclass(slots=True)
+class _Use:
+    """What a key has used of its allowance."""
+
+    window: int
+    requests: int = 0
+    running: int = 0
+
+
+class LocalLimits:
+    """Of this process. `clock` gives seconds since the epoch."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -52,8 +67,7 @@ class Limiter:
     def __len__(self) -> int:
         return len(self._uses)
 
-    def take(self, key_id: str, per_minute: int) -> tuple[bool, Standing]:
-        """Counts a request if it is within the limit; whether it was, and where that leaves the key."""
+    async def take(self, key_id: str, per_minute: int) -> tuple[bool, Standing]:
         now = self._clock()
         use = self._use(key_id, now)
         allowed = use.requests < per_minute
@@ -61,8 +75,7 @@ class Limiter:
         reset = ceil((use.window + 1) * WINDOW_SECONDS - now)
         return allowed, Standing(per_minute, max(0, per_minute - use.requests), max(1, reset))
 
-    def begin(self, key_id: str, at_once: int) -> bool:
-        """Takes one of the key's places; False where all are taken. `end` gives it back."""
+    async def begin(self, key_id: str, at_once: int) -> bool:
         use = self._use(key_id, self._clock())
         if use.running >= at_once:
             return False

@@ -10,7 +10,7 @@ import math
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,12 +19,12 @@ import uvicorn
 from starlette.types import ASGIApp, Receive
 from typing_extensions import override
 
-from roundhouse_gateway.app import build_api, build_service
+from roundhouse_gateway.app import Layer, build_api, build_service
 from roundhouse_gateway.cluster import API_KEYS, WATCHED, ApiServer, Sink, Watched, watch_all
 from roundhouse_gateway.guard import Guard
 from roundhouse_gateway.hold import Hold, Limits
 from roundhouse_gateway.keyring import Keyring
-from roundhouse_gateway.limits import Limiter
+from roundhouse_gateway.limits import KeyLimits, LocalLimits
 from roundhouse_gateway.load import LoadBook, LoadReport
 from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.protocol import ClientProtocol
@@ -63,15 +63,16 @@ class Gateway:
     engines: EngineClient
     load: LoadBook
     keyring: Keyring | None
+    limits: KeyLimits
 
     @classmethod
-    def build(cls, settings: Settings) -> "Gateway":
+    def build(cls, settings: Settings, limits: KeyLimits) -> "Gateway":
         registry = Registry(settings.served_namespaces, aliases_enabled=settings.aliases_enabled)
         metrics = Metrics(registry.age_seconds, lambda: len(registry.snapshot.entries))
         engines = EngineClient(settings, metrics)
         keyring = Keyring() if settings.keys_namespace else None
         readiness = Readiness(registry, keyring)
-        return cls(settings, registry, readiness, metrics, engines, LoadBook(), keyring)
+        return cls(settings, registry, readiness, metrics, engines, LoadBook(), keyring, limits)
 
     def api(self) -> ASGIApp:
         spool = Spool(self.settings.spool_dir, self.settings.spool_limit_bytes)
@@ -92,20 +93,39 @@ class Gateway:
         if self.keyring is not None:
             yield API_KEYS, self.settings.keys_namespace, self.keyring
 
-    def _guard(self) -> Callable[[ASGIApp], ASGIApp] | None:
+    def _guard(self) -> Layer | None:
         if self.keyring is None:
             log.warning(
                 "OPEN TO ALL: no API key is asked for. Set ROUNDHOUSE_GATEWAY_KEYS_NAMESPACE to the "
                 "namespace of their Secrets, or keep strangers away by other means."
             )
             return None
-        settings, keyring, limiter = self.settings, self.keyring, Limiter(time.time)
+        settings, keyring, limits = self.settings, self.keyring, self.limits
 
         def make_upload(receive: Receive) -> Upload:
             limit, idle = settings.body_limit_bytes, settings.client_idle_seconds
             return Upload(receive, limit_bytes=limit, idle_seconds=idle)
 
-        return lambda app: Guard(app, keyring, limiter, lambda: datetime.now(UTC), make_upload)
+        return lambda app: Guard(app, keyring, limits, lambda: datetime.now(UTC), make_upload)
+
+
+@asynccontextmanager
+async def _counting(settings: Settings) -> AsyncIterator[KeyLimits]:
+    """What counts the limits of keys during the block: alone, or together with other gateways."""
+    url = settings.limits_store_url.get_secret_value()
+    if not url:
+        yield LocalLimits(time.time)
+        return
+    from roundhouse_gateway.shared_limits import SharedLimits, open_store  # noqa: PLC0415 - megabytes, for some
+
+    limits = SharedLimits(open_store(url))
+    renewing = asyncio.create_task(limits.run())
+    try:
+        yield limits
+    finally:
+        renewing.cancel()
+        await asyncio.gather(renewing, return_exceptions=True)
+        await limits.close()
 
 
 async def serve(settings: Settings) -> None:
@@ -114,7 +134,13 @@ async def serve(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    gateway = Gateway.build(settings)
+    async with _counting(settings) as limits:
+        await _serve(Gateway.build(settings, limits), stop)
+    log.info("ended")
+
+
+async def _serve(gateway: Gateway, stop: asyncio.Event) -> None:
+    settings = gateway.settings
     try:
         async with (
             _following(gateway, stop),
@@ -130,7 +156,6 @@ async def serve(settings: Settings) -> None:
                 await asyncio.wait_for(stop.wait(), settings.drain_delay_seconds)
     finally:
         await gateway.engines.close()
-    log.info("ended")
 
 
 @asynccontextmanager

@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import DirectoryPath, Field, field_validator
+from pydantic import DirectoryPath, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 SERVICE_ACCOUNT_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 GIB = 1 << 30
+STORE_SCHEMES = ("redis://", "rediss://", "unix://")
 
 
 def own_namespace() -> str:
@@ -75,6 +76,11 @@ class Settings(BaseSettings):
         description="Namespace of the Secrets that hold API keys, and of nothing else. "
         "Empty: no key is asked for.",
     )
+    limits_store_url: SecretStr = Field(
+        default=SecretStr(""),
+        description="`redis://` or `rediss://` URL of the Valkey or Redis in which several gateways keep the "
+        "limits of keys together. Empty: each counts for itself.",
+    )
     drain_delay_seconds: float = Field(
         default=3, ge=0, description="After SIGTERM: how long new connections are still taken while unready."
     )
@@ -91,6 +97,14 @@ class Settings(BaseSettings):
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
+        return value
+
+    @field_validator("limits_store_url")
+    @classmethod
+    def _check_store(cls, value: SecretStr) -> SecretStr:
+        url = value.get_secret_value()
+        if url and not url.startswith(STORE_SCHEMES):
+            raise ValueError(f"must begin with one of {', '.join(STORE_SCHEMES)}")
         return value
 
     @property

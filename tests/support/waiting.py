@@ -1,7 +1,8 @@
 """Waiting for something to become true, with a deadline and a message that says what was seen last."""
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -26,3 +27,14 @@ def wait_until(probe: Callable[[], T], *, seconds: float, what: str, every: floa
         if time.monotonic() > deadline:
             raise AssertionError(f"after {seconds:g} s still not: {what}; last seen: {seen!r}")
         time.sleep(every)
+
+
+async def eventually(
+    probe: Callable[[], Awaitable[object]], *, seconds: float, what: str, every: float = 0.1
+) -> None:
+    """As `wait_until`, for a probe that is awaited."""
+    deadline = time.monotonic() + seconds
+    while not (seen := await probe()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"after {seconds:g} s still not: {what}; last seen: {seen!r}")
+        await asyncio.sleep(every)

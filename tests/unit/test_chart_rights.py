@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.charts.helm import HelmError, Manifest, render
-from tests.charts.manifests import environment, grants, of_kind, only
+from tests.charts.manifests import container, environment, grants, of_kind, only
 
 POLICIES: Manifest = {"networkPolicy": {"enabled": True, "metricsFrom": [{"namespaceSelector": {}}]}}
 
@@ -70,6 +70,16 @@ def test_api_keys_are_read_in_their_own_namespace_alone() -> None:
 def test_api_keys_among_models_are_refused() -> None:
     with pytest.raises(HelmError, match="give API keys one of their own"):
         render({"gateway": {"keysNamespace": "models"}})
+
+
+def test_the_store_of_limits_comes_from_a_secret_before_a_url() -> None:
+    plain: Manifest = {"url": "redis://valkey:6379/0"}
+    name = "ROUNDHOUSE_GATEWAY_LIMITS_STORE_URL"
+    assert name not in environment(render(), "gateway")
+    assert environment(render({"gateway": {"limitsStore": plain}}), "gateway")[name] == plain["url"]
+    secret = render({"gateway": {"limitsStore": {**plain, "secretName": "valkey"}}})
+    [found] = [each for each in container(secret, "gateway")["env"] if each["name"] == name]
+    assert found["valueFrom"] == {"secretKeyRef": {"name": "valkey", "key": "url"}}
 
 
 @pytest.mark.parametrize("namespaces", [[], ["a"], ["*"]])

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roundhouse_gateway.limits import WINDOW_SECONDS, Limiter
+from roundhouse_gateway.limits import WINDOW_SECONDS, LocalLimits
 
 
 class Clock:
@@ -14,27 +14,27 @@ class Clock:
         return self.now
 
 
-def test_a_window_has_its_allowance_and_the_next_one_has_it_again() -> None:
+async def test_a_window_has_its_allowance_and_the_next_one_has_it_again() -> None:
     clock = Clock()
     clock.now = 60 * 1000 + 15.0
-    limiter = Limiter(clock)
-    assert [limiter.take("a", 2)[0] for _ in range(3)] == [True, True, False]
-    standing = limiter.take("a", 2)[1]
+    limits = LocalLimits(clock)
+    assert [(await limits.take("a", 2))[0] for _ in range(3)] == [True, True, False]
+    standing = (await limits.take("a", 2))[1]
     assert (standing.limit, standing.remaining, standing.reset_seconds) == (2, 0, 45)
     assert dict(standing.headers())[b"x-ratelimit-reset-requests"] == b"45s"
-    assert limiter.take("b", 2)[0], "one key's use is not another's"
+    assert (await limits.take("b", 2))[0], "one key's use is not another's"
     clock.now += 45
-    assert limiter.take("a", 2) == (True, limiter.take("c", 2)[1])
+    assert await limits.take("a", 2) == (True, (await limits.take("c", 2))[1])
 
 
 @given(st.lists(st.floats(min_value=0, max_value=20), max_size=200), st.integers(1, 5))
-def test_no_window_lets_more_through_than_the_limit(pauses: list[float], limit: int) -> None:
+async def test_no_window_lets_more_through_than_the_limit(pauses: list[float], limit: int) -> None:
     clock = Clock()
-    limiter = Limiter(clock)
+    limits = LocalLimits(clock)
     passed: dict[int, int] = {}
     for pause in pauses:
         clock.now += pause
-        allowed, standing = limiter.take("a", limit)
+        allowed, standing = await limits.take("a", limit)
         window = int(clock.now // WINDOW_SECONDS)
         passed[window] = passed.get(window, 0) + allowed
         assert standing.remaining == limit - passed[window]
@@ -42,21 +42,21 @@ def test_no_window_lets_more_through_than_the_limit(pauses: list[float], limit: 
     assert all(count <= limit for count in passed.values())
 
 
-def test_a_place_is_taken_until_it_is_given_back() -> None:
-    limiter = Limiter(Clock())
-    assert [limiter.begin("a", 2) for _ in range(3)] == [True, True, False]
-    limiter.end("a")
-    assert limiter.begin("a", 2)
-    assert not limiter.begin("a", 2)
+async def test_a_place_is_taken_until_it_is_given_back() -> None:
+    limits = LocalLimits(Clock())
+    assert [await limits.begin("a", 2) for _ in range(3)] == [True, True, False]
+    limits.end("a")
+    assert await limits.begin("a", 2)
+    assert not await limits.begin("a", 2)
 
 
-def test_a_key_that_is_idle_for_a_window_is_forgotten_and_a_running_one_is_not() -> None:
+async def test_a_key_that_is_idle_for_a_window_is_forgotten_and_a_running_one_is_not() -> None:
     clock = Clock()
-    limiter = Limiter(clock)
+    limits = LocalLimits(clock)
     for number in range(1000):
-        limiter.take(f"key{number}", 5)
-    limiter.begin("running", 1)
+        await limits.take(f"key{number}", 5)
+    await limits.begin("running", 1)
     clock.now += 2 * WINDOW_SECONDS
-    limiter.take("other", 5)
-    assert len(limiter) == 2
-    assert not limiter.begin("running", 1)
+    await limits.take("other", 5)
+    assert len(limits) == 2
+    assert not await limits.begin("running", 1)

@@ -1,0 +1,136 @@
+"""Limits of several gateways in one real store: never over, and going on while the store is away."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+
+from roundhouse_gateway import shared_limits
+from roundhouse_gateway.shared_limits import SharedLimits, open_store
+from tests.conformance.gateway.conftest import free_port
+from tests.support.store import Store
+from tests.support.waiting import eventually
+
+
+@pytest.fixture
+def store() -> Iterator[Store]:
+    made = Store(free_port())
+    yield made
+    made.close()
+
+
+@asynccontextmanager
+async def gateways(store: Store, count: int) -> AsyncIterator[list[SharedLimits]]:
+    async with AsyncExitStack() as stack:
+        made = [SharedLimits(open_store(store.url)) for _ in range(count)]
+        for each in made:
+            renewing = asyncio.create_task(each.run())
+            stack.push_async_callback(each.close)
+            stack.callback(renewing.cancel)
+        yield made
+
+
+async def a_minute_that_lasts(store: Store) -> None:
+    """Waits, seldom, for a window in which a test has the time it needs."""
+
+    async def early() -> bool:
+        return int(store.ask("TIME").split()[0]) % 60 < 50
+
+    await eventually(early, seconds=60, what="a new minute", every=1)
+
+
+async def test_all_together_let_through_exactly_the_limit(store: Store) -> None:
+    await a_minute_that_lasts(store)
+    async with gateways(store, 3) as three:
+        taken = await asyncio.gather(*(three[n % 3].take("key", 90) for n in range(300)))
+    assert sum(allowed for allowed, _ in taken) == 90
+    assert {standing.limit for _, standing in taken} == {90}
+    assert [standing.remaining for allowed, standing in taken if not allowed] == [0] * 210
+
+
+async def test_a_round_trip_is_made_for_many_requests_and_none_for_a_refusal(store: Store) -> None:
+    await a_minute_that_lasts(store)
+    async with gateways(store, 1) as [only]:
+        before = int(_calls(store))
+        for _ in range(1000):
+            await only.take("key", 500)
+        assert int(_calls(store)) - before <= 2 * shared_limits.PARTS
+
+
+async def test_one_keys_use_is_not_anothers(store: Store) -> None:
+    async with gateways(store, 2) as [first, second]:
+        assert (await first.take("a", 1))[0]
+        assert not (await second.take("a", 1))[0]
+        assert (await second.take("b", 1))[0]
+
+
+async def test_places_are_exact_over_all_and_come_back(store: Store) -> None:
+    async with gateways(store, 3) as three:
+        begun = [await three[n % 3].begin("key", 5) for n in range(9)]
+        assert sum(begun) == 5
+        holder = three[begun.index(True) % 3]
+        holder.end("key")
+        assert await holder.begin("key", 5), "its own place, without asking"
+        for number, allowed in enumerate(begun):
+            if allowed:
+                three[number % 3].end("key")
+        assert await three[0].begin("key", 5)
+
+        async def another() -> bool:
+            return await three[0].begin("key", 5)
+
+        await eventually(another, seconds=30, what="places that the others do not use are free")
+
+
+async def test_places_of_a_gateway_that_ends_are_free_at_once(store: Store) -> None:
+    async with gateways(store, 1) as [staying]:
+        async with gateways(store, 1) as [ending]:
+            assert await ending.begin("key", 1)
+            assert not await staying.begin("key", 1)
+        assert await staying.begin("key", 1)
+
+
+async def test_places_of_a_gateway_that_vanishes_are_free_after_a_while(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_limits, "PLACE_SECONDS", 1)
+    vanished = SharedLimits(open_store(store.url))  # never renews
+    assert await vanished.begin("key", 1)
+    async with gateways(store, 1) as [staying]:
+
+        async def free() -> bool:
+            return await staying.begin("key", 1)
+
+        await eventually(free, seconds=30, what="the place is free")
+    await vanished.close()
+
+
+async def test_without_the_store_each_counts_for_itself_and_says_so(
+    store: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_limits, "ABSENT_SECONDS", 0.2)
+    caplog.set_level(logging.INFO, "roundhouse.gateway.limits")
+    async with gateways(store, 2) as [first, second]:
+        assert await first.begin("key", 2)
+        store.stop()
+        for each in (first, second):
+            assert sum([(await each.take("rate", 3))[0] for _ in range(5)]) == 3
+        assert [await first.begin("key", 2) for _ in range(2)] == [True, False], "what runs counts on"
+        first.end("key")
+        assert await first.begin("key", 2)
+        assert caplog.text.count("counting without it") == 2
+        store.start()
+
+        async def back() -> bool:
+            await first.take("another", 100)
+            return "answers again" in caplog.text
+
+        await eventually(back, seconds=30, what="the store is used again")
+
+
+def _calls(store: Store) -> str:
+    stats = store.ask("INFO", "commandstats").splitlines()
+    found = [line for line in stats if line.startswith("cmdstat_evalsha:")]
+    return found[0].split("calls=")[1].split(",")[0] if found else "0"
