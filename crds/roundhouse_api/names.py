@@ -43,6 +43,9 @@ ANNOTATION_ENGINE_RESTARTED_AT: Final = f"{GROUP}/engine-restartedAt"
 ANNOTATION_DELETION_COST: Final = "controller.kubernetes.io/pod-deletion-cost"
 """Kubernetes' own, on a pod: those with the lowest go first when there are to be fewer."""
 
+ANNOTATION_TEMPLATE: Final = f"{GROUP}/template"
+"""On the pods of a variant with `verification.policy: Required`: the hash of their template."""
+
 SECRET_TYPE_API_KEY: Final = f"{GROUP}/api-key"
 READINESS_GATE_VERIFIED: Final = f"{GROUP}/Verified"
 """Readiness gate of the pods of a variant with `verification.policy: Required`."""

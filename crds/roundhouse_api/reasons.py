@@ -259,6 +259,22 @@ class Reason(StrEnum):
         "`status.verification.tests` shows what came back.",
     )
 
+    TEST_INPUT_NOT_FOUND = (
+        "TestInputNotFound",
+        "A ConfigMap, or a key in it, that a test reads does not exist or may not be read.",
+        "Create it in the namespace of the variant; it is looked for again by itself.",
+    )
+    TEST_UNANSWERED = (
+        "TestUnanswered",
+        "The engine gave no answer to a test in time; it is asked again.",
+        "Read the engine's log, and see whether a network policy keeps the operator from the pod.",
+    )
+    FEATURE_UNPROVEN = (
+        "FeatureUnproven",
+        "A live probe did not show a feature that the engine claims.",
+        "Take it out of `capabilities`, or add a test with a recording that shows it.",
+    )
+
     # Degraded and OwnershipConflict.
     ENGINE_CHANGED = (
         "EngineChanged",

@@ -27,6 +27,7 @@ from roundhouse_operator.core.kinds import (
 from roundhouse_operator.core.observed import Engine, Invalid, Node, Pod, Resource, Variant, World
 from roundhouse_operator.core.rollout.line import Stand
 from roundhouse_operator.core.status.engine import Usage
+from roundhouse_operator.core.verification.proof import ExamFacts
 from roundhouse_operator.groups import Groups
 from roundhouse_operator.index import VariantIndex, facts
 from roundhouse_operator.project import (
@@ -78,6 +79,7 @@ class Cache:
         self._names = PublicNames()
         self._gone: OrderedDict[Key, int] = OrderedDict()
         self._nodes: tuple[Node, ...] | None = None
+        self._exams: dict[Key, ExamFacts] = {}
 
     def world(self, key: Key) -> World | None:
         """All that concerns a variant; None once it is gone."""
@@ -91,6 +93,7 @@ class Cache:
             engines=tuple(self._engines_for(variant)),
             rivals=self._names.rivals(key),
             detours=self._names.detours(key),
+            exam=self._exams.get(key, ExamFacts()),
             children=tuple(one.read(self._manager) for one in children),
             rollout=next(
                 (one.rollout for one in children if one.rollout and one.owner_uid == variant.uid), None
@@ -109,6 +112,13 @@ class Cache:
         """The public names of a resource that is there."""
         resource = self.resource(key)
         return ids.award(ids.claim(resource), self._names.rivals(key)) if resource else ids.Award((), {})
+
+    def note_exam(self, key: Key, facts: ExamFacts | None) -> None:
+        """What was found out about a variant's tests; None once it has none."""
+        if facts is None:
+            self._exams.pop(key, None)
+        else:
+            self._exams[key] = facts
 
     def usage(self, engine: Key) -> Usage:
         return self._variants.usage(engine)

@@ -23,7 +23,7 @@ from yarl import URL
 
 from roundhouse_api.model import Manifest
 from roundhouse_operator.configuration import authorization
-from roundhouse_operator.core.kinds import LEASE, Kind
+from roundhouse_operator.core.kinds import LEASE, POD, Kind
 from roundhouse_operator.errors import (
     ClusterError,
     NotFoundError,
@@ -39,6 +39,7 @@ USER_AGENT: Final = "roundhouse-operator"
 JSON: Final = "application/json"
 APPLY_PATCH: Final = "application/apply-patch+yaml"
 MERGE_PATCH: Final = "application/merge-patch+json"
+STRATEGIC_PATCH: Final = "application/strategic-merge-patch+json"
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=30, sock_connect=10)
 _WATCH_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=90)
 """The API server sends a bookmark each minute: a watch that is silent for longer is dead."""
@@ -170,6 +171,11 @@ class Cluster:
         """JSON merge patch of the status alone."""
         path = _path(kind, namespace, name) + "/status"
         return await self._write(kind, "status", _Request("PATCH", path, self._signed, MERGE_PATCH), patch)
+
+    async def patch_pod_condition(self, namespace: str, name: str, condition: Manifest) -> Manifest:
+        """Sets one condition of a pod and leaves the others, which the kubelet writes."""
+        request = _Request("PATCH", _path(POD, namespace, name) + "/status", self._signed, STRATEGIC_PATCH)
+        return await self._write(POD, "status", request, {"status": {"conditions": [condition]}})
 
     async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
         """Deletes that very object, not one which took its name since; its dependents follow."""

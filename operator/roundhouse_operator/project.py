@@ -135,7 +135,7 @@ def project_child(kind: Kind, manifest: Manifest) -> StoredChild:
 def project_pod(manifest: Manifest) -> Pod:
     metadata, status = manifest["metadata"], manifest.get("status") or {}
     conditions = {one["type"]: one for one in status.get("conditions") or ()}
-    scheduled = conditions.get("PodScheduled", {})
+    scheduled, gate = conditions.get("PodScheduled", {}), conditions.get(names.READINESS_GATE_VERIFIED, {})
     failed = status.get("phase") == "Failed"
     return Pod(
         name=metadata["name"],
@@ -154,6 +154,11 @@ def project_pod(manifest: Manifest) -> Pod:
             *(_container(one) for one in status.get("initContainerStatuses", ()) if not _done(one)),
             *(_container(one) for one in status.get("containerStatuses", ())),
         ),
+        ip=status.get("podIP", ""),
+        containers_ready=conditions.get("ContainersReady", {}).get("status") == "True",
+        mark=(metadata.get("annotations") or {}).get(names.ANNOTATION_TEMPLATE, ""),
+        gate=gate.get("status") == "True",
+        gate_message=gate.get("message", ""),
     )
 
 

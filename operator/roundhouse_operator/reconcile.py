@@ -36,6 +36,7 @@ from roundhouse_operator.incidents import incident_of
 from roundhouse_operator.logs import concerning
 from roundhouse_operator.queue import RetryError
 from roundhouse_operator.recorder import Recorder
+from roundhouse_operator.verifier import Verifier
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ class Reconciler:
     recorder: Recorder
     clock: Callable[[], str]
     touch: Callable[[Touched], None]
+    verifier: Verifier
     api_hosts: frozenset[str] = frozenset()
 
     async def __call__(self, key: Key) -> None:
@@ -87,7 +89,9 @@ class Reconciler:
     async def _variant(self, key: Key) -> None:
         world = self.cache.world(key)
         if world is None or world.variant.ending:
+            self.verifier.forget(key)
             return  # its children go with it, and must not come back meanwhile
+        world = await self.verifier.look(world)
         decision = decide(world, api_hosts=self.api_hosts)
         try:
             outcome = await self._carry_out(decision.plan, key)
@@ -100,6 +104,7 @@ class Reconciler:
             world = self.cache.world(key) or world
         status = variant_status(world, decision, outcome, now=self.clock())
         await self._write_status(world.variant, status)
+        await self.verifier.go_on(world, decision)
         if outcome.refusal:
             raise RetryError(outcome.refusal.message)
 

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from roundhouse_api import names
 from roundhouse_api.model import Manifest
+from roundhouse_operator.asking import Asker
 from roundhouse_operator.cache import Cache, Touched
 from roundhouse_operator.cluster import Change, Cluster
 from roundhouse_operator.configuration import credentials, load_configuration
@@ -31,6 +32,7 @@ from roundhouse_operator.queue import WorkQueue
 from roundhouse_operator.reconcile import Reconciler
 from roundhouse_operator.recorder import Recorder
 from roundhouse_operator.settings import Settings
+from roundhouse_operator.verifier import Verifier
 from roundhouse_operator.watch import Listed, Scope, Source, follow, resync
 
 logger = logging.getLogger(__name__)
@@ -54,8 +56,9 @@ class Operator:
         self.recorder = Recorder(cluster, identity)
         self.election = Election(cluster, settings.namespace, settings.lease, identity)
         cluster.fence = self.election.check
+        self.verifier = Verifier(cluster, self.cache, self.queue.add, Asker())
         self.reconciler = Reconciler(
-            cluster, self.cache, self.recorder, _timestamp, self.touch, frozenset({api_host})
+            cluster, self.cache, self.recorder, _timestamp, self.touch, self.verifier, frozenset({api_host})
         )
         spaces = settings.served_namespaces or (None,)
         self._resynced = [self._source(Scope(kind, space)) for kind in API_KINDS for space in spaces]
@@ -122,6 +125,7 @@ class Operator:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.election.hold())
                 group.create_task(self.recorder.run())
+                group.create_task(self.verifier.run())
                 group.create_task(self.queue.run(self.reconciler, workers=self.settings.workers))
         except* LeadershipLostError as lost:
             raise lost.exceptions[0] from None

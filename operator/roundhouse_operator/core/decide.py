@@ -28,6 +28,7 @@ from roundhouse_operator.core.rollout import Strategy, Turn, changed_by_author, 
 from roundhouse_operator.core.rollout.turn import NO_TURN, keep_turn
 from roundhouse_operator.core.selection import Choice
 from roundhouse_operator.core.support import refuse_engine, refuse_variant
+from roundhouse_operator.core.verification.exam import Exam, examine
 from roundhouse_operator.core.weights import Weights, weights
 
 
@@ -47,6 +48,7 @@ class Decision:
     survey: Survey | None = None
     placement: Manifest | None = None
     intent: Intent | None = None
+    exam: Exam | None = None
     held: Trouble | None = None
     """Why the children stay although other ones are wanted."""
     turn: Turn = NO_TURN
@@ -139,6 +141,12 @@ def _roll_out(world: World, decision: Decision, intent: Intent, chosen: Engine) 
     decision = replace(decision, survey=survey, placement=shown)
     if not _may_change(world, decision):
         return replace(decision, turn=Turn(keep_turn(world)))
+    exam = guarded(intent, lambda: examine(world, intent))
+    if isinstance(exam, Trouble):
+        return replace(decision, refused=exam, turn=Turn(keep_turn(world)))
+    if exam and exam.wants_pod:
+        intent = replace(intent, least_replicas=1)
+    decision = replace(decision, exam=exam)
     replaced = _engine_replaced(world, intent, chosen)
     rolling = guarded(intent, lambda: roll(world, intent, frozen=replaced is not None))
     if isinstance(rolling, Trouble):

@@ -14,6 +14,7 @@ from roundhouse_api.model import Manifest
 from roundhouse_api.v1alpha1 import AdapterSpec, EngineSpec, ModelVariantSpec, SelectionPolicySpec
 from roundhouse_operator.core.fields import Ownership
 from roundhouse_operator.core.kinds import Key, Kind
+from roundhouse_operator.core.verification.proof import ExamFacts
 
 Spec_co = TypeVar("Spec_co", covariant=True)
 
@@ -130,6 +131,14 @@ class Pod:
     devices: tuple[tuple[str, int], ...] = ()
     """Extended resources that it requests, GPUs for instance."""
     containers: tuple[Container, ...] = ()
+    ip: str = ""
+    containers_ready: bool = False
+    """Its containers are, whatever a readiness gate says."""
+    mark: str = ""
+    """Of its template, where its variant must be verified."""
+    gate: bool = False
+    """The condition `roundhouse.dev/Verified` is True."""
+    gate_message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +198,7 @@ class World:
     """Everybody who wants one of its names, by that name; itself included."""
     children: tuple[Child, ...] = ()
     detours: Detours = Detours()
+    exam: ExamFacts = field(default_factory=ExamFacts)
     rollout: Rollout | None = None
     pods: tuple[Pod, ...] = ()
     nodes: tuple[Node, ...] = ()

@@ -30,11 +30,13 @@ from roundhouse_api.v1alpha1 import (
     Stage,
 )
 from roundhouse_operator.core.desired.env import RESERVED
+from roundhouse_operator.core.desired.gate import required
 from roundhouse_operator.core.desired.overlay import overlay_problems
 from roundhouse_operator.core.desired.pod import CONTAINER
 from roundhouse_operator.core.diagnose import Trouble
 from roundhouse_operator.core.effective import Merged
 from roundhouse_operator.core.placement import NVIDIA
+from roundhouse_operator.core.verification import known_answers
 
 PLAIN_RESOURCES: Final = frozenset({"cpu", "memory", "ephemeral-storage"})
 ROUTED_STAGES: Final = frozenset({Stage.TRANSCRIBE})
@@ -85,6 +87,10 @@ def refuse_variant(spec: ModelVariantSpec, engine: EngineSpec, model_name: str) 
     if engine.type is EngineType.UPSTREAM:
         unfit = {"args": spec.args, "env": spec.env, "hardware": spec.hardware}
         problems += [f"spec.{name}: an Upstream engine has no pods" for name, value in unfit.items() if value]
+        if required(spec.verification):
+            problems.append("spec.verification.policy Required: an Upstream engine has no pods to hold back")
+    if spec.verification:
+        problems += known_answers.problems(spec.verification, engine.stage)
     if problems:
         return Trouble(Reason.INVALID_SPEC, "; ".join(sorted(problems)))
     return _allocation(spec.hardware)
@@ -108,7 +114,6 @@ def unsupported_by_variant(spec: ModelVariantSpec, merged: Merged) -> list[str]:
         (f"spec.stage {merged.stage.value} of the engine", merged.stage not in ROUTED_STAGES),
         *_scaling(merged.scaling),
         *((f"spec.limits.{name}", True) for name in _given(spec.limits)),
-        ("spec.verification", spec.verification is not None),
         (
             "spec.loadBalancing.type PrefixHash",
             balancing is not None and balancing.type is LoadBalancingType.PREFIX_HASH,

@@ -12,6 +12,7 @@ from roundhouse_api.conditions import Reason
 from roundhouse_api.model import Manifest
 from roundhouse_api.v1alpha1 import EngineSpec
 from roundhouse_operator import leader
+from roundhouse_operator.asking import Asker
 from roundhouse_operator.cache import Cache, Touched
 from roundhouse_operator.cluster import Cluster
 from roundhouse_operator.core.desired.overlay import overlay_problems
@@ -24,6 +25,7 @@ from roundhouse_operator.leader import Election
 from roundhouse_operator.project import project_pod
 from roundhouse_operator.queue import WorkQueue
 from roundhouse_operator.reconcile import Reconciler
+from roundhouse_operator.verifier import Verifier
 from tests.unit.operator.samples import engine, variant
 from tests.unit.operator.worlds import MANAGER, NAMESPACE, Scene, pod, sent
 
@@ -63,12 +65,14 @@ def passed_with(edit: Manifest) -> set[Key]:
     stored["metadata"] |= {"resourceVersion": "1", "generation": 1}
     cache, due = Cache(MANAGER), Touched()
     cache.upsert(VARIANT, stored)
+    cluster = cast("Cluster", ScriptedCluster(stored, edit))
     reconciler = Reconciler(
-        cast("Cluster", ScriptedCluster(stored, edit)),
+        cluster,
         cache,
         cast("Any", SimpleNamespace(tell=lambda *_: None)),
         lambda: "2026-01-01T00:00:00Z",
         due.merge,
+        Verifier(cluster, cache, lambda _key: None, Asker()),
     )
     asyncio.run(reconciler(KWS_EN))
     return due.now

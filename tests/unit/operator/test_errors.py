@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 
 from roundhouse_api.model import Manifest
+from roundhouse_operator.asking import Asker
 from roundhouse_operator.cluster import Cluster
 from roundhouse_operator.core.kinds import VARIANT, Key, Kind
 from roundhouse_operator.core.outcome import Cause
@@ -22,6 +23,7 @@ from roundhouse_operator.errors import (
 from roundhouse_operator.queue import RetryError
 from roundhouse_operator.reconcile import Reconciler
 from roundhouse_operator.recorder import Recorder
+from roundhouse_operator.verifier import Verifier
 from tests.unit.operator.samples import engine, variant
 from tests.unit.operator.worlds import NAMESPACE, NOW, Scene, conditions, message, node, sent
 
@@ -52,7 +54,10 @@ async def first_status(error: ClusterError, **workload: Any) -> Manifest:
     scene = Scene(node("n1"), engine(workload={"image": "example.org/kws:1", **workload}), variant())
     server = Refusing(error)
     cluster = cast("Cluster", server)
-    reconciler = Reconciler(cluster, scene.cache, Recorder(cluster, "o"), lambda: NOW, lambda _touched: None)
+    verifier = Verifier(cluster, scene.cache, lambda _key: None, Asker())
+    reconciler = Reconciler(
+        cluster, scene.cache, Recorder(cluster, "o"), lambda: NOW, lambda _touched: None, verifier
+    )
     with pytest.raises(RetryError):
         await reconciler(KWS_EN)
     return server.status

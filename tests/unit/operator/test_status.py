@@ -367,7 +367,6 @@ def test_conflicts_are_told_by_manager_and_path() -> None:
     [
         ({"scaling": {"mode": "Demand"}}, "spec.scaling.mode Demand"),
         ({"fallbacks": [{"model": "x"}]}, "spec.fallbacks"),
-        ({"verification": {"policy": "Advisory"}}, "spec.verification"),
         ({"limits": {"requestsPerHour": 5}}, "spec.limits.requestsPerHour"),
         ({"scaling": {"minReplicas": 0}}, "spec.scaling.minReplicas"),
         ({"pricing": {"type": "Free"}}, "spec.pricing"),
@@ -400,7 +399,7 @@ def test_a_stage_without_a_route_is_told_on_engine_and_variant() -> None:
 
 def test_required_verification_is_not_passed_over() -> None:
     scene = Scene(node("n1"), engine(), variant(verification={"policy": "Required"}))
-    assert conditions(scene.settle("kws-en", **SERVING))["Ready"] == ("False", "NotYetSupported")
+    assert conditions(scene.settle("kws-en", **SERVING))["Ready"] == ("False", "Verifying")
 
 
 def test_a_refused_update_takes_nothing_from_pods_that_serve() -> None:

@@ -18,6 +18,13 @@
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch]
+# The readiness gate of pods whose tests are required, and the tests' inputs, which are read by name.
+- apiGroups: [""]
+  resources: [pods/status]
+  verbs: [patch]
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [get]
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create]

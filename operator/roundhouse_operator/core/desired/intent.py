@@ -47,10 +47,12 @@ class Intent:
     """Annotations of the pod template by which a person has pods replaced."""
     strategy: Manifest = field(default_factory=dict)
     """Of the Deployment; it starts no pod and ends none."""
+    least_replicas: int = 0
+    """Pods that are needed whatever is asked for: one, to prove a new template."""
 
     @property
     def replicas(self) -> int:
-        return 0 if self.variant.suspend else self.variant.replicas
+        return 0 if self.variant.suspend else max(self.least_replicas, self.variant.replicas)
 
     @property
     def digest(self) -> str:

@@ -11,6 +11,7 @@ from typing import Any, Final
 from roundhouse_api.model import Manifest, Model
 from roundhouse_api.v1alpha1 import PVCSource, Source
 from roundhouse_operator.core.desired.env import build_env
+from roundhouse_operator.core.desired.gate import with_gate
 from roundhouse_operator.core.desired.intent import Intent
 from roundhouse_operator.core.desired.overlay import strategic_merge
 from roundhouse_operator.core.desired.probes import build_probes
@@ -27,7 +28,7 @@ def build_pod_template(intent: Intent) -> Manifest:
     metadata = _present({"labels": intent.labels, "annotations": dict(intent.restarts)})
     template: Manifest = {"metadata": metadata, "spec": _pod_spec(intent)}
     merged: Manifest = strategic_merge(template, intent.workload.pod_template or {})
-    return merged
+    return with_gate(intent.variant.verification, merged)
 
 
 def _pod_spec(intent: Intent) -> Manifest:

@@ -45,6 +45,13 @@ def _not_answering(scene: Scene) -> Finding:
         return troubled(trouble)
     if scene.outcome.failure and not scene.frozen:
         return not_written(scene)
+    return _starting(scene)
+
+
+def _starting(scene: Scene) -> Finding:
+    exam = scene.decision.exam
+    if exam and exam.required and exam.candidate:
+        return false(Reason.VERIFYING, "A pod was made and must pass its tests before it serves")
     return false(Reason.STARTING, "Pods were made and do not answer yet")
 
 

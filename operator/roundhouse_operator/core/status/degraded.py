@@ -9,6 +9,7 @@ from roundhouse_operator.core import fallbacks, ids
 from roundhouse_operator.core.outcome import Outcome
 from roundhouse_operator.core.status.conditions import Degradations, Finding, true
 from roundhouse_operator.core.status.scene import Scene
+from roundhouse_operator.core.status.verified import shortcoming
 from roundhouse_operator.core.support import unsupported_by_variant
 
 CONFLICT: Final = 409
@@ -21,12 +22,14 @@ def find_degraded(scene: Scene, blocker: Finding | None) -> Finding | None:
         causes.add(blocker.reason, f"{blocker.message}; its pods go on serving as they are")
     if decision.held:
         causes.add(decision.held.reason, decision.held.message)
-    for trouble in fallbacks.troubles(scene.world.detours):
-        causes.add(trouble.reason, trouble.message)
+    for detour in fallbacks.troubles(scene.world.detours):
+        causes.add(detour.reason, detour.message)
     if decision.weights and not decision.weights.ready and not scene.upstream:
         causes.add(decision.weights.reason, decision.weights.message)
     if scene.spec and decision.merged and (fields := unsupported_by_variant(scene.spec, decision.merged)):
         causes.add(Reason.NOT_YET_SUPPORTED, f"Accepted and not honoured yet: {', '.join(fields)}")
+    if trouble := shortcoming(scene):
+        causes.add(trouble.reason, trouble.message)
     if owners := _lost_names(scene):
         causes.add(Reason.ALIAS_CONFLICT, f"Names that are not published here: {owners}")
     refusal = scene.outcome.refusal

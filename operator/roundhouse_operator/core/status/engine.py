@@ -25,6 +25,7 @@ from roundhouse_operator.core.status.conditions import (
     unknown,
     write_conditions,
 )
+from roundhouse_operator.core.status.probed import find_probed, probed_status
 from roundhouse_operator.core.status.up_to_date import NOBODY_WAITS, find_engine_up_to_date
 from roundhouse_operator.core.support import refuse_engine, unsupported_by_engine
 
@@ -37,11 +38,23 @@ class Usage:
     ready_variants: int = 0
     replicas: int = 0
     ready_replicas: int = 0
+    verified: frozenset[str] = frozenset()
+    """Features that some variant was seen to have."""
+    unproven: frozenset[str] = frozenset()
+    """Features that were asked of a variant and not seen."""
 
 
 def usage_of(status: Manifest) -> Usage:
     """What one variant adds."""
-    return Usage(1, int(_is_ready(status)), status.get("replicas", 0), status.get("readyReplicas", 0))
+    proven = status.get("verification") or {}
+    return Usage(
+        1,
+        int(_is_ready(status)),
+        status.get("replicas", 0),
+        status.get("readyReplicas", 0),
+        frozenset(proven.get("verifiedFeatures") or ()),
+        frozenset(proven.get("unprovenFeatures") or ()),
+    )
 
 
 def sum_up(usages: Iterable[Usage]) -> Usage:
@@ -51,6 +64,8 @@ def sum_up(usages: Iterable[Usage]) -> Usage:
         ready_variants=sum(one.ready_variants for one in seen),
         replicas=sum(one.replicas for one in seen),
         ready_replicas=sum(one.ready_replicas for one in seen),
+        verified=frozenset[str]().union(*(one.verified for one in seen)),
+        unproven=frozenset[str]().union(*(one.unproven for one in seen)),
     )
 
 
@@ -65,7 +80,7 @@ def engine_status(  # noqa: PLR0913  # all that a pass over an engine looks at
 ) -> Manifest:
     nodes = tuple(nodes)
     placed = None if isinstance(engine.spec, Invalid) else _placement(engine.spec, nodes)
-    findings = _findings(engine, placed, api_hosts, find_engine_up_to_date(used.variants, stand))
+    findings = _findings(engine, used, placed, api_hosts, find_engine_up_to_date(used.variants, stand))
     status: Manifest = {
         "observedGeneration": engine.generation,
         "conditions": write_conditions(
@@ -78,6 +93,8 @@ def engine_status(  # noqa: PLR0913  # all that a pass over an engine looks at
     }
     if placed:
         status["placement"] = placed.status
+    if probed := probed_status(engine, used.verified, used.unproven):
+        status["verification"] = probed
     return status
 
 
@@ -105,7 +122,7 @@ def _placement(spec: EngineSpec, nodes: tuple[Node, ...]) -> _Placed | None:
 
 
 def _findings(
-    engine: Engine, placed: _Placed | None, api_hosts: Iterable[str], up_to_date: Finding
+    engine: Engine, used: Usage, placed: _Placed | None, api_hosts: Iterable[str], up_to_date: Finding
 ) -> Mapping[ConditionType, Finding | None]:
     spec = engine.spec
     if isinstance(spec, Invalid):
@@ -129,7 +146,7 @@ def _findings(
         ConditionType.READY: ready((accepted, hardware), hardware),
         ConditionType.ACCEPTED: accepted,
         ConditionType.HARDWARE_AVAILABLE: hardware,
-        ConditionType.VERIFIED: unknown(Reason.NOT_REQUESTED, "Claimed features are not probed yet"),
+        ConditionType.VERIFIED: find_probed(engine, used.verified, used.unproven),
         ConditionType.UP_TO_DATE: up_to_date,
         ConditionType.DEGRADED: degraded.finding(),
     }

@@ -66,6 +66,10 @@ def _trouble(world: World, decision: Decision) -> Trouble | None:
         resource=need.resource if need else None,
         startup_seconds=startup_seconds(engine.probes if engine else None),
     )
+    exam = decision.exam
+    if exam and exam.required and exam.failing and (found is None or found.reason is Reason.START_TIMEOUT):
+        # The pods wait for their gate, which their containers and their Deployment know nothing of.
+        return exam.failing
     if found and found.reason is Reason.NO_MATCHING_NODE and need and survey and not survey.fitting:
         # The scheduler says that no node matches; the survey knows which of our wishes none meets.
         return Trouble(survey.obstacle, f"{found.message}; {placement.explain(need, survey)}")

@@ -24,7 +24,15 @@ from roundhouse_operator.core.status.findings import variant_findings
 
 _LASTING: Final = ("servedName", "engine", "backends", "effective", "selection", "placement")
 _STUCK: Final = frozenset(
-    {Reason.IMAGE_PULL, Reason.SECRET_NOT_FOUND, Reason.CONFIG_ERROR, Reason.START_TIMEOUT}
+    {
+        Reason.IMAGE_PULL,
+        Reason.SECRET_NOT_FOUND,
+        Reason.CONFIG_ERROR,
+        Reason.START_TIMEOUT,
+        Reason.VERIFICATION_FAILED,
+        Reason.TEST_INPUT_NOT_FOUND,
+        Reason.TEST_UNANSWERED,
+    }
 )
 
 
@@ -48,6 +56,7 @@ def variant_status(world: World, decision: Decision, outcome: Outcome, *, now: s
         **_served(world, decision),
         **_rolled_out(world, decision, outcome),
         "rollout": _rollout(world, decision),
+        "verification": _proven(world, decision),
     }
     return {name: value for name, value in facts.items() if value not in (None, [], {})}
 
@@ -65,6 +74,15 @@ def _served(world: World, decision: Decision) -> Manifest:
     if decision.merged and not decision.stays:
         facts["effective"] = effective.as_status(decision.merged)
     return facts
+
+
+def _proven(world: World, decision: Decision) -> Manifest | None:
+    """The last proof there is: its revision says of which template, and a restart finds it there."""
+    spec, exam = world.variant.spec, decision.exam
+    if not isinstance(spec, Invalid) and spec.verification is None:
+        return None
+    proof = exam.proof if exam else None
+    return proof.as_status() if proof else world.variant.status.get("verification")
 
 
 def _rolled_out(world: World, decision: Decision, outcome: Outcome) -> Manifest:

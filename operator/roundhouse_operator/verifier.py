@@ -1,0 +1,242 @@
+"""Runs the tests of variants on their pods, and sets the readiness gate by what came of them.
+
+What is to be asked, of whom and how it is judged is pure, in `core.verification`. Here ConfigMaps are read
+by name, engines are asked, a few at a time, and the outcome is put where the next pass finds it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Final
+
+from roundhouse_api.conditions import Reason
+from roundhouse_api.model import Manifest
+from roundhouse_api.names import READINESS_GATE_VERIFIED
+from roundhouse_api.v1alpha1 import Stage, Verification
+from roundhouse_operator.asking import Asker, SilentError
+from roundhouse_operator.cache import Cache
+from roundhouse_operator.cluster import Cluster
+from roundhouse_operator.core.decide import Decision
+from roundhouse_operator.core.desired.intent import Intent
+from roundhouse_operator.core.kinds import CONFIG_MAP, POD, Key
+from roundhouse_operator.core.observed import Invalid, World
+from roundhouse_operator.core.verification import asks, known_answers, probes
+from roundhouse_operator.core.verification.exam import Gate
+from roundhouse_operator.core.verification.proof import ExamFacts, Input, Proof, Ref
+from roundhouse_operator.errors import ClusterError, NotFoundError, RefusedError
+from roundhouse_operator.incidents import incident_of
+from roundhouse_operator.logs import concerning
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS: Final = 60.0
+"""How old what is known of a ConfigMap may be: they are read by name and never watched."""
+AT_ONCE: Final = 4
+"""Pods that are asked at the same time."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    key: Key
+    intent: Intent
+    verification: Verification
+    revision: str
+    inputs: Mapping[Ref, Input]
+    pod: str
+    ip: str
+
+
+@dataclass(slots=True)
+class _State:
+    looked_at: float = 0.0
+    running: bool = False
+    asked_at: float = 0.0
+    timer: asyncio.TimerHandle | None = None
+    facts: ExamFacts = field(default_factory=ExamFacts)
+
+
+class Verifier:
+    """`again` brings a key to a pass. Nothing is kept of a variant that has no tests."""
+
+    def __init__(self, cluster: Cluster, cache: Cache, again: Callable[[Key], None], asker: Asker) -> None:
+        self._cluster = cluster
+        self._cache = cache
+        self._again = again
+        self._asker = asker
+        self._states: dict[Key, _State] = {}
+        self._jobs: asyncio.Queue[_Job] = asyncio.Queue()
+
+    async def look(self, world: World) -> World:
+        """With what is known of its tests; reads their ConfigMaps where that is a while ago."""
+        spec, key = world.variant.spec, world.variant.key
+        if isinstance(spec, Invalid) or spec.verification is None:
+            self.forget(key)
+            return world
+        state = self._states.setdefault(key, _State())
+        wanted = {(ref.name, ref.key) for ref in known_answers.references(spec.verification)}
+        now = asyncio.get_running_loop().time()
+        if wanted != set(state.facts.inputs) or now - state.looked_at >= LOOK_SECONDS:
+            contents = await self._read(key.namespace, wanted)
+            state.facts = replace(state.facts, inputs={ref: known for ref, (known, _) in contents.items()})
+            state.looked_at = now
+            if wanted:
+                self._later(key, state)
+        self._cache.note_exam(key, state.facts)
+        return replace(world, exam=state.facts)
+
+    def forget(self, key: Key) -> None:
+        if state := self._states.pop(key, None):
+            self._cache.note_exam(key, None)
+            if state.timer:
+                state.timer.cancel()
+
+    async def go_on(self, world: World, decision: Decision) -> None:
+        """Sets the gates that have been decided on, and has a pod asked if one is to be."""
+        exam, intent, key = decision.exam, decision.intent, world.variant.key
+        state, verification = self._states.get(key), intent.variant.verification if intent else None
+        if exam is None or intent is None or verification is None or state is None:
+            return
+        for gate in exam.gates:
+            await self._set(key, gate)
+        now = asyncio.get_running_loop().time()
+        if exam.candidate is None or state.running or (exam.trouble and now - state.asked_at < LOOK_SECONDS):
+            return
+        state.running, state.asked_at = True, now
+        pod = exam.candidate
+        self._jobs.put_nowait(
+            _Job(key, intent, verification, exam.revision, state.facts.inputs, pod.name, pod.ip)
+        )
+
+    async def run(self) -> None:
+        """Works on what `go_on` has found, until it is cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for number in range(AT_ONCE):
+                group.create_task(self._work(), name=f"verifier {number}")
+
+    async def _work(self) -> None:
+        while True:
+            job = await self._jobs.get()
+            concerning(job.key)
+            proof, silent = None, ""
+            try:
+                proof = await self._examine(job)
+            except (SilentError, ClusterError) as error:
+                silent = str(error)
+                told = {"reason": Reason.TEST_UNANSWERED}
+                logger.warning("%s: not verified: %s", job.key, silent, extra=told)
+            except Exception as error:
+                incident = incident_of(error)
+                silent, told = incident.message, {"reason": Reason.INTERNAL_ERROR}
+                logger.exception("%s: incident %s", job.key, incident.number, extra=told)
+            if state := self._states.get(job.key):
+                state.running = False
+                state.facts = replace(
+                    state.facts,
+                    proof=proof or state.facts.proof,
+                    silent=(job.revision, silent) if silent else ("", ""),
+                )
+                if silent:
+                    self._later(job.key, state)
+                self._again(job.key)
+
+    async def _examine(self, job: _Job) -> Proof:
+        """Asks all that is to be asked, one after the other: a new pod may take one request at a time."""
+        engine = asks.Engine(job.intent.engine, job.intent.merged.model_name)
+        stage, port = job.intent.engine.stage, job.intent.engine.api.port
+        read = await self._read(job.key.namespace, job.inputs)
+        if {ref: known for ref, (known, _) in read.items()} != job.inputs:
+            raise SilentError("The inputs of the tests were changed meanwhile")
+        contents = {ref: content for ref, (_, content) in read.items()}
+        results = []
+        for test in job.verification.tests:
+            answer = await self._asker.ask(job.ip, port, known_answers.ask(test, engine, contents))
+            results.append(known_answers.judge(test, stage, answer, contents))
+        capabilities = job.intent.merged.capabilities
+        shown = set()
+        for probe in probes.probes(capabilities, engine, _recording(job.verification, stage, contents)):
+            answer = await self._asker.ask(job.ip, port, probe.ask)
+            if answer.good and probe.shown(answer):
+                shown.add(probe.feature)
+        claimed = probes.claims(capabilities)
+        proof = Proof(
+            job.revision,
+            tuple(sorted(results, key=lambda one: one.name)),
+            verified=tuple(one for one in claimed if one in shown),
+            unproven=tuple(one for one in claimed if one not in shown),
+            pod=job.pod,
+        )
+        reason = Reason.VERIFIED if proof.passed else Reason.VERIFICATION_FAILED
+        logger.info("%s: pod %s was tested", job.key, job.pod, extra={"reason": reason})
+        return proof
+
+    async def _read(self, namespace: str, wanted: Iterable[Ref]) -> dict[Ref, tuple[Input, bytes]]:
+        """Each ConfigMap once. Only hashes are kept of what is read."""
+        maps: dict[str, Manifest | str] = {}
+        found: dict[Ref, tuple[Input, bytes]] = {}
+        for name, key in sorted(wanted):
+            if name not in maps:
+                maps[name] = await self._config_map(namespace, name)
+            found[name, key] = _input(name, key, maps[name])
+        return found
+
+    async def _config_map(self, namespace: str, name: str) -> Manifest | str:
+        try:
+            return await self._cluster.get(CONFIG_MAP, namespace, name)
+        except NotFoundError:
+            return f"ConfigMap {name!r} does not exist"
+        except RefusedError as error:
+            return f"ConfigMap {name!r} cannot be read: {error.message}"
+
+    async def _set(self, key: Key, gate: Gate) -> None:
+        condition = {
+            "type": READINESS_GATE_VERIFIED,
+            "status": str(gate.passed),
+            "reason": gate.reason.value,
+            "message": gate.message,
+            "lastTransitionTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }
+        try:
+            answer = await self._cluster.patch_pod_condition(key.namespace, gate.pod.name, condition)
+        except NotFoundError:
+            return
+        self._cache.upsert(POD, answer)
+
+    def _later(self, key: Key, state: _State) -> None:
+        if state.timer:
+            state.timer.cancel()
+        state.timer = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._again, key)
+
+
+def _input(name: str, key: str, found: Manifest | str) -> tuple[Input, bytes]:
+    if isinstance(found, str):
+        return _missing(found)
+    binary, text = found.get("binaryData") or {}, found.get("data") or {}
+    if key in text:
+        content = text[key].encode()
+    elif key in binary:
+        try:
+            content = base64.b64decode(binary[key], validate=True)
+        except binascii.Error as error:
+            return _missing(f"key {key!r} of ConfigMap {name!r} is not base64: {error}")
+    else:
+        return _missing(f"ConfigMap {name!r} has no key {key!r}")
+    return Input(hashlib.sha256(content).hexdigest()[:16]), content
+
+
+def _missing(why: str) -> tuple[Input, bytes]:
+    return Input(problem=(Reason.TEST_INPUT_NOT_FOUND, why)), b""
+
+
+def _recording(verification: Verification, stage: Stage, contents: Mapping[Ref, bytes]) -> bytes | None:
+    """Speech to show the claims of an engine that hears: that of the first test."""
+    if stage is not Stage.TRANSCRIBE or not verification.tests:
+        return None
+    ref = verification.tests[0].input_config_map_ref
+    return contents[ref.name, ref.key]
