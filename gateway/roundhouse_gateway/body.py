@@ -62,6 +62,8 @@ class Body(Protocol):
     """What is sent to an engine. `failure` says why it broke off, where that was not the engine's doing."""
 
     failure: GatewayError | ClientGoneError | None
+    begun: bool
+    """Whether the call that is under way got to see any of it."""
     on_progress: Callable[[], None]
 
     @property
@@ -93,6 +95,7 @@ class LiveBody:
         self._writer = FormWriter()
         self._head = _head(self._writer, form, model_name)
         self._started = False
+        self.begun = False
         self.failure: GatewayError | ClientGoneError | None = None
         self.on_progress: Callable[[], None] = nobody_waits
 
@@ -105,7 +108,7 @@ class LiveBody:
         return not self._started
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        self._started = True
+        self._started = self.begun = True
         try:
             yield self._head + self._first
             async for event in self._form.events:
@@ -140,6 +143,7 @@ class SpooledBody:
         self._spooled = spooled
         self._writer = FormWriter()
         self._head = _head(self._writer, form, model_name)
+        self.begun = False
         self.failure: GatewayError | ClientGoneError | None = None
         self.on_progress: Callable[[], None] = nobody_waits
 
@@ -148,6 +152,7 @@ class SpooledBody:
         return self._writer.content_type
 
     async def chunks(self) -> AsyncIterator[bytes]:
+        self.begun = True
         yield self._head
         for piece in self._spooled.pieces():
             self.on_progress()

@@ -21,6 +21,7 @@ from typing_extensions import override
 
 from roundhouse_gateway.app import Layer, build_api, build_service
 from roundhouse_gateway.cluster import API_KEYS, WATCHED, ApiServer, Sink, Watched, watch_all
+from roundhouse_gateway.endpoints import Endpoints
 from roundhouse_gateway.guard import Guard
 from roundhouse_gateway.hold import Hold, Limits
 from roundhouse_gateway.keyring import Keyring
@@ -69,7 +70,7 @@ class Gateway:
     def build(cls, settings: Settings, limits: KeyLimits) -> "Gateway":
         registry = Registry(settings.served_namespaces, aliases_enabled=settings.aliases_enabled)
         metrics = Metrics(registry.age_seconds, lambda: len(registry.snapshot.entries))
-        engines = EngineClient(settings, metrics)
+        engines = EngineClient(settings, metrics, Endpoints(registry))
         keyring = Keyring() if settings.keys_namespace else None
         readiness = Readiness(registry, keyring)
         return cls(settings, registry, readiness, metrics, engines, LoadBook(), keyring, limits)

@@ -135,8 +135,9 @@ class Transcriptions:
                 exchange.model = entry.model.id
                 body = body_for(entry)
                 call = Call(entry, RouteName.TRANSCRIPTIONS, body, exchange.request_id, exchange.via)
+                last = entry is admitted.entries[-1]
                 try:
-                    async with self.engines.answer(call) as response:
+                    async with self.engines.answer(call, last=last) as response:
                         self.cooldown.end(entry)
                         if is_full(response) and body.can_be_sent and admitted.may_wait:
                             return False
@@ -146,7 +147,7 @@ class Transcriptions:
                     break
                 except EngineUnreachableError:
                     self.cooldown.begin(entry)
-                    if entry is admitted.entries[-1] or not body.can_be_sent:
+                    if last or not body.can_be_sent:
                         raise
         await end(upload, send)
         return True

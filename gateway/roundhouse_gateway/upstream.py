@@ -1,20 +1,22 @@
 """Calls of engines: which endpoint, when to try the next, and what a failure is called.
 
-An endpoint that takes no connection, or refuses before it has read anything, is passed over as long as the
-body can still be sent. What an engine answers is handed on as it is; whether that is good is left to `relay`.
+An endpoint that takes no connection, breaks off before it answers, or refuses before it has read anything, is
+passed over as long as the body can still be sent. What an engine answers is handed on as it is; whether that
+is good is left to `relay`.
 """
 
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import aiohttp
 from yarl import URL
 
 from roundhouse_api.enums import RouteName
 from roundhouse_gateway.body import Body, nobody_waits
+from roundhouse_gateway.endpoints import Endpoints
 from roundhouse_gateway.errors import EngineFailedError, EngineTimeoutError, EngineUnreachableError
 from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.settings import Settings
@@ -22,6 +24,8 @@ from roundhouse_gateway.snapshot import Entry
 
 REASON_HEADER = "X-Roundhouse-Reason"
 FULL = "full"
+NEWS_SECONDS = 2.0
+"""How long the news of another endpoint may be on its way."""
 REFUSALS = frozenset({FULL, "draining", "loading"})
 
 
@@ -61,11 +65,21 @@ class Call:
     via: str
 
 
+@dataclass(slots=True)
+class _Tour:
+    """One request's way through the endpoints of a model; `last`: there is no other model to ask."""
+
+    last: bool
+    tried: set[str] = field(default_factory=set)
+    full: set[str] = field(default_factory=set)
+
+
 class EngineClient:
     """The one HTTP client of engines."""
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics, endpoints: Endpoints) -> None:
         self._idle_seconds = settings.engine_idle_seconds
+        self._endpoints = endpoints
         self._metrics = metrics
         self._load = Load()
         # A new connection for each call: one that was kept may be dead, and an upload cannot be repeated.
@@ -84,38 +98,76 @@ class EngineClient:
         await self._session.close()
 
     @asynccontextmanager
-    async def answer(self, call: Call) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The head of an engine's answer, its body still to be read inside the block."""
-        target = call.entry.target
-        untried = set(target.base_urls) if target else set()
-        broken = False
-        while untried:
-            base_url = self._load.least(sorted(untried))
-            untried.discard(base_url)
+    async def answer(self, call: Call, *, last: bool = True) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The head of an engine's answer, its body still to be read inside the block.
+
+        Where no known endpoint takes the request and it is the `last` model to ask, an endpoint that is about
+        to be known is waited for: `EngineUnreachableError` where there is none.
+        """
+        tour = _Tour(last)
+        failed = False
+        while True:
+            base_url = await self._next(call, tour)
             with self._load.hold(base_url):
                 try:
                     response = await self._post(call, base_url)
                 except EngineUnreachableError:
-                    if untried:
-                        continue
-                    raise
+                    if not await self._others(call, tour):
+                        raise
+                    continue
                 except EngineFailedError:
-                    # Once only: the request itself may be what brings engines down, one after the other.
-                    if untried and call.body.can_be_sent and not broken:
-                        broken = True
-                        continue
-                    raise
+                    # Once only where it got to see the body: that may be what brings engines down.
+                    if failed or not await self._others(call, tour):
+                        raise
+                    failed = call.body.begun
+                    continue
                 try:
-                    if self._refused(call, response) and untried and call.body.can_be_sent:
+                    if await self._goes_on(call, response, base_url, tour):
                         continue
                     yield response
                     return
                 finally:
                     response.close()
-        raise EngineUnreachableError(f"Engine '{call.entry.model.id}' has no endpoint just now.")
+
+    async def _next(self, call: Call, tour: _Tour) -> str:
+        if not await self._others(call, tour):
+            raise EngineUnreachableError(f"Engine '{call.entry.model.id}' has no endpoint just now.")
+        base_url = self._load.least(self._endpoints.untried(call.entry, tour.tried))
+        tour.tried.add(base_url)
+        return base_url
+
+    async def _others(self, call: Call, tour: _Tour) -> bool:
+        """Whether another endpoint can be tried, now or, for the last model, in a moment."""
+        if not call.body.can_be_sent:
+            return False
+        if not self._endpoints.untried(call.entry, tour.tried):
+            # To be told that those which stay are full is better than that another one leaves.
+            tour.tried -= tour.full
+            tour.full.clear()
+        if self._endpoints.untried(call.entry, tour.tried):
+            return True
+        patient = tour.last and not call.entry.is_upstream
+        return patient and await self._endpoints.others(call.entry, tour.tried, NEWS_SECONDS)
+
+    async def _goes_on(
+        self, call: Call, response: aiohttp.ClientResponse, base_url: str, tour: _Tour
+    ) -> bool:
+        """Whether the request was refused, and another endpoint is tried instead of saying so."""
+        reason = self._refused(call, response)
+        if not reason:
+            return False
+        if reason == FULL:
+            tour.full.add(base_url)
+            return call.body.can_be_sent and bool(self._endpoints.untried(call.entry, tour.tried))
+        if await self._others(call, tour):
+            return True
+        if call.body.can_be_sent and not tour.last:
+            raise EngineUnreachableError(f"Engine '{call.entry.model.id}' takes no requests just now.")
+        return False
 
     async def _post(self, call: Call, base_url: str) -> aiohttp.ClientResponse:
         body, loop = call.body, asyncio.get_running_loop()
+        body.begun = False
         url = URL(call.entry.url(base_url, call.route), encoded=True)
         headers = {
             "content-type": body.content_type,
@@ -160,13 +212,13 @@ class EngineClient:
             case _:
                 return EngineFailedError(f"Engine '{model}' broke off before it answered.")
 
-    def _refused(self, call: Call, response: aiohttp.ClientResponse) -> bool:
-        """The engine would not take the request at all, and said why."""
+    def _refused(self, call: Call, response: aiohttp.ClientResponse) -> str:
+        """Why the engine would not take the request at all; empty where it did."""
         reason = response.headers.get(REASON_HEADER, "")
-        refused = response.status in (429, 503) and reason in REFUSALS
-        if refused:
-            self._metrics.engine_errors(call.entry.model.id, reason).inc()
-        return refused
+        if response.status not in (429, 503) or reason not in REFUSALS:
+            return ""
+        self._metrics.engine_errors(call.entry.model.id, reason).inc()
+        return reason
 
 
 def is_full(response: aiohttp.ClientResponse) -> bool:

@@ -212,6 +212,13 @@ def after(seconds: float) -> Answer:
     return answer
 
 
+def breaking_off(request: web.Request) -> web.StreamResponse | None:
+    """Ends the connection instead of a word."""
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response(status=500)
+
+
 def refusing(status: int, reason: str) -> Admit:
     """Refuses before the body is read, as the engine SDK does."""
 

@@ -3,6 +3,7 @@
 import http.client
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -12,6 +13,7 @@ from tests.conformance.gateway.client import field as text
 from tests.conformance.gateway.conftest import World, free_port
 from tests.conformance.gateway.manifests import Variant, slice_of, upstream
 from tests.conformance.gateway.scripted_engine import ScriptedEngine
+from tests.support.waiting import wait_until
 
 WHISPER = Variant("whisper", "whisper-base", model_name="base")
 MODEL = text("model", "whisper-base")
@@ -252,3 +254,51 @@ def test_headers_that_cannot_be_sent_on_are_left_out(world: World) -> None:
     assert (reply.status, reply.body) == (200, b"{}")
     assert reply.headers["x-even"] == "kept"
     assert "x-odd" not in reply.headers
+
+
+@pytest.mark.parametrize("form_of", [lambda: (MODEL, file()), lambda: (file(), MODEL)])
+@pytest.mark.parametrize("how", ["draining", "loading", "gone", "breaks off"])
+def test_a_successor_that_is_heard_of_a_moment_later_gets_the_request(
+    world: World, how: str, form_of: Callable[[], tuple[bytes, ...]]
+) -> None:
+    """A pod was told to leave before the gateway heard of the pod that takes its place."""
+    old, new = world.engine(), world.engine()
+    world.serve(WHISPER, old)
+    match how:
+        case "gone":
+            old.stop()
+        case "breaks off":
+            old.admit = scripts.breaking_off
+        case _:
+            old.admit = scripts.refusing(503, how)
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(world.gateway.transcribe, *form_of())
+        wait_until(
+            lambda: old.connections or how == "gone", seconds=5, what="the old one was asked", every=0.02
+        )
+        assert not running.done()
+        world.api.put("endpointslices", slice_of("whisper", new.port, suffix="new"))
+        assert running.result().status == 200
+    assert old.requests == []
+    assert len(new.requests) == 1
+
+
+def test_of_full_and_leaving_endpoints_the_full_one_has_the_word(world: World) -> None:
+    """It is there in a moment; that the other leaves is no news for a client."""
+    full, leaving = world.engine(), world.engine()
+    full.admit = scripts.refusing(429, "full")
+    leaving.admit = scripts.refusing(503, "draining")
+    world.serve(WHISPER, full, leaving)
+    for _ in range(4):
+        assert world.gateway.transcribe(MODEL, file()).status == 429
+
+
+def test_auto_goes_on_to_the_next_model_where_one_is_leaving(world: World) -> None:
+    leaving, other = world.engine(), world.engine()
+    leaving.admit = scripts.refusing(503, "draining")
+    best = Variant("best", model_name="best", spec={"selection": {"priority": 10}})
+    world.serve(best, leaving)
+    world.serve(WHISPER, other)
+    reply = world.gateway.transcribe(file())
+    assert (reply.status, reply.headers["x-roundhouse-model"]) == (200, "whisper-base")
+    assert leaving.connections == 1
