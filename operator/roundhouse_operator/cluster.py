@@ -40,12 +40,14 @@ JSON: Final = "application/json"
 APPLY_PATCH: Final = "application/apply-patch+yaml"
 MERGE_PATCH: Final = "application/merge-patch+json"
 STRATEGIC_PATCH: Final = "application/strategic-merge-patch+json"
+JSON_PATCH: Final = "application/json-patch+json"
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=30, sock_connect=10)
 _WATCH_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=90)
 """The API server sends a bookmark each minute: a watch that is silent for longer is dead."""
 
 _READ_BYTES: Final = 1 << 18
 
+_Body = Manifest | list[Manifest]
 ChangeType = Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
 
 
@@ -167,6 +169,11 @@ class Cluster:
         query = {**self._signed, "force": "true" if force else "false"}
         return await self._write(kind, "apply", _Request("PATCH", path, query, APPLY_PATCH), manifest)
 
+    async def remove(self, kind: Kind, namespace: str, name: str, patch: list[Manifest]) -> Manifest:
+        """JSON patch; refused as a whole when one of its tests fails."""
+        request = _Request("PATCH", _path(kind, namespace, name), self._signed, JSON_PATCH)
+        return await self._write(kind, "patch", request, patch)
+
     async def patch_status(self, kind: Kind, namespace: str, name: str, patch: Manifest) -> Manifest:
         """JSON merge patch of the status alone."""
         path = _path(kind, namespace, name) + "/status"
@@ -189,7 +196,7 @@ class Cluster:
     def _signed(self) -> dict[str, str]:
         return {"fieldManager": self.field_manager}
 
-    async def _write(self, kind: Kind, verb: str, request: _Request, body: Manifest) -> Manifest:
+    async def _write(self, kind: Kind, verb: str, request: _Request, body: _Body) -> Manifest:
         fence = _unfenced if kind == LEASE else self.fence
         fence()
         payload = _FencedBody(msgspec.json.encode(body), request.content_type, fence)

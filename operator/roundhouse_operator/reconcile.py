@@ -13,13 +13,14 @@ from typing import Any, Final
 
 from roundhouse_api.conditions import Reason
 from roundhouse_api.model import Manifest
+from roundhouse_api.names import ANNOTATION_RESTARTED_AT
 from roundhouse_operator.cache import Cache, Touched
 from roundhouse_operator.cluster import Cluster
 from roundhouse_operator.core.decide import Decision, decide
 from roundhouse_operator.core.kinds import ENGINE, VARIANT, Key
 from roundhouse_operator.core.observed import Resource
 from roundhouse_operator.core.outcome import Cause, Conflict, Outcome, Refusal
-from roundhouse_operator.core.plan import Apply, Plan
+from roundhouse_operator.core.plan import Apply, Plan, Removal
 from roundhouse_operator.core.status.conditions import status_patch
 from roundhouse_operator.core.status.engine import engine_status
 from roundhouse_operator.core.status.incident import Incident, incident_status
@@ -136,6 +137,8 @@ class Reconciler:
 
     async def _carry_out(self, plan: Plan, key: Key) -> Outcome:
         """Stops at the first child that is refused: those after it would not work without it."""
+        for removal in plan.removals:
+            await self._take_back(removal, key)
         for apply in plan.applies:
             try:
                 answer = await self.cluster.apply(apply.kind, apply.manifest, force=apply.force)
@@ -155,6 +158,16 @@ class Reconciler:
                 extra={"reason": "Deleted"},
             )
         return Outcome(plan.conflicts)
+
+    async def _take_back(self, removal: Removal, key: Key) -> None:
+        """Refused where somebody was quicker, of which a watch tells; all else can be done without it."""
+        try:
+            answer = await self.cluster.remove(removal.kind, removal.namespace, removal.name, removal.patch)
+        except RefusedError as error:
+            logger.warning("What was added to %s %s stays: %s", removal.kind, removal.name, error)
+            return
+        self.cache.upsert(removal.kind, answer)
+        logger.info("Took back what was added to %s %s by hand, for %s", removal.kind, removal.name, key)
 
     async def _write_status(self, resource: Resource[Any], status: Manifest) -> None:
         patch = status_patch(resource.status, status)
@@ -184,6 +197,7 @@ def _edited(before: Resource[Any], answer: Manifest) -> bool:
     return (
         metadata.get("generation", 0) != before.generation
         or (metadata.get("labels") or {}) != before.labels
+        or (metadata.get("annotations") or {}).get(ANNOTATION_RESTARTED_AT, "") != before.restarted_at
         or ("deletionTimestamp" in metadata) != before.ending
     )
 

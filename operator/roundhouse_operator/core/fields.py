@@ -123,6 +123,11 @@ def list_keys(name: str, items: list[Any]) -> tuple[str, ...]:
     return LIST_KEYS.get(name, ())
 
 
+def item_with(items: list[Any], key: ItemKey) -> Any:  # noqa: ANN401
+    """The item of a list that has these key values; None where there is none."""
+    return next((item for item in items if _has_key(item, key)), None)
+
+
 def _owned_part(live: Any, ours: Fields) -> Any:  # noqa: ANN401
     """A leaf of `ours` is owned as a whole."""
     if isinstance(live, dict) and any(step.startswith("f:") for step in ours):
@@ -130,7 +135,7 @@ def _owned_part(live: Any, ours: Fields) -> Any:  # noqa: ANN401
         return {name: _owned_part(live[name], inner) for name, inner in owned if name in live}
     if isinstance(live, list) and any(step.startswith("k:") for step in ours):
         keyed = ((dict(json.loads(step[2:])), inner) for step, inner in ours.items() if step.startswith("k:"))
-        found = ((key, _find(live, tuple(key.items())), inner) for key, inner in keyed)
+        found = ((key, item_with(live, tuple(key.items())), inner) for key, inner in keyed)
         return [
             {**key, **_owned_part(item, inner)} if inner else item
             for key, item, inner in found
@@ -153,7 +158,7 @@ def _compare(wanted: Any, live: Any, ours: Fields | None, path: Path) -> Iterato
         case list(), list() if isinstance(path[-1], str) and (keys := list_keys(path[-1], wanted)):
             for item in wanted:
                 key = tuple((name, item[name]) for name in keys if name in item)
-                twin = _find(live, key)
+                twin = item_with(live, key)
                 if twin is None:
                     yield (*path, key)
                 else:
@@ -187,7 +192,7 @@ def _leftovers(wanted: Any, ours: Fields) -> Iterator[bool]:  # noqa: ANN401
         if kind == "f" and isinstance(wanted, dict) and rest in wanted:
             yield from _leftovers(wanted[rest], inner)
         elif kind == "k" and isinstance(wanted, list):
-            item = _find(wanted, tuple(json.loads(rest).items()))
+            item = item_with(wanted, tuple(json.loads(rest).items()))
             if item is None:
                 yield True
             else:
@@ -223,12 +228,8 @@ def _at(value: Any, path: Path) -> Any:  # noqa: ANN401
         if isinstance(step, str):
             value = value.get(step) if isinstance(value, dict) else None
         else:
-            value = _find(value, step) if isinstance(value, list) else None
+            value = item_with(value, step) if isinstance(value, list) else None
     return value
-
-
-def _find(items: list[Any], key: ItemKey) -> Any:  # noqa: ANN401
-    return next((item for item in items if _has_key(item, key)), None)
 
 
 def _has_key(item: Any, key: Step) -> bool:  # noqa: ANN401

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from roundhouse_api.model import Manifest
 from roundhouse_api.names import ANNOTATION_ADOPT
+from roundhouse_operator.core.additions import added_by_hand, removal
 from roundhouse_operator.core.fields import Path, differences, has_leftovers, without, written
 from roundhouse_operator.core.kinds import CHILD_KINDS, Kind
 from roundhouse_operator.core.observed import Child
@@ -40,16 +41,27 @@ class Delete:
 
 
 @dataclass(frozen=True, slots=True)
+class Removal:
+    """Fields of a child that a person added: a JSON patch."""
+
+    kind: Kind
+    namespace: str
+    name: str
+    patch: list[Manifest]
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """Writes in the order in which they are to be made, and the fields that others hold against us."""
 
+    removals: tuple[Removal, ...] = ()
     applies: tuple[Apply, ...] = ()
     deletes: tuple[Delete, ...] = ()
     conflicts: tuple[Conflict, ...] = ()
 
     @property
     def empty(self) -> bool:
-        return not (self.applies or self.deletes)
+        return not (self.removals or self.applies or self.deletes)
 
 
 NOTHING = Plan()
@@ -61,6 +73,7 @@ def plan_children(
     """Children that are no longer wanted go, if the resource with `owner_uid` owns them."""
     kinds = {kind.name: kind for kind in CHILD_KINDS}
     observed = {(child.kind.name, child.name): child for child in there}
+    removals: list[Removal] = []
     applies: list[Apply] = []
     conflicts: list[Conflict] = []
     for manifest in wanted:
@@ -69,6 +82,8 @@ def plan_children(
         if child is None:
             applies.append(Apply(kinds[manifest["kind"]], manifest, force=False, new=True))
             continue
+        if added := added_by_hand(manifest, child.live, child.ownership):
+            removals.append(Removal(child.kind, namespace, name, removal(child.live, added)))
         apply, against = _repair(manifest, child)
         conflicts += against
         applies += [apply] if apply else []
@@ -78,7 +93,10 @@ def plan_children(
         if child.owner_uid == owner_uid
     ]
     return Plan(
-        tuple(applies), tuple(deletes), tuple(sorted(conflicts, key=lambda one: (one.child, one.path)))
+        tuple(removals),
+        tuple(applies),
+        tuple(deletes),
+        tuple(sorted(conflicts, key=lambda one: (one.child, one.path))),
     )
 
 

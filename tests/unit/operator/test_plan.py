@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roundhouse_api.model import Manifest
+from roundhouse_operator.core.additions import removal
 from roundhouse_operator.core.fields import Ownership, differences, has_leftovers, without, written
 from roundhouse_operator.core.kinds import DEPLOYMENT
 from roundhouse_operator.core.plan import Plan, plan_children
@@ -92,6 +93,74 @@ def test_the_rest_is_applied_beside_a_conflict() -> None:
     assert "replicas" not in plan.applies[0].manifest["spec"]
     assert plan.applies[0].manifest["spec"]["template"] == changed["spec"]["template"]
     assert changed["spec"]["replicas"] == 1, "the manifest itself stays whole"
+
+
+VARIABLE = 'k:{"name":"FOO"}'
+ADDED: Manifest = {"f:env": {VARIABLE: {".": {}, "f:name": {}, "f:value": {}}}}
+
+
+def with_more(fields: Manifest = ADDED, manager: str = "kubectl-set", *more: Manifest) -> Manifest:
+    """Somebody has set a variable of the engine's container."""
+    live = applied(copy.deepcopy(wanted()))
+    live["spec"]["template"]["spec"]["containers"][0]["env"].append({"name": "FOO", "value": "1"})
+    engine = {"f:containers": {'k:{"name":"engine"}': fields}}
+    entry = {
+        "manager": manager,
+        "operation": "Update",
+        "fieldsV1": {"f:spec": {"f:template": {"f:spec": engine}}},
+    }
+    live["metadata"]["managedFields"] += [entry, *more]
+    return live
+
+
+def test_what_a_person_added_is_taken_back() -> None:
+    live = with_more()
+    [removal] = plan_for(wanted(), live).removals
+    env = live["spec"]["template"]["spec"]["containers"][0]["env"]
+    container = "/spec/template/spec/containers/0"
+    assert removal.patch == [
+        {"op": "test", "path": "/metadata/uid", "value": "uid-kws-en"},
+        {"op": "test", "path": f"{container}/name", "value": "engine"},
+        {"op": "test", "path": f"{container}/env/{len(env) - 1}/name", "value": "FOO"},
+        {"op": "remove", "path": f"{container}/env/{len(env) - 1}"},
+    ]
+    env.pop()
+    assert plan_for(wanted(), live).empty, "a claim to what is not there"
+
+
+def test_what_a_controller_added_stays() -> None:
+    assert plan_for(wanted(), with_more(manager="istio")).empty
+    both = with_more()["metadata"]["managedFields"][-1]
+    assert plan_for(wanted(), with_more(ADDED, "kubectl-edit", {**both, "manager": "istio"})).empty
+
+
+def test_a_restart_by_kubectl_is_no_addition() -> None:
+    live = applied(wanted())
+    live["spec"]["template"]["metadata"]["annotations"] = {"kubectl.kubernetes.io/restartedAt": "now"}
+    fields = {"f:metadata": {"f:annotations": {".": {}, "f:kubectl.kubernetes.io/restartedAt": {}}}}
+    entry = {
+        "manager": "kubectl-rollout",
+        "operation": "Update",
+        "fieldsV1": {"f:spec": {"f:template": fields}},
+    }
+    live["metadata"]["managedFields"].append(entry)
+    assert plan_for(wanted(), live).empty
+
+
+def test_a_rollout_that_a_person_paused_goes_on() -> None:
+    live = applied(wanted())
+    live["spec"]["paused"] = True
+    entry = {"manager": "kubectl-rollout", "operation": "Update", "fieldsV1": {"f:spec": {"f:paused": {}}}}
+    live["metadata"]["managedFields"].append(entry)
+    [removal] = plan_for(wanted(), live).removals
+    assert removal.patch[-1] == {"op": "remove", "path": "/spec/paused"}
+
+
+def test_several_additions_to_one_list_are_taken_from_its_end() -> None:
+    live = {"metadata": {"uid": "u"}, "spec": {"env": [{"name": name} for name in "abcdefghijkl"]}}
+    paths = [("spec", "env", (("name", name),)) for name in "bkc"]
+    removed = [one["path"] for one in removal(live, paths) if one["op"] == "remove"]
+    assert removed == ["/spec/env/10", "/spec/env/2", "/spec/env/1"]
 
 
 def test_a_holder_who_wants_the_same_is_no_conflict() -> None:
