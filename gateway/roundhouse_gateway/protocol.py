@@ -1,33 +1,119 @@
 """HTTP as clients speak it, where uvicorn's protocol falls short of it.
 
-An offer to change the protocol (`Upgrade: h2c`, which Java's client makes with its first request) is passed
-over and the request answered as it is; left to itself the parser takes the offer for the end of HTTP, and the
-body is lost. What is no HTTP at all is refused in the shape of every other error.
+Heads have a size, and a time within which they must have come, because uvicorn waits for them for ever and
+keeps them whole; bodies have theirs in `upload`. An offer to change the protocol (`Upgrade: h2c`, which
+Java's client makes with its first request) is passed over and the request answered as it is; left to itself
+the parser takes the offer for the end of HTTP, and the body is lost. What is no HTTP at all is refused in the
+shape of every other error.
 """
+
+import asyncio
+from dataclasses import dataclass
 
 import httptools
 from typing_extensions import override
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from roundhouse_gateway.errors import NotHttpError
+from roundhouse_gateway.errors import (
+    FullError,
+    GatewayError,
+    HeadTimeoutError,
+    HeadTooLargeError,
+    NotHttpError,
+)
 
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """What one connection, and all of them together, may ask of a listener."""
+
+    connections: int
+    head_bytes: int
+    head_seconds: float
+
+
+def limited(limits: ConnectionLimits) -> "type[ClientProtocol]":
+    """The protocol under these limits, as uvicorn wants it: a class."""
+    return type("LimitedClientProtocol", (ClientProtocol,), {"limits": limits})
 
 
 class ClientProtocol(HttpToolsProtocol):
     """One connection of a client."""
 
+    limits = ConnectionLimits(connections=10_000, head_bytes=64 << 10, head_seconds=20.0)
     _is_silent = False
+    _in_head = True
+    _head_bytes = 0
+    _bytes_of_no_body = 0
+    """Since a message began or had a part of its body: a head, trailers, or what stands around chunks.
+
+    What came in one piece with a beginning is not counted, so a head may be longer by one such piece.
+    """
+    _head_timer: asyncio.TimerHandle | None = None
+    _refusal: GatewayError | None = None
+
+    @override
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > self.limits.connections:
+            self._refuse(FullError(self.limits.connections))
+            return
+        self._await_head()
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head_has_come()
+        super().connection_lost(exc)
 
     @override
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
+        self._bytes_of_no_body += len(data)
         try:
             while data:
                 data = self._feed(data)
         except httptools.HttpParserError:
+            self._refuse(self._refusal or NotHttpError("The request is not HTTP/1.1 as it should be."))
+            return
+        if self._bytes_of_no_body > self.limits.head_bytes and self._in_head:
+            self._refuse(HeadTooLargeError(self.limits.head_bytes))
+        elif self._bytes_of_no_body > 2 * self.limits.head_bytes:
+            self.transport.abort()  # trailers without end: whatever was asked is being answered already
+
+    def _await_head(self) -> None:
+        self._head_has_come()
+        self._head_timer = self.loop.call_later(self.limits.head_seconds, self._on_head_late)
+
+    def _head_has_come(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _on_head_late(self) -> None:
+        if self.flow.read_paused:  # ours is the delay: an earlier request is still being answered
+            self._await_head()
+        else:
+            self._refuse(HeadTimeoutError(self.limits.head_seconds))
+
+    def _refuse(self, error: GatewayError) -> None:
+        """Answers, where nothing else is to be answered before, and closes the connection."""
+        self._head_has_come()
+        if error.status == 400:
             self.logger.warning("What came from %s is not HTTP.", self.client)
-            self.send_400_response("")
+        if self._may_answer():
+            body = error.body()
+            head = [*error.headers(), (b"content-length", b"%d" % len(body)), (b"connection", b"close")]
+            lines = b"".join(b"%s: %s\r\n" % each for each in head)
+            self.transport.write(STATUS_LINE[error.status] + lines + b"\r\n" + body)
+        self.transport.close()
+
+    def _may_answer(self) -> bool:
+        current: RequestResponseCycle | None = self.cycle
+        if current is None or current.response_complete:
+            return True
+        return not (self._in_head or self.pipeline or current.response_started)
 
     def _feed(self, data: bytes) -> bytes:
         """Takes what it can; the rest, where an offer to change the protocol stopped the parser."""
@@ -50,33 +136,44 @@ class ClientProtocol(HttpToolsProtocol):
     @override
     def on_message_begin(self) -> None:
         if not self._is_silent:
+            self._in_head, self._head_bytes, self._bytes_of_no_body = True, 0, 0
+            if self._head_timer is None:
+                self._await_head()
             super().on_message_begin()
 
     @override
     def on_url(self, url: bytes) -> None:
         if not self._is_silent:
+            self._count(len(url))
             super().on_url(url)
 
     @override
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._is_silent:
+            self._count(len(name) + len(value) + 4)
             super().on_header(name, value)
 
     @override
     def on_headers_complete(self) -> None:
         if not self._is_silent:
+            self._in_head = False
+            self._head_has_come()
             super().on_headers_complete()
+
+    @override
+    def on_body(self, body: bytes) -> None:
+        self._bytes_of_no_body = 0
+        super().on_body(body)
 
     @override
     def on_message_complete(self) -> None:
         if not self.parser.should_upgrade():
+            self._bytes_of_no_body = 0
             super().on_message_complete()
 
-    @override
-    def send_400_response(self, msg: str) -> None:
-        error = NotHttpError("The request is not HTTP/1.1 as it should be.")
-        body = error.body()
-        head = [*error.headers(), (b"content-length", b"%d" % len(body)), (b"connection", b"close")]
-        lines = b"".join(b"%s: %s\r\n" % each for each in head)
-        self.transport.write(STATUS_LINE[400] + lines + b"\r\n" + body)
-        self.transport.close()
+    def _count(self, count: int) -> None:
+        """Bytes of the head, which may come whole in one piece; raising stops the parser."""
+        self._head_bytes += count
+        if self._head_bytes > self.limits.head_bytes:
+            self._refusal = HeadTooLargeError(self.limits.head_bytes)
+            raise self._refusal

@@ -28,7 +28,7 @@ from roundhouse_gateway.keyring import Keyring
 from roundhouse_gateway.limits import KeyLimits, LocalLimits
 from roundhouse_gateway.load import LoadBook, LoadReport
 from roundhouse_gateway.metrics import Metrics
-from roundhouse_gateway.protocol import ClientProtocol
+from roundhouse_gateway.protocol import ConnectionLimits, limited
 from roundhouse_gateway.registry import Registry
 from roundhouse_gateway.routes import Readiness
 from roundhouse_gateway.settings import Settings
@@ -185,7 +185,7 @@ async def _listening(app: ASGIApp, settings: Settings, port: int, drain_seconds:
     config = uvicorn.Config(
         app,
         loop="none",
-        http=ClientProtocol,
+        http=limited(_connection_limits(settings)),
         ws="none",
         lifespan="off",
         access_log=False,
@@ -204,6 +204,10 @@ async def _listening(app: ASGIApp, settings: Settings, port: int, drain_seconds:
     finally:
         listener.should_exit = True
         await serving
+
+
+def _connection_limits(settings: Settings) -> ConnectionLimits:
+    return ConnectionLimits(settings.connection_limit, settings.header_limit_bytes, settings.header_seconds)
 
 
 def _end_dead_connections(listening: socket.socket, seconds: float) -> None:

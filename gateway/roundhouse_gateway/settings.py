@@ -55,6 +55,17 @@ class Settings(BaseSettings):
     spool_limit_bytes: int = Field(
         default=2 * GIB, ge=0, description="Space on disk for all such forms together; 0 refuses them."
     )
+    connection_limit: int = Field(
+        default=10_000, ge=1, description="Connections of clients at once; one more is answered 503."
+    )
+    header_limit_bytes: int = Field(
+        default=64 << 10,
+        ge=1024,
+        description="Longest line and headers of a request; longer is answered 431.",
+    )
+    header_seconds: float = Field(
+        default=20, gt=0, description="How long a client may take to send them; longer is answered 408."
+    )
     client_idle_seconds: float = Field(
         default=60,
         gt=0,

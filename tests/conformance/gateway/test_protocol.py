@@ -2,6 +2,8 @@
 
 import json
 import socket
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
 from itertools import chain
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from tests.conformance.gateway.client import BOUNDARY, field, file, form
 from tests.conformance.gateway.conftest import World
 from tests.conformance.gateway.manifests import Variant
+from tests.support.waiting import wait_until
 
 H2C = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
 WEBSOCKET = "Connection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -81,3 +84,69 @@ def test_what_is_no_sound_http_is_refused_in_the_one_shape(world: World, sent: b
     assert b"connection: close" in head
     assert json.loads(body)["error"]["code"] == "malformed_request"
     assert engine.requests == []
+
+
+HEAD = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
+LONG = b"X-Long: " + b"y" * 70_000
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        [HEAD + LONG + b"\r\n\r\n"],
+        [HEAD, *[LONG[:8_000]] * 100],
+        [HEAD + b"".join(b"X-%d: %s\r\n" % (n, b"y" * 100) for n in range(800)) + b"\r\n"],
+        [b"GET /" + b"y" * 70_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n"],
+    ],
+    ids=["one-header", "without-end", "many-headers", "line"],
+)
+def test_a_head_that_is_too_long_is_refused(world: World, sent: list[bytes]) -> None:
+    with socket.create_connection(("127.0.0.1", world.gateway.port), timeout=10) as connection:
+        connection.sendall(LAST.replace(b"close", b"keep-alive"))
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200 OK")
+        with suppress(ConnectionError):
+            for piece in sent:
+                connection.sendall(piece)
+        answer = connection.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 431 Request Header Fields Too Large")
+    body = json.loads(answer.partition(b"\r\n\r\n")[2])
+    assert body["error"]["code"] == "headers_too_large"
+    assert "65536 bytes" in body["error"]["message"]
+
+
+def test_trailers_without_end_end_the_connection_and_not_the_gateway(world: World) -> None:
+    world.serve(Variant("whisper"))
+    before = world.gateway.rss_mib()
+    trailer = b"X-Trailer: " + b"y" * 65_536
+    with socket.create_connection(("127.0.0.1", world.gateway.port), timeout=10) as connection:
+        connection.sendall(post(CHUNKED) + IN_CHUNKS[: -len(b"\r\n")])
+        with pytest.raises(ConnectionError):
+            connection.sendall(trailer * 2_000)
+    assert world.gateway.rss_mib() - before < 20
+    assert world.gateway.get("/healthz").status == 200
+
+
+@pytest.mark.parametrize("sent", [b"", HEAD, LAST.replace(b"close", b"keep-alive") + HEAD])
+def test_a_head_that_does_not_come_ends_the_connection(
+    own_world: Callable[[Mapping[str, str]], World], sent: bytes
+) -> None:
+    world = own_world({"HEADER_SECONDS": "0.5"})
+    answer = exchange(world, sent)
+    assert answer.count(b"HTTP/1.1 408 ") == 1
+    assert b"headers_timeout" in answer
+
+
+def test_a_connection_more_than_the_limit_is_told_so(
+    own_world: Callable[[Mapping[str, str]], World],
+) -> None:
+    world = own_world({"CONNECTION_LIMIT": "3"})
+    address = ("127.0.0.1", world.gateway.port)
+    with ExitStack() as stack:
+        for _ in range(3):
+            held = stack.enter_context(socket.create_connection(address, timeout=10))
+            held.sendall(LAST.replace(b"close", b"keep-alive"))
+            assert held.recv(65536).startswith(b"HTTP/1.1 200")
+        answer = exchange(world, b"")
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"too_many_connections" in answer
+    wait_until(lambda: world.gateway.get("/healthz").status == 200, seconds=10, what="there is room again")
