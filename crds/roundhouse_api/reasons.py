@@ -189,6 +189,21 @@ class Reason(StrEnum):
         "GPUs that fit exist, and all are taken.",
         "Wait, scale something down, or add GPUs.",
     )
+    UNKNOWN_VRAM = (
+        "UnknownVRAM",
+        "Nodes offer GPUs, and no label says how much memory they have.",
+        "Install GPU feature discovery (AMD: the node labeller), or leave `hardware.gpu.minMemory` out.",
+    )
+    SHARED_GPU = (
+        "SharedGPU",
+        "The GPU is shared by time slicing (or by MPS, and several are asked for): no share is a pod's own.",
+        "Use a whole GPU, MIG or MPS, or leave `hardware.gpu.minMemory` out to run on a time slice.",
+    )
+    MIXED_GPUS = (
+        "MixedGPUs",
+        "The node has cards of several kinds, and its labels tell of one of them.",
+        "Leave `minMemory` and `products` out, or use `allocation.type: DRA`, which sees each card.",
+    )
     NO_GPU = (
         "NoGPU",
         "No node offers a GPU of the kind that is asked for.",
@@ -214,9 +229,19 @@ class Reason(StrEnum):
         "The cluster does not serve resource.k8s.io/v1.",
         "Use another `allocation.type`, or turn dynamic resource allocation on.",
     )
+    QUOTA_EXCEEDED = (
+        "QuotaExceeded",
+        "A ResourceQuota of the namespace does not allow for the pods.",
+        "Scale something down or raise the quota: `kubectl describe quota`.",
+    )
+    QUEUED = (
+        "Queued",
+        "The pods wait to be admitted: a queue, as Kueue's, holds their scheduling gate.",
+        "Wait, or look at the queue: `kubectl describe workloads`.",
+    )
     POD_REFUSED = (
         "PodRefused",
-        "Pods cannot be created: a quota, a policy or an admission webhook refuses them.",
+        "Pods cannot be created: a policy or an admission webhook refuses them.",
         "Read the message; it is the refusal itself.",
     )
 

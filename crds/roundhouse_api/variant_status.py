@@ -146,6 +146,24 @@ class RejectedNodes(Model):
     """One of them."""
 
 
+class NodeExpression(Model):
+    """What placement asks of one label of a node."""
+
+    key: Annotated[str, Len(1, 316)]
+    """The label."""
+    operator: Annotated[str, Len(1, 16)]
+    """In, NotIn or Gt, as in core/v1."""
+    values: Annotated[tuple[Annotated[str, MaxLen(63)], ...], Atomic(64)] = ()
+    """What it is compared with."""
+
+
+class NodeTerm(Model):
+    """Expressions that a node's labels must meet together."""
+
+    match_expressions: Annotated[tuple[NodeExpression, ...], Atomic(8)] = ()
+    """The expressions."""
+
+
 class Placement(Model):
     """Where the variant's pods can run, as it was last decided."""
 
@@ -154,7 +172,11 @@ class Placement(Model):
     allocation: AllocationChosen | None = None
     """By which mechanism: DevicePlugin, MIG or DRA."""
     resource_name: ResourceName | None = None
-    """The extended resource that is requested."""
+    """The extended resource that is requested. Absent where devices are claimed (DRA), and on the CPU."""
+    revision: Annotated[str, MaxLen(16)] | None = None
+    """Hash of the needs that this was decided for. It stands, with the pods, until they change."""
+    node_selector_terms: Annotated[tuple[NodeTerm, ...], Atomic(8)] = ()
+    """What was added to the pods' required node affinity: a node's labels must meet one of these."""
     required: RequiredMemory | None = None
     """GPU memory that one pod needs."""
     nodes_fitting: Count | None = None

@@ -8,7 +8,7 @@ object never replaces a newer one, in whatever order watches, listings and our o
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -17,14 +17,18 @@ from roundhouse_operator.core import fallbacks, ids
 from roundhouse_operator.core.kinds import (
     API_KINDS,
     CHILD_KINDS,
+    DEVICE_CLASS,
     ENGINE,
     NODE,
     POD,
+    RESOURCE_SLICE,
     VARIANT,
     Key,
     Kind,
 )
 from roundhouse_operator.core.observed import Engine, Invalid, Node, Pod, Resource, Variant, World
+from roundhouse_operator.core.placement import Fleet
+from roundhouse_operator.core.placement.devices import DeviceClass, DeviceSlice
 from roundhouse_operator.core.rollout.line import Stand
 from roundhouse_operator.core.status.engine import Usage
 from roundhouse_operator.core.verification.proof import ExamFacts
@@ -34,13 +38,19 @@ from roundhouse_operator.project import (
     StoredChild,
     StoredResource,
     project_child,
-    project_node,
     project_pod,
     project_resource,
     variant_of,
 )
+from roundhouse_operator.project_fleet import project_class, project_node, project_slice
 from roundhouse_operator.public_names import PublicNames
 
+_FLEET: Final[dict[Kind, Callable[[Manifest], Node | DeviceSlice | DeviceClass]]] = {
+    NODE: project_node,
+    RESOURCE_SLICE: project_slice,
+    DEVICE_CLASS: project_class,
+}
+"""What placement is decided from, and how it is read."""
 REMEMBERED: Final = 1000
 """Objects of which is known that they are gone."""
 
@@ -62,7 +72,7 @@ class _Held:
     """An object as it was last seen. `variant` is whose child or pod it is."""
 
     version: int
-    value: StoredResource | StoredChild | Pod | Node
+    value: StoredResource | StoredChild | Pod | Node | DeviceSlice | DeviceClass
     variant: Key | None = None
 
 
@@ -76,9 +86,9 @@ class Cache:
         self._engines: Groups[str, Key] = Groups()
         self._taken: dict[str, Counter[str]] = {}
         self._variants = VariantIndex()
+        self.fleet = Fleet()
         self._names = PublicNames()
         self._gone: OrderedDict[Key, int] = OrderedDict()
-        self._nodes: tuple[Node, ...] | None = None
         self._exams: dict[Key, ExamFacts] = {}
 
     def world(self, key: Key) -> World | None:
@@ -99,7 +109,7 @@ class Cache:
                 (one.rollout for one in children if one.rollout and one.owner_uid == variant.uid), None
             ),
             pods=tuple(one for one in belongings if isinstance(one, Pod)),
-            nodes=self.nodes(),
+            fleet=self.fleet,
             taken=self._taken,
             line=self._variants.line(key),
         )
@@ -126,10 +136,12 @@ class Cache:
     def stand(self, engine: Key, generation: int) -> Stand:
         return self._variants.stand(engine, generation)
 
-    def nodes(self) -> tuple[Node, ...]:
-        if self._nodes is None:
-            self._nodes = tuple(one.value for one in self._held[NODE].values() if isinstance(one.value, Node))
-        return self._nodes
+    def serve_claims(self, *, served: bool) -> Touched:
+        """Whether the cluster serves resource.k8s.io/v1."""
+        if self.fleet.claims_served == served:
+            return Touched()
+        self.fleet.claims_served = served
+        return self._placed_anew()
 
     def resources(self) -> Iterator[StoredResource]:
         """Every resource of our four kinds."""
@@ -187,9 +199,7 @@ class Cache:
             self._belongings.discard(before.variant, key)
         if after and after.variant:
             self._belongings.add(after.variant, key)
-        if key.kind == NODE:
-            self._nodes = None
-        elif key.kind == ENGINE:
+        if key.kind == ENGINE:
             (self._engines.add if after else self._engines.discard)(key.namespace, key)
         for held, sign in ((before, -1), (after, 1)):
             if held and isinstance(held.value, Pod):
@@ -205,8 +215,8 @@ class Cache:
             del self._taken[pod.node]
 
     def _concerns(self, key: Key, before: _Held | None, after: _Held | None) -> Touched:
-        if key.kind == NODE:
-            return Touched(soon={*self._held[ENGINE], *self._variants.waiting()})
+        if key.kind in _FLEET:
+            return self._placed_anew() if self._refit(key, after) else Touched()
         if key.kind in (POD, *CHILD_KINDS):
             return Touched(now={one.variant for one in (before, after) if one and one.variant})
         touched = Touched(now={key})
@@ -221,6 +231,19 @@ class Cache:
             touched.merge(Touched(*self._variants.put(key, facts(resource) if resource else None)))
         return touched
 
+    def _refit(self, key: Key, after: _Held | None) -> bool:
+        """Whether what the nodes offer, or a verdict on one of them, is another one now."""
+        value = after.value if after else None
+        if key.kind == NODE:
+            return self.fleet.put_node(key.name, value if isinstance(value, Node) else None)
+        if key.kind == RESOURCE_SLICE:
+            return self.fleet.put_slice(key.name, value if isinstance(value, DeviceSlice) else None)
+        return self.fleet.put_class(key.name, value if isinstance(value, DeviceClass) else None)
+
+    def _placed_anew(self) -> Touched:
+        """Engines count nodes, and variants without a node may get one."""
+        return Touched(soon={*self._held[ENGINE], *self._variants.waiting()})
+
     def _engines_for(self, variant: Variant) -> Iterator[Engine]:
         spec = variant.spec
         if isinstance(spec, Invalid):
@@ -233,8 +256,8 @@ class Cache:
 
 
 def _hold(kind: Kind, version: int, manifest: Manifest) -> _Held:
-    if kind == NODE:
-        return _Held(version, project_node(manifest))
+    if kind in _FLEET:
+        return _Held(version, _FLEET[kind](manifest))
     if kind in API_KINDS:
         return _Held(version, project_resource(kind, manifest))
     value = project_pod(manifest) if kind == POD else project_child(kind, manifest)

@@ -21,7 +21,7 @@ from roundhouse_api.model import Manifest, Model, problems
 from roundhouse_api.v1alpha1 import AdapterSpec, EngineSpec, ModelVariantSpec, SelectionPolicySpec
 from roundhouse_operator.core.fields import Ownership
 from roundhouse_operator.core.kinds import ADAPTER, ENGINE, POLICY, VARIANT, Kind
-from roundhouse_operator.core.observed import Child, Container, Invalid, Node, Pod, Resource, Rollout
+from roundhouse_operator.core.observed import Child, Container, Invalid, Pod, Resource, Rollout
 from roundhouse_operator.packing import Packer
 
 _SPECS: Final[dict[Kind, type[Model]]] = {
@@ -32,7 +32,6 @@ _SPECS: Final[dict[Kind, type[Model]]] = {
 }
 _UNKNOWN_VALUE: Final = frozenset({"enum", "literal_error"})
 _NEVER: Final = datetime.fromtimestamp(0, UTC)
-_HEALTH_TAINTS: Final = "node.kubernetes.io/"
 _PACKERS: Final[defaultdict[str, Packer]] = defaultdict(Packer)
 """One for each form; all of them live as long as the process."""
 _NO_LABELS: Final[Mapping[str, str]] = {}
@@ -145,6 +144,7 @@ def project_pod(manifest: Manifest) -> Pod:
         scheduled=bool(manifest["spec"].get("nodeName")),
         ending="deletionTimestamp" in metadata,
         unschedulable=scheduled.get("message") if scheduled.get("reason") == "Unschedulable" else None,
+        gates=tuple(one["name"] for one in manifest["spec"].get("schedulingGates") or ()),
         failure=(": ".join(filter(None, (status.get("reason"), status.get("message")))) or "Failed")
         if failed
         else None,
@@ -171,19 +171,6 @@ def _devices(spec: Manifest) -> tuple[tuple[str, int], ...]:
             {name: int(count) for name, count in limits.items() if "/" in name and count.isdecimal()}
         )
     return tuple(sorted(wanted.items()))
-
-
-def project_node(manifest: Manifest) -> Node:
-    metadata, spec = manifest["metadata"], manifest.get("spec") or {}
-    allocatable = (manifest.get("status") or {}).get("allocatable") or {}
-    taints = [(one["key"], one.get("value", ""), one["effect"]) for one in spec.get("taints") or ()]
-    return Node(
-        name=metadata["name"],
-        labels=metadata.get("labels") or {},
-        devices={key: int(count) for key, count in allocatable.items() if "/" in key and count.isdecimal()},
-        taints=tuple(sorted(taint for taint in taints if not taint[0].startswith(_HEALTH_TAINTS))),
-        cordoned=bool(spec.get("unschedulable")),
-    )
 
 
 def variant_of(manifest: Manifest) -> tuple[str, str] | None:

@@ -121,7 +121,7 @@ class Reconciler:
             status = engine_status(
                 engine,
                 self.cache.usage(key),
-                self.cache.nodes(),
+                self.cache.fleet,
                 now=self.clock(),
                 api_hosts=self.api_hosts,
                 stand=self.cache.stand(key, engine.generation),

@@ -24,7 +24,18 @@ from roundhouse_operator.asking import Asker
 from roundhouse_operator.cache import Cache, Touched
 from roundhouse_operator.cluster import Change, Cluster
 from roundhouse_operator.configuration import credentials, load_configuration
-from roundhouse_operator.core.kinds import API_KINDS, CHILD_KINDS, NODE, POD, Key, Kind
+from roundhouse_operator.core.kinds import (
+    API_KINDS,
+    CHILD_KINDS,
+    CLAIM_KINDS,
+    CLAIM_TEMPLATE,
+    DEVICE_CLASS,
+    NODE,
+    POD,
+    RESOURCE_SLICE,
+    Key,
+    Kind,
+)
 from roundhouse_operator.health import Health
 from roundhouse_operator.leader import Election, LeadershipLostError
 from roundhouse_operator.metrics import Metrics
@@ -65,18 +76,24 @@ class Operator:
         self._followed = [
             self._source(Scope(kind, space, MANAGED)) for kind in (*CHILD_KINDS, POD) for space in spaces
         ]
-        self._followed.append(self._source(Scope(NODE, None)))
+        self._followed += [self._source(Scope(kind, None)) for kind in (NODE, DEVICE_CLASS, RESOURCE_SLICE)]
         self.health = Health(metrics, self.queue, [*self._resynced, *self._followed])
         metrics.tell_variants(self.cache.resources)
 
     def _source(self, scope: Scope) -> Source:
-        return Source(self.cluster, scope, self.on_change, self.on_listed, self.queue.hurry)
+        # Claims cannot be made without their templates: whether those are served says it all.
+        told = self.on_claims_served if scope.kind == CLAIM_TEMPLATE else _ignore
+        on_served = told if scope.kind in CLAIM_KINDS else None
+        return Source(self.cluster, scope, self.on_change, self.on_listed, self.queue.hurry, on_served)
 
     def touch(self, touched: Touched) -> None:
         for key in touched.now:
             self.queue.add(key)
         for key in touched.soon:
             self.queue.add_soon(key)
+
+    def on_claims_served(self, served: bool) -> None:
+        self.touch(self.cache.serve_claims(served=served))
 
     def on_change(self, kind: Kind, change: Change) -> None:
         take = self.cache.remove if change.type == "DELETED" else self.cache.upsert
@@ -146,6 +163,10 @@ class Operator:
             started=lambda: stop_on_signals(stop),  # kopf puts its own in their place
             stop=kopf_stop,
         )
+
+
+def _ignore(_served: bool) -> None:
+    """What is found out about the kinds beside the claims' templates."""
 
 
 async def operate(settings: Settings) -> None:

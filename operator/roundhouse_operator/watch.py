@@ -24,6 +24,9 @@ from roundhouse_operator.errors import ClusterError, GoneError, RefusedError, Th
 logger = logging.getLogger(__name__)
 
 RESYNC_SECONDS: Final = 300.0
+UNSERVED_SECONDS: Final = 300.0
+"""Between looks for a kind that the cluster does not serve, or does not let us see."""
+_NOT_SERVED: Final = frozenset({403, 404})
 NUDGE_SECONDS: Final = 2.0
 FIRST_RETRY_SECONDS: Final = 0.5
 LAST_RETRY_SECONDS: Final = 15.0
@@ -62,6 +65,8 @@ class Source:
     on_change: Callable[[Kind, Change], None]
     on_listed: Callable[[Scope, Listed], None]
     on_recovery: Callable[[], None]
+    on_served: Callable[[bool], None] | None = None
+    """For a kind that the cluster need not serve: told whether it does. None: it must."""
     listed: asyncio.Event = field(default_factory=asyncio.Event)
     nudged: asyncio.Event = field(default_factory=asyncio.Event)
     alive_at: float = 0.0
@@ -79,6 +84,8 @@ class Source:
                     metadata = manifest["metadata"]
                     names.add((metadata.get("namespace", ""), metadata["name"]))
                     self.on_change(scope.kind, Change("ADDED", manifest))
+        if self.on_served:
+            self.on_served(True)
         self.on_listed(scope, Listed(names, version))
         self.listed.set()
         self.heard()
@@ -90,6 +97,15 @@ class Source:
             logger.info("Following %s again", self.scope)
             self.on_recovery()
         self.failing, self._failures = None, 0
+
+    def turned_away(self, error: RefusedError) -> bool:
+        """Whether that says that there is nothing to follow, which for this kind is no trouble."""
+        if self.on_served is None or error.status not in _NOT_SERVED:
+            return False
+        self.on_served(False)
+        self.listed.set()
+        self.heard()
+        return True
 
     async def back_off(self, error: ClusterError) -> None:
         self.alive_at, self.failing = _now(), str(error)
@@ -121,7 +137,10 @@ async def follow(source: Source) -> None:
             await asyncio.sleep(FIRST_RETRY_SECONDS)
         except RefusedError as error:
             version = None  # what the API server would not go on from once, it may never go on from
-            await source.back_off(error)
+            if source.turned_away(error):
+                await asyncio.sleep(UNSERVED_SECONDS)
+            else:
+                await source.back_off(error)
         except ClusterError as error:
             await source.back_off(error)
 

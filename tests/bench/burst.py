@@ -23,8 +23,9 @@ import yaml
 from roundhouse_api.model import Manifest
 from roundhouse_operator.core.decide import decide
 from roundhouse_operator.core.kinds import DEPLOYMENT, ENGINE, VARIANT, Kind
-from roundhouse_operator.core.observed import Node, World
+from roundhouse_operator.core.observed import World
 from roundhouse_operator.core.outcome import DONE
+from roundhouse_operator.core.placement import Fleet, Node
 from roundhouse_operator.core.status.conditions import status_patch
 from roundhouse_operator.core.status.engine import Usage, engine_status
 from roundhouse_operator.core.status.variant import variant_status
@@ -149,12 +150,13 @@ def templates_of_first_writes(namespace: str) -> tuple[tuple[Write, ...], tuple[
     """What the operator writes at once for a new pair: for its variant, and for its engine."""
     made = project_resource(ENGINE, _new(engine(_NAME), namespace, _ENGINE_UID)).read()
     wanted = project_resource(VARIANT, _new(variant(_NAME, on=_NAME), namespace, _VARIANT_UID)).read()
-    nodes, now = (Node("node", {}, {}),), datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    world = World(wanted, engines=(made,), nodes=nodes)
+    fleet, now = Fleet(), datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    fleet.put_node("node", Node("node", {}, {}))
+    world = World(wanted, engines=(made,), fleet=fleet)
     decision = decide(world)
     children = tuple(_apply(each.kind, namespace, each.manifest) for each in decision.plan.applies)
     status = variant_status(world, decision, DONE, now=now)
-    used = engine_status(made, Usage(variants=1), nodes, now=now)
+    used = engine_status(made, Usage(variants=1), fleet, now=now)
     return (*children, _status(VARIANT, wanted, status)), (_status(ENGINE, made, used),)
 
 

@@ -16,10 +16,11 @@ def rules(manifests: list[Manifest]) -> Iterator[tuple[str, Manifest]]:
         yield from ((role["metadata"]["name"], rule) for rule in role["rules"])
 
 
-def test_by_default_only_the_own_namespace_is_served_and_only_nodes_are_read_beyond() -> None:
+def test_by_default_only_the_own_namespace_is_served_and_only_nodes_read_beyond() -> None:
     manifests = render()
     cluster_role = only(manifests, "ClusterRole", "operator")
-    assert grants(cluster_role) == {"get /nodes", "list /nodes", "watch /nodes"}
+    read = ("/nodes", "resource.k8s.io/deviceclasses", "resource.k8s.io/resourceslices")
+    assert grants(cluster_role) == {f"{verb} {kind}" for verb in ("get", "list", "watch") for kind in read}
     assert {role["metadata"]["namespace"] for role in of_kind(manifests, "Role")} == {"models"}
     assert environment(manifests, "operator")["ROUNDHOUSE_OPERATOR_NAMESPACES"] == "models"
     assert environment(manifests, "gateway")["ROUNDHOUSE_GATEWAY_NAMESPACES"] == "models"

@@ -14,8 +14,9 @@ from roundhouse_api import names
 from roundhouse_api.conditions import ConditionType, Reason
 from roundhouse_api.model import Manifest
 from roundhouse_api.v1alpha1 import BackendType, EngineSpec, ModelVariantSpec
-from roundhouse_operator.core import effective, ids, placement, selection
+from roundhouse_operator.core import effective, ids, placing, selection
 from roundhouse_operator.core.desired import Intent
+from roundhouse_operator.core.desired.intent import queue_labels
 from roundhouse_operator.core.diagnose import Trouble
 from roundhouse_operator.core.effective import Merged
 from roundhouse_operator.core.guard import guarded
@@ -27,6 +28,7 @@ from roundhouse_operator.core.plan import NOTHING, Plan, plan_children
 from roundhouse_operator.core.rollout import Strategy, Turn, changed_by_author, child_of, roll
 from roundhouse_operator.core.rollout.turn import NO_TURN, keep_turn
 from roundhouse_operator.core.selection import Choice
+from roundhouse_operator.core.suitability import doubt
 from roundhouse_operator.core.support import refuse_engine, refuse_variant
 from roundhouse_operator.core.verification.exam import Exam, examine
 from roundhouse_operator.core.weights import Weights, weights
@@ -51,6 +53,8 @@ class Decision:
     exam: Exam | None = None
     held: Trouble | None = None
     """Why the children stay although other ones are wanted."""
+    unplaced: Trouble | None = None
+    """Why no pod can be described that would get its devices."""
     turn: Turn = NO_TURN
     strategy: Strategy | None = None
     plan: Plan = NOTHING
@@ -71,7 +75,9 @@ def _decide(world: World, api_hosts: Iterable[str]) -> Decision:
     if isinstance(spec, Invalid):
         return replace(decision, refused=Trouble(spec.reason, spec.message))
     incumbent = (variant.status.get("engine") or {}).get("uid")
-    choice = selection.choose(spec, world.engines, incumbent=incumbent)
+    choice = selection.choose(
+        spec, world.engines, incumbent=incumbent, doubt=lambda one: doubt(world, spec, one, api_hosts)
+    )
     conflict = _name_conflict(decision.award, variant.name, spec)
     decision = replace(
         decision,
@@ -91,7 +97,6 @@ def _decide(world: World, api_hosts: Iterable[str]) -> Decision:
     decision = replace(decision, refused=refused, engine=engine, merged=merged)
     if engine.workload is None:
         return replace(decision, plan=NOTHING if decision.refused else _without_children(world))
-    before = variant.status.get("placement")
     intent = Intent(
         namespace=variant.namespace,
         name=variant.name,
@@ -101,9 +106,8 @@ def _decide(world: World, api_hosts: Iterable[str]) -> Decision:
         engine=engine,
         workload=engine.workload,
         merged=merged,
-        need=placement.need(
-            merged.hardware, world.nodes, keep=before if world.rollout and world.rollout.replicas else None
-        ),
+        need=placing.need_now(world, merged, choice.engine),
+        queue_labels=queue_labels(variant.labels),
         restarts=_restarts(world, choice.engine),
     )
     return _roll_out(world, replace(decision, intent=intent), intent, choice.engine)
@@ -133,13 +137,8 @@ def _serves(world: World) -> bool:
 
 
 def _roll_out(world: World, decision: Decision, intent: Intent, chosen: Engine) -> Decision:
-    survey = placement.survey(intent.need, world.nodes)
-    # Counts of nodes are looked at again when something is asked anew, not whenever a node flaps.
-    before = world.variant.status.get("placement")
-    settled = before and _same_specs(world, chosen) and _holds(world, ConditionType.SCHEDULED)
-    shown = before if settled else placement.as_status(intent.need, survey)
-    decision = replace(decision, survey=survey, placement=shown)
-    if not _may_change(world, decision):
+    decision = _placed(world, decision, intent, chosen)
+    if not _may_change(world, decision) or decision.unplaced:
         return replace(decision, turn=Turn(keep_turn(world)))
     exam = guarded(intent, lambda: examine(world, intent))
     if isinstance(exam, Trouble):
@@ -151,6 +150,13 @@ def _roll_out(world: World, decision: Decision, intent: Intent, chosen: Engine) 
     rolling = guarded(intent, lambda: roll(world, intent, frozen=replaced is not None))
     if isinstance(rolling, Trouble):
         return replace(decision, refused=rolling, turn=Turn(keep_turn(world)))
+    if placing.replaces_pods(rolling.plan, world.children):
+        # The pods go for another cause, so where their successors run is decided afresh.
+        anew = placing.need_anew(world, intent.merged, chosen)
+        if anew != intent.need and anew.unplaceable is None:
+            intent = replace(intent, need=anew)
+            decision = _placed(world, decision, intent, chosen)
+            rolling = roll(world, intent, frozen=replaced is not None)
     return replace(
         decision,
         intent=replace(intent, strategy=rolling.strategy.manifest),
@@ -171,6 +177,22 @@ def _restarts(world: World, engine: Engine) -> tuple[tuple[str, str], ...]:
         (names.ANNOTATION_ENGINE_RESTARTED_AT, engine.restarted_at),
     )
     return tuple((name, value) for name, at in asked if (value := at or before.get(name, "")))
+
+
+def _placed(world: World, decision: Decision, intent: Intent, chosen: Engine) -> Decision:
+    need = intent.need
+    survey = world.fleet.survey(need)
+    # Counts of nodes are looked at again when something is asked anew, not whenever a node flaps.
+    settled = _same_specs(world, chosen) and _holds(world, ConditionType.SCHEDULED)
+    shown = placing.placement_status(world, intent, chosen, survey, settled=settled)
+    against = need.unplaceable
+    return replace(
+        decision,
+        intent=intent,
+        survey=survey,
+        placement=shown,
+        unplaced=Trouble(against.reason, against.message) if against else None,
+    )
 
 
 def _may_change(world: World, decision: Decision) -> bool:

@@ -25,6 +25,7 @@ _NEVER_RAN: Final = frozenset({"StartError", "ContainerCannotRun"})
 _ENDED_BY_KUBELET: Final = frozenset({0, 128 + 9, 128 + 15})
 _ENDING_SECONDS: Final = 120
 """Between the deadline of a start and the end of a container that takes its time to leave."""
+_QUOTA: Final = re.compile(r"exceeded quota: .*", re.DOTALL)
 _NO_SECRET: Final = re.compile(r"(?i)\bsecret \"[^\"]+\" not found|couldn't find key \S+ in secret ")
 
 
@@ -42,6 +43,7 @@ class Trouble:
 
 
 _WEIGHT: Final = (
+    Reason.QUOTA_EXCEEDED,
     Reason.POD_REFUSED,
     Reason.SECRET_NOT_FOUND,
     Reason.CONFIG_ERROR,
@@ -49,12 +51,11 @@ _WEIGHT: Final = (
     Reason.OOM_KILLED,
     Reason.CRASH_LOOP,
     Reason.START_TIMEOUT,
-    Reason.INSUFFICIENT_VRAM,
-    Reason.NO_GPU,
     Reason.INSUFFICIENT_GPU,
     Reason.INSUFFICIENT_RESOURCES,
     Reason.NO_MATCHING_NODE,
     Reason.UNSCHEDULABLE,
+    Reason.QUEUED,
 )
 """The order in which troubles are told: what a person must mend before what may pass by itself."""
 
@@ -64,7 +65,7 @@ def diagnose(
 ) -> Trouble | None:
     """None while everything goes its way. `resource` is the extended resource that the pods request."""
     if rollout and rollout.refused:
-        return Trouble(Reason.POD_REFUSED, f"Pods cannot be created: {rollout.refused}")
+        return cannot_be_made(rollout.refused)
     if rollout and not (rollout.current and rollout.updated):
         return None  # these are still the pods of the template before
     troubles = [
@@ -79,6 +80,13 @@ def diagnose(
             Reason.START_TIMEOUT, f"No pod became ready within {startup_seconds} s and none tells why"
         )
     return None
+
+
+def cannot_be_made(words: str) -> Trouble:
+    """A quota's own words are told alone: before them stands a pod's name, which is another each time."""
+    if quota := _QUOTA.search(words):
+        return Trouble(Reason.QUOTA_EXCEEDED, f"Pods cannot be created: {quota.group()}")
+    return Trouble(Reason.POD_REFUSED, f"Pods cannot be created: {words}")
 
 
 def newest(pods: Iterable[Pod]) -> list[Pod]:
@@ -96,6 +104,9 @@ def _pod_trouble(pod: Pod, resource: str | None, startup_seconds: int) -> Troubl
     if pod.unschedulable is not None and not pod.scheduled:
         text = f"The scheduler finds no node: {pod.unschedulable}"
         return Trouble(_unschedulable(pod.unschedulable, resource), text)
+    if pod.gates and not pod.scheduled:
+        gates = ", ".join(sorted(pod.gates))
+        return Trouble(Reason.QUEUED, f"The pod waits to be admitted; what holds it: {gates}")
     if pod.failure:
         return Trouble(Reason.CRASH_LOOP, "The pod was ended", masked(pod.failure))
     troubles = [_container_trouble(one, startup_seconds) for one in pod.containers if not one.ready]
@@ -154,7 +165,7 @@ def _ran_out_of_time(container: Container, startup_seconds: int) -> bool:
 
 def _unschedulable(message: str, resource: str | None) -> Reason:
     """The scheduler counts nodes by obstacle; the one that a person can act on best is told."""
-    if resource and f"Insufficient {resource}" in message:
+    if (resource and f"Insufficient {resource}" in message) or "cannot allocate all claims" in message:
         return Reason.INSUFFICIENT_GPU
     if re.search(r"Insufficient (cpu|memory|ephemeral-storage)", message):
         return Reason.INSUFFICIENT_RESOURCES

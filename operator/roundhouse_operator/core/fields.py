@@ -28,6 +28,8 @@ LIST_KEYS: Final[dict[str, tuple[str, ...]]] = {
     "topologySpreadConstraints": ("topologyKey", "whenUnsatisfiable"),
     "hostAliases": ("ip",),
     "ownerReferences": ("uid",),
+    "resourceClaims": ("name",),
+    "claims": ("name",),
 }
 """Lists whose items the API server tells apart by keys; all others are owned and compared as a whole."""
 

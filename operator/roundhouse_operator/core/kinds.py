@@ -51,11 +51,16 @@ API_KINDS: Final = (ENGINE, VARIANT, ADAPTER, POLICY)
 DEPLOYMENT: Final = Kind("Deployment", "apps", "v1", "deployments")
 SERVICE: Final = Kind("Service", "", "v1", "services")
 DISRUPTION_BUDGET: Final = Kind("PodDisruptionBudget", "policy", "v1", "poddisruptionbudgets")
-CHILD_KINDS: Final = (DEPLOYMENT, SERVICE, DISRUPTION_BUDGET)
-"""What a variant owns, in the order in which it is made and read."""
+CLAIM_TEMPLATE: Final = Kind("ResourceClaimTemplate", "resource.k8s.io", "v1", "resourceclaimtemplates")
+CHILD_KINDS: Final = (DEPLOYMENT, SERVICE, DISRUPTION_BUDGET, CLAIM_TEMPLATE)
+"""What a variant owns."""
 
 POD: Final = Kind("Pod", "", "v1", "pods")
 NODE: Final = Kind("Node", "", "v1", "nodes", namespaced=False)
+DEVICE_CLASS: Final = Kind("DeviceClass", "resource.k8s.io", "v1", "deviceclasses", namespaced=False)
+RESOURCE_SLICE: Final = Kind("ResourceSlice", "resource.k8s.io", "v1", "resourceslices", namespaced=False)
+CLAIM_KINDS: Final = (CLAIM_TEMPLATE, DEVICE_CLASS, RESOURCE_SLICE)
+"""What a cluster need not serve."""
 LEASE: Final = Kind("Lease", "coordination.k8s.io", "v1", "leases")
 CONFIG_MAP: Final = Kind("ConfigMap", "", "v1", "configmaps")
 EVENT: Final = Kind("Event", "events.k8s.io", "v1", "events")

@@ -14,7 +14,25 @@ from roundhouse_api.model import Manifest
 from roundhouse_api.v1alpha1 import AdapterSpec, EngineSpec, ModelVariantSpec, SelectionPolicySpec
 from roundhouse_operator.core.fields import Ownership
 from roundhouse_operator.core.kinds import Key, Kind
+from roundhouse_operator.core.placement import Fleet, Node
+from roundhouse_operator.core.reports import Reports
 from roundhouse_operator.core.verification.proof import ExamFacts
+
+__all__ = [
+    "Adapter",
+    "Child",
+    "Claim",
+    "Container",
+    "Engine",
+    "Invalid",
+    "Node",
+    "Pod",
+    "Policy",
+    "Resource",
+    "Rollout",
+    "Variant",
+    "World",
+]
 
 Spec_co = TypeVar("Spec_co", covariant=True)
 
@@ -125,6 +143,8 @@ class Pod:
     ending: bool = False
     unschedulable: str | None = None
     """The scheduler's message, once it has tried."""
+    gates: tuple[str, ...] = ()
+    """What must be lifted before the scheduler looks at it."""
     failure: str | None = None
     """Why the pod as a whole failed: evicted, preempted, its node shut down."""
     node: str = ""
@@ -139,19 +159,6 @@ class Pod:
     gate: bool = False
     """The condition `roundhouse.dev/Verified` is True."""
     gate_message: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A node, with what placement asks about."""
-
-    name: str
-    labels: Mapping[str, str]
-    devices: Mapping[str, int]
-    """Allocatable extended resources."""
-    taints: tuple[tuple[str, str, str], ...] = ()
-    """Key, value, effect; without those that come and go with a node's health."""
-    cordoned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +208,10 @@ class World:
     exam: ExamFacts = field(default_factory=ExamFacts)
     rollout: Rollout | None = None
     pods: tuple[Pod, ...] = ()
-    nodes: tuple[Node, ...] = ()
+    fleet: Fleet = field(default_factory=Fleet)
+    """Nodes, and surveys of them."""
+    reports: Reports = field(default_factory=dict)
+    """What its pods say of the models that they hold."""
     taken: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Devices that pods of any variant hold, by node and resource."""
     line: Line = Line()

@@ -1,13 +1,13 @@
 """Which engine serves a variant: the one it names, or the one that its selector finds.
 
 A choice stands as long as the engine fits; a new one goes to the oldest engine that fits, then by name,
-and never to the newest: applying an engine must not move a model. Every engine that was looked at is
-told, with what spoke for or against it.
+and never to the newest: applying an engine must not move a model. An engine whose hardware no node has
+comes after all that have theirs. Every engine that was looked at is told, with what spoke for or against it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,8 +27,18 @@ MAX_CANDIDATES: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
+class Doubt:
+    """What speaks against an engine that meets the selector."""
+
+    reason: str
+    message: str
+    final: bool = False
+    """It cannot serve at all; else it could, once the cluster has what it needs."""
+
+
+@dataclass(frozen=True, slots=True)
 class Choice:
-    """The engine, or why there is none. `candidates` are empty where the variant names its engine."""
+    """The engine, or why there is none. `candidates`: none where the engine that is named is not there."""
 
     engine: Engine | None
     reason: Reason
@@ -44,27 +54,43 @@ class Choice:
         )
 
 
-def choose(variant: ModelVariantSpec, engines: Iterable[Engine], *, incumbent: str | None) -> Choice:
-    """`incumbent` is the uid of the engine that was chosen before."""
+def choose(
+    variant: ModelVariantSpec,
+    engines: Iterable[Engine],
+    *,
+    incumbent: str | None,
+    doubt: Callable[[Engine], Doubt | None],
+) -> Choice:
+    """`incumbent` is the uid of the engine that was chosen before; `doubt` looks beyond the selector."""
     if variant.engine_ref:
-        return _named(variant.engine_ref.name, engines)
+        return _named(variant.engine_ref.name, engines, doubt)
     assert variant.engine_selector  # noqa: S101  # the model demands exactly one of the two
-    return _found(variant.engine_selector, variant, engines, incumbent)
+    return _found(variant.engine_selector, variant, engines, incumbent, doubt)
 
 
-def _named(name: str, engines: Iterable[Engine]) -> Choice:
+def _named(name: str, engines: Iterable[Engine], doubt: Callable[[Engine], Doubt | None]) -> Choice:
     engine = next((one for one in engines if one.name == name), None)
     if engine is None:
         return Choice(None, Reason.ENGINE_NOT_FOUND, f"Engine {name!r} does not exist in this namespace")
-    return Choice(engine, Reason.SELECTED, f"Engine {name!r}")
+    return Choice(engine, Reason.SELECTED, f"Engine {name!r}", (_chosen(name, "Named", doubt(engine)),))
 
 
 def _found(
-    selector: EngineSelector, variant: ModelVariantSpec, engines: Iterable[Engine], incumbent: str | None
+    selector: EngineSelector,
+    variant: ModelVariantSpec,
+    engines: Iterable[Engine],
+    incumbent: str | None,
+    doubt: Callable[[Engine], Doubt | None],
 ) -> Choice:
     ordered = sorted(engines, key=lambda one: (one.created, one.name))
     rejected = {one.name: obstacle for one in ordered if (obstacle := _obstacle(selector, variant, one))}
-    fitting = [one for one in ordered if one.name not in rejected]
+    doubts = {one.name: held for one in ordered if one.name not in rejected and (held := doubt(one))}
+    sound = [one for one in ordered if one.name not in rejected and one.name not in doubts]
+    fitting = sound or [one for one in ordered if one.name in doubts and not doubts[one.name].final]
+    fitting_names = {one.name for one in fitting}
+    rejected |= {
+        name: (held.reason, held.message) for name, held in doubts.items() if name not in fitting_names
+    }
     if not fitting:
         return Choice(
             None,
@@ -80,11 +106,16 @@ def _found(
         Reason.SELECTED,
         f"Engine {chosen.name!r} of {len(fitting)} that meet `engineSelector`",
         (
-            Candidate(engine=chosen.name, verdict=Verdict.CHOSEN, reason=why),
+            _chosen(chosen.name, why, doubts.get(chosen.name)),
             *(Candidate(engine=name, verdict=Verdict.ELIGIBLE, reason="AnotherChosen") for name in eligible),
             *(_rejected(name, *rejected[name]) for name in sorted(rejected)),
         ),
     )
+
+
+def _chosen(name: str, why: str, held: Doubt | None) -> Candidate:
+    message = f"{held.reason}: {held.message}"[:256] if held else None
+    return Candidate(engine=name, verdict=Verdict.CHOSEN, reason=why, message=message)
 
 
 def _rejected(name: str, reason: str, message: str) -> Candidate:

@@ -16,7 +16,6 @@ from roundhouse_api.conditions import Reason
 from roundhouse_api.model import Model
 from roundhouse_api.v1alpha1 import (
     Allocation,
-    AllocationType,
     Dialect,
     EngineSpec,
     EngineType,
@@ -35,7 +34,7 @@ from roundhouse_operator.core.desired.overlay import overlay_problems
 from roundhouse_operator.core.desired.pod import CONTAINER
 from roundhouse_operator.core.diagnose import Trouble
 from roundhouse_operator.core.effective import Merged
-from roundhouse_operator.core.placement import NVIDIA
+from roundhouse_operator.core.placement.terms import tells_memory
 from roundhouse_operator.core.verification import known_answers
 
 PLAIN_RESOURCES: Final = frozenset({"cpu", "memory", "ephemeral-storage"})
@@ -74,7 +73,7 @@ def refuse_engine(spec: EngineSpec, *, api_hosts: Iterable[str] = ()) -> Trouble
             *_reserved((one.name for one in spec.workload.env), spec.api.dialect),
         ]:
             return Trouble(Reason.INVALID_SPEC, "; ".join(sorted(problems)))
-    return _allocation(spec.hardware)
+    return None
 
 
 def refuse_variant(spec: ModelVariantSpec, engine: EngineSpec, model_name: str) -> Trouble | None:
@@ -91,9 +90,7 @@ def refuse_variant(spec: ModelVariantSpec, engine: EngineSpec, model_name: str) 
             problems.append("spec.verification.policy Required: an Upstream engine has no pods to hold back")
     if spec.verification:
         problems += known_answers.problems(spec.verification, engine.stage)
-    if problems:
-        return Trouble(Reason.INVALID_SPEC, "; ".join(sorted(problems)))
-    return _allocation(spec.hardware)
+    return Trouble(Reason.INVALID_SPEC, "; ".join(sorted(problems))) if problems else None
 
 
 def unsupported_by_engine(spec: EngineSpec) -> list[str]:
@@ -125,7 +122,7 @@ def unsupported_by_variant(spec: ModelVariantSpec, merged: Merged) -> list[str]:
         ("spec.requestDefaults", bool(spec.request_defaults)),
         ("spec.realtimeVariantRef", spec.realtime_variant_ref is not None),
         (
-            "spec.hardware.gpu.minMemory of GPUs that are not NVIDIA's",
+            "spec.hardware.gpu.minMemory of GPUs that nobody labels with their memory",
             _unlabelled_memory(gpu.min_memory, gpu.allocation),
         ),
     ]
@@ -147,17 +144,7 @@ def _given(model: Model) -> set[str]:
 
 def _unlabelled_memory(memory: object, allocation: Allocation | None) -> bool:
     plugin = allocation.device_plugin if allocation else None
-    return memory is not None and plugin is not None and not plugin.resource_name.startswith(NVIDIA)
-
-
-def _allocation(hardware: Hardware | None) -> Trouble | None:
-    kind = hardware.gpu.allocation.type if hardware and hardware.gpu and hardware.gpu.allocation else None
-    if kind in (AllocationType.MIG, AllocationType.DRA):
-        return Trouble(
-            Reason.NOT_YET_SUPPORTED,
-            f"spec.hardware.gpu.allocation.type {kind.value} is not honoured yet: use DevicePlugin",
-        )
-    return None
+    return memory is not None and plugin is not None and not tells_memory(plugin.resource_name)
 
 
 def _resources(hardware: Hardware | None) -> Iterator[str]:

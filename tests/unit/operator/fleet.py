@@ -11,6 +11,7 @@ from roundhouse_operator.cache import Cache, Touched
 from roundhouse_operator.core.decide import decide
 from roundhouse_operator.core.kinds import CHILD_KINDS, DEPLOYMENT, ENGINE, POD, VARIANT, Key
 from roundhouse_operator.core.outcome import DONE
+from roundhouse_operator.core.placement import Fleet as Nodes
 from roundhouse_operator.core.status.engine import engine_status
 from roundhouse_operator.core.status.variant import variant_status
 from tests.unit.operator.samples import engine, variant
@@ -149,7 +150,7 @@ class Fleet:
         found = self.cache.resource(KWS)
         assert found
         stand = self.cache.stand(KWS, found.generation)
-        return engine_status(found, self.cache.usage(KWS), (), now=LATER, stand=stand)
+        return engine_status(found, self.cache.usage(KWS), Nodes(), now=LATER, stand=stand)
 
     def rolling(self, name: str) -> bool:
         """Whether the Deployment controller has not seen the newest template yet."""

@@ -11,9 +11,8 @@ from roundhouse_api.model import Manifest
 from roundhouse_api.v1alpha1 import EngineSpec, Hardware, ModelVariantSpec, Source
 from roundhouse_operator.core import effective, placement
 from roundhouse_operator.core.support import refuse_engine
-from roundhouse_operator.project import project_node
 from tests.unit.operator.samples import engine, upstream, variant
-from tests.unit.operator.worlds import Scene, conditions, message, node, sent
+from tests.unit.operator.worlds import Scene, conditions, fleet_of, message, node
 
 SELECTOR = {
     "stage": "Transcribe",
@@ -134,9 +133,8 @@ NODES = (
 
 @pytest.mark.parametrize("case", NODES, ids=lambda case: case.id)
 def test_nodes(case: Case) -> None:
-    one = project_node(sent(case.node))
-    need = placement.need(Hardware.model_validate(NEEDS), [one])
-    found = placement.survey(need, [one])
+    fleet = fleet_of(case.node)
+    found = fleet.survey(placement.place(placement.state(Hardware.model_validate(NEEDS)), fleet))
     assert [reason.value for reason, _, _ in found.rejected] == ([case.obstacle] if case.obstacle else []), (
         case.reason
     )
@@ -144,15 +142,14 @@ def test_nodes(case: Case) -> None:
 
 
 def test_the_nearest_obstacle_is_told() -> None:
-    nodes = [
-        project_node(sent(one)) for one in (node("a"), node("b", 2, **{**T4, "nvidia_com__gpu_memory": "99"}))
-    ]
-    need = placement.need(Hardware.model_validate(NEEDS), nodes)
-    found = placement.survey(need, nodes)
+    fleet = fleet_of(node("a"), node("b", 2, **{**T4, "nvidia_com__gpu_memory": "99"}))
+    need = placement.place(placement.state(Hardware.model_validate(NEEDS)), fleet)
+    found = fleet.survey(need)
     assert found.obstacle == "InsufficientVRAM"
     assert placement.explain(need, found) == (
-        "needs 2 × nvidia.com/gpu with 14306 MiB each of Tesla-T4; 0 nodes fit; "
-        "not: 1 InsufficientVRAM (as b), 1 NoGPU (as a)"
+        "needs 2 × nvidia.com/gpu with 14306 MiB each (15G) of Tesla-T4; 0 nodes fit; "
+        "not: 1 InsufficientVRAM (as b), 1 NoGPU (as a); "
+        "the largest there has 99 MiB, 14207 MiB less than needed"
     )
 
 
@@ -228,11 +225,6 @@ def test_an_allocation_is_one_value() -> None:
             "spec.upstream.apiKeySecretRef",
         ),
         (engine(serving={"type": "Shared"}), "NotYetSupported", "spec.serving.type Shared"),
-        (
-            engine(hardware={"gpu": {"mode": "Required", "allocation": {"type": "MIG"}}}),
-            "NotYetSupported",
-            "allocation.type MIG",
-        ),
         (
             engine(hardware={"gpu": {"mode": "None"}, "resources": {"limits": {"nvidia.com/gpu": "1"}}}),
             "InvalidSpec",

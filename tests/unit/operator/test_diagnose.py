@@ -215,7 +215,7 @@ def test_pods_that_cannot_be_created() -> None:
     full = Rollout(current=True, wanted=1, replicas=0, ready=0, updated=0, refused="exceeded quota: none")
     found = diagnose(full, [], resource=None, startup_seconds=60)
     assert found
-    assert found.reason == "PodRefused"
+    assert found.reason == "QuotaExceeded"
     assert "exceeded quota: none" in found.message
 
 

@@ -392,7 +392,7 @@ def test_a_stage_without_a_route_is_told_on_engine_and_variant() -> None:
     scene = Scene(node("n1"), engine(stage="Chat"), variant())
     assert "spec.stage Chat" in message(scene.settle("kws-en", **SERVING), "Degraded")
     chat = scene.world("kws-en").engines[0]
-    assert message(engine_status(chat, Usage(), scene.cache.nodes(), now=NOW), "Degraded").endswith(
+    assert message(engine_status(chat, Usage(), scene.cache.fleet, now=NOW), "Degraded").endswith(
         "spec.stage Chat"
     )
 

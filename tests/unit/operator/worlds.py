@@ -24,7 +24,9 @@ from roundhouse_operator.core.kinds import (
 )
 from roundhouse_operator.core.observed import World
 from roundhouse_operator.core.outcome import DONE, Outcome
+from roundhouse_operator.core.placement import Fleet
 from roundhouse_operator.core.status.variant import variant_status
+from roundhouse_operator.project_fleet import project_node
 
 NAMESPACE = "speech"
 MANAGER = "roundhouse/speech/roundhouse"
@@ -128,9 +130,16 @@ def pod(name: str = "kws-en-1", variant: str = "kws-en", *, node: str = "n1", **
 def node(name: str, gpus: int = 0, *, resource: str = "nvidia.com/gpu", **labels: str) -> Manifest:
     """A node; labels are given with `_` for `.` and `/` as in `nvidia_com__gpu_memory`."""
     named = {key.replace("__", "/").replace("_", "."): value for key, value in labels.items()}
-    allocatable = {"cpu": "8", **({resource: str(gpus)} if gpus else {})}
+    allocatable = {"cpu": "8", "memory": "64Gi", **({resource: str(gpus)} if gpus else {})}
     metadata = {"name": name, "namespace": "", "labels": named}
     return {"kind": "Node", "metadata": metadata, "spec": {}, "status": {"allocatable": allocatable}}
+
+
+def fleet_of(*nodes: Manifest) -> Fleet:
+    fleet = Fleet()
+    for one in nodes:
+        fleet.put_node(one["metadata"]["name"], project_node(sent(one)))
+    return fleet
 
 
 def conditions(status: Manifest) -> dict[str, tuple[str, str]]:

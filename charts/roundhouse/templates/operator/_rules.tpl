@@ -18,6 +18,9 @@
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch]
+- apiGroups: [resource.k8s.io]
+  resources: [resourceclaimtemplates]
+  verbs: [get, list, watch, create, patch, delete]
 # The readiness gate of pods whose tests are required, and the tests' inputs, which are read by name.
 - apiGroups: [""]
   resources: [pods/status]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Final
@@ -14,6 +15,7 @@ from roundhouse_operator.core.kinds import VARIANT, Kind
 from roundhouse_operator.core.placement import Need
 
 DRAIN_SECONDS: Final = 30
+QUEUE_LABELS: Final = "kueue.x-k8s.io/"
 _OF_PODS: Final[Any] = {
     "engine_ref": True,
     "engine_selector": True,
@@ -45,6 +47,8 @@ class Intent:
     need: Need
     restarts: tuple[tuple[str, str], ...] = ()
     """Annotations of the pod template by which a person has pods replaced."""
+    queue_labels: Mapping[str, str] = field(default_factory=dict)
+    """By which a queue, as Kueue's, knows the pods; the variant carries them for its pods."""
     strategy: Manifest = field(default_factory=dict)
     """Of the Deployment; it starts no pod and ends none."""
     least_replicas: int = 0
@@ -108,6 +112,11 @@ class Intent:
                 ],
             },
         }
+
+
+def queue_labels(labels: Mapping[str, str]) -> dict[str, str]:
+    """Those of a variant's own labels that are about admission to a queue."""
+    return {name: labels[name] for name in sorted(labels) if name.startswith(QUEUE_LABELS)}
 
 
 def pod_labels(variant: str) -> dict[str, str]:

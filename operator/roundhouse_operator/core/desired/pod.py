@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from roundhouse_api.model import Manifest, Model
 from roundhouse_api.v1alpha1 import PVCSource, Source
+from roundhouse_operator.core.desired.claims import build_resource_claims
 from roundhouse_operator.core.desired.env import build_env
 from roundhouse_operator.core.desired.gate import with_gate
 from roundhouse_operator.core.desired.intent import Intent
@@ -25,7 +26,9 @@ EXIT_SECONDS: Final = 15
 
 
 def build_pod_template(intent: Intent) -> Manifest:
-    metadata = _present({"labels": intent.labels, "annotations": dict(intent.restarts)})
+    metadata = _present(
+        {"labels": {**intent.labels, **intent.queue_labels}, "annotations": dict(intent.restarts)}
+    )
     template: Manifest = {"metadata": metadata, "spec": _pod_spec(intent)}
     merged: Manifest = strategic_merge(template, intent.workload.pod_template or {})
     return with_gate(intent.variant.verification, merged)
@@ -49,6 +52,7 @@ def _pod_spec(intent: Intent) -> Manifest:
             "nodeSelector": hardware.node_selector,
             "tolerations": [_dump(one) for one in hardware.tolerations or ()],
             "affinity": build_affinity(intent),
+            "resourceClaims": build_resource_claims(intent),
         }
     )
 

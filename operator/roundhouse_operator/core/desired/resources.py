@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from roundhouse_api.model import Manifest
 from roundhouse_api.v1alpha1 import Quantity
+from roundhouse_operator.core.desired.claims import CLAIM
 from roundhouse_operator.core.desired.intent import Intent
-from roundhouse_operator.core.placement import MEMORY_LABEL, PRODUCT_LABEL
+from roundhouse_operator.core.placement import Need
 
 
 def build_resources(intent: Intent) -> Manifest:
@@ -19,32 +19,36 @@ def build_resources(intent: Intent) -> Manifest:
         # Extended resources cannot be overcommitted: the limit is the request.
         limits[intent.need.resource] = requests[intent.need.resource] = Quantity(intent.need.count)
     named = {"requests": requests, "limits": limits}
-    return {name: {key: str(each[key]) for key in sorted(each)} for name, each in named.items() if each}
+    resources: Manifest = {
+        name: {key: str(each[key]) for key in sorted(each)} for name, each in named.items() if each
+    }
+    if intent.need.claims:
+        resources["claims"] = [{"name": CLAIM}]
+    return resources
 
 
 def build_affinity(intent: Intent) -> Manifest:
+    return join_affinity(intent.merged.hardware.affinity or {}, intent.need)
+
+
+def join_affinity(author: Manifest, need: Need) -> Manifest:
     """The author's affinity, and what the GPU asks for added to each alternative of it."""
-    affinity: Manifest = json.loads(json.dumps(intent.merged.hardware.affinity or {}))
-    ours = _gpu_expressions(intent)
-    if not ours:
+    affinity: Manifest = json.loads(json.dumps(author))
+    if not need.terms:
         return affinity
     required = affinity.setdefault("nodeAffinity", {}).setdefault(
         "requiredDuringSchedulingIgnoredDuringExecution", {}
     )
-    # Terms are alternatives, expressions of a term hold together: so each term gets ours.
-    terms = required.get("nodeSelectorTerms") or [{}]
+    ours = [[one.manifest() for one in term] for term in need.terms]
+    # Terms are alternatives, expressions of a term hold together: so each term gets each of ours. One
+    # without members meets no node, and must go on doing so.
+    theirs = required.get("nodeSelectorTerms")
+    if not theirs:
+        required["nodeSelectorTerms"] = [{"matchExpressions": each} for each in ours]
+        return affinity
     required["nodeSelectorTerms"] = [
-        {**term, "matchExpressions": [*term.get("matchExpressions", ()), *ours]} for term in terms
+        {**term, "matchExpressions": [*term.get("matchExpressions", ()), *each]} if term else term
+        for term in theirs
+        for each in (ours if term else ours[:1])
     ]
     return affinity
-
-
-def _gpu_expressions(intent: Intent) -> list[dict[str, Any]]:
-    need = intent.need
-    expressions: list[dict[str, Any]] = []
-    if need.memory_mib:
-        # `Gt` is strict, and a card of exactly that size fits.
-        expressions.append({"key": MEMORY_LABEL, "operator": "Gt", "values": [str(need.memory_mib - 1)]})
-    if need.products:
-        expressions.append({"key": PRODUCT_LABEL, "operator": "In", "values": list(need.products)})
-    return expressions

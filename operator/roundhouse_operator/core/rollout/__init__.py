@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from roundhouse_api.model import Manifest
 from roundhouse_api.names import ANNOTATION_VARIANT_SPEC
 from roundhouse_operator.core.desired import Intent, desired_children
+from roundhouse_operator.core.desired.claims import without_needed
 from roundhouse_operator.core.fields import differences, has_leftovers, owned_part
 from roundhouse_operator.core.kinds import DEPLOYMENT, DISRUPTION_BUDGET, SERVICE, Kind
 from roundhouse_operator.core.observed import Child, World
@@ -40,7 +41,7 @@ def roll(world: World, intent: Intent, *, frozen: bool = False) -> Rolling:
     def plan(*, changing: bool) -> tuple[Plan, Strategy]:
         chosen = choose_strategy(world, intent, standing, changing=changing)
         wanted = desired_children(replace(intent, strategy=chosen.manifest))
-        return _plan(world, wanted, world.children), chosen
+        return _plan(world, wanted, without_needed(world.children, wanted, world.rollout)), chosen
 
     found, strategy = plan(changing=False)
     change = _change(world, intent, found, live)

@@ -14,11 +14,11 @@ from math import ceil
 from typing import Final
 
 from roundhouse_api.model import Manifest
-from roundhouse_api.v1alpha1 import RolloutPolicy, RolloutStrategy
+from roundhouse_api.v1alpha1 import Device, RolloutPolicy, RolloutStrategy
 from roundhouse_operator.core.desired.intent import Intent
 from roundhouse_operator.core.diagnose import newest
 from roundhouse_operator.core.observed import Node, Pod, World
-from roundhouse_operator.core.placement import Need, survey
+from roundhouse_operator.core.placement import Need
 from roundhouse_operator.core.rollout.turn import old_pods
 
 REQUESTED: Final = "Requested"
@@ -27,8 +27,9 @@ NO_FREE_GPU: Final = "NoFreeGPU"
 NEEDS_NO_GPU: Final = "NeedsNoGPU"
 NO_ROOM: Final = "NoRoom"
 NO_NODE_FITS: Final = "NoNodeFits"
+GPUS_NOT_COUNTED: Final = "GPUsNotCounted"
 _REASONS: Final = {
-    (RolloutStrategy.SURGE, True): (FREE_GPU, NO_NODE_FITS),
+    (RolloutStrategy.SURGE, True): (FREE_GPU, NO_NODE_FITS, GPUS_NOT_COUNTED),
     (RolloutStrategy.RECREATE, True): (NO_FREE_GPU,),
     (RolloutStrategy.SURGE, False): (NEEDS_NO_GPU,),
     (RolloutStrategy.RECREATE, False): (NO_ROOM,),
@@ -69,7 +70,7 @@ def choose_strategy(world: World, intent: Intent, live: Manifest | None, *, chan
 def _keep(world: World, intent: Intent, known: Strategy) -> Strategy:
     """The way that the Deployment goes stands, until the scheduler says otherwise."""
     told: str = (world.variant.status.get("rollout") or {}).get("reason") or ""
-    reasons = _REASONS[known.kind, intent.need.resource is not None]
+    reasons = _REASONS[known.kind, intent.need.device is Device.GPU]
     if not _in_flight(world):
         # What a full node forced on pods without a GPU is over with the rollout.
         stands = told in reasons and told != NO_ROOM
@@ -81,18 +82,21 @@ def _keep(world: World, intent: Intent, known: Strategy) -> Strategy:
 
 def _choose(world: World, intent: Intent) -> Strategy:
     need = intent.need
-    if need.resource is None:
+    if need.device is Device.CPU:
         return Strategy(RolloutStrategy.SURGE, NEEDS_NO_GPU)
     if has_room(world, need, intent.replicas):
         return Strategy(RolloutStrategy.SURGE, FREE_GPU)
-    if not survey(need, world.nodes).fitting:
+    if not world.fleet.survey(need).fitting:
         # To end an old pod would help nobody: it serves until there is a node for its successor.
         return Strategy(RolloutStrategy.SURGE, NO_NODE_FITS)
+    if need.claims:
+        # What is claimed of a device stands in no pod: the scheduler will say whether one is left.
+        return Strategy(RolloutStrategy.SURGE, GPUS_NOT_COUNTED)
     return _one_by_one(world, intent)
 
 
 def _one_by_one(world: World, intent: Intent) -> Strategy:
-    reason, *_ = _REASONS[RolloutStrategy.RECREATE, intent.need.resource is not None]
+    reason, *_ = _REASONS[RolloutStrategy.RECREATE, intent.need.device is Device.GPU]
     return Strategy(RolloutStrategy.RECREATE, reason, _at_once(world, intent.need))
 
 
@@ -103,7 +107,7 @@ def has_room(world: World, need: Need, wanted: int) -> bool:
     """
     there = sum(bool(pod.node) and not pod.failure for pod in world.pods)
     missing = max(wanted - there, 0) + 1
-    for node in world.nodes:
+    for node in world.fleet:
         missing -= _room(world, need, node)
         if missing <= 0:
             return True
@@ -115,8 +119,7 @@ def _room(world: World, need: Need, node: Node) -> int:
     free = _free(world, need, node)
     if need.resource is None or free < need.count:
         return 0
-    left = replace(node, devices={**node.devices, need.resource: free})
-    return free // need.count if survey(need, (left,)).fitting else 0
+    return free // need.count if world.fleet.fits(need, node.name) else 0
 
 
 def _free(world: World, need: Need, node: Node) -> int:
@@ -163,8 +166,8 @@ def _made_free(world: World, need: Need) -> Iterator[int]:
         by_node.setdefault(pod.node, []).append(pod)
     if not by_node:
         return
-    for node in world.nodes:
-        if (there := by_node.get(node.name)) and survey(need, (node,)).fitting:
+    for node in world.fleet:
+        if (there := by_node.get(node.name)) and world.fleet.fits(need, node.name):
             each = max((dict(pod.devices).get(need.resource or "", 0) for pod in there), default=0)
             lacking = need.count - _free(world, need, node) if need.resource else 0
             if lacking <= 0 or (each and ceil(lacking / each) <= len(there)):

@@ -13,7 +13,8 @@ from roundhouse_api.conditions import ConditionType, Reason
 from roundhouse_api.model import Manifest
 from roundhouse_api.v1alpha1 import EnginePlacement, EngineSpec, Hardware, Quantity
 from roundhouse_operator.core import placement
-from roundhouse_operator.core.observed import Engine, Invalid, Node
+from roundhouse_operator.core.observed import Engine, Invalid
+from roundhouse_operator.core.placement import Fleet
 from roundhouse_operator.core.rollout.line import Stand
 from roundhouse_operator.core.status.conditions import (
     Degradations,
@@ -72,14 +73,13 @@ def sum_up(usages: Iterable[Usage]) -> Usage:
 def engine_status(  # noqa: PLR0913  # all that a pass over an engine looks at
     engine: Engine,
     used: Usage,
-    nodes: Iterable[Node],
+    fleet: Fleet,
     *,
     now: str,
     api_hosts: Iterable[str] = (),
     stand: Stand = NOBODY_WAITS,
 ) -> Manifest:
-    nodes = tuple(nodes)
-    placed = None if isinstance(engine.spec, Invalid) else _placement(engine.spec, nodes)
+    placed = None if isinstance(engine.spec, Invalid) else _placement(engine.spec, fleet)
     findings = _findings(engine, used, placed, api_hosts, find_engine_up_to_date(used.variants, stand))
     status: Manifest = {
         "observedGeneration": engine.generation,
@@ -104,11 +104,14 @@ class _Placed:
     status: Manifest
 
 
-def _placement(spec: EngineSpec, nodes: tuple[Node, ...]) -> _Placed | None:
+def _placement(spec: EngineSpec, fleet: Fleet) -> _Placed | None:
     if spec.upstream:
         return None
-    need = placement.need(spec.hardware or Hardware(), nodes)
-    found = placement.survey(need, nodes)
+    need = placement.place(placement.state(spec.hardware or Hardware()), fleet)
+    if need.unplaceable:
+        why = false(need.unplaceable.reason, need.unplaceable.message)
+        return _Placed(why, EnginePlacement(device=need.device).model_dump(by_alias=True, exclude_none=True))
+    found = fleet.survey(need)
     largest = Quantity.of_mib(found.largest_mib) if found.largest_mib else None
     message = placement.explain(need, found)
     return _Placed(

@@ -15,7 +15,7 @@ from roundhouse_operator.core.observed import World
 from roundhouse_operator.core.outcome import Outcome
 from roundhouse_operator.core.status.accepted import find_accepted, find_engine_selected, find_weights_ready
 from roundhouse_operator.core.status.available import find_available
-from roundhouse_operator.core.status.conditions import Finding, first_failing, ready
+from roundhouse_operator.core.status.conditions import Finding, first_failing, ready, troubled
 from roundhouse_operator.core.status.degraded import find_degraded, find_ownership
 from roundhouse_operator.core.status.scene import build_scene
 from roundhouse_operator.core.status.scheduled import find_scheduled
@@ -32,6 +32,8 @@ def variant_findings(
     weights = find_weights_ready(scene)
     blocker = first_failing((accepted, selected, weights))
     scheduled = find_scheduled(scene, blocker)
+    if blocker is None and decision.unplaced:
+        blocker = troubled(decision.unplaced)
     available = find_available(scene, blocker)
     verified = find_verified(scene)
     gate = (verified,) if must_verify(scene) else ()

@@ -6,12 +6,18 @@ from typing import Final
 
 from roundhouse_api.conditions import Reason
 from roundhouse_operator.core import placement
+from roundhouse_operator.core.diagnose import cannot_be_made
 from roundhouse_operator.core.status.conditions import Finding, false, troubled, true, unknown
 from roundhouse_operator.core.status.scene import Scene, not_written
 
 _SCHEDULING: Final = frozenset(
     {
         Reason.POD_REFUSED,
+        Reason.QUOTA_EXCEEDED,
+        Reason.QUEUED,
+        Reason.SHARED_GPU,
+        Reason.MIXED_GPUS,
+        Reason.UNKNOWN_VRAM,
         Reason.INSUFFICIENT_VRAM,
         Reason.NO_GPU,
         Reason.INSUFFICIENT_GPU,
@@ -32,7 +38,8 @@ def find_scheduled(scene: Scene, blocker: Finding | None) -> Finding:
     if scene.ready or any(pod.scheduled for pod in living):
         return true(Reason.SCHEDULED, "The pods have nodes")
     if refusal and not refusal.about_spec and not refusal.foreign:
-        return false(Reason.POD_REFUSED, f"The API server refuses {refusal.child}: {refusal.message}")
+        reason = cannot_be_made(refusal.message).reason
+        return false(reason, f"The API server refuses {refusal.child}: {refusal.message}")
     if scene.trouble and scene.trouble.reason in _SCHEDULING:
         return troubled(scene.trouble)
     return _without_pods(scene, blocker)
@@ -42,11 +49,17 @@ def _without_pods(scene: Scene, blocker: Finding | None) -> Finding:
     """What would become of pods if there were some."""
     if scene.outcome.failure and not scene.frozen:
         return not_written(scene)
-    survey, intent = scene.decision.survey, scene.decision.intent
     if scene.wanted and scene.frozen:
         return unknown(Reason.STARTING, "Pods are being made")
     if blocker:
         return unknown(blocker.reason, "No pod is wanted as long as this lasts")
+    return _would_be_placed(scene)
+
+
+def _would_be_placed(scene: Scene) -> Finding:
+    survey, intent = scene.decision.survey, scene.decision.intent
+    if scene.decision.unplaced:
+        return troubled(scene.decision.unplaced)
     if scene.wanted or survey is None or intent is None:
         return unknown(Reason.PENDING, "Pods are about to be made")
     if survey.fitting:

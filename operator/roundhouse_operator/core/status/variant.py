@@ -93,6 +93,7 @@ def _rolled_out(world: World, decision: Decision, outcome: Outcome) -> Manifest:
         or outcome.refusal
         or outcome.failure
         or decision.stays
+        or decision.unplaced
         or not (engine and merged and decision.engine)
     ):
         return {}

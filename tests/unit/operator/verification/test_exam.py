@@ -11,6 +11,7 @@ from roundhouse_api.conditions import Reason
 from roundhouse_api.model import Manifest
 from roundhouse_api.v1alpha1 import VerificationResult
 from roundhouse_operator.core.kinds import ENGINE, VARIANT, Key
+from roundhouse_operator.core.placement import Fleet
 from roundhouse_operator.core.status.engine import engine_status
 from roundhouse_operator.core.verification.exam import Exam, gate_message
 from roundhouse_operator.core.verification.known_answers import Judged
@@ -277,7 +278,7 @@ def test_an_engine_tells_what_its_variants_have_shown() -> None:
     scene.settle("kws-en")
     found = scene.cache.resource(Key(ENGINE, NAMESPACE, "kws"))
     assert found
-    status = engine_status(found, scene.cache.usage(found.key), (), now=NOW)
+    status = engine_status(found, scene.cache.usage(found.key), Fleet(), now=NOW)
     assert status["verification"] == {
         "verifiedFeatures": ["WordTimestamps"],
         "unprovenFeatures": ["Diarization"],

@@ -1,0 +1,168 @@
+"""All nodes, and the surveys of them: each need is judged once for each node, and again for one that changed.
+
+So a node that comes, goes or changes costs a verdict for each distinct need, however many engines and
+variants share the need, and a pass that asks for a survey which is known costs a look-up.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from roundhouse_api.conditions import Reason
+from roundhouse_api.v1alpha1 import AllocationChosen
+from roundhouse_operator.core.placement.devices import ClaimableDevice, DeviceClass, DeviceSlice
+from roundhouse_operator.core.placement.need import Need
+from roundhouse_operator.core.placement.nodes import Node
+from roundhouse_operator.core.placement.supply import Supply, take_stock
+from roundhouse_operator.core.placement.verdict import Claimables, Verdict, judge, nearest
+
+KNOWN_NEEDS: Final = 512
+"""Surveys that are kept; beyond them the one that was asked for longest ago is made anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """Nodes counted under what speaks against them, with an example of each."""
+
+    fitting: int
+    rejected: tuple[tuple[Reason, int, str], ...]
+    largest_mib: int | None = None
+    """Memory of the largest device of the kind that is asked for, on whatever node."""
+
+    @property
+    def obstacle(self) -> Reason:
+        """Why no node fits: that of the nodes which came nearest."""
+        return nearest(reason for reason, _, _ in self.rejected)
+
+
+class _Tally:
+    """The verdicts on all nodes for one need."""
+
+    __slots__ = ("survey", "verdicts")
+
+    def __init__(self) -> None:
+        self.verdicts: dict[str, Verdict] = {}
+        self.survey: Survey | None = None
+
+    def put(self, name: str, verdict: Verdict | None) -> bool:
+        """None for a node that is gone. Returns whether that changes anything."""
+        before = self.verdicts.pop(name, None)
+        if verdict:
+            self.verdicts[name] = verdict
+        if before != verdict:
+            self.survey = None
+        return before != verdict
+
+    def sum_up(self) -> Survey:
+        if self.survey is None:
+            rejected: dict[Reason, list[str]] = defaultdict(list)
+            for name, verdict in self.verdicts.items():
+                if verdict.obstacle:
+                    rejected[verdict.obstacle].append(name)
+            self.survey = Survey(
+                fitting=len(self.verdicts) - sum(map(len, rejected.values())),
+                rejected=tuple(
+                    sorted((reason, len(names), min(names)) for reason, names in rejected.items())
+                ),
+                largest_mib=max((one.memory_mib or 0 for one in self.verdicts.values()), default=0) or None,
+            )
+        return self.survey
+
+
+class Fleet:
+    """Nodes and claimable devices by name. Answers depend on nothing but what was put in."""
+
+    def __init__(self) -> None:
+        self._nodes: dict[str, Node] = {}
+        self._slices: dict[str, DeviceSlice] = {}
+        self._classes: dict[str, DeviceClass] = {}
+        self._tallies: OrderedDict[Need, _Tally] = OrderedDict()
+        self._forgot = False
+        self._supply: Supply | None = None
+        self.claims_served = False
+        """Whether the cluster serves resource.k8s.io/v1."""
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self._nodes.values())
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    @property
+    def supply(self) -> Supply:
+        if self._supply is None:
+            self._supply = take_stock(self._nodes.values())
+        return self._supply
+
+    def survey(self, need: Need) -> Survey:
+        tally = self._tallies.get(need)
+        if tally is None:
+            tally = self._tallies[need] = _Tally()
+            for node in self._nodes.values():
+                tally.put(node.name, self._judge(need, node))
+            if len(self._tallies) > KNOWN_NEEDS:
+                self._tallies.popitem(last=False)
+                self._forgot = True
+        self._tallies.move_to_end(need)
+        return tally.sum_up()
+
+    def fits(self, need: Need, name: str) -> bool:
+        """Whether the node of that name takes such a pod while it is empty."""
+        self.survey(need)
+        verdict = self._tallies[need].verdicts.get(name)
+        return verdict is not None and verdict.obstacle is None
+
+    def put_node(self, name: str, node: Node | None) -> bool:
+        """None for a node that is gone. Returns whether an answer may be another one now."""
+        before = self._nodes.pop(name, None)
+        if node:
+            self._nodes[name] = node
+        if before == node:
+            return False
+        known, self._supply = self._supply, None
+        stock_changed = known != self.supply
+        # Every tally has to be told, so no short cut at the first that changes.
+        changed = [
+            tally.put(name, self._judge(need, node) if node else None)
+            for need, tally in self._tallies.items()
+        ]
+        return stock_changed or self._forgot or any(changed)
+
+    def put_slice(self, name: str, part: DeviceSlice | None) -> bool:
+        before = self._slices.pop(name, None)
+        if part:
+            self._slices[name] = part
+        return before != part and self._judge_claims_anew()
+
+    def put_class(self, name: str, admits: DeviceClass | None) -> bool:
+        before = self._classes.pop(name, None)
+        if admits:
+            self._classes[name] = admits
+        return before != admits and self._judge_claims_anew()
+
+    def _judge_claims_anew(self) -> bool:
+        for need in [one for one in self._tallies if one.allocation is AllocationChosen.DRA]:
+            del self._tallies[need]
+        return True
+
+    def _judge(self, need: Need, node: Node) -> Verdict:
+        if need.allocation is not AllocationChosen.DRA:
+            return judge(need, node, _NOTHING)
+        allocation = need.stated.allocation
+        name = allocation.dra.device_class_name if allocation and allocation.dra else ""
+        return judge(need, node, Claimables(self._classes.get(name), tuple(self._devices_at(node.name))))
+
+    def _devices_at(self, node: str) -> Iterator[ClaimableDevice]:
+        """Of the newest generation of each pool; older slices are what a driver has not removed yet."""
+        newest: dict[tuple[str, str], int] = {}
+        for part in self._slices.values():
+            newest[part.pool] = max(newest.get(part.pool, 0), part.generation)
+        for part in self._slices.values():
+            if part.node in ("", node) and part.generation == newest[part.pool]:
+                yield from part.devices
+
+
+_NOTHING: Final = Claimables(None, ())

@@ -1,0 +1,86 @@
+"""Placement in words and in status: what is needed, what there is, and by how much it misses."""
+
+from __future__ import annotations
+
+from roundhouse_api.conditions import Reason
+from roundhouse_api.model import Manifest
+from roundhouse_api.quantity import Quantity
+from roundhouse_api.v1alpha1 import (
+    NodeExpression,
+    NodeTerm,
+    Placement,
+    RejectedNodes,
+)
+from roundhouse_operator.core.placement.fleet import Survey
+from roundhouse_operator.core.placement.memory import required
+from roundhouse_operator.core.placement.need import Need
+
+
+def as_status(
+    need: Need, found: Survey, *, weights_mib: int | None = None, measured_mib: int | None = None
+) -> Manifest:
+    """`status.placement` of a variant."""
+    gpu = need.allocation is not None
+    return Placement(
+        device=need.device,
+        allocation=need.allocation,
+        resource_name=need.resource,
+        revision=need.stated.revision,
+        node_selector_terms=tuple(
+            NodeTerm(
+                match_expressions=tuple(
+                    NodeExpression(key=one.key, operator=one.operator, values=one.values) for one in term
+                )
+            )
+            for term in need.terms
+        ),
+        required=required(need.memory_mib, weights_mib) if gpu else None,
+        nodes_fitting=found.fitting,
+        nodes_rejected=tuple(
+            RejectedNodes(reason=reason.value, count=count, example=example)
+            for reason, count, example in found.rejected
+        ),
+        measured_peak_memory=Quantity.of_mib(measured_mib) if measured_mib else None,
+    ).model_dump(by_alias=True, exclude_defaults=True, mode="json")
+
+
+def explain(need: Need, found: Survey) -> str:
+    """For people: what is needed and what there is."""
+    against = ", ".join(f"{count} {reason.value} (as {example})" for reason, count, example in found.rejected)
+    short = f"; {missing}" if (missing := _missing(need, found)) else ""
+    return f"needs {wanted(need)}; {found.fitting} nodes fit{f'; not: {against}' if against else ''}{short}"
+
+
+def wanted(need: Need) -> str:
+    if need.allocation is None:
+        return "a node"
+    text = f"{need.count} × {need.resource or _device_class(need)}"
+    if need.memory_mib:
+        text += f" with {need.memory_mib} MiB each{_origin(need)}"
+    if need.stated.products:
+        text += f" of {', '.join(need.stated.products)}"
+    return text
+
+
+def _missing(need: Need, found: Survey) -> str:
+    """Cards report less than their names say, so how much is lacking is told to the MiB."""
+    vram = any(reason is Reason.INSUFFICIENT_VRAM for reason, _, _ in found.rejected)
+    if found.fitting or not vram or not need.memory_mib or not found.largest_mib:
+        return ""
+    lacking = need.memory_mib - found.largest_mib
+    if lacking <= 0:
+        return ""
+    return f"the largest there has {found.largest_mib} MiB, {lacking} MiB less than needed"
+
+
+def _origin(need: Need) -> str:
+    """As the author wrote it, or where else the figure is from."""
+    stated = need.stated.memory
+    if stated is None or stated.mib != need.memory_mib:
+        return " (measured)"
+    return f" ({stated})" if stated != f"{need.memory_mib}Mi" else ""
+
+
+def _device_class(need: Need) -> str:
+    claim = need.stated.allocation.dra if need.stated.allocation else None
+    return claim.device_class_name if claim else "GPU"

@@ -1,0 +1,138 @@
+"""What speaks against a node, or nothing: the scheduler's rules over what the node could hold.
+
+The verdict is that on the pod as it is written: a node is counted as fitting exactly where the scheduler
+would put the pod while the node is empty. Which of a node's shortcomings is told is the one that is left when
+the others are mended first: too little memory is nearer to fitting than no GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from roundhouse_api.conditions import Reason
+from roundhouse_api.v1alpha1 import AllocationChosen
+from roundhouse_operator.core.placement.devices import ClaimableDevice, DeviceClass, admits
+from roundhouse_operator.core.placement.matching import lets_in, meets
+from roundhouse_operator.core.placement.need import Expression, Need, Term
+from roundhouse_operator.core.placement.nodes import (
+    AMD_MEMORY_LABEL,
+    HOSTNAME_LABEL,
+    Node,
+    has_mixed_cards,
+    memory_of,
+)
+
+NEARNESS: Final = (
+    Reason.INSUFFICIENT_GPU,
+    Reason.INSUFFICIENT_RESOURCES,
+    Reason.INSUFFICIENT_VRAM,
+    Reason.SHARED_GPU,
+    Reason.MIXED_GPUS,
+    Reason.UNKNOWN_VRAM,
+    Reason.NO_GPU,
+    Reason.NO_MATCHING_NODE,
+)
+"""Obstacles, that of the node which comes nearest to fitting first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """On one node. `obstacle` None: it fits."""
+
+    obstacle: Reason | None
+    memory_mib: int | None = None
+    """Of the largest device that the pod could get there, were it not for the obstacle."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claimables:
+    """Devices that can be reached from a node, and the class that a pod claims from, if it is there."""
+
+    device_class: DeviceClass | None
+    devices: tuple[ClaimableDevice, ...]
+
+
+def judge(need: Need, node: Node, claimables: Claimables) -> Verdict:
+    if not lets_in(node, need.stated):
+        return Verdict(Reason.NO_MATCHING_NODE)
+    if need.allocation is None:
+        return Verdict(_short_of_room(need, node))
+    if need.allocation is AllocationChosen.DRA:
+        return _judge_claim(need, node, claimables)
+    return _judge_resource(need, node, need.resource or "")
+
+
+def _judge_resource(need: Need, node: Node, resource: str) -> Verdict:
+    offered = node.devices.get(resource, 0)
+    if not offered:
+        return Verdict(Reason.NO_GPU)
+    memory = memory_of(node, resource)
+    if obstacle := _against_labels(need, node):
+        return Verdict(obstacle, memory)
+    if offered < need.count:
+        return Verdict(Reason.INSUFFICIENT_GPU, memory)
+    return Verdict(_short_of_room(need, node), memory)
+
+
+def _short_of_room(need: Need, node: Node) -> Reason | None:
+    short = any(node.room.get(name, 0) < amount for name, amount in need.stated.requests)
+    return Reason.INSUFFICIENT_RESOURCES if short else None
+
+
+def _judge_claim(need: Need, node: Node, claimables: Claimables) -> Verdict:
+    allocation = need.stated.allocation
+    claim = allocation.dra if allocation else None
+    if claim is None or claimables.device_class is None:
+        return Verdict(Reason.NO_GPU)
+    devices = [
+        one
+        for one in claimables.devices
+        if admits(claimables.device_class.selectors, one) and admits(claim.selectors, one)
+    ]
+    if not devices:
+        return Verdict(Reason.NO_GPU)
+    sizes = [one.memory_mib for one in devices if one.memory_mib is not None]
+    largest = max(sizes, default=None)
+    wanted = need.memory_mib
+    if wanted and largest is None:
+        return Verdict(Reason.UNKNOWN_VRAM)
+    enough = [one for one in sizes if one >= wanted] if wanted else devices
+    if not enough:
+        return Verdict(Reason.INSUFFICIENT_VRAM, largest)
+    if len(enough) < need.count:
+        return Verdict(Reason.INSUFFICIENT_GPU, largest)
+    return Verdict(_short_of_room(need, node), largest)
+
+
+def _against_labels(need: Need, node: Node) -> Reason | None:
+    """The nearest of the terms' worst obstacles; None where a term is met."""
+    if not need.terms:
+        return None
+    worst = [_worst(term, need, node) for term in need.terms]
+    if None in worst:
+        return None
+    return nearest(reason for reason in worst if reason)
+
+
+def _worst(term: Term, need: Need, node: Node) -> Reason | None:
+    missed = (one for one in term if not meets(one, node.labels))
+    return max((_cause(one, need, node) for one in missed), key=NEARNESS.index, default=None)
+
+
+def _cause(missed: Expression, need: Need, node: Node) -> Reason:
+    """What an expression that placement itself made is about."""
+    if missed.key == HOSTNAME_LABEL:
+        return Reason.MIXED_GPUS
+    if missed.key == AMD_MEMORY_LABEL or missed.key.endswith(".memory"):
+        if missed.key in node.labels:
+            return Reason.INSUFFICIENT_VRAM
+        return Reason.MIXED_GPUS if has_mixed_cards(node, need.resource or "") else Reason.UNKNOWN_VRAM
+    if missed.key.endswith((".sharing-strategy", ".replicas")):
+        return Reason.SHARED_GPU
+    return Reason.NO_GPU
+
+
+def nearest(reasons: Iterable[Reason]) -> Reason:
+    return min(reasons, key=NEARNESS.index, default=Reason.NO_MATCHING_NODE)
