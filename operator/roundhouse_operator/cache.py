@@ -44,6 +44,7 @@ from roundhouse_operator.project import (
 )
 from roundhouse_operator.project_fleet import project_class, project_node, project_slice
 from roundhouse_operator.public_names import PublicNames
+from roundhouse_operator.tally import Tally
 
 _FLEET: Final[dict[Kind, Callable[[Manifest], Node | DeviceSlice | DeviceClass]]] = {
     NODE: project_node,
@@ -79,8 +80,9 @@ class _Held:
 class Cache:
     """Filled by watches and listings, read by passes; all in one event loop, so nothing is locked."""
 
-    def __init__(self, field_manager: str) -> None:
+    def __init__(self, field_manager: str, tally: Tally | None = None) -> None:
         self._manager = field_manager
+        self._tally = tally or Tally()
         self._held: dict[Kind, dict[Key, _Held]] = defaultdict(dict)
         self._belongings: Groups[Key, Key] = Groups()
         self._engines: Groups[str, Key] = Groups()
@@ -143,6 +145,10 @@ class Cache:
         self.fleet.claims_served = served
         return self._placed_anew()
 
+    def counts(self) -> dict[str, int]:
+        """How many objects of each kind are held."""
+        return {kind.name: len(held) for kind, held in self._held.items()}
+
     def resources(self) -> Iterator[StoredResource]:
         """Every resource of our four kinds."""
         for kind in API_KINDS:
@@ -168,7 +174,7 @@ class Cache:
             return Touched()
         after = _hold(kind, version, manifest)
         self._held[kind][key] = after
-        self._belong(key, before, after)
+        self._take(key, before, after)
         return Touched() if before and before.value == after.value else self._concerns(key, before, after)
 
     def remove(self, kind: Kind, manifest: Manifest) -> Touched:
@@ -191,10 +197,12 @@ class Cache:
             self._gone.popitem(last=False)
         if before is None:
             return Touched()
-        self._belong(key, before, None)
+        self._take(key, before, None)
         return self._concerns(key, before, None)
 
-    def _belong(self, key: Key, before: _Held | None, after: _Held | None) -> None:
+    def _take(self, key: Key, before: _Held | None, after: _Held | None) -> None:
+        if key.kind in API_KINDS:
+            self._tally.put(_stored(before), _stored(after))
         if before and before.variant:
             self._belongings.discard(before.variant, key)
         if after and after.variant:
@@ -263,6 +271,10 @@ def _hold(kind: Kind, version: int, manifest: Manifest) -> _Held:
     value = project_pod(manifest) if kind == POD else project_child(kind, manifest)
     owner = variant_of(manifest)
     return _Held(version, value, Key(VARIANT, *owner) if owner else None)
+
+
+def _stored(held: _Held | None) -> StoredResource | None:
+    return held.value if held and isinstance(held.value, StoredResource) else None
 
 
 def _asks_anew(before: _Held | None, after: _Held | None) -> bool:

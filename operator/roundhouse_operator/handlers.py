@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import chain, repeat
 from typing import Any, Final
@@ -128,47 +129,46 @@ def kopf_settings() -> kopf.OperatorSettings:
     return settings
 
 
-async def run_kopf(
-    on_event: OnEvent,
-    credentials: Login,
-    *,
-    namespaces: Sequence[str] | None,
-    started: Callable[[], None],
-    stop: asyncio.Event,
-) -> None:
-    """`namespaces` None: all of them. Runs until `stop` is set, or kopf fails."""
-    tasks = await kopf.spawn_tasks(
-        registry=build_registry(on_event, credentials),
-        settings=kopf_settings(),
-        memories=_NoMemories(),
-        standalone=True,  # the Lease elects; peering of equals would freeze both
-        identity="roundhouse",  # type: ignore[arg-type]  # kopf's own guess needs the user's name, a pod has none
-        clusterwide=namespaces is None,
-        namespaces=namespaces or (),
-        stop_flag=stop,
-    )
-    started()
-    await kopf.run_tasks(tasks, ignored=_Everything())
+@dataclass(frozen=True, slots=True)
+class ApiWatch:
+    """kopf, kept running. `namespaces` None: all of them. Each start and each failure is told."""
 
+    on_event: OnEvent
+    credentials: Login
+    namespaces: Sequence[str] | None
+    on_start: Callable[[], None]
+    on_end: Callable[[str], None]
 
-async def keep_watching(
-    on_event: OnEvent,
-    credentials: Login,
-    *,
-    namespaces: Sequence[str] | None,
-    started: Callable[[], None],
-    stop: asyncio.Event,
-) -> None:
-    """Until `stop` is set. kopf ends at every error of a watch but 410; it then begins anew, and lists."""
-    pause = FIRST_PAUSE_SECONDS
-    while not stop.is_set():
-        began = asyncio.get_running_loop().time()
-        try:
-            await run_kopf(on_event, credentials, namespaces=namespaces, started=started, stop=stop)
-        except Exception as error:  # noqa: BLE001  # whatever it is, the others of this process go on
-            logger.warning("The watch of the API's kinds broke, it begins anew: %r", error)
-        if asyncio.get_running_loop().time() - began > LAST_PAUSE_SECONDS:
-            pause = FIRST_PAUSE_SECONDS
-        with suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), pause)
-        pause = min(2 * pause, LAST_PAUSE_SECONDS)
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop` is set. kopf ends at every error of a watch but 410: it begins anew, and lists."""
+        pause = FIRST_PAUSE_SECONDS
+        while not stop.is_set():
+            began = asyncio.get_running_loop().time()
+            try:
+                await self._run_kopf(stop)
+            except Exception as error:  # noqa: BLE001  # whatever it is, the others of this process go on
+                logger.warning(
+                    "The watch of the API's kinds broke, it begins anew: %r",
+                    error,
+                    extra={"reason": "WatchBroken"},
+                )
+                self.on_end(repr(error))
+            if asyncio.get_running_loop().time() - began > LAST_PAUSE_SECONDS:
+                pause = FIRST_PAUSE_SECONDS
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), pause)
+            pause = min(2 * pause, LAST_PAUSE_SECONDS)
+
+    async def _run_kopf(self, stop: asyncio.Event) -> None:
+        tasks = await kopf.spawn_tasks(
+            registry=build_registry(self.on_event, self.credentials),
+            settings=kopf_settings(),
+            memories=_NoMemories(),
+            standalone=True,  # the Lease elects; peering of equals would freeze both
+            identity="roundhouse",  # type: ignore[arg-type]  # its own guess needs the user's name, a pod has none
+            clusterwide=self.namespaces is None,
+            namespaces=self.namespaces or (),
+            stop_flag=stop,
+        )
+        self.on_start()
+        await kopf.run_tasks(tasks, ignored=_Everything())

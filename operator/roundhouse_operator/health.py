@@ -1,8 +1,8 @@
 """Port 8081: `/metrics`, `/healthz` and `/readyz`.
 
-Healthy means that the process does its work: the queue moves and every watch is at least being tried. An
-API server that is away makes nothing unhealthy, because a restart would only lose the caches; it makes the
-operator unready. Each answer says what is wrong.
+Healthy means that the process does its work: the loop answers, passes end and every watch is at least being
+tried. An API server that is away, slow or silent makes nothing unhealthy, because a restart would only lose
+the caches; it makes the operator unready. Each answer says what is wrong.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from roundhouse_operator.watch import RESYNC_SECONDS, Source
 
 logger = logging.getLogger(__name__)
 
-STUCK_SECONDS: Final = 180.0
+STUCK_SECONDS: Final = 600.0
+"""Longer than a pass takes of which each request waits for its own time limit."""
 SILENT_SECONDS: Final = RESYNC_SECONDS + 60.0
 
 
@@ -39,18 +40,22 @@ class Health:
     queue: WorkQueue[Any]
     sources: Sequence[Source]
     leading: bool = False
+    broken: str | None = None
+    """What ended the watch of the API's kinds, until it runs again."""
 
     def ailments(self) -> Iterator[str]:
         """Why the process should be started again."""
         now = asyncio.get_running_loop().time()
-        if self.leading and (age := self.queue.oldest_seconds()) > STUCK_SECONDS:
-            yield f"the queue has not moved for {age:.0f} s"
+        if self.leading and (age := self.queue.stalled_seconds()) > STUCK_SECONDS:
+            yield f"no pass has ended for {age:.0f} s"
         for source in self.sources:
             if source.listed.is_set() and now - source.alive_at > SILENT_SECONDS:
                 yield f"nothing was heard of {source.scope} for {now - source.alive_at:.0f} s"
 
     def lacks(self) -> Iterator[str]:
         """Why it is not ready."""
+        if self.broken:
+            yield f"cannot follow the API's kinds: {self.broken}"
         for source in self.sources:
             if source.failing:
                 yield f"cannot follow {source.scope}: {source.failing}"
@@ -76,9 +81,6 @@ class Health:
             await runner.cleanup()
 
     async def _metrics(self, _request: web.Request) -> web.Response:
-        self.metrics.queue_depth.set(self.queue.depth)
-        self.metrics.queue_oldest.set(self.queue.oldest_seconds() if self.leading else 0)
-        self.metrics.leader.set(self.leading)
         body = generate_latest(self.metrics.registry)
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 

@@ -1,19 +1,30 @@
-"""Prometheus metrics of the operator. Names and labels are part of its interface; alerts rest on them."""
+"""Prometheus metrics of the operator. Names and labels are part of its interface; alerts rest on them.
+
+What happens is counted as it does; what there is, is read when it is asked for, so that there is one series
+for each thing and none for those that are gone. See docs/reference/metrics.md.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Final
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
+from roundhouse_operator.cache import Cache
 from roundhouse_operator.core.kinds import VARIANT
-from roundhouse_operator.project import StoredResource
+from roundhouse_operator.queue import WorkQueue
+from roundhouse_operator.tally import Tally
+from roundhouse_operator.watch import Source
 
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_START_SECONDS: Final = (0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1200, 1800, 3600)
+_NAME: Final = "roundhouse_operator_"
 
 
 class Metrics:
@@ -21,30 +32,25 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.queue_depth = Gauge(
-            "roundhouse_operator_queue_depth",
-            "Resources that are due for a pass.",
-            registry=self.registry,
-        )
-        self.queue_oldest = Gauge(
-            "roundhouse_operator_queue_oldest_seconds",
-            "How long the oldest of them has been due or in work.",
-            registry=self.registry,
-        )
-        self.leader = Gauge(
-            "roundhouse_operator_leader", "1 while this process holds the Lease.", registry=self.registry
-        )
+        ProcessCollector(registry=self.registry)
         self._passes = Histogram(
-            "roundhouse_operator_reconcile_seconds",
+            f"{_NAME}reconcile_seconds",
             "Duration of passes by kind and result.",
             ["kind", "result"],
             buckets=_SECONDS,
             registry=self.registry,
         )
         self._writes = Counter(
-            "roundhouse_operator_writes",
+            f"{_NAME}writes",
             "Writes by kind, verb and result: those that the API server took are a success.",
             ["kind", "verb", "result"],
+            registry=self.registry,
+        )
+        self._ready = Histogram(
+            f"{_NAME}ready_seconds",
+            "From when a new or edited variant is seen until it is Ready and up to date.",
+            ["change"],
+            buckets=_START_SECONDS,
             registry=self.registry,
         )
 
@@ -54,29 +60,82 @@ class Metrics:
     def wrote(self, kind: str, verb: str, result: str) -> None:
         self._writes.labels(kind, verb, result).inc()
 
-    def tell_variants(self, resources: Callable[[], Iterable[StoredResource]]) -> None:
-        """Adds `roundhouse_operator_variant_ready`, read from the cache when it is asked for.
+    def became_ready(self, change: str, seconds: float) -> None:
+        self._ready.labels(change).observe(seconds)
 
-        So there is one series for each variant, and none for those that are gone.
-        """
-        self.registry.register(_VariantCollector(resources))
+    def show(self, present: Present) -> None:
+        self.registry.register(present)
 
 
-class _VariantCollector(Collector):
-    def __init__(self, resources: Callable[[], Iterable[StoredResource]]) -> None:
-        self._resources = resources
+@dataclass(frozen=True, slots=True, eq=False)
+class Present(Collector):
+    """What there is now. What the resources say is told by the leader alone, so that sums are right."""
+
+    queue: WorkQueue[Any]
+    cache: Cache
+    tally: Tally
+    sources: Sequence[Source]
+    leading: Callable[[], bool]
 
     @override
     def collect(self) -> Iterator[GaugeMetricFamily]:
+        leading = self.leading()
+        yield _gauge("leader", "1 while this process holds the Lease.", float(leading))
+        yield _gauge("queue_depth", "Resources that are due for a pass.", self.queue.depth)
+        yield _gauge("queue_waiting", "Resources whose next pass comes later.", self.queue.waiting)
+        oldest = self.queue.oldest_seconds() if leading else 0.0
+        yield _gauge("queue_oldest_seconds", "How long the oldest has been due or in work.", oldest)
+        yield _gauge("tasks", "Tasks of the event loop.", len(_tasks()))
+        yield self._objects()
+        yield self._watches()
+        if leading:
+            yield self._conditions()
+            yield self._variants()
+
+    def _objects(self) -> GaugeMetricFamily:
+        family = GaugeMetricFamily(f"{_NAME}objects", "Objects that are held.", labels=["kind"])
+        for kind, count in self.cache.counts().items():
+            family.add_metric([kind], count)
+        return family
+
+    def _watches(self) -> GaugeMetricFamily:
         family = GaugeMetricFamily(
-            "roundhouse_operator_variant_ready",
+            f"{_NAME}watch_age_seconds",
+            "How long nothing was heard of what is followed.",
+            labels=["kind", "namespace"],
+        )
+        for source in self.sources:
+            if source.heard_at:
+                scope = source.scope
+                family.add_metric([scope.kind.name, scope.namespace or ""], source.silent_seconds())
+        return family
+
+    def _conditions(self) -> GaugeMetricFamily:
+        labels = ["kind", "type", "status", "reason"]
+        family = GaugeMetricFamily(f"{_NAME}conditions", "Resources by what is said of them.", labels=labels)
+        for condition, count in self.tally.conditions.items():
+            family.add_metric(condition, count)
+        return family
+
+    def _variants(self) -> GaugeMetricFamily:
+        family = GaugeMetricFamily(
+            f"{_NAME}variant_ready",
             "1 while the variant is Ready; the reason is that of the condition.",
             labels=["namespace", "name", "reason"],
         )
-        for one in self._resources():
+        for one in self.cache.resources():
             if one.kind == VARIANT:
-                status, reason = next(
-                    (each[1:] for each in one.verdicts if each[0] == "Ready"), ("Unknown", "Pending")
-                )
-                family.add_metric([one.namespace, one.name, reason], float(status == "True"))
-        yield family
+                ready = next((each for each in one.verdicts if each[0] == "Ready"), ("", "", "Pending"))
+                family.add_metric([one.namespace, one.name, ready[2]], float(ready[1] == "True"))
+        return family
+
+
+def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"{_NAME}{name}", text, value=value)
+
+
+def _tasks() -> set[asyncio.Task[Any]]:
+    try:
+        return asyncio.all_tasks()
+    except RuntimeError:
+        return set()  # asked for outside of a loop

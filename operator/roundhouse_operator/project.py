@@ -53,6 +53,8 @@ class StoredResource:
     labels: Mapping[str, str]
     spec: bytes
     status: bytes
+    observed: int
+    """The generation that the status is about."""
     verdicts: Verdicts
     ending: bool
     restarted_at: str = ""
@@ -109,6 +111,7 @@ def project_resource(kind: Kind, manifest: Manifest) -> StoredResource:
         labels=metadata.get("labels") or _NO_LABELS,
         spec=_PACKERS[f"{kind} spec"].pack(manifest.get("spec") or {}),
         status=_PACKERS[f"{kind} status"].pack(status),
+        observed=status.get("observedGeneration", 0),
         verdicts=_verdicts(status),
         ending="deletionTimestamp" in metadata,
         restarted_at=(metadata.get("annotations") or {}).get(names.ANNOTATION_RESTARTED_AT, ""),

@@ -45,12 +45,18 @@ class WorkQueue(Generic[Key]):
         self._failures: dict[Key, int] = {}
         self._timers: dict[Key, asyncio.TimerHandle] = {}
         self._not_before: dict[Key, float] = {}
+        self._moved_at = 0.0
         self._observe = observe
 
     @property
     def depth(self) -> int:
         """Keys that are due and not yet being worked on."""
         return len(self._due)
+
+    @property
+    def waiting(self) -> int:
+        """Keys whose next pass comes later: after a failure, or to gather changes."""
+        return len(self._timers)
 
     @property
     def idle(self) -> bool:
@@ -60,6 +66,11 @@ class WorkQueue(Generic[Key]):
         """How long the oldest key has been due or in work: what grows when the queue stands still."""
         since = [*self._due.values(), *self._running.values()]
         return _now() - min(since) if since else 0.0
+
+    def stalled_seconds(self) -> float:
+        """How long no pass has ended although some were due, or the age of the oldest that is in work."""
+        stalled = _now() - max(self._moved_at, min(self._due.values())) if self._due else 0.0
+        return max(stalled, _now() - min(self._running.values()) if self._running else 0.0)
 
     def add(self, key: Key) -> None:
         """Makes `key` due now. A retry that was waiting is overtaken, unless it must wait."""
@@ -88,6 +99,7 @@ class WorkQueue(Generic[Key]):
     async def run(self, handle: Callable[[Key], Awaitable[None]], *, workers: int) -> None:
         # What a follower gathered while it waited has not been late for work.
         self._due = dict.fromkeys(self._due, _now())
+        self._moved_at = _now()
         async with asyncio.TaskGroup() as group:
             for number in range(workers):
                 group.create_task(self._work(handle), name=f"worker {number}")
@@ -110,6 +122,7 @@ class WorkQueue(Generic[Key]):
                 )
             finally:
                 del self._running[key]
+                self._moved_at = _now()
             self._settle(key, succeeded=succeeded, after_seconds=after)
             if self._observe:
                 self._observe(key, _now() - started, succeeded)

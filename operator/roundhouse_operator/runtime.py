@@ -38,11 +38,12 @@ from roundhouse_operator.core.kinds import (
 )
 from roundhouse_operator.health import Health
 from roundhouse_operator.leader import Election, LeadershipLostError
-from roundhouse_operator.metrics import Metrics
+from roundhouse_operator.metrics import Metrics, Present
 from roundhouse_operator.queue import WorkQueue
 from roundhouse_operator.reconcile import Reconciler
 from roundhouse_operator.recorder import Recorder
 from roundhouse_operator.settings import Settings
+from roundhouse_operator.tally import Tally
 from roundhouse_operator.verifier import Verifier
 from roundhouse_operator.watch import Listed, Scope, Source, follow, resync
 
@@ -60,7 +61,8 @@ class Operator:
         identity = f"{socket.gethostname()}-{secrets.token_hex(4)}"
         self.settings = settings
         self.cluster = cluster
-        self.cache = Cache(settings.field_manager)
+        self.tally = Tally(metrics.became_ready)
+        self.cache = Cache(settings.field_manager, self.tally)
         self.queue: WorkQueue[Key] = WorkQueue(
             observe=lambda key, seconds, ok: metrics.passed(key.kind.name, seconds, succeeded=ok)
         )
@@ -77,8 +79,9 @@ class Operator:
             self._source(Scope(kind, space, MANAGED)) for kind in (*CHILD_KINDS, POD) for space in spaces
         ]
         self._followed += [self._source(Scope(kind, None)) for kind in (NODE, DEVICE_CLASS, RESOURCE_SLICE)]
-        self.health = Health(metrics, self.queue, [*self._resynced, *self._followed])
-        metrics.tell_variants(self.cache.resources)
+        sources = [*self._resynced, *self._followed]
+        self.health = Health(metrics, self.queue, sources)
+        metrics.show(Present(self.queue, self.cache, self.tally, sources, lambda: self.health.leading))
 
     def _source(self, scope: Scope) -> Source:
         # Claims cannot be made without their templates: whether those are served says it all.
@@ -137,7 +140,7 @@ class Operator:
     async def _lead(self) -> None:
         await asyncio.gather(*(one.listed.wait() for one in (*self._resynced, *self._followed)))
         await self.election.acquire()
-        self.health.leading = True
+        self.health.leading = self.tally.timing = True
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.election.hold())
@@ -150,19 +153,28 @@ class Operator:
             await self.election.release()  # the workers have ended: nothing is written behind it
             raise
         finally:
-            self.health.leading = False
+            self.health.leading = self.tally.timing = False
 
     async def _watch_api(self, stop: asyncio.Event, kopf_stop: asyncio.Event) -> None:
         loading = asyncio.create_task(asyncio.to_thread(_import_handlers))
         await asyncio.gather(*(one.listed.wait() for one in self._resynced))
         handlers = await loading
-        await handlers.keep_watching(
-            self.on_event,
-            lambda: credentials(self.cluster.configuration),
+
+        def started() -> None:
+            stop_on_signals(stop)  # kopf has put its own in their place
+            self.health.broken = None
+
+        def ended(error: str) -> None:
+            self.health.broken = error
+
+        watch = handlers.ApiWatch(
+            on_event=self.on_event,
+            credentials=lambda: credentials(self.cluster.configuration),
             namespaces=self.settings.served_namespaces,
-            started=lambda: stop_on_signals(stop),  # kopf puts its own in their place
-            stop=kopf_stop,
+            on_start=started,
+            on_end=ended,
         )
+        await watch.run(kopf_stop)
 
 
 def _ignore(_served: bool) -> None:

@@ -91,6 +91,9 @@ class Source:
         self.heard()
         return version
 
+    def silent_seconds(self) -> float:
+        return _now() - self.heard_at
+
     def heard(self) -> None:
         self.alive_at = self.heard_at = _now()
         if self.failing:

@@ -9,9 +9,11 @@ from roundhouse_operator.cache import REMEMBERED, Cache
 from roundhouse_operator.cli import main
 from roundhouse_operator.commands.exits import USAGE_ERROR
 from roundhouse_operator.core.kinds import DEPLOYMENT, ENGINE, NODE, POD, VARIANT, Key
-from roundhouse_operator.metrics import Metrics
+from roundhouse_operator.metrics import Metrics, Present
+from roundhouse_operator.queue import WorkQueue
 from roundhouse_operator.recorder import transitions
 from roundhouse_operator.settings import Settings
+from roundhouse_operator.tally import Tally
 from tests.unit.operator.samples import engine, variant
 from tests.unit.operator.worlds import MANAGER, NAMESPACE, Scene, node, pod, sent
 
@@ -156,19 +158,52 @@ def test_events_tell_transitions_and_nothing_else() -> None:
     assert told({**serving, "Degraded": ("True", "AliasConflict")}, serving) == [("AliasConflict", True)]
 
 
-def test_one_series_for_each_variant_there_is() -> None:
+def test_one_series_for_each_variant_there_is_and_from_the_leader_alone() -> None:
     scene, metrics = Scene(node("n1"), engine(), variant(), variant("new", servedName="n")), Metrics()
     scene.settle("kws-en", replicas=1, readyReplicas=1, updatedReplicas=1)
-    metrics.tell_variants(scene.cache.resources)
+    leading = True
+    metrics.show(Present(WorkQueue(), scene.cache, scene.tally, (), lambda: leading))
 
-    def value(name: str, reason: str) -> float | None:
-        labels = {"namespace": NAMESPACE, "name": name, "reason": reason}
-        return metrics.registry.get_sample_value("roundhouse_operator_variant_ready", labels)
+    def value(metric: str, **labels: str) -> float | None:
+        return metrics.registry.get_sample_value(f"roundhouse_operator_{metric}", labels)
 
-    assert value("kws-en", "Serving") == 1
-    assert value("new", "Pending") == 0
+    def ready(name: str, reason: str) -> float | None:
+        return value("variant_ready", namespace=NAMESPACE, name=name, reason=reason)
+
+    assert ready("kws-en", "Serving") == 1
+    assert ready("new", "Pending") == 0
+    serving = {"kind": "ModelVariant", "type": "Ready", "status": "True", "reason": "Serving"}
+    assert value("conditions", **serving) == 1
+    assert value("objects", kind="ModelVariant") == 2
+    leading = False
+    assert ready("new", "Pending") is None
+    leading = True
     scene.cache.forget(KWS_EN)
-    assert value("kws-en", "Serving") is None
+    assert ready("kws-en", "Serving") is None
+    assert value("conditions", **serving) is None
+    assert value("objects", kind="ModelVariant") == 1
+
+
+def test_time_to_ready_counts_from_when_a_change_is_seen() -> None:
+    now, told = 0.0, list[tuple[str, float]]()
+    scene = Scene(node("n1"), engine(), tally=Tally(lambda *one: told.append(one), clock=lambda: now))
+    scene.put(variant("before"))
+    scene.settle("before", replicas=1, readyReplicas=1, updatedReplicas=1)
+    scene.tally.timing = True
+    scene.put(variant())
+    assert told == [], "it is not ready, and when the other one was asked for nobody saw"
+    now = 5.0
+    scene.settle("kws-en", replicas=1, readyReplicas=1, updatedReplicas=1)
+    assert told == [("create", 5.0)]
+    now = 60.0
+    edited = variant(args=["--fast"])
+    scene.put({**edited, "metadata": {**edited["metadata"], "generation": 2}})
+    now = 61.0
+    scene.settle("kws-en", replicas=1, readyReplicas=1, updatedReplicas=1)
+    assert told[1:] == [("edit", 1.0)]
+    scene.put(variant("gone"))
+    scene.cache.forget(key("gone"))
+    assert not scene.tally._asked
 
 
 @pytest.mark.parametrize(

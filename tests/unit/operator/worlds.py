@@ -27,6 +27,7 @@ from roundhouse_operator.core.outcome import DONE, Outcome
 from roundhouse_operator.core.placement import Fleet
 from roundhouse_operator.core.status.variant import variant_status
 from roundhouse_operator.project_fleet import project_node
+from roundhouse_operator.tally import Tally
 
 NAMESPACE = "speech"
 MANAGER = "roundhouse/speech/roundhouse"
@@ -38,8 +39,9 @@ _VERSIONS = itertools.count(1)
 class Scene:
     """A cache, and what happens in it. Objects may be put in again when they have changed."""
 
-    def __init__(self, *manifests: Manifest) -> None:
-        self.cache = Cache(MANAGER)
+    def __init__(self, *manifests: Manifest, tally: Tally | None = None) -> None:
+        self.tally = tally or Tally()
+        self.cache = Cache(MANAGER, self.tally)
         self.put(*manifests)
 
     def put(self, *manifests: Manifest) -> None:
