@@ -94,8 +94,11 @@ class Loader:
     def progress(self) -> dict[str, Any]:
         """What it answers now on its port."""
         port = wait_until(self._port, seconds=30, what="the loader says its port", every=0.05)
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/progress", timeout=10) as answer:
-            return dict(json.load(answer))
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/progress", timeout=10) as answer:
+                return dict(json.load(answer))
+        except OSError as error:
+            raise AssertionError(f"no progress to be had: {error}; the log:\n{self.log()}") from error
 
     def _port(self) -> int | None:
         lines = (json.loads(line) for line in self.log().splitlines() if '"port"' in line)

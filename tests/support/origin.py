@@ -6,7 +6,6 @@
 import fnmatch
 import re
 import threading
-import time
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from typing_extensions import override
 
-CHUNK_BYTES = 64 * 1024
+CHUNK_BYTES = 32 * 1024
 
 
 @dataclass(slots=True)
@@ -31,6 +30,7 @@ class Fault:
     cut_after: int | None = None
     """Break the connection after so many bytes of the body."""
     bytes_per_second: int | None = None
+    """No faster than this; may be changed while it sends."""
     announce: int | None = None
     """Say that the whole file has so many bytes."""
     corrupt: bool = False
@@ -184,15 +184,14 @@ class OriginHandler(BaseHTTPRequestHandler):
         if fault.cut_after is not None:
             data = data[: fault.cut_after]
             self.close_connection = True
-        step = CHUNK_BYTES if fault.bytes_per_second is None else max(1, fault.bytes_per_second // 20)
         path = unquote(urlsplit(self.path).path)
-        for start in range(0, len(data), step):
-            self.wfile.write(data[start : start + step])
+        for start in range(0, len(data), CHUNK_BYTES):
+            chunk = data[start : start + CHUNK_BYTES]
+            self.wfile.write(chunk)
             with self.origin.lock:
-                sent = self.origin.sent_bytes
-                sent[path] = sent.get(path, 0) + len(data[start : start + step])
-            if fault.bytes_per_second is not None:
-                time.sleep(step / fault.bytes_per_second)
+                self.origin.sent_bytes[path] = self.origin.sent_bytes.get(path, 0) + len(chunk)
+            if pace := fault.bytes_per_second:
+                self.origin.pause(len(chunk) / pace)
 
     @override
     def log_message(self, *_: object) -> None:

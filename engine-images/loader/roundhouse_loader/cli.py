@@ -37,7 +37,8 @@ def main(environ: MutableMapping[str, str]) -> int:
             found = _load(settings, environ, progress, redact)
         except LoadError as error:
             said = report.failed(error, redact)
-            log.error("weights could not be loaded", extra=said)  # noqa: TRY400 - the message says it all
+            told = {"reason": error.reason.value, "error": error.message, "retryable": error.retryable}
+            log.error("weights could not be loaded", extra=told)  # noqa: TRY400 - a trace would add nothing
             progress.enter("Failed")
         except Exception as error:
             log.exception("the loader itself failed")

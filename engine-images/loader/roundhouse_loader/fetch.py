@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 class Fetcher(Protocol):
     """A place that weights come from."""
 
-    def list(self) -> Listing:
+    def listing(self) -> Listing:
         """What there is to fetch; raises LoadError or TransientError."""
         ...
 
@@ -83,11 +83,11 @@ class Download:
     stop: threading.Event = field(default_factory=threading.Event)
     """Set when one of them failed for good: the others end."""
 
-    def list(self) -> Listing:
+    def listing(self) -> Listing:
         patience = Patience(self.patience_seconds, self.stop)
         while True:
             try:
-                return self.fetcher.list()
+                return self.fetcher.listing()
             except TransientError as error:
                 patience.bear(error)
 

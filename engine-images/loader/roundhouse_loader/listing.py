@@ -47,18 +47,29 @@ class RemoteFile:
     digest: Digest | None = None
 
 
-Packing = Literal["none", "archive", "layers"]
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a fetched file holds of the weights."""
+
+    path: str
+    """The fetched file."""
+    kind: Literal["archive", "layer", "file"]
+    """`layer`: an archive whose whiteouts take away what earlier parts hold; `file`: it is a file itself."""
+    name: str = ""
+    """What the file is called among the weights."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """Everything to fetch, and how what is fetched becomes the weights."""
+    """Everything to fetch, and how that becomes the weights."""
 
     revision: str
     """What the source calls this state of the weights: a commit, a digest."""
     files: tuple[RemoteFile, ...]
-    packing: Packing = "none"
-    """`none`: the files are the weights; `archive`, `layers`: they hold them."""
+    parts: tuple[Part, ...] = ()
+    """How the files are laid over each other to become the weights; none: they are the weights."""
+    inside: str = ""
+    """The folder of the parts that is wanted."""
     left_out: tuple[str, ...] = ()
     """What is there and not fetched, because it could run code."""
 

@@ -19,6 +19,7 @@ from .progress import Progress
 from .selection import unsafe_format
 from .settings import Settings
 from .space import check_space, storage_errors
+from .unpack import Unpacking
 
 NAMES_LOGGED: Final = 20
 
@@ -37,7 +38,7 @@ def load(settings: Settings, open_source: Callable[[], Fetcher], progress: Progr
             return found
         progress.enter("Listing")
         download = Download(open_source(), cache, progress, settings.patience_seconds)
-        listing = download.list()
+        listing = download.listing()
         check_paths(file.path for file in listing.files)
         log.info(
             "fetching weights",
@@ -49,7 +50,7 @@ def load(settings: Settings, open_source: Callable[[], Fetcher], progress: Progr
             },
         )
         cache.prepare()
-        entries = _download(download, listing, settings.parallelism)
+        entries = _weights(download, listing, settings)
         _refuse_pickles(cache.files, entries, settings)
         return cache.finish(listing.revision, entries)
 
@@ -65,10 +66,20 @@ def _found(cache: Cache, settings: Settings) -> Complete:
     )
 
 
-def _download(download: Download, listing: Listing, parallelism: int) -> list[Entry]:
+def _weights(download: Download, listing: Listing, settings: Settings) -> list[Entry]:
+    """What is in files/ when all is fetched, and unpacked where it came packed."""
+    cache = download.cache
+    if not listing.parts:
+        return _download(download, listing, cache.files, settings.parallelism)
+    cache.packed.mkdir(exist_ok=True)
+    _download(download, listing, cache.packed, settings.parallelism)
+    download.progress.enter("Unpacking")
+    return Unpacking(cache, listing.parts, listing.inside).run(settings.source)
+
+
+def _download(download: Download, listing: Listing, below: Path, parallelism: int) -> list[Entry]:
     """All files of the listing, whole and verified; those that are so already are not touched."""
     cache, progress = download.cache, download.progress
-    below = cache.files
     progress.enter("Downloading")
     progress.expect(listing.total_bytes)
     cache.keep_partials(listing.files)
@@ -78,7 +89,9 @@ def _download(download: Download, listing: Listing, parallelism: int) -> list[En
     there = {entry.path for entry in entries}
     missing = [file for file in listing.files if file.path not in there]
     progress.found(sum(entry.size for entry in entries))
-    check_space(cache.folder, _needed(cache, missing))
+    # Packed weights need their room twice; how much they grow when they are unpacked nobody says.
+    copies = 2 if listing.parts else 1
+    check_space(cache.folder, _needed(cache, missing) + (copies - 1) * max(0, listing.total_bytes))
     return entries + _in_parallel(download, missing, below, parallelism)
 
 

@@ -73,6 +73,16 @@ class Web:
                     )
             return bytes(body), response.headers
 
+    def post(self, url: str, form: Mapping[str, str]) -> bytes:
+        """The short answer to a form, which may hold secrets."""
+        with connection_errors(url), self.client.stream("POST", url, data=dict(form)) as response:
+            _check(url, response)
+            return b"".join(response.iter_bytes())
+
+    @staticmethod
+    def with_query(url: str, query: Mapping[str, str]) -> str:
+        return str(httpx2.URL(url).copy_merge_params(dict(query)))
+
     @contextmanager
     def stream(
         self, method: str, url: str, *, headers: Mapping[str, str], secret_headers: Mapping[str, str]

@@ -22,7 +22,7 @@ from tests.support.progress import Say, run_slow, tail
 
 from .errors import ClusterError
 from .paths import STATE_ROOT, cache_root
-from .pins import BINARIES, GO_NEEDED, GO_WHEEL, MODULES, NAMES, Binary, binary_key, cache_key
+from .pins import ALL_NAMES, BINARIES, GO_NEEDED, GO_WHEEL, MODULES, Binary, binary_key, cache_key
 from .records import drop_unused, mark_used, put, sound, take_over
 
 
@@ -38,7 +38,7 @@ def binary_folder() -> Path:
     return cache_root() / "bin" / cache_key(platform.machine())
 
 
-def ensure_binaries(say: Say, names: Collection[str] = NAMES, *, full_check: bool = False) -> Path:
+def ensure_binaries(say: Say, names: Collection[str] = ALL_NAMES, *, full_check: bool = False) -> Path:
     """The folder that holds the binaries of these names, built first where one is missing or damaged.
 
     `full_check` reads all of each file; otherwise one whose size, time and inode are those recorded is

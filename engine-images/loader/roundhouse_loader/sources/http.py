@@ -6,7 +6,8 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from roundhouse_loader.failure import LoadError, Reason
-from roundhouse_loader.listing import UNKNOWN, Algorithm, Digest, Listing, RemoteFile
+from roundhouse_loader.listing import UNKNOWN, Algorithm, Digest, Listing, Part, RemoteFile
+from roundhouse_loader.packing import ARCHIVES
 from roundhouse_loader.partial import Sink
 from roundhouse_loader.redact import shown
 from roundhouse_loader.selection import choose
@@ -28,12 +29,14 @@ class HTTPFetcher:
         self._headers = _checked(credentials)
         self._web = web
 
-    def list(self) -> Listing:
+    def listing(self) -> Listing:
         name = file_name(self._place.url)
-        choose([name], self._source)
         digest = Digest(Algorithm.SHA256, self._place.sha256)
         file = RemoteFile(name, UNKNOWN, f"sha256:{digest.value}", self._place.url, digest)
-        return Listing(f"sha256:{digest.value}", (file,))
+        if name.lower().endswith(ARCHIVES):
+            return Listing(file.identity, (file,), (Part(name, "archive"),))
+        choose([name], self._source)
+        return Listing(file.identity, (file,))
 
     def fetch(self, file: RemoteFile, sink: Sink, /) -> None:
         try:

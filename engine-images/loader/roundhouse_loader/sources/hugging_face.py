@@ -49,7 +49,7 @@ class HuggingFaceFetcher:
         self._token = credentials.get("token", "").strip()
         self._commit = place.revision
 
-    def list(self) -> Listing:
+    def listing(self) -> Listing:
         info = self._ask()
         self._commit = info.sha or self._place.revision
         if _COMMIT.fullmatch(self._place.revision) and self._commit != self._place.revision:

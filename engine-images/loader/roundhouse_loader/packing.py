@@ -1,0 +1,109 @@
+"""Reads archives and image layers entry by entry, whatever they are compressed with, and writes nothing."""
+
+import bz2
+import gzip
+import lzma
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Final, Literal, cast
+
+import zstandard
+
+from .failure import LoadError, Reason
+
+Kind = Literal["file", "folder", "link", "hard link"]
+ARCHIVES: Final = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+_WINDOW_BYTES: Final = 128 << 20
+"""So much memory may a zstd frame ask for; its own default ends far below."""
+_LONGEST_LINK_BYTES: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One entry. `content` is read before the next one is asked for; `target` is that of a link."""
+
+    name: str
+    kind: Kind
+    content: IO[bytes] | None = None
+    target: str = ""
+
+
+def items(path: Path) -> Iterator[Item]:
+    """The entries of the archive at `path`; raises LoadError where it is none, or is broken."""
+    with _broken(path), path.open("rb") as file:
+        start = file.read(8)
+        file.seek(0)
+        if start[:4] == b"PK\x03\x04" or start[:4] == b"PK\x05\x06":
+            yield from _zip_items(file)
+        else:
+            with tarfile.open(fileobj=_decompressed(file, start), mode="r|") as archive:
+                yield from _tar_items(archive)
+
+
+def _decompressed(file: IO[bytes], start: bytes) -> IO[bytes]:
+    if start[:2] == b"\x1f\x8b":
+        return cast("IO[bytes]", gzip.GzipFile(fileobj=file))
+    if start[:4] == b"\x28\xb5\x2f\xfd":
+        reader = zstandard.ZstdDecompressor(max_window_size=_WINDOW_BYTES)
+        return cast("IO[bytes]", reader.stream_reader(file, read_across_frames=True))
+    if start[:3] == b"BZh":
+        return cast("IO[bytes]", bz2.BZ2File(file))
+    if start[:6] == b"\xfd7zXZ\x00":
+        return cast("IO[bytes]", lzma.LZMAFile(file))
+    return file
+
+
+def _tar_items(archive: tarfile.TarFile) -> Iterator[Item]:
+    for member in archive:
+        if member.isreg():
+            yield Item(member.name, "file", archive.extractfile(member))
+        elif member.isdir():
+            yield Item(member.name, "folder")
+        elif member.issym():
+            yield Item(member.name, "link", target=member.linkname)
+        elif member.islnk():
+            yield Item(member.name, "hard link", target=member.linkname)
+        # Devices and pipes are no weights.
+        archive.members = []  # type: ignore[attr-defined] # else it keeps every member in memory
+
+
+def _zip_items(file: IO[bytes]) -> Iterator[Item]:
+    with zipfile.ZipFile(file) as archive:
+        for member in archive.infolist():
+            if member.is_dir():
+                yield Item(member.filename.rstrip("/"), "folder")
+                continue
+            with archive.open(member) as content:
+                if stat.S_ISLNK(member.external_attr >> 16):
+                    target = content.read(_LONGEST_LINK_BYTES).decode(errors="replace")
+                    yield Item(member.filename, "link", target=target)
+                else:
+                    yield Item(member.filename, "file", content)
+
+
+@contextmanager
+def _broken(path: Path) -> Iterator[None]:
+    """Its digest was right, so an archive that cannot be read was made so."""
+    faults = (tarfile.TarError, zipfile.BadZipFile, zstandard.ZstdError, lzma.LZMAError, zlib.error, EOFError)
+    try:
+        yield
+    except (*faults, gzip.BadGzipFile, RuntimeError, NotImplementedError) as error:
+        raise _unreadable(path, error) from error
+    except OSError as error:
+        if error.errno is None:  # how bz2 tells of broken data
+            raise _unreadable(path, error) from error
+        raise
+
+
+def _unreadable(path: Path, error: Exception) -> LoadError:
+    return LoadError(
+        Reason.INVALID_SOURCE,
+        f"{path.name!r} came whole, and cannot be unpacked ({error}); it is no archive, or a broken or "
+        "encrypted one",
+    )
