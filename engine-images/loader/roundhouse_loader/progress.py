@@ -74,15 +74,15 @@ class Progress:
 
     def fetched(self, size: int) -> None:
         with self._lock:
-            self._sample()
             self._done += size
             self._fetched += size
+            self._sample()
 
     def report(self) -> Report:
         with self._lock:
             self._sample()
             rate = UNKNOWN if self._rate is None else round(self._rate)
-            return Report(self._state, self._total, self._done, rate, self._remaining())
+            return Report(self._state, self._total, self._done, rate, self._remaining(rate))
 
     def _sample(self) -> None:
         now = self._clock()
@@ -94,10 +94,10 @@ class Progress:
         self._rate = speed * share + (self._rate or 0.0) * (1 - share)
         self._fetched, self._sampled = 0, now
 
-    def _remaining(self) -> int:
+    def _remaining(self, rate: int) -> int:
         if self._total == UNKNOWN:
             return UNKNOWN
         left = self._total - self._done
         if left <= 0:
             return 0
-        return math.ceil(left / self._rate) if self._rate and self._rate >= 1 else UNKNOWN
+        return math.ceil(left / rate) if rate > 0 else UNKNOWN

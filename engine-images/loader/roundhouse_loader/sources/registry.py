@@ -135,7 +135,7 @@ def _login(entries: Mapping[str, Any], reference: Reference) -> Login | None:
         return None
     user, password = entry.get("username", ""), entry.get("password", "")
     if auth := entry.get("auth"):
-        user, _, password = base64.b64decode(auth).decode().partition(":")
+        user, _, password = base64.b64decode(auth, validate=True).decode().partition(":")
     return Login(user, password, entry.get("identitytoken", ""))
 
 

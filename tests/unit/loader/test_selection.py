@@ -1,0 +1,150 @@
+"""Which files of a source are fetched, and which are not because they could run code."""
+
+import io
+import pickle
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from roundhouse_api.v1alpha1 import WeightFormat as APIFormat
+from roundhouse_loader.failure import LoadError
+from roundhouse_loader.listing import MOST_FILES, check_paths
+from roundhouse_loader.pickles import is_pickle
+from roundhouse_loader.selection import choose
+from roundhouse_loader.source import GCS, Source, WeightFormat
+
+PLAIN = ("README.md", "config.json")
+BOTH = (
+    *PLAIN,
+    "model.safetensors",
+    "pytorch_model.bin",
+    "tf_model.h5",
+    "onnx/model.onnx",
+    "onnx/model.onnx_data",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    id: str
+    paths: tuple[str, ...]
+    wanted: tuple[str, ...] | str
+    """Paths, or the reason of the refusal."""
+    format: str | None = None
+    include: tuple[str, ...] = ()
+    allow: tuple[str, ...] = ()
+
+
+CASES = [
+    Case("no format: all that is safe", BOTH, tuple(path for path in BOTH if path != "pytorch_model.bin")),
+    Case("safetensors alone", BOTH, (*PLAIN, "model.safetensors"), "Safetensors"),
+    Case("onnx with its data", BOTH, (*PLAIN, "onnx/model.onnx", "onnx/model.onnx_data"), "ONNX"),
+    Case("pickles, allowed", BOTH, (*PLAIN, "pytorch_model.bin"), "PyTorch", allow=("UnsafeFormats",)),
+    Case("a format that is pickled takes no leave by itself", BOTH, "UnsafeFormat", "PyTorch"),
+    Case("nemo is pickled inside", ("model.nemo",), "UnsafeFormat", "NeMo"),
+    Case("nemo, allowed", ("model.nemo",), ("model.nemo",), "NeMo", allow=("UnsafeFormats",)),
+    Case("pickles alone", (*PLAIN, "model.pt"), "UnsafeFormat"),
+    Case("ctranslate2 is no pickle", (*PLAIN, "model.bin"), (*PLAIN, "model.bin"), "CTranslate2"),
+    Case("a training run's rests", ("model.bin", "optimizer.bin", "rng_state_0.bin"), ("model.bin",)),
+    Case("code is left out", (*PLAIN, "modeling.py", "m.gguf"), (*PLAIN, "m.gguf")),
+    Case("code, allowed", ("modeling.py", "m.gguf"), ("modeling.py", "m.gguf"), allow=("RemoteCode",)),
+    Case("nothing but code", ("modeling.py",), "SourceNotFound"),
+    Case("patterns", BOTH, ("config.json", "onnx/model.onnx"), include=("*.json", "*.onnx")),
+    Case("a folder as a pattern", BOTH, ("onnx/model.onnx", "onnx/model.onnx_data"), include=("onnx/",)),
+    Case("patterns win over the format", BOTH, ("tf_model.h5",), "Safetensors", include=("*.h5",)),
+    Case("a pattern that nothing matches", BOTH, "SourceNotFound", include=("*.gguf",)),
+    Case("patterns allow no pickle", BOTH, "UnsafeFormat", include=("*.bin", "*.json")),
+    Case("git's own files", (".gitattributes", "sub/.gitignore", "m.gguf"), ("m.gguf",)),
+    Case("an empty repository", (), "SourceNotFound"),
+    Case("models of no known format", ("hmm/mdef", "hmm/means"), ("hmm/mdef", "hmm/means"), "Sphinx"),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_what_is_fetched(case: Case) -> None:
+    source = Source(
+        GCS("bucket"),
+        WeightFormat(case.format) if case.format else None,
+        unsafe_formats="UnsafeFormats" in case.allow,
+        remote_code="RemoteCode" in case.allow,
+    )
+    if isinstance(case.wanted, tuple):
+        assert choose(case.paths, source, case.include).wanted == case.wanted
+        return
+    with pytest.raises(LoadError) as refusal:
+        choose(case.paths, source, case.include)
+    assert refusal.value.reason == case.wanted
+
+
+def test_what_is_left_out_is_named() -> None:
+    choice = choose(("a.safetensors", "b.pt", "c.py"), Source(GCS("bucket")))
+    assert choice.left_out == ("b.pt", "c.py")
+
+
+def test_formats_are_those_of_the_api() -> None:
+    assert {each.value for each in WeightFormat} == {each.value for each in APIFormat}
+
+
+def pickled(protocol: int) -> bytes:
+    return pickle.dumps({"weights": [1.0]}, protocol)
+
+
+def zipped(name: str) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr(name, pickled(2))
+    return out.getvalue()
+
+
+BYTES = [
+    ("protocol 2", pickled(2), True),
+    ("protocol 5", pickled(5), True),
+    ("torch.save", zipped("archive/data.pkl"), True),
+    ("torch.save of old", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.raw tensors", True),
+    ("a zip of other things", zipped("weights.npy"), False),
+    ("half a zip", b"PK\x03\x04", False),
+    ("ctranslate2", (6).to_bytes(4, "little") + bytes(100), False),
+    ("bytes that begin like a pickle", b"\x80\x02" + bytes(100), False),
+    ("one byte", b"\x80", False),
+    ("nothing", b"", False),
+]
+
+
+@pytest.mark.parametrize(("content", "is_one"), [row[1:] for row in BYTES], ids=[row[0] for row in BYTES])
+def test_a_pickle_is_known_by_its_bytes(tmp_path: Path, content: bytes, is_one: bool) -> None:
+    (tmp_path / "file").write_bytes(content)
+    assert is_pickle(tmp_path / "file") is is_one
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        ("../a",),
+        ("/a",),
+        ("a/../b",),
+        ("a//b",),
+        ("",),
+        ("a\\b",),
+        ("a\0b",),
+        ("é" * 200,),
+        ("a", "a/b"),
+        tuple(map(str, range(MOST_FILES + 1))),
+    ],
+    ids=[
+        "climbs",
+        "absolute",
+        "climbs inside",
+        "empty part",
+        "empty",
+        "backslash",
+        "nul",
+        "long",
+        "clash",
+        "many",
+    ],
+)
+def test_names_that_no_cache_can_hold_are_refused(paths: tuple[str, ...]) -> None:
+    with pytest.raises(LoadError):
+        check_paths(paths)
