@@ -53,6 +53,16 @@ class Reason(StrEnum):
         "`downloadPolicy: Skip`: the engine fetches the weights itself.",
         "Nothing.",
     )
+    FETCHED_AT_START = (
+        "FetchedAtStart",
+        "Each pod fetches the weights, or finds them on its node, before its engine starts.",
+        "Nothing. `cache.type: PVC` on the Engine fetches them once, before the first pod.",
+    )
+    IMAGE_VOLUME = (
+        "ImageVolume",
+        "Kubelet and container runtime mount the image that holds the weights.",
+        "Nothing.",
+    )
     DOWNLOADING = (
         "Downloading",
         "The weights are being fetched.",
@@ -167,6 +177,31 @@ class Reason(StrEnum):
         "Check `sha256`, and whether the file was replaced.",
     )
     OUT_OF_SPACE = ("OutOfSpace", "The cache is full.", "Enlarge the cache, or remove weights nobody uses.")
+    UNSAFE_FORMAT = (
+        "UnsafeFormat",
+        "The source holds pickled weights, which can run code when they are loaded.",
+        "Use a source with safetensors, or `source.allow: [UnsafeFormats]` if you trust it.",
+    )
+    LOADER_FAILED = (
+        "LoaderFailed",
+        "The loader ended without saying why, or did not end in time; it is started again.",
+        "Read the message and the log of its pod: `kubectl logs -l roundhouse.dev/weights=<key>`.",
+    )
+    STORAGE_CLASS_NOT_FOUND = (
+        "StorageClassNotFound",
+        "The StorageClass of the claim for the weights does not exist, or there is no default one.",
+        "Create it, or set `cache.pvc.storageClassName`; `kubectl get storageclass` lists them.",
+    )
+    VOLUME_PENDING = (
+        "VolumePending",
+        "The claim for the weights has no volume.",
+        "Look at the claim: `kubectl describe pvc`.",
+    )
+    CACHE_REFUSED = (
+        "CacheRefused",
+        "The API server refuses the claim or the Job that the weights need.",
+        "Read the message; it is the refusal itself.",
+    )
     SECRET_NOT_FOUND = (
         "SecretNotFound",
         "A Secret or a key in it that the spec names does not exist.",

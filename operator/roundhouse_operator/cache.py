@@ -16,22 +16,25 @@ from roundhouse_api.model import Manifest
 from roundhouse_operator.core import fallbacks, ids
 from roundhouse_operator.core.kinds import (
     API_KINDS,
+    CACHE_KINDS,
     CHILD_KINDS,
     DEVICE_CLASS,
     ENGINE,
     NODE,
     POD,
     RESOURCE_SLICE,
+    STORE,
     VARIANT,
     Key,
     Kind,
 )
-from roundhouse_operator.core.observed import Engine, Invalid, Node, Pod, Resource, Variant, World
+from roundhouse_operator.core.observed import Engine, Invalid, Node, Pod, Resource, Store, Variant, World
 from roundhouse_operator.core.placement import Fleet
 from roundhouse_operator.core.placement.devices import DeviceClass, DeviceSlice
 from roundhouse_operator.core.rollout.line import Stand
 from roundhouse_operator.core.status.engine import Usage
 from roundhouse_operator.core.verification.proof import ExamFacts
+from roundhouse_operator.core.weights.state import LoaderJob, Progress, Record, VolumeClaim
 from roundhouse_operator.groups import Groups
 from roundhouse_operator.index import VariantIndex, facts
 from roundhouse_operator.project import (
@@ -43,7 +46,9 @@ from roundhouse_operator.project import (
     variant_of,
 )
 from roundhouse_operator.project_fleet import project_class, project_node, project_slice
+from roundhouse_operator.project_weights import key_of, loader_address, project_stored, store_of
 from roundhouse_operator.public_names import PublicNames
+from roundhouse_operator.stores import Stores, Wants
 from roundhouse_operator.tally import Tally
 
 _FLEET: Final[dict[Kind, Callable[[Manifest], Node | DeviceSlice | DeviceClass]]] = {
@@ -73,8 +78,20 @@ class _Held:
     """An object as it was last seen. `variant` is whose child or pod it is."""
 
     version: int
-    value: StoredResource | StoredChild | Pod | Node | DeviceSlice | DeviceClass
+    value: (
+        StoredResource
+        | StoredChild
+        | Pod
+        | Node
+        | DeviceSlice
+        | DeviceClass
+        | LoaderJob
+        | VolumeClaim
+        | Record
+    )
     variant: Key | None = None
+    weights: str = ""
+    """Key of the weights that it belongs to; `variant` is then their store."""
 
 
 class Cache:
@@ -92,8 +109,12 @@ class Cache:
         self._names = PublicNames()
         self._gone: OrderedDict[Key, int] = OrderedDict()
         self._exams: dict[Key, ExamFacts] = {}
+        self.wants = Wants()
+        self.loading: dict[Key, str] = {}
+        """Addresses of pods of which a loader runs."""
+        self._progress: dict[str, dict[str, Progress]] = defaultdict(dict)
 
-    def world(self, key: Key) -> World | None:
+    def world(self, key: Key, now: int = 0) -> World | None:
         """All that concerns a variant; None once it is gone."""
         variant = self.resource(key)
         if variant is None:
@@ -114,7 +135,41 @@ class Cache:
             fleet=self.fleet,
             taken=self._taken,
             line=self._variants.line(key),
+            stores=Stores(key.namespace, self.store),
+            progress=self._progress.get(key.namespace, {}),
+            now=now,
         )
+
+    def store(self, key: Key) -> Store | None:
+        """The cache of some weights; None where nothing of it is there."""
+        held = [self._held[one.kind][one] for one in sorted(self._belongings[key], key=str)]
+        if not held:
+            return None
+        values, weights = [one.value for one in held], held[0].weights
+        return Store(
+            key=weights,
+            jobs=tuple(one for one in values if isinstance(one, LoaderJob)),
+            claim=next((one for one in values if isinstance(one, VolumeClaim)), None),
+            record=next((one for one in values if isinstance(one, Record)), None),
+            pods=tuple(one for one in values if isinstance(one, Pod)),
+            wanted_by=frozenset(one.name for one in self.wants.by(key.namespace, key.name, weights)),
+        )
+
+    def want(self, variant: Key, stores: frozenset[str]) -> Touched:
+        """What a pass over a variant found that it wants; what it no longer wants may have to go."""
+        freed = self.wants.put(variant, stores if self.has(variant) else frozenset())
+        return Touched(now={Key(STORE, variant.namespace, name) for name in freed})
+
+    def progressed(self, pod: Key, progress: Progress) -> Touched:
+        """What a loader says of itself."""
+        if pod not in self.loading:
+            return Touched()
+        self._progress[pod.namespace][pod.name] = progress
+        held = self._held[POD][pod]
+        return Touched(now=self._of(held))
+
+    def has(self, key: Key) -> bool:
+        return key in self._held[key.kind]
 
     def resource(self, key: Key) -> Resource[Any] | None:
         held = self._held[key.kind].get(key)
@@ -173,6 +228,8 @@ class Cache:
         if version <= max(before.version if before else 0, self._gone.get(key, 0)):
             return Touched()
         after = _hold(kind, version, manifest)
+        if kind == POD:
+            self._load(key, loader_address(manifest))
         self._held[kind][key] = after
         self._take(key, before, after)
         return Touched() if before and before.value == after.value else self._concerns(key, before, after)
@@ -198,7 +255,26 @@ class Cache:
         if before is None:
             return Touched()
         self._take(key, before, None)
+        self._load(key, None)
+        if key.kind == VARIANT:
+            touched = self.want(key, frozenset())
+            touched.merge(self._concerns(key, before, None))
+            return touched
         return self._concerns(key, before, None)
+
+    def _load(self, pod: Key, address: str | None) -> None:
+        if address:
+            self.loading[pod] = address
+        elif self.loading.pop(pod, None):
+            self._progress[pod.namespace].pop(pod.name, None)
+
+    def _of(self, held: _Held | None) -> set[Key]:
+        """Whose passes look at it: a variant's, or those of a store and of all who want it."""
+        if held is None or held.variant is None:
+            return set()
+        owner = held.variant
+        wanting = self.wants.by(owner.namespace, owner.name, held.weights) if held.weights else set()
+        return {owner, *wanting}
 
     def _take(self, key: Key, before: _Held | None, after: _Held | None) -> None:
         if key.kind in API_KINDS:
@@ -225,8 +301,8 @@ class Cache:
     def _concerns(self, key: Key, before: _Held | None, after: _Held | None) -> Touched:
         if key.kind in _FLEET:
             return self._placed_anew() if self._refit(key, after) else Touched()
-        if key.kind in (POD, *CHILD_KINDS):
-            return Touched(now={one.variant for one in (before, after) if one and one.variant})
+        if key.kind in (POD, *CHILD_KINDS, *CACHE_KINDS):
+            return Touched(now=self._of(before) | self._of(after))
         touched = Touched(now={key})
         if key.kind == ENGINE:
             touched.now |= self._variants.users(key) if _asks_anew(before, after) else set()
@@ -236,6 +312,8 @@ class Cache:
         led = fallbacks.wanted(resource) if resource and key.kind == VARIANT else ()
         touched.now |= self._names.put(key, claim, led)
         if key.kind == VARIANT:
+            if before is None:
+                self.wants.come(key)
             touched.merge(Touched(*self._variants.put(key, facts(resource) if resource else None)))
         return touched
 
@@ -268,6 +346,9 @@ def _hold(kind: Kind, version: int, manifest: Manifest) -> _Held:
         return _Held(version, _FLEET[kind](manifest))
     if kind in API_KINDS:
         return _Held(version, project_resource(kind, manifest))
+    if store := store_of(kind, manifest):
+        stored = project_pod(manifest) if kind == POD else project_stored(kind, manifest)
+        return _Held(version, stored, store, key_of(manifest))
     value = project_pod(manifest) if kind == POD else project_child(kind, manifest)
     owner = variant_of(manifest)
     return _Held(version, value, Key(VARIANT, *owner) if owner else None)

@@ -38,6 +38,7 @@ WATCH_SECONDS: Final = 290
 USER_AGENT: Final = "roundhouse-operator"
 JSON: Final = "application/json"
 APPLY_PATCH: Final = "application/apply-patch+yaml"
+METADATA_ONLY: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 MERGE_PATCH: Final = "application/merge-patch+json"
 STRATEGIC_PATCH: Final = "application/strategic-merge-patch+json"
 JSON_PATCH: Final = "application/json-patch+json"
@@ -75,6 +76,7 @@ class _Request:
     content_type: str = JSON
     body: aiohttp.BytesPayload | None = None
     timeout: aiohttp.ClientTimeout = _TIMEOUT
+    accept: str = JSON
 
     @override
     def __str__(self) -> str:
@@ -152,6 +154,10 @@ class Cluster:
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest:
         return await self._send(_Request("GET", _path(kind, namespace, name)))
 
+    async def get_metadata(self, kind: Kind, namespace: str, name: str) -> Manifest:
+        """Without spec, status or data: a Secret's data is not even sent."""
+        return await self._send(_Request("GET", _path(kind, namespace, name), accept=METADATA_ONLY))
+
     async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
         path = _path(kind, manifest["metadata"]["namespace"])
         return await self._write(kind, "create", _Request("POST", path, self._signed), manifest)
@@ -215,7 +221,7 @@ class Cluster:
 
     @asynccontextmanager
     async def _open(self, request: _Request) -> AsyncIterator[aiohttp.ClientResponse]:
-        configuration, headers = self.configuration, {"Accept": JSON}
+        configuration, headers = self.configuration, {"Accept": request.accept}
         if value := await authorization(configuration):
             headers["Authorization"] = value
         url = URL(f"{configuration.host}{request.path}?{urlencode(request.query)}", encoded=True)

@@ -7,7 +7,7 @@ is kept whole for a later comparison is packed, see `packing`.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -22,7 +22,10 @@ from roundhouse_api.v1alpha1 import AdapterSpec, EngineSpec, ModelVariantSpec, S
 from roundhouse_operator.core.fields import Ownership
 from roundhouse_operator.core.kinds import ADAPTER, ENGINE, POLICY, VARIANT, Kind
 from roundhouse_operator.core.observed import Child, Container, Invalid, Pod, Resource, Rollout
+from roundhouse_operator.core.weights.loader import LOADER_CONTAINER
+from roundhouse_operator.core.weights.state import Loader
 from roundhouse_operator.packing import Packer
+from roundhouse_operator.project_weights import job_of, project_loader
 
 _SPECS: Final[dict[Kind, type[Model]]] = {
     ENGINE: EngineSpec,
@@ -139,6 +142,7 @@ def project_pod(manifest: Manifest) -> Pod:
     conditions = {one["type"]: one for one in status.get("conditions") or ()}
     scheduled, gate = conditions.get("PodScheduled", {}), conditions.get(names.READINESS_GATE_VERIFIED, {})
     failed = status.get("phase") == "Failed"
+    loader = project_loader(manifest)
     return Pod(
         name=metadata["name"],
         created=metadata["creationTimestamp"],
@@ -153,10 +157,9 @@ def project_pod(manifest: Manifest) -> Pod:
         else None,
         node=manifest["spec"].get("nodeName", ""),
         devices=_devices(manifest["spec"]),
-        containers=(
-            *(_container(one) for one in status.get("initContainerStatuses", ()) if not _done(one)),
-            *(_container(one) for one in status.get("containerStatuses", ())),
-        ),
+        containers=tuple(_containers(status, loader)),
+        loader=loader,
+        job=job_of(manifest),
         ip=status.get("podIP", ""),
         containers_ready=conditions.get("ContainersReady", {}).get("status") == "True",
         mark=(metadata.get("annotations") or {}).get(names.ANNOTATION_TEMPLATE, ""),
@@ -206,6 +209,15 @@ def _rollout(manifest: Manifest) -> Rollout:
         stalled=progress.get("status") == "False",
         completed=progress.get("reason") == "NewReplicaSetAvailable",
     )
+
+
+def _containers(status: Manifest, loader: Loader | None) -> Iterator[Container]:
+    """Without a loader that told why it ended: that is a matter of the weights."""
+    for one in status.get("initContainerStatuses", ()):
+        told = loader is not None and loader.report is not None and one["name"] == LOADER_CONTAINER
+        if not told and not _done(one):
+            yield _container(one)
+    yield from (_container(one) for one in status.get("containerStatuses", ()))
 
 
 def _done(init: Manifest) -> bool:

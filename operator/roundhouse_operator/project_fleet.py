@@ -19,6 +19,7 @@ def project_node(manifest: Manifest) -> Node:
     allocatable = (manifest.get("status") or {}).get("allocatable") or {}
     taints = [(one["key"], one.get("value", ""), one["effect"]) for one in spec.get("taints") or ()]
     capacity = (manifest.get("status") or {}).get("capacity") or {}
+    info = (manifest.get("status") or {}).get("nodeInfo") or {}
     return Node(
         name=metadata["name"],
         labels=metadata.get("labels") or {},
@@ -29,6 +30,8 @@ def project_node(manifest: Manifest) -> Node:
         },
         taints=tuple(sorted(taint for taint in taints if not taint[0].startswith(_HEALTH_TAINTS))),
         cordoned=bool(spec.get("unschedulable")),
+        kubelet=info.get("kubeletVersion", ""),
+        runtime=info.get("containerRuntimeVersion", ""),
     )
 
 

@@ -96,6 +96,11 @@ class WorkQueue(Generic[Key]):
         if key not in self._due and key not in self._timers:
             self._later(key, SOON_SECONDS)
 
+    def add_in(self, key: Key, seconds: float) -> None:
+        """Makes `key` due by then, for what nobody reports."""
+        if key not in self._due and key not in self._timers:
+            self._later(key, seconds)
+
     async def run(self, handle: Callable[[Key], Awaitable[None]], *, workers: int) -> None:
         # What a follower gathered while it waited has not been late for work.
         self._due = dict.fromkeys(self._due, _now())

@@ -7,8 +7,9 @@ is decided is pure and in `core`; what the API server answers becomes an `Outcom
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from roundhouse_api.conditions import Reason
@@ -17,8 +18,8 @@ from roundhouse_api.names import ANNOTATION_RESTARTED_AT
 from roundhouse_operator.cache import Cache, Touched
 from roundhouse_operator.cluster import Cluster
 from roundhouse_operator.core.decide import Decision, decide
-from roundhouse_operator.core.kinds import ENGINE, VARIANT, Key
-from roundhouse_operator.core.observed import Resource
+from roundhouse_operator.core.kinds import ENGINE, STORE, VARIANT, Key
+from roundhouse_operator.core.observed import Resource, World
 from roundhouse_operator.core.outcome import Cause, Conflict, Outcome, Refusal
 from roundhouse_operator.core.plan import Apply, Plan, Removal
 from roundhouse_operator.core.status.conditions import status_patch
@@ -26,6 +27,8 @@ from roundhouse_operator.core.status.engine import engine_status
 from roundhouse_operator.core.status.incident import Incident, incident_status
 from roundhouse_operator.core.status.unserved import unserved_status
 from roundhouse_operator.core.status.variant import variant_status
+from roundhouse_operator.core.weights.asked import Ask
+from roundhouse_operator.core.weights.loader import UNTOLD, LoaderImage
 from roundhouse_operator.errors import (
     ClusterError,
     ConflictError,
@@ -33,8 +36,10 @@ from roundhouse_operator.errors import (
     RefusedError,
     ThrottledError,
 )
+from roundhouse_operator.fetching import Fetching
 from roundhouse_operator.incidents import incident_of
 from roundhouse_operator.logs import concerning
+from roundhouse_operator.lookups import Lookups
 from roundhouse_operator.queue import RetryError
 from roundhouse_operator.recorder import Recorder
 from roundhouse_operator.verifier import Verifier
@@ -56,6 +61,15 @@ class Reconciler:
     touch: Callable[[Touched], None]
     verifier: Verifier
     api_hosts: frozenset[str] = frozenset()
+    loader: LoaderImage = UNTOLD
+    later: Callable[[Key, float], None] = lambda _key, _seconds: None
+    """Takes keys that are to be looked at again by then, although nobody reports a change."""
+    lookups: Lookups = field(init=False)
+    fetching: Fetching = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "lookups", Lookups(self.cluster))
+        object.__setattr__(self, "fetching", Fetching(self.cluster, self.cache, self.touch))
 
     async def __call__(self, key: Key) -> None:
         """Raises RetryError where another pass is to follow by itself."""
@@ -65,6 +79,8 @@ class Reconciler:
                 await self._variant(key)
             elif key.kind == ENGINE:
                 await self._engine(key)
+            elif key.kind == STORE:
+                await self.fetching.sweep(key)
             else:
                 await self._unserved(key)
         except ClusterError as error:
@@ -88,26 +104,41 @@ class Reconciler:
                 logger.warning("%s: %s", key, error, extra={"reason": type(error).__name__})
 
     async def _variant(self, key: Key) -> None:
-        world = self.cache.world(key)
+        world = self.cache.world(key, int(time.time()))
         if world is None or world.variant.ending:
             self.verifier.forget(key)
             return  # its children go with it, and must not come back meanwhile
-        world = await self.verifier.look(world)
-        decision = decide(world, api_hosts=self.api_hosts)
+        world, decision = await self._decide(await self.verifier.look(world))
+        self.touch(self.cache.want(key, decision.stores))
+        supply = decision.supply
         try:
+            refused = await self.fetching.carry_out(supply.plan, key.namespace) if supply else None
             outcome = await self._carry_out(decision.plan, key)
         except ClusterError as error:
             if not world.variant.status:
                 await self._seed(key, decision, error)
             raise
+        outcome = replace(outcome, cache_refusal=refused)
         if not decision.plan.empty:
             # What came back from the writes is in the cache by now.
             world = self.cache.world(key) or world
         status = variant_status(world, decision, outcome, now=self.clock())
         await self._write_status(world.variant, status)
         await self.verifier.go_on(world, decision)
-        if outcome.refusal:
-            raise RetryError(outcome.refusal.message)
+        if refusal := outcome.refusal or refused:
+            raise RetryError(refusal.message)
+        if supply and supply.revisit_seconds:
+            self.later(key, supply.revisit_seconds)
+
+    async def _decide(self, world: World) -> tuple[World, Decision]:
+        """Decided once more where the first time it had to know of objects that nobody watches."""
+        decision = decide(world, api_hosts=self.api_hosts, loader=self.loader)
+        asks: frozenset[Ask] = frozenset()
+        while decision.supply and not decision.supply.asks <= asks:
+            asks |= decision.supply.asks
+            world = replace(world, answers=await self.lookups.answers(world.variant.namespace, asks))
+            decision = decide(world, api_hosts=self.api_hosts, loader=self.loader)
+        return world, decision
 
     async def _seed(self, key: Key, decision: Decision, error: ClusterError) -> None:
         """A first pass that fails leaves a status, so that no variant is shown without a word."""

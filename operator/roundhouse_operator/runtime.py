@@ -26,6 +26,7 @@ from roundhouse_operator.cluster import Change, Cluster
 from roundhouse_operator.configuration import credentials, load_configuration
 from roundhouse_operator.core.kinds import (
     API_KINDS,
+    CACHE_KINDS,
     CHILD_KINDS,
     CLAIM_KINDS,
     CLAIM_TEMPLATE,
@@ -39,6 +40,7 @@ from roundhouse_operator.core.kinds import (
 from roundhouse_operator.health import Health
 from roundhouse_operator.leader import Election, LeadershipLostError
 from roundhouse_operator.metrics import Metrics, Present
+from roundhouse_operator.progress import ProgressPoller
 from roundhouse_operator.queue import WorkQueue
 from roundhouse_operator.reconcile import Reconciler
 from roundhouse_operator.recorder import Recorder
@@ -50,6 +52,7 @@ from roundhouse_operator.watch import Listed, Scope, Source, follow, resync
 logger = logging.getLogger(__name__)
 
 MANAGED: Final = f"{names.LABEL_MANAGED}=true"
+OF_WEIGHTS: Final = f"{MANAGED},{names.LABEL_WEIGHTS}"
 STOP_SECONDS: Final = 3.0
 """For kopf to end its watches, before they are cut."""
 
@@ -71,12 +74,24 @@ class Operator:
         cluster.fence = self.election.check
         self.verifier = Verifier(cluster, self.cache, self.queue.add, Asker())
         self.reconciler = Reconciler(
-            cluster, self.cache, self.recorder, _timestamp, self.touch, self.verifier, frozenset({api_host})
+            cluster,
+            self.cache,
+            self.recorder,
+            _timestamp,
+            self.touch,
+            self.verifier,
+            frozenset({api_host}),
+            settings.loader,
+            self.queue.add_in,
         )
+        self.progress = ProgressPoller(self.cache, self.touch)
         spaces = settings.served_namespaces or (None,)
         self._resynced = [self._source(Scope(kind, space)) for kind in API_KINDS for space in spaces]
         self._followed = [
             self._source(Scope(kind, space, MANAGED)) for kind in (*CHILD_KINDS, POD) for space in spaces
+        ]
+        self._followed += [
+            self._source(Scope(kind, space, OF_WEIGHTS)) for kind in CACHE_KINDS for space in spaces
         ]
         self._followed += [self._source(Scope(kind, None)) for kind in (NODE, DEVICE_CLASS, RESOURCE_SLICE)]
         sources = [*self._resynced, *self._followed]
@@ -146,6 +161,7 @@ class Operator:
                 group.create_task(self.election.hold())
                 group.create_task(self.recorder.run())
                 group.create_task(self.verifier.run())
+                group.create_task(self.progress.run())
                 group.create_task(self.queue.run(self.reconciler, workers=self.settings.workers))
         except* LeadershipLostError as lost:
             raise lost.exceptions[0] from None

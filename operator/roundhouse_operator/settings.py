@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from roundhouse_operator.core.weights.loader import UNTOLD, LoaderImage
 
 PREFIX: Final = "ROUNDHOUSE_OPERATOR_"
 ALL_NAMESPACES: Final = "*"
@@ -49,6 +52,17 @@ class Settings(BaseSettings):
         description="Port of `/metrics`, `/healthz` and `/readyz`; 0: any free one.",
     )
     workers: int = Field(default=16, ge=1, le=256, description="Passes over resources that run at once.")
+    loader_image: str = Field(
+        default=UNTOLD.image,
+        description="Image of the loader, which fetches weights.",
+    )
+    loader_pull_policy: Literal["", "Always", "IfNotPresent", "Never"] = Field(
+        default="", description="When the kubelet pulls the loader's image."
+    )
+    loader_env: Annotated[tuple[tuple[str, str], ...], NoDecode] = Field(
+        default=(),
+        description="Environment of every loader, as a JSON object: proxies, `HF_ENDPOINT`, a CA bundle.",
+    )
     log_level: LogLevel = Field(default="info", description="Least severe level that is logged.")
     log_format: LogFormat = Field(default="json", description="Form of a line of the log.")
 
@@ -58,6 +72,17 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
         return value
+
+    @field_validator("loader_env", mode="before")
+    @classmethod
+    def _pairs(cls, value: object) -> object:
+        if isinstance(value, str):
+            value = json.loads(value or "{}")
+        return tuple(sorted(value.items())) if isinstance(value, dict) else value
+
+    @property
+    def loader(self) -> LoaderImage:
+        return LoaderImage(self.loader_image, self.loader_pull_policy, self.loader_env)
 
     @property
     def served_namespaces(self) -> tuple[str, ...] | None:

@@ -20,7 +20,10 @@ def test_by_default_only_the_own_namespace_is_served_and_only_nodes_read_beyond(
     manifests = render()
     cluster_role = only(manifests, "ClusterRole", "operator")
     read = ("/nodes", "resource.k8s.io/deviceclasses", "resource.k8s.io/resourceslices")
-    assert grants(cluster_role) == {f"{verb} {kind}" for verb in ("get", "list", "watch") for kind in read}
+    assert grants(cluster_role) == {
+        *(f"{verb} {kind}" for verb in ("get", "list", "watch") for kind in read),
+        "get storage.k8s.io/storageclasses",
+    }
     assert {role["metadata"]["namespace"] for role in of_kind(manifests, "Role")} == {"models"}
     assert environment(manifests, "operator")["ROUNDHOUSE_OPERATOR_NAMESPACES"] == "models"
     assert environment(manifests, "gateway")["ROUNDHOUSE_GATEWAY_NAMESPACES"] == "models"
@@ -64,7 +67,8 @@ def test_api_keys_are_read_in_their_own_namespace_alone() -> None:
     binding = only(manifests, "RoleBinding", "gateway-keys")
     assert (binding["metadata"]["namespace"], binding["subjects"][0]["namespace"]) == ("keys", "models")
     assert environment(manifests, "gateway")["ROUNDHOUSE_GATEWAY_KEYS_NAMESPACE"] == "keys"
-    elsewhere = [rule for role, rule in rules(manifests) if not role.endswith("-gateway-keys")]
+    elsewhere = [rule for role, rule in rules(manifests) if "gateway" in role and not role.endswith("-keys")]
+    assert elsewhere
     assert all("secrets" not in rule["resources"] for rule in elsewhere)
 
 
@@ -84,11 +88,30 @@ def test_the_store_of_limits_comes_from_a_secret_before_a_url() -> None:
 
 
 @pytest.mark.parametrize("namespaces", [[], ["a"], ["*"]])
-def test_no_role_holds_a_wildcard_or_reads_secrets(namespaces: list[str]) -> None:
+def test_no_role_holds_a_wildcard_or_lists_secrets(namespaces: list[str]) -> None:
     for role, rule in rules(render({"operator": {"namespaces": namespaces}})):
-        named = [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
-        assert "*" not in named, role
-        assert "secrets" not in named, role
+        assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]], role
+        if "secrets" in rule["resources"]:
+            assert rule["verbs"] == ["get"], "the operator asks for metadata, by name"
+            assert "operator" in role
+
+
+def test_caches_of_weights_take_jobs_claims_and_records() -> None:
+    granted = grants(of_kind(render(), "Role", "operator")[-1])
+    kinds = ("batch/jobs", "/persistentvolumeclaims", "/configmaps")
+    assert {
+        f"{verb} {kind}" for verb in ("list", "watch", "create", "patch", "delete") for kind in kinds
+    } <= (granted)
+    assert not {grant for grant in granted if grant.startswith("update")}
+
+
+def test_the_loader_comes_from_the_registry_of_the_others_unless_said_otherwise() -> None:
+    told = environment(render({"image": {"registry": "r.example.org/x", "tag": "7"}}), "operator")
+    assert told["ROUNDHOUSE_OPERATOR_LOADER_IMAGE"] == "r.example.org/x/loader:7"
+    values: Manifest = {"loader": {"image": "mine/loader:1", "env": {"HF_ENDPOINT": "http://hub"}}}
+    told = environment(render(values), "operator")
+    assert told["ROUNDHOUSE_OPERATOR_LOADER_IMAGE"] == "mine/loader:1"
+    assert told["ROUNDHOUSE_OPERATOR_LOADER_ENV"] == '{"HF_ENDPOINT":"http://hub"}'
 
 
 def test_the_lease_that_the_operator_may_write_is_its_own() -> None:
@@ -111,7 +134,7 @@ def test_two_releases_share_no_object_but_the_definitions() -> None:
 
 def test_network_policies_let_engines_be_reached_by_gateway_operator_and_scrapers() -> None:
     policy = only(render(POLICIES), "NetworkPolicy", "engines")
-    [rule] = policy["spec"]["ingress"]
+    rule, progress = policy["spec"]["ingress"]
     components = [
         each["podSelector"]["matchLabels"]["app.kubernetes.io/component"]
         for each in rule["from"]
@@ -119,6 +142,8 @@ def test_network_policies_let_engines_be_reached_by_gateway_operator_and_scraper
     ]
     assert components == ["gateway", "operator"]
     assert {"namespaceSelector": {}} in rule["from"]
+    assert progress["ports"] == [{"port": "progress"}]
+    assert len(progress["from"]) == 1, "the operator alone"
     assert policy["spec"]["podSelector"]["matchLabels"] == {"roundhouse.dev/managed": "true"}
 
 

@@ -57,13 +57,18 @@ topologySpreadConstraints:
 {{- end }}
 {{- end -}}
 
+{{/* roundhouse.image: reference of one of the project's images. Takes (dict "root" $ "name" "…"). */}}
+{{- define "roundhouse.image" -}}
+{{- $image := .root.Values.image -}}
+{{- printf "%s/%s:%s" (trimSuffix "/" $image.registry) .name (default .root.Chart.AppVersion $image.tag) -}}
+{{- end -}}
+
 {{/* roundhouse.container: name, image, rights and resources of a component's one container. */}}
 {{- define "roundhouse.container" -}}
-{{- $image := .root.Values.image -}}
 {{- $values := index .root.Values .component -}}
 name: {{ .component }}
-image: {{ printf "%s/%s:%s" (trimSuffix "/" $image.registry) .component (default .root.Chart.AppVersion $image.tag) | quote }}
-imagePullPolicy: {{ $image.pullPolicy }}
+image: {{ include "roundhouse.image" (dict "root" .root "name" .component) | quote }}
+imagePullPolicy: {{ .root.Values.image.pullPolicy }}
 securityContext:
   allowPrivilegeEscalation: false
   readOnlyRootFilesystem: true

@@ -31,7 +31,11 @@ from roundhouse_operator.core.selection import Choice
 from roundhouse_operator.core.suitability import doubt
 from roundhouse_operator.core.support import refuse_engine, refuse_variant
 from roundhouse_operator.core.verification.exam import Exam, examine
-from roundhouse_operator.core.weights import Weights, weights
+from roundhouse_operator.core.weights.delivery import Way, deliver
+from roundhouse_operator.core.weights.fetch import supply_by_job
+from roundhouse_operator.core.weights.loader import UNTOLD, LoaderImage
+from roundhouse_operator.core.weights.standing import Standing, keep_loader, standing
+from roundhouse_operator.core.weights.supply import Supply, Weights, supply_with_pod, without_engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,10 @@ class Decision:
     engine_refused: Trouble | None = None
     merged: Merged | None = None
     weights: Weights | None = None
+    supply: Supply | None = None
+    """How the weights come to the pods, once there is an engine."""
+    stores: frozenset[str] = frozenset()
+    """Weights that must be kept for it: names of stores, or a key where no store is known."""
     survey: Survey | None = None
     placement: Manifest | None = None
     intent: Intent | None = None
@@ -65,13 +73,17 @@ class Decision:
         return self.held or self.turn.waits
 
 
-def decide(world: World, *, api_hosts: Iterable[str] = ()) -> Decision:
-    return _published(world, _decide(world, api_hosts))
+def decide(world: World, *, api_hosts: Iterable[str] = (), loader: LoaderImage = UNTOLD) -> Decision:
+    return _published(world, _decide(world, api_hosts, loader))
 
 
-def _decide(world: World, api_hosts: Iterable[str]) -> Decision:
+def _decide(world: World, api_hosts: Iterable[str], loader: LoaderImage) -> Decision:
     variant, spec = world.variant, world.variant.spec
-    decision = Decision(ids.award(ids.claim(variant), world.rivals))
+    pods = standing(world.children)
+    key = (variant.status.get("weights") or {}).get("key", "")
+    decision = Decision(
+        ids.award(ids.claim(variant), world.rivals), stores=frozenset(filter(None, (pods.store, key)))
+    )
     if isinstance(spec, Invalid):
         return replace(decision, refused=Trouble(spec.reason, spec.message))
     incumbent = (variant.status.get("engine") or {}).get("uid")
@@ -83,7 +95,7 @@ def _decide(world: World, api_hosts: Iterable[str]) -> Decision:
         decision,
         refused=conflict,
         choice=choice,
-        weights=weights(spec),
+        weights=without_engine(spec),
     )
     if choice.engine is None:
         return decision
@@ -97,6 +109,9 @@ def _decide(world: World, api_hosts: Iterable[str]) -> Decision:
     decision = replace(decision, refused=refused, engine=engine, merged=merged)
     if engine.workload is None:
         return replace(decision, plan=NOTHING if decision.refused else _without_children(world))
+    delivery = deliver(
+        variant.namespace, spec, engine.cache, world.fleet, mounts_image=_mounts_image(world, pods)
+    )
     intent = Intent(
         namespace=variant.namespace,
         name=variant.name,
@@ -109,8 +124,24 @@ def _decide(world: World, api_hosts: Iterable[str]) -> Decision:
         need=placing.need_now(world, merged, choice.engine),
         queue_labels=queue_labels(variant.labels),
         restarts=_restarts(world, choice.engine),
+        delivery=delivery,
+        loader=loader,
     )
-    return _roll_out(world, replace(decision, intent=intent), intent, choice.engine)
+    return _roll_out(world, _supply(world, decision, intent, pods), intent, choice.engine, pods)
+
+
+def _supply(world: World, decision: Decision, intent: Intent, pods: Standing) -> Decision:
+    by_job = intent.delivery.way is Way.CACHE
+    supply = supply_by_job(world, intent) if by_job else supply_with_pod(world, intent)
+    if decision.refused:
+        supply = replace(supply, plan=NOTHING)
+    stores = frozenset(filter(None, (pods.store, intent.delivery.store)))
+    return replace(decision, intent=intent, supply=supply, weights=supply.weights, stores=stores)
+
+
+def _mounts_image(world: World, pods: Standing) -> bool | None:
+    """What stands while pods run, whatever nodes come or go."""
+    return pods.mounts_image if world.rollout and world.rollout.replicas else None
 
 
 def _published(world: World, decision: Decision) -> Decision:
@@ -136,7 +167,7 @@ def _serves(world: World) -> bool:
     return bool(world.children) or any(one.get("type") == BackendType.UPSTREAM for one in backends)
 
 
-def _roll_out(world: World, decision: Decision, intent: Intent, chosen: Engine) -> Decision:
+def _roll_out(world: World, decision: Decision, intent: Intent, chosen: Engine, pods: Standing) -> Decision:
     decision = _placed(world, decision, intent, chosen)
     if not _may_change(world, decision) or decision.unplaced:
         return replace(decision, turn=Turn(keep_turn(world)))
@@ -147,7 +178,11 @@ def _roll_out(world: World, decision: Decision, intent: Intent, chosen: Engine) 
         intent = replace(intent, least_replicas=1)
     decision = replace(decision, exam=exam)
     replaced = _engine_replaced(world, intent, chosen)
-    rolling = guarded(intent, lambda: roll(world, intent, frozen=replaced is not None))
+    awaited = decision.weights is not None and not decision.weights.ready
+    rolling = guarded(
+        intent,
+        lambda: roll(world, keep_loader(world, intent, pods), frozen=replaced is not None or awaited),
+    )
     if isinstance(rolling, Trouble):
         return replace(decision, refused=rolling, turn=Turn(keep_turn(world)))
     if placing.replaces_pods(rolling.plan, world.children):
@@ -156,7 +191,7 @@ def _roll_out(world: World, decision: Decision, intent: Intent, chosen: Engine) 
         if anew != intent.need and anew.unplaceable is None:
             intent = replace(intent, need=anew)
             decision = _placed(world, decision, intent, chosen)
-            rolling = roll(world, intent, frozen=replaced is not None)
+            rolling = roll(world, intent, frozen=replaced is not None or awaited)
     return replace(
         decision,
         intent=replace(intent, strategy=rolling.strategy.manifest),
@@ -200,8 +235,6 @@ def _may_change(world: World, decision: Decision) -> bool:
 
     Any other that is refused keeps its children as they are.
     """
-    if decision.weights and not decision.weights.ready:
-        return False
     if decision.refused is None:
         return True
     return decision.refused.reason is Reason.NAME_CONFLICT and bool(world.children)

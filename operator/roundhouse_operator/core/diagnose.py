@@ -103,7 +103,7 @@ def newest(pods: Iterable[Pod]) -> list[Pod]:
 def _pod_trouble(pod: Pod, resource: str | None, startup_seconds: int) -> Trouble | None:
     if pod.unschedulable is not None and not pod.scheduled:
         text = f"The scheduler finds no node: {pod.unschedulable}"
-        return Trouble(_unschedulable(pod.unschedulable, resource), text)
+        return Trouble(unschedulable_reason(pod.unschedulable, resource), text)
     if pod.gates and not pod.scheduled:
         gates = ", ".join(sorted(pod.gates))
         return Trouble(Reason.QUEUED, f"The pod waits to be admitted; what holds it: {gates}")
@@ -163,7 +163,7 @@ def _ran_out_of_time(container: Container, startup_seconds: int) -> bool:
     return not container.started and 0 <= over <= _ENDING_SECONDS and container.exit_code in _ENDED_BY_KUBELET
 
 
-def _unschedulable(message: str, resource: str | None) -> Reason:
+def unschedulable_reason(message: str, resource: str | None) -> Reason:
     """The scheduler counts nodes by obstacle; the one that a person can act on best is told."""
     if (resource and f"Insufficient {resource}" in message) or "cannot allocate all claims" in message:
         return Reason.INSUFFICIENT_GPU

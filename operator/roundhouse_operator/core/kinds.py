@@ -56,11 +56,20 @@ CHILD_KINDS: Final = (DEPLOYMENT, SERVICE, DISRUPTION_BUDGET, CLAIM_TEMPLATE)
 """What a variant owns."""
 
 POD: Final = Kind("Pod", "", "v1", "pods")
+JOB: Final = Kind("Job", "batch", "v1", "jobs")
+VOLUME_CLAIM: Final = Kind("PersistentVolumeClaim", "", "v1", "persistentvolumeclaims")
+CONFIG_MAP: Final = Kind("ConfigMap", "", "v1", "configmaps")
+SECRET: Final = Kind("Secret", "", "v1", "secrets")
+STORAGE_CLASS: Final = Kind("StorageClass", "storage.k8s.io", "v1", "storageclasses", namespaced=False)
+CACHE_KINDS: Final = (VOLUME_CLAIM, CONFIG_MAP, JOB)
+"""What a cache of weights consists of; no variant owns it."""
+STORE: Final = Kind("Weights", "", "", "weights")
+"""No resource of the API: the weights of one key in one place, of which the objects have the name."""
+
 NODE: Final = Kind("Node", "", "v1", "nodes", namespaced=False)
 DEVICE_CLASS: Final = Kind("DeviceClass", "resource.k8s.io", "v1", "deviceclasses", namespaced=False)
 RESOURCE_SLICE: Final = Kind("ResourceSlice", "resource.k8s.io", "v1", "resourceslices", namespaced=False)
 CLAIM_KINDS: Final = (CLAIM_TEMPLATE, DEVICE_CLASS, RESOURCE_SLICE)
 """What a cluster need not serve."""
 LEASE: Final = Kind("Lease", "coordination.k8s.io", "v1", "leases")
-CONFIG_MAP: Final = Kind("ConfigMap", "", "v1", "configmaps")
 EVENT: Final = Kind("Event", "events.k8s.io", "v1", "events")

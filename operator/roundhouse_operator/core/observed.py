@@ -17,6 +17,8 @@ from roundhouse_operator.core.kinds import Key, Kind
 from roundhouse_operator.core.placement import Fleet, Node
 from roundhouse_operator.core.reports import Reports
 from roundhouse_operator.core.verification.proof import ExamFacts
+from roundhouse_operator.core.weights.asked import Answers
+from roundhouse_operator.core.weights.state import Loader, LoaderJob, Progress, Record, VolumeClaim
 
 __all__ = [
     "Adapter",
@@ -159,6 +161,22 @@ class Pod:
     gate: bool = False
     """The condition `roundhouse.dev/Verified` is True."""
     gate_message: str = ""
+    loader: Loader | None = None
+    """Of its weights, where the pod has one."""
+    job: str = ""
+    """The Job that made it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The weights of one key in one place, and who wants them."""
+
+    key: str = ""
+    jobs: tuple[LoaderJob, ...] = ()
+    claim: VolumeClaim | None = None
+    record: Record | None = None
+    pods: tuple[Pod, ...] = ()
+    wanted_by: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,3 +233,10 @@ class World:
     taken: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Devices that pods of any variant hold, by node and resource."""
     line: Line = Line()
+    stores: Mapping[str, Store] = field(default_factory=dict)
+    """Caches of weights of the namespace, by name."""
+    progress: Mapping[str, Progress] = field(default_factory=dict)
+    """Of loaders that run, by pod."""
+    answers: Answers = field(default_factory=dict)
+    now: int = 0
+    """Seconds since the epoch."""

@@ -47,6 +47,8 @@ class Outcome:
 
     conflicts: tuple[Conflict, ...] = ()
     refusal: Refusal | None = None
+    cache_refusal: Refusal | None = None
+    """Of a claim, a Job or a record of weights."""
     failure: str = ""
     """Why the writes did not come to an end, though the same ones may the next time."""
 

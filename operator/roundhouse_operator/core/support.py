@@ -16,7 +16,9 @@ from roundhouse_api.conditions import Reason
 from roundhouse_api.model import Model
 from roundhouse_api.v1alpha1 import (
     Allocation,
+    CacheType,
     Dialect,
+    DownloadPolicy,
     EngineSpec,
     EngineType,
     Hardware,
@@ -26,6 +28,7 @@ from roundhouse_api.v1alpha1 import (
     Scaling,
     ScalingMode,
     ServingType,
+    SourceType,
     Stage,
 )
 from roundhouse_operator.core.desired.env import RESERVED
@@ -90,7 +93,18 @@ def refuse_variant(spec: ModelVariantSpec, engine: EngineSpec, model_name: str) 
             problems.append("spec.verification.policy Required: an Upstream engine has no pods to hold back")
     if spec.verification:
         problems += known_answers.problems(spec.verification, engine.stage)
+    problems += _unmountable(spec, engine)
     return Trouble(Reason.INVALID_SPEC, "; ".join(sorted(problems))) if problems else None
+
+
+def _unmountable(spec: ModelVariantSpec, engine: EngineSpec) -> Iterator[str]:
+    fetched = spec.source.type not in (SourceType.BUILTIN, SourceType.PVC, SourceType.OCI)
+    wants_image = engine.cache is not None and engine.cache.type is CacheType.IMAGE_VOLUME
+    if wants_image and fetched and spec.download_policy is not DownloadPolicy.SKIP:
+        yield (
+            f"spec.source.type {spec.source.type.value}: the engine mounts images as volumes "
+            "(`cache.type: ImageVolume`), so only OCI fits"
+        )
 
 
 def unsupported_by_engine(spec: EngineSpec) -> list[str]:
@@ -98,7 +112,6 @@ def unsupported_by_engine(spec: EngineSpec) -> list[str]:
     fields = [
         (f"spec.stage {spec.stage.value}", spec.stage not in ROUTED_STAGES),
         ("spec.interfaces Realtime", Interface.REALTIME in spec.interfaces),
-        ("spec.cache", spec.cache is not None),
         *_scaling(spec.scaling),
     ]
     return sorted(field for field, present in fields if present)
@@ -118,7 +131,6 @@ def unsupported_by_variant(spec: ModelVariantSpec, merged: Merged) -> list[str]:
         ("spec.fallbacks", bool(spec.fallbacks)),
         ("spec.pricing", spec.pricing is not None),
         ("spec.selection.classes", bool(spec.selection.classes)),
-        ("spec.source.size", spec.source.size is not None),
         ("spec.requestDefaults", bool(spec.request_defaults)),
         ("spec.realtimeVariantRef", spec.realtime_variant_ref is not None),
         (

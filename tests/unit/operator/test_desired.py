@@ -15,9 +15,18 @@ from hypothesis import strategies as st
 from typing_extensions import override
 
 from roundhouse_api.model import Manifest
-from roundhouse_operator.core.desired import desired_children
+from roundhouse_operator.core.desired import Intent, desired_children
+from roundhouse_operator.core.desired.cache import (
+    LoaderRun,
+    build_claim,
+    build_job,
+    build_record,
+    claim_size,
+)
 from roundhouse_operator.core.desired.overlay import overlay_problems, strategic_merge
 from roundhouse_operator.core.fields import differences, has_leftovers
+from roundhouse_operator.core.weights.delivery import Way
+from roundhouse_operator.core.weights.state import JobPurpose, Report
 from tests.unit.operator.samples import engine, variant
 from tests.unit.operator.worlds import Scene, applied, node, owned
 
@@ -38,16 +47,33 @@ def read(path: Path) -> list[Manifest]:
 
 
 def children(*manifests: Manifest) -> list[Manifest]:
+    return list(desired_children(intent_of(*manifests)))
+
+
+def intent_of(*manifests: Manifest) -> Intent:
     name = next(one["metadata"]["name"] for one in manifests if one["kind"] == "ModelVariant")
     intent = Scene(*manifests).decide(name).intent
     assert intent
-    return list(desired_children(intent))
+    return intent
+
+
+def cache(intent: Intent) -> list[Manifest]:
+    """What fetches the weights of a variant, where a Job does."""
+    delivery = intent.delivery
+    if delivery.way is not Way.CACHE:
+        return []
+    run = LoaderRun(JobPurpose.FETCH, claim_uid="uid-claim")
+    report = Report(complete=True, revision="c0ffee", digest="sha256:1", total_bytes=1000)
+    made = [build_job(intent, run), build_record(intent, report, claim_uid="uid-claim", complete=True)]
+    return (
+        [build_claim(intent, delivery.own, claim_size(intent, delivery.own)), *made] if delivery.own else made
+    )
 
 
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
 def test_golden(path: Path) -> None:
     inputs = [one for one in read(path) if one["kind"] in INPUTS]
-    made = children(*inputs)
+    made = [*children(*inputs), *cache(intent_of(*inputs))]
     if os.environ.get("ROUNDHOUSE_UPDATE_GOLDEN"):
         path.write_text(yaml.dump_all([*inputs, *made], Dumper=_Plain, sort_keys=False))
     assert made == [one for one in read(path) if one["kind"] not in INPUTS]

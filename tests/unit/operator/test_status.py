@@ -195,12 +195,15 @@ CASES = (
     ),
     Case(
         "weights",
-        "nobody fetches them",
-        settled(engine(), variant(source={"type": "HuggingFace", "huggingFace": {"repo": "a/b"}})),
-        ("False", "NotYetSupported"),
-        ("Unknown", "NotYetSupported"),
-        ("False", "NotYetSupported"),
-        "Pending",
+        "a Job fetches them before there are pods",
+        settled(
+            engine(cache={"type": "PVC"}),
+            variant(source={"type": "HuggingFace", "huggingFace": {"repo": "a/b"}}),
+        ),
+        ("False", "Downloading"),
+        ("Unknown", "Downloading"),
+        ("False", "Downloading"),
+        "Downloading",
     ),
 )
 

@@ -13,6 +13,7 @@ from roundhouse_operator.core.decide import Decision, decide
 from roundhouse_operator.core.fields import list_keys
 from roundhouse_operator.core.kinds import (
     ADAPTER,
+    CACHE_KINDS,
     CHILD_KINDS,
     DEPLOYMENT,
     ENGINE,
@@ -32,7 +33,9 @@ from roundhouse_operator.tally import Tally
 NAMESPACE = "speech"
 MANAGER = "roundhouse/speech/roundhouse"
 NOW, LATER = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
-_KINDS = {kind.name: kind for kind in (ENGINE, VARIANT, ADAPTER, POLICY, *CHILD_KINDS, POD, NODE)}
+_KINDS = {
+    kind.name: kind for kind in (ENGINE, VARIANT, ADAPTER, POLICY, *CHILD_KINDS, *CACHE_KINDS, POD, NODE)
+}
 _VERSIONS = itertools.count(1)
 
 

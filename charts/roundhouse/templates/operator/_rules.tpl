@@ -1,4 +1,5 @@
-{{/* roundhouse.operatorRules: what the operator may do in a namespace that it serves. No Secret is among it. */}}
+{{/* roundhouse.operatorRules: what the operator may do in a namespace that it serves. Of Secrets it asks for metadata
+alone, by name: a right that stops short of their data does not exist. */}}
 {{- define "roundhouse.operatorRules" -}}
 - apiGroups: [roundhouse.dev]
   resources: [engines, modelvariants, adapters, selectionpolicies]
@@ -21,12 +22,23 @@
 - apiGroups: [resource.k8s.io]
   resources: [resourceclaimtemplates]
   verbs: [get, list, watch, create, patch, delete]
-# The readiness gate of pods whose tests are required, and the tests' inputs, which are read by name.
+# The readiness gate of pods whose tests are required; the tests' inputs are ConfigMaps, read by name.
 - apiGroups: [""]
   resources: [pods/status]
   verbs: [patch]
+# Caches of weights: a claim, the Job that fills it, and the record of what is on it.
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [persistentvolumeclaims]
+  verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]
   resources: [configmaps]
+  verbs: [get, list, watch, create, patch, delete]
+# Whether a Secret that a source names is there and labelled for it.
+- apiGroups: [""]
+  resources: [secrets]
   verbs: [get]
 - apiGroups: [events.k8s.io]
   resources: [events]

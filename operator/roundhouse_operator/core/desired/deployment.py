@@ -8,6 +8,7 @@ from roundhouse_api.model import Manifest
 from roundhouse_operator.core.desired.intent import Intent
 from roundhouse_operator.core.desired.pod import build_pod_template
 from roundhouse_operator.core.desired.probes import startup_seconds
+from roundhouse_operator.core.desired.weights import DEADLINE_SECONDS
 from roundhouse_operator.core.kinds import DEPLOYMENT
 
 GRACE_SECONDS: Final = 300
@@ -26,7 +27,13 @@ def build_deployment(intent: Intent) -> Manifest:
             "strategy": intent.strategy,
             "minReadySeconds": READY_SECONDS,
             "revisionHistoryLimit": REVISIONS,
-            "progressDeadlineSeconds": startup_seconds(intent.engine.probes) + GRACE_SECONDS,
+            "progressDeadlineSeconds": _deadline_seconds(intent),
             "template": build_pod_template(intent),
         },
     }
+
+
+def _deadline_seconds(intent: Intent) -> int:
+    """Weights that come with the pod come before its engine starts, and large ones take hours."""
+    loading = DEADLINE_SECONDS if intent.delivery.loads_in_pod else 0
+    return startup_seconds(intent.engine.probes) + GRACE_SECONDS + loading

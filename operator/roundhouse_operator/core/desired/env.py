@@ -8,7 +8,6 @@ from typing import Final
 from roundhouse_api.model import Manifest
 from roundhouse_api.v1alpha1 import Dialect, Source
 from roundhouse_operator.core.desired.intent import Intent
-from roundhouse_operator.core.weights import weights
 
 RESERVED: Final = (
     "ROUNDHOUSE_CAPACITY",
@@ -38,7 +37,7 @@ def build_env(intent: Intent) -> list[Manifest]:
 def _contract(intent: Intent) -> list[Manifest]:
     model = {
         "name": intent.merged.model_name,
-        "path": weights(intent.variant).path,
+        "path": intent.delivery.path,
         "source": _source(intent.variant.source),
         "variant": intent.name,
     }

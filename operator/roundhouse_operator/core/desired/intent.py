@@ -13,6 +13,8 @@ from roundhouse_api.v1alpha1 import EngineSpec, ModelVariantSpec, Workload
 from roundhouse_operator.core.effective import Merged
 from roundhouse_operator.core.kinds import VARIANT, Kind
 from roundhouse_operator.core.placement import Need
+from roundhouse_operator.core.weights.delivery import Delivery
+from roundhouse_operator.core.weights.loader import UNTOLD, LoaderImage
 
 DRAIN_SECONDS: Final = 30
 QUEUE_LABELS: Final = "kueue.x-k8s.io/"
@@ -45,6 +47,8 @@ class Intent:
     workload: Workload
     merged: Merged
     need: Need
+    delivery: Delivery
+    loader: LoaderImage = UNTOLD
     restarts: tuple[tuple[str, str], ...] = ()
     """Annotations of the pod template by which a person has pods replaced."""
     queue_labels: Mapping[str, str] = field(default_factory=dict)

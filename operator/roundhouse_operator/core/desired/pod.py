@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from roundhouse_api import names
 from roundhouse_api.model import Manifest, Model
-from roundhouse_api.v1alpha1 import PVCSource, Source
 from roundhouse_operator.core.desired.claims import build_resource_claims
 from roundhouse_operator.core.desired.env import build_env
 from roundhouse_operator.core.desired.gate import with_gate
@@ -18,7 +18,7 @@ from roundhouse_operator.core.desired.overlay import strategic_merge
 from roundhouse_operator.core.desired.probes import build_probes
 from roundhouse_operator.core.desired.resources import build_affinity, build_resources
 from roundhouse_operator.core.desired.security import build_container_security, build_pod_security, scratch
-from roundhouse_operator.core.weights import WEIGHTS_PATH
+from roundhouse_operator.core.desired.weights import build_pod_weights
 
 CONTAINER: Final = "engine"
 EXIT_SECONDS: Final = 15
@@ -26,9 +26,10 @@ EXIT_SECONDS: Final = 15
 
 
 def build_pod_template(intent: Intent) -> Manifest:
-    metadata = _present(
-        {"labels": {**intent.labels, **intent.queue_labels}, "annotations": dict(intent.restarts)}
-    )
+    annotations = dict(intent.restarts)
+    if intent.delivery.store:
+        annotations[names.ANNOTATION_WEIGHTS] = intent.delivery.store
+    metadata = _present({"labels": {**intent.labels, **intent.queue_labels}, "annotations": annotations})
     template: Manifest = {"metadata": metadata, "spec": _pod_spec(intent)}
     merged: Manifest = strategic_merge(template, intent.workload.pod_template or {})
     return with_gate(intent.variant.verification, merged)
@@ -36,17 +37,19 @@ def build_pod_template(intent: Intent) -> Manifest:
 
 def _pod_spec(intent: Intent) -> Manifest:
     workload, hardware = intent.workload, intent.merged.hardware
+    weights = build_pod_weights(intent.delivery, intent.loader)
     return _present(
         {
-            "containers": [_container(intent)],
-            "volumes": [*_volume(intent.variant.source), *scratch(intent.merged.dialect).volumes],
-            "securityContext": build_pod_security(intent.merged.dialect),
+            "initContainers": weights.init,
+            "containers": [_container(intent, weights.mounts)],
+            "volumes": [*weights.volumes, *scratch(intent.merged.dialect).volumes],
+            "securityContext": {**build_pod_security(intent.merged.dialect), **weights.security},
             "terminationGracePeriodSeconds": intent.drain_seconds + EXIT_SECONDS,
             "enableServiceLinks": False,
             # A token would let whoever breaks into a model talk to the API server.
             "automountServiceAccountToken": None if workload.service_account_name else False,
             "serviceAccountName": workload.service_account_name,
-            "imagePullSecrets": [_dump(one) for one in workload.image_pull_secrets],
+            "imagePullSecrets": [*map(_dump, workload.image_pull_secrets), *weights.pull_secrets],
             "priorityClassName": workload.priority_class_name,
             "runtimeClassName": workload.runtime_class_name,
             "nodeSelector": hardware.node_selector,
@@ -57,7 +60,7 @@ def _pod_spec(intent: Intent) -> Manifest:
     )
 
 
-def _container(intent: Intent) -> Manifest:
+def _container(intent: Intent, weights: list[Manifest]) -> Manifest:
     workload = intent.workload
     return _present(
         {
@@ -70,24 +73,13 @@ def _container(intent: Intent) -> Manifest:
             "envFrom": [_dump(one) for one in workload.env_from],
             "ports": [{"name": "http", "containerPort": intent.engine.api.port, "protocol": "TCP"}],
             "resources": build_resources(intent),
-            "volumeMounts": [*_mount(intent.variant.source), *scratch(intent.merged.dialect).mounts],
+            "volumeMounts": [*weights, *scratch(intent.merged.dialect).mounts],
             "securityContext": build_container_security(intent.merged.dialect),
             # The last lines of the log become part of the condition when the engine ends.
             "terminationMessagePolicy": "FallbackToLogsOnError",
             **build_probes(intent.engine),
         }
     )
-
-
-def _volume(source: Source) -> list[Manifest]:
-    claim: PVCSource | None = source.pvc
-    if claim is None:
-        return []
-    return [{"name": "weights", "persistentVolumeClaim": {"claimName": claim.claim_name, "readOnly": True}}]
-
-
-def _mount(source: Source) -> list[Manifest]:
-    return [{"name": "weights", "mountPath": WEIGHTS_PATH, "readOnly": True}] if source.pvc else []
 
 
 def _dump(model: Model) -> Manifest:

@@ -45,6 +45,10 @@ class Node:
     taints: tuple[tuple[str, str, str], ...] = ()
     """Key, value, effect; without those that come and go with a node's health."""
     cordoned: bool = False
+    kubelet: str = ""
+    """Its version, as in `v1.35.0`."""
+    runtime: str = ""
+    """As in `containerd://2.1.0`."""
 
 
 @dataclass(frozen=True, slots=True)

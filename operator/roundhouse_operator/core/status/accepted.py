@@ -1,4 +1,4 @@
-"""The conditions that rest on the specs alone: Accepted, EngineSelected and WeightsReady."""
+"""The conditions that rest on the specs alone: Accepted and EngineSelected."""
 
 from __future__ import annotations
 
@@ -32,12 +32,3 @@ def find_engine_selected(scene: Scene) -> Finding:
             f"Engine {choice.engine.name!r} is not accepted: {refused.reason.value}: {refused.message}",
         )
     return true(choice.reason, choice.message)
-
-
-def find_weights_ready(scene: Scene) -> Finding:
-    weights = scene.decision.weights
-    if scene.upstream:
-        return true(Reason.UPSTREAM, "The upstream has its own")
-    if weights is None:
-        return unknown(Reason.PENDING, "Not looked at: the spec is not accepted")
-    return (true if weights.ready else false)(weights.reason, weights.message)

@@ -24,8 +24,9 @@ def find_degraded(scene: Scene, blocker: Finding | None) -> Finding | None:
         causes.add(decision.held.reason, decision.held.message)
     for detour in fallbacks.troubles(scene.world.detours):
         causes.add(detour.reason, detour.message)
-    if decision.weights and not decision.weights.ready and not scene.upstream:
-        causes.add(decision.weights.reason, decision.weights.message)
+    weights = decision.weights
+    if weights and weights.failing and not weights.ready and scene.ready and not blocker:
+        causes.add(weights.reason, f"The pods have the weights of before: {weights.message}")
     if scene.spec and decision.merged and (fields := unsupported_by_variant(scene.spec, decision.merged)):
         causes.add(Reason.NOT_YET_SUPPORTED, f"Accepted and not honoured yet: {', '.join(fields)}")
     if trouble := shortcoming(scene):

@@ -13,7 +13,7 @@ from roundhouse_api.conditions import ConditionType
 from roundhouse_operator.core.decide import Decision
 from roundhouse_operator.core.observed import World
 from roundhouse_operator.core.outcome import Outcome
-from roundhouse_operator.core.status.accepted import find_accepted, find_engine_selected, find_weights_ready
+from roundhouse_operator.core.status.accepted import find_accepted, find_engine_selected
 from roundhouse_operator.core.status.available import find_available
 from roundhouse_operator.core.status.conditions import Finding, first_failing, ready, troubled
 from roundhouse_operator.core.status.degraded import find_degraded, find_ownership
@@ -21,6 +21,7 @@ from roundhouse_operator.core.status.scene import build_scene
 from roundhouse_operator.core.status.scheduled import find_scheduled
 from roundhouse_operator.core.status.up_to_date import find_up_to_date
 from roundhouse_operator.core.status.verified import find_verified, must_verify
+from roundhouse_operator.core.status.weights import find_weights_ready
 
 
 def variant_findings(

@@ -69,7 +69,9 @@ def build_scene(world: World, decision: Decision, outcome: Outcome) -> Scene:
 
 
 def _trouble(world: World, decision: Decision) -> Trouble | None:
-    survey, engine = decision.survey, decision.engine
+    survey, engine, weights = decision.survey, decision.engine, decision.weights
+    if weights and weights.failing and weights.ready:
+        return Trouble(weights.reason, weights.message, weights.detail)  # of the pods' own loaders
     need = decision.intent.need if decision.intent else None
     found = diagnose(
         world.rollout,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from roundhouse_api.conditions import Reason
-from roundhouse_operator.core.diagnose import newest
+from roundhouse_operator.core.diagnose import Trouble, newest
 from roundhouse_operator.core.observed import Rollout
 from roundhouse_operator.core.rollout.line import Stand
 from roundhouse_operator.core.status.conditions import Finding, false, troubled, true
@@ -20,7 +20,7 @@ _NAMED: Final = 3
 
 
 def find_up_to_date(scene: Scene, blocker: Finding | None) -> Finding:
-    rollout, stays = scene.world.rollout, scene.decision.stays
+    rollout, stays = scene.world.rollout, scene.decision.stays or _awaited(scene)
     if scene.upstream and not blocker:
         return true(Reason.UPSTREAM, "There are no pods to roll out")
     if stays:
@@ -34,6 +34,14 @@ def find_up_to_date(scene: Scene, blocker: Finding | None) -> Finding:
     changing = scene.decision.turn.told is not None
     going_on = changing or rollout.updated < scene.wanted or rollout.replicas > rollout.updated
     return _rolling_out(scene, rollout) if going_on else true(Reason.ROLLED_OUT, _ROLLED_OUT)
+
+
+def _awaited(scene: Scene) -> Trouble | None:
+    """Weights that are to come before the pods are changed, while those answer."""
+    weights = scene.decision.weights
+    if weights is None or weights.ready or not scene.ready:
+        return None
+    return Trouble(weights.reason, f"The pods have the weights of before: {weights.message}", weights.detail)
 
 
 def _rolling_out(scene: Scene, rollout: Rollout) -> Finding:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from roundhouse_api.conditions import ConditionType, Reason
+from roundhouse_api.conditions import ConditionStatus, ConditionType, Reason
 from roundhouse_api.model import Manifest
 from roundhouse_api.v1alpha1 import Backend, BackendType, SelectedEngine
 from roundhouse_operator.core import effective, ids
@@ -22,7 +22,7 @@ from roundhouse_operator.core.status.available import LOST
 from roundhouse_operator.core.status.conditions import Finding, write_conditions
 from roundhouse_operator.core.status.findings import variant_findings
 
-_LASTING: Final = ("servedName", "engine", "backends", "effective", "selection", "placement")
+_LASTING: Final = ("servedName", "engine", "backends", "effective", "selection", "placement", "weights")
 _STUCK: Final = frozenset(
     {
         Reason.IMAGE_PULL,
@@ -71,6 +71,8 @@ def _served(world: World, decision: Decision) -> Manifest:
         "servedName": ids.served_name(world.variant.name, spec),
         "selection": choice.as_status() if choice else None,
     }
+    if decision.supply:
+        facts["weights"] = decision.supply.shown
     if decision.merged and not decision.stays:
         facts["effective"] = effective.as_status(decision.merged)
     return facts
@@ -146,4 +148,12 @@ def _phase(findings: Mapping[ConditionType, Finding | None]) -> str:
         case reason if reason in _STUCK or not found[ConditionType.ACCEPTED].holds:
             return "Failed"
         case _:
-            return "Starting" if found[ConditionType.SCHEDULED].holds else "Pending"
+            return _on_the_way(found[ConditionType.WEIGHTS_READY], found[ConditionType.SCHEDULED])
+
+
+def _on_the_way(weights: Finding, scheduled: Finding) -> str:
+    if weights.holds:
+        return "Starting" if scheduled.holds else "Pending"
+    if weights.reason is Reason.DOWNLOADING:
+        return "Downloading"
+    return "Failed" if weights.status is ConditionStatus.FALSE else "Pending"

@@ -1,0 +1,176 @@
+"""The objects of a cache of weights: claim, Job and record. They belong to no variant.
+
+What is written on a Job when it is made tells later passes whether it is still the right one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Final
+
+from roundhouse_api import names
+from roundhouse_api.model import Manifest, Model
+from roundhouse_api.v1alpha1 import AccessMode, PVCCache, Quantity
+from roundhouse_operator.core.desired.intent import Intent
+from roundhouse_operator.core.desired.resources import build_affinity
+from roundhouse_operator.core.desired.security import USER
+from roundhouse_operator.core.desired.weights import (
+    DEADLINE_SECONDS,
+    build_loader,
+    claim_volume,
+    loader_volumes,
+)
+from roundhouse_operator.core.kinds import CONFIG_MAP, JOB, VOLUME_CLAIM, Kind
+from roundhouse_operator.core.weights.delivery import Delivery
+from roundhouse_operator.core.weights.state import JobPurpose, Report
+
+DEFAULT_SIZE: Final = Quantity("50Gi")
+KEPT_SECONDS: Final = 3600
+"""How long a Job that has ended, and the log of its pod, can be looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoaderRun:
+    """What tells one Job of a store from the next."""
+
+    purpose: JobPurpose
+    attempt: int = 1
+    secret_version: str = ""
+    claim_uid: str = ""
+
+
+def build_claim(intent: Intent, asked: PVCCache, size: Quantity) -> Manifest:
+    mode = asked.access_mode or AccessMode.READ_WRITE_ONCE
+    spec: Manifest = {"accessModes": [mode.value], "resources": {"requests": {"storage": str(size)}}}
+    if asked.storage_class_name:
+        spec["storageClassName"] = asked.storage_class_name
+    return {**_head(VOLUME_CLAIM, intent, intent.delivery.claim), "spec": spec}
+
+
+def claim_size(intent: Intent, asked: PVCCache) -> Quantity:
+    return asked.size or intent.delivery.source.size or DEFAULT_SIZE
+
+
+def build_job(intent: Intent, run: LoaderRun) -> Manifest:
+    pod = _pod_spec(intent, run.purpose)
+    mark = {
+        "attempt": run.attempt,
+        "claim": run.claim_uid,
+        "for": intent.name,
+        "from": digest_of(pod),
+        "purpose": run.purpose.value,
+        "secret": run.secret_version,
+    }
+    head = _head(JOB, intent, job_name(intent.delivery, run))
+    return job(head, mark, pod, key=intent.delivery.key)
+
+
+def job_name(delivery: Delivery, run: LoaderRun) -> str:
+    infix = "" if run.purpose is JobPurpose.FETCH else f"-{run.purpose.value.lower()}"
+    return f"{delivery.store}{infix}-{run.attempt}"
+
+
+def job_digest(intent: Intent, purpose: JobPurpose) -> str:
+    """Of what a Job would be made from now."""
+    return digest_of(_pod_spec(intent, purpose))
+
+
+def job(head: Manifest, mark: Manifest, pod: Manifest, *, key: str, tries: int = 1) -> Manifest:
+    """Of one try: the operator itself makes the next, after a delay that grows."""
+    head["metadata"]["annotations"] = {
+        names.ANNOTATION_LOADER: json.dumps(mark, separators=(",", ":"), sort_keys=True)
+    }
+    disruption = {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
+    return {
+        **head,
+        "spec": {
+            "backoffLimit": tries - 1,
+            "activeDeadlineSeconds": DEADLINE_SECONDS,
+            "ttlSecondsAfterFinished": KEPT_SECONDS,
+            # A node that is drained, or a preemption, is no failure of the loader.
+            "podFailurePolicy": {"rules": [disruption]},
+            "template": {"metadata": {"labels": labels(key)}, "spec": pod},
+        },
+    }
+
+
+def build_record(intent: Intent, report: Report | None, *, claim_uid: str, complete: bool) -> Manifest:
+    """A ConfigMap, from which loaders that start later read the revision."""
+    report = report or Report(complete=True)
+    said = {
+        "claim": intent.delivery.claim,
+        "claimUID": claim_uid,
+        "complete": "true" if complete else "",
+        "digest": report.digest,
+        "key": intent.delivery.key,
+        "revision": report.revision,
+        "totalBytes": str(report.total_bytes),
+        "pod": json.dumps(_pod_spec(intent, JobPurpose.SWEEP)) if _is_shared(intent.delivery) else "",
+    }
+    data = {name: value for name, value in said.items() if value}
+    return {**_head(CONFIG_MAP, intent, intent.delivery.store), "data": data}
+
+
+def labels(key: str) -> dict[str, str]:
+    return {
+        "app.kubernetes.io/component": "weights",
+        "app.kubernetes.io/managed-by": "roundhouse",
+        "app.kubernetes.io/part-of": "roundhouse",
+        names.LABEL_MANAGED: "true",
+        names.LABEL_WEIGHTS: key,
+    }
+
+
+def digest_of(pod: Manifest) -> str:
+    return hashlib.sha256(json.dumps(pod, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _is_shared(delivery: Delivery) -> bool:
+    """Whether the claim holds directories of other keys too, so that one must be removed from within."""
+    return bool(delivery.claim) and delivery.own is None
+
+
+def _head(kind: Kind, intent: Intent, name: str) -> Manifest:
+    return head(kind, intent.namespace, name, intent.delivery.key)
+
+
+def head(kind: Kind, namespace: str, name: str, key: str) -> Manifest:
+    return {
+        "apiVersion": kind.api_version,
+        "kind": kind.name,
+        "metadata": {"namespace": namespace, "name": name, "labels": labels(key)},
+    }
+
+
+def _pod_spec(intent: Intent, purpose: JobPurpose) -> Manifest:
+    """On nodes where the engine's pods can be: a volume that binds to one node must bind to one of those."""
+    hardware = intent.merged.hardware
+    volumes = [claim_volume(intent.delivery), *loader_volumes(intent.delivery)]
+    if purpose is JobPurpose.SWEEP:
+        volumes = [one for one in volumes if "secret" not in one]
+    spec: Manifest = {
+        "restartPolicy": "Never",
+        "containers": [build_loader(intent.delivery, intent.loader, purpose=purpose)],
+        "volumes": volumes,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "enableServiceLinks": False,
+        "automountServiceAccountToken": False,
+        "imagePullSecrets": [_dump(one) for one in intent.workload.image_pull_secrets],
+        "nodeSelector": dict(hardware.node_selector or {}),
+        "tolerations": [_dump(one) for one in hardware.tolerations or ()],
+        "affinity": build_affinity(intent),
+    }
+    return {name: value for name, value in spec.items() if value not in ([], {})}
+
+
+def _dump(model: Model) -> Manifest:
+    return model.model_dump(by_alias=True, exclude_none=True, mode="json")

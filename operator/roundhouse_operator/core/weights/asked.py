@@ -1,0 +1,35 @@
+"""What a decision has to know of objects that nobody watches, and what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class AskedKind(StrEnum):
+    """Of a Secret only the metadata is read."""
+
+    SECRET = "Secret"  # noqa: S105  # the kind
+    STORAGE_CLASS = "StorageClass"
+    CLAIM = "PersistentVolumeClaim"
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Is there such an object? In the variant's namespace, if its kind has one."""
+
+    kind: AskedKind
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`version` changes with the object."""
+
+    found: bool
+    labels: Mapping[str, str] = field(default_factory=dict)
+    version: str = ""
+
+
+Answers = Mapping[Ask, Answer]

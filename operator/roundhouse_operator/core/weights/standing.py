@@ -1,0 +1,53 @@
+"""What the Deployment that stands says of its weights: which it reads, and by which loader they came."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from roundhouse_api import names
+from roundhouse_operator.core.desired.intent import Intent
+from roundhouse_operator.core.desired.pod import build_pod_template
+from roundhouse_operator.core.desired.weights import VOLUME
+from roundhouse_operator.core.fields import differences, has_leftovers
+from roundhouse_operator.core.kinds import DEPLOYMENT
+from roundhouse_operator.core.observed import Child, World
+from roundhouse_operator.core.weights.loader import LoaderImage, loader_of
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Of the pods' template; empty where there is none."""
+
+    store: str = ""
+    mounts_image: bool | None = None
+    loader: LoaderImage | None = None
+
+
+def standing(children: Iterable[Child]) -> Standing:
+    for child in children:
+        if child.kind == DEPLOYMENT:
+            template = child.live["spec"]["template"]
+            annotations = template.get("metadata", {}).get("annotations") or {}
+            volumes = {one["name"]: one for one in template["spec"].get("volumes") or ()}
+            return Standing(
+                store=annotations.get(names.ANNOTATION_WEIGHTS, ""),
+                mounts_image="image" in volumes[VOLUME] if VOLUME in volumes else None,
+                loader=loader_of(template["spec"].get("initContainers") or ()),
+            )
+    return Standing()
+
+
+def keep_loader(world: World, intent: Intent, pods: Standing) -> Intent:
+    """With the loader of the pods that are there, if it is all in which they differ from the wanted ones.
+
+    An update of the operator, which brings its loader along, starts no model anew.
+    """
+    live = next((child for child in world.children if child.kind == DEPLOYMENT), None)
+    if live is None or pods.loader is None or pods.loader == intent.loader:
+        return intent
+    kept = replace(intent, loader=pods.loader)
+    template = {"spec": {"template": build_pod_template(kept)}}
+    owned = live.ownership.ours.get("f:spec", {}).get("f:template", {})
+    differs = differences(template, live.live, live.ownership.ours)
+    return intent if differs or has_leftovers(template["spec"]["template"], owned) else kept

@@ -1,0 +1,141 @@
+"""What is seen of a cache: its Job, its claim, its record, and what loaders report. No decisions."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from enum import StrEnum
+
+UNKNOWN = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A loader's last word, from its termination message."""
+
+    complete: bool
+    reason: str = ""
+    message: str = ""
+    retryable: bool = False
+    revision: str = ""
+    digest: str = ""
+    total_bytes: int = UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Loader:
+    """The container of a pod that fetches weights."""
+
+    running: bool = False
+    report: Report | None = None
+    exit_code: int | None = None
+    waiting: tuple[str, str] = ("", "")
+    """Reason and message of the kubelet, while it does not run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a loader is; -1 where nobody knows."""
+
+    total_bytes: int
+    done_bytes: int
+    bytes_per_second: int
+    remaining_seconds: int
+
+
+class JobPhase(StrEnum):
+    ACTIVE = "Active"
+    COMPLETE = "Complete"
+    FAILED = "Failed"
+
+
+class JobPurpose(StrEnum):
+    """FETCH may use the network, CHECK only looks, SWEEP removes."""
+
+    FETCH = "Fetch"
+    CHECK = "Check"
+    SWEEP = "Sweep"
+
+
+@dataclass(frozen=True, slots=True)
+class LoaderJob:
+    """A Job that runs a loader, with what was written on it when it was made."""
+
+    name: str
+    uid: str
+    purpose: JobPurpose
+    phase: JobPhase
+    attempt: int = 1
+    made_for: str = ""
+    made_from: str = ""
+    secret_version: str = ""
+    claim_uid: str = ""
+    failed_at: int = 0
+    """Seconds since the epoch."""
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeClaim:
+    """A PersistentVolumeClaim that the operator made."""
+
+    name: str
+    uid: str
+    phase: str
+    class_name: str | None
+    size_bytes: int
+    ending: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What weights resolved to, and whether they are complete in their place; kept in a ConfigMap."""
+
+    uid: str
+    complete: bool = False
+    claim: str = ""
+    claim_uid: str = ""
+    revision: str = ""
+    digest: str = ""
+    total_bytes: int = UNKNOWN
+    pod_spec: str = ""
+    """Of a Job that sweeps, as JSON; empty where the claim goes as a whole."""
+
+
+def read_report(text: str) -> Report | None:
+    """None: the text is not a loader's."""
+    try:
+        said = json.loads(text)
+    except ValueError:
+        return None
+    if not isinstance(said, dict) or said.get("result") not in ("Complete", "Failed"):
+        return None
+    return Report(
+        complete=said["result"] == "Complete",
+        reason=str(said.get("reason", "")),
+        message=str(said.get("message", "")),
+        retryable=said.get("retryable") is True,
+        revision=str(said.get("revision") or "")[:128],
+        digest=str(said.get("digest") or ""),
+        total_bytes=_count(said.get("totalBytes")),
+    )
+
+
+def read_progress(text: bytes) -> Progress | None:
+    """From what a loader answers to `GET /progress`; None: that is no progress."""
+    try:
+        said = json.loads(text)
+    except ValueError:
+        return None
+    if not isinstance(said, dict):
+        return None
+    return Progress(
+        total_bytes=_count(said.get("totalBytes")),
+        done_bytes=max(_count(said.get("doneBytes")), 0),
+        bytes_per_second=_count(said.get("bytesPerSecond")),
+        remaining_seconds=min(_count(said.get("remainingSeconds")), 2**31 - 1),
+    )
+
+
+def _count(value: object) -> int:
+    return max(value, UNKNOWN) if isinstance(value, int) and not isinstance(value, bool) else UNKNOWN

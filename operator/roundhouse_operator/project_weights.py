@@ -1,0 +1,144 @@
+"""From the objects of a cache of weights, and from pods with a loader, to what the core looks at."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime
+from typing import Final
+
+from roundhouse_api import names
+from roundhouse_api.model import Manifest
+from roundhouse_api.quantity import Quantity
+from roundhouse_operator.core.kinds import CACHE_KINDS, CONFIG_MAP, JOB, POD, STORE, Key, Kind
+from roundhouse_operator.core.weights.loader import LOADER_CONTAINER
+from roundhouse_operator.core.weights.state import (
+    UNKNOWN,
+    JobPhase,
+    JobPurpose,
+    Loader,
+    LoaderJob,
+    Record,
+    VolumeClaim,
+    read_report,
+)
+
+LABEL_JOB: Final = "batch.kubernetes.io/job-name"
+_OF_JOB: Final = re.compile(r"^(weights-.+-[0-9a-f]{12})(?:-check|-sweep)?-\d+$")
+
+
+def store_of(kind: Kind, manifest: Manifest) -> Key | None:
+    """The weights that an object belongs to; None where it is no part of a cache."""
+    metadata = manifest["metadata"]
+    labels = metadata.get("labels") or {}
+    if names.LABEL_WEIGHTS not in labels or kind not in (*CACHE_KINDS, POD):
+        return None
+    name = labels.get(LABEL_JOB, "") if kind == POD else metadata["name"]
+    if kind in (POD, JOB):
+        found = _OF_JOB.match(name)
+        name = found[1] if found else ""
+    return Key(STORE, metadata["namespace"], name) if name else None
+
+
+def key_of(manifest: Manifest) -> str:
+    """Of the weights, as the label says."""
+    return str(manifest["metadata"]["labels"][names.LABEL_WEIGHTS])
+
+
+def project_stored(kind: Kind, manifest: Manifest) -> LoaderJob | VolumeClaim | Record:
+    """What belongs to a store, but for its pods."""
+    if kind == JOB:
+        return _job(manifest)
+    return _record(manifest) if kind == CONFIG_MAP else _claim(manifest)
+
+
+def project_loader(manifest: Manifest) -> Loader | None:
+    """Of a pod's loader, whether it stands before an engine or alone."""
+    status = manifest.get("status") or {}
+    statuses = (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ()))
+    found = next((one for one in statuses if one["name"] == LOADER_CONTAINER), None)
+    if found is None:
+        return None
+    state = found.get("state") or {}
+    ended = state.get("terminated") or (found.get("lastState") or {}).get("terminated") or {}
+    waiting = state.get("waiting") or {}
+    running = "running" in state
+    return Loader(
+        running=running,
+        # A loader that was started again has yet to say how it ends this time.
+        report=None if running else read_report(ended.get("message", "")),
+        exit_code=None if running else ended.get("exitCode"),
+        waiting=(waiting.get("reason", ""), waiting.get("message", "")),
+    )
+
+
+def job_of(manifest: Manifest) -> str:
+    return str((manifest["metadata"].get("labels") or {}).get(LABEL_JOB, ""))
+
+
+def loader_address(manifest: Manifest) -> str | None:
+    """Where a loader that runs tells its progress."""
+    loader = project_loader(manifest)
+    return (manifest.get("status") or {}).get("podIP") if loader and loader.running else None
+
+
+def _job(manifest: Manifest) -> LoaderJob:
+    metadata, status = manifest["metadata"], manifest.get("status") or {}
+    mark = _mark(metadata)
+    ended = {one["type"]: one for one in status.get("conditions") or () if one["status"] == "True"}
+    failed = ended.get("Failed") or {}
+    phase = JobPhase.COMPLETE if "Complete" in ended else JobPhase.FAILED if failed else JobPhase.ACTIVE
+    purpose = mark.get("purpose")
+    return LoaderJob(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        purpose=JobPurpose(purpose) if purpose in set(JobPurpose) else JobPurpose.FETCH,
+        phase=phase,
+        attempt=int(mark.get("attempt", 1)),
+        made_for=str(mark.get("for", "")),
+        made_from=str(mark.get("from", "")),
+        secret_version=str(mark.get("secret", "")),
+        claim_uid=str(mark.get("claim", "")),
+        failed_at=_seconds(failed.get("lastTransitionTime")),
+        failure=failed.get("message", ""),
+    )
+
+
+def _mark(metadata: Manifest) -> Manifest:
+    try:
+        mark = json.loads((metadata.get("annotations") or {}).get(names.ANNOTATION_LOADER, "{}"))
+    except ValueError:
+        return {}
+    return mark if isinstance(mark, dict) else {}
+
+
+def _claim(manifest: Manifest) -> VolumeClaim:
+    metadata, spec = manifest["metadata"], manifest["spec"]
+    requests = (spec.get("resources") or {}).get("requests") or {}
+    return VolumeClaim(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        phase=(manifest.get("status") or {}).get("phase", ""),
+        class_name=spec.get("storageClassName"),
+        size_bytes=Quantity.parse(requests.get("storage", "0")).bytes,
+        ending="deletionTimestamp" in metadata,
+    )
+
+
+def _record(manifest: Manifest) -> Record:
+    data = manifest.get("data") or {}
+    total = data.get("totalBytes", "")
+    return Record(
+        uid=manifest["metadata"]["uid"],
+        complete=data.get("complete") == "true",
+        claim=data.get("claim", ""),
+        claim_uid=data.get("claimUID", ""),
+        revision=data.get("revision", ""),
+        digest=data.get("digest", ""),
+        total_bytes=int(total) if total.isdecimal() else UNKNOWN,
+        pod_spec=data.get("pod", ""),
+    )
+
+
+def _seconds(time: str | None) -> int:
+    return int(datetime.fromisoformat(time).timestamp()) if time else 0

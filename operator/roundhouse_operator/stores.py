@@ -1,0 +1,70 @@
+"""Who wants which weights: whom a change of a cache concerns, and which caches nobody wants any more.
+
+What a variant wants is what its last pass found, so nothing is decided twice. Until every variant of a
+namespace has had a pass since the start, nothing in it is known to be unwanted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from typing_extensions import override
+
+from roundhouse_operator.core.kinds import STORE, Key
+from roundhouse_operator.core.observed import Store
+from roundhouse_operator.groups import Groups
+
+
+class Wants:
+    """By store's name or, where none is known, by the key of the weights. Kept by the cache."""
+
+    def __init__(self) -> None:
+        self._wanted: dict[Key, frozenset[str]] = {}
+        self._wanting: Groups[tuple[str, str], Key] = Groups()
+        self._unheard: Groups[str, Key] = Groups()
+
+    def come(self, variant: Key) -> None:
+        """A variant that has not had a pass."""
+        self._unheard.add(variant.namespace, variant)
+
+    def put(self, variant: Key, wanted: frozenset[str]) -> frozenset[str]:
+        """Of a variant that had a pass, or that is gone and wants nothing; what it no longer wants."""
+        self._unheard.discard(variant.namespace, variant)
+        before = self._wanted.pop(variant, frozenset())
+        if wanted:
+            self._wanted[variant] = wanted
+        for name in wanted - before:
+            self._wanting.add((variant.namespace, name), variant)
+        for name in before - wanted:
+            self._wanting.discard((variant.namespace, name), variant)
+        return before - wanted
+
+    def by(self, namespace: str, *names: str) -> set[Key]:
+        """The variants that want weights by one of these names."""
+        return {variant for name in names for variant in self._wanting[namespace, name]}
+
+    def heard_all(self, namespace: str) -> bool:
+        return not self._unheard[namespace]
+
+
+class Stores(Mapping[str, Store]):
+    """The caches of a namespace, each put together when it is asked for."""
+
+    def __init__(self, namespace: str, look: Callable[[Key], Store | None]) -> None:
+        self._namespace = namespace
+        self._look = look
+
+    @override
+    def __getitem__(self, name: str) -> Store:
+        store = self._look(Key(STORE, self._namespace, name))
+        if store is None:
+            raise KeyError(name)
+        return store
+
+    @override
+    def __iter__(self) -> Iterator[str]:
+        raise TypeError("the caches of a namespace are looked up by name")
+
+    @override
+    def __len__(self) -> int:
+        raise TypeError("the caches of a namespace are not counted")
