@@ -177,7 +177,7 @@ def test_a_spec_that_cannot_be_read_keeps_what_runs(
 def test_a_quota_is_told_in_its_words(operator: Operator, kubectl: Kubectl) -> None:
     kubectl("create", "quota", "none", "--hard=pods=0")
     kubectl.apply(engine(), variant())
-    found = kubectl.wait("mv", "kws-en", "Ready", "False", "PodRefused")
+    found = kubectl.wait("mv", "kws-en", "Ready", "False", "QuotaExceeded")
     assert "exceeded quota: none" in found["message"]
     kubectl("delete", "quota/none")
     kubectl("rollout", "restart", "deploy/kws-en")  # else the controller tries again minutes later
@@ -189,9 +189,9 @@ def test_hardware_that_is_not_there_is_told(operator: Operator, kubectl: Kubectl
     needs["gpu"]["allocation"]["devicePlugin"] = {"resourceName": "example.org/tpu"}  # type: ignore[index]
     kubectl.apply(engine(hardware=needs), variant())
     kubectl.wait("eng", "kws", "HardwareAvailable", "False", "NoGPU")
-    found = kubectl.wait("mv", "kws-en", "Ready", "False", "InsufficientGPU")
+    found = kubectl.wait("mv", "kws-en", "Ready", "False", "NoGPU")
     assert "Insufficient example.org/tpu" in found["message"]
     reasons = [one["reason"] for one in own_events(kubectl) if one["regarding"]["kind"] == "ModelVariant"]
-    assert reasons.count("InsufficientGPU") == 1
+    assert reasons.count("NoGPU") == 1
     kubectl.patch("eng", "kws", {"spec": {"hardware": {"gpu": {"mode": "None", "allocation": None}}}})
     kubectl.wait("mv", "kws-en", "Ready", "True", seconds=60)

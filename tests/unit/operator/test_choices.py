@@ -149,7 +149,7 @@ def test_the_nearest_obstacle_is_told() -> None:
     assert placement.explain(need, found) == (
         "needs 2 × nvidia.com/gpu with 14306 MiB each (15G) of Tesla-T4; 0 nodes fit; "
         "not: 1 InsufficientVRAM (as b), 1 NoGPU (as a); "
-        "the largest there has 99 MiB, 14207 MiB less than needed"
+        "the largest that is too small has 99 MiB, 14207 MiB less than needed"
     )
 
 

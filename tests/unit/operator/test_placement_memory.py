@@ -64,7 +64,7 @@ def test_a_card_is_what_its_label_says(case: Case) -> None:
     assert (expression.operator, expression.values) == ("Gt", (str(Quantity(case.need).mib - 1),))
     if case.short_mib:
         label = case.card["metadata"]["labels"]["nvidia.com/gpu.memory"]
-        words = f"the largest there has {label} MiB, {case.short_mib} MiB less than needed"
+        words = f"the largest that is too small has {label} MiB, {case.short_mib} MiB less than needed"
         assert words in placement.explain(need, found)
 
 

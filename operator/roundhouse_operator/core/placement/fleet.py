@@ -31,6 +31,8 @@ class Survey:
     rejected: tuple[tuple[Reason, int, str], ...]
     largest_mib: int | None = None
     """Memory of the largest device of the kind that is asked for, on whatever node."""
+    too_small_mib: int | None = None
+    """Memory of the largest that has too little."""
 
     @property
     def obstacle(self) -> Reason:
@@ -67,9 +69,15 @@ class _Tally:
                 rejected=tuple(
                     sorted((reason, len(names), min(names)) for reason, names in rejected.items())
                 ),
-                largest_mib=max((one.memory_mib or 0 for one in self.verdicts.values()), default=0) or None,
+                largest_mib=self._largest(),
+                too_small_mib=self._largest(Reason.INSUFFICIENT_VRAM),
             )
         return self.survey
+
+    def _largest(self, obstacle: Reason | None = None) -> int | None:
+        """Of all nodes, or of those with that obstacle."""
+        seen = (one for one in self.verdicts.values() if obstacle is None or one.obstacle is obstacle)
+        return max((one.memory_mib or 0 for one in seen), default=0) or None
 
 
 class Fleet:

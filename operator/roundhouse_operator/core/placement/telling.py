@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from roundhouse_api.conditions import Reason
 from roundhouse_api.model import Manifest
 from roundhouse_api.quantity import Quantity
 from roundhouse_api.v1alpha1 import (
@@ -64,13 +63,10 @@ def wanted(need: Need) -> str:
 
 def _missing(need: Need, found: Survey) -> str:
     """Cards report less than their names say, so how much is lacking is told to the MiB."""
-    vram = any(reason is Reason.INSUFFICIENT_VRAM for reason, _, _ in found.rejected)
-    if found.fitting or not vram or not need.memory_mib or not found.largest_mib:
+    if found.fitting or not need.memory_mib or not found.too_small_mib:
         return ""
-    lacking = need.memory_mib - found.largest_mib
-    if lacking <= 0:
-        return ""
-    return f"the largest there has {found.largest_mib} MiB, {lacking} MiB less than needed"
+    lacking = need.memory_mib - found.too_small_mib
+    return f"the largest that is too small has {found.too_small_mib} MiB, {lacking} MiB less than needed"
 
 
 def _origin(need: Need) -> str:

@@ -1,0 +1,225 @@
+"""The operator's verdict on nodes is what the real scheduler does with the pod, on every kind of GPU node."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from roundhouse_api.model import Manifest
+from tests.cluster.local import Cluster
+from tests.cluster.operator.gpu_nodes import DRIVER, PREFIX, put_up, take_down
+from tests.cluster.operator.harness import Kubectl, Operator
+from tests.unit.operator.samples import engine, variant
+
+CLAIM = {"type": "DRA", "dra": {"deviceClassName": DRIVER}}
+BY_PRODUCT = f'device.attributes["{DRIVER}"].productName == "NVIDIA-L4"'
+
+
+def plugin(resource: str) -> Manifest:
+    return {"type": "DevicePlugin", "devicePlugin": {"resourceName": resource}}
+
+
+def mig(profile: str = "") -> Manifest:
+    return {"type": "MIG", **({"mig": {"profile": profile}} if profile else {})}
+
+
+NEEDS: dict[str, Manifest] = {
+    "any-gpu": {},
+    "by-memory": {"minMemory": "15G"},
+    "by-more-memory": {"minMemory": "16G"},
+    "too-much": {"minMemory": "100G"},
+    "a-share": {"minMemory": "5G"},
+    "two-gpus": {"count": 2},
+    "by-product": {"products": ["Tesla-T4"]},
+    "shared": {"allocation": plugin("nvidia.com/gpu.shared")},
+    "shared-memory": {"minMemory": "1G", "allocation": plugin("nvidia.com/gpu.shared")},
+    "smallest-slice": {"minMemory": "6G", "allocation": mig()},
+    "profile": {"allocation": mig("1g.5gb")},
+    "single-profile": {"allocation": mig("1g.10gb")},
+    "amd": {"minMemory": "60G", "allocation": plugin("amd.com/gpu")},
+    "amd-larger": {"minMemory": "65Gi", "allocation": plugin("amd.com/gpu")},
+    "intel": {"allocation": plugin("gpu.intel.com/xe")},
+    "claimed": {"allocation": CLAIM},
+    "claimed-by-memory": {"minMemory": "20G", "allocation": CLAIM},
+    "claimed-twice": {"minMemory": "15G", "count": 2, "allocation": CLAIM},
+    "claimed-by-product": {
+        "minMemory": "16G",
+        "allocation": {**CLAIM, "dra": {"deviceClassName": DRIVER, "selectors": [BY_PRODUCT]}},
+    },
+    "claimed-too-much": {"minMemory": "100G", "allocation": CLAIM},
+}
+
+
+@pytest.fixture(scope="module")
+def gpu_nodes(control_plane: Cluster) -> Iterator[list[str]]:
+    put_up(control_plane)
+    yield [one["metadata"]["name"] for one in _listed(control_plane, "nodes")]
+    take_down(control_plane)
+
+
+def _listed(cluster: Cluster, kind: str) -> list[Manifest]:
+    items: list[Manifest] = json.loads(cluster.kubectl("get", kind, "-o", "json"))["items"]
+    return items
+
+
+def pods_for_each_node(kubectl: Kubectl, name: str, nodes: list[str]) -> Iterator[Manifest]:
+    """The variant's own pod, to be put on each node in turn and on no other."""
+    template = kubectl.get("deployment", name)["spec"]["template"]
+    for node in nodes:
+        spec = {**template["spec"], "nodeSelector": {"kubernetes.io/hostname": node}}
+        metadata = {"name": f"{name}-on-{node}", "labels": {"need": name}}
+        yield {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+
+
+def scheduled(kubectl: Kubectl, name: str, nodes: list[str]) -> set[str]:
+    """Nodes that the scheduler puts the pod on while they are empty."""
+    kubectl.apply(*pods_for_each_node(kubectl, name, nodes))
+
+    def tried() -> list[Manifest]:
+        pods = kubectl.list("pods", f"need={name}")
+        verdicts = [_condition(pod, "PodScheduled") for pod in pods]
+        assert len(pods) == len(nodes)
+        assert all(one and (one["status"] == "True" or one["reason"] == "Unschedulable") for one in verdicts)
+        return pods
+
+    pods: list[Manifest] = kubectl.wait_for(tried, f"the scheduler has looked at the pods of {name}", 90)
+    found = {str(pod["spec"]["nodeName"]) for pod in pods if pod["spec"].get("nodeName")}
+    kubectl("delete", "pods", "-l", f"need={name}", "--force", "--grace-period=0")
+    kubectl.wait_for(lambda: not kubectl.list("pods", f"need={name}"), "the pods are gone")
+    return found
+
+
+def _condition(resource: Manifest, kind: str) -> Manifest | None:
+    conditions = resource.get("status", {}).get("conditions", ())
+    return next((one for one in conditions if one["type"] == kind), None)
+
+
+def pair(name: str, gpu: Manifest, **spec: Any) -> tuple[Manifest, Manifest]:
+    hardware = {"gpu": {"mode": "Required", **gpu}}
+    return engine(name, hardware=hardware), variant(name, on=name, **{"replicas": 0, **spec})
+
+
+@pytest.mark.req("C11")
+def test_each_verdict_is_what_the_scheduler_does(
+    gpu_nodes: list[str], operator: Operator, kubectl: Kubectl
+) -> None:
+    for name, gpu in NEEDS.items():
+        kubectl.apply(*pair(name, gpu))
+    told: dict[str, Manifest] = {}
+    for name in NEEDS:
+        kubectl.wait_for(lambda name=name: kubectl.get("deployment", name), f"{name} has its Deployment")
+        told[name] = kubectl.wait_for(
+            lambda name=name: kubectl.get("mv", name).get("status", {}).get("placement"), f"{name} is placed"
+        )
+    nodes = [one["metadata"]["name"] for one in _listed(kubectl.cluster, "nodes")]
+    wrong = {}
+    for name, placement in told.items():
+        done = scheduled(kubectl, name, nodes)
+        rejected = {one["reason"]: one["count"] for one in placement.get("nodesRejected", ())}
+        assert placement.get("nodesFitting", 0) + sum(rejected.values()) == len(nodes), name
+        if len(done) != placement.get("nodesFitting", 0):
+            wrong[name] = (sorted(done), placement)
+        status = kubectl.condition("mv", name, "Scheduled")
+        assert (status["status"] == "True") == bool(done), (name, status)
+    assert not wrong
+
+
+def test_a_claim_is_made_from_a_template_that_goes_with_its_need(
+    gpu_nodes: list[str], operator: Operator, kubectl: Kubectl
+) -> None:
+    kubectl.apply(*pair("claimer", {"minMemory": "20G", "allocation": CLAIM}, replicas=1))
+    kubectl.wait("mv", "claimer", "Ready", "True", "Serving")
+    status = kubectl.get("mv", "claimer")["status"]
+    assert (status["placement"]["device"], status["placement"]["allocation"]) == ("GPU", "DRA")
+    assert status["placement"]["nodesFitting"] == 1
+    [pod] = kubectl.list("pods", "roundhouse.dev/variant=claimer")
+    assert pod["spec"]["nodeName"] == f"{PREFIX}cpu"
+    [first] = kubectl.list("resourceclaimtemplates")
+    kubectl.patch("eng", "claimer", {"spec": {"hardware": {"gpu": {"minMemory": "15G"}}}})
+
+    def replaced() -> bool:
+        templates = kubectl.list("resourceclaimtemplates")
+        assert [one["metadata"]["name"] for one in templates] != [first["metadata"]["name"]]
+        return len(templates) == 1
+
+    kubectl.wait_for(replaced, "the old template is swept", 60)
+    kubectl.wait("mv", "claimer", "UpToDate", "True", "RolledOut", seconds=60)
+    kubectl("delete", "mv", "claimer")
+    kubectl.wait_for(lambda: not kubectl.list("resourceclaimtemplates"), "the template goes with its variant")
+
+
+def test_claims_beyond_the_devices_wait_and_say_so(
+    gpu_nodes: list[str], operator: Operator, kubectl: Kubectl
+) -> None:
+    kubectl.apply(*pair("claimer", {"minMemory": "20G", "allocation": CLAIM}, replicas=2))
+    kubectl.wait_for(
+        lambda: kubectl.get("mv", "claimer")["status"].get("readyReplicas") == 1, "one of two has its device"
+    )
+    kubectl.wait("mv", "claimer", "Degraded", "True", "InsufficientGPU")
+
+
+def test_a_quota_is_told_in_its_own_words(operator: Operator, kubectl: Kubectl) -> None:
+    quota = {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "gpus"},
+        "spec": {"hard": {"requests.nvidia.com/gpu": "0"}},
+    }
+    kubectl.apply(quota, *pair("hungry", {}, replicas=1))
+    found = kubectl.wait("mv", "hungry", "Scheduled", "False", "QuotaExceeded")
+    assert "exceeded quota: gpus, requested: requests.nvidia.com/gpu=1" in found["message"]
+
+
+def test_a_queues_gate_is_told_and_its_label_passed_on(operator: Operator, kubectl: Kubectl) -> None:
+    """Kueue's webhook sets the gate; here the pod template does."""
+    held = {"spec": {"schedulingGates": [{"name": "kueue.x-k8s.io/admission"}]}}
+    queued = variant()
+    queued["metadata"]["labels"] = {"kueue.x-k8s.io/queue-name": "speech"}
+    kubectl.apply(engine(workload={"image": "example.org/kws:1", "podTemplate": held}), queued)
+    found = kubectl.wait("mv", "kws-en", "Scheduled", "False", "Queued")
+    assert "kueue.x-k8s.io/admission" in found["message"]
+    [pod] = kubectl.list("pods", "kueue.x-k8s.io/queue-name=speech")
+    kubectl(
+        "patch", "pod", pod["metadata"]["name"], "--type=merge", "-p", '{"spec":{"schedulingGates":null}}'
+    )
+    kubectl.wait("mv", "kws-en", "Ready", "True", "Serving")
+
+
+@pytest.mark.req("C10")
+def test_an_optional_gpu_goes_where_the_hardware_is(
+    gpu_nodes: list[str], operator: Operator, kubectl: Kubectl
+) -> None:
+    kubectl.apply(*pair("fits", {"mode": "Optional", "minMemory": "15G"}, replicas=1))
+    kubectl.apply(*pair("misses", {"mode": "Optional", "minMemory": "100G"}, replicas=1))
+    kubectl.wait("mv", "fits", "Ready", "True")
+    kubectl.wait("mv", "misses", "Ready", "True")
+    devices = [kubectl.get("mv", name)["status"]["placement"]["device"] for name in ("fits", "misses")]
+    assert devices == ["GPU", "CPU"]
+
+
+def test_an_engine_whose_hardware_is_there_is_chosen_and_impossible_ones_block_nobody(
+    gpu_nodes: list[str], operator: Operator, kubectl: Kubectl
+) -> None:
+    selector = {"stage": "Transcribe", "matchLabels": {"for": "choice"}}
+    for name, gpu in (("a-huge", {"minMemory": "100G"}), ("b-small", {"minMemory": "4G"})):
+        one = engine(name, hardware={"gpu": {"mode": "Required", **gpu}})
+        one["metadata"]["labels"] = {"for": "choice"}
+        kubectl.apply(one)
+    kubectl.apply(variant("chosen", on="", engineRef=None, engineSelector=selector))
+    kubectl.apply(variant("impossible", on="a-huge"))
+    none = {"stage": "Transcribe", "matchLabels": {"for": "nobody"}}
+    kubectl.apply(variant("unmatched", on="", engineRef=None, engineSelector=none))
+    kubectl.wait("mv", "chosen", "Ready", "True", "Serving")
+    chosen, rejected = kubectl.get("mv", "chosen")["status"]["selection"]["candidates"]
+    assert (chosen["engine"], chosen["verdict"]) == ("b-small", "Chosen")
+    assert (rejected["engine"], rejected["verdict"]) == ("a-huge", "Rejected")
+    assert rejected["reason"] == "InsufficientVRAM"
+    found = kubectl.wait("mv", "impossible", "Scheduled", "False", "InsufficientVRAM")
+    assert "(100G)" in found["message"]
+    kubectl.wait("mv", "unmatched", "EngineSelected", "False", "NoMatchingEngine")
+    kubectl.wait("eng", "a-huge", "HardwareAvailable", "False", "InsufficientVRAM")
+    kubectl.wait("eng", "b-small", "HardwareAvailable", "True", "HardwareFound")
+    assert kubectl.get("eng", "b-small")["status"]["placement"]["largestGPUMemory"] == "81559Mi"
