@@ -358,8 +358,8 @@ class Reason(StrEnum):
     )
     SCALER_CONFLICT = (
         "ScalerConflict",
-        "Two scalers write `spec.replicas`; the operator's own has stopped.",
-        "Remove the HPA or ScaledObject, or set `scaling.mode: Manual`.",
+        "Another controller writes `spec.replicas` under `mode: Demand`; the operator's own has stopped.",
+        "Remove the other one and hand `replicas` back with `kubectl scale`, or set `scaling.mode: Manual`.",
     )
     FIELD_OWNED_BY_OTHER = (
         "FieldOwnedByOther",

@@ -31,6 +31,7 @@ from roundhouse_operator.core.kinds import (
 from roundhouse_operator.core.observed import Engine, Invalid, Node, Pod, Resource, Store, Variant, World
 from roundhouse_operator.core.placement import Fleet
 from roundhouse_operator.core.placement.devices import DeviceClass, DeviceSlice
+from roundhouse_operator.core.replicas import NOBODY, Writer, read_writer, scaler_of
 from roundhouse_operator.core.rollout.line import Stand
 from roundhouse_operator.core.status.engine import Usage
 from roundhouse_operator.core.verification.proof import ExamFacts
@@ -100,6 +101,7 @@ class Cache:
     def __init__(self, field_manager: str, tally: Tally | None = None) -> None:
         self._manager = field_manager
         self._tally = tally or Tally()
+        self._scaler = scaler_of(field_manager)
         self._held: dict[Kind, dict[Key, _Held]] = defaultdict(dict)
         self._belongings: Groups[Key, Key] = Groups()
         self._engines: Groups[str, Key] = Groups()
@@ -187,6 +189,11 @@ class Cache:
         else:
             self._exams[key] = facts
 
+    def version(self, key: Key) -> int:
+        """Of the object as it was last seen; 0 where there is none."""
+        held = self._held[key.kind].get(key)
+        return held.version if held else 0
+
     def usage(self, engine: Key) -> Usage:
         return self._variants.usage(engine)
 
@@ -227,7 +234,7 @@ class Cache:
         before = self._held[kind].get(key)
         if version <= max(before.version if before else 0, self._gone.get(key, 0)):
             return Touched()
-        after = _hold(kind, version, manifest)
+        after = _hold(kind, version, manifest, self._writer(kind, manifest, before))
         if kind == POD:
             self._load(key, loader_address(manifest))
         self._held[kind][key] = after
@@ -275,6 +282,13 @@ class Cache:
         owner = held.variant
         wanting = self.wants.by(owner.namespace, owner.name, held.weights) if held.weights else set()
         return {owner, *wanting}
+
+    def _writer(self, kind: Kind, manifest: Manifest, before: _Held | None) -> Writer:
+        """Who wrote a variant's `replicas`: the managed fields that say so are dropped on arrival."""
+        if kind != VARIANT:
+            return NOBODY
+        known = before.value.writer if before and isinstance(before.value, StoredResource) else NOBODY
+        return read_writer(manifest, known, self._scaler)
 
     def _take(self, key: Key, before: _Held | None, after: _Held | None) -> None:
         if key.kind in API_KINDS:
@@ -341,11 +355,11 @@ class Cache:
         yield from (engine for key in keys if (engine := self.resource(key)))
 
 
-def _hold(kind: Kind, version: int, manifest: Manifest) -> _Held:
+def _hold(kind: Kind, version: int, manifest: Manifest, writer: Writer) -> _Held:
     if kind in _FLEET:
         return _Held(version, _FLEET[kind](manifest))
     if kind in API_KINDS:
-        return _Held(version, project_resource(kind, manifest))
+        return _Held(version, project_resource(kind, manifest, writer))
     if store := store_of(kind, manifest):
         stored = project_pod(manifest) if kind == POD else project_stored(kind, manifest)
         return _Held(version, stored, store, key_of(manifest))

@@ -23,7 +23,8 @@ from yarl import URL
 
 from roundhouse_api.model import Manifest
 from roundhouse_operator.configuration import authorization
-from roundhouse_operator.core.kinds import LEASE, POD, Kind
+from roundhouse_operator.core.kinds import LEASE, POD, Key, Kind
+from roundhouse_operator.core.replicas import scaler_of
 from roundhouse_operator.errors import (
     ClusterError,
     NotFoundError,
@@ -189,6 +190,14 @@ class Cluster:
         """Sets one condition of a pod and leaves the others, which the kubelet writes."""
         request = _Request("PATCH", _path(POD, namespace, name) + "/status", self._signed, STRATEGIC_PATCH)
         return await self._write(POD, "status", request, {"status": {"conditions": [condition]}})
+
+    async def scale(self, key: Key, replicas: int, *, version: int) -> int:
+        """Sets `replicas` through /scale, of that very version; the version that comes of it."""
+        query = {"fieldManager": scaler_of(self.field_manager)}
+        request = _Request("PATCH", _path(key.kind, key.namespace, key.name) + "/scale", query, MERGE_PATCH)
+        patch = {"metadata": {"resourceVersion": str(version)}, "spec": {"replicas": replicas}}
+        answer = await self._write(key.kind, "scale", request, patch)
+        return int(answer["metadata"]["resourceVersion"])
 
     async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
         """Deletes that very object, not one which took its name since; its dependents follow."""

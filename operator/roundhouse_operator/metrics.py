@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
 from roundhouse_operator.cache import Cache
 from roundhouse_operator.core.kinds import VARIANT
+from roundhouse_operator.loads import Loads
 from roundhouse_operator.queue import WorkQueue
 from roundhouse_operator.tally import Tally
 from roundhouse_operator.watch import Source
@@ -54,6 +55,16 @@ class Metrics:
             registry=self.registry,
         )
 
+        self._scale_writes = Counter(
+            "roundhouse_operator_scale_writes",
+            "Changes of `replicas` under mode Demand, by direction.",
+            ["direction"],
+            registry=self.registry,
+        )
+
+    def scaled(self, direction: str) -> None:
+        self._scale_writes.labels(direction).inc()
+
     def passed(self, kind: str, seconds: float, *, succeeded: bool) -> None:
         self._passes.labels(kind, "success" if succeeded else "retry").observe(seconds)
 
@@ -62,6 +73,19 @@ class Metrics:
 
     def became_ready(self, change: str, seconds: float) -> None:
         self._ready.labels(change).observe(seconds)
+
+    def tell_gateways(self, loads: Loads, now: Callable[[], float]) -> None:
+        """Adds what is known of the gateways' load reports, asked for at each scrape."""
+        Gauge(
+            "roundhouse_operator_load_gateways",
+            "Gateways that tell this operator of their load.",
+            registry=self.registry,
+        ).set_function(lambda: loads.heard)
+        Gauge(
+            "roundhouse_operator_load_silence_seconds",
+            "How long the most silent of them was not heard; over 3, nothing is scaled down.",
+            registry=self.registry,
+        ).set_function(lambda: loads.silent_seconds(now()))
 
     def show(self, present: Present) -> None:
         self.registry.register(present)

@@ -22,6 +22,7 @@ from roundhouse_api.v1alpha1 import AdapterSpec, EngineSpec, ModelVariantSpec, S
 from roundhouse_operator.core.fields import Ownership
 from roundhouse_operator.core.kinds import ADAPTER, ENGINE, POLICY, VARIANT, Kind
 from roundhouse_operator.core.observed import Child, Container, Invalid, Pod, Resource, Rollout
+from roundhouse_operator.core.replicas import NOBODY, Writer
 from roundhouse_operator.core.weights.loader import LOADER_CONTAINER
 from roundhouse_operator.core.weights.state import Loader
 from roundhouse_operator.packing import Packer
@@ -61,6 +62,7 @@ class StoredResource:
     verdicts: Verdicts
     ending: bool
     restarted_at: str = ""
+    writer: Writer = NOBODY
 
     def read(self) -> Resource[Any]:
         return Resource(
@@ -75,6 +77,7 @@ class StoredResource:
             status=_PACKERS[f"{self.kind} status"].unpack(self.status),
             ending=self.ending,
             restarted_at=self.restarted_at,
+            writer=self.writer,
         )
 
 
@@ -102,7 +105,7 @@ class StoredChild:
         )
 
 
-def project_resource(kind: Kind, manifest: Manifest) -> StoredResource:
+def project_resource(kind: Kind, manifest: Manifest, writer: Writer = NOBODY) -> StoredResource:
     metadata, status = manifest["metadata"], manifest.get("status") or {}
     return StoredResource(
         kind=kind,
@@ -118,6 +121,7 @@ def project_resource(kind: Kind, manifest: Manifest) -> StoredResource:
         verdicts=_verdicts(status),
         ending="deletionTimestamp" in metadata,
         restarted_at=(metadata.get("annotations") or {}).get(names.ANNOTATION_RESTARTED_AT, ""),
+        writer=writer,
     )
 
 

@@ -19,7 +19,7 @@ from roundhouse_operator.cache import Cache, Touched
 from roundhouse_operator.cluster import Cluster
 from roundhouse_operator.core.decide import Decision, decide
 from roundhouse_operator.core.kinds import ENGINE, STORE, VARIANT, Key
-from roundhouse_operator.core.observed import Resource, World
+from roundhouse_operator.core.observed import Invalid, Resource, World
 from roundhouse_operator.core.outcome import Cause, Conflict, Outcome, Refusal
 from roundhouse_operator.core.plan import Apply, Plan, Removal
 from roundhouse_operator.core.status.conditions import status_patch
@@ -42,6 +42,7 @@ from roundhouse_operator.logs import concerning
 from roundhouse_operator.lookups import Lookups
 from roundhouse_operator.queue import RetryError
 from roundhouse_operator.recorder import Recorder
+from roundhouse_operator.scaler import Aim
 from roundhouse_operator.verifier import Verifier
 
 logger = logging.getLogger(__name__)
@@ -64,6 +65,8 @@ class Reconciler:
     loader: LoaderImage = UNTOLD
     later: Callable[[Key, float], None] = lambda _key, _seconds: None
     """Takes keys that are to be looked at again by then, although nobody reports a change."""
+    follow: Callable[[Key, Aim | None], None] = lambda _key, _aim: None
+    """Our scaler's: what it is to aim at, after each pass over a variant."""
     lookups: Lookups = field(init=False)
     fetching: Fetching = field(init=False)
 
@@ -107,6 +110,7 @@ class Reconciler:
         world = self.cache.world(key, int(time.time()))
         if world is None or world.variant.ending:
             self.verifier.forget(key)
+            self.follow(key, None)
             return  # its children go with it, and must not come back meanwhile
         world, decision = await self._decide(await self.verifier.look(world))
         self.touch(self.cache.want(key, decision.stores))
@@ -125,6 +129,7 @@ class Reconciler:
         status = variant_status(world, decision, outcome, now=self.clock())
         await self._write_status(world.variant, status)
         await self.verifier.go_on(world, decision)
+        self.follow(key, self._aim(key, world, decision))
         if refusal := outcome.refusal or refused:
             raise RetryError(refusal.message)
         if supply and supply.revisit_seconds:
@@ -139,6 +144,14 @@ class Reconciler:
             world = replace(world, answers=await self.lookups.answers(world.variant.namespace, asks))
             decision = decide(world, api_hosts=self.api_hosts, loader=self.loader)
         return world, decision
+
+    def _aim(self, key: Key, world: World, decision: Decision) -> Aim | None:
+        """With `replicas` and version of the same moment: a write over a newer version is refused."""
+        variant = self.cache.resource(key) if decision.scaling else None
+        if variant is None or decision.scaling is None or isinstance(variant.spec, Invalid):
+            return None
+        ready = world.rollout is not None and world.rollout.ready > 0
+        return Aim(decision.scaling, variant.spec.replicas, ready, self.cache.version(key))
 
     async def _seed(self, key: Key, decision: Decision, error: ClusterError) -> None:
         """A first pass that fails leaves a status, so that no variant is shown without a word."""

@@ -37,6 +37,7 @@ from roundhouse_operator.core.kinds import (
     Key,
     Kind,
 )
+from roundhouse_operator.gateways import Gateways
 from roundhouse_operator.health import Health
 from roundhouse_operator.leader import Election, LeadershipLostError
 from roundhouse_operator.metrics import Metrics, Present
@@ -44,6 +45,7 @@ from roundhouse_operator.progress import ProgressPoller
 from roundhouse_operator.queue import WorkQueue
 from roundhouse_operator.reconcile import Reconciler
 from roundhouse_operator.recorder import Recorder
+from roundhouse_operator.scaler import Scaler
 from roundhouse_operator.settings import Settings
 from roundhouse_operator.tally import Tally
 from roundhouse_operator.verifier import Verifier
@@ -73,6 +75,8 @@ class Operator:
         self.election = Election(cluster, settings.namespace, settings.lease, identity)
         cluster.fence = self.election.check
         self.verifier = Verifier(cluster, self.cache, self.queue.add, Asker())
+        self.scaler = Scaler(cluster, metrics.scaled)
+        self.gateways = Gateways(cluster, settings.namespace, settings.release, self.scaler.loads)
         self.reconciler = Reconciler(
             cluster,
             self.cache,
@@ -83,6 +87,7 @@ class Operator:
             frozenset({api_host}),
             settings.loader,
             self.queue.add_in,
+            self.scaler.follow,
         )
         self.progress = ProgressPoller(self.cache, self.touch)
         spaces = settings.served_namespaces or (None,)
@@ -97,6 +102,7 @@ class Operator:
         sources = [*self._resynced, *self._followed]
         self.health = Health(metrics, self.queue, sources)
         metrics.show(Present(self.queue, self.cache, self.tally, sources, lambda: self.health.leading))
+        metrics.tell_gateways(self.scaler.loads, _now)
 
     def _source(self, scope: Scope) -> Source:
         # Claims cannot be made without their templates: whether those are served says it all.
@@ -162,6 +168,8 @@ class Operator:
                 group.create_task(self.recorder.run())
                 group.create_task(self.verifier.run())
                 group.create_task(self.progress.run())
+                group.create_task(self.gateways.run())
+                group.create_task(self.scaler.run())
                 group.create_task(self.queue.run(self.reconciler, workers=self.settings.workers))
         except* LeadershipLostError as lost:
             raise lost.exceptions[0] from None
@@ -227,6 +235,10 @@ def _import_handlers() -> ModuleType:
     from roundhouse_operator import handlers  # noqa: PLC0415  # kopf takes seconds
 
     return handlers
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _timestamp() -> str:

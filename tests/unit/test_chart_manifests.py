@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from roundhouse_operator.gateways import selector
 from tests.charts.helm import CHART, HelmError, Manifest, helm, render
 from tests.charts.manifests import container, environment, of_kind, only
 
@@ -55,7 +56,7 @@ def test_a_pod_has_no_rights_on_its_node(component: str) -> None:
 @pytest.mark.parametrize("release", ["a.release", "r" * 53, "roundhouse", "a-roundhouse.b"])
 def test_every_name_that_helm_takes_gives_names_that_services_may_have(release: str) -> None:
     services = of_kind(render(release=release), "Service")
-    assert len(services) == 2
+    assert len(services) == 3
     assert all(re.fullmatch("[a-z]([-a-z0-9]{0,61}[a-z0-9])?", each["metadata"]["name"]) for each in services)
 
 
@@ -70,10 +71,33 @@ def test_pods_and_services_have_a_port_named_metrics(component: str) -> None:
     ports = {each["name"]: each["containerPort"] for each in container(render(), component)["ports"]}
     assert ports["metrics"] == 8081
     service = {
-        each["name"]: each["targetPort"] for each in only(render(), "Service", component)["spec"]["ports"]
+        each["name"]: each["targetPort"]
+        for one in of_kind(render(), "Service", component)
+        for each in one["spec"]["ports"]
     }
     assert service["metrics"] == "metrics"
     assert set(service.values()) <= set(ports)
+
+
+def test_the_gateway_s_metrics_are_on_a_service_of_their_own_whatever_the_type_of_the_other() -> None:
+    manifests = render({"gateway": {"service": {"type": "LoadBalancer"}}})
+    services = {each["metadata"]["name"]: each for each in of_kind(manifests, "Service", "gateway")}
+    public, metrics = services["rh-roundhouse-gateway"], services["rh-roundhouse-gateway-metrics"]
+    assert metrics["spec"]["clusterIP"] == "None"
+    assert [each["name"] for each in public["spec"]["ports"]] == ["http"]
+    assert public["spec"]["selector"] == metrics["spec"]["selector"]
+    labels = metrics["metadata"]["labels"]
+    assert all(part in labels.items() for part in _selected(selector("rh")))
+
+
+def _selected(text: str) -> list[tuple[str, str]]:
+    return [(name, value) for name, _, value in (part.partition("=") for part in text.split(","))]
+
+
+def test_limits_of_waiting_reach_the_gateway() -> None:
+    given = environment(render({"gateway": {"hold": {"limit": 7, "limitPerVariant": 3}}}), "gateway")
+    assert given["ROUNDHOUSE_GATEWAY_HOLD_LIMIT"] == "7"
+    assert given["ROUNDHOUSE_GATEWAY_HOLD_LIMIT_PER_VARIANT"] == "3"
 
 
 @pytest.mark.parametrize("component", ["operator", "gateway"])
@@ -87,11 +111,12 @@ def test_probes_name_ports_that_the_container_has(component: str) -> None:
 
 def test_services_select_the_pods_of_their_deployment() -> None:
     for component in ("operator", "gateway"):
-        selector = only(render(), "Service", component)["spec"]["selector"]
         deployment = only(render(), "Deployment", component)["spec"]
         labels = deployment["template"]["metadata"]["labels"]
-        assert selector == deployment["selector"]["matchLabels"]
-        assert selector.items() <= labels.items()
+        for service in of_kind(render(), "Service", component):
+            selected = service["spec"]["selector"]
+            assert selected == deployment["selector"]["matchLabels"]
+            assert selected.items() <= labels.items()
 
 
 def test_definitions_are_those_of_the_api_and_are_kept_at_uninstall() -> None:

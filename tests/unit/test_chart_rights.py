@@ -156,3 +156,31 @@ def test_people_get_what_an_engine_is_worth() -> None:
     view = only(manifests, "ClusterRole", "-view")
     assert view["metadata"]["labels"]["rbac.authorization.k8s.io/aggregate-to-view"] == "true"
     assert {grant.split()[0] for grant in grants(view)} == {"get", "list", "watch"}
+
+
+@pytest.mark.parametrize("namespaces", [[], ["speech"], ["*"]])
+def test_the_operator_scales_variants_where_it_serves_and_finds_gateways_in_its_own_namespace(
+    namespaces: list[str],
+) -> None:
+    manifests = render({"operator": {"namespaces": namespaces}})
+    own = grants(only(manifests, "Role", "leader"))
+    assert "watch discovery.k8s.io/endpointslices" in own
+    everywhere = {
+        role["metadata"].get("namespace", "*"): grants(role)
+        for role in (*of_kind(manifests, "Role", "operator"), *of_kind(manifests, "ClusterRole", "operator"))
+        if "leader" not in role["metadata"]["name"]
+    }
+    for namespace in namespaces or ["models"]:
+        assert "patch roundhouse.dev/modelvariants/scale" in everywhere[namespace]
+        assert "patch roundhouse.dev/modelvariants" not in everywhere[namespace]
+
+
+def test_the_operator_reaches_the_gateway_s_metrics_where_few_may() -> None:
+    policy = only(render(POLICIES), "NetworkPolicy", "gateway")
+    metrics = next(rule for rule in policy["spec"]["ingress"] if rule["ports"] == [{"port": "metrics"}])
+    components = [
+        each["podSelector"]["matchLabels"]["app.kubernetes.io/component"]
+        for each in metrics["from"]
+        if "podSelector" in each
+    ]
+    assert components == ["operator"]

@@ -95,7 +95,7 @@ def test_the_pod_outlives_the_drain() -> None:
         ({"operator": {"logLevel": "loud"}}, "value must be one of 'debug', 'info', 'warning', 'error'"),
         ({"gateway": {"tolerations": [{"kee": "x"}]}}, "additional properties 'kee' not allowed"),
         ({"gateway": {"serviceAccount": {"create": False}}}, "gateway.serviceAccount.name is needed"),
-        ({"gateway": {"service": {"port": 8081}}}, "gateway.service.port: 8081 is the port of metrics"),
+        ({"gateway": {"hold": {"limit": -1}}}, "at '/gateway/hold/limit'"),
         ({"image": {"registry": "https://registry.example/a"}}, "at '/image/registry'"),
         ({"fullnameOverride": "Round_House"}, "'Round_House' does not match pattern"),
         ({"nameOverride": "round.house"}, "'round.house' does not match pattern"),

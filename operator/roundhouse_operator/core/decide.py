@@ -27,6 +27,7 @@ from roundhouse_operator.core.placement import Survey
 from roundhouse_operator.core.plan import NOTHING, Plan, plan_children
 from roundhouse_operator.core.rollout import Strategy, Turn, changed_by_author, child_of, roll
 from roundhouse_operator.core.rollout.turn import NO_TURN, keep_turn
+from roundhouse_operator.core.scaling import Policy, conflict, is_demand, read_policy
 from roundhouse_operator.core.selection import Choice
 from roundhouse_operator.core.suitability import doubt
 from roundhouse_operator.core.support import refuse_engine, refuse_variant
@@ -65,6 +66,12 @@ class Decision:
     """Why no pod can be described that would get its devices."""
     turn: Turn = NO_TURN
     strategy: Strategy | None = None
+    scaling: Policy | None = None
+    """How many pods there are to be, where the operator itself decides it."""
+    rival: Trouble | None = None
+    """Why it does not, though it should."""
+    edited: bool = False
+    """The variant's author asked for other pods than those that were made."""
     plan: Plan = NOTHING
 
     @property
@@ -127,7 +134,8 @@ def _decide(world: World, api_hosts: Iterable[str], loader: LoaderImage) -> Deci
         delivery=delivery,
         loader=loader,
     )
-    return _roll_out(world, _supply(world, decision, intent, pods), intent, choice.engine, pods)
+    decision = replace(_supply(world, decision, intent, pods), edited=changed_by_author(world, intent))
+    return _scale(world, _roll_out(world, decision, intent, choice.engine, pods), merged)
 
 
 def _supply(world: World, decision: Decision, intent: Intent, pods: Standing) -> Decision:
@@ -142,6 +150,18 @@ def _supply(world: World, decision: Decision, intent: Intent, pods: Standing) ->
 def _mounts_image(world: World, pods: Standing) -> bool | None:
     """What stands while pods run, whatever nodes come or go."""
     return pods.mounts_image if world.rollout and world.rollout.replicas else None
+
+
+def _scale(world: World, decision: Decision, merged: Merged) -> Decision:
+    """Where `replicas` is the operator's to write. Of what is suspended or refused it is left as it is."""
+    spec, scaling = world.variant.spec, merged.scaling
+    if isinstance(spec, Invalid) or scaling is None or not is_demand(scaling):
+        return decision
+    if rival := conflict(world.variant.writer):
+        return replace(decision, rival=rival)
+    if spec.suspend or decision.refused:
+        return decision
+    return replace(decision, scaling=read_policy(scaling, merged.max_in_flight))
 
 
 def _published(world: World, decision: Decision) -> Decision:

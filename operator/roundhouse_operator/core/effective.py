@@ -7,7 +7,7 @@ pods follow from it is decided in `desired`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from roundhouse_api.model import Manifest, Model
@@ -24,9 +24,11 @@ from roundhouse_api.v1alpha1 import (
     ModelVariantSpec,
     Performance,
     Scaling,
+    ScalingMode,
     Source,
     Stage,
 )
+from roundhouse_operator.core.scaling import hold_seconds, is_demand
 
 M = TypeVar("M", bound=Model)
 
@@ -123,7 +125,15 @@ def as_status(merged: Merged) -> Manifest:
         min_memory=gpu.min_memory,
         display_memory=gpu.display_memory,
         max_in_flight_per_replica=merged.max_in_flight,
+        **_scaling(merged.scaling),
     ).model_dump(by_alias=True, exclude_none=True, mode="json")
+
+
+def _scaling(scaling: Scaling | None) -> dict[str, Any]:
+    """What the gateway must know of it: nothing where nobody waits."""
+    if scaling is None or not is_demand(scaling):
+        return {}
+    return {"scaling_mode": ScalingMode.DEMAND.value, "max_hold_seconds": hold_seconds(scaling)}
 
 
 def _capabilities(engine: Capabilities | None, variant: Capabilities | None) -> Capabilities | None:

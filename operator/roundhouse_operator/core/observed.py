@@ -15,6 +15,7 @@ from roundhouse_api.v1alpha1 import AdapterSpec, EngineSpec, ModelVariantSpec, S
 from roundhouse_operator.core.fields import Ownership
 from roundhouse_operator.core.kinds import Key, Kind
 from roundhouse_operator.core.placement import Fleet, Node
+from roundhouse_operator.core.replicas import NOBODY, Writer
 from roundhouse_operator.core.reports import Reports
 from roundhouse_operator.core.verification.proof import ExamFacts
 from roundhouse_operator.core.weights.asked import Answers
@@ -68,6 +69,8 @@ class Resource(Generic[Spec_co]):
     """Deleted, and kept for a while by somebody's finalizer."""
     restarted_at: str = ""
     """The annotation by which a person has pods replaced."""
+    writer: Writer = NOBODY
+    """Of `spec.replicas`, where there is such a field."""
 
     @property
     def key(self) -> Key:

@@ -25,8 +25,6 @@ from roundhouse_api.v1alpha1 import (
     Interface,
     LoadBalancingType,
     ModelVariantSpec,
-    Scaling,
-    ScalingMode,
     ServingType,
     SourceType,
     Stage,
@@ -36,14 +34,16 @@ from roundhouse_operator.core.desired.gate import required
 from roundhouse_operator.core.desired.overlay import overlay_problems
 from roundhouse_operator.core.desired.pod import CONTAINER
 from roundhouse_operator.core.diagnose import Trouble
-from roundhouse_operator.core.effective import Merged
+from roundhouse_operator.core.effective import Merged, overlay
 from roundhouse_operator.core.placement.terms import tells_memory
+from roundhouse_operator.core.scaling import contradiction, is_demand
 from roundhouse_operator.core.verification import known_answers
 
 PLAIN_RESOURCES: Final = frozenset({"cpu", "memory", "ephemeral-storage"})
 ROUTED_STAGES: Final = frozenset({Stage.TRANSCRIBE})
 """Stages that the gateway has routes for; of others the pods run, and answer nobody outside."""
 MODEL_NAME_LENGTH: Final = 200
+_NO_PODS: Final = "an Upstream engine has no pods"
 API_SERVER_NAMES: Final = frozenset(
     {
         "kubernetes",
@@ -81,6 +81,7 @@ def refuse_engine(spec: EngineSpec, *, api_hosts: Iterable[str] = ()) -> Trouble
 
 def refuse_variant(spec: ModelVariantSpec, engine: EngineSpec, model_name: str) -> Trouble | None:
     """Why a variant is not accepted on an engine that is."""
+    scaling = overlay(engine.scaling, spec.scaling)
     problems = [
         *_too_long(model_name),
         *_resources(spec.hardware),
@@ -88,9 +89,12 @@ def refuse_variant(spec: ModelVariantSpec, engine: EngineSpec, model_name: str) 
     ]
     if engine.type is EngineType.UPSTREAM:
         unfit = {"args": spec.args, "env": spec.env, "hardware": spec.hardware}
-        problems += [f"spec.{name}: an Upstream engine has no pods" for name, value in unfit.items() if value]
+        problems += [f"spec.{name}: {_NO_PODS}" for name, value in unfit.items() if value]
+        problems += [f"spec.scaling.mode Demand: {_NO_PODS}"] if is_demand(scaling) else []
         if required(spec.verification):
-            problems.append("spec.verification.policy Required: an Upstream engine has no pods to hold back")
+            problems.append(f"spec.verification.policy Required: {_NO_PODS} to hold back")
+    if problem := contradiction(scaling):
+        problems.append(problem)
     if spec.verification:
         problems += known_answers.problems(spec.verification, engine.stage)
     problems += _unmountable(spec, engine)
@@ -112,7 +116,6 @@ def unsupported_by_engine(spec: EngineSpec) -> list[str]:
     fields = [
         (f"spec.stage {spec.stage.value}", spec.stage not in ROUTED_STAGES),
         ("spec.interfaces Realtime", Interface.REALTIME in spec.interfaces),
-        *_scaling(spec.scaling),
     ]
     return sorted(field for field, present in fields if present)
 
@@ -122,7 +125,6 @@ def unsupported_by_variant(spec: ModelVariantSpec, merged: Merged) -> list[str]:
     balancing, gpu = spec.load_balancing, merged.gpu
     fields = [
         (f"spec.stage {merged.stage.value} of the engine", merged.stage not in ROUTED_STAGES),
-        *_scaling(merged.scaling),
         *((f"spec.limits.{name}", True) for name in _given(spec.limits)),
         (
             "spec.loadBalancing.type PrefixHash",
@@ -139,14 +141,6 @@ def unsupported_by_variant(spec: ModelVariantSpec, merged: Merged) -> list[str]:
         ),
     ]
     return sorted(field for field, present in fields if present)
-
-
-def _scaling(scaling: Scaling | None) -> Iterator[tuple[str, bool]]:
-    """All of it waits for Demand; under Manual somebody else scales."""
-    for name in _given(scaling) if scaling else ():
-        if name != "mode":
-            yield f"spec.scaling.{name}", True
-    yield "spec.scaling.mode Demand", scaling is not None and scaling.mode is ScalingMode.DEMAND
 
 
 def _given(model: Model) -> set[str]:

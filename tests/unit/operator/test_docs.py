@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from roundhouse_operator.cache import Cache
+from roundhouse_operator.loads import Loads
 from roundhouse_operator.metrics import Metrics, Present
 from roundhouse_operator.queue import WorkQueue
 from roundhouse_operator.settings import Settings
@@ -22,6 +23,7 @@ def test_every_setting_is_described() -> None:
 def test_every_metric_is_described_and_no_other_is() -> None:
     metrics, tally = Metrics(), Tally()
     metrics.show(Present(WorkQueue(), Cache("manager", tally), tally, (), lambda: True))
+    metrics.tell_gateways(Loads(lambda _key: None), lambda: 0.0)
     there = {
         f"{family.name}_total" if family.type == "counter" else family.name
         for family in metrics.registry.collect()

@@ -132,11 +132,11 @@ CASES = (
     ),
     Case(
         "demand-at-zero",
-        "Demand is not honoured yet, so nothing wakes it",
+        "a request wakes it",
         settled(engine(scaling={"mode": "Demand"}), variant(replicas=0)),
-        ("False", "ScaledToZero"),
+        ("True", "Idle"),
         ("True", "Feasible"),
-        ("False", "ScaledToZero"),
+        ("False", "Idle"),
         "Idle",
     ),
     Case(
@@ -368,10 +368,8 @@ def test_conflicts_are_told_by_manager_and_path() -> None:
 @pytest.mark.parametrize(
     ("spec", "named"),
     [
-        ({"scaling": {"mode": "Demand"}}, "spec.scaling.mode Demand"),
         ({"fallbacks": [{"model": "x"}]}, "spec.fallbacks"),
         ({"limits": {"requestsPerHour": 5}}, "spec.limits.requestsPerHour"),
-        ({"scaling": {"minReplicas": 0}}, "spec.scaling.minReplicas"),
         ({"pricing": {"type": "Free"}}, "spec.pricing"),
         ({"requestDefaults": {"temperature": 0.5}}, "spec.requestDefaults"),
     ],

@@ -24,10 +24,20 @@ def find_available(scene: Scene, blocker: Finding | None) -> Finding:
     if scene.ready:
         return true(Reason.SERVING, f"{scene.ready} of {scene.wanted} pods answer")
     if scene.wanted == 0 and not blocker:
-        return false(Reason.SCALED_TO_ZERO, "`spec.replicas` is 0 and nothing wakes it")
+        return _at_zero(scene)
     if blocker and not scene.frozen:
         return false(blocker.reason, "Nothing was started")
     return _not_answering(scene)
+
+
+def _at_zero(scene: Scene) -> Finding:
+    """What crashed before it was put to sleep has not become well by that."""
+    if not scene.demand:
+        return false(Reason.SCALED_TO_ZERO, "`spec.replicas` is 0 and nothing wakes it")
+    before = scene.world.variant.condition(ConditionType.AVAILABLE)
+    if before and before["reason"] in LOST and _same_pods(scene):
+        return _still_lost(Reason(before["reason"]), before["message"], None)
+    return false(Reason.IDLE, "It sleeps, and a request wakes it")
 
 
 def _not_answering(scene: Scene) -> Finding:
@@ -71,8 +81,6 @@ def _same_pods(scene: Scene) -> bool:
     if scene.decision.turn.waits:
         return True  # nothing was changed yet
     same_engine = engine is None or (before.get("engine") or {}).get("generation") == engine.generation
-    return (
-        before.get("observedGeneration") == variant.generation
-        and same_engine
-        and (lost or (up_to_date or {}).get("status") != "False")
-    )
+    # What changed without being about pods is how many there are to be, above all.
+    same_spec = before.get("observedGeneration") == variant.generation or not scene.decision.edited
+    return same_spec and same_engine and (lost or (up_to_date or {}).get("status") != "False")

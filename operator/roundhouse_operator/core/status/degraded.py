@@ -18,6 +18,9 @@ CONFLICT: Final = 409
 
 def find_degraded(scene: Scene, blocker: Finding | None) -> Finding | None:
     decision, causes = scene.decision, Degradations()
+    if decision.rival:
+        # The first, because its reason is how a successor knows that it has stopped.
+        causes.add(decision.rival.reason, decision.rival.message)
     if blocker and scene.frozen:
         causes.add(blocker.reason, f"{blocker.message}; its pods go on serving as they are")
     if decision.held:

@@ -1,8 +1,6 @@
 """The conditions of a ModelVariant, by the truth table of `Ready`.
 
-`Ready` holds when the spec is accepted, an engine is selected, the weights are there, pods have nodes and
-an endpoint answers; its reason is that of the first of these that fails. Availability never depends on a
-rollout that is under way.
+Each is found in the module of its name. Availability never depends on a rollout that is under way.
 """
 
 from __future__ import annotations
@@ -15,8 +13,9 @@ from roundhouse_operator.core.observed import World
 from roundhouse_operator.core.outcome import Outcome
 from roundhouse_operator.core.status.accepted import find_accepted, find_engine_selected
 from roundhouse_operator.core.status.available import find_available
-from roundhouse_operator.core.status.conditions import Finding, first_failing, ready, troubled
+from roundhouse_operator.core.status.conditions import Finding, first_failing, troubled
 from roundhouse_operator.core.status.degraded import find_degraded, find_ownership
+from roundhouse_operator.core.status.ready import find_ready
 from roundhouse_operator.core.status.scene import build_scene
 from roundhouse_operator.core.status.scheduled import find_scheduled
 from roundhouse_operator.core.status.up_to_date import find_up_to_date
@@ -39,7 +38,7 @@ def variant_findings(
     verified = find_verified(scene)
     gate = (verified,) if must_verify(scene) else ()
     return {
-        ConditionType.READY: ready((accepted, selected, weights, scheduled, available, *gate), available),
+        ConditionType.READY: find_ready(scene, (accepted, selected, weights), scheduled, available, gate),
         ConditionType.ACCEPTED: accepted,
         ConditionType.ENGINE_SELECTED: selected,
         ConditionType.WEIGHTS_READY: weights,

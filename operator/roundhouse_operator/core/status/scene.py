@@ -16,6 +16,7 @@ from roundhouse_operator.core.desired.probes import startup_seconds
 from roundhouse_operator.core.diagnose import Trouble, diagnose
 from roundhouse_operator.core.observed import Invalid, World
 from roundhouse_operator.core.outcome import Outcome
+from roundhouse_operator.core.scaling import is_demand
 from roundhouse_operator.core.status.conditions import Finding, unknown
 
 PLACING: Final = frozenset(
@@ -45,6 +46,11 @@ class Scene:
     @property
     def suspended(self) -> bool:
         return self.spec is not None and self.spec.suspend
+
+    @property
+    def demand(self) -> bool:
+        """Requests wake it."""
+        return self.decision.merged is not None and is_demand(self.decision.merged.scaling)
 
     @property
     def frozen(self) -> bool:

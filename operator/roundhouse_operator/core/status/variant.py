@@ -141,7 +141,7 @@ def _phase(findings: Mapping[ConditionType, Finding | None]) -> str:
             return "Running"
         case Reason.SUSPENDED:
             return "Suspended"
-        case Reason.SCALED_TO_ZERO:
+        case Reason.SCALED_TO_ZERO | Reason.IDLE:
             return "Idle"
         case reason if reason in LOST:
             return "Unhealthy"

@@ -1,0 +1,64 @@
+"""Who writes `spec.replicas` of a variant, read from the managed fields before those are dropped.
+
+Under `mode: Demand` our own scaler does. Another controller that writes after it (an HPA, KEDA, a GitOps tool
+with `replicas` in its manifests) is told as a conflict, and ours stops: two of them would pull each other up
+and down for ever. A person's `kubectl scale` is none: scaling goes on from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from roundhouse_api.conditions import ConditionType, Reason
+from roundhouse_api.model import Manifest
+
+SCALER: Final = "scaler"
+_PEOPLE: Final = "kubectl"
+"""`kubectl scale`, `edit`, `patch` and `apply` all sign with names that begin so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """Who wrote `replicas` last: empty where nobody did since it was made with the default."""
+
+    manager: str = ""
+    rival: str = ""
+    """The controller that wrote it after our scaler, as long as that stands."""
+
+
+NOBODY: Final = Writer()
+
+
+def scaler_of(field_manager: str) -> str:
+    """The manager in whose name our scaler writes."""
+    return f"{field_manager}/{SCALER}"
+
+
+def read_writer(manifest: Manifest, before: Writer, ours: str) -> Writer:
+    """`before` is what the object said when it was last seen, `ours` our scaler's name."""
+    manager = _last_manager(manifest["metadata"].get("managedFields") or (), ours)
+    if manager in ("", ours) or manager.startswith(_PEOPLE):
+        return Writer(manager)
+    status: Mapping[str, Any] = manifest.get("status") or {}
+    told = _tells_conflict(status)
+    # A status that is behind cannot have taken anything back.
+    behind = status.get("observedGeneration") != manifest["metadata"].get("generation")
+    rival = before.manager == ours or told or (before.rival != "" and behind)
+    return Writer(manager, manager if rival else "")
+
+
+def _last_manager(entries: Iterable[Manifest], ours: str) -> str:
+    """Of several who agree on the value, ours; else who wrote last."""
+    owners = [one for one in entries if "f:replicas" in ((one.get("fieldsV1") or {}).get("f:spec") or {})]
+    if any(one["manager"] == ours for one in owners):
+        return ours
+    return max(owners, key=lambda one: one.get("time", ""))["manager"] if owners else ""
+
+
+def _tells_conflict(status: Mapping[str, Any]) -> bool:
+    return any(
+        one["type"] == ConditionType.DEGRADED and one["reason"] == Reason.SCALER_CONFLICT
+        for one in status.get("conditions") or ()
+    )
