@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from roundhouse_operator.commands import key, operator
+from roundhouse_operator.commands import key, operator, status, what_if
 
-COMMANDS = (operator, key)
+COMMANDS = (operator, status, what_if, key)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -48,6 +48,7 @@ _WATCH_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_
 """The API server sends a bookmark each minute: a watch that is silent for longer is dead."""
 
 _READ_BYTES: Final = 1 << 18
+_LOG_BYTES: Final = 1 << 14
 
 _Body = Manifest | list[Manifest]
 ChangeType = Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
@@ -121,10 +122,14 @@ class Cluster:
         await self._session.close()
 
     async def pages(
-        self, kind: Kind, namespace: str | None, selector: str = ""
+        self, kind: Kind, namespace: str | None, selector: str = "", *, fields: str = ""
     ) -> AsyncGenerator[Page, None]:
         """Objects of one namespace, or of all; GoneError where a listing took too long to go on."""
-        query = {"limit": str(PAGE), "labelSelector": selector}
+        query = {
+            "limit": str(PAGE),
+            "labelSelector": selector,
+            **({"fieldSelector": fields} if fields else {}),
+        }
         while True:
             answer = await self._send(_Request("GET", _path(kind, namespace), query))
             metadata = answer["metadata"]
@@ -159,6 +164,13 @@ class Cluster:
         """Without spec, status or data: a Secret's data is not even sent."""
         return await self._send(_Request("GET", _path(kind, namespace, name), accept=METADATA_ONLY))
 
+    async def log_tail(self, namespace: str, pod: str, container: str, *, lines: int) -> str:
+        """The last lines that a container wrote, as far as they fit into a few KiB."""
+        query = {"container": container, "tailLines": str(lines), "limitBytes": str(_LOG_BYTES)}
+        request = _Request("GET", _path(POD, namespace, pod) + "/log", query, accept="*/*")
+        async with self._open(request) as response:
+            return (await response.read()).decode(errors="replace")
+
     async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
         path = _path(kind, manifest["metadata"]["namespace"])
         return await self._write(kind, "create", _Request("POST", path, self._signed), manifest)
@@ -169,12 +181,15 @@ class Cluster:
         path = _path(kind, metadata["namespace"], metadata["name"])
         return await self._write(kind, "update", _Request("PUT", path, self._signed), manifest)
 
+    async def try_apply(self, kind: Kind, manifest: Manifest, *, force: bool) -> Manifest:
+        """What `apply` would make of it: judged by the API server and by admission, and not kept."""
+        request = self._application(kind, manifest, force=force)
+        body = aiohttp.BytesPayload(msgspec.json.encode(manifest), content_type=request.content_type)
+        return await self._send(replace(request, query={**request.query, "dryRun": "All"}, body=body))
+
     async def apply(self, kind: Kind, manifest: Manifest, *, force: bool) -> Manifest:
         """Server-side apply: the fields of `manifest` become ours, and those that we no longer name go."""
-        metadata = manifest["metadata"]
-        path = _path(kind, metadata["namespace"], metadata["name"])
-        query = {**self._signed, "force": "true" if force else "false"}
-        return await self._write(kind, "apply", _Request("PATCH", path, query, APPLY_PATCH), manifest)
+        return await self._write(kind, "apply", self._application(kind, manifest, force=force), manifest)
 
     async def remove(self, kind: Kind, namespace: str, name: str, patch: list[Manifest]) -> Manifest:
         """JSON patch; refused as a whole when one of its tests fails."""
@@ -206,6 +221,12 @@ class Cluster:
             await self._write(kind, "delete", _Request("DELETE", _path(kind, namespace, name)), options)
         except NotFoundError:
             return
+
+    def _application(self, kind: Kind, manifest: Manifest, *, force: bool) -> _Request:
+        metadata = manifest["metadata"]
+        path = _path(kind, metadata["namespace"], metadata["name"])
+        query = {**self._signed, "force": "true" if force else "false"}
+        return _Request("PATCH", path, query, APPLY_PATCH)
 
     @property
     def _signed(self) -> dict[str, str]:

@@ -92,7 +92,7 @@ def without(manifest: Manifest, paths: list[Path]) -> Manifest:
     """A copy that says nothing about the fields at `paths`."""
     copy: Manifest = json.loads(json.dumps(manifest))
     for path in paths:
-        parent = _at(copy, path[:-1])
+        parent = value_at(copy, path[:-1])
         if isinstance(parent, dict) and isinstance(path[-1], str):
             parent.pop(path[-1], None)
         elif isinstance(parent, list):
@@ -225,7 +225,8 @@ def _item_fields(fields: Fields, key: ItemKey) -> Fields | None:
     return None
 
 
-def _at(value: Any, path: Path) -> Any:  # noqa: ANN401
+def value_at(value: Any, path: Path) -> Any:  # noqa: ANN401
+    """None where there is nothing."""
     for step in path:
         if isinstance(step, str):
             value = value.get(step) if isinstance(value, dict) else None

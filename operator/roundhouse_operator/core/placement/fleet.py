@@ -7,7 +7,7 @@ variants share the need, and a pass that asks for a survey which is known costs 
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -116,6 +116,11 @@ class Fleet:
                 self._forgot = True
         self._tallies.move_to_end(need)
         return tally.sum_up()
+
+    def verdicts(self, need: Need) -> Mapping[str, Verdict]:
+        """On each node, by its name."""
+        self.survey(need)
+        return self._tallies[need].verdicts
 
     def fits(self, need: Need, name: str) -> bool:
         """Whether the node of that name takes such a pod while it is empty."""

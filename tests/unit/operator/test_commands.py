@@ -1,0 +1,107 @@
+"""What needs no cluster of `roundhouse status` and `what-if`: files, pages, previews."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from roundhouse_operator.cli import main
+from roundhouse_operator.commands.asking_for import UnreadableError, read_manifests
+from roundhouse_operator.commands.page import columns, section
+from roundhouse_operator.core.decide import decide
+from roundhouse_operator.core.preview import at_its_turn, child_changes, node_verdicts, spec_changes
+from tests.unit.operator.samples import engine, variant
+from tests.unit.operator.worlds import Scene, node
+
+SERVING: dict[str, Any] = {"replicas": 1, "readyReplicas": 1, "updatedReplicas": 1}
+
+
+def test_columns_line_up_and_the_last_may_run_on() -> None:
+    assert columns([("a", "long message here"), ("bbb", "c")]) == ["a    long message here", "bbb  c"]
+    assert columns([]) == []
+    assert section("Title", []) == []
+    assert section("Title", ["x"]) == ["", "Title", "  x"]
+
+
+def test_manifests_of_other_kinds_are_passed_over_and_lists_are_taken_apart() -> None:
+    text = """
+kind: List
+apiVersion: v1
+items:
+  - {apiVersion: roundhouse.dev/v1alpha1, kind: Engine, metadata: {name: a}}
+  - {apiVersion: v1, kind: Secret, metadata: {name: b}}
+---
+---
+{apiVersion: roundhouse.dev/v1alpha1, kind: ModelVariant, metadata: {name: c}}
+"""
+    assert [one["metadata"]["name"] for one in read_manifests(text, "x.yaml")] == ["a", "c"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: [", "x.yaml is not YAML"),
+        ("just words", "something else than manifests: str"),
+        ("{apiVersion: roundhouse.dev/v1alpha1, kind: Engine}", "a Engine has no metadata.name"),
+    ],
+)
+def test_a_file_that_holds_something_else_is_refused(text: str, words: str) -> None:
+    with pytest.raises(UnreadableError, match=words):
+        list(read_manifests(text, "x.yaml"))
+
+
+def test_wrong_usage_is_said_without_a_cluster(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    empty = tmp_path / "empty.yaml"
+    empty.write_text("{apiVersion: v1, kind: Secret, metadata: {name: b}}")
+    for arguments, words in (
+        (["what-if", "pod/x"], "'pod/x' is no engine/NAME or modelvariant/NAME"),
+        (["what-if", "engine/x", "-f", str(empty)], "Name either a resource or files"),
+        (["what-if", "-f", str(empty)], "The files hold no Engine"),
+        (["what-if", "-f", str(tmp_path / "none")], "No such file"),
+    ):
+        assert main(arguments) == 2
+        assert words in capsys.readouterr().err
+
+
+def test_differences_of_two_specs_are_shown_by_path_and_without_secrets() -> None:
+    before = {"a": {"b": 1, "c": [1]}, "d": "x"}
+    after = {"a": {"b": 2, "c": [1]}, "e": {"password": "hunter22"}}
+    found = [(one.path, one.before, one.after) for one in spec_changes(before, after)]
+    assert found == [
+        (".spec.a.b", "1", "2"),
+        (".spec.d", '"x"', ""),
+        (".spec.e", "", '{"password": ***"}'),
+    ]
+
+
+def test_a_change_of_an_engine_is_shown_as_of_the_turn_of_each_variant() -> None:
+    scene = Scene(node("n1"), engine(), variant())
+    scene.settle("kws-en", **SERVING)
+    changed = engine(workload={"image": "example.org/kws:2"})
+    scene.put({**changed, "metadata": {**changed["metadata"], "generation": 2}})
+    world = scene.world("kws-en")
+    assert not any(one.replaces_pods for one in child_changes(world, decide(world).plan)), "it waits in line"
+    [deployment] = [one for one in child_changes(world, decide(at_its_turn(world)).plan) if one.replaces_pods]
+    assert [(one.path, one.after) for one in deployment.fields if "image" in one.path] == [
+        ('.spec.template.spec.containers[name="engine"].image', '"example.org/kws:2"')
+    ]
+
+
+def test_each_node_gets_a_verdict() -> None:
+    gpu = {"gpu": {"mode": "Required", "minMemory": "20G"}}
+    scene = Scene(
+        node("cpu"),
+        node("small", 1, nvidia_com__gpu_memory="15360", nvidia_com__gpu_product="Tesla-T4"),
+        node("large", 2, nvidia_com__gpu_memory="40960"),
+        engine(hardware=gpu),
+        variant(),
+    )
+    world = scene.world("kws-en")
+    intent = decide(world).intent
+    assert intent
+    found = {one.name: (one.verdict, one.devices) for one in node_verdicts(intent.need, world.fleet)}
+    assert found["cpu"] == ("NoGPU", "")
+    assert found["small"] == ("InsufficientVRAM", "1 × nvidia.com/gpu, Tesla-T4, 15360 MiB")
+    assert found["large"][0] == "Fits"
