@@ -43,6 +43,7 @@ class Loader:
     prefix: tuple[str, ...] = ()
     """A command that runs the loader in another setting."""
     name: str = "loader"
+    arguments: tuple[str, ...] = ()
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -69,7 +70,7 @@ class Loader:
             (mounted / name).write_text(value)
         self._said.unlink(missing_ok=True)
         with self._log.open("wb") as log:
-            command = [*self.prefix, sys.executable, "-m", "roundhouse_loader"]
+            command = [*self.prefix, sys.executable, "-m", "roundhouse_loader", *self.arguments]
             self.process = subprocess.Popen(command, env=self._environment(mounted), stdout=log, stderr=log)
         return self
 

@@ -1,7 +1,8 @@
-"""`python -m roundhouse_loader`: fetch the weights, say how it ended, exit 0 or 1."""
+"""`python -m roundhouse_loader [sweep]`: fetch or remove the weights, say how it ended, exit 0 or 1."""
 
 import os
 import signal
+import sys
 
 
 def _leave(*_: object) -> None:
@@ -16,4 +17,4 @@ if __name__ == "__main__":
 
     from roundhouse_loader.cli import main
 
-    os._exit(main(os.environ))
+    os._exit(main(os.environ, sys.argv[1:]))

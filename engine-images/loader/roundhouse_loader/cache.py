@@ -171,6 +171,12 @@ class Cache:
         self._journal.unlink(missing_ok=True)
         return done
 
+    def remove(self) -> None:
+        """Take all of it away; whatever stops that, what is left does not pass for complete."""
+        self._complete.unlink(missing_ok=True)
+        shutil.rmtree(self.folder)
+        sync_folder(self.folder.parent)
+
     def _manifest_entries(self) -> list[Entry]:
         return [Entry(**each) for each in json.loads(self._manifest.read_text())["files"]]
 

@@ -1,16 +1,16 @@
-"""One run: read the environment, load, report. Everything that may go wrong ends here in a report."""
+"""One run: read the environment, load or sweep, report. Whatever may go wrong ends here in a report."""
 
 import logging
 import sys
 import time
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from typing import Final
 
 from . import report
 from .cache import Complete
 from .credentials import read_credentials, secret_values
 from .failure import LoadError, Reason
-from .load import load
+from .load import load, sweep
 from .logs import configure
 from .progress import Progress
 from .redact import Redactor
@@ -25,8 +25,8 @@ _BUNDLES: Final = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE", "CURL
 log = logging.getLogger(__name__)
 
 
-def main(environ: MutableMapping[str, str]) -> int:
-    """The exit status: 0 when the weights are there, else 1."""
+def main(environ: MutableMapping[str, str], arguments: Sequence[str] = ()) -> int:
+    """The exit status: 0 when the weights are there, or gone where `sweep` was asked for; else 1."""
     redact = Redactor()
     reporting = read_reporting(environ)
     configure(reporting.log_level, reporting.log_format, redact)
@@ -34,7 +34,11 @@ def main(environ: MutableMapping[str, str]) -> int:
     with serving(reporting.port, progress), ticking(progress):
         try:
             settings = read_settings(environ)
-            found = _load(settings, environ, progress, redact)
+            if _sweeps(arguments):
+                sweep(settings, progress)
+                said = report.SWEPT
+            else:
+                said = report.complete(_load(settings, environ, progress, redact))
         except LoadError as error:
             said = report.failed(error, redact)
             told = {"reason": error.reason.value, "error": error.message, "retryable": error.retryable}
@@ -46,12 +50,19 @@ def main(environ: MutableMapping[str, str]) -> int:
             said = report.failed(LoadError(Reason.INVALID_SOURCE, fault, retryable=True), redact)
             progress.enter("Failed")
         else:
-            said = report.complete(found)
-            log.info("weights are complete", extra=found.as_json())
+            log.info("done", extra=said)
             progress.enter("Complete")
         report.write(reporting.termination_log, said)
     sys.stderr.flush()
-    return 0 if said["result"] == "Complete" else 1
+    return 1 if said["result"] == "Failed" else 0
+
+
+def _sweeps(arguments: Sequence[str]) -> bool:
+    if arguments and list(arguments) != ["sweep"]:
+        raise LoadError(
+            Reason.INVALID_SOURCE, f"the arguments are {list(arguments)!r}; give none, or `sweep`"
+        )
+    return bool(arguments)
 
 
 def _load(

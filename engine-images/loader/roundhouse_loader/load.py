@@ -55,6 +55,14 @@ def load(settings: Settings, open_source: Callable[[], Fetcher], progress: Progr
         return cache.finish(listing.revision, entries)
 
 
+def sweep(settings: Settings, progress: Progress) -> None:
+    """Remove the weights, once nobody fills their folder."""
+    cache = Cache(settings.folder)
+    with storage_errors(settings.cache, progress.missing), cache.locked(lambda: progress.enter("Waiting")):
+        cache.remove()
+    log.info("weights are removed", extra={"folder": str(settings.folder)})
+
+
 def _found(cache: Cache, settings: Settings) -> Complete:
     found = cache.complete()
     if isinstance(found, Complete):

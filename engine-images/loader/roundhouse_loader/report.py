@@ -12,6 +12,8 @@ from .redact import Redactor
 MOST_BYTES: Final = 4096
 """The kubelet cuts a longer message, and cut JSON is none."""
 
+SWEPT: Final[dict[str, str | int | bool]] = {"result": "Swept"}
+
 log = logging.getLogger(__name__)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from .failure import LoadError, Reason
-from .source import Source, parse_source
+from .source import Source, parse_source, pinned
 
 _KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _TRUE: Final = {"1", "true", "yes", "on"}
@@ -70,7 +70,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     if policy not in {"Auto", "Never"}:
         raise _invalid("ROUNDHOUSE_DOWNLOAD_POLICY", f"is {policy!r}; use Auto or Never")
     return Settings(
-        source=parse_source(environ["ROUNDHOUSE_SOURCE"]),
+        source=pinned(parse_source(environ["ROUNDHOUSE_SOURCE"]), environ.get("ROUNDHOUSE_REVISION", "")),
         cache=Path(environ.get("ROUNDHOUSE_CACHE_DIR", "/cache")),
         key=key,
         never=policy == "Never" or environ.get("HF_HUB_OFFLINE", "").lower() in _TRUE,

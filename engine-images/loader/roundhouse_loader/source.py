@@ -6,7 +6,7 @@ Checks shape and values; whether the place exists is found out by `sources`.
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final, cast
 from urllib.parse import urlsplit
@@ -102,6 +102,26 @@ def parse_source(text: str) -> Source:
         unsafe_formats="UnsafeFormats" in allow,
         remote_code="RemoteCode" in allow,
     )
+
+
+def pinned(source: Source, revision: str) -> Source:
+    """As it was when it was resolved to `revision`: what a branch or tag names may be another one by now.
+
+    Places without such a name stay as they are, and so does all if `revision` is empty.
+    """
+    place = source.place
+    if revision and isinstance(place, HuggingFace):
+        return replace(source, place=replace(place, revision=revision))
+    if revision and isinstance(place, OCI):
+        return replace(source, place=replace(place, image=f"{_untagged(place.image)}@{revision}"))
+    return source
+
+
+def _untagged(image: str) -> str:
+    """The repository, as in `registry.example.org:5000/models/kws`."""
+    name = image.partition("@")[0]
+    head, slash, last = name.rpartition("/")
+    return f"{head}{slash}{last.partition(':')[0]}"
 
 
 def _place(given: Mapping[str, Any]) -> Place:

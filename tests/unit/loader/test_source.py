@@ -7,11 +7,23 @@ import pytest
 
 from roundhouse_loader.failure import LoadError
 from roundhouse_loader.settings import read_reporting, read_settings
-from roundhouse_loader.source import GCS, HTTP, OCI, S3, HuggingFace, Source, WeightFormat, parse_source
+from roundhouse_loader.source import (
+    GCS,
+    HTTP,
+    OCI,
+    S3,
+    HuggingFace,
+    Place,
+    Source,
+    WeightFormat,
+    parse_source,
+    pinned,
+)
 from roundhouse_loader.sources.reference import Reference, parse_reference
 from roundhouse_loader.sources.registry import Login, find_login
 
 SHA256 = "0" * 64
+COMMIT = "c" * 40
 GOOD: list[tuple[dict[str, Any], Source]] = [
     (
         {
@@ -163,3 +175,22 @@ def test_a_docker_config_that_is_none_is_told_without_showing_it(config: str) ->
     with pytest.raises(LoadError) as failure:
         find_login(config, parse_reference("r.example/m"))
     assert ".dockerconfigjson" in failure.value.message
+
+
+@pytest.mark.parametrize(
+    ("place", "revision", "then"),
+    [
+        (HuggingFace("a/b"), COMMIT, HuggingFace("a/b", COMMIT)),
+        (HuggingFace("a/b", "v2"), "", HuggingFace("a/b", "v2")),
+        (
+            OCI("r.example:5000/m/k:1", "x"),
+            f"sha256:{SHA256}",
+            OCI(f"r.example:5000/m/k@sha256:{SHA256}", "x"),
+        ),
+        (OCI("r.example:5000/m/k"), f"sha256:{SHA256}", OCI(f"r.example:5000/m/k@sha256:{SHA256}")),
+        (S3("b"), "etag", S3("b")),
+    ],
+    ids=str,
+)
+def test_what_moved_is_fetched_as_it_was(place: Place, revision: str, then: Place) -> None:
+    assert pinned(Source(place), revision).place == then
