@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from kubernetes.aio.client import Configuration
+from kubernetes.aio.config import load_kube_config
 
 from roundhouse_api.model import Manifest
+from roundhouse_operator.cluster import Cluster as Client
+from roundhouse_operator.core.kinds import DEVICE_CLASS, Kind
+from roundhouse_operator.watch import Scope, Source, follow
 from tests.cluster.local import Cluster
 from tests.cluster.operator.gpu_nodes import DRIVER, PREFIX, put_up, take_down
 from tests.cluster.operator.harness import Kubectl, Operator
@@ -223,3 +229,25 @@ def test_an_engine_whose_hardware_is_there_is_chosen_and_impossible_ones_block_n
     kubectl.wait("eng", "a-huge", "HardwareAvailable", "False", "InsufficientVRAM")
     kubectl.wait("eng", "b-small", "HardwareAvailable", "True", "HardwareFound")
     assert kubectl.get("eng", "b-small")["status"]["placement"]["largestGPUMemory"] == "81559Mi"
+
+
+async def test_a_kind_that_is_not_served_is_no_trouble(control_plane: Cluster) -> None:
+    configuration = Configuration()
+    await load_kube_config(str(control_plane.kubeconfig), client_configuration=configuration)  # type: ignore[no-untyped-call]
+    client = Client(configuration, field_manager="test")
+    told: list[bool] = []
+
+    def ignore(*_: object) -> None: ...
+
+    async def followed(kind: Kind) -> Source:
+        source = Source(client, Scope(kind, None), ignore, ignore, ignore, told.append)
+        following = asyncio.create_task(follow(source))
+        await asyncio.wait_for(source.listed.wait(), 30)
+        following.cancel()
+        return source
+
+    unserved = await followed(Kind("Ghost", "resource.k8s.io", "v1", "ghosts"))
+    assert (told, unserved.failing) == ([False], None)
+    await followed(DEVICE_CLASS)
+    assert told == [False, True]
+    await client.close()

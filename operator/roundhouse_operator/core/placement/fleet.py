@@ -19,7 +19,7 @@ from roundhouse_operator.core.placement.nodes import Node
 from roundhouse_operator.core.placement.supply import Supply, take_stock
 from roundhouse_operator.core.placement.verdict import Claimables, Verdict, judge, nearest
 
-KNOWN_NEEDS: Final = 512
+KNOWN_NEEDS: Final = 1024
 """Surveys that are kept; beyond them the one that was asked for longest ago is made anew."""
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from roundhouse_api.conditions import Reason
@@ -54,11 +55,17 @@ class Claimables:
     devices: tuple[ClaimableDevice, ...]
 
 
+@lru_cache(maxsize=4096)
+def _verdict(obstacle: Reason | None, memory_mib: int | None = None) -> Verdict:
+    """One object for all nodes of which the same is true: there is one for each need and node."""
+    return Verdict(obstacle, memory_mib)
+
+
 def judge(need: Need, node: Node, claimables: Claimables) -> Verdict:
     if not lets_in(node, need.stated):
-        return Verdict(Reason.NO_MATCHING_NODE)
+        return _verdict(Reason.NO_MATCHING_NODE)
     if need.allocation is None:
-        return Verdict(_short_of_room(need, node))
+        return _verdict(_short_of_room(need, node))
     if need.allocation is AllocationChosen.DRA:
         return _judge_claim(need, node, claimables)
     return _judge_resource(need, node, need.resource or "")
@@ -67,13 +74,13 @@ def judge(need: Need, node: Node, claimables: Claimables) -> Verdict:
 def _judge_resource(need: Need, node: Node, resource: str) -> Verdict:
     offered = node.devices.get(resource, 0)
     if not offered:
-        return Verdict(Reason.NO_GPU)
+        return _verdict(Reason.NO_GPU)
     memory = memory_of(node, resource)
     if obstacle := _against_labels(need, node):
-        return Verdict(obstacle, memory)
+        return _verdict(obstacle, memory)
     if offered < need.count:
-        return Verdict(Reason.INSUFFICIENT_GPU, memory)
-    return Verdict(_short_of_room(need, node), memory)
+        return _verdict(Reason.INSUFFICIENT_GPU, memory)
+    return _verdict(_short_of_room(need, node), memory)
 
 
 def _short_of_room(need: Need, node: Node) -> Reason | None:
@@ -85,25 +92,25 @@ def _judge_claim(need: Need, node: Node, claimables: Claimables) -> Verdict:
     allocation = need.stated.allocation
     claim = allocation.dra if allocation else None
     if claim is None or claimables.device_class is None:
-        return Verdict(Reason.NO_GPU)
+        return _verdict(Reason.NO_GPU)
     devices = [
         one
         for one in claimables.devices
         if admits(claimables.device_class.selectors, one) and admits(claim.selectors, one)
     ]
     if not devices:
-        return Verdict(Reason.NO_GPU)
+        return _verdict(Reason.NO_GPU)
     sizes = [one.memory_mib for one in devices if one.memory_mib is not None]
     largest = max(sizes, default=None)
     wanted = need.memory_mib
     if wanted and largest is None:
-        return Verdict(Reason.UNKNOWN_VRAM)
+        return _verdict(Reason.UNKNOWN_VRAM)
     enough = [one for one in sizes if one >= wanted] if wanted else devices
     if not enough:
-        return Verdict(Reason.INSUFFICIENT_VRAM, largest)
+        return _verdict(Reason.INSUFFICIENT_VRAM, largest)
     if len(enough) < need.count:
-        return Verdict(Reason.INSUFFICIENT_GPU, largest)
-    return Verdict(_short_of_room(need, node), largest)
+        return _verdict(Reason.INSUFFICIENT_GPU, largest)
+    return _verdict(_short_of_room(need, node), largest)
 
 
 def _against_labels(need: Need, node: Node) -> Reason | None:
