@@ -34,6 +34,12 @@ cd "$target"/lib/python3*/site-packages
 find . -type d -name tests -prune -exec rm -r {} +
 find . -name '*.pyi' -delete
 
+# botocore describes four hundred services of Amazon: those stay that S3 and a pod's identity need.
+if [ -d botocore/data ]; then
+    find botocore/data -mindepth 1 -maxdepth 1 -type d \
+        ! -name s3 ! -name sts ! -name sso ! -name sso-oidc ! -name signin -exec rm -r {} +
+fi
+
 # A wheel may count on a library that the base has not: better known now than in a pod that crashes.
 missing=$(find . -name '*.so*' -type f -exec ldd {} + 2>/dev/null | grep 'not found' | sort -u || true)
 if [ -n "$missing" ]; then

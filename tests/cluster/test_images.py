@@ -1,7 +1,9 @@
 """The images as they are built: what is in them, how they are pushed, what a killed build leaves."""
 
 import fcntl
+import hashlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from tests.images.build import image_folder
 from tests.images.definitions import project_version
 from tests.images.registry import Registry
 from tests.images.store import Store
+from tests.support.origin import Origin
 from tests.support.waiting import wait_until
 
 NAMES = [image.name for image in IMAGES]
@@ -110,6 +113,43 @@ def test_a_program_starts_as_a_user_that_no_passwd_knows(
     code = f"import getpass, os; {program}; print(os.getuid(), getpass.getuser())"
     run = ("run", "--isolation", "chroot", container, "--", "python", "-c", code)
     assert store.buildah(*run, step="test") == "65532 roundhouse"
+
+
+@pytest.mark.parametrize("place", ["HTTP", "S3", "GCS", "OCI", "HuggingFace"])
+def test_the_loader_loads_in_its_image(archives: dict[str, Path], tmp_path: Path, place: str) -> None:
+    store = Store(tmp_path / "store")
+    store.recover()
+    container = store.buildah("from", f"docker-archive:{archives['loader']}", step="test")
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    os.chown(cache, 65532, 65532)
+    with Origin({"model.gguf": b"weights"}) as origin:
+        source = {
+            "HTTP": {"url": f"{origin.url}/model.gguf", "sha256": hashlib.sha256(b"weights").hexdigest()},
+            "S3": {"bucket": "models", "endpointURL": origin.url},
+            "GCS": {"bucket": "models"},
+            "OCI": {"image": f"{origin.url.removeprefix('http://')}/models/tiny"},
+            "HuggingFace": {"repo": "acme/tiny"},
+        }
+        member = place[0].lower() + place[1:] if place == "HuggingFace" else place.lower()
+        environment = {
+            "ROUNDHOUSE_SOURCE": json.dumps({"type": place, member: source[place]}),
+            "ROUNDHOUSE_CACHE_KEY": "key",
+            "ROUNDHOUSE_TERMINATION_LOG": "/cache/said.json",
+            "HF_ENDPOINT": origin.url,
+            "STORAGE_EMULATOR_HOST": origin.url,
+            "NO_PROXY": "127.0.0.1",
+        }
+        given = [f"--env={name}={value}" for name, value in environment.items()]
+        run = ["run", "--isolation", "chroot", "--volume", f"{cache}:/cache", *given, container, "--"]
+        command = store.command(*run, "python", "-m", "roundhouse_loader")
+        status = subprocess.run(command, capture_output=True, check=False).returncode
+    said = json.loads((cache / "said.json").read_text())
+    if place == "HTTP":
+        assert (status, said["result"]) == (0, "Complete")
+        assert (cache / "key/files/model.gguf").stat().st_uid == 65532
+    else:  # that server is none of these, but each client gets as far as to ask it
+        assert (status, said["reason"]) == (1, "SourceNotFound")
 
 
 def test_images_share_their_base(archives: dict[str, Path]) -> None:

@@ -45,15 +45,21 @@ class Choice:
     left_out: tuple[str, ...] = ()
 
 
-def choose(paths: Sequence[str], source: Source, include: Sequence[str] = ()) -> Choice:
-    """The files to fetch of `paths`; raises LoadError SourceNotFound or UnsafeFormat."""
+def choose(
+    paths: Sequence[str], source: Source, include: Sequence[str] = (), *, by_format: bool = False
+) -> Choice:
+    """The files to fetch of `paths`; raises LoadError SourceNotFound or UnsafeFormat.
+
+    `by_format` leaves out the weights of other formats, as repositories that hold several need it.
+    """
     there = [path for path in paths if not path.rpartition("/")[2].startswith(".git")]
     named = [path for path in there if _included(path, include)]
     if not named:
         raise LoadError(Reason.SOURCE_NOT_FOUND, _nothing(there, include))
     code = () if source.remote_code else tuple(path for path in named if path.endswith(".py"))
     # Patterns are the user's own choice; only without them does the format say what is needed.
-    fitting = named if include else [path for path in named if _fits(path, source.format)]
+    narrowed = by_format and not include
+    fitting = [path for path in named if _fits(path, source.format)] if narrowed else named
     kept = [path for path in fitting if path not in set(code)]
     unsafe = tuple(path for path in kept if not source.unsafe_formats and kind(path) in _UNSAFE)
     wanted = tuple(path for path in kept if path not in set(unsafe))

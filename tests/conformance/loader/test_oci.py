@@ -100,10 +100,11 @@ def test_of_an_index_the_image_for_this_machine_is_taken(tmp_path: Path) -> None
             "linux/arm64": ours,
             "unknown/unknown": theirs,
         }
-        registry.put_index("tiny", "1", platforms)
+        index = registry.put_index("tiny", "1", platforms)
         registry.put_index("tiny", "elsewhere", {"linux/s390x": theirs, "windows/amd64": theirs})
         one = loader(tmp_path, f"{registry.address}/tiny:1")
-        assert (one.run().status, one.files) == (0, {"model.gguf": WEIGHTS})
+        assert one.run().said["revision"] == index
+        assert one.files == {"model.gguf": WEIGHTS}
         other = loader(tmp_path / "other", f"{registry.address}/tiny:elsewhere").run()
     assert other.reason == "SourceNotFound"
     assert "linux/s390x, windows/amd64" in other.said["message"]

@@ -71,11 +71,16 @@ def test_what_is_fetched(case: Case) -> None:
         remote_code="RemoteCode" in case.allow,
     )
     if isinstance(case.wanted, tuple):
-        assert choose(case.paths, source, case.include).wanted == case.wanted
+        assert choose(case.paths, source, case.include, by_format=True).wanted == case.wanted
         return
     with pytest.raises(LoadError) as refusal:
-        choose(case.paths, source, case.include)
+        choose(case.paths, source, case.include, by_format=True)
     assert refusal.value.reason == case.wanted
+
+
+def test_of_a_bucket_all_is_fetched_whatever_the_format() -> None:
+    source = Source(GCS("bucket"), WeightFormat.SAFETENSORS)
+    assert choose(("a.safetensors", "b.onnx"), source).wanted == ("a.safetensors", "b.onnx")
 
 
 def test_what_is_left_out_is_named() -> None:

@@ -59,7 +59,7 @@ class HuggingFaceFetcher:
                 "the mirror is not faithful",
             )
         siblings = {each.rfilename: each for each in info.siblings or ()}
-        choice = choose(sorted(siblings), self._source, self._place.include)
+        choice = choose(sorted(siblings), self._source, self._place.include, by_format=True)
         return Listing(
             self._commit,
             tuple(self._file(siblings[path]) for path in choice.wanted),

@@ -32,13 +32,14 @@ class OCIFetcher:
 
     def listing(self) -> Listing:
         version = self._reference.version
-        said, digest = self._manifest(version, version if self._reference.is_pinned else "")
+        # The revision is that of the index, so that machines of every kind can come back to it.
+        said, revision = self._manifest(version, version if self._reference.is_pinned else "")
         if manifest.is_index(said):
             machine = platform.machine()
             chosen = manifest.choose_manifest(said, _ARCHITECTURES.get(machine, machine), self._where)
-            said, digest = self._manifest(chosen, chosen)
+            said, _ = self._manifest(chosen, chosen)
         files, parts = manifest.layered(manifest.blobs(said, self._where))
-        return Listing(digest, files, parts, self._inside)
+        return Listing(revision, files, parts, self._inside)
 
     def fetch(self, file: RemoteFile, sink: Sink, /) -> None:
         url = f"{self._registry.address}/blobs/{file.remote}"
