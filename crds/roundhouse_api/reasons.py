@@ -312,6 +312,22 @@ class Reason(StrEnum):
         "Look at pods and nodes: `kubectl describe pod`.",
     )
 
+    LOAD_FAILED = (
+        "LoadFailed",
+        "The engine's pod runs and cannot load this model; it tries again, ever later.",
+        "Read the message, it is the engine's own; check `source` and `engineModelName`.",
+    )
+    NOT_ACTIVE = (
+        "NotActive",
+        "The engine has one active variant at a time, and this is another.",
+        "Set the engine's `serving.exclusive.activeVariantName` to this variant.",
+    )
+    NOTHING_TO_SERVE = (
+        "NothingToServe",
+        "No variant is to be loaded by the engine.",
+        "Apply a ModelVariant for it; of an Exclusive engine, name the active one.",
+    )
+
     # Verified.
     VERIFICATION_FAILED = (
         "VerificationFailed",

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from roundhouse_api.model import Manifest
+from roundhouse_api.v1alpha1 import EngineSpec
 from roundhouse_operator.core import fallbacks, ids
+from roundhouse_operator.core.desired.shared import replica_name
 from roundhouse_operator.core.kinds import (
     API_KINDS,
     CACHE_KINDS,
@@ -32,7 +34,10 @@ from roundhouse_operator.core.observed import Engine, Invalid, Node, Pod, Resour
 from roundhouse_operator.core.placement import Fleet
 from roundhouse_operator.core.placement.devices import DeviceClass, DeviceSlice
 from roundhouse_operator.core.replicas import NOBODY, Writer, read_writer, scaler_of
+from roundhouse_operator.core.reports import Reports
 from roundhouse_operator.core.rollout.line import Stand
+from roundhouse_operator.core.shared.world import EngineWorld, answers
+from roundhouse_operator.core.sharing import shares_pods
 from roundhouse_operator.core.status.engine import Usage
 from roundhouse_operator.core.verification.proof import ExamFacts
 from roundhouse_operator.core.weights.state import LoaderJob, Progress, Record, VolumeClaim
@@ -41,14 +46,15 @@ from roundhouse_operator.index import VariantIndex, facts
 from roundhouse_operator.project import (
     StoredChild,
     StoredResource,
+    owner_of,
     project_child,
     project_pod,
     project_resource,
-    variant_of,
 )
 from roundhouse_operator.project_fleet import project_class, project_node, project_slice
 from roundhouse_operator.project_weights import key_of, loader_address, project_stored, store_of
 from roundhouse_operator.public_names import PublicNames
+from roundhouse_operator.standing import Standing
 from roundhouse_operator.stores import Stores, Wants
 from roundhouse_operator.tally import Tally
 
@@ -76,7 +82,7 @@ class Touched:
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """An object as it was last seen. `variant` is whose child or pod it is."""
+    """An object as it was last seen. `owner` is the variant or engine whose child or pod it is."""
 
     version: int
     value: (
@@ -90,9 +96,9 @@ class _Held:
         | VolumeClaim
         | Record
     )
-    variant: Key | None = None
+    owner: Key | None = None
     weights: str = ""
-    """Key of the weights that it belongs to; `variant` is then their store."""
+    """Key of the weights that it belongs to; `owner` is then their store."""
 
 
 class Cache:
@@ -115,6 +121,8 @@ class Cache:
         self.loading: dict[Key, str] = {}
         """Addresses of pods of which a loader runs."""
         self._progress: dict[str, dict[str, Progress]] = defaultdict(dict)
+        self._sharing: set[Key] = set()
+        self.standing = Standing()
 
     def world(self, key: Key, now: int = 0) -> World | None:
         """All that concerns a variant; None once it is gone."""
@@ -135,11 +143,46 @@ class Cache:
             ),
             pods=tuple(one for one in belongings if isinstance(one, Pod)),
             fleet=self.fleet,
+            reports=self._reports(key),
             taken=self._taken,
             line=self._variants.line(key),
             stores=Stores(key.namespace, self.store),
             progress=self._progress.get(key.namespace, {}),
             now=now,
+            seat=self.standing.seat(key),
+        )
+
+    def _reports(self, variant: Key) -> Reports:
+        """Of its own pods, and of those of an engine that it shares."""
+        known, found = self.standing.reports, self._variants.facts(variant)
+        engine = found.engine if found and found.engine in self._sharing else None
+        pods = (*self._belongings[variant], *(self._belongings[engine] if engine else ()))
+        return {pod.name: known[pod] for pod in pods if pod in known}
+
+    def engine_world(self, key: Key) -> EngineWorld | None:
+        """All that concerns an engine whose pods hold several variants; None: there is no such engine."""
+        engine = self.resource(key) if key in self._sharing else None
+        if engine is None:
+            return None
+        variants = (self.world(one) for one in sorted(self._variants.users(key), key=str))
+        belongings = {one: self._held[one.kind][one].value for one in self._belongings[key]}
+        children = [one for one in belongings.values() if isinstance(one, StoredChild)]
+        pods = {one: pod for one, pod in belongings.items() if isinstance(pod, Pod)}
+        reports, asked = self.standing.reports, self.standing.asked
+        return EngineWorld(
+            engine=engine,
+            variants=tuple(one for one in variants if one),
+            children=tuple(
+                one.read(self._manager) for one in sorted(children, key=lambda one: (str(one.kind), one.name))
+            ),
+            rollouts={one.name: one.rollout for one in children if one.rollout},
+            pods=tuple(sorted(pods.values(), key=lambda pod: pod.name)),
+            fleet=self.fleet,
+            reports={one.name: reports[one] for one in pods if one in reports},
+            asked=frozenset(one.name for one in pods if one in asked),
+            taken=lambda number: (
+                Key(VARIANT, engine.namespace, replica_name(engine.name, number)) in self._held[VARIANT]
+            ),
         )
 
     def store(self, key: Key) -> Store | None:
@@ -229,6 +272,11 @@ class Cache:
                 touched.merge(self.forget(key, version))
         return touched
 
+    def reported(self, pod: Key) -> Touched:
+        """Whom it concerns that the engine of a pod told something new."""
+        held = self._held[POD].get(pod)
+        return Touched(now={held.owner} if held and held.owner else set())
+
     def upsert(self, kind: Kind, manifest: Manifest) -> Touched:
         key, version = _key(kind, manifest), int(manifest["metadata"]["resourceVersion"])
         before = self._held[kind].get(key)
@@ -277,9 +325,9 @@ class Cache:
 
     def _of(self, held: _Held | None) -> set[Key]:
         """Whose passes look at it: a variant's, or those of a store and of all who want it."""
-        if held is None or held.variant is None:
+        if held is None or held.owner is None:
             return set()
-        owner = held.variant
+        owner = held.owner
         wanting = self.wants.by(owner.namespace, owner.name, held.weights) if held.weights else set()
         return {owner, *wanting}
 
@@ -293,15 +341,19 @@ class Cache:
     def _take(self, key: Key, before: _Held | None, after: _Held | None) -> None:
         if key.kind in API_KINDS:
             self._tally.put(_stored(before), _stored(after))
-        if before and before.variant:
-            self._belongings.discard(before.variant, key)
-        if after and after.variant:
-            self._belongings.add(after.variant, key)
+        if before and before.owner:
+            self._belongings.discard(before.owner, key)
+        if after and after.owner:
+            self._belongings.add(after.owner, key)
         if key.kind == ENGINE:
+            (self._sharing.add if after and _shares(after) else self._sharing.discard)(key)
             (self._engines.add if after else self._engines.discard)(key.namespace, key)
         for held, sign in ((before, -1), (after, 1)):
             if held and isinstance(held.value, Pod):
                 self._hold_devices(held.value, sign)
+        if key.kind == POD:
+            pod = after.value if after and isinstance(after.value, Pod) else None
+            self.standing.put_pod(key, pod.address if pod and answers(pod) and not pod.ending else "")
 
     def _hold_devices(self, pod: Pod, sign: int) -> None:
         if not (pod.devices and pod.node) or pod.failure:
@@ -328,7 +380,10 @@ class Cache:
         if key.kind == VARIANT:
             if before is None:
                 self.wants.come(key)
-            touched.merge(Touched(*self._variants.put(key, facts(resource) if resource else None)))
+            known = facts(resource) if resource else None
+            engines = {one.engine for one in (self._variants.facts(key), known) if one and one.engine}
+            touched.merge(Touched(*self._variants.put(key, known)))
+            (touched.now if _asks_anew(before, after) else touched.soon).update(engines & self._sharing)
         return touched
 
     def _refit(self, key: Key, after: _Held | None) -> bool:
@@ -364,8 +419,12 @@ def _hold(kind: Kind, version: int, manifest: Manifest, writer: Writer) -> _Held
         stored = project_pod(manifest) if kind == POD else project_stored(kind, manifest)
         return _Held(version, stored, store, key_of(manifest))
     value = project_pod(manifest) if kind == POD else project_child(kind, manifest)
-    owner = variant_of(manifest)
-    return _Held(version, value, Key(VARIANT, *owner) if owner else None)
+    return _Held(version, value, owner_of(manifest))
+
+
+def _shares(held: _Held) -> bool:
+    spec = held.value.read().spec if isinstance(held.value, StoredResource) else None
+    return isinstance(spec, EngineSpec) and shares_pods(spec)
 
 
 def _stored(held: _Held | None) -> StoredResource | None:
@@ -373,7 +432,7 @@ def _stored(held: _Held | None) -> StoredResource | None:
 
 
 def _asks_anew(before: _Held | None, after: _Held | None) -> bool:
-    """Whether more than an engine's status changed."""
+    """Whether more than a resource's status changed."""
 
     def asked(held: _Held | None) -> object:
         value = held.value if held else None

@@ -214,6 +214,11 @@ class Cluster:
         answer = await self._write(key.kind, "scale", request, patch)
         return int(answer["metadata"]["resourceVersion"])
 
+    async def patch_pod(self, namespace: str, name: str, patch: Manifest) -> Manifest:
+        """JSON merge patch of what stands on a pod."""
+        request = _Request("PATCH", _path(POD, namespace, name), self._signed, MERGE_PATCH)
+        return await self._write(POD, "patch", request, patch)
+
     async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
         """Deletes that very object, not one which took its name since; its dependents follow."""
         options = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}

@@ -83,6 +83,9 @@ class VariantIndex:
             del self._lines[engine]
         return moved
 
+    def facts(self, key: Key) -> Facts | None:
+        return self._facts.get(key)
+
     def line(self, key: Key) -> Line:
         """The others of its engine's line, as a variant sees them."""
         one = self._facts[key]

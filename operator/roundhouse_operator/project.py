@@ -20,8 +20,8 @@ from roundhouse_api.conditions import Reason
 from roundhouse_api.model import Manifest, Model, problems
 from roundhouse_api.v1alpha1 import AdapterSpec, EngineSpec, ModelVariantSpec, SelectionPolicySpec
 from roundhouse_operator.core.fields import Ownership
-from roundhouse_operator.core.kinds import ADAPTER, ENGINE, POLICY, VARIANT, Kind
-from roundhouse_operator.core.observed import Child, Container, Invalid, Pod, Resource, Rollout
+from roundhouse_operator.core.kinds import ADAPTER, ENGINE, POLICY, VARIANT, Key, Kind
+from roundhouse_operator.core.observed import Child, Container, Invalid, Pod, Resource, Rollout, Share
 from roundhouse_operator.core.replicas import NOBODY, Writer
 from roundhouse_operator.core.weights.loader import LOADER_CONTAINER
 from roundhouse_operator.core.weights.state import Loader
@@ -130,7 +130,8 @@ def project_child(kind: Kind, manifest: Manifest) -> StoredChild:
     owners = metadata.get("ownerReferences") or ()
     kept = {key: value for key, value in metadata.items() if key not in ("managedFields", "resourceVersion")}
     owned = [one for one in metadata.get("managedFields") or () if one.get("subresource") != "status"]
-    live = {"apiVersion": kind.api_version, "kind": kind.name, "metadata": kept, "spec": manifest["spec"]}
+    live = {"apiVersion": kind.api_version, "kind": kind.name, "metadata": kept}
+    live |= {member: manifest[member] for member in ("spec", "data") if member in manifest}
     return StoredChild(
         kind=kind,
         name=metadata["name"],
@@ -169,6 +170,8 @@ def project_pod(manifest: Manifest) -> Pod:
         mark=(metadata.get("annotations") or {}).get(names.ANNOTATION_TEMPLATE, ""),
         gate=gate.get("status") == "True",
         gate_message=gate.get("message", ""),
+        address=_address(manifest),
+        share=_share(metadata, conditions),
     )
 
 
@@ -183,11 +186,41 @@ def _devices(spec: Manifest) -> tuple[tuple[str, int], ...]:
     return tuple(sorted(wanted.items()))
 
 
-def variant_of(manifest: Manifest) -> tuple[str, str] | None:
-    """Namespace and name of the variant that a child or a pod belongs to."""
+def owner_of(manifest: Manifest) -> Key | None:
+    """The variant that a child or a pod belongs to, or the engine that has it for several of them."""
     metadata = manifest["metadata"]
-    name = (metadata.get("labels") or {}).get(names.LABEL_VARIANT)
-    return (metadata["namespace"], name) if name else None
+    labels = metadata.get("labels") or {}
+    for kind, label in ((VARIANT, names.LABEL_VARIANT), (ENGINE, names.LABEL_ENGINE)):
+        if name := labels.get(label):
+            return Key(kind, metadata["namespace"], name)
+    return None
+
+
+def _address(manifest: Manifest) -> str:
+    """Of the port named `http`, which every engine's container has."""
+    ip = (manifest.get("status") or {}).get("podIP")
+    ports = (port for one in manifest["spec"].get("containers") or () for port in one.get("ports") or ())
+    number = next((port["containerPort"] for port in ports if port.get("name") == "http"), None)
+    if not ip or number is None:
+        return ""
+    return f"[{ip}]:{number}" if ":" in ip else f"{ip}:{number}"
+
+
+def _share(metadata: Manifest, conditions: Mapping[str, Manifest]) -> Share | None:
+    labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
+    replica = labels.get(names.LABEL_REPLICA, "")
+    if not replica.isdecimal():
+        return None
+    told = annotations.get(names.ANNOTATION_MODELS_GENERATION, "")
+    return Share(
+        replica=int(replica),
+        serves=frozenset(
+            label.removeprefix(names.LABEL_SERVES) for label in labels if label.startswith(names.LABEL_SERVES)
+        ),
+        generation=int(told) if told.isdecimal() else 0,
+        uid=metadata["uid"],
+        loaded=conditions.get(names.READINESS_GATE_LOADED, {}).get("status") == "True",
+    )
 
 
 def _read_spec(kind: Kind, spec: bytes) -> Model | Invalid:

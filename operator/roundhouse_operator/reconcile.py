@@ -12,19 +12,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from roundhouse_api import names
 from roundhouse_api.conditions import Reason
 from roundhouse_api.model import Manifest
 from roundhouse_api.names import ANNOTATION_RESTARTED_AT
 from roundhouse_operator.cache import Cache, Touched
 from roundhouse_operator.cluster import Cluster
 from roundhouse_operator.core.decide import Decision, decide
-from roundhouse_operator.core.kinds import ENGINE, STORE, VARIANT, Key
+from roundhouse_operator.core.kinds import ENGINE, POD, STORE, VARIANT, Key, Kind
 from roundhouse_operator.core.observed import Invalid, Resource, World
-from roundhouse_operator.core.outcome import Cause, Conflict, Outcome, Refusal
+from roundhouse_operator.core.outcome import DONE, Cause, Conflict, Outcome, Refusal
 from roundhouse_operator.core.plan import Apply, Plan, Removal
+from roundhouse_operator.core.shared import Arrangement, PodPatch, arrange
 from roundhouse_operator.core.status.conditions import status_patch
 from roundhouse_operator.core.status.engine import engine_status
 from roundhouse_operator.core.status.incident import Incident, incident_status
+from roundhouse_operator.core.status.shared import told_of
 from roundhouse_operator.core.status.unserved import unserved_status
 from roundhouse_operator.core.status.variant import variant_status
 from roundhouse_operator.core.weights.asked import Ask
@@ -67,6 +70,8 @@ class Reconciler:
     """Takes keys that are to be looked at again by then, although nobody reports a change."""
     follow: Callable[[Key, Aim | None], None] = lambda _key, _aim: None
     """Our scaler's: what it is to aim at, after each pass over a variant."""
+    hurry: Callable[[], None] = lambda: None
+    """Called when engines will soon have something to tell."""
     lookups: Lookups = field(init=False)
     fetching: Fetching = field(init=False)
 
@@ -126,8 +131,10 @@ class Reconciler:
         if not decision.plan.empty:
             # What came back from the writes is in the cache by now.
             world = self.cache.world(key) or world
-        status = variant_status(world, decision, outcome, now=self.clock())
-        await self._write_status(world.variant, status)
+        # Until somebody has looked at the pods of an engine that it shares, what is told stands.
+        if not (decision.shares and world.seat is None and world.variant.status):
+            status = variant_status(world, decision, outcome, now=self.clock())
+            await self._write_status(world.variant, status)
         await self.verifier.go_on(world, decision)
         self.follow(key, self._aim(key, world, decision))
         if refusal := outcome.refusal or refused:
@@ -161,16 +168,63 @@ class Reconciler:
 
     async def _engine(self, key: Key) -> None:
         engine = self.cache.resource(key)
-        if engine is not None:
-            status = engine_status(
-                engine,
-                self.cache.usage(key),
-                self.cache.fleet,
-                now=self.clock(),
-                api_hosts=self.api_hosts,
-                stand=self.cache.stand(key, engine.generation),
-            )
-            await self._write_status(engine, status)
+        if engine is None or engine.ending:
+            self._seat(key, Arrangement())
+            return
+        arrangement, outcome = await self._arrange(key)
+        status = engine_status(
+            engine,
+            self.cache.usage(key),
+            self.cache.fleet,
+            now=self.clock(),
+            api_hosts=self.api_hosts,
+            stand=self.cache.stand(key, engine.generation),
+            shared=told_of(engine, arrangement, outcome) if arrangement else None,
+        )
+        await self._write_status(engine, status)
+        if outcome.refusal:
+            raise RetryError(outcome.refusal.message)
+
+    async def _arrange(self, key: Key) -> tuple[Arrangement | None, Outcome]:
+        """Of an engine whose pods hold several variants: a step towards what each pod is to hold."""
+        world = self.cache.engine_world(key)
+        if world is None:
+            self._seat(key, Arrangement())
+            return None, DONE
+        arrangement = arrange(world, api_hosts=self.api_hosts)
+        outcome = await self._carry_out(arrangement.plan, key, again=True)
+        if outcome.refusal is None:
+            for patch in arrangement.patches:
+                await self._patch(key.namespace, patch)
+        arrangement = arrangement.refused(outcome.refusal)
+        self._seat(key, arrangement)
+        return arrangement, outcome
+
+    def _seat(self, engine: Key, arrangement: Arrangement) -> None:
+        """Makes known how variants stand in the engine's pods, and which of these have news to tell soon."""
+        standing = self.cache.standing
+        self.touch(Touched(now=standing.put_seats(engine, arrangement.seats, arrangement.members)))
+        pods = (Key(POD, engine.namespace, name) for name in arrangement.unsettled)
+        if standing.hurry(engine, pods) or not arrangement.plan.empty:
+            self.hurry()
+
+    async def _patch(self, namespace: str, patch: PodPatch) -> None:
+        """A pod that is gone or was made anew meanwhile is looked at when its own news comes."""
+        head: Manifest = {"uid": patch.uid}
+        try:
+            if patch.labels or patch.annotations:
+                marks = {"labels": dict(patch.labels), "annotations": dict(patch.annotations)}
+                body = {"metadata": {**head, **marks}}
+                self._again(POD, await self.cluster.patch_pod(namespace, patch.name, body))
+            if patch.loaded:
+                gate = {"type": names.READINESS_GATE_LOADED, "status": "True"}
+                self._again(POD, await self.cluster.patch_pod_condition(namespace, patch.name, gate))
+        except (NotFoundError, ConflictError) as error:
+            logger.info("Pod %s/%s was not marked: %s", namespace, patch.name, error)
+
+    def _again(self, kind: Kind, answer: Manifest) -> None:
+        """Another pass takes the next step, if this one has changed something."""
+        self.touch(self.cache.upsert(kind, answer))
 
     async def _unserved(self, key: Key) -> None:
         resource = self.cache.resource(key)
@@ -179,8 +233,11 @@ class Reconciler:
                 resource, unserved_status(resource, self.cache.award(key), now=self.clock())
             )
 
-    async def _carry_out(self, plan: Plan, key: Key) -> Outcome:
-        """Stops at the first child that is refused: those after it would not work without it."""
+    async def _carry_out(self, plan: Plan, key: Key, *, again: bool = False) -> Outcome:
+        """Stops at the first child that is refused: those after it would not work without it.
+
+        `again`: what this pass wrote is looked at by another one.
+        """
         for removal in plan.removals:
             await self._take_back(removal, key)
         for apply in plan.applies:
@@ -190,7 +247,9 @@ class Reconciler:
                 return _conflicted(apply, error, plan)
             except RefusedError as error:
                 return Outcome(plan.conflicts, Refusal(_child(apply), error.status, error.message))
-            self.cache.upsert(apply.kind, answer)
+            touched = self.cache.upsert(apply.kind, answer)
+            if again:
+                self.touch(touched)
             logger.info("Applied %s for %s", _child(apply), key, extra={"reason": "Applied"})
         for delete in plan.deletes:
             await self.cluster.delete(delete.kind, delete.namespace, delete.name, delete.uid)

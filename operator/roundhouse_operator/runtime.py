@@ -37,6 +37,7 @@ from roundhouse_operator.core.kinds import (
     Key,
     Kind,
 )
+from roundhouse_operator.engines import EngineReader
 from roundhouse_operator.gateways import Gateways
 from roundhouse_operator.health import Health
 from roundhouse_operator.leader import Election, LeadershipLostError
@@ -77,6 +78,7 @@ class Operator:
         self.verifier = Verifier(cluster, self.cache, self.queue.add, Asker())
         self.scaler = Scaler(cluster, metrics.scaled)
         self.gateways = Gateways(cluster, settings.namespace, settings.release, self.scaler.loads)
+        self.engines = EngineReader(self.cache.standing, self.on_report)
         self.reconciler = Reconciler(
             cluster,
             self.cache,
@@ -88,6 +90,7 @@ class Operator:
             settings.loader,
             self.queue.add_in,
             self.scaler.follow,
+            self.engines.hurry,
         )
         self.progress = ProgressPoller(self.cache, self.touch)
         spaces = settings.served_namespaces or (None,)
@@ -96,7 +99,10 @@ class Operator:
             self._source(Scope(kind, space, MANAGED)) for kind in (*CHILD_KINDS, POD) for space in spaces
         ]
         self._followed += [
-            self._source(Scope(kind, space, OF_WEIGHTS)) for kind in CACHE_KINDS for space in spaces
+            self._source(Scope(kind, space, OF_WEIGHTS))
+            for kind in CACHE_KINDS
+            if kind not in CHILD_KINDS  # which are all followed already
+            for space in spaces
         ]
         self._followed += [self._source(Scope(kind, None)) for kind in (NODE, DEVICE_CLASS, RESOURCE_SLICE)]
         sources = [*self._resynced, *self._followed]
@@ -122,6 +128,10 @@ class Operator:
     def on_change(self, kind: Kind, change: Change) -> None:
         take = self.cache.remove if change.type == "DELETED" else self.cache.upsert
         self.touch(take(kind, change.manifest))
+
+    def on_report(self, pod: Key) -> None:
+        """An engine said something new, or was silent for the first time."""
+        self.touch(self.cache.reported(pod))
 
     def on_listed(self, scope: Scope, listed: Listed) -> None:
         self.touch(self.cache.keep(scope.kind, scope.namespace, listed.names, int(listed.version)))
@@ -170,6 +180,7 @@ class Operator:
                 group.create_task(self.progress.run())
                 group.create_task(self.gateways.run())
                 group.create_task(self.scaler.run())
+                group.create_task(self.engines.run())
                 group.create_task(self.queue.run(self.reconciler, workers=self.settings.workers))
         except* LeadershipLostError as lost:
             raise lost.exceptions[0] from None

@@ -15,7 +15,7 @@ from roundhouse_api.conditions import ConditionType, Reason
 from roundhouse_api.model import Manifest
 from roundhouse_api.v1alpha1 import BackendType, EngineSpec, ModelVariantSpec
 from roundhouse_operator.core import effective, ids, placing, selection
-from roundhouse_operator.core.desired import Intent
+from roundhouse_operator.core.desired import Intent, desired_children
 from roundhouse_operator.core.desired.intent import queue_labels
 from roundhouse_operator.core.diagnose import Trouble
 from roundhouse_operator.core.effective import Merged
@@ -29,6 +29,7 @@ from roundhouse_operator.core.rollout import Strategy, Turn, changed_by_author, 
 from roundhouse_operator.core.rollout.turn import NO_TURN, keep_turn
 from roundhouse_operator.core.scaling import Policy, conflict, is_demand, read_policy
 from roundhouse_operator.core.selection import Choice
+from roundhouse_operator.core.sharing import shares_pods
 from roundhouse_operator.core.suitability import doubt
 from roundhouse_operator.core.support import refuse_engine, refuse_variant
 from roundhouse_operator.core.verification.exam import Exam, examine
@@ -75,6 +76,12 @@ class Decision:
     plan: Plan = NOTHING
 
     @property
+    def shares(self) -> bool:
+        """Whether its pods are the engine's, which holds several variants in one."""
+        spec = self.choice.engine.spec if self.choice and self.choice.engine else None
+        return isinstance(spec, EngineSpec) and shares_pods(spec)
+
+    @property
     def stays(self) -> Trouble | None:
         """Why the pods stay as they are although others are wanted, for ever or for now."""
         return self.held or self.turn.waits
@@ -84,7 +91,8 @@ def decide(world: World, *, api_hosts: Iterable[str] = (), loader: LoaderImage =
     return _published(world, _decide(world, api_hosts, loader))
 
 
-def _decide(world: World, api_hosts: Iterable[str], loader: LoaderImage) -> Decision:
+def judge(world: World, *, api_hosts: Iterable[str] = ()) -> Decision:
+    """As far as the specs alone go: accepted or not, on which engine, merged into what."""
     variant, spec = world.variant, world.variant.spec
     pods = standing(world.children)
     key = (variant.status.get("weights") or {}).get("key", "")
@@ -113,7 +121,21 @@ def _decide(world: World, api_hosts: Iterable[str], loader: LoaderImage) -> Deci
         return replace(decision, engine_refused=trouble)
     merged = effective.merge(variant.name, spec, engine)
     refused = decision.refused or refuse_variant(spec, engine, merged.model_name)
-    decision = replace(decision, refused=refused, engine=engine, merged=merged)
+    return replace(decision, refused=refused, engine=engine, merged=merged)
+
+
+def _decide(world: World, api_hosts: Iterable[str], loader: LoaderImage) -> Decision:
+    variant, spec, pods = world.variant, world.variant.spec, standing(world.children)
+    decision = judge(world, api_hosts=api_hosts)
+    choice, engine, merged = decision.choice, decision.engine, decision.merged
+    if (
+        isinstance(spec, Invalid)
+        or choice is None
+        or choice.engine is None
+        or engine is None
+        or merged is None
+    ):
+        return decision
     if engine.workload is None:
         return replace(decision, plan=NOTHING if decision.refused else _without_children(world))
     delivery = deliver(
@@ -191,6 +213,8 @@ def _roll_out(world: World, decision: Decision, intent: Intent, chosen: Engine, 
     decision = _placed(world, decision, intent, chosen)
     if not _may_change(world, decision) or decision.unplaced:
         return replace(decision, turn=Turn(keep_turn(world)))
+    if intent.shares:
+        return replace(decision, plan=NOTHING if _still_apart(world) else _shared_plan(world, intent))
     exam = guarded(intent, lambda: examine(world, intent))
     if isinstance(exam, Trouble):
         return replace(decision, refused=exam, turn=Turn(keep_turn(world)))
@@ -262,6 +286,20 @@ def _may_change(world: World, decision: Decision) -> bool:
 
 def _without_children(world: World) -> Plan:
     return plan_children((), world.children, namespace=world.variant.namespace, owner_uid=world.variant.uid)
+
+
+def _shared_plan(world: World, intent: Intent) -> Plan:
+    """The pods are the engine's, and so is what becomes of them."""
+    children = desired_children(intent)
+    return plan_children(
+        children, world.children, namespace=world.variant.namespace, owner_uid=world.variant.uid
+    )
+
+
+def _still_apart(world: World) -> bool:
+    """Pods of its own serve a variant until it is loaded in those of the engine that it moved to."""
+    own = world.rollout is not None and world.rollout.ready > 0
+    return own and not (world.seat and world.seat.ready)
 
 
 def _same_specs(world: World, engine: Engine) -> bool:

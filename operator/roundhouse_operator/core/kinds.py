@@ -51,14 +51,14 @@ API_KINDS: Final = (ENGINE, VARIANT, ADAPTER, POLICY)
 DEPLOYMENT: Final = Kind("Deployment", "apps", "v1", "deployments")
 SERVICE: Final = Kind("Service", "", "v1", "services")
 DISRUPTION_BUDGET: Final = Kind("PodDisruptionBudget", "policy", "v1", "poddisruptionbudgets")
+CONFIG_MAP: Final = Kind("ConfigMap", "", "v1", "configmaps")
 CLAIM_TEMPLATE: Final = Kind("ResourceClaimTemplate", "resource.k8s.io", "v1", "resourceclaimtemplates")
-CHILD_KINDS: Final = (DEPLOYMENT, SERVICE, DISRUPTION_BUDGET, CLAIM_TEMPLATE)
-"""What a variant owns."""
+CHILD_KINDS: Final = (CONFIG_MAP, DEPLOYMENT, SERVICE, DISRUPTION_BUDGET, CLAIM_TEMPLATE)
+"""What a variant or a shared engine owns."""
 
 POD: Final = Kind("Pod", "", "v1", "pods")
 JOB: Final = Kind("Job", "batch", "v1", "jobs")
 VOLUME_CLAIM: Final = Kind("PersistentVolumeClaim", "", "v1", "persistentvolumeclaims")
-CONFIG_MAP: Final = Kind("ConfigMap", "", "v1", "configmaps")
 SECRET: Final = Kind("Secret", "", "v1", "secrets")
 STORAGE_CLASS: Final = Kind("StorageClass", "storage.k8s.io", "v1", "storageclasses", namespaced=False)
 CACHE_KINDS: Final = (VOLUME_CLAIM, CONFIG_MAP, JOB)

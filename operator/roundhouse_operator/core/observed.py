@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from roundhouse_api.conditions import Reason
 from roundhouse_api.model import Manifest
@@ -20,6 +20,9 @@ from roundhouse_operator.core.reports import Reports
 from roundhouse_operator.core.verification.proof import ExamFacts
 from roundhouse_operator.core.weights.asked import Answers
 from roundhouse_operator.core.weights.state import Loader, LoaderJob, Progress, Record, VolumeClaim
+
+if TYPE_CHECKING:
+    from roundhouse_operator.core.seat import Seat
 
 __all__ = [
     "Adapter",
@@ -89,7 +92,7 @@ Policy = Resource[SelectionPolicySpec]
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A Deployment or a Service that carries our labels."""
+    """An object that carries our labels and belongs to a variant or to an engine."""
 
     kind: Kind
     name: str
@@ -136,8 +139,22 @@ class Container:
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """What stands on a pod of a Shared or Exclusive engine."""
+
+    replica: int
+    serves: frozenset[str]
+    """Variants whose requests it gets."""
+    generation: int
+    """Of the list of models that it was told to read; 0 where it was told nothing since its start."""
+    uid: str = ""
+    loaded: bool = False
+    """Whether its readiness gate is open."""
+
+
+@dataclass(frozen=True, slots=True)
 class Pod:
-    """A pod of a variant."""
+    """A pod of a variant, or of a shared engine."""
 
     name: str
     created: str
@@ -164,6 +181,9 @@ class Pod:
     gate: bool = False
     """The condition `roundhouse.dev/Verified` is True."""
     gate_message: str = ""
+    address: str = ""
+    """Where its engine listens, as `10.0.0.7:8000`; empty until it has an address."""
+    share: Share | None = None
     loader: Loader | None = None
     """Of its weights, where the pod has one."""
     job: str = ""
@@ -243,3 +263,5 @@ class World:
     answers: Answers = field(default_factory=dict)
     now: int = 0
     """Seconds since the epoch."""
+    seat: Seat | None = None
+    """How it stands in the pods of an engine that it shares; None: it shares none, or nobody looked yet."""

@@ -18,6 +18,8 @@ class ModelReport:
     """`ready`, `loading`, `unloading` or `failed`; an open set, as the engine spells it."""
     vram_bytes: int | None = None
     """Most GPU memory that it was seen to hold; None where the engine does not say."""
+    error: str = ""
+    """Why it could not be loaded, in the engine's words."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,6 @@ from roundhouse_api.v1alpha1 import (
     Interface,
     LoadBalancingType,
     ModelVariantSpec,
-    ServingType,
     SourceType,
     Stage,
 )
@@ -37,6 +36,7 @@ from roundhouse_operator.core.diagnose import Trouble
 from roundhouse_operator.core.effective import Merged, overlay
 from roundhouse_operator.core.placement.terms import tells_memory
 from roundhouse_operator.core.scaling import contradiction, is_demand
+from roundhouse_operator.core.sharing import refuse_sharing, refuse_sharing_engine
 from roundhouse_operator.core.verification import known_answers
 
 PLAIN_RESOURCES: Final = frozenset({"cpu", "memory", "ephemeral-storage"})
@@ -63,11 +63,8 @@ def refuse_engine(spec: EngineSpec, *, api_hosts: Iterable[str] = ()) -> Trouble
         return Trouble(
             Reason.NOT_YET_SUPPORTED, f"{named}: requests would be refused without what is not honoured yet"
         )
-    if spec.serving and spec.serving.type is not ServingType.DEDICATED:
-        return Trouble(
-            Reason.NOT_YET_SUPPORTED,
-            f"spec.serving.type {spec.serving.type.value} is not honoured yet: use Dedicated",
-        )
+    if trouble := refuse_sharing_engine(spec):
+        return trouble
     if spec.workload:
         if problems := overlay_problems(spec.workload.pod_template or {}, CONTAINER):
             return Trouble(Reason.INVALID_POD_TEMPLATE, "; ".join(problems))
@@ -98,7 +95,9 @@ def refuse_variant(spec: ModelVariantSpec, engine: EngineSpec, model_name: str) 
     if spec.verification:
         problems += known_answers.problems(spec.verification, engine.stage)
     problems += _unmountable(spec, engine)
-    return Trouble(Reason.INVALID_SPEC, "; ".join(sorted(problems))) if problems else None
+    if problems:
+        return Trouble(Reason.INVALID_SPEC, "; ".join(sorted(problems)))
+    return refuse_sharing(spec, engine)
 
 
 def _unmountable(spec: ModelVariantSpec, engine: EngineSpec) -> Iterator[str]:

@@ -224,7 +224,6 @@ def test_an_allocation_is_one_value() -> None:
             "NotYetSupported",
             "spec.upstream.apiKeySecretRef",
         ),
-        (engine(serving={"type": "Shared"}), "NotYetSupported", "spec.serving.type Shared"),
         (
             engine(hardware={"gpu": {"mode": "None"}, "resources": {"limits": {"nvidia.com/gpu": "1"}}}),
             "InvalidSpec",

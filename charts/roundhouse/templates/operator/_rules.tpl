@@ -21,11 +21,11 @@ alone, by name: a right that stops short of their data does not exist. */}}
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch]
+  verbs: [get, list, watch, patch]
 - apiGroups: [resource.k8s.io]
   resources: [resourceclaimtemplates]
   verbs: [get, list, watch, create, patch, delete]
-# The readiness gate of pods whose tests are required; the tests' inputs are ConfigMaps, read by name.
+# Readiness gates. ConfigMaps hold what shared pods are to load, and inputs of tests, which are read by name.
 - apiGroups: [""]
   resources: [pods/status]
   verbs: [patch]

@@ -6,13 +6,14 @@ import json
 from typing import Final
 
 from roundhouse_api.model import Manifest
-from roundhouse_api.v1alpha1 import Dialect, Source
+from roundhouse_api.v1alpha1 import Dialect, ModelVariantSpec, Source
 from roundhouse_operator.core.desired.intent import Intent
 
 RESERVED: Final = (
     "ROUNDHOUSE_CAPACITY",
     "ROUNDHOUSE_DRAIN_SECONDS",
     "ROUNDHOUSE_MODELS",
+    "ROUNDHOUSE_MODELS_FILE",
     "ROUNDHOUSE_POD_UID",
     "ROUNDHOUSE_PORT",
 )
@@ -35,14 +36,8 @@ def build_env(intent: Intent) -> list[Manifest]:
 
 
 def _contract(intent: Intent) -> list[Manifest]:
-    model = {
-        "name": intent.merged.model_name,
-        "path": intent.delivery.path,
-        "source": _source(intent.variant.source),
-        "variant": intent.name,
-    }
     said = {
-        "ROUNDHOUSE_MODELS": json.dumps([model], separators=(",", ":"), sort_keys=True),
+        **_models(intent),
         "ROUNDHOUSE_PORT": str(intent.engine.api.port),
         "ROUNDHOUSE_DRAIN_SECONDS": str(intent.drain_seconds),
     }
@@ -52,6 +47,23 @@ def _contract(intent: Intent) -> list[Manifest]:
         *({"name": name, "value": value} for name, value in said.items()),
         {"name": "ROUNDHOUSE_POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
     ]
+
+
+def _models(intent: Intent) -> dict[str, str]:
+    if intent.models_file:
+        return {"ROUNDHOUSE_MODELS_FILE": intent.models_file}
+    entry = model_entry(intent.name, intent.merged.model_name, intent.delivery.path, intent.variant)
+    return {"ROUNDHOUSE_MODELS": json.dumps([entry], separators=(",", ":"), sort_keys=True)}
+
+
+def model_entry(variant: str, model: str, path: str | None, spec: ModelVariantSpec) -> Manifest:
+    """What an engine is told of one model, whose weights are at `path`."""
+    return {
+        "name": model,
+        "path": path,
+        "source": _source(spec.source),
+        "variant": variant,
+    }
 
 
 def _source(source: Source) -> Manifest:

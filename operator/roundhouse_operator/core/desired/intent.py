@@ -13,6 +13,7 @@ from roundhouse_api.v1alpha1 import EngineSpec, ModelVariantSpec, Workload
 from roundhouse_operator.core.effective import Merged
 from roundhouse_operator.core.kinds import VARIANT, Kind
 from roundhouse_operator.core.placement import Need
+from roundhouse_operator.core.sharing import shares_pods
 from roundhouse_operator.core.weights.delivery import Delivery
 from roundhouse_operator.core.weights.loader import UNTOLD, LoaderImage
 
@@ -36,7 +37,7 @@ _OF_PODS: Final[Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """A variant on a Dedicated engine, with its placement decided."""
+    """A variant on an engine that runs here, with its placement decided."""
 
     namespace: str
     name: str
@@ -57,6 +58,21 @@ class Intent:
     """Of the Deployment; it starts no pod and ends none."""
     least_replicas: int = 0
     """Pods that are needed whatever is asked for: one, to prove a new template."""
+
+    @property
+    def owner(self) -> tuple[Kind, str]:
+        """What the objects belong to, by kind and name; its uid is `uid`."""
+        return VARIANT, self.name
+
+    @property
+    def shares(self) -> bool:
+        """Whether the pods are the engine's, which holds several variants in one."""
+        return shares_pods(self.engine)
+
+    @property
+    def models_file(self) -> str | None:
+        """Where the engine reads what to serve; None where its environment says it."""
+        return None
 
     @property
     def replicas(self) -> int:
@@ -97,7 +113,8 @@ class Intent:
         return pod_labels(self.name)
 
     def metadata(self, kind: Kind) -> Manifest:
-        """Head of a child: the variant owns it, so it goes with the variant, also while no operator runs."""
+        """Head of a child: it goes with its owner, also while no operator runs."""
+        owner, name = self.owner
         return {
             "apiVersion": kind.api_version,
             "kind": kind.name,
@@ -107,9 +124,9 @@ class Intent:
                 "labels": self.labels,
                 "ownerReferences": [
                     {
-                        "apiVersion": VARIANT.api_version,
-                        "kind": VARIANT.name,
-                        "name": self.name,
+                        "apiVersion": owner.api_version,
+                        "kind": owner.name,
+                        "name": name,
                         "uid": self.uid,
                         "controller": True,
                     }

@@ -10,10 +10,12 @@ from typing import Any, Final
 
 from roundhouse_api import names
 from roundhouse_api.model import Manifest, Model
+from roundhouse_api.names import READINESS_GATE_LOADED
 from roundhouse_operator.core.desired.claims import build_resource_claims
 from roundhouse_operator.core.desired.env import build_env
 from roundhouse_operator.core.desired.gate import with_gate
 from roundhouse_operator.core.desired.intent import Intent
+from roundhouse_operator.core.desired.models import shared_mounts, shared_volumes
 from roundhouse_operator.core.desired.overlay import strategic_merge
 from roundhouse_operator.core.desired.probes import build_probes
 from roundhouse_operator.core.desired.resources import build_affinity, build_resources
@@ -42,7 +44,7 @@ def _pod_spec(intent: Intent) -> Manifest:
         {
             "initContainers": weights.init,
             "containers": [_container(intent, weights.mounts)],
-            "volumes": [*weights.volumes, *scratch(intent.merged.dialect).volumes],
+            "volumes": [*weights.volumes, *shared_volumes(intent), *scratch(intent.merged.dialect).volumes],
             "securityContext": {**build_pod_security(intent.merged.dialect), **weights.security},
             "terminationGracePeriodSeconds": intent.drain_seconds + EXIT_SECONDS,
             "enableServiceLinks": False,
@@ -56,6 +58,7 @@ def _pod_spec(intent: Intent) -> Manifest:
             "tolerations": [_dump(one) for one in hardware.tolerations or ()],
             "affinity": build_affinity(intent),
             "resourceClaims": build_resource_claims(intent),
+            "readinessGates": [{"conditionType": READINESS_GATE_LOADED}] if intent.models_file else None,
         }
     )
 
@@ -73,7 +76,7 @@ def _container(intent: Intent, weights: list[Manifest]) -> Manifest:
             "envFrom": [_dump(one) for one in workload.env_from],
             "ports": [{"name": "http", "containerPort": intent.engine.api.port, "protocol": "TCP"}],
             "resources": build_resources(intent),
-            "volumeMounts": [*weights, *scratch(intent.merged.dialect).mounts],
+            "volumeMounts": [*weights, *shared_mounts(intent), *scratch(intent.merged.dialect).mounts],
             "securityContext": build_container_security(intent.merged.dialect),
             # The last lines of the log become part of the condition when the engine ends.
             "terminationMessagePolicy": "FallbackToLogsOnError",

@@ -31,6 +31,8 @@ class Survey:
     rejected: tuple[tuple[Reason, int, str], ...]
     largest_mib: int | None = None
     """Memory of the largest device of the kind that is asked for, on whatever node."""
+    fitting_mib: int | None = None
+    """Memory of the largest of them on a node that fits."""
     too_small_mib: int | None = None
     """Memory of the largest that has too little."""
 
@@ -69,6 +71,10 @@ class _Tally:
                 rejected=tuple(
                     sorted((reason, len(names), min(names)) for reason, names in rejected.items())
                 ),
+                fitting_mib=max(
+                    (one.memory_mib or 0 for one in self.verdicts.values() if not one.obstacle), default=0
+                )
+                or None,
                 largest_mib=self._largest(),
                 too_small_mib=self._largest(Reason.INSUFFICIENT_VRAM),
             )

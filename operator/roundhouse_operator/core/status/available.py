@@ -16,6 +16,10 @@ LOST: Final = frozenset({Reason.CRASH_LOOP, Reason.OOM_KILLED, Reason.ENDPOINT_L
 """What the gateway tells clients as `unhealthy`; it lasts until a start succeeds or a spec changes."""
 
 
+_STARTING: Final = "Pods were made and do not answer yet"
+_LOADING: Final = "Its model is not loaded yet"
+
+
 def find_available(scene: Scene, blocker: Finding | None) -> Finding:
     if scene.upstream and not blocker:
         return true(Reason.UPSTREAM, "Requests go to the upstream")
@@ -32,6 +36,8 @@ def find_available(scene: Scene, blocker: Finding | None) -> Finding:
 
 def _at_zero(scene: Scene) -> Finding:
     """What crashed before it was put to sleep has not become well by that."""
+    if scene.world.seat and scene.world.seat.inactive:
+        return false(Reason.NOT_ACTIVE, "The engine has one active variant, and this is another")
     if not scene.demand:
         return false(Reason.SCALED_TO_ZERO, "`spec.replicas` is 0 and nothing wakes it")
     before = scene.world.variant.condition(ConditionType.AVAILABLE)
@@ -62,7 +68,7 @@ def _starting(scene: Scene) -> Finding:
     exam = scene.decision.exam
     if exam and exam.required and exam.candidate:
         return false(Reason.VERIFYING, "A pod was made and must pass its tests before it serves")
-    return false(Reason.STARTING, "Pods were made and do not answer yet")
+    return false(Reason.STARTING, _LOADING if scene.world.seat else _STARTING)
 
 
 def _still_lost(reason: Reason, message: str, trouble: Trouble | None) -> Finding:

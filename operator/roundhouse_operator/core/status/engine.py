@@ -27,6 +27,7 @@ from roundhouse_operator.core.status.conditions import (
     write_conditions,
 )
 from roundhouse_operator.core.status.probed import find_probed, probed_status
+from roundhouse_operator.core.status.shared import SharedPods, shared_findings
 from roundhouse_operator.core.status.up_to_date import NOBODY_WAITS, find_engine_up_to_date
 from roundhouse_operator.core.support import refuse_engine, unsupported_by_engine
 
@@ -78,9 +79,13 @@ def engine_status(  # noqa: PLR0913  # all that a pass over an engine looks at
     now: str,
     api_hosts: Iterable[str] = (),
     stand: Stand = NOBODY_WAITS,
+    shared: SharedPods | None = None,
 ) -> Manifest:
     placed = None if isinstance(engine.spec, Invalid) else _placement(engine.spec, fleet)
-    findings = _findings(engine, used, placed, api_hosts, find_engine_up_to_date(used.variants, stand))
+    up_to_date = find_engine_up_to_date(used.variants, stand)
+    findings = _findings(engine, used, placed, api_hosts, up_to_date)
+    if shared:
+        findings = {**findings, **shared_findings(shared, findings[ConditionType.DEGRADED])}
     status: Manifest = {
         "observedGeneration": engine.generation,
         "conditions": write_conditions(
@@ -88,9 +93,11 @@ def engine_status(  # noqa: PLR0913  # all that a pass over an engine looks at
         ),
         "variants": used.variants,
         "readyVariants": used.ready_variants,
-        "replicas": used.replicas,
-        "readyReplicas": used.ready_replicas,
+        "replicas": shared.replicas if shared else used.replicas,
+        "readyReplicas": shared.ready_replicas if shared else used.ready_replicas,
     }
+    if shared and shared.active_variant:
+        status["activeVariantName"] = shared.active_variant
     if placed:
         status["placement"] = placed.status
     if probed := probed_status(engine, used.verified, used.unproven):
@@ -125,7 +132,11 @@ def _placement(spec: EngineSpec, fleet: Fleet) -> _Placed | None:
 
 
 def _findings(
-    engine: Engine, used: Usage, placed: _Placed | None, api_hosts: Iterable[str], up_to_date: Finding
+    engine: Engine,
+    used: Usage,
+    placed: _Placed | None,
+    api_hosts: Iterable[str],
+    up_to_date: Finding,
 ) -> Mapping[ConditionType, Finding | None]:
     spec = engine.spec
     if isinstance(spec, Invalid):

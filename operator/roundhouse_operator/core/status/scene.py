@@ -17,6 +17,7 @@ from roundhouse_operator.core.diagnose import Trouble, diagnose
 from roundhouse_operator.core.observed import Invalid, World
 from roundhouse_operator.core.outcome import Outcome
 from roundhouse_operator.core.scaling import is_demand
+from roundhouse_operator.core.seat import Seat
 from roundhouse_operator.core.status.conditions import Finding, unknown
 
 PLACING: Final = frozenset(
@@ -55,13 +56,17 @@ class Scene:
     @property
     def frozen(self) -> bool:
         """Pods run, or are being made, that nothing can be changed about for now."""
-        rollout = self.world.rollout
+        rollout, seat = self.world.rollout, self.world.seat
+        if seat and seat.placed:
+            return True
         return rollout is not None and bool(rollout.replicas or rollout.wanted)
 
 
 def build_scene(world: World, decision: Decision, outcome: Outcome) -> Scene:
     spec = None if isinstance(world.variant.spec, Invalid) else world.variant.spec
     rollout, intent, engine = world.rollout, decision.intent, decision.engine
+    if rollout is None and world.seat:
+        return _shared_scene(world, decision, outcome, spec, world.seat)
     return Scene(
         world=world,
         decision=decision,
@@ -71,6 +76,22 @@ def build_scene(world: World, decision: Decision, outcome: Outcome) -> Scene:
         wanted=intent.replicas if intent else rollout.wanted if rollout else 0,
         ready=rollout.ready if rollout else 0,
         trouble=_trouble(world, decision),
+    )
+
+
+def _shared_scene(
+    world: World, decision: Decision, outcome: Outcome, spec: ModelVariantSpec | None, seat: Seat
+) -> Scene:
+    """Copies in the engine's pods stand for pods of its own."""
+    return Scene(
+        world=world,
+        decision=decision,
+        outcome=outcome,
+        spec=spec,
+        upstream=False,
+        wanted=seat.wanted,
+        ready=seat.ready,
+        trouble=seat.trouble,
     )
 
 

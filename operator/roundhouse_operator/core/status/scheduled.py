@@ -35,7 +35,8 @@ def find_scheduled(scene: Scene, blocker: Finding | None) -> Finding:
     if scene.suspended:
         return unknown(Reason.SUSPENDED, "`spec.suspend` is true")
     living = (pod for pod in scene.world.pods if not pod.ending and not pod.failure)
-    if scene.ready or any(pod.scheduled for pod in living):
+    seat = scene.world.seat
+    if scene.ready or any(pod.scheduled for pod in living) or (seat and seat.scheduled and scene.wanted):
         return true(Reason.SCHEDULED, "The pods have nodes")
     if refusal and not refusal.about_spec and not refusal.foreign:
         reason = cannot_be_made(refusal.message).reason

@@ -11,10 +11,12 @@ from roundhouse_api.conditions import Reason
 from roundhouse_operator.core.diagnose import Trouble, newest
 from roundhouse_operator.core.observed import Rollout
 from roundhouse_operator.core.rollout.line import Stand
+from roundhouse_operator.core.seat import Seat
 from roundhouse_operator.core.status.conditions import Finding, false, troubled, true
 from roundhouse_operator.core.status.scene import Scene
 
 _ROLLED_OUT: Final = "All pods are of the newest template"
+_CHANGING: Final = "The Deployment is being made or changed"
 NOBODY_WAITS: Final = Stand()
 _NAMED: Final = 3
 
@@ -30,7 +32,8 @@ def find_up_to_date(scene: Scene, blocker: Finding | None) -> Finding:
     if refusal := scene.outcome.refusal:
         return false(Reason.POD_REFUSED, f"The API server refuses {refusal.child}: {refusal.message}")
     if rollout is None or not rollout.current:
-        return false(Reason.ROLLING_OUT, "The Deployment is being made or changed")
+        seat = scene.world.seat if rollout is None else None
+        return _seated(scene, seat) if seat else false(Reason.ROLLING_OUT, _CHANGING)
     changing = scene.decision.turn.told is not None
     going_on = changing or rollout.updated < scene.wanted or rollout.replicas > rollout.updated
     return _rolling_out(scene, rollout) if going_on else true(Reason.ROLLED_OUT, _ROLLED_OUT)
@@ -50,6 +53,18 @@ def _rolling_out(scene: Scene, rollout: Rollout) -> Finding:
     figures = f"{answering} of {scene.wanted} pods of the newest template are ready"
     if (old := rollout.replicas - rollout.updated) > 0:
         figures += f"; {old} of an older one"
+    if scene.trouble is None:
+        return false(Reason.ROLLING_OUT, figures)
+    return false(scene.trouble.reason, f"{figures}: {scene.trouble.message}", scene.trouble.detail)
+
+
+def _seated(scene: Scene, seat: Seat) -> Finding:
+    """In pods that it shares: loaded in all of its places, and in no other any more."""
+    if seat.updated >= seat.wanted and not seat.moving:
+        return true(Reason.ROLLED_OUT, f"{seat.wanted} copies are loaded in pods of the newest template")
+    figures = f"{seat.updated} of {seat.wanted} copies are loaded in pods of the newest template"
+    if seat.moving:
+        figures += "; it still has a place that it is to leave"
     if scene.trouble is None:
         return false(Reason.ROLLING_OUT, figures)
     return false(scene.trouble.reason, f"{figures}: {scene.trouble.message}", scene.trouble.detail)

@@ -15,9 +15,10 @@ from roundhouse_api.v1alpha1 import Backend, BackendType, SelectedEngine
 from roundhouse_operator.core import effective, ids
 from roundhouse_operator.core.decide import Decision
 from roundhouse_operator.core.desired.intent import pod_labels
-from roundhouse_operator.core.observed import Invalid, World
+from roundhouse_operator.core.observed import Engine, Invalid, World
 from roundhouse_operator.core.outcome import Outcome
 from roundhouse_operator.core.rollout.turn import keep_turn
+from roundhouse_operator.core.seat import Seat
 from roundhouse_operator.core.status.available import LOST
 from roundhouse_operator.core.status.conditions import Finding, write_conditions
 from roundhouse_operator.core.status.findings import variant_findings
@@ -32,6 +33,7 @@ _STUCK: Final = frozenset(
         Reason.VERIFICATION_FAILED,
         Reason.TEST_INPUT_NOT_FOUND,
         Reason.TEST_UNANSWERED,
+        Reason.LOAD_FAILED,
     }
 )
 
@@ -52,6 +54,7 @@ def variant_status(world: World, decision: Decision, outcome: Outcome, *, now: s
         "readyReplicas": rollout.ready if rollout else 0,
         "updatedReplicas": rollout.updated if rollout else 0,
         "selector": ",".join(f"{key}={value}" for key, value in sorted(pod_labels(variant.name).items())),
+        **(_seated(world.seat) if world.seat and not rollout else {}),
         **{name: before[name] for name in _LASTING if name in before},
         **_served(world, decision),
         **_rolled_out(world, decision, outcome),
@@ -59,6 +62,16 @@ def variant_status(world: World, decision: Decision, outcome: Outcome, *, now: s
         "verification": _proven(world, decision),
     }
     return {name: value for name, value in facts.items() if value not in (None, [], {})}
+
+
+def _seated(seat: Seat) -> Manifest:
+    """No selector: an autoscaler would read the load of pods that hold others too."""
+    return {
+        "replicas": seat.placed,
+        "readyReplicas": seat.ready,
+        "updatedReplicas": seat.updated,
+        "selector": None,
+    }
 
 
 def _served(world: World, decision: Decision) -> Manifest:
@@ -108,12 +121,20 @@ def _rolled_out(world: World, decision: Decision, outcome: Outcome) -> Manifest:
         port=effective.port_of(upstream.base_url) if upstream else decision.engine.api.port,
         model_name=merged.model_name,
     )
-    selected = SelectedEngine(name=engine.name, uid=engine.uid, generation=engine.generation)
+    selected = SelectedEngine(name=engine.name, uid=engine.uid, generation=_generation(world, engine))
     return {
         "engine": selected.model_dump(by_alias=True),
         "backends": [backend.model_dump(by_alias=True, exclude_none=True, mode="json")],
         "placement": decision.placement,
     }
+
+
+def _generation(world: World, engine: Engine) -> int:
+    """Of the engine that the pods are of; a shared engine's pods are replaced by its own pass."""
+    before, seat = world.variant.status.get("engine") or {}, world.seat
+    if seat and seat.updated < seat.wanted and before.get("uid") == engine.uid:
+        return int(before.get("generation", engine.generation))
+    return engine.generation
 
 
 def _rollout(world: World, decision: Decision) -> Manifest | None:
@@ -141,7 +162,7 @@ def _phase(findings: Mapping[ConditionType, Finding | None]) -> str:
             return "Running"
         case Reason.SUSPENDED:
             return "Suspended"
-        case Reason.SCALED_TO_ZERO | Reason.IDLE:
+        case Reason.SCALED_TO_ZERO | Reason.IDLE | Reason.NOT_ACTIVE:
             return "Idle"
         case reason if reason in LOST:
             return "Unhealthy"

@@ -1,0 +1,287 @@
+"""One pass over a Shared or Exclusive engine: the writes that bring it a step further, and what they mean.
+
+Lists of models and Deployments go through the same plan as a variant's children; labels and annotations are
+patched onto the pods themselves, because a template that carried them would replace the pods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from roundhouse_api import names
+from roundhouse_api.conditions import Reason
+from roundhouse_api.model import Manifest
+from roundhouse_api.v1alpha1 import EngineSpec, RolloutStrategy
+from roundhouse_operator.core.desired.claims import build_claim_templates
+from roundhouse_operator.core.desired.models import Listed
+from roundhouse_operator.core.desired.probes import startup_seconds
+from roundhouse_operator.core.desired.shared import (
+    NOBODY,
+    NOTHING_FETCHED,
+    ReplicaIntent,
+    build_deployment,
+    build_models,
+    merge_replica,
+    replica_name,
+)
+from roundhouse_operator.core.diagnose import Trouble
+from roundhouse_operator.core.kinds import DEPLOYMENT
+from roundhouse_operator.core.observed import Engine, Invalid, Pod
+from roundhouse_operator.core.outcome import Refusal
+from roundhouse_operator.core.packing import Packing, pack
+from roundhouse_operator.core.plan import NOTHING, Apply, Plan, plan_children
+from roundhouse_operator.core.reports import EngineReport
+from roundhouse_operator.core.rollout.strategy import Strategy
+from roundhouse_operator.core.seat import Seat
+from roundhouse_operator.core.shared.members import Member, active_variant, packed_items, read_members
+from roundhouse_operator.core.shared.moves import FAILED, READY, Moves, Step, settled, state
+from roundhouse_operator.core.shared.replicas import Replica, read_replicas
+from roundhouse_operator.core.shared.room import Room, find_room, placement_of
+from roundhouse_operator.core.shared.seats import Asked, take_seat, unknown_yet
+from roundhouse_operator.core.shared.world import EngineWorld, answers
+from roundhouse_operator.core.support import refuse_engine
+
+_SURGE: Final = Strategy(RolloutStrategy.SURGE, "NeedsNoGPU")
+_RECREATE: Final = Strategy(RolloutStrategy.RECREATE, "HoldsGPU")
+
+
+@dataclass(frozen=True, slots=True)
+class PodPatch:
+    """What is to stand on one pod: labels (None takes one away), annotations, and whether its gate opens."""
+
+    name: str
+    uid: str
+    labels: Mapping[str, str | None] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    loaded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Arrangement:
+    plan: Plan = NOTHING
+    patches: tuple[PodPatch, ...] = ()
+    seats: Mapping[str, Seat] = field(default_factory=dict)
+    """By variant; of those that nothing can be said about yet, there is none."""
+    members: frozenset[str] = frozenset()
+    replicas: int = 0
+    ready_replicas: int = 0
+    loaded: str | None = None
+    """Of an Exclusive engine, the variant that is loaded."""
+    unsettled: frozenset[str] = frozenset()
+    """Pods that are on their way to what they are to hold."""
+
+    def refused(self, refusal: Refusal | None) -> Arrangement:
+        """With what the API server would not take, for those that wait for it."""
+        if refusal is None:
+            return self
+        trouble = Trouble(Reason.POD_REFUSED, f"The API server refuses {refusal.child}: {refusal.message}")
+        waiting = {
+            name: replace(seat, trouble=trouble) if seat.ready < seat.wanted else seat
+            for name, seat in self.seats.items()
+        }
+        return replace(self, seats=waiting)
+
+
+def arrange(world: EngineWorld, *, api_hosts: Iterable[str] = ()) -> Arrangement:
+    hosts = frozenset(api_hosts)
+    members, replicas = read_members(world, hosts), read_replicas(world)
+    active = active_variant(world, members)
+    spec = world.engine.spec
+    accepted = not isinstance(spec, Invalid) and refuse_engine(spec, api_hosts=hosts) is None
+    if isinstance(spec, Invalid) or not accepted:
+        return _tell(world, _as_it_is(members, replicas), Asked(None, 0, None), active)
+    items = packed_items(members, replicas, active)
+    room = find_room(spec, world.fleet, replicas, items)
+    serving = spec.serving
+    most = (
+        1
+        if active is not None
+        else serving.shared.max_variants_per_replica
+        if serving and serving.shared
+        else None
+    )
+    packing = pack(
+        items,
+        (one.bin for one in replicas.values()),
+        new_mib=room.new_mib,
+        most=most,
+        taken=world.taken,
+    )
+    moves = Moves(members, replicas, packing, most)
+    indices = sorted({*replicas, *packing.bins})
+    steps = [moves.step(index) for index in indices]
+    asked = Asked(room.need.resource, startup_seconds(spec.probes), room.new_mib)
+    told = _tell(world, moves, asked, active)
+    return replace(
+        told,
+        plan=_plan(world, spec, steps, room),
+        patches=tuple(_patches(world, moves, steps)),
+        unsettled=frozenset(_unsettled(world, steps)),
+    )
+
+
+def _as_it_is(members: Mapping[str, Member], replicas: Mapping[int, Replica]) -> Moves:
+    """For an engine that is not accepted: nothing is moved, and what runs runs on."""
+    frozen = {name: replace(one, entry=None) for name, one in members.items()}
+    held = {index: one.target for index, one in replicas.items()}
+    mib = {index: one.mib for index, one in replicas.items()}
+    return Moves(frozen, replicas, Packing(held, mib, {}), None)
+
+
+def _tell(world: EngineWorld, moves: Moves, asked: Asked, active: str | None) -> Arrangement:
+    seats = {
+        name: take_seat(world, moves, member, asked, inactive=_inactive(moves, name, active))
+        for name, member in moves.members.items()
+        if not unknown_yet(world, moves, name)
+    }
+    loaded = (
+        name for name in sorted(moves.members) if any(one.serves(name) for one in moves.replicas.values())
+    )
+    return Arrangement(
+        seats=seats,
+        members=frozenset(moves.members),
+        replicas=sum(1 for one in moves.replicas.values() if one.rollout),
+        ready_replicas=sum(any(pod.ready for pod in one.pods) for one in moves.replicas.values()),
+        loaded=next(loaded, None) if active is not None else None,
+    )
+
+
+def _inactive(moves: Moves, variant: str, active: str | None) -> bool:
+    """Of an Exclusive engine whose active variant is not there, the one that is loaded goes on."""
+    return active is not None and variant != active and not (active == "" and moves.places(variant))
+
+
+def _plan(world: EngineWorld, spec: EngineSpec, steps: Iterable[Step], room: Room) -> Plan:
+    steps = tuple(steps)
+    wanted = [
+        manifest for step in steps if not _over(step, world) for manifest in _objects(world, spec, step, room)
+    ]
+    plan = plan_children(wanted, world.children, namespace=world.engine.namespace, owner_uid=world.engine.uid)
+    return replace(plan, applies=tuple(_one_after_another(world, plan.applies, steps)))
+
+
+def _over(step: Step, world: EngineWorld) -> bool:
+    """Whether nothing is left in the pod or comes to it any more, and it can go."""
+    if step.target or step.entries or step.replica.labelled:
+        return False
+    reports = (world.report(pod) for pod in step.replica.pods if answers(pod))
+    return all(report is not None and not report.models for report in reports)
+
+
+def _objects(world: EngineWorld, spec: EngineSpec, step: Step, room: Room) -> tuple[Manifest, ...]:
+    assert spec.workload  # noqa: S101  # an engine without pods shares none
+    engine, index = world.engine, step.replica.index
+    need = room.need_of(step.replica, step.mib)
+    intent = ReplicaIntent(
+        namespace=engine.namespace,
+        name=replica_name(engine.name, index),
+        uid=engine.uid,
+        engine_name=engine.name,
+        variant=NOBODY,
+        engine=spec,
+        workload=spec.workload,
+        merged=merge_replica(spec, step.mib if room.on_gpu else None),
+        need=need,
+        delivery=NOTHING_FETCHED,
+        restarts=_restarts(engine, step.replica),
+        strategy=(_RECREATE if room.on_gpu else _SURGE).manifest,
+        replica=index,
+    )
+    listed = Listed(
+        generation=step.generation,
+        entries=step.entries.values(),
+        variants=step.target,
+        mib=step.mib,
+        placement=placement_of(need, room.fleet),
+    )
+    return build_models(intent, listed), *build_claim_templates(intent), build_deployment(intent)
+
+
+def _restarts(engine: Engine, replica: Replica) -> tuple[tuple[str, str], ...]:
+    """As the annotation says; one that was taken away again replaces nothing."""
+    at = engine.restarted_at or replica.restarted_at
+    return ((names.ANNOTATION_ENGINE_RESTARTED_AT, at),) if at else ()
+
+
+def _one_after_another(
+    world: EngineWorld, applies: Iterable[Apply], steps: Iterable[Step]
+) -> Iterator[Apply]:
+    """A change of the engine reaches pods that serve one at a time, and stops at the first that fails."""
+    by_name = {step.replica.name: step.replica for step in steps}
+    applies = tuple(applies)
+    changed = {apply.manifest["metadata"]["name"] for apply in applies if apply.kind == DEPLOYMENT}
+    busy = any(
+        not _settled(one, world) for name, one in by_name.items() if name not in changed and one.rollout
+    )
+    for apply in applies:
+        replica = by_name.get(apply.manifest["metadata"]["name"])
+        if apply.kind == DEPLOYMENT and not apply.new and replica and replica.labelled:
+            if busy:
+                continue
+            busy = True
+        yield apply
+
+
+def _settled(replica: Replica, world: EngineWorld) -> bool:
+    rollout = replica.rollout
+    if (
+        rollout is None
+        or not rollout.current
+        or not rollout.updated == rollout.replicas == rollout.ready == 1
+    ):
+        return False
+    return bool(replica.pods) and all(settled(replica, world.reports))
+
+
+def _patches(world: EngineWorld, moves: Moves, steps: Iterable[Step]) -> Iterator[PodPatch]:
+    for step in steps:
+        for pod in step.replica.pods:
+            if patch := _patch(world, moves, step, pod):
+                yield patch
+
+
+def _patch(world: EngineWorld, moves: Moves, step: Step, pod: Pod) -> PodPatch | None:
+    assert pod.share  # noqa: S101  # else it is no pod of a replica
+    report = world.report(pod)
+    serves = moves.serves(pod, step.replica, report)
+    labels: dict[str, str | None] = {
+        f"{names.LABEL_SERVES}{name}": "true" if name in serves else None
+        for name in sorted(serves ^ pod.share.serves)
+    }
+    late = report is not None and report.generation != step.generation != pod.share.generation
+    annotations = {names.ANNOTATION_MODELS_GENERATION: str(step.generation)} if late else {}
+    loaded = not pod.share.loaded and answers(pod) and _may_count(world, step.replica, pod)
+    if not (labels or annotations or loaded):
+        return None
+    return PodPatch(pod.name, pod.share.uid, labels, annotations, loaded)
+
+
+def _may_count(world: EngineWorld, replica: Replica, pod: Pod) -> bool:
+    """A pod that is to take another's place waits until it serves all that it can."""
+    others = [one for one in replica.pods if one is not pod and one.ready and one.share and one.share.serves]
+    if not others:
+        return True
+    report = world.report(pod)
+    if report is None or report.generation < replica.generation or pod.share is None:
+        return False
+    states = {name: state(report, entry) for name, entry in replica.entries.items()}
+    return all(
+        told == FAILED or (told == READY and name in pod.share.serves) for name, told in states.items()
+    )
+
+
+def _unsettled(world: EngineWorld, steps: Iterable[Step]) -> Iterator[str]:
+    """Pods whose next word is waited for."""
+    for step in steps:
+        for pod in step.replica.pods:
+            if answers(pod) and not _reached(step, world.report(pod)):
+                yield pod.name
+
+
+def _reached(step: Step, report: EngineReport | None) -> bool:
+    if report is None or report.generation < step.generation:
+        return False
+    wanted = {entry["name"] for entry in step.entries.values()}
+    return report.models.keys() == wanted and all(one.state == READY for one in report.models.values())

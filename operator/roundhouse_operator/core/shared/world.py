@@ -1,0 +1,37 @@
+"""What the pass over a Shared or Exclusive engine looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from roundhouse_operator.core.observed import Child, Engine, Pod, Rollout, World
+from roundhouse_operator.core.placement import Fleet
+from roundhouse_operator.core.reports import EngineReport, Reports
+
+
+@dataclass(frozen=True, slots=True)
+class EngineWorld:
+    """All that concerns one such engine, at one moment."""
+
+    engine: Engine
+    variants: tuple[World, ...] = ()
+    """Those that name the engine, were placed on it, or might choose it."""
+    children: tuple[Child, ...] = ()
+    rollouts: Mapping[str, Rollout] = field(default_factory=dict)
+    """By name of the Deployment."""
+    pods: tuple[Pod, ...] = ()
+    fleet: Fleet = field(default_factory=Fleet)
+    reports: Reports = field(default_factory=dict)
+    asked: frozenset[str] = frozenset()
+    """Pods that were asked for a report since they answer, whether or not they gave one."""
+    taken: Callable[[int], bool] = lambda _: False
+    """Whether no pod may have a number, because a variant has the name that would follow from it."""
+
+    def report(self, pod: Pod) -> EngineReport | None:
+        return self.reports.get(pod.name)
+
+
+def answers(pod: Pod) -> bool:
+    """Whether its engine runs: a gate may keep the pod as a whole from being ready."""
+    return pod.ready or (bool(pod.containers) and all(one.ready for one in pod.containers))
