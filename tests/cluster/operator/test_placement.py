@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -133,6 +134,25 @@ def test_each_verdict_is_what_the_scheduler_does(
     assert not wrong
 
 
+def applied_templates(operator: Operator) -> float:
+    text = operator.get("/metrics")[1]
+    found = re.findall(r"^roundhouse_operator_writes_total\{(.*)\} ([0-9.e+]+)$", text, re.MULTILINE)
+    return sum(
+        float(count)
+        for labels, count in found
+        if 'kind="ResourceClaimTemplate"' in labels and 'verb="apply"' in labels
+    )
+
+
+def test_a_selector_that_is_no_cel_is_refused_by_the_api_server_and_told(
+    gpu_nodes: list[str], operator: Operator, kubectl: Kubectl
+) -> None:
+    odd = {**CLAIM, "dra": {"deviceClassName": DRIVER, "selectors": ["device.nothing("]}}
+    kubectl.apply(*pair("odd", {"allocation": odd}, replicas=1))
+    found = kubectl.wait("mv", "odd", "Accepted", "False", "InvalidSpec")
+    assert "ResourceClaimTemplate" in found["message"]
+
+
 def test_a_claim_is_made_from_a_template_that_goes_with_its_need(
     gpu_nodes: list[str], operator: Operator, kubectl: Kubectl
 ) -> None:
@@ -144,6 +164,11 @@ def test_a_claim_is_made_from_a_template_that_goes_with_its_need(
     [pod] = kubectl.list("pods", "roundhouse.dev/variant=claimer")
     assert pod["spec"]["nodeName"] == f"{PREFIX}cpu"
     [first] = kubectl.list("resourceclaimtemplates")
+    operator.settle()
+    before = applied_templates(operator)
+    kubectl("label", "mv", "claimer", "seen=again")
+    operator.settle()
+    assert applied_templates(operator) == before == 1
     kubectl.patch("eng", "claimer", {"spec": {"hardware": {"gpu": {"minMemory": "15G"}}}})
 
     def replaced() -> bool:
