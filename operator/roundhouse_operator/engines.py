@@ -81,7 +81,8 @@ class EngineReader:
         there = self._standing.addresses
         for gone in self._asked.keys() - there.keys():
             del self._asked[gone]
-        due = sorted((at, pod) for pod in there if (at := self._due_at(pod, now)) <= now)
+        due = [(at, pod) for pod in there if (at := self._due_at(pod, now)) <= now]
+        due.sort(key=lambda one: one[0])
         for _, pod in due[: min(STARTS_A_TICK, AT_ONCE - len(self._asking))]:
             self._asked.setdefault(pod, _Asked(now)).at = now
             task = asyncio.create_task(self._ask(session, pod, there[pod]))
