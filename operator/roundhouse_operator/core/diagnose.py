@@ -96,7 +96,8 @@ def newest(pods: Iterable[Pod]) -> list[Pod]:
     """
     there = [pod for pod in pods if not pod.ending]
     there = [pod for pod in there if not pod.failure] or there
-    living = sorted(there, key=lambda pod: (pod.created, pod.name))
+    # Times are whole seconds: of pods made in the same one, that which has come less far is the newer.
+    living = sorted(there, key=lambda pod: (pod.created, not pod.ready, not pod.scheduled, pod.name))
     return sorted((pod for pod in living if pod.template == living[-1].template), key=lambda pod: pod.name)
 
 

@@ -52,7 +52,7 @@ def test_another_engine_of_the_name_waits_for_the_variant(operator: Operator, ku
     kubectl.wait("mv", "kws-en", "UpToDate", "False", "EngineChanged")
     assert kubectl.condition("mv", "kws-en", "Ready")["status"] == "True"
     assert image(kubectl) == "example.org/kws:1"
-    kubectl.patch("mv", "kws-en", {"spec": {"description": "I have looked at the new engine"}})
+    kubectl("annotate", "mv", "kws-en", "roundhouse.dev/restartedAt=looked-at")
     kubectl.wait("mv", "kws-en", "UpToDate", "True")
     assert image(kubectl) == "example.org/other:9"
 

@@ -16,7 +16,6 @@ from typing import Final
 from roundhouse_api.model import Manifest
 from roundhouse_api.v1alpha1 import Device, RolloutPolicy, RolloutStrategy
 from roundhouse_operator.core.desired.intent import Intent
-from roundhouse_operator.core.diagnose import newest
 from roundhouse_operator.core.observed import Node, Pod, World
 from roundhouse_operator.core.placement import Need
 from roundhouse_operator.core.rollout.turn import old_pods
@@ -150,34 +149,41 @@ def _stuck(world: World, need: Need) -> bool:
     rollout = world.rollout
     if rollout is None or not rollout.current or not rollout.updated or not old_pods(rollout):
         return False
-    waiting = [pod for pod in newest(world.pods) if pod.unschedulable is not None and not pod.scheduled]
-    return any(_FULL.search(pod.unschedulable or "") for pod in waiting) and any(_made_free(world, need))
+    return any(_FULL.search(pod.unschedulable or "") for pod in _roomless(world)) and any(
+        _made_free(world, need)
+    )
 
 
 def _at_once(world: World, need: Need) -> int:
     """How many old pods must go, where that is fewest, until a new one has its devices."""
-    return min((count for count in _made_free(world, need) if count), default=1)
+    return min(_made_free(world, need), default=1)
 
 
 def _made_free(world: World, need: Need) -> Iterator[int]:
     """For each node with old pods whose end would let a new pod in: how many of them must end."""
     by_node: dict[str, list[Pod]] = {}
-    for pod in _old(world):
-        by_node.setdefault(pod.node, []).append(pod)
-    if not by_node:
-        return
-    for node in world.fleet:
-        if (there := by_node.get(node.name)) and world.fleet.fits(need, node.name):
-            each = max((dict(pod.devices).get(need.resource or "", 0) for pod in there), default=0)
-            lacking = need.count - _free(world, need, node) if need.resource else 0
-            if lacking <= 0 or (each and ceil(lacking / each) <= len(there)):
-                yield max(ceil(lacking / each) if lacking > 0 else 1, 1)
+    waiting = {pod.template for pod in _roomless(world)}
+    for pod in world.pods:
+        if pod.node and not pod.failure and not pod.ending and pod.template not in waiting:
+            by_node.setdefault(pod.node, []).append(pod)
+    for node in world.fleet if by_node else ():
+        there = by_node.get(node.name)
+        if there and world.fleet.fits(need, node.name) and (count := _enough(world, need, node, there)):
+            yield count
 
 
-def _old(world: World) -> Iterator[Pod]:
-    """Pods that run and are not of the newest template; at rest, all of them are about to be old."""
-    rollout = world.rollout
-    new = {pod.name for pod in newest(world.pods)} if rollout and old_pods(rollout) else set()
-    return (
-        pod for pod in world.pods if pod.node and not pod.failure and not pod.ending and pod.name not in new
-    )
+def _enough(world: World, need: Need, node: Node, there: list[Pod]) -> int:
+    """How many of the pods on a node must end for one new pod; 0 where all of them are too few."""
+    if need.resource is None:
+        return 1
+    lacking = need.count - _free(world, need, node)
+    each = max(dict(pod.devices).get(need.resource, 0) for pod in there)
+    if lacking <= 0:
+        return 1
+    return ceil(lacking / each) if each and ceil(lacking / each) <= len(there) else 0
+
+
+def _roomless(world: World) -> list[Pod]:
+    return [
+        pod for pod in world.pods if pod.unschedulable is not None and not pod.scheduled and not pod.ending
+    ]
