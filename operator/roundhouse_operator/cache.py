@@ -30,7 +30,17 @@ from roundhouse_operator.core.kinds import (
     Key,
     Kind,
 )
-from roundhouse_operator.core.observed import Engine, Invalid, Node, Pod, Resource, Store, Variant, World
+from roundhouse_operator.core.observed import (
+    Engine,
+    Invalid,
+    Line,
+    Node,
+    Pod,
+    Resource,
+    Store,
+    Variant,
+    World,
+)
 from roundhouse_operator.core.placement import Fleet
 from roundhouse_operator.core.placement.devices import DeviceClass, DeviceSlice
 from roundhouse_operator.core.replicas import NOBODY, Writer, read_writer, scaler_of
@@ -239,6 +249,10 @@ class Cache:
 
     def usage(self, engine: Key) -> Usage:
         return self._variants.usage(engine)
+
+    def line(self, key: Key) -> Line:
+        """The other variants of its engine, while a change of that reaches them."""
+        return self._variants.line(key)
 
     def stand(self, engine: Key, generation: int) -> Stand:
         return self._variants.stand(engine, generation)

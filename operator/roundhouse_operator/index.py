@@ -88,8 +88,8 @@ class VariantIndex:
 
     def line(self, key: Key) -> Line:
         """The others of its engine's line, as a variant sees them."""
-        one = self._facts[key]
-        line = self._lines.get(one.engine) if one.engine else None
+        one = self._facts.get(key)
+        line = self._lines.get(one.engine) if one and one.engine else None
         return line.seen_by(key) if line else Line()
 
     def stand(self, engine: Key, generation: int) -> Stand:

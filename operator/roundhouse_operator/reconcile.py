@@ -32,6 +32,7 @@ from roundhouse_operator.core.status.unserved import unserved_status
 from roundhouse_operator.core.status.variant import variant_status
 from roundhouse_operator.core.weights.asked import Ask
 from roundhouse_operator.core.weights.loader import UNTOLD, LoaderImage
+from roundhouse_operator.departures import Departures
 from roundhouse_operator.errors import (
     ClusterError,
     ConflictError,
@@ -74,9 +75,11 @@ class Reconciler:
     """Called when engines will soon have something to tell."""
     lookups: Lookups = field(init=False)
     fetching: Fetching = field(init=False)
+    departures: Departures = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "lookups", Lookups(self.cluster))
+        object.__setattr__(self, "departures", Departures(self.cluster))
         object.__setattr__(self, "fetching", Fetching(self.cluster, self.cache, self.touch))
 
     async def __call__(self, key: Key) -> None:
@@ -122,6 +125,7 @@ class Reconciler:
         supply = decision.supply
         try:
             refused = await self.fetching.carry_out(supply.plan, key.namespace) if supply else None
+            await self.departures.prepare(world, decision.plan)
             outcome = await self._carry_out(decision.plan, key)
         except ClusterError as error:
             if not world.variant.status:
@@ -144,13 +148,18 @@ class Reconciler:
 
     async def _decide(self, world: World) -> tuple[World, Decision]:
         """Decided once more where the first time it had to know of objects that nobody watches."""
-        decision = decide(world, api_hosts=self.api_hosts, loader=self.loader)
+        decision = self._judge(world)
         asks: frozenset[Ask] = frozenset()
         while decision.supply and not decision.supply.asks <= asks:
             asks |= decision.supply.asks
             world = replace(world, answers=await self.lookups.answers(world.variant.namespace, asks))
-            decision = decide(world, api_hosts=self.api_hosts, loader=self.loader)
+            decision = self._judge(world)
         return world, decision
+
+    def _judge(self, world: World) -> Decision:
+        """Whose turn it is may have changed while something was looked up."""
+        world = replace(world, line=self.cache.line(world.variant.key))
+        return decide(world, api_hosts=self.api_hosts, loader=self.loader)
 
     def _aim(self, key: Key, world: World, decision: Decision) -> Aim | None:
         """With `replicas` and version of the same moment: a write over a newer version is refused."""

@@ -8,21 +8,27 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.local import Cluster
+from tests.cluster.local import Cluster, FakeNode
 from tests.cluster.operator.conftest import StartOperator
 from tests.cluster.operator.harness import Kubectl
+from tests.support.waiting import wait_until
 from tests.unit.operator.test_releases import RELEASED, read
+
+LABELS = {"zone": "a", "nvidia.com/gpu.memory": "15360", "nvidia.com/gpu.product": "Tesla-T4"}
+GPUS = FakeNode("upgrade-gpus", gpus=8, labels=LABELS)
 
 
 @pytest.fixture
 def spaces(control_plane: Cluster, namespace: str) -> Iterator[list[Kubectl]]:
-    """A namespace for each case, because cases share names."""
+    """A namespace for each case, because cases share names, and a node with GPUs."""
+    control_plane.fake_nodes([GPUS])
     names = [f"{namespace}-{number}" for number in range(len(RELEASED))]
     for name in names:
         control_plane.kubectl("create", "namespace", name)
         control_plane.wait_for_service_account(name)
     yield [Kubectl(control_plane, name) for name in names]
-    control_plane.kubectl("delete", "namespace", "--wait=false", *names)
+    control_plane.kubectl("delete", "namespace", *names)
+    control_plane.kubectl("delete", "node", GPUS.name)
 
 
 @pytest.mark.timeout(300)
@@ -33,6 +39,7 @@ def test_an_upgrade_of_the_operator_restarts_no_model(
         resources, children = read(path)
         kubectl.apply(*(one for one in resources if one["kind"] != "Node"))
         put_as_released(kubectl, children, manager=f"roundhouse/{namespace}/roundhouse")
+    wait_until(lambda: running(spaces) >= len(spaces) - 3, seconds=60, what="pods run")
     before = [templates(kubectl) for kubectl in spaces]
     served = ",".join(kubectl.namespace for kubectl in spaces)
     operator = start_operator(environment={"ROUNDHOUSE_OPERATOR_NAMESPACES": served})
@@ -58,6 +65,12 @@ def put_as_released(kubectl: Kubectl, children: list[dict[str, Any]], *, manager
     placement = {"device": "GPU", "resourceName": device} if device else {"device": "CPU"}
     status = {"status": {"placement": placement}}
     kubectl.patch("mv", one["metadata"]["name"], status, "--subresource=status")
+
+
+def running(spaces: list[Kubectl]) -> int:
+    """How many of the cases have a pod with a node: three ask for what is not there."""
+    pods = (kubectl.list("pods", "roundhouse.dev/managed=true") for kubectl in spaces)
+    return sum(any(one["spec"].get("nodeName") for one in each) for each in pods)
 
 
 def templates(kubectl: Kubectl) -> list[tuple[str, Any]]:
