@@ -106,7 +106,7 @@ class Loader:
         return next((int(line["port"]) for line in lines), None)
 
     def _environment(self, mounted: Path) -> dict[str, str]:
-        unwanted = ("_PROXY", "_proxy", "HF_", "AWS_", "GOOGLE_", "STORAGE_")
+        unwanted = ("_PROXY", "_proxy", "HF_", "AWS_", "GOOGLE_", "STORAGE_", "CA_BUNDLE", "SSL_CERT")
         own = {
             name: value for name, value in os.environ.items() if not any(each in name for each in unwanted)
         }

@@ -47,7 +47,7 @@ def main(environ: MutableMapping[str, str], arguments: Sequence[str] = ()) -> in
         except Exception as error:
             log.exception("the loader itself failed")
             fault = f"the loader itself failed ({type(error).__name__}: {error}); its log says where"
-            said = report.failed(LoadError(Reason.INVALID_SOURCE, fault, retryable=True), redact)
+            said = report.failed(LoadError(Reason.LOADER_FAILED, fault, retryable=True), redact)
             progress.enter("Failed")
         else:
             log.info("done", extra=said)

@@ -18,6 +18,8 @@ class Reason(StrEnum):
     WEIGHTS_MISSING = "WeightsMissing"
     UNSAFE_FORMAT = "UnsafeFormat"
     INVALID_SOURCE = "InvalidSource"
+    LOADER_FAILED = "LoaderFailed"
+    """Not the source is at fault, but the cache's file system, the certificates or the loader itself."""
 
 
 class LoadError(Exception):

@@ -4,7 +4,6 @@ Lock; complete already, or `Never`; list; space; download; look for pickles; mar
 """
 
 import logging
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -37,7 +36,7 @@ def load(settings: Settings, open_source: Callable[[], Fetcher], progress: Progr
             log.info("weights are in the cache already", extra={"revision": found.revision})
             return found
         progress.enter("Listing")
-        download = Download(open_source(), cache, progress, settings.patience_seconds)
+        download = Download(_opened(open_source), cache, progress, settings.patience_seconds)
         listing = download.listing()
         check_paths(file.path for file in listing.files)
         log.info(
@@ -61,6 +60,16 @@ def sweep(settings: Settings, progress: Progress) -> None:
     with storage_errors(settings.cache, progress.missing), cache.locked(lambda: progress.enter("Waiting")):
         cache.remove()
     log.info("weights are removed", extra={"folder": str(settings.folder)})
+
+
+def _opened(open_source: Callable[[], Fetcher]) -> Fetcher:
+    try:
+        return open_source()
+    except OSError as error:
+        raise LoadError(
+            Reason.LOADER_FAILED,
+            f"the source's client does not start: {error}; check SSL_CERT_FILE and what it names",
+        ) from error
 
 
 def _found(cache: Cache, settings: Settings) -> Complete:
@@ -128,7 +137,8 @@ def _in_parallel(
         return [future.result() for future in futures]
     finally:
         download.stop.set()
-        pool.shutdown(wait=threading.current_thread() is not threading.main_thread(), cancel_futures=True)
+        # Nobody waits for a thread that hangs at a silent source: the process ends without it.
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _refuse_pickles(below: Path, entries: Sequence[Entry], settings: Settings) -> None:

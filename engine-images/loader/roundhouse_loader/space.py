@@ -35,7 +35,7 @@ def storage_errors(folder: Path, needed: Callable[[], int]) -> Iterator[None]:
             raise _out_of_space(folder, needed(), free_bytes(folder)) from error
         where = error.filename or str(folder)
         raise LoadError(
-            Reason.INVALID_SOURCE,
+            Reason.LOADER_FAILED,
             f"the cache cannot be used: {where!r}: {error.strerror or error}; "
             f"it must be a file system that user {os.getuid()} may write and lock",
             retryable=error.errno in _TRANSIENT,

@@ -246,7 +246,7 @@ def test_a_host_that_nobody_knows_is_unreachable(tmp_path: Path) -> None:
 def test_a_cache_that_may_not_be_written_is_told(origin: Origin, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("not a folder")
     ended = from_origin(tmp_path, origin).run()
-    assert ended.reason == "InvalidSource"
+    assert ended.reason == "LoaderFailed"
     assert "the cache cannot be used" in ended.said["message"]
     assert str(tmp_path / "cache") in ended.said["message"]
 

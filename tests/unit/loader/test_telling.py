@@ -134,6 +134,6 @@ def test_a_termination_message_fits_whatever_it_says() -> None:
 
 
 def test_reasons_are_words_that_the_operator_knows_or_reads() -> None:
-    # The operator says the last two in its own words.
-    own = {Reason.UNSAFE_FORMAT, Reason.INVALID_SOURCE}
+    # The operator has these since it fetches weights; `InvalidSource` it calls InvalidSpec.
+    own = {Reason.UNSAFE_FORMAT, Reason.INVALID_SOURCE, Reason.LOADER_FAILED}
     assert {each.value for each in set(Reason) - own} <= {each.value for each in APIReason}

@@ -54,7 +54,8 @@ class S3Fetcher:
         self._where = f"the S3 bucket {place.bucket!r}" + (
             f" at {place.endpoint_url}" if place.endpoint_url else ""
         )
-        self._client = _client(place, credentials, timeout_seconds, environ)
+        with self._errors():
+            self._client = _client(place, credentials, timeout_seconds, environ)
 
     def listing(self) -> Listing:
         with self._errors():
