@@ -1,4 +1,4 @@
-"""CMU PocketSphinx as a speech engine: the English model of its wheel, batch, with the times of each word.
+"""CMU PocketSphinx as a speech engine: its wheel's English model or fetched ones, batch, with times of words.
 
 An utterance is decoded as a whole, because its features are normalised over all of it: fed in small pieces,
 short phrases come out wrong ("ten of clubs" as "i've been up close"). It is at most 30 s long and takes a
@@ -7,6 +7,8 @@ seventh of that; where a cancellation cannot wait so long, the SDK ends the proc
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Final
 
 from pocketsphinx import Decoder, Vad, get_model_path
@@ -33,6 +35,36 @@ _PRONUNCIATION: Final = re.compile(r"\(\d+\)$")
 _NO_WORD: Final = re.compile(r"[<\[+]")
 
 
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The three files or folders of a model."""
+
+    acoustic: Path
+    language: Path
+    dictionary: Path
+
+
+def find_parts(root: Path) -> Parts:
+    """Those of a model as CMU Sphinx publishes them; raises ModelError for what is missing.
+
+    The acoustic model is the folder with `mdef`. Of several language models the largest is taken, because
+    the small ones are of phones.
+    """
+    files = sorted((path for path in root.rglob("*") if path.is_file()), key=lambda path: path.as_posix())
+    acoustic = next((path.parent for path in files if path.name == "mdef"), None)
+    language = max(
+        (path for path in files if path.name.endswith((".lm", ".lm.bin", ".lm.dmp"))),
+        key=lambda path: path.stat().st_size,
+        default=None,
+    )
+    dictionary = next((path for path in files if path.suffix in (".dict", ".dic")), None)
+    found = {"mdef": acoustic, "*.lm, *.lm.bin or *.lm.dmp": language, "*.dict or *.dic": dictionary}
+    if acoustic is None or language is None or dictionary is None:
+        missing = ", ".join(name for name, path in found.items() if path is None)
+        raise ModelError(f"{str(root)!r} holds no CMU Sphinx model: {missing} is missing.")
+    return Parts(acoustic, language, dictionary)
+
+
 class PocketSphinx(Speech):
     isolation = Isolation.PROCESS  # the library holds the interpreter's lock while it decodes
     cancel_seconds = 1.0
@@ -43,18 +75,20 @@ class PocketSphinx(Speech):
     @override
     @classmethod
     def accept(cls, model: ModelSpec) -> None:
-        if model.source["type"] != "Builtin" or model.path is not None:
+        if (model.source["type"] == "Builtin") != (model.path is None):
             raise ModelError(
-                f"{model.name!r} has the source {model.source['type']!r}, but this engine serves the English "
-                'model that it brings along: set the source to {"type": "Builtin"} and leave `path` out.'
+                f"{model.name!r} has the source {model.source['type']!r} and the path {model.path!r}: this "
+                'engine serves the English model that it brings along, {"type": "Builtin"} without a path, '
+                "or one that lies at a path."
             )
 
     @override
     def load(self, model: ModelSpec, progress: Callable[[float], None]) -> None:
+        parts = find_parts(Path(model.path if model.path is not None else get_model_path("en-us")))
         self._decoder = Decoder(
-            hmm=get_model_path("en-us/en-us"),
-            lm=get_model_path("en-us/en-us.lm.bin"),
-            dict=get_model_path("en-us/cmudict-en-us.dict"),
+            hmm=str(parts.acoustic),
+            lm=str(parts.language),
+            dict=str(parts.dictionary),
             # A second pass over the utterance takes a fifth more time and finds no more words.
             fwdflat=False,
             loglevel="ERROR",

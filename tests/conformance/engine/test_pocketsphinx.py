@@ -1,15 +1,20 @@
 """PocketSphinx over HTTP: the right words of people and of flite, in every format and from every encoding."""
 
 import io
+import json
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import av
 import pytest
 from av.audio.resampler import AudioResampler
+from pocketsphinx import get_model_path
 
-from tests.conformance.engine.running import Engine
+from roundhouse_engine import ModelError
+from roundhouse_pocketsphinx.handler import find_parts
+from tests.conformance.engine.running import POCKETSPHINX, Engine, running
 from tests.support.recordings import GO_FORWARD_WORDS, TEST_DATA, WEATHER_WORDS, go_forward, spoken, wav
 
 
@@ -212,3 +217,18 @@ def test_another_language_is_refused(language: str, says: str, pocketsphinx: Eng
         "unsupported_value",
     )
     assert says in answer.error["message"]
+
+
+def test_a_model_that_lies_at_a_path_hears_as_the_one_that_is_brought_along(tmp_path: Path) -> None:
+    model = {"name": "english", "path": get_model_path("en-us"), "source": {"type": "HuggingFace"}}
+    with running(tmp_path, POCKETSPHINX, ROUNDHOUSE_MODELS=json.dumps([model])) as engine:
+        engine.until_ready()
+        assert text(engine, recording("goforward.raw")) == GO_FORWARD_WORDS
+
+
+def test_a_path_without_a_model_says_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "mdef").write_text("")
+    with pytest.raises(
+        ModelError, match=r"\*\.lm, \*\.lm\.bin or \*\.lm\.dmp, \*\.dict or \*\.dic is missing"
+    ):
+        find_parts(tmp_path)

@@ -130,8 +130,8 @@ MISTAKES = [
     ),
     Mistake("unknown by hand", {"MODELS": "plain,forbidden"}, ("MODELS, name 2", "'forbidden'")),
     Mistake(
-        "pocketsphinx brings its own model",
-        models({"name": "big", "path": "/m", "source": {"type": "HuggingFace"}}),
+        "pocketsphinx finds what was fetched at a path",
+        models({"name": "big", "path": None, "source": {"type": "HuggingFace"}}),
         ("ROUNDHOUSE_MODELS[0]", "'big'", "'HuggingFace'", "Builtin"),
         PocketSphinx,
     ),
