@@ -62,10 +62,10 @@ from roundhouse_operator.project import (
     project_resource,
 )
 from roundhouse_operator.project_fleet import project_class, project_node, project_slice
-from roundhouse_operator.project_weights import key_of, loader_address, project_stored, store_of
+from roundhouse_operator.project_weights import key_of, project_stored, store_of
 from roundhouse_operator.public_names import PublicNames
 from roundhouse_operator.standing import Standing
-from roundhouse_operator.stores import Stores, Wants
+from roundhouse_operator.stores import Loaders, Stores, Wants, build_store
 from roundhouse_operator.tally import Tally
 
 _FLEET: Final[dict[Kind, Callable[[Manifest], Node | DeviceSlice | DeviceClass]]] = {
@@ -128,9 +128,7 @@ class Cache:
         self._gone: OrderedDict[Key, int] = OrderedDict()
         self._exams: dict[Key, ExamFacts] = {}
         self.wants = Wants()
-        self.loading: dict[Key, str] = {}
-        """Addresses of pods of which a loader runs."""
-        self._progress: dict[str, dict[str, Progress]] = defaultdict(dict)
+        self.loaders = Loaders()
         self._sharing: set[Key] = set()
         self.standing = Standing()
 
@@ -157,7 +155,7 @@ class Cache:
             taken=self._taken,
             line=self._variants.line(key),
             stores=Stores(key.namespace, self.store),
-            progress=self._progress.get(key.namespace, {}),
+            progress=self.loaders.progress(key.namespace),
             now=now,
             seat=self.standing.seat(key),
         )
@@ -200,15 +198,8 @@ class Cache:
         held = [self._held[one.kind][one] for one in sorted(self._belongings[key], key=str)]
         if not held:
             return None
-        values, weights = [one.value for one in held], held[0].weights
-        return Store(
-            key=weights,
-            jobs=tuple(one for one in values if isinstance(one, LoaderJob)),
-            claim=next((one for one in values if isinstance(one, VolumeClaim)), None),
-            record=next((one for one in values if isinstance(one, Record)), None),
-            pods=tuple(one for one in values if isinstance(one, Pod)),
-            wanted_by=frozenset(one.name for one in self.wants.by(key.namespace, key.name, weights)),
-        )
+        wanting = self.wants.by(key.namespace, key.name, held[0].weights)
+        return build_store(held[0].weights, [one.value for one in held], wanting)
 
     def want(self, variant: Key, stores: frozenset[str]) -> Touched:
         """What a pass over a variant found that it wants; what it no longer wants may have to go."""
@@ -217,11 +208,7 @@ class Cache:
 
     def progressed(self, pod: Key, progress: Progress) -> Touched:
         """What a loader says of itself."""
-        if pod not in self.loading:
-            return Touched()
-        self._progress[pod.namespace][pod.name] = progress
-        held = self._held[POD][pod]
-        return Touched(now=self._of(held))
+        return Touched(now=self._of(self._held[POD][pod])) if self.loaders.tell(pod, progress) else Touched()
 
     def has(self, key: Key) -> bool:
         return key in self._held[key.kind]
@@ -297,8 +284,8 @@ class Cache:
         if version <= max(before.version if before else 0, self._gone.get(key, 0)):
             return Touched()
         after = _hold(kind, version, manifest, self._writer(kind, manifest, before))
-        if kind == POD:
-            self._load(key, loader_address(manifest))
+        if isinstance(after.value, Pod):
+            self.loaders.put(key, after.value)
         self._held[kind][key] = after
         self._take(key, before, after)
         return Touched() if before and before.value == after.value else self._concerns(key, before, after)
@@ -324,18 +311,12 @@ class Cache:
         if before is None:
             return Touched()
         self._take(key, before, None)
-        self._load(key, None)
+        self.loaders.put(key, None)
         if key.kind == VARIANT:
             touched = self.want(key, frozenset())
             touched.merge(self._concerns(key, before, None))
             return touched
         return self._concerns(key, before, None)
-
-    def _load(self, pod: Key, address: str | None) -> None:
-        if address:
-            self.loading[pod] = address
-        elif self.loading.pop(pod, None):
-            self._progress[pod.namespace].pop(pod.name, None)
 
     def _of(self, held: _Held | None) -> set[Key]:
         """Whose passes look at it: a variant's, or those of a store and of all who want it."""

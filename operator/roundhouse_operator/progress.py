@@ -44,9 +44,12 @@ class ProgressPoller:
         async with aiohttp.ClientSession(timeout=_TIMEOUT, trust_env=False) as session:
             while True:
                 await asyncio.gather(
-                    *(self._ask(session, turns, pod, host) for pod, host in [*self.cache.loading.items()])
+                    *(
+                        self._ask(session, turns, pod, host)
+                        for pod, host in [*self.cache.loaders.addresses.items()]
+                    )
                 )
-                for gone in self._told.keys() - self.cache.loading.keys():
+                for gone in self._told.keys() - self.cache.loaders.addresses.keys():
                     del self._told[gone]
                 await asyncio.sleep(POLL_SECONDS)
 

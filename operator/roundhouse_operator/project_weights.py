@@ -76,12 +76,6 @@ def job_of(manifest: Manifest) -> str:
     return str((manifest["metadata"].get("labels") or {}).get(LABEL_JOB, ""))
 
 
-def loader_address(manifest: Manifest) -> str | None:
-    """Where a loader that runs tells its progress."""
-    loader = project_loader(manifest)
-    return (manifest.get("status") or {}).get("podIP") if loader and loader.running else None
-
-
 def _job(manifest: Manifest) -> LoaderJob:
     metadata, status = manifest["metadata"], manifest.get("status") or {}
     mark = _mark(metadata)

@@ -6,12 +6,13 @@ namespace has had a pass since the start, nothing in it is known to be unwanted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from typing_extensions import override
 
 from roundhouse_operator.core.kinds import STORE, Key
-from roundhouse_operator.core.observed import Store
+from roundhouse_operator.core.observed import Pod, Store
+from roundhouse_operator.core.weights.state import LoaderJob, Progress, Record, VolumeClaim
 from roundhouse_operator.groups import Groups
 
 
@@ -68,3 +69,42 @@ class Stores(Mapping[str, Store]):
     @override
     def __len__(self) -> int:
         raise TypeError("the caches of a namespace are not counted")
+
+
+def build_store(key: str, belongings: Iterable[object], wanting: Iterable[Key]) -> Store:
+    values = tuple(belongings)
+    return Store(
+        key=key,
+        jobs=tuple(one for one in values if isinstance(one, LoaderJob)),
+        claim=next((one for one in values if isinstance(one, VolumeClaim)), None),
+        record=next((one for one in values if isinstance(one, Record)), None),
+        pods=tuple(one for one in values if isinstance(one, Pod)),
+        wanted_by=frozenset(one.name for one in wanting),
+    )
+
+
+class Loaders:
+    """Pods of which a loader runs: their addresses, and what each last said of its progress."""
+
+    def __init__(self) -> None:
+        self.addresses: dict[Key, str] = {}
+        self._progress: dict[str, dict[str, Progress]] = {}
+
+    def put(self, key: Key, pod: Pod | None) -> None:
+        """A pod as it is now, or None once it is gone."""
+        if pod and pod.loader and pod.loader.running and pod.ip:
+            self.addresses[key] = pod.ip
+        elif self.addresses.pop(key, None):
+            said = self._progress.get(key.namespace, {})
+            said.pop(key.name, None)
+            if not said:
+                self._progress.pop(key.namespace, None)
+
+    def tell(self, key: Key, progress: Progress) -> bool:
+        """Whether the loader still runs."""
+        if key in self.addresses:
+            self._progress.setdefault(key.namespace, {})[key.name] = progress
+        return key in self.addresses
+
+    def progress(self, namespace: str) -> Mapping[str, Progress]:
+        return self._progress.get(namespace, {})

@@ -41,10 +41,10 @@ class Repository:
 class Hub(Origin):
     """The hub while its context is open; `cdn` is the host that large files come from."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        super().__init__(host=host)
         self.repositories: dict[str, Repository] = {}
-        self.cdn = Origin()
+        self.cdn = Origin(host=host)
 
     @override
     def handler(self) -> type[OriginHandler]:

@@ -56,8 +56,9 @@ class Origin(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, files: dict[str, bytes] | None = None) -> None:
-        super().__init__(("127.0.0.1", 0), self.handler())
+    def __init__(self, files: dict[str, bytes] | None = None, host: str = "127.0.0.1") -> None:
+        super().__init__((host, 0), self.handler())
+        self.host = host
         self.files = files if files is not None else {}
         self.faults: list[Fault] = []
         self.seen: list[Seen] = []
@@ -74,7 +75,7 @@ class Origin(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
+        return f"http://{self.host}:{self.server_port}"
 
     @override
     def __enter__(self) -> Self:

@@ -20,7 +20,7 @@ from typing import Any
 from tests.cluster.local import Cluster
 from tests.support.waiting import wait_until
 
-START_SECONDS = 30
+START_SECONDS = 120
 SETTLE_SECONDS = 2.5
 """Longer than the second for which the operator gathers changes of an engine's counts."""
 WRITES = frozenset({"POST", "PUT", "PATCH", "APPLY", "DELETE", "DELETECOLLECTION"})
@@ -193,6 +193,8 @@ def writes(cluster: Cluster, *, with_leases: bool = False) -> Counter[str]:
         ours = one["group"] == "roundhouse.dev" or (one["resource"], one["subresource"]) in (
             ("deployments", ""),
             ("services", ""),
+            ("jobs", ""),
+            ("persistentvolumeclaims", ""),
             ("leases", "") if with_leases else ("", ""),
         )
         if ours and one["verb"] in WRITES:

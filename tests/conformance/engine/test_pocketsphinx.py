@@ -221,7 +221,7 @@ def test_another_language_is_refused(language: str, says: str, pocketsphinx: Eng
 
 def test_a_model_that_lies_at_a_path_hears_as_the_one_that_is_brought_along(tmp_path: Path) -> None:
     model = {"name": "english", "path": get_model_path("en-us"), "source": {"type": "HuggingFace"}}
-    with running(tmp_path, POCKETSPHINX, ROUNDHOUSE_MODELS=json.dumps([model])) as engine:
+    with running(POCKETSPHINX, tmp_path, ROUNDHOUSE_MODELS=json.dumps([model])) as engine:
         engine.until_ready()
         assert text(engine, recording("goforward.raw")) == GO_FORWARD_WORDS
 

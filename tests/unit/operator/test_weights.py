@@ -352,7 +352,7 @@ def test_progress_is_shown_while_a_loader_runs() -> None:
     scene = cached()
     scene.steps()
     scene.pod_of_job(running=True)
-    [(key, address)] = scene.cache.loading.items()
+    [(key, address)] = scene.cache.loaders.addresses.items()
     assert address == "10.0.0.9"
     touched = scene.cache.progressed(key, Progress(1000, 250, 50, 15))
     assert Key(VARIANT, NAMESPACE, "kws-en") in touched.now
@@ -365,7 +365,7 @@ def test_progress_is_shown_while_a_loader_runs() -> None:
         "remainingSeconds": 15,
     }
     scene.ends(COMPLETE)
-    assert scene.cache.loading == {}
+    assert scene.cache.loaders.addresses == {}
 
 
 def in_pod(*, says: Manifest | None = None, running: bool = False, ready: bool = False) -> Manifest:

@@ -97,7 +97,7 @@ def build_loader(
         "args": ["sweep"] if purpose is JobPurpose.SWEEP else None,
         "env": _env(delivery, loader, purpose),
         "ports": [{"name": "progress", "containerPort": LOADER_PORT, "protocol": "TCP"}],
-        "resources": _RESOURCES,
+        "resources": _resources(delivery),
         "volumeMounts": mounts,
         "securityContext": _security(delivery.way),
         "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -123,8 +123,7 @@ def _image_volume(delivery: Delivery) -> PodWeights:
 def _kept_in(delivery: Delivery) -> Manifest:
     if delivery.way is Way.NODE:
         return {"name": VOLUME, "hostPath": {"path": delivery.node_path, "type": "DirectoryOrCreate"}}
-    size = delivery.source.size
-    return {"name": VOLUME, "emptyDir": {"sizeLimit": str(size)} if size else {}}
+    return {"name": VOLUME, "emptyDir": {}}
 
 
 def _mount(inside: str = "") -> Manifest:
@@ -172,6 +171,14 @@ def _source(delivery: Delivery) -> str:
         for key, value in dumped.items()
     }
     return json.dumps(said, separators=(",", ":"), sort_keys=True)
+
+
+def _resources(delivery: Delivery) -> Manifest:
+    """A pod that keeps its weights in itself goes to a node that has room for them."""
+    size = delivery.source.size
+    if delivery.way is not Way.START or size is None:
+        return _RESOURCES
+    return {**_RESOURCES, "requests": {**_RESOURCES["requests"], "ephemeral-storage": str(size)}}
 
 
 def _security(way: Way) -> Manifest:

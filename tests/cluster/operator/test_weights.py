@@ -1,0 +1,92 @@
+"""Caches of weights against a real API server and Job controller; loaders are played and end well."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.cluster.local import Cluster
+from tests.cluster.operator.conftest import StartOperator
+from tests.cluster.operator.harness import Kubectl, Operator, wait_for_quiet, writes
+from tests.unit.operator.samples import engine, variant
+
+HUB = {"type": "HuggingFace", "huggingFace": {"repo": "acme/kws-en"}}
+OF_WEIGHTS = "roundhouse.dev/weights"
+
+
+@pytest.fixture
+def cache(control_plane: Cluster) -> Iterator[dict[str, Any]]:
+    """An engine's cache, with volumes for two claims."""
+    name = f"weights-{secrets.token_hex(3)}"
+    volumes = [f"{name}-{number}" for number in range(2)]
+    for volume in volumes:
+        spec = {
+            "capacity": {"storage": "10Gi"},
+            "accessModes": ["ReadWriteOnce"],
+            "storageClassName": name,
+            "hostPath": {"path": f"/nowhere/{volume}"},
+        }
+        head = {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": volume}}
+        control_plane.apply({**head, "spec": spec})
+    yield {"type": "PVC", "pvc": {"storageClassName": name, "size": "1Gi"}}
+    control_plane.kubectl("delete", "pv", "--wait=false", *volumes)
+
+
+@pytest.mark.req("S2-14")
+def test_a_settled_cache_is_left_alone_by_a_restart_and_by_variants_that_join(
+    control_plane: Cluster, start_operator: StartOperator, kubectl: Kubectl, cache: dict[str, Any]
+) -> None:
+    operator = start_operator()
+    kubectl.apply(engine(cache=cache), variant(source=HUB))
+    kubectl.wait("mv", "kws-en", "Ready", "True", "Serving", seconds=90)
+    assert kubectl.get("mv", "kws-en")["status"]["weights"]["key"]
+    kubectl.apply(variant("other", source=HUB, servedName="acme/other"))
+    kubectl.wait("mv", "other", "Ready", "True", "Serving", seconds=60)
+    assert len(kubectl.list("jobs", OF_WEIGHTS)) == len(kubectl.list("pvc", OF_WEIGHTS)) == 1
+    operator.settle()
+    wait_for_quiet(control_plane)
+    before = writes(control_plane)
+    operator.stop()
+    start_operator().settle()
+    assert writes(control_plane) == before
+
+
+def test_weights_that_lost_their_last_variant_while_nobody_looked_are_swept(
+    start_operator: StartOperator, kubectl: Kubectl, cache: dict[str, Any]
+) -> None:
+    operator = start_operator()
+    kubectl.apply(engine(cache=cache), variant(source=HUB, replicas=0), variant("stays", source=HUB))
+    kubectl.wait("mv", "stays", "Ready", "True", "Serving", seconds=90)
+    operator.stop()
+    kubectl("delete", "mv", "kws-en", "--wait")
+    operator = start_operator()
+    operator.settle()
+    assert kubectl.list("pvc", OF_WEIGHTS), "one variant wants them still"
+    operator.stop()
+    kubectl("delete", "mv", "stays", "--wait")
+    start_operator()
+    kubectl.wait_for(lambda: not kubectl.list("pvc,cm,jobs", OF_WEIGHTS), "all of it is gone", 60)
+
+
+def test_a_job_that_finds_no_node_goes_where_the_engine_goes(
+    operator: Operator, kubectl: Kubectl, cache: dict[str, Any]
+) -> None:
+    nowhere = {"gpu": {"mode": "None"}, "nodeSelector": {"pool": "nowhere"}}
+    kubectl.apply(engine(cache=cache, hardware=nowhere), variant(source=HUB))
+    kubectl.wait("mv", "kws-en", "WeightsReady", "False", "NoMatchingNode", seconds=60)
+    kubectl.apply(engine(cache=cache))
+    kubectl.wait("mv", "kws-en", "Ready", "True", "Serving", seconds=90)
+
+
+def test_a_claim_that_is_refused_is_told(operator: Operator, kubectl: Kubectl, cache: dict[str, Any]) -> None:
+    quota = {"hard": {"persistentvolumeclaims": "0"}}
+    kubectl.apply({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}, "spec": quota})
+    kubectl.wait_for(lambda: kubectl.get("quota", "none").get("status", {}).get("hard"), "the quota counts")
+    kubectl.apply(engine(cache=cache), variant(source=HUB))
+    found = kubectl.wait("mv", "kws-en", "Ready", "False", "CacheRefused", seconds=60)
+    assert "exceeded quota" in found["message"]
+    kubectl("delete", "quota", "none")
+    kubectl.wait("mv", "kws-en", "Ready", "True", "Serving", seconds=120)
