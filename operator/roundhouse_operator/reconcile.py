@@ -18,9 +18,11 @@ from roundhouse_api.model import Manifest
 from roundhouse_api.names import ANNOTATION_RESTARTED_AT
 from roundhouse_operator.cache import Cache, Touched
 from roundhouse_operator.cluster import Cluster
+from roundhouse_operator.core import credentials
 from roundhouse_operator.core.decide import Decision, decide
+from roundhouse_operator.core.diagnose import Trouble
 from roundhouse_operator.core.kinds import ENGINE, POD, STORE, VARIANT, Key, Kind
-from roundhouse_operator.core.observed import Invalid, Resource, World
+from roundhouse_operator.core.observed import Engine, Invalid, Resource, World
 from roundhouse_operator.core.outcome import DONE, Cause, Conflict, Outcome, Refusal
 from roundhouse_operator.core.plan import Apply, Plan, Removal
 from roundhouse_operator.core.shared import Arrangement, PodPatch, arrange
@@ -181,6 +183,7 @@ class Reconciler:
             self._seat(key, Arrangement())
             return
         arrangement, outcome = await self._arrange(key)
+        credential = await self._credential(engine)
         status = engine_status(
             engine,
             self.cache.usage(key),
@@ -189,6 +192,7 @@ class Reconciler:
             api_hosts=self.api_hosts,
             stand=self.cache.stand(key, engine.generation),
             shared=told_of(engine, arrangement, outcome) if arrangement else None,
+            credential=credential,
         )
         await self._write_status(engine, status)
         if outcome.refusal:
@@ -234,6 +238,15 @@ class Reconciler:
     def _again(self, kind: Kind, answer: Manifest) -> None:
         """Another pass takes the next step, if this one has changed something."""
         self.touch(self.cache.upsert(kind, answer))
+
+    async def _credential(self, engine: Engine) -> Trouble | None:
+        """Looked at again by and by, because nobody watches Secrets."""
+        ask = credentials.asked_of(engine)
+        if ask is None:
+            return None
+        self.later(engine.key, credentials.REVISIT_SECONDS)
+        answers = await self.lookups.answers(engine.namespace, (ask,))
+        return credentials.refuse_credential(ask, answers[ask])
 
     async def _unserved(self, key: Key) -> None:
         resource = self.cache.resource(key)

@@ -48,6 +48,8 @@ def _own(spec: ModelVariantSpec, engine: EngineSpec) -> Iterator[str]:
         yield "spec.args"
     if spec.env:
         yield "spec.env"
+    if spec.verification:
+        yield "spec.verification"
     if spec.source.type is SourceType.PVC:
         yield "spec.source.type PVC"
     elif _fetched(spec) and not shared_claim(engine):

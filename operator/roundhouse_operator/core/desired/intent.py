@@ -79,6 +79,11 @@ class Intent:
         return 0 if self.variant.suspend else max(self.least_replicas, self.variant.replicas)
 
     @property
+    def asked_replicas(self) -> int:
+        """Pods that are wanted for their own sake, and not to prove a template."""
+        return 0 if self.variant.suspend else self.variant.replicas
+
+    @property
     def digest(self) -> str:
         """Of what the variant's author says about its pods: it changes with an edit of the variant alone."""
         said = self.variant.model_dump_json(

@@ -52,7 +52,7 @@ def roll(world: World, intent: Intent, *, frozen: bool = False) -> Rolling:
         change,
         engine=intent.engine_name,
         most=(rollout and rollout.max_concurrent) or ONE_AT_A_TIME,
-        wanted=intent.replicas,
+        wanted=intent.asked_replicas,
     )
     if turn.waits:
         return Rolling(_plan_kept(world, intent, live), strategy, turn, kept=True)

@@ -29,6 +29,8 @@ FAILURES: Final = frozenset(
         Reason.NO_MATCHING_NODE,
         Reason.INSUFFICIENT_VRAM,
         Reason.NO_GPU,
+        Reason.VERIFICATION_FAILED,
+        Reason.TEST_UNANSWERED,
     }
 )
 """What stops a line. That a GPU is taken is not among it: the next one in line may find a free one."""

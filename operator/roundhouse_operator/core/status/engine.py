@@ -13,6 +13,7 @@ from roundhouse_api.conditions import ConditionType, Reason
 from roundhouse_api.model import Manifest
 from roundhouse_api.v1alpha1 import EnginePlacement, EngineSpec, Hardware, Quantity
 from roundhouse_operator.core import placement
+from roundhouse_operator.core.diagnose import Trouble
 from roundhouse_operator.core.observed import Engine, Invalid
 from roundhouse_operator.core.placement import Fleet
 from roundhouse_operator.core.rollout.line import Stand
@@ -80,10 +81,13 @@ def engine_status(  # noqa: PLR0913  # all that a pass over an engine looks at
     api_hosts: Iterable[str] = (),
     stand: Stand = NOBODY_WAITS,
     shared: SharedPods | None = None,
+    credential: Trouble | None = None,
 ) -> Manifest:
+    """`credential` is what is wrong with the Secret of an upstream."""
     placed = None if isinstance(engine.spec, Invalid) else _placement(engine.spec, fleet)
     up_to_date = find_engine_up_to_date(used.variants, stand)
-    findings = _findings(engine, used, placed, api_hosts, up_to_date)
+    refused = _refused(engine, credential, api_hosts)
+    findings = _findings(engine, used, placed, refused, up_to_date)
     if shared:
         findings = {**findings, **shared_findings(shared, findings[ConditionType.DEGRADED])}
     status: Manifest = {
@@ -131,12 +135,14 @@ def _placement(spec: EngineSpec, fleet: Fleet) -> _Placed | None:
     )
 
 
+def _refused(engine: Engine, credential: Trouble | None, api_hosts: Iterable[str]) -> Trouble | None:
+    """What its author can mend comes before what this version lacks."""
+    found = None if isinstance(engine.spec, Invalid) else refuse_engine(engine.spec, api_hosts=api_hosts)
+    return credential if credential and (not found or found.reason is Reason.NOT_YET_SUPPORTED) else found
+
+
 def _findings(
-    engine: Engine,
-    used: Usage,
-    placed: _Placed | None,
-    api_hosts: Iterable[str],
-    up_to_date: Finding,
+    engine: Engine, used: Usage, placed: _Placed | None, refused: Trouble | None, up_to_date: Finding
 ) -> Mapping[ConditionType, Finding | None]:
     spec = engine.spec
     if isinstance(spec, Invalid):
@@ -145,8 +151,7 @@ def _findings(
             unknown(Reason.PENDING, "Not looked at: the spec is not accepted"),
         )
     else:
-        trouble = refuse_engine(spec, api_hosts=api_hosts)
-        accepted = troubled(trouble) if trouble else true(Reason.VALID, "The spec is accepted")
+        accepted = troubled(refused) if refused else true(Reason.VALID, "The spec is accepted")
         hardware = placed.finding if placed else true(Reason.UPSTREAM, "The upstream has its own")
     degraded = Degradations()
     if not isinstance(spec, Invalid):
