@@ -117,7 +117,7 @@ class Operator:
 
     def _port(self) -> int:
         """Any free one, which the process tells in its log."""
-        told = re.findall(r"Metrics and probes are on port (\d+)\n", self.log.read_text())
+        told = re.findall(r'Metrics and probes are on port (\d+)["\n]', self.log.read_text())
         return int(told[-1]) if told else 0
 
     def _end(self, number: int) -> int:

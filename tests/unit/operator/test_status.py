@@ -47,7 +47,8 @@ def engine_gone() -> tuple[Scene, Manifest]:
     one.settle("kws-en", **SERVING)
     world = one.world("kws-en")
     one.cache.remove(
-        world.engines[0].kind, {"metadata": {"namespace": "speech", "name": "kws", "resourceVersion": "9999"}}
+        world.engines[0].kind,
+        {"metadata": {"namespace": "speech", "name": "kws", "resourceVersion": "99999999"}},
     )
     return one, one.settle("kws-en")
 
@@ -433,7 +434,7 @@ def test_at_zero_replicas_nobody_speaks_of_pods() -> None:
     one = Scene(node("n1"), engine(), variant(replicas=0))
     one.settle("kws-en", replicas=0)
     world = one.world("kws-en")
-    gone = {"namespace": "speech", "name": "kws", "resourceVersion": "9999"}
+    gone = {"namespace": "speech", "name": "kws", "resourceVersion": "99999999"}
     one.cache.remove(world.engines[0].kind, {"metadata": gone})
     status = one.status("kws-en")
     assert conditions(status)["Available"] == ("False", "EngineNotFound")

@@ -314,7 +314,7 @@ def test_a_claim_that_was_made_anew_is_filled_anew() -> None:
     scene.ends(COMPLETE)
     scene.steps()
     [claim] = scene.all(VOLUME_CLAIM)
-    scene.put({**claim, "metadata": {**claim["metadata"], "uid": "another", "resourceVersion": "999999"}})
+    scene.put({**claim, "metadata": {**claim["metadata"], "uid": "another", "resourceVersion": "99999999"}})
     status = scene.step()
     assert conditions(status)["WeightsReady"] == ("False", "Downloading")
     assert mark(scene.job())["claim"] == "another"
