@@ -74,7 +74,11 @@ class Cache:
         """Alone in the folder; `waiting` is called where another loader is in it."""
         while True:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with (self.folder / "lock").open("a") as lock:
+            try:
+                lock = (self.folder / "lock").open("a")
+            except FileNotFoundError:
+                continue  # swept away between the two
+            with lock:
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
