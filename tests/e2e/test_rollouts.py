@@ -44,13 +44,17 @@ class Load:
     _over: threading.Event = field(default_factory=threading.Event)
 
     def ask(self, form: Callable[[str], Iterator[bytes]]) -> None:
+        """One client, which keeps its connection as SDKs do."""
+        where = urlsplit(self.url)
+        connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=90)
         while not self._over.is_set():
             boundary = uuid.uuid4().hex
-            told = _post(self.url, boundary, form(boundary))
+            told = _post(connection, boundary, form(boundary))
             if told == GO_FORWARD_WORDS:
                 self.answers += 1
             else:
                 self.failures.append(told)
+        connection.close()
 
     def wait_for(self, more: int) -> None:
         wanted = self.answers + more
@@ -71,10 +75,8 @@ class Load:
                 client.join(timeout=90)
 
 
-def _post(url: str, boundary: str, pieces: Iterator[bytes]) -> str:
+def _post(connection: http.client.HTTPConnection, boundary: str, pieces: Iterator[bytes]) -> str:
     """The transcript's text; anything else as it came."""
-    where = urlsplit(url)
-    connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=90)
     try:
         headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
         connection.request("POST", "/v1/audio/transcriptions", pieces, headers, encode_chunked=True)
@@ -85,9 +87,8 @@ def _post(url: str, boundary: str, pieces: Iterator[bytes]) -> str:
         told: dict[str, Any] = json.loads(body)
         return str(told["text"])
     except (OSError, http.client.HTTPException) as error:
-        return repr(error)
-    finally:
         connection.close()
+        return repr(error)
 
 
 def _model(boundary: str) -> bytes:
