@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from roundhouse_api.model import Manifest
 from roundhouse_api.v1alpha1 import EngineSpec
+from roundhouse_operator.autoscalers import Autoscalers
 from roundhouse_operator.core import fallbacks, ids
 from roundhouse_operator.core.desired.shared import replica_name
 from roundhouse_operator.core.kinds import (
@@ -123,6 +124,7 @@ class Cache:
         self._engines: Groups[str, Key] = Groups()
         self._taken: dict[str, Counter[str]] = {}
         self._variants = VariantIndex()
+        self.autoscalers = Autoscalers()
         self.fleet = Fleet()
         self._names = PublicNames()
         self._gone: OrderedDict[Key, int] = OrderedDict()
@@ -154,6 +156,7 @@ class Cache:
             reports=self._reports(key),
             taken=self._taken,
             line=self._variants.line(key),
+            autoscaler=self.autoscalers.of(key),
             stores=Stores(key.namespace, self.store),
             progress=self.loaders.progress(key.namespace),
             now=now,
@@ -330,7 +333,7 @@ class Cache:
         """Who wrote a variant's `replicas`: the managed fields that say so are dropped on arrival."""
         if kind != VARIANT:
             return NOBODY
-        known = before.value.writer if before and isinstance(before.value, StoredResource) else NOBODY
+        known = before.value.writer if before and isinstance(before.value, StoredResource) else None
         return read_writer(manifest, known, self._scaler)
 
     def _take(self, key: Key, before: _Held | None, after: _Held | None) -> None:

@@ -26,6 +26,7 @@ from roundhouse_operator.cluster import Change, Cluster
 from roundhouse_operator.configuration import credentials, load_configuration
 from roundhouse_operator.core.kinds import (
     API_KINDS,
+    AUTOSCALER,
     CACHE_KINDS,
     CHILD_KINDS,
     CLAIM_KINDS,
@@ -105,6 +106,7 @@ class Operator:
             for space in spaces
         ]
         self._followed += [self._source(Scope(kind, None)) for kind in (NODE, DEVICE_CLASS, RESOURCE_SLICE)]
+        self._followed += [self._autoscalers(space) for space in spaces]
         sources = [*self._resynced, *self._followed]
         self.health = Health(metrics, self.queue, sources)
         metrics.show(Present(self.queue, self.cache, self.tally, sources, lambda: self.health.leading))
@@ -115,6 +117,20 @@ class Operator:
         told = self.on_claims_served if scope.kind == CLAIM_TEMPLATE else _ignore
         on_served = told if scope.kind in CLAIM_KINDS else None
         return Source(self.cluster, scope, self.on_change, self.on_listed, self.queue.hurry, on_served)
+
+    def _autoscalers(self, space: str | None) -> Source:
+        scope = Scope(AUTOSCALER, space)
+        return Source(self.cluster, scope, self.on_autoscaler, self.on_autoscalers, self.queue.hurry)
+
+    def on_autoscaler(self, _kind: Kind, change: Change) -> None:
+        known, metadata = self.cache.autoscalers, change.manifest["metadata"]
+        if change.type == "DELETED":
+            self.touch(Touched(now=known.drop((metadata["namespace"], metadata["name"]))))
+        else:
+            self.touch(Touched(now=known.take(change.manifest)))
+
+    def on_autoscalers(self, scope: Scope, listed: Listed) -> None:
+        self.touch(Touched(now=self.cache.autoscalers.keep(scope.namespace, listed.names)))
 
     def touch(self, touched: Touched) -> None:
         for key in touched.now:

@@ -173,6 +173,7 @@ def test_the_operator_scales_variants_where_it_serves_and_finds_gateways_in_its_
     for namespace in namespaces or ["models"]:
         assert "patch roundhouse.dev/modelvariants/scale" in everywhere[namespace]
         assert "patch roundhouse.dev/modelvariants" not in everywhere[namespace]
+        assert "watch autoscaling/horizontalpodautoscalers" in everywhere[namespace]
 
 
 def test_the_operator_reaches_the_gateway_s_metrics_where_few_may() -> None:

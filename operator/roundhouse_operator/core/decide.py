@@ -179,7 +179,7 @@ def _scale(world: World, decision: Decision, merged: Merged) -> Decision:
     spec, scaling = world.variant.spec, merged.scaling
     if isinstance(spec, Invalid) or scaling is None or not is_demand(scaling):
         return decision
-    if rival := conflict(world.variant.writer):
+    if rival := conflict(world.variant.writer, world.autoscaler):
         return replace(decision, rival=rival)
     if spec.suspend or decision.refused:
         return decision

@@ -72,5 +72,6 @@ RESOURCE_SLICE: Final = Kind("ResourceSlice", "resource.k8s.io", "v1", "resource
 CLAIM_KINDS: Final = (CLAIM_TEMPLATE, DEVICE_CLASS, RESOURCE_SLICE)
 """What a cluster need not serve."""
 LEASE: Final = Kind("Lease", "coordination.k8s.io", "v1", "leases")
+AUTOSCALER: Final = Kind("HorizontalPodAutoscaler", "autoscaling", "v2", "horizontalpodautoscalers")
 ENDPOINT_SLICE: Final = Kind("EndpointSlice", "discovery.k8s.io", "v1", "endpointslices")
 EVENT: Final = Kind("Event", "events.k8s.io", "v1", "events")

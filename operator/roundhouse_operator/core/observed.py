@@ -256,6 +256,8 @@ class World:
     taken: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Devices that pods of any variant hold, by node and resource."""
     line: Line = Line()
+    autoscaler: str = ""
+    """A HorizontalPodAutoscaler that is set upon it."""
     stores: Mapping[str, Store] = field(default_factory=dict)
     """Caches of weights of the namespace, by name."""
     progress: Mapping[str, Progress] = field(default_factory=dict)

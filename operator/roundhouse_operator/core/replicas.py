@@ -1,8 +1,12 @@
 """Who writes `spec.replicas` of a variant, read from the managed fields before those are dropped.
 
-Under `mode: Demand` our own scaler does. Another controller that writes after it (an HPA, KEDA, a GitOps tool
-with `replicas` in its manifests) is told as a conflict, and ours stops: two of them would pull each other up
-and down for ever. A person's `kubectl scale` is none: scaling goes on from there.
+Under `mode: Demand` our own scaler does, through /scale. A controller that writes the field after that (a
+GitOps tool with `replicas` in its manifests) is told as a conflict, and ours stops: two of them would pull
+each other up and down for ever. A person's `kubectl scale` is none: scaling goes on from there.
+
+The API server records writes of a custom resource's /scale only where somebody owned the field before, and
+never a zero (1.34). So a controller is seen by its coming to own the field, whoever had it until then; of
+HorizontalPodAutoscalers, which write /scale alone, `autoscalers` knows.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ class Writer:
 
     manager: str = ""
     rival: str = ""
-    """The controller that wrote it after our scaler, as long as that stands."""
+    """The controller that took the field since the variant was first seen, as long as that stands."""
 
 
 NOBODY: Final = Writer()
@@ -36,17 +40,17 @@ def scaler_of(field_manager: str) -> str:
     return f"{field_manager}/{SCALER}"
 
 
-def read_writer(manifest: Manifest, before: Writer, ours: str) -> Writer:
-    """`before` is what the object said when it was last seen, `ours` our scaler's name."""
+def read_writer(manifest: Manifest, before: Writer | None, ours: str) -> Writer:
+    """`before` is what the object said when it was last seen, if it was; `ours` our scaler's name."""
     manager = _last_manager(manifest["metadata"].get("managedFields") or (), ours)
     if manager in ("", ours) or manager.startswith(_PEOPLE):
         return Writer(manager)
     status: Mapping[str, Any] = manifest.get("status") or {}
-    told = _tells_conflict(status)
+    came = before is not None and before.manager != manager
     # A status that is behind cannot have taken anything back.
     behind = status.get("observedGeneration") != manifest["metadata"].get("generation")
-    rival = before.manager == ours or told or (before.rival != "" and behind)
-    return Writer(manager, manager if rival else "")
+    stays = before is not None and before.rival != "" and behind
+    return Writer(manager, manager if came or stays or _tells_conflict(status) else "")
 
 
 def _last_manager(entries: Iterable[Manifest], ours: str) -> str:

@@ -123,15 +123,21 @@ def contradiction(scaling: Scaling | None) -> str | None:
     )
 
 
-def conflict(writer: Writer) -> Trouble | None:
-    """Why our own scaler has stopped."""
-    if not writer.rival:
-        return None
-    return Trouble(
-        Reason.SCALER_CONFLICT,
-        f"{writer.rival!r} wrote spec.replicas after the operator's own scaler, which has stopped: remove "
-        "that one and hand `replicas` back with `kubectl scale`, or set `scaling.mode: Manual`",
-    )
+def conflict(writer: Writer, autoscaler: str) -> Trouble | None:
+    """Why our own scaler has stopped. `autoscaler` is a HorizontalPodAutoscaler, which KEDA makes too."""
+    if autoscaler:
+        return Trouble(
+            Reason.SCALER_CONFLICT,
+            f"HorizontalPodAutoscaler {autoscaler!r} scales it too, so the operator's own scaler has "
+            "stopped: delete that one (where KEDA made it, its ScaledObject), or set `scaling.mode: Manual`",
+        )
+    if writer.rival:
+        return Trouble(
+            Reason.SCALER_CONFLICT,
+            f"{writer.rival!r} wrote spec.replicas after the operator's own scaler, which has stopped: "
+            "remove that one and hand `replicas` back with `kubectl scale`, or set `scaling.mode: Manual`",
+        )
+    return None
 
 
 def read_policy(scaling: Scaling, max_in_flight: int | None) -> Policy:

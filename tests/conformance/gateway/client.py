@@ -40,8 +40,11 @@ def request(
     path: str,
     body: bytes | Iterable[bytes] | None = None,
     headers: Mapping[str, str] | None = None,
+    *,
+    host: str = "127.0.0.1",
+    seconds: float = 30,
 ) -> Reply:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection = http.client.HTTPConnection(host, port, timeout=seconds)
     try:
         connection.request(
             method, path, body, dict(headers or {}), encode_chunked=not isinstance(body, bytes)

@@ -43,14 +43,16 @@ def written(*managers: str, generation: int = 1, **status: Any) -> Manifest:
 
 
 def test_nobody_wrote_a_default() -> None:
-    assert read_writer(written(), NOBODY, OURS) == NOBODY
+    assert read_writer(written(), None, OURS) == NOBODY
 
 
 @pytest.mark.parametrize(
     ("before", "managers", "rival"),
     [
-        pytest.param(NOBODY, (OURS,), "", id="ours"),
-        pytest.param(NOBODY, (HPA,), "", id="somebody was first"),
+        pytest.param(None, (OURS,), "", id="ours"),
+        pytest.param(None, (HPA,), "", id="somebody was first"),
+        pytest.param(Writer(HPA), (HPA,), "", id="and is still"),
+        pytest.param(NOBODY, (HPA,), HPA, id="somebody after ours, which left no trace"),
         pytest.param(Writer(OURS), (HPA,), HPA, id="somebody after ours"),
         pytest.param(Writer(OURS), ("argocd-controller",), "argocd-controller", id="git after ours"),
         pytest.param(Writer(OURS), ("kubectl",), "", id="a person after ours"),
@@ -61,12 +63,12 @@ def test_nobody_wrote_a_default() -> None:
         pytest.param(Writer(OURS), (OTHER,), OTHER, id="another installation after ours"),
     ],
 )
-def test_whose_write_is_a_conflict(before: Writer, managers: tuple[str, ...], rival: str) -> None:
+def test_whose_write_is_a_conflict(before: Writer | None, managers: tuple[str, ...], rival: str) -> None:
     assert read_writer(written(*managers, generation=2), before, OURS).rival == rival
 
 
 def test_of_several_the_last_one_wrote() -> None:
-    assert read_writer(written("first", "second"), NOBODY, OURS).manager == "second"
+    assert read_writer(written("first", "second"), None, OURS).manager == "second"
 
 
 def test_a_conflict_is_told_first_survives_a_restart_and_ends_with_a_person_s_word() -> None:
@@ -94,5 +96,6 @@ def test_a_conflict_is_forgotten_with_the_mode() -> None:
     scene.put({**manual, "spec": variant()["spec"]})
     status = scene.settle("kws-en", **SERVING)
     assert "Degraded" not in conditions(status)
+    scene.put({**written(HPA, generation=3, **status), "spec": variant()["spec"]})
     scene.put(written(HPA, generation=3, **status))
     assert scene.decide("kws-en").rival is None, f"{NAMESPACE}: the status has taken it back"

@@ -10,6 +10,10 @@ alone, by name: a right that stops short of their data does not exist. */}}
 - apiGroups: [roundhouse.dev]
   resources: [modelvariants/scale]
   verbs: [patch]
+# Two scalers on one variant would fight.
+- apiGroups: [autoscaling]
+  resources: [horizontalpodautoscalers]
+  verbs: [get, list, watch]
 - apiGroups: [apps]
   resources: [deployments]
   verbs: [get, list, watch, create, patch, delete]
