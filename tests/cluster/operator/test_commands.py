@@ -77,10 +77,10 @@ def test_what_is_not_ready_is_explained_node_by_node(
     operator: Operator, kubectl: Kubectl, roundhouse: Roundhouse
 ) -> None:
     kubectl.apply(engine(hardware=TPU), variant())
-    kubectl.wait("mv", "kws-en", "Ready", "False", "InsufficientGPU")
+    kubectl.wait("mv", "kws-en", "Ready", "False", "NoGPU")
     page = roundhouse("status", "kws-en", status=3)
-    assert "not Ready, InsufficientGPU" in page
-    assert "What to do: Wait, scale something down, or add GPUs." in page
+    assert "not Ready, NoGPU" in page
+    assert "What to do: Install the device plugin" in page
     assert "NoGPU  operator-cpu-1" in page
     assert "No node: " in page
     told = roundhouse.json("status", "kws-en", status=3)
