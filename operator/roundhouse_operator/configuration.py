@@ -62,7 +62,9 @@ async def load_configuration() -> Configuration:
         if "KUBECONFIG" not in os.environ and SERVICE_ACCOUNT.exists():
             _of_pod(configuration)
         else:
-            await kubernetes_config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+            await kubernetes_config.load_kube_config(  # type: ignore[no-untyped-call]
+                os.environ.get("KUBECONFIG"), client_configuration=configuration
+            )
     except kubernetes_config.ConfigException as error:
         raise ConfigurationError(
             f"{error}: set KUBECONFIG, or run as a pod with a service account"

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tests.cluster.local import Cluster
 from tests.support.waiting import wait_until
@@ -25,6 +25,28 @@ SETTLE_SECONDS = 2.5
 """Longer than the second for which the operator gathers changes of an engine's counts."""
 WRITES = frozenset({"POST", "PUT", "PATCH", "APPLY", "DELETE", "DELETECOLLECTION"})
 _SAMPLE = re.compile(r"^apiserver_request_total\{(.*)\} ([0-9.e+]+)$", re.MULTILINE)
+
+
+class Process(Protocol):
+    """As much of Popen as is used here."""
+
+    pid: int
+
+    def poll(self) -> int | None: ...
+
+    def send_signal(self, number: int) -> None: ...
+
+    def wait(self, timeout: float) -> int: ...
+
+
+Spawn = Callable[[dict[str, str], Path], Process]
+"""Starts an operator with an environment and a file for its log."""
+
+
+def _spawn(environment: dict[str, str], log: Path) -> Process:
+    command = [sys.executable, "-m", "roundhouse_operator.cli", "operator"]
+    with log.open("ab") as file:
+        return subprocess.Popen(command, env=environment, stdout=file, stderr=file)
 
 
 @dataclass
@@ -38,10 +60,11 @@ class Operator:
     environment: dict[str, str] = field(default_factory=dict)
     port: int = 0
     started_in_seconds: float = 0.0
-    _process: subprocess.Popen[bytes] | None = None
+    spawn: Spawn = field(default=_spawn)
+    _process: Process | None = None
 
     def start(self, *, until: str = "leading") -> Operator:
-        """Until it leads and has settled, or with `until="ready"` until its caches are filled."""
+        """Until it leads; with `until="ready"` until its caches are filled, with `"begun"` at once."""
         environment = {
             **self.cluster.environment,
             "ROUNDHOUSE_OPERATOR_NAMESPACE": self.namespace,
@@ -50,11 +73,12 @@ class Operator:
             "ROUNDHOUSE_OPERATOR_LOG_FORMAT": "text",
             **self.environment,
         }
-        command = [sys.executable, "-m", "roundhouse_operator.cli", "operator"]
         began = time.monotonic()
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        self.log.touch()
+        self._process = self.spawn(environment, self.log)
         self.port = 0
+        if until == "begun":
+            return self
         probe = self.ready if until == "ready" else lambda: self.metric("roundhouse_operator_leader") == 1
         try:
             wait_until(probe, seconds=START_SECONDS, what=f"the operator is {until}", every=0.05)
@@ -95,6 +119,16 @@ class Operator:
         assert self.alive_or_log()
         found = re.findall(rf"^{name}(?:\{{[^}}]*\}})? ([0-9.e+-]+)$", self.get("/metrics")[1], re.MULTILINE)
         return sum(map(float, found)) if found else None
+
+    def idle(self) -> bool:
+        """Whether it leads and nothing is due, now or later."""
+        if not self.alive():
+            return False
+        said = dict(
+            re.findall(r"^roundhouse_operator_(\w+) ([0-9.e+-]+)$", self.get("/metrics")[1], re.MULTILINE)
+        )
+        wanted = {"leader": 1.0, "queue_depth": 0.0, "queue_waiting": 0.0}
+        return all(float(said.get(name, -1)) == value for name, value in wanted.items())
 
     def settle(self) -> None:
         """Until nothing is due and nothing is about to be."""
