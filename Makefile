@@ -73,7 +73,7 @@ soak: $(STAMP)  ## The tests that run long; SOAK_SECONDS says how long (default 
 	@SOAK_SECONDS=$${SOAK_SECONDS:-120} $(PYTEST) -m soak || { test $$? -eq 5 && echo "No test is marked soak yet."; }
 
 bench: $(STAMP)  ## Measure; AREA=operator|gateway|engines for one part. Writes build/bench.json
-	@$(PYTHON) -m tests.prepare
+	@$(PYTHON) -m tests.prepare $(if $(filter operator,$(AREA)),--no-images)
 	@$(PYTHON) -m tests.bench $(if $(AREA),--area $(AREA))
 
 requirements: $(STAMP)  ## The numbered behaviours that no test names yet

@@ -25,18 +25,21 @@ from roundhouse_operator.core.decide import decide
 from roundhouse_operator.core.kinds import DEPLOYMENT, ENGINE, VARIANT, Kind
 from roundhouse_operator.core.observed import World
 from roundhouse_operator.core.outcome import DONE
-from roundhouse_operator.core.placement import Fleet, Node
+from roundhouse_operator.core.placement import Fleet
 from roundhouse_operator.core.status.conditions import status_patch
 from roundhouse_operator.core.status.engine import Usage, engine_status
 from roundhouse_operator.core.status.variant import variant_status
 from roundhouse_operator.project import project_resource
-from tests.unit.operator.samples import engine, variant
+from roundhouse_operator.project_fleet import project_node
+from tests.bench.fleet import nodes, paired_engine, paired_variant
 
 AT_ONCE: Final = 16
 """The operator's own default of `ROUNDHOUSE_OPERATOR_WORKERS`."""
 _APPLY: Final = "application/apply-patch+yaml"
 _MERGE: Final = "application/merge-patch+json"
 _SEEN_SECONDS: Final = 120
+BOUND_SECONDS: Final = 400
+"""Within which a burst is to be over."""
 _NAME, _ENGINE_UID, _VARIANT_UID = "name-of-pair", "uid-of-engine", "uid-of-variant"
 """What a template has in the places of a pair's own."""
 
@@ -77,15 +80,20 @@ class Client:
             live: Manifest = json.loads(text)
             return live
 
-    async def added(self, kind: Kind, namespace: str) -> AsyncGenerator[None, None]:
-        """Yields once when the watch is open, then for each object that comes to be."""
+    async def watch(self, kind: Kind, namespace: str) -> AsyncGenerator[Manifest | None, None]:
+        """Yields None once the watch is open, then each object that comes to be or changes."""
         url = self.server + _path(kind, namespace) + "?watch=1"
-        async with self.session.get(url) as answer:
+        no_end = aiohttp.ClientTimeout(total=None, sock_read=_SEEN_SECONDS)
+        async with self.session.get(url, timeout=no_end) as answer:
             assert answer.status == 200, await answer.text()
-            yield
-            async for line in answer.content:
-                if json.loads(line)["type"] == "ADDED":
-                    yield
+            yield None
+            rest = b""
+            async for chunk in answer.content.iter_any():
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
+                    event = json.loads(line)
+                    if event["type"] in {"ADDED", "MODIFIED"}:
+                        yield event["object"]
 
 
 @asynccontextmanager
@@ -106,11 +114,23 @@ async def connect(kubeconfig: str) -> AsyncIterator[Client]:
         yield Client(cluster["server"], session)
 
 
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Seconds from the first apply."""
+
+    to_last_child: float
+    to_all_ready: float
+
+
 async def burst(
-    client: Client, namespace: str, count: int, then: Callable[[Live], Awaitable[object]]
-) -> float:
-    """Seconds from the first apply of `count` pairs to the last Deployment seen. `then` takes each pair."""
-    seen = client.added(DEPLOYMENT, namespace)
+    client: Client,
+    namespace: str,
+    count: int,
+    then: Callable[[Live], Awaitable[object]],
+    at_last_child: Callable[[], None] = lambda: None,
+) -> Times:
+    """Applies `count` pairs and follows their Deployments. `then` takes each pair."""
+    seen = client.watch(DEPLOYMENT, namespace)
     await anext(seen)
     places = asyncio.Semaphore(AT_ONCE)
 
@@ -119,15 +139,23 @@ async def burst(
             pair = await _apply_pair(client, namespace, f"pair-{number:04}")
         await then(pair)
 
-    began = time.monotonic()
-    async with asyncio.TaskGroup() as group:
+    began, last_child = time.monotonic(), 0.0
+    made, ready = set[str](), set[str]()
+    async with asyncio.TaskGroup() as group, asyncio.timeout(BOUND_SECONDS):
         for number in range(count):
             group.create_task(one(number))
-        for _ in range(count):
-            await anext(seen)
-        seconds = time.monotonic() - began
+        while len(ready) < count:
+            manifest = await anext(seen)
+            assert manifest
+            name = manifest["metadata"]["name"]
+            made.add(name)
+            if manifest["status"].get("readyReplicas"):
+                ready.add(name)
+            if len(made) == count and not last_child:
+                last_child = time.monotonic() - began
+                at_last_child()
     await seen.aclose()
-    return seconds
+    return Times(last_child, time.monotonic() - began)
 
 
 def bare_writer(client: Client, namespace: str) -> Callable[[Live], Awaitable[object]]:
@@ -148,16 +176,22 @@ def bare_writer(client: Client, namespace: str) -> Callable[[Live], Awaitable[ob
 
 def templates_of_first_writes(namespace: str) -> tuple[tuple[Write, ...], tuple[Write, ...]]:
     """What the operator writes at once for a new pair: for its variant, and for its engine."""
-    made = project_resource(ENGINE, _new(engine(_NAME), namespace, _ENGINE_UID)).read()
-    wanted = project_resource(VARIANT, _new(variant(_NAME, on=_NAME), namespace, _VARIANT_UID)).read()
-    fleet, now = Fleet(), datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    fleet.put_node("node", Node("node", {}, {}))
-    world = World(wanted, engines=(made,), fleet=fleet)
+    made = project_resource(ENGINE, _new(paired_engine(_NAME), namespace, _ENGINE_UID)).read()
+    wanted = project_resource(VARIANT, _new(paired_variant(_NAME), namespace, _VARIANT_UID)).read()
+    there, now = _fleet(), datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    world = World(wanted, engines=(made,), fleet=there)
     decision = decide(world)
-    children = tuple(_apply(each.kind, namespace, each.manifest) for each in decision.plan.applies)
+    children = tuple(apply_write(each.kind, namespace, each.manifest) for each in decision.plan.applies)
     status = variant_status(world, decision, DONE, now=now)
-    used = engine_status(made, Usage(variants=1), fleet, now=now)
+    used = engine_status(made, Usage(variants=1), there, now=now)
     return (*children, _status(VARIANT, wanted, status)), (_status(ENGINE, made, used),)
+
+
+def _fleet() -> Fleet:
+    fleet = Fleet()
+    for node in nodes():
+        fleet.put_node(node.name, project_node(node.manifest()))
+    return fleet
 
 
 def _new(manifest: Manifest, namespace: str, uid: str) -> Manifest:
@@ -171,11 +205,15 @@ def _new(manifest: Manifest, namespace: str, uid: str) -> Manifest:
 
 
 async def _apply_pair(client: Client, namespace: str, name: str) -> Live:
-    made = await client.send(_apply(ENGINE, namespace, engine(name)))
-    return made, await client.send(_apply(VARIANT, namespace, variant(name, on=name)))
+    made = await client.send(apply_write(ENGINE, namespace, paired_engine(name)))
+    return made, await client.send(apply_write(VARIANT, namespace, paired_variant(name)))
 
 
-def _apply(kind: Kind, namespace: str, manifest: Manifest) -> Write:
+def patch_write(kind: Kind, namespace: str, name: str, patch: Manifest) -> Write:
+    return Write(f"{_path(kind, namespace)}/{name}?fieldManager=bench", _MERGE, json.dumps(patch))
+
+
+def apply_write(kind: Kind, namespace: str, manifest: Manifest) -> Write:
     path = f"{_path(kind, namespace)}/{manifest['metadata']['name']}?fieldManager=bench"
     return Write(path, _APPLY, json.dumps(manifest))
 

@@ -73,7 +73,7 @@ class Story:
         status = found.get("status", {})
         said = {one["type"]: one["status"] for one in status.get("conditions", ())}
         current = status.get("observedGeneration") == found.get("metadata", {}).get("generation")
-        return current and said.get("Ready") == said.get("UpToDate") == "True"
+        return bool(current) and said.get("Ready") == said.get("UpToDate") == "True"
 
     def end(self) -> Mapping[str, Any]:
         """Everything that there is of ours, without what differs from run to run."""

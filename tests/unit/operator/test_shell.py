@@ -119,7 +119,8 @@ def test_what_is_gone_leaves_nothing_behind() -> None:
             scene.cache.forget(key)
     index = scene.cache._variants
     names = scene.cache._names
-    assert not any(map(len, (scene.cache._belongings, names._claimants, index._users, index._facts)))
+    left = (scene.cache._belongings, names._claimants, index._users, index._facts)
+    assert [len(one) for one in left] == [0, 0, 0, 0]
     assert len(scene.cache._gone) == REMEMBERED
 
 
