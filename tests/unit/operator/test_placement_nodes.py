@@ -121,6 +121,13 @@ CASES = (
         {"mig-mixed": "NoGPU"},
     ),
     Case(
+        "where nothing fits, what comes nearest",
+        (MIG_MIXED, CPU),
+        {"minMemory": "30G"},
+        "nvidia.com/mig-3g.20gb",
+        {"cpu": "NoGPU", "mig-mixed": "InsufficientVRAM"},
+    ),
+    Case(
         "two slices are not one",
         (MIG_MIXED,),
         {"minMemory": "4G", "count": 2},

@@ -19,6 +19,7 @@ from roundhouse_operator.core.placement.need import Expression, Need, Stated, Un
 from roundhouse_operator.core.placement.nodes import NVIDIA_GPU, NVIDIA_MIG, NVIDIA_SHARED
 from roundhouse_operator.core.placement.supply import Slice
 from roundhouse_operator.core.placement.terms import build_terms, plain_terms, tells_memory
+from roundhouse_operator.core.placement.verdict import NEARNESS
 
 KNOWN_RESOURCES: Final = (
     NVIDIA_GPU,
@@ -73,8 +74,13 @@ def keep(stated: Stated, before: Manifest) -> Need | None:
 
 
 def _choose(candidates: list[Need], fleet: Fleet) -> Need:
-    """The first that a node meets; where none does, the first of those that anybody offers."""
-    return next((one for one in candidates if _fits(one, fleet)), candidates[0])
+    """The first that a node meets; where none does, the first of those that come nearest to it."""
+
+    def distance(need: Need) -> int:
+        obstacle = need.unplaceable.reason if need.unplaceable else fleet.survey(need).obstacle
+        return NEARNESS.index(obstacle) if obstacle in NEARNESS else len(NEARNESS)
+
+    return next((one for one in candidates if _fits(one, fleet)), None) or min(candidates, key=distance)
 
 
 def _fits(need: Need, fleet: Fleet) -> bool:
