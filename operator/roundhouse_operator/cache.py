@@ -279,7 +279,10 @@ class Cache:
     def reported(self, pod: Key) -> Touched:
         """Whom it concerns that the engine of a pod told something new."""
         held = self._held[POD].get(pod)
-        return Touched(now={held.owner} if held and held.owner else set())
+        owner = held.owner if held else None
+        if owner is None or (owner.kind == VARIANT and pod not in self.standing.reports):
+            return Touched()  # the silence of a pod of its own tells a variant nothing
+        return Touched(now={owner})
 
     def upsert(self, kind: Kind, manifest: Manifest) -> Touched:
         key, version = _key(kind, manifest), int(manifest["metadata"]["resourceVersion"])

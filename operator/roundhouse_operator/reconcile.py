@@ -12,20 +12,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from roundhouse_api import names
 from roundhouse_api.conditions import Reason
 from roundhouse_api.model import Manifest
 from roundhouse_api.names import ANNOTATION_RESTARTED_AT
+from roundhouse_operator.arranger import Arranger
 from roundhouse_operator.cache import Cache, Touched
 from roundhouse_operator.cluster import Cluster
 from roundhouse_operator.core import credentials
 from roundhouse_operator.core.decide import Decision, decide
 from roundhouse_operator.core.diagnose import Trouble
-from roundhouse_operator.core.kinds import ENGINE, POD, STORE, VARIANT, Key, Kind
+from roundhouse_operator.core.kinds import ENGINE, STORE, VARIANT, Key
 from roundhouse_operator.core.observed import Engine, Invalid, Resource, World
-from roundhouse_operator.core.outcome import DONE, Cause, Conflict, Outcome, Refusal
+from roundhouse_operator.core.outcome import Cause, Conflict, Outcome, Refusal
 from roundhouse_operator.core.plan import Apply, Plan, Removal
-from roundhouse_operator.core.shared import Arrangement, PodPatch, arrange
 from roundhouse_operator.core.status.conditions import status_patch
 from roundhouse_operator.core.status.engine import engine_status
 from roundhouse_operator.core.status.incident import Incident, incident_status
@@ -78,11 +77,14 @@ class Reconciler:
     lookups: Lookups = field(init=False)
     fetching: Fetching = field(init=False)
     departures: Departures = field(init=False)
+    arranger: Arranger = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "lookups", Lookups(self.cluster))
         object.__setattr__(self, "departures", Departures(self.cluster))
         object.__setattr__(self, "fetching", Fetching(self.cluster, self.cache, self.touch))
+        arranger = Arranger(self.cluster, self.cache, self.touch, self.hurry, self._carry_out_again)
+        object.__setattr__(self, "arranger", arranger)
 
     async def __call__(self, key: Key) -> None:
         """Raises RetryError where another pass is to follow by itself."""
@@ -180,9 +182,11 @@ class Reconciler:
     async def _engine(self, key: Key) -> None:
         engine = self.cache.resource(key)
         if engine is None or engine.ending:
-            self._seat(key, Arrangement())
+            self.arranger.forget(key)
             return
-        arrangement, outcome = await self._arrange(key)
+        arrangement, outcome = await self.arranger.arrange(key, self.api_hosts)
+        if arrangement and not arrangement.complete and engine.status:
+            return  # until every pod was asked, what is told stands
         credential = await self._credential(engine)
         status = engine_status(
             engine,
@@ -197,47 +201,6 @@ class Reconciler:
         await self._write_status(engine, status)
         if outcome.refusal:
             raise RetryError(outcome.refusal.message)
-
-    async def _arrange(self, key: Key) -> tuple[Arrangement | None, Outcome]:
-        """Of an engine whose pods hold several variants: a step towards what each pod is to hold."""
-        world = self.cache.engine_world(key)
-        if world is None:
-            self._seat(key, Arrangement())
-            return None, DONE
-        arrangement = arrange(world, api_hosts=self.api_hosts)
-        outcome = await self._carry_out(arrangement.plan, key, again=True)
-        if outcome.refusal is None:
-            for patch in arrangement.patches:
-                await self._patch(key.namespace, patch)
-        arrangement = arrangement.refused(outcome.refusal)
-        self._seat(key, arrangement)
-        return arrangement, outcome
-
-    def _seat(self, engine: Key, arrangement: Arrangement) -> None:
-        """Makes known how variants stand in the engine's pods, and which of these have news to tell soon."""
-        standing = self.cache.standing
-        self.touch(Touched(now=standing.put_seats(engine, arrangement.seats, arrangement.members)))
-        pods = (Key(POD, engine.namespace, name) for name in arrangement.unsettled)
-        if standing.hurry(engine, pods) or not arrangement.plan.empty:
-            self.hurry()
-
-    async def _patch(self, namespace: str, patch: PodPatch) -> None:
-        """A pod that is gone or was made anew meanwhile is looked at when its own news comes."""
-        head: Manifest = {"uid": patch.uid}
-        try:
-            if patch.labels or patch.annotations:
-                marks = {"labels": dict(patch.labels), "annotations": dict(patch.annotations)}
-                body = {"metadata": {**head, **marks}}
-                self._again(POD, await self.cluster.patch_pod(namespace, patch.name, body))
-            if patch.loaded:
-                gate = {"type": names.READINESS_GATE_LOADED, "status": "True"}
-                self._again(POD, await self.cluster.patch_pod_condition(namespace, patch.name, gate))
-        except (NotFoundError, ConflictError) as error:
-            logger.info("Pod %s/%s was not marked: %s", namespace, patch.name, error)
-
-    def _again(self, kind: Kind, answer: Manifest) -> None:
-        """Another pass takes the next step, if this one has changed something."""
-        self.touch(self.cache.upsert(kind, answer))
 
     async def _credential(self, engine: Engine) -> Trouble | None:
         """Looked at again by and by, because nobody watches Secrets."""
@@ -254,6 +217,9 @@ class Reconciler:
             await self._write_status(
                 resource, unserved_status(resource, self.cache.award(key), now=self.clock())
             )
+
+    async def _carry_out_again(self, plan: Plan, key: Key) -> Outcome:
+        return await self._carry_out(plan, key, again=True)
 
     async def _carry_out(self, plan: Plan, key: Key, *, again: bool = False) -> Outcome:
         """Stops at the first child that is refused: those after it would not work without it.
@@ -341,9 +307,11 @@ def _conflicted(apply: Apply, error: ConflictError, plan: Plan) -> Outcome:
 
 def _foreign(apply: Apply, status: int, manager: str) -> Refusal:
     """An object that was there before us, under the name that the child must have."""
-    name, whose = apply.manifest["metadata"]["name"], manager[:MANAGER_LENGTH]
+    metadata, whose = apply.manifest["metadata"], manager[:MANAGER_LENGTH]
+    owner = "engine" if metadata["ownerReferences"][0]["kind"] == ENGINE.name else "variant"
     message = (
-        f"{apply.kind} {name!r} exists and belongs to somebody else (manager {whose!r}): rename the variant"
+        f"{apply.kind} {metadata['name']!r} exists and belongs to somebody else (manager {whose!r}): "
+        f"rename the {owner}"
     )
     return Refusal(_child(apply), status, message, foreign=True)
 

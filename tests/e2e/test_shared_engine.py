@@ -99,6 +99,7 @@ def test_a_change_of_the_engine_has_its_pods_replaced_and_no_request_fails(share
         time.sleep(2)  # what goes wrong does so while routers learn of it
 
 
+@pytest.mark.req("S3-19")
 def test_an_exclusive_engine_switches_from_one_variant_to_another(release: Release) -> None:
     engine = SharedEngine(release, "single")
 

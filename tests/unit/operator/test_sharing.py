@@ -271,6 +271,7 @@ def test_an_exclusive_engine_loads_one() -> None:
     assert conditions(told)["Scheduled"] == ("True", "Feasible")
 
 
+@pytest.mark.req("S3-19")
 def test_an_exclusive_engine_switches_in_the_same_pod() -> None:
     serving = {"type": "Exclusive", "exclusive": {"activeVariantName": "a"}}
     shared = scene(model("a"), model("b"), serving=serving)

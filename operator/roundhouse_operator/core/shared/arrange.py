@@ -65,12 +65,18 @@ class Arrangement:
     seats: Mapping[str, Seat] = field(default_factory=dict)
     """By variant; of those that nothing can be said about yet, there is none."""
     members: frozenset[str] = frozenset()
+    """All variants of the engine."""
     replicas: int = 0
     ready_replicas: int = 0
     loaded: str | None = None
     """Of an Exclusive engine, the variant that is loaded."""
     unsettled: frozenset[str] = frozenset()
     """Pods that are on their way to what they are to hold."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every variant can be told about."""
+        return self.seats.keys() == self.members
 
     def refused(self, refusal: Refusal | None) -> Arrangement:
         """With what the API server would not take, for those that wait for it."""
