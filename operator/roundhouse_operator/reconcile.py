@@ -185,7 +185,7 @@ class Reconciler:
             self.arranger.forget(key)
             return
         arrangement, outcome = await self.arranger.arrange(key, self.api_hosts)
-        if arrangement and not arrangement.complete and engine.status:
+        if arrangement and not arrangement.complete and engine.status and not outcome.refusal:
             return  # until every pod was asked, what is told stands
         credential = await self._credential(engine)
         status = engine_status(
