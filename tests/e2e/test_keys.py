@@ -1,0 +1,69 @@
+"""API keys as people meet them: the chart asks for them, a command makes them, kubectl revokes them."""
+
+import io
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from openai import AuthenticationError, OpenAI, PermissionDeniedError
+
+from tests.cluster.local import Cluster
+from tests.e2e.conftest import NAMESPACE
+from tests.e2e.release import Release
+from tests.support.install import install_chart
+from tests.support.recordings import GO_FORWARD_WORDS, go_forward
+from tests.support.waiting import wait_until
+
+KEYS = "roundhouse-keys"
+
+
+@pytest.fixture
+def guarded(cluster: Cluster, release: Release, pocketsphinx: str) -> Iterator[str]:
+    """A release that asks for keys; the model's public id."""
+    cluster.kubectl("create", "namespace", KEYS)
+    install_chart(cluster.environment, namespace=NAMESPACE, values={"gateway.keysNamespace": KEYS})
+    yield pocketsphinx
+    install_chart(cluster.environment, namespace=NAMESPACE, values={})
+    cluster.kubectl("delete", "namespace", KEYS, "--wait=false")
+    release.answers_again(pocketsphinx)
+
+
+def create_key(cluster: Cluster, *options: str) -> str:
+    command = [sys.executable, "-m", "roundhouse_operator.cli", "key", "create", *options]
+    made = subprocess.run(command, check=True, capture_output=True, text=True)
+    cluster.kubectl("apply", "--namespace", KEYS, "-f", "-", input=made.stdout)
+    return made.stderr.strip()
+
+
+@pytest.mark.req("S1-5")
+def test_a_key_opens_the_gateway_until_its_secret_is_deleted(
+    cluster: Cluster, release: Release, guarded: str
+) -> None:
+    key = create_key(cluster, "--name", "developer")
+    lists_only = create_key(cluster, "--name", "reader", "--scope", "models")
+
+    def transcribe(text: str) -> str:
+        with OpenAI(base_url=f"{release.url}/v1", api_key=text, max_retries=0) as client:
+            recording = ("a.wav", io.BytesIO(go_forward()))
+            return client.audio.transcriptions.create(model=guarded, file=recording).text
+
+    def opens() -> bool:
+        try:
+            return transcribe(key) == GO_FORWARD_WORDS
+        except AuthenticationError as error:
+            raise AssertionError(str(error)) from error
+
+    wait_until(opens, seconds=60, what="the new key opens the gateway")
+    with pytest.raises(AuthenticationError, match="is not valid"):
+        transcribe("rh_nobodyskey000_" + "0" * 48)
+    with pytest.raises(PermissionDeniedError, match="has not the scope 'transcribe'"):
+        transcribe(lists_only)
+    cluster.kubectl("delete", "secret", "developer", "--namespace", KEYS)
+
+    def shut() -> bool:
+        with pytest.raises(AuthenticationError):
+            transcribe(key)
+        return True
+
+    wait_until(shut, seconds=30, what="the deleted key is refused")
