@@ -24,7 +24,8 @@ def guarded(cluster: Cluster, release: Release, pocketsphinx: str) -> Iterator[s
     cluster.kubectl("create", "namespace", KEYS)
     install_chart(cluster.environment, namespace=NAMESPACE, values={"gateway.keysNamespace": KEYS})
     yield pocketsphinx
-    install_chart(cluster.environment, namespace=NAMESPACE, values={})
+    # Helm keeps the values of before where none are given.
+    install_chart(cluster.environment, namespace=NAMESPACE, values={"gateway.keysNamespace": ""})
     cluster.kubectl("delete", "namespace", KEYS, "--wait=false")
     release.answers_again(pocketsphinx)
 
