@@ -21,6 +21,7 @@ from roundhouse_gateway.errors import (
     NoEngineError,
     NotRunningError,
 )
+from roundhouse_gateway.key_errors import ModelNotAllowedError
 from roundhouse_gateway.load import LoadBook, Place
 from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.registry import Registry
@@ -30,6 +31,8 @@ from roundhouse_gateway.snapshot import Entry
 NUDGE_SECONDS: Final = 2.0
 """For how long a request that may not wait is told of as one that does, so that it wakes its model too."""
 
+_ASLEEP: Final = (NotRunningError, NoEngineError, ModelNotAllowedError)
+"""What a choice says where nothing runs that the request may use."""
 FULL_SECONDS: Final = 0.5
 """How long an engine is left alone that was full, though by this gateway's count it had room."""
 
@@ -138,7 +141,7 @@ class Hold:
         """What `choose` gives, now or after a wait; its error where waiting is not to be had."""
         try:
             entries = choose()
-        except (NotRunningError, NoEngineError) as refusal:
+        except _ASLEEP as refusal:
             entry = sleeper(self._registry.snapshot, wish)
             if entry is None:
                 raise
@@ -214,7 +217,7 @@ class Hold:
                 place = await self._called(one, client)
                 try:
                     entries = one.choose()
-                except (NotRunningError, NoEngineError):
+                except _ASLEEP:
                     # The endpoint went again between the call and its hearing.
                     self.book.change(place, "in_flight", -1)
                     one.turn = loop.create_future()

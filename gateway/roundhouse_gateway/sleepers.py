@@ -5,6 +5,7 @@ running is for a person to mend. `auto` waits only where nothing that runs fits,
 sleeps.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -58,10 +59,11 @@ _WRONG: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What a request asks for: `auto` or a name, and what the model must be able to do."""
+    """What a request asks for: `auto` or a name, what the model must be able to do, and which it may use."""
 
     name: str
     needs: Needs
+    allows: Callable[[str], bool]
 
     @property
     def auto(self) -> bool:
@@ -82,7 +84,8 @@ def sleeper(snapshot: Snapshot, wish: Wish, *, waiting: bool = False) -> Entry |
     """What to wait for. Who is `waiting` already goes on while a start fails: the next may succeed."""
 
     def worth_it(entry: Entry) -> bool:
-        return may_be_waited_for(entry) and not _hopeless(entry, waiting=waiting)
+        allowed = wish.allows(entry.model.id)
+        return allowed and may_be_waited_for(entry) and not _hopeless(entry, waiting=waiting)
 
     if wish.auto:
         asleep = (entry.model for entry in snapshot.entries.values() if worth_it(entry))
@@ -97,9 +100,10 @@ def running(snapshot: Snapshot, wish: Wish) -> Entry | None:
     """Who would answer now."""
     if wish.auto:
         try:
-            return snapshot.entries[candidates(snapshot.catalogue, wish.needs)[0].id]
+            found = candidates(snapshot.catalogue, wish.needs)
         except NothingFitsError:
             return None
+        return next((snapshot.entries[each.id] for each in found if wish.allows(each.id)), None)
     entry = _named(snapshot, wish.name)
     return entry if entry is not None and entry.model.running else None
 

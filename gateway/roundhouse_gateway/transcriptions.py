@@ -107,7 +107,8 @@ class Transcriptions:
         send: Send,
     ) -> None:
         """Waits where the model may be waited for, then forwards."""
-        wish = Wish(request.model or self.settings.default_model, request.needs)
+        name = request.model or self.settings.default_model
+        wish = Wish(name, request.needs, exchange.grant.allows_model)
         with await self.hold.admit(wish, partial(self._choose, request, exchange.grant), upload) as admitted:
             while not await self._forward(admitted, body_for, upload, exchange, send):
                 await admitted.wait(upload)

@@ -170,7 +170,8 @@ class Reconciler:
         variant = self.cache.resource(key) if decision.scaling else None
         if variant is None or decision.scaling is None or isinstance(variant.spec, Invalid):
             return None
-        ready = world.rollout is not None and world.rollout.ready > 0
+        seat, rollout = world.seat, world.rollout
+        ready = bool(seat.ready if seat else rollout and rollout.ready)
         return Aim(decision.scaling, variant.spec.replicas, ready, self.cache.version(key))
 
     async def _seed(self, key: Key, decision: Decision, error: ClusterError) -> None:

@@ -12,6 +12,7 @@ from roundhouse_api.selection import Needs
 from roundhouse_gateway.choice import choose
 from roundhouse_gateway.errors import (
     ClientGoneError,
+    GatewayError,
     HeldTooLongError,
     HoldFullError,
     NoEngineError,
@@ -40,6 +41,9 @@ IDLE = replace(
 )
 HASTY = replace(IDLE, effective=IDLE.effective.model_copy(update={"max_hold_seconds": 0}))
 SECOND = replace(READY, host="10.0.0.2")
+
+
+EVERYTHING = Grant()
 
 
 class Client:
@@ -71,11 +75,14 @@ class House:
         for told in self.registry.on_rebuild:
             told()
 
-    def ask(self, name: str = "whisper-base", client: Client | None = None) -> "asyncio.Task[Admitted]":
+    def ask(
+        self, name: str = "whisper-base", client: Client | None = None, grant: Grant = EVERYTHING
+    ) -> "asyncio.Task[Admitted]":
         def chosen() -> Sequence[Entry]:
-            return choose(self.registry.snapshot, name, TRANSCRIBE, self.metrics, Grant())
+            return choose(self.registry.snapshot, name, TRANSCRIBE, self.metrics, grant)
 
-        return asyncio.ensure_future(self.hold.admit(Wish(name, TRANSCRIBE), chosen, client or Client()))
+        wish = Wish(name, TRANSCRIBE, grant.allows_model)
+        return asyncio.ensure_future(self.hold.admit(wish, chosen, client or Client()))
 
     @property
     def counts(self) -> Counts:
@@ -282,3 +289,24 @@ async def test_a_request_counts_to_the_model_that_answers_it() -> None:
             admitted.goes_to(entry)
             assert house.book.of(entry.place) == Counts(in_flight=1)
         assert house.book.total("in_flight") == 1
+
+
+@pytest.mark.parametrize("name", ["auto", "whisper-base"])
+async def test_a_key_wakes_nothing_that_it_may_not_use(name: str) -> None:
+    house = House(IDLE)
+    with pytest.raises(GatewayError):
+        await house.ask(name, grant=Grant(models=("other",)))
+    assert house.counts == Counts()
+
+
+async def test_auto_waits_for_what_its_key_may_use_though_something_else_runs() -> None:
+    awake = replace(VARIANT, name="other", served_name="other", published_names=frozenset({"other"}))
+    house = House(IDLE, replace(awake, backends=(Backing("other", BackendType.SERVICE, "other"),)))
+    slices = [slice_with(READY, service="other")]
+    observed = Observed(variants=list(house.variants), engines=[ENGINE], slices=slices)
+    house.registry.snapshot = build_snapshot(observed, ["models"], aliases_enabled=True)
+    asked = house.ask("auto", grant=Grant(models=("whisper-*",)))
+    await turns()
+    assert house.counts == Counts(held=1)
+    house.see(READY)
+    assert [entry.model.id for entry in (await asked).entries] == ["whisper-base"]
