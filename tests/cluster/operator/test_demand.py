@@ -109,6 +109,7 @@ def test_to_zero_and_back_with_two_gateways_and_an_operator_that_is_killed_in_th
     hears(successor, 2)
     kubectl.wait("mv", "kws-en", "Ready", "True", "Idle", seconds=60)
     assert 1 <= (successor.metric("roundhouse_operator_scale_writes_total") or 0) <= 4, "each step once"
+    successor.settle()
     wait_for_quiet(control_plane)
     before = writes(control_plane)
     time.sleep(12)  # asleep is asleep: watching is the test

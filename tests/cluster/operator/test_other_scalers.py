@@ -120,6 +120,7 @@ def test_the_real_controller_scales_a_variant_and_nobody_writes_against_it(
         return probe
 
     kubectl.wait_for(ready(3, 200), "three where two hundred are used of seventy each", HPA_SECONDS)
+    operator.settle()
     wait_for_quiet(control_plane)
     before = writes(control_plane)
     until = time.monotonic() + 40  # the controller looks twice and more: watching is the test
