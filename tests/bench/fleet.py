@@ -15,7 +15,7 @@ _KINDS: Final = (
     ("", "", ""),
 )
 """Product, MiB and family as GPU feature discovery labels them; the last has no GPU."""
-GPUS: Final = 16
+GPUS: Final = 32
 
 
 def nodes() -> Iterator[FakeNode]:
