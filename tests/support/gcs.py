@@ -108,7 +108,7 @@ class _Handler(OriginHandler):
         self._json(said)
 
     def _described(self, bucket: str, name: str, body: bytes) -> dict[str, Any]:
-        checksum = base64.b64encode(Checksum(body).digest()).decode()
+        checksum = base64.b64encode(Checksum(body).digest()).decode()  # type: ignore[no-untyped-call]
         return {
             "kind": "storage#object",
             "bucket": bucket,

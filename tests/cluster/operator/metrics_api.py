@@ -64,4 +64,5 @@ def metric(request: web.Request, name: str, milli: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:4], Path(sys.argv[4])))
+    address, certificate, key, figures = sys.argv[1:]
+    asyncio.run(main(address, certificate, key, Path(figures)))

@@ -66,7 +66,7 @@ class Story:
         if found is None or not self._is_served(name):
             return False
         image = found["spec"]["template"]["spec"]["containers"][0]["image"]
-        return found["spec"]["replicas"] == replicas and image == f"example.org/kws:{tag}"
+        return (found["spec"]["replicas"], image) == (replicas, f"example.org/kws:{tag}")
 
     def _is_served(self, name: str) -> bool:
         found = self.api.get(VARIANT, name) or {}

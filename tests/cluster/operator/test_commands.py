@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,11 @@ class Roundhouse:
         path = self.folder / "wanted.yaml"
         path.write_text(yaml.safe_dump_all(manifests))
         return str(path)
+
+
+def _runs(kubectl: Kubectl, name: str, image: str) -> bool:
+    template = kubectl.get("deploy", name)["spec"]["template"]
+    return bool(template["spec"]["containers"][0]["image"] == image)
 
 
 @pytest.fixture
@@ -172,10 +178,7 @@ def test_what_a_file_would_do_is_what_it_then_does(
     kubectl("apply", "--server-side", "-f", wanted)
     for name in ("kws-en", "kws-de", "kws-fr"):
         kubectl.wait_for(
-            lambda name=name: (
-                kubectl.get("deploy", name)["spec"]["template"]["spec"]["containers"][0]["image"]
-                == "example.org/kws:2"
-            ),
+            partial(_runs, kubectl, name, "example.org/kws:2"),
             "the new image",
         )
     kubectl.wait("mv", "kws-fr", "Degraded", "True", "AliasConflict")

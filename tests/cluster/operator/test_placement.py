@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -109,6 +110,11 @@ def pair(name: str, gpu: Manifest, **spec: Any) -> tuple[Manifest, Manifest]:
     return engine(name, hardware=hardware), variant(name, on=name, **{"replicas": 0, **spec})
 
 
+def _placement(kubectl: Kubectl, name: str) -> Manifest | None:
+    found: Manifest | None = kubectl.get("mv", name).get("status", {}).get("placement")
+    return found
+
+
 @pytest.mark.req("C11")
 def test_each_verdict_is_what_the_scheduler_does(
     gpu_nodes: list[str], operator: Operator, kubectl: Kubectl
@@ -117,10 +123,8 @@ def test_each_verdict_is_what_the_scheduler_does(
         kubectl.apply(*pair(name, gpu))
     told: dict[str, Manifest] = {}
     for name in NEEDS:
-        kubectl.wait_for(lambda name=name: kubectl.get("deployment", name), f"{name} has its Deployment")
-        told[name] = kubectl.wait_for(
-            lambda name=name: kubectl.get("mv", name).get("status", {}).get("placement"), f"{name} is placed"
-        )
+        kubectl.wait_for(partial(kubectl.get, "deployment", name), f"{name} has its Deployment")
+        told[name] = kubectl.wait_for(partial(_placement, kubectl, name), f"{name} is placed")
     nodes = [one["metadata"]["name"] for one in _listed(kubectl.cluster, "nodes")]
     wrong = {}
     for name, placement in told.items():

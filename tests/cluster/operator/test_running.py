@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,10 @@ if "operator" in sys.argv:
 def image(kubectl: Kubectl, name: str = "kws-en") -> str:
     found: str = kubectl.get("deploy", name)["spec"]["template"]["spec"]["containers"][0]["image"]
     return found
+
+
+def runs(kubectl: Kubectl, tag: int) -> bool:
+    return image(kubectl) == f"example.org/kws:{tag}"
 
 
 def edit_engine(kubectl: Kubectl, tag: int) -> None:
@@ -88,7 +93,7 @@ def test_two_installs_over_one_namespace_come_to_rest(
     second = start_operator({"ROUNDHOUSE_OPERATOR_RELEASE": "another"})
     for tag in (2, 3):
         edit_engine(kubectl, tag)
-        kubectl.wait_for(lambda tag=tag: image(kubectl) == f"example.org/kws:{tag}", "the new image")
+        kubectl.wait_for(partial(runs, kubectl, tag), "the new image")
     kubectl.wait("mv", "kws-en", "UpToDate", "True")
     for one in (first, second):
         one.settle()

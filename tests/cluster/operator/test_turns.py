@@ -45,10 +45,9 @@ class Watcher:
 
 def complete(deployment: dict[str, Any]) -> bool:
     status, wanted = deployment.get("status", {}), deployment["spec"]["replicas"]
-    return (
-        status.get("observedGeneration", 0) >= deployment["metadata"]["generation"]
-        and status.get("updatedReplicas") == status.get("replicas") == status.get("readyReplicas") == wanted
-    )
+    figures = [status.get(name) for name in ("updatedReplicas", "replicas", "readyReplicas")]
+    current: bool = status.get("observedGeneration", 0) >= deployment["metadata"]["generation"]
+    return current and figures == [wanted, wanted, wanted]
 
 
 def newest_pod(kubectl: Kubectl, name: str, image: str) -> str:

@@ -70,6 +70,8 @@ class Scripted(Speech):
                 os.kill(os.getpid(), signal.SIGKILL)
             case "raise":
                 raise RuntimeError(argument)
+            case _:
+                pass
 
 
 class Threaded(Scripted):

@@ -184,7 +184,9 @@ def running(arguments: Iterable[str], folder: Path, **variables: str) -> Iterato
             [sys.executable, *arguments], cwd=ROOT, env=environment(**variables), stdout=out, stderr=out
         )
     try:
-        yield Engine(process, log, wait_until(lambda: _port(log), seconds=30, what="it listens", every=0.02))
+        port = wait_until(lambda: _port(log), seconds=30, what="it listens", every=0.02)
+        assert port
+        yield Engine(process, log, port)
     finally:
         if process.poll() is None:
             process.kill()

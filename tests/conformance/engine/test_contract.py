@@ -217,5 +217,6 @@ def test_the_log_has_a_line_for_each_request_and_no_probes(scripted: Engine) -> 
     body, headers = form(tones(1))
     scripted.request("POST", TRANSCRIPTIONS, body, headers | {"X-Request-Id": "a-request"})
     line = wait_until(lambda: logged(scripted, "a-request"), seconds=5, what="it is logged", every=0.02)
+    assert line
     assert (line["method"], line["path"], line["status"], line["model"]) == ("POST", TRANSCRIPTIONS, 200, "m")
     assert "a-probe" not in scripted.logged

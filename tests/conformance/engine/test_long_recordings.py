@@ -8,6 +8,8 @@ import threading
 import time
 from pathlib import Path
 
+from typing_extensions import override
+
 from tests.conformance.engine.running import (
     SCRIPTED,
     TRANSCRIPTIONS,
@@ -36,6 +38,7 @@ class Sending(threading.Thread):
         self.answer: Answer | None = None
         self.start()
 
+    @override
     def run(self) -> None:
         with contextlib.closing(self._connection):
             self._connection.request("POST", TRANSCRIPTIONS, self._body, self._headers)

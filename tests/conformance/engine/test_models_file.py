@@ -101,6 +101,7 @@ def test_a_model_that_leaves_the_list_finishes_what_it_has_begun(shared: Shared)
         what="it takes no more",
         every=0.1,
     )
+    assert refused
     assert (refused.status, refused.headers["x-roundhouse-reason"]) == (503, "draining")
     assert not answers, "the request is still at work"
     assert shared.ask("beta").status == 200

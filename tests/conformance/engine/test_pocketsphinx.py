@@ -102,9 +102,10 @@ def test_the_same_recording_gives_the_same_words_whatever_came_before(pocketsphi
 
 def encoded(audio: bytes, container: str, codec: str, *, rate: int = 48_000, layout: str = "mono") -> bytes:
     out = io.BytesIO()
-    with av.open(io.BytesIO(audio)) as source, av.open(out, "w", format=container) as target:
+    with av.open(io.BytesIO(audio), "r") as source, av.open(out, "w", format=container) as target:
         stream = target.add_stream(codec, rate=rate, layout=layout)
-        resampler = AudioResampler(format=stream.codec_context.format, layout=layout, rate=rate)
+        assert isinstance(stream, av.AudioStream)
+        resampler = AudioResampler(format=stream.format, layout=layout, rate=rate)
         for frame in [*source.decode(audio=0), None]:
             for resampled in resampler.resample(frame):
                 target.mux(stream.encode(resampled))

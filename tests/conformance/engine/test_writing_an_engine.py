@@ -27,7 +27,10 @@ def dialled(keys: str) -> bytes:
     at = np.arange(round(rate * 0.3)) / rate
     pause = bytes(2 * round(rate * 0.1))
     presses = [
-        sum(np.sin(2 * np.pi * hertz * at) * 8000 for hertz in TONES[key]).astype("<i2").tobytes() + pause
+        sum((np.sin(2 * np.pi * hertz * at) * 8000 for hertz in TONES[key]), np.zeros_like(at))
+        .astype("<i2")
+        .tobytes()
+        + pause
         for key in keys
     ]
     return wav(pause * 5 + b"".join(presses) + pause * 5, rate_hertz=rate)

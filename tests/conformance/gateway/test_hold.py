@@ -1,5 +1,6 @@
 """Requests that wait for a model to start, and what the operator reads of them meanwhile."""
 
+import asyncio
 import http.client
 import json
 import socket
@@ -12,6 +13,7 @@ from typing import Any
 
 import openai
 import pytest
+from aiohttp import web
 
 from tests.conformance.gateway import scripted_engine as scripts
 from tests.conformance.gateway.client import AUDIO, FORM_TYPE, Reply, answer_on, file, form, start_upload
@@ -258,11 +260,11 @@ def test_a_stream_counts_as_one_while_it_lasts(world: World) -> None:
     engine, over = world.serve(WHISPER), threading.Event()
 
     async def stream(request: Any, received: Any) -> Any:
-        response = scripts.web.StreamResponse(headers={"content-type": "text/event-stream"})
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)
         while not over.is_set():
             await response.write(b"data: {}\n\n")
-            await scripts.asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)
         return response
 
     engine.answer = stream

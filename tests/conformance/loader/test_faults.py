@@ -261,6 +261,7 @@ def test_progress_is_told_while_it_runs(hub: Hub, tmp_path: Path) -> None:
 
     said = wait_until(under_way, seconds=60, what="the loader knows its rate")
     one.kill(signal.SIGTERM)
+    assert said
     assert said["state"] == "Downloading"
     assert said["totalBytes"] == 16 * MIB
     assert 0 < int(str(said["doneBytes"])) < 16 * MIB

@@ -27,9 +27,10 @@ def encoded(
     """The melody as PyAV writes it; not `seekable`, as a live recorder does that never knows the end."""
     out = io.BytesIO()
     sink = out if seekable else _Pipe(out)
-    with av.open(io.BytesIO(wav(melody()))) as source, av.open(sink, "w", format=container) as target:
+    with av.open(io.BytesIO(wav(melody())), "r") as source, av.open(sink, "w", format=container) as target:
         stream = target.add_stream(codec, rate=rate, layout=layout)
-        resampler = AudioResampler(format=stream.codec_context.format, layout=layout, rate=rate)
+        assert isinstance(stream, av.AudioStream)
+        resampler = AudioResampler(format=stream.format, layout=layout, rate=rate)
         for frame in [*source.decode(audio=0), None]:
             for resampled in resampler.resample(frame):
                 target.mux(stream.encode(resampled))

@@ -4,6 +4,7 @@ import io
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,6 +58,8 @@ class Scripted(Speech):
                 raise ModelError(f"{model.name!r} has no weights.")
             case "broken":
                 raise OSError("no space")
+            case _:
+                pass
         progress(0.5)
 
     @override
@@ -70,7 +73,7 @@ def run(
     answer: Answer, *, data: bytes | None = None, cancellation: Cancellation | None = None
 ) -> list[Event]:
     handler = Scripted()
-    handler.answer = answer  # type: ignore[method-assign]
+    handler.answer = answer
     file = io.BytesIO(wav(melody()) if data is None else data)
     return list(transcribe(handler, file, ASK, cancellation or Cancellation()))
 
@@ -91,14 +94,15 @@ def test_times_stay_inside_the_recording() -> None:
 
 
 def test_numbers_and_text_that_json_has_not_become_what_it_has() -> None:
-    one = np.float32(1)
+    one: Any = np.float32(1)  # as a library gives it
+    seven: Any = np.int64(7)
     odd = Segment(
         one,
         one * 2,
         "ha\ud83d",
         (Word("ha\ud83d", one, one * 2),),
         None,
-        (np.int64(7),),
+        (seven,),
         one,
         np.nan,
         -math.inf,

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Iterator
+from functools import partial
 from typing import BinaryIO
 
 import pytest
@@ -251,12 +252,16 @@ async def test_models_that_cannot_be_loaded_end_the_engine_with_the_reason(engin
     assert await asyncio.wait_for(engine.supervising, 1) == "'m' has no weights in /models"
 
 
+def _has(engine: Engine, number: int) -> bool:
+    return len(engine.runners) > number
+
+
 async def test_a_process_that_never_gets_ready_is_given_up(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(slot_module, "_RESTART_SECONDS", 0.01)
     for number in range(3):
-        await until(lambda number=number: len(engine.runners) > number)
+        await until(partial(_has, engine, number))
         engine.runners[number].die()
     assert "died 3 times before it was ready" in await asyncio.wait_for(engine.supervising, 5)
 
@@ -363,7 +368,7 @@ async def test_a_slot_that_cannot_come_back_does_not_end_the_others(monkeypatch:
     await engine.up(1)
     engine.runners[0].die()
     for number in range(2, 8):
-        await until(lambda number=number: len(engine.runners) > number)
+        await until(partial(_has, engine, number))
         engine.runners[number].tell(LoadFailed("no memory")) if number == 7 else engine.runners[number].die()
     await until(lambda: len(engine.runners) == 9)
     assert engine.pool.ready

@@ -16,7 +16,8 @@ RATE = 16_000
 def tone(seconds: float, amplitude: int = 8000) -> bytes:
     at = np.arange(round(seconds * RATE))
     # Rough like a voice: a plain sine is as steady as background.
-    return (np.sin(at * 0.1) * amplitude * (0.6 + 0.4 * np.sin(at * 0.002))).astype("<i2").tobytes()
+    samples = np.sin(at * 0.1) * amplitude * (0.6 + 0.4 * np.sin(at * 0.002))
+    return bytes(samples.astype("<i2").tobytes())
 
 
 def noise(seconds: float, amplitude: int = 30) -> bytes:

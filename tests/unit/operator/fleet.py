@@ -44,7 +44,7 @@ class Fleet:
 
     def touch(self, touched: Touched, but: Key | None = None) -> None:
         for key in itertools.chain(sorted(touched.now - {but}, key=str), sorted(touched.soon, key=str)):
-            if key is not None and key not in self.due:
+            if key not in self.due:
                 self.due.append(key)
 
     def edit_engine(self, image: str, **annotations: str) -> None:
@@ -154,7 +154,9 @@ class Fleet:
 
     def rolling(self, name: str) -> bool:
         """Whether the Deployment controller has not seen the newest template yet."""
-        return self.live[Key(DEPLOYMENT, NAMESPACE, name)].get("status", {}).get("observedGeneration") == 0
+        return bool(
+            self.live[Key(DEPLOYMENT, NAMESPACE, name)].get("status", {}).get("observedGeneration") == 0
+        )
 
     @staticmethod
     def _template(deployment: Manifest) -> Any:

@@ -10,7 +10,7 @@ from fractions import Fraction
 
 from roundhouse_api.model import Manifest
 
-_UNITS = {
+_UNITS: dict[str, int | Fraction] = {
     "": 1,
     "m": Fraction(1, 1000),
     "k": 10**3,
@@ -40,7 +40,7 @@ def _tolerates(pod: Manifest, taint: Manifest) -> bool:
         value_fits = one.get("operator") == "Exists" or one.get("value", "") == taint.get("value", "")
         if key_fits and value_fits and one.get("effect", taint["effect"]) == taint["effect"]:
             return True
-    return taint["effect"] == "PreferNoSchedule"
+    return bool(taint["effect"] == "PreferNoSchedule")
 
 
 def _in_affinity(node: Manifest, pod: Manifest) -> bool:

@@ -74,7 +74,7 @@ class SharedScene(Scene):
             models = {model: ModelReport(state, error="no such file") for model, state in states.items()}
             self.cache.standing.hear(Key(POD, NAMESPACE, name), EngineReport(listed["generation"], models))
 
-    def settle(self, most: int = 30) -> None:
+    def come_to_rest(self, most: int = 30) -> None:
         for _ in range(most):
             wrote = self.act()
             self.ask()
@@ -85,7 +85,9 @@ class SharedScene(Scene):
     def start(self, deployment: str) -> str:
         self._pod_number += 1
         name = f"{deployment}-{self._pod_number}"
-        template = self._live(DEPLOYMENT, deployment)["spec"]["template"]
+        there = self._live(DEPLOYMENT, deployment)
+        assert there
+        template = there["spec"]["template"]
         container = {"name": "engine", "ready": True, "started": True}
         self.pods[name] = {
             "kind": "Pod",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from roundhouse_api.model import Manifest
@@ -18,7 +20,7 @@ KEYED: Manifest = {
 }
 
 
-def status_with(answer: Answer, **spec: Manifest) -> Manifest:
+def status_with(answer: Answer, **spec: Any) -> Manifest:
     scene = Scene(upstream(upstream=KEYED, **spec))
     found = scene.cache.resource(Key(ENGINE, NAMESPACE, "elsewhere"))
     assert found

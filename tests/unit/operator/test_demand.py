@@ -14,7 +14,7 @@ from tests.unit.operator.samples import engine, upstream, variant
 from tests.unit.operator.test_status import SERVING, STARTING, WAITING
 from tests.unit.operator.worlds import NAMESPACE, NOW, Scene, applied, conditions, message, node, pod
 
-DEMAND = {"scaling": {"mode": "Demand"}}
+DEMAND: dict[str, Any] = {"scaling": {"mode": "Demand"}}
 NONE: dict[str, Any] = {"replicas": 0}
 CRASHED = {
     "name": "engine",

@@ -57,7 +57,7 @@ def resource(status: Manifest, *, edited: bool = False) -> Manifest:
 def with_ready(reason: Reason) -> Manifest:
     """A status of the reason's own case in which Ready has it."""
     for status in CASES[reason]():
-        ready = next((one for one in status["conditions"] if one["type"] == "Ready"), {})
+        ready: dict[str, Any] = next((one for one in status["conditions"] if one["type"] == "Ready"), {})
         if ready.get("reason") == reason.value:
             return status
     raise AssertionError(f"{reason.value} is no reason of Ready")

@@ -55,7 +55,7 @@ def test_an_incident_has_the_number_of_its_place_and_not_of_its_moment() -> None
     assert failing(1) == failing(2)
     assert failing(1).error == "ZeroDivisionError"
     with pytest.raises(KeyError) as other:
-        {}["x"]
+        dict[str, int]()["x"]
     assert incident_of(other.value).number != failing(1).number
 
 

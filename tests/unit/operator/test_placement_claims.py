@@ -14,7 +14,7 @@ from tests.unit.operator.samples import engine, variant
 from tests.unit.operator.worlds import Scene, conditions, message, pod, sent
 
 DRIVER = "gpu.example.com"
-RUNNING = {"replicas": 1, "updatedReplicas": 1, "readyReplicas": 1}
+RUNNING: dict[str, Any] = {"replicas": 1, "updatedReplicas": 1, "readyReplicas": 1}
 CLASS = {
     "kind": "DeviceClass",
     "metadata": {"name": DRIVER, "namespace": ""},

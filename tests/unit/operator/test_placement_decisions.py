@@ -17,7 +17,7 @@ from tests.unit.operator.kinds_of_nodes import AMD, CPU, MIG_MIXED, MIXED_CARDS,
 from tests.unit.operator.samples import engine, variant
 from tests.unit.operator.worlds import NOW, Scene, conditions, message, node, pod
 
-RUNNING = {"replicas": 1, "updatedReplicas": 1, "readyReplicas": 1}
+RUNNING: dict[str, Any] = {"replicas": 1, "updatedReplicas": 1, "readyReplicas": 1}
 GIB = 1 << 30
 
 

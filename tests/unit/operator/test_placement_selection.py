@@ -16,7 +16,7 @@ from tests.unit.operator.worlds import NAMESPACE, NOW, Scene, conditions, node, 
 
 SMALL, LARGE = "4G", "80G"
 H100 = node("h100", 1, nvidia_com__gpu_memory="81559")
-RUNNING = {"replicas": 1, "updatedReplicas": 1, "readyReplicas": 1}
+RUNNING: dict[str, Any] = {"replicas": 1, "updatedReplicas": 1, "readyReplicas": 1}
 
 
 def needing(name: str, memory: str, created: str = "2026-01-01T00:00:00Z", **spec: Any) -> Manifest:

@@ -137,7 +137,9 @@ def test_what_a_controller_added_stays() -> None:
 def test_a_restart_by_kubectl_is_no_addition() -> None:
     live = applied(wanted())
     live["spec"]["template"]["metadata"]["annotations"] = {"kubectl.kubernetes.io/restartedAt": "now"}
-    fields = {"f:metadata": {"f:annotations": {".": {}, "f:kubectl.kubernetes.io/restartedAt": {}}}}
+    fields: dict[str, Any] = {
+        "f:metadata": {"f:annotations": {".": {}, "f:kubectl.kubernetes.io/restartedAt": {}}}
+    }
     entry = {
         "manager": "kubectl-rollout",
         "operation": "Update",

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from roundhouse_api.model import Manifest
 from roundhouse_operator.core.kinds import ADAPTER, POLICY, VARIANT, Key, Kind
-from roundhouse_operator.core.observed import Claim
+from roundhouse_operator.core.observed import Claim, Invalid
 from roundhouse_operator.core.status.unserved import unserved_status
 from roundhouse_operator.public_names import PublicNames
 from tests.unit.operator.samples import adapter, engine, policy, variant
@@ -26,6 +26,7 @@ def told(scene: Scene, kind: Kind, name: str) -> Manifest:
     resource = scene.cache.resource(key)
     assert resource
     status = unserved_status(resource, scene.cache.award(key), now=NOW)
+    assert not isinstance(resource.spec, Invalid)
     spec = resource.spec.model_dump(by_alias=True, exclude_none=True, mode="json")
     scene.put({"kind": kind.name, "metadata": {"name": name}, "spec": spec, "status": status})
     return status

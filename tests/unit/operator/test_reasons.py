@@ -351,7 +351,7 @@ def sharing(*variants: Manifest, state: str = "ready", **spec: Any) -> Callable[
     def told() -> Statuses:
         shared = SharedScene(shared_engine(**spec), gpu_node(), *variants)
         shared.states["b"] = state
-        shared.settle()
+        shared.come_to_rest()
         yield from (shared.tell(one["metadata"]["name"]) for one in variants)
         found = shared.cache.resource(SHARED)
         assert found

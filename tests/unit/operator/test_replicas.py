@@ -15,7 +15,7 @@ from tests.unit.operator.worlds import MANAGER, NAMESPACE, Scene, conditions, me
 OURS = scaler_of(MANAGER)
 OTHER = "roundhouse/other/one/scaler"
 HPA = "kube-controller-manager"
-REPLICAS = {"f:spec": {"f:replicas": {}}}
+REPLICAS: dict[str, Any] = {"f:spec": {"f:replicas": {}}}
 
 
 def entry(manager: str, time: str = "2026-01-01T00:00:00Z", fields: Manifest = REPLICAS) -> Manifest:

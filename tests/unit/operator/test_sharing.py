@@ -25,7 +25,7 @@ def changed(manifest: Manifest) -> Manifest:
 
 def scene(*variants: Manifest, **spec: Any) -> SharedScene:
     made = SharedScene(shared_engine(**spec), gpu_node(), *variants)
-    made.settle()
+    made.come_to_rest()
     return made
 
 
@@ -41,7 +41,7 @@ def test_a_variant_that_comes_starts_no_pod_anew() -> None:
     shared = scene(model("a"))
     [pod] = shared.pods
     shared.put(model("b"))
-    shared.settle()
+    shared.come_to_rest()
     assert list(shared.pods) == [pod]
     assert shared.serving("b") == {pod}
 
@@ -49,7 +49,7 @@ def test_a_variant_that_comes_starts_no_pod_anew() -> None:
 def test_a_variant_answers_only_once_its_model_does() -> None:
     shared = SharedScene(shared_engine(), gpu_node(), model("a"), model("b"))
     shared.states["b"] = "loading"
-    shared.settle()
+    shared.come_to_rest()
     [pod] = shared.pods
     assert shared.serving("a") == {pod}
     assert shared.serving("b") == set()
@@ -59,7 +59,7 @@ def test_a_variant_answers_only_once_its_model_does() -> None:
     assert conditions(shared.tell("a"))["Ready"] == ("True", "Serving")
     shared.states["b"] = "ready"
     shared.ask()
-    shared.settle()
+    shared.come_to_rest()
     assert conditions(shared.tell("b"))["Ready"] == ("True", "Serving")
 
 
@@ -69,14 +69,14 @@ def test_what_leaves_loses_its_requests_first() -> None:
     assert shared.act()
     assert shared.serving("b") == set()
     assert shared.listed() == {"kws-0": {"a", "b"}}, "it is still there for requests that are on their way"
-    shared.settle()
+    shared.come_to_rest()
     assert shared.listed() == {"kws-0": {"a"}}
 
 
 def test_the_last_one_takes_its_pod_along() -> None:
     shared = scene(model("a"))
     shared.remove("a")
-    shared.settle()
+    shared.come_to_rest()
     assert shared.pods == {}
 
 
@@ -101,18 +101,18 @@ def test_a_move_waits_until_the_model_answers_in_its_new_place() -> None:
     [old], [new] = shared.serving("b"), shared.serving("c")
     shared.states[f"{new}/b"] = "loading"
     shared.put(changed(model("a", 20_000)))  # for both there is no room any more
-    shared.settle()
+    shared.come_to_rest()
     assert shared.listed() == {"kws-0": {"a", "b"}, "kws-1": {"b", "c"}}
     assert shared.serving("b") == {old}
     shared.states[f"{new}/b"] = "failed"
     shared.ask()
-    shared.settle()
+    shared.come_to_rest()
     assert shared.serving("b") == {old}
     assert conditions(shared.tell("b"))["Ready"] == ("True", "Serving")
     assert conditions(shared.tell("b"))["Degraded"] == ("True", "LoadFailed")
     shared.states[f"{new}/b"] = "ready"
     shared.ask()
-    shared.settle()
+    shared.come_to_rest()
     assert shared.listed() == {"kws-0": {"a"}, "kws-1": {"b", "c"}}
     assert shared.serving("b") == {new}
 
@@ -145,7 +145,7 @@ def test_on_the_cpu_weights_count_against_the_memory_that_is_requested() -> None
 def test_a_load_that_fails_is_that_variants_alone() -> None:
     shared = SharedScene(shared_engine(), gpu_node(), model("a"), model("b"))
     shared.states["b"] = "failed"
-    shared.settle()
+    shared.come_to_rest()
     told = shared.tell("b")
     assert conditions(told)["Ready"] == ("False", "LoadFailed")
     assert message(told, "Ready").endswith("no such file")
@@ -167,7 +167,7 @@ def test_measured_memory_counts_where_it_is_more_than_was_stated() -> None:
     status = shared.tell("a")
     status["placement"]["measuredPeakMemory"] = "16000Mi"
     shared.write("a", status)
-    shared.settle()
+    shared.come_to_rest()
     assert sorted(map(sorted, shared.listed().values())) == [["a"], ["b"]]
 
 
@@ -182,7 +182,7 @@ def test_a_crashed_engine_gets_requests_again_when_it_has_loaded() -> None:
     assert shared.serving("a") == set()
     shared.states["a"] = "ready"
     shared.ask()
-    shared.settle()
+    shared.come_to_rest()
     assert shared.serving("a") == {pod}
 
 
@@ -197,7 +197,7 @@ def test_suspended_and_scaled_to_zero_are_not_loaded() -> None:
 def test_a_variant_that_becomes_invalid_runs_on() -> None:
     shared = scene(model("a"))
     shared.put(changed(model("a", args=["--more"])))
-    shared.settle()
+    shared.come_to_rest()
     assert shared.listed() == {"kws-0": {"a"}}
     told = shared.tell("a")
     assert conditions(told)["Accepted"] == ("False", "NotShareable")
@@ -278,7 +278,7 @@ def test_an_exclusive_engine_switches_in_the_same_pod() -> None:
     pods = set(shared.pods)
     serving["exclusive"] = {"activeVariantName": "b"}
     shared.put(changed(shared_engine(serving=serving)))
-    shared.settle()
+    shared.come_to_rest()
     assert shared.listed() == {"kws-0": {"b"}}
     assert set(shared.pods) == pods
     assert shared.arrange().loaded == "b"
@@ -289,7 +289,7 @@ def test_a_name_that_no_variant_has_takes_nothing_away() -> None:
     shared = scene(model("a"), model("b"), serving=serving)
     serving["exclusive"] = {"activeVariantName": "zz"}
     shared.put(changed(shared_engine(serving=serving)))
-    shared.settle()
+    shared.come_to_rest()
     assert shared.listed() == {"kws-0": {"a"}}
     assert conditions(shared.tell("a"))["Ready"] == ("True", "Serving")
     assert conditions(shared.tell("b"))["Available"] == ("False", "NotActive")

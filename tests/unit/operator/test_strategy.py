@@ -40,7 +40,7 @@ def gpu_pod(
 
 def serving(scene: Scene, *, replicas: int = 1, updated: int | None = None) -> None:
     updated = replicas if updated is None else updated
-    figures = {"replicas": replicas, "updatedReplicas": updated, "readyReplicas": replicas}
+    figures: dict[str, Any] = {"replicas": replicas, "updatedReplicas": updated, "readyReplicas": replicas}
     done = [{"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}]
     scene.settle("kws-en", **figures, conditions=done)
     scene.settle("kws-en", **figures, conditions=done)
@@ -290,7 +290,7 @@ class _Played:
             self.old.pop()
         self._show()
         total, updated = len(self.old) + len(self.new), len(self.new)
-        figures = {"replicas": total, "updatedReplicas": updated, "readyReplicas": ready}
+        figures: dict[str, Any] = {"replicas": total, "updatedReplicas": updated, "readyReplicas": ready}
         self.scene.settle("kws-en", **figures)
         live = next(one.live for one in self.scene.world("kws-en").children if one.kind == DEPLOYMENT)
         self.scene.put(applied(live, rollout=figures, manager=MANAGER))

@@ -200,7 +200,7 @@ def test_never_more_at_once_than_allowed_whatever_the_order_and_however_often_it
     fleet.changed.clear()
     fleet.edit_engine(IMAGE_2)
     for _ in range(400):
-        if fleet.due and data.draw(st.booleans()):
+        if len(fleet.due) and data.draw(st.booleans()):
             fleet.step(data.draw(st.integers(0, 9)))
         elif data.draw(st.integers(0, 9)) == 0:
             fleet.restart()

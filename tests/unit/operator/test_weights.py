@@ -381,7 +381,7 @@ def in_pod(*, says: Manifest | None = None, running: bool = False, ready: bool =
     )
 
 
-STARTING = {"replicas": 1, "updatedReplicas": 1}
+STARTING: dict[str, Any] = {"replicas": 1, "updatedReplicas": 1}
 
 
 @pytest.mark.parametrize("cache", [{"type": "Ephemeral"}, {"type": "Node", "node": {"path": "/var/weights"}}])
