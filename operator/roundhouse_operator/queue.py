@@ -150,7 +150,12 @@ class WorkQueue(Generic[Key]):
 
     def _later(self, key: Key, seconds: float) -> None:
         if key not in self._timers:
-            self._timers[key] = asyncio.get_running_loop().call_later(seconds, self.add, key)
+            self._timers[key] = asyncio.get_running_loop().call_later(seconds, self._on_time, key)
+
+    def _on_time(self, key: Key) -> None:
+        # A timer that has fired must not stand in the way of the next: the key may still have to wait.
+        self._timers.pop(key, None)
+        self.add(key)
 
 
 def retry_delay_seconds(failures: int, jitter: float) -> float:

@@ -191,7 +191,8 @@ def test_claims_beyond_the_devices_wait_and_say_so(
 ) -> None:
     kubectl.apply(*pair("claimer", {"minMemory": "20G", "allocation": CLAIM}, replicas=2))
     kubectl.wait_for(
-        lambda: kubectl.get("mv", "claimer")["status"].get("readyReplicas") == 1, "one of two has its device"
+        lambda: kubectl.get("mv", "claimer").get("status", {}).get("readyReplicas") == 1,
+        "one of two has its device",
     )
     kubectl.wait("mv", "claimer", "Degraded", "True", "InsufficientGPU")
 

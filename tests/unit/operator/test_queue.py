@@ -160,6 +160,26 @@ async def test_a_key_that_is_told_when_to_come_back_does_not_come_earlier() -> N
     assert passes[1] - passes[0] >= 0.3
 
 
+async def test_a_key_that_must_wait_is_not_lost_to_a_timer_that_fires_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Changes were being gathered for it when it was told to wait for longer than that."""
+    monkeypatch.setattr(queues, "SOON_SECONDS", 0.1)
+    passes = 0
+
+    async def handle(_key: str) -> None:
+        nonlocal passes
+        passes += 1
+        if passes == 1:
+            queue.add_soon("a")
+            raise RetryError("429", after_seconds=0.3)
+
+    queue: WorkQueue[str] = WorkQueue()
+    queue.add("a")
+    async with running(queue, handle):
+        await settled(queue, lambda: passes == 2)
+
+
 async def test_retries_that_wait_are_hurried_when_an_outage_is_over() -> None:
     passes = 0
 
