@@ -27,7 +27,6 @@ class Crowd:
     namespace: str
     chance: random.Random = field(default_factory=lambda: random.Random(7))  # noqa: S311  # the same each time
     count: int = 0
-    edits: int = 0
 
     async def grow(self, count: int) -> None:
         """To `count` variants in all."""
@@ -49,8 +48,7 @@ class Crowd:
 
     async def edit(self, name: str) -> None:
         """Something that the Deployment shows."""
-        self.edits += 1
-        changed: Any = {"spec": {"env": [{"name": "EDIT", "value": f"{self.edits}"}]}}
+        changed: Any = {"spec": {"env": [{"name": "EDIT", "value": f"{time.time_ns()}"}]}}
         await self.client.send(patch_write(VARIANT, self.namespace, name, changed))
 
     def probed(self) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from roundhouse_api.model import Manifest
@@ -35,6 +36,8 @@ LIST_KEYS: Final[dict[str, tuple[str, ...]]] = {
 
 _QUANTITY_PARENTS: Final = frozenset({"limits", "requests"})
 _QUANTITY_NAMES: Final = frozenset({"sizeLimit"})
+
+_NOTHING: Final = object()
 
 ItemKey = tuple[tuple[str, Any], ...]
 """The key values of a list item."""
@@ -85,7 +88,7 @@ def differences(wanted: Manifest, live: Manifest, ours: Fields) -> list[Path]:
 
 def has_leftovers(wanted: Manifest, ours: Fields) -> bool:
     """Whether we own a field that `wanted` no longer names: the next apply removes it."""
-    return any(_leftovers(wanted, ours))
+    return _leaves_over(wanted, ours)
 
 
 def without(manifest: Manifest, paths: list[Path]) -> Manifest:
@@ -136,7 +139,7 @@ def _owned_part(live: Any, ours: Fields) -> Any:  # noqa: ANN401
         owned = ((step.removeprefix("f:"), inner) for step, inner in ours.items() if step != ".")
         return {name: _owned_part(live[name], inner) for name, inner in owned if name in live}
     if isinstance(live, list) and any(step.startswith("k:") for step in ours):
-        keyed = ((dict(json.loads(step[2:])), inner) for step, inner in ours.items() if step.startswith("k:"))
+        keyed = ((dict(_named(step)), inner) for step, inner in ours.items() if step.startswith("k:"))
         found = ((key, item_with(live, tuple(key.items())), inner) for key, inner in keyed)
         return [
             {**key, **_owned_part(item, inner)} if inner else item
@@ -148,6 +151,8 @@ def _owned_part(live: Any, ours: Fields) -> Any:  # noqa: ANN401
 
 def _compare(wanted: Any, live: Any, ours: Fields | None, path: Path) -> Iterator[Path]:  # noqa: ANN401
     """`ours` None: inside a list that is owned as a whole, where no member tells who owns it."""
+    if wanted == live:
+        return  # most of it, and told in C
     match wanted, live:
         case dict(), dict():
             for name, value in wanted.items():
@@ -159,13 +164,7 @@ def _compare(wanted: Any, live: Any, ours: Fields | None, path: Path) -> Iterato
                     yield (*path, name)
         case list(), list() if isinstance(path[-1], str) and (keys := list_keys(path[-1], wanted)):
             for item in wanted:
-                key = tuple((name, item[name]) for name in keys if name in item)
-                twin = item_with(live, key)
-                if twin is None:
-                    yield (*path, key)
-                else:
-                    inner = None if ours is None else _item_fields(ours, key) or {}
-                    yield from _compare(item, twin, inner, (*path, key))
+                yield from _compare_item(item, live, ours, (*path, _key_of(item, keys)))
         case list(), list():
             same = len(wanted) == len(live) and not any(
                 any(_compare(mine, theirs, None, (*path, ())))
@@ -174,8 +173,23 @@ def _compare(wanted: Any, live: Any, ours: Fields | None, path: Path) -> Iterato
             if not same:
                 yield path
         case _:
-            if wanted != live and not _same_quantity(wanted, live, path):
+            if not _same_quantity(wanted, live, path):
                 yield path
+
+
+def _compare_item(item: Any, live: list[Any], ours: Fields | None, path: Path) -> Iterator[Path]:  # noqa: ANN401
+    """`path` ends in the item's key."""
+    key: Any = path[-1]
+    twin = item_with(live, key)
+    if twin is None:
+        yield path
+    else:
+        inner = None if ours is None else _item_fields(ours, key) or {}
+        yield from _compare(item, twin, inner, path)
+
+
+def _key_of(item: Any, keys: tuple[str, ...]) -> ItemKey:  # noqa: ANN401
+    return tuple((name, item[name]) for name in keys if name in item)
 
 
 def _same_quantity(wanted: object, live: object, path: Path) -> bool:
@@ -188,22 +202,33 @@ def _same_quantity(wanted: object, live: object, path: Path) -> bool:
         return False
 
 
-def _leftovers(wanted: Any, ours: Fields) -> Iterator[bool]:  # noqa: ANN401
+def _leaves_over(wanted: Any, ours: Fields) -> bool:  # noqa: ANN401
     for step, inner in ours.items():
-        kind, _, rest = step.partition(":")
-        if kind == "f" and isinstance(wanted, dict) and rest in wanted:
-            yield from _leftovers(wanted[rest], inner)
-        elif kind == "k" and isinstance(wanted, list):
-            item = item_with(wanted, tuple(json.loads(rest).items()))
-            if item is None:
-                yield True
-            else:
-                yield from _leftovers(item, inner)
-        elif kind == "v" and isinstance(wanted, list):
-            if json.loads(rest) not in wanted:
-                yield True
-        elif step != ".":
-            yield True
+        if step == ".":
+            continue
+        value = _wanted_at(wanted, step)
+        if value is _NOTHING or (inner and _leaves_over(value, inner)):
+            return True
+    return False
+
+
+def _wanted_at(wanted: Any, step: str) -> Any:  # noqa: ANN401
+    if step.startswith("f:"):
+        return wanted.get(step[2:], _NOTHING) if isinstance(wanted, dict) else _NOTHING
+    if not isinstance(wanted, list):
+        return _NOTHING
+    named = _named(step)
+    if step.startswith("k:"):
+        item = item_with(wanted, named)
+        return _NOTHING if item is None else item
+    return named if named in wanted else _NOTHING
+
+
+@lru_cache(4096)
+def _named(step: str) -> Any:  # noqa: ANN401
+    """The key values of `k:{…}`, the value of `v:…`: the same few come in every object."""
+    named = json.loads(step[2:])
+    return tuple(named.items()) if step.startswith("k:") else named
 
 
 def _owns(fields: Fields, path: Path) -> bool:
@@ -219,7 +244,7 @@ def _owns(fields: Fields, path: Path) -> bool:
 
 def _item_fields(fields: Fields, key: ItemKey) -> Fields | None:
     for step, inner in fields.items():
-        if step.startswith("k:") and json.loads(step[2:]) == dict(key):
+        if step.startswith("k:") and dict(_named(step)) == dict(key):
             found: Fields = inner
             return found
     return None
