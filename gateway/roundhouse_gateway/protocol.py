@@ -22,6 +22,9 @@ from roundhouse_gateway.errors import (
     NotHttpError,
 )
 
+LINGER_SECONDS = 3.0
+"""How long a client that was refused may go on sending before its connection is cut."""
+
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 
 
@@ -53,6 +56,7 @@ class ClientProtocol(HttpToolsProtocol):
     """
     _head_timer: asyncio.TimerHandle | None = None
     _refusal: GatewayError | None = None
+    _refused = False
 
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -69,6 +73,8 @@ class ClientProtocol(HttpToolsProtocol):
 
     @override
     def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return  # read and dropped: closing on what is unread would take the answer from the client
         self._unset_keepalive_if_required()
         self._bytes_of_no_body += len(data)
         try:
@@ -98,7 +104,9 @@ class ClientProtocol(HttpToolsProtocol):
             self._refuse(HeadTimeoutError(self.limits.head_seconds))
 
     def _refuse(self, error: GatewayError) -> None:
-        """Answers, where nothing else is to be answered before, and closes the connection."""
+        """Answers, where nothing else is to be answered before, and ends the connection."""
+        if self._refused:
+            return
         self._head_has_come()
         if error.status == 400:
             self.logger.warning("What came from %s is not HTTP.", self.client)
@@ -107,7 +115,14 @@ class ClientProtocol(HttpToolsProtocol):
             head = [*error.headers(), (b"content-length", b"%d" % len(body)), (b"connection", b"close")]
             lines = b"".join(b"%s: %s\r\n" % each for each in head)
             self.transport.write(STATUS_LINE[error.status] + lines + b"\r\n" + body)
-        self.transport.close()
+            self.transport.write_eof()
+            self._refused = True
+            if self.cycle is not None:  # begun on a body that is now known to be none: nobody is to answer it
+                self.cycle.disconnected = True
+                self.cycle.message_event.set()
+            self.loop.call_later(LINGER_SECONDS, self.transport.abort)
+        else:
+            self.transport.close()
 
     def _may_answer(self) -> bool:
         current: RequestResponseCycle | None = self.cycle
