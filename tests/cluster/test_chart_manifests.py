@@ -99,10 +99,13 @@ OPERATOR_MAY = (
     "delete /services",
     "create events.k8s.io/events",
     "watch /nodes",
+    "get /secrets",  # by name, for the metadata: whether one is there and labelled for the use
     "update coordination.k8s.io/leases roundhouse-rh-operator",
 )
 OPERATOR_MAY_NOT = (
-    "get /secrets",
+    "list /secrets",
+    "watch /secrets",
+    "patch /secrets",
     "patch roundhouse.dev/modelvariants",
     "delete /pods",
     "update coordination.k8s.io/leases another",

@@ -122,13 +122,15 @@ class Operator:
 
     def idle(self) -> bool:
         """Whether it leads and nothing is due, now or later."""
-        if not self.alive():
-            return False
-        said = dict(
-            re.findall(r"^roundhouse_operator_(\w+) ([0-9.e+-]+)$", self.get("/metrics")[1], re.MULTILINE)
-        )
         wanted = {"leader": 1.0, "queue_depth": 0.0, "queue_waiting": 0.0}
-        return all(float(said.get(name, -1)) == value for name, value in wanted.items())
+        said = self.gauges()
+        return all(said.get(name) == value for name, value in wanted.items())
+
+    def gauges(self) -> dict[str, float]:
+        """The metrics that have no labels; none of a process that has ended or does not answer."""
+        text = self.get("/metrics")[1] if self.alive() else ""
+        found = re.findall(r"^roundhouse_operator_(\w+) ([0-9.e+-]+)$", text, re.MULTILINE)
+        return {name: float(value) for name, value in found}
 
     def settle(self) -> None:
         """Until nothing is due and nothing is about to be."""

@@ -34,6 +34,8 @@ class Story:
     api: Api
     idle: Callable[[], bool]
     between: Callable[[], None] = lambda: None
+    doing: Callable[[], str] = lambda: ""
+    """What the operator says of itself, for who reads of a failure."""
 
     def tell(self) -> None:
         api = self.api
@@ -54,7 +56,7 @@ class Story:
     def until(self, probe: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + STEP_SECONDS
         while not probe():
-            assert time.monotonic() < deadline, f"in {self.api.namespace} still not: {what}"
+            assert time.monotonic() < deadline, f"in {self.api.namespace} still not: {what}; {self.doing()}"
             self.between()
             time.sleep(0.1)
 

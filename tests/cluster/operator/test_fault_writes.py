@@ -97,7 +97,7 @@ class Run:
                 operator.start(until="begun")
 
         operator.start(until="begun")
-        story = Story(api, operator.idle, revive)
+        story = Story(api, operator.idle, revive, lambda: f"{operator.alive()=} {operator.gauges()}")
         try:
             story.tell()
             end = story.settled()
