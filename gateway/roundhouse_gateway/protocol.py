@@ -14,13 +14,8 @@ import httptools
 from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from roundhouse_gateway.errors import (
-    FullError,
-    GatewayError,
-    HeadTimeoutError,
-    HeadTooLargeError,
-    NotHttpError,
-)
+from roundhouse_gateway.connection_errors import FullError, HeadTimeoutError, HeadTooLargeError, NotHttpError
+from roundhouse_gateway.errors import GatewayError
 
 LINGER_SECONDS = 3.0
 """How long a client that was refused may go on sending before its connection is cut."""

@@ -1,16 +1,19 @@
 """docs/reference/http.md says all that the code has, and nothing that it has not."""
 
 import ast
+import importlib
 import inspect
+import pkgutil
 import re
 from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
 
+import roundhouse_gateway
 from roundhouse_api import keys
-from roundhouse_gateway import errors, key_errors
 from roundhouse_gateway.app import build_api
+from roundhouse_gateway.errors import GatewayError
 from roundhouse_gateway.exchange import Observed
 from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.openapi import describe
@@ -77,9 +80,9 @@ def test_fields_of_the_upload(app: FastAPI) -> None:
 def test_error_codes() -> None:
     kinds = [
         kind
-        for module in (errors, key_errors)
-        for _, kind in inspect.getmembers(module, inspect.isclass)
-        if issubclass(kind, errors.GatewayError) and kind.code is not None
+        for module in pkgutil.walk_packages(roundhouse_gateway.__path__, "roundhouse_gateway.")
+        for _, kind in inspect.getmembers(importlib.import_module(module.name), inspect.isclass)
+        if issubclass(kind, GatewayError) and kind.code is not None
     ]
     in_code = {(kind.code, str(kind.status), kind.type) for kind in kinds}
     documented = {tuple(cell.strip("| `") for cell in cells[:3]) for cells in rows("## Errors")}
