@@ -1,53 +1,32 @@
-"""The one module that talks to the API server: raw JSON in, raw JSON out.
+"""What the operator asks of the API server: raw JSON in, raw JSON out.
 
-`kubernetes.aio` brings TLS and credentials; its generated models stay unused, because a pass over a
-thousand objects would spend most of its time in them. What to write, and what a refusal means for a
-resource, is decided elsewhere.
+What to write, and what a refusal means for a resource, is decided elsewhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal
-from urllib.parse import quote, urlencode
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+from urllib.parse import quote
 
-import aiohttp
 import msgspec
-from aiohttp.abc import AbstractStreamWriter
 from kubernetes.aio.client import Configuration
-from kubernetes.aio.client.rest import RESTClientObject
-from typing_extensions import override
-from yarl import URL
 
 from roundhouse_api.model import Manifest
-from roundhouse_operator.configuration import authorization
+from roundhouse_operator.connection import Connection, Request, decoded, lines
 from roundhouse_operator.core.kinds import LEASE, POD, Key, Kind
 from roundhouse_operator.core.replicas import scaler_of
-from roundhouse_operator.errors import (
-    ClusterError,
-    NotFoundError,
-    UnreachableError,
-    error_of,
-    refusal_of,
-)
+from roundhouse_operator.errors import ClusterError, NotFoundError, refusal_of
 
 PAGE: Final = 200
 """Objects of a listing that are held at a time: a page of 500 Deployments is 25 MB of dictionaries."""
 WATCH_SECONDS: Final = 290
-USER_AGENT: Final = "roundhouse-operator"
-JSON: Final = "application/json"
 APPLY_PATCH: Final = "application/apply-patch+yaml"
 METADATA_ONLY: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 MERGE_PATCH: Final = "application/merge-patch+json"
 STRATEGIC_PATCH: Final = "application/strategic-merge-patch+json"
 JSON_PATCH: Final = "application/json-patch+json"
-_TIMEOUT: Final = aiohttp.ClientTimeout(total=30, sock_connect=10)
-_WATCH_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=90)
-"""The API server sends a bookmark each minute: a watch that is silent for longer is dead."""
-
-_READ_BYTES: Final = 1 << 18
 _LOG_BYTES: Final = 1 << 14
 
 _Body = Manifest | list[Manifest]
@@ -70,34 +49,6 @@ class Page:
     resource_version: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Request:
-    method: str
-    path: str
-    query: Mapping[str, str] = field(default_factory=dict)
-    content_type: str = JSON
-    body: aiohttp.BytesPayload | None = None
-    timeout: aiohttp.ClientTimeout = _TIMEOUT
-    accept: str = JSON
-
-    @override
-    def __str__(self) -> str:
-        return f"{self.method} {self.path}"
-
-
-class _FencedBody(aiohttp.BytesPayload):
-    """A body that asks once more, in the moment in which it goes out, whether it may."""
-
-    def __init__(self, text: bytes, content_type: str, fence: Callable[[], None]) -> None:
-        super().__init__(text, content_type=content_type)
-        self._fence = fence
-
-    @override
-    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
-        self._fence()
-        await super().write_with_length(writer, content_length)
-
-
 class Cluster:
     """A connection to one API server.
 
@@ -113,13 +64,13 @@ class Cluster:
         on_write: Callable[[str, str, str], None] = lambda _kind, _verb, _result: None,
     ) -> None:
         self.configuration = configuration
-        self._session = _session(configuration)
+        self._connection = Connection(configuration)
         self.field_manager = field_manager
         self._on_write = on_write
         self.fence: Callable[[], None] = lambda: None
 
     async def close(self) -> None:
-        await self._session.close()
+        await self._connection.close()
 
     async def pages(
         self, kind: Kind, namespace: str | None, selector: str = "", *, fields: str = ""
@@ -131,7 +82,7 @@ class Cluster:
             **({"fieldSelector": fields} if fields else {}),
         }
         while True:
-            answer = await self._send(_Request("GET", _path(kind, namespace), query))
+            answer = await self._connection.send(Request("GET", _path(kind, namespace), query))
             metadata = answer["metadata"]
             yield Page(tuple(answer.pop("items")), metadata["resourceVersion"])
             if not (token := metadata.get("continue")):
@@ -149,43 +100,43 @@ class Cluster:
             "labelSelector": selector,
             "resourceVersion": resource_version,
         }
-        request = _Request("GET", _path(kind, namespace), query, timeout=_WATCH_TIMEOUT)
-        async with self._open(request) as response:
-            async for line in _lines(response.content):
-                event = _decoded(request, line)
+        request = Request("GET", _path(kind, namespace), query, lasting=True)
+        async with self._connection.open(request) as response:
+            async for line in lines(response.content):
+                event = decoded(request, line)
                 if event["type"] == "ERROR":
                     raise refusal_of(event["object"])
                 yield Change(event["type"], event["object"])
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest:
-        return await self._send(_Request("GET", _path(kind, namespace, name)))
+        return await self._connection.send(Request("GET", _path(kind, namespace, name)))
 
     async def get_metadata(self, kind: Kind, namespace: str, name: str) -> Manifest:
         """Without spec, status or data: a Secret's data is not even sent."""
-        return await self._send(_Request("GET", _path(kind, namespace, name), accept=METADATA_ONLY))
+        return await self._connection.send(Request("GET", _path(kind, namespace, name), accept=METADATA_ONLY))
 
     async def log_tail(self, namespace: str, pod: str, container: str, *, lines: int) -> str:
         """The last lines that a container wrote, as far as they fit into a few KiB."""
         query = {"container": container, "tailLines": str(lines), "limitBytes": str(_LOG_BYTES)}
-        request = _Request("GET", _path(POD, namespace, pod) + "/log", query, accept="*/*")
-        async with self._open(request) as response:
+        request = Request("GET", _path(POD, namespace, pod) + "/log", query, accept="*/*")
+        async with self._connection.open(request) as response:
             return (await response.read()).decode(errors="replace")
 
     async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
         path = _path(kind, manifest["metadata"]["namespace"])
-        return await self._write(kind, "create", _Request("POST", path, self._signed), manifest)
+        return await self._write(kind, "create", Request("POST", path, self._signed), manifest)
 
     async def replace(self, kind: Kind, manifest: Manifest) -> Manifest:
         """Succeeds only while the object still has the manifest's resource version."""
         metadata = manifest["metadata"]
         path = _path(kind, metadata["namespace"], metadata["name"])
-        return await self._write(kind, "update", _Request("PUT", path, self._signed), manifest)
+        return await self._write(kind, "update", Request("PUT", path, self._signed), manifest)
 
     async def try_apply(self, kind: Kind, manifest: Manifest, *, force: bool) -> Manifest:
         """What `apply` would make of it: judged by the API server and by admission, and not kept."""
         request = self._application(kind, manifest, force=force)
-        body = aiohttp.BytesPayload(msgspec.json.encode(manifest), content_type=request.content_type)
-        return await self._send(replace(request, query={**request.query, "dryRun": "All"}, body=body))
+        query = {**request.query, "dryRun": "All"}
+        return await self._connection.send(replace(request, query=query, body=msgspec.json.encode(manifest)))
 
     async def apply(self, kind: Kind, manifest: Manifest, *, force: bool) -> Manifest:
         """Server-side apply: the fields of `manifest` become ours, and those that we no longer name go."""
@@ -193,122 +144,66 @@ class Cluster:
 
     async def remove(self, kind: Kind, namespace: str, name: str, patch: list[Manifest]) -> Manifest:
         """JSON patch; refused as a whole when one of its tests fails."""
-        request = _Request("PATCH", _path(kind, namespace, name), self._signed, JSON_PATCH)
+        request = Request("PATCH", _path(kind, namespace, name), self._signed, JSON_PATCH)
         return await self._write(kind, "patch", request, patch)
 
     async def patch_status(self, kind: Kind, namespace: str, name: str, patch: Manifest) -> Manifest:
         """JSON merge patch of the status alone."""
         path = _path(kind, namespace, name) + "/status"
-        return await self._write(kind, "status", _Request("PATCH", path, self._signed, MERGE_PATCH), patch)
+        return await self._write(kind, "status", Request("PATCH", path, self._signed, MERGE_PATCH), patch)
 
     async def patch_pod_condition(self, namespace: str, name: str, condition: Manifest) -> Manifest:
         """Sets one condition of a pod and leaves the others, which the kubelet writes."""
-        request = _Request("PATCH", _path(POD, namespace, name) + "/status", self._signed, STRATEGIC_PATCH)
+        request = Request("PATCH", _path(POD, namespace, name) + "/status", self._signed, STRATEGIC_PATCH)
         return await self._write(POD, "status", request, {"status": {"conditions": [condition]}})
 
     async def scale(self, key: Key, replicas: int, *, version: int) -> int:
         """Sets `replicas` through /scale, of that very version; the version that comes of it."""
         query = {"fieldManager": scaler_of(self.field_manager)}
-        request = _Request("PATCH", _path(key.kind, key.namespace, key.name) + "/scale", query, MERGE_PATCH)
+        request = Request("PATCH", _path(key.kind, key.namespace, key.name) + "/scale", query, MERGE_PATCH)
         patch = {"metadata": {"resourceVersion": str(version)}, "spec": {"replicas": replicas}}
         answer = await self._write(key.kind, "scale", request, patch)
         return int(answer["metadata"]["resourceVersion"])
 
     async def patch_pod(self, namespace: str, name: str, patch: Manifest) -> Manifest:
         """JSON merge patch of what stands on a pod."""
-        request = _Request("PATCH", _path(POD, namespace, name), self._signed, MERGE_PATCH)
+        request = Request("PATCH", _path(POD, namespace, name), self._signed, MERGE_PATCH)
         return await self._write(POD, "patch", request, patch)
 
     async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
         """Deletes that very object, not one which took its name since; its dependents follow."""
         options = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
         try:
-            await self._write(kind, "delete", _Request("DELETE", _path(kind, namespace, name)), options)
+            await self._write(kind, "delete", Request("DELETE", _path(kind, namespace, name)), options)
         except NotFoundError:
             return
 
-    def _application(self, kind: Kind, manifest: Manifest, *, force: bool) -> _Request:
+    def _application(self, kind: Kind, manifest: Manifest, *, force: bool) -> Request:
         metadata = manifest["metadata"]
         path = _path(kind, metadata["namespace"], metadata["name"])
         query = {**self._signed, "force": "true" if force else "false"}
-        return _Request("PATCH", path, query, APPLY_PATCH)
+        return Request("PATCH", path, query, APPLY_PATCH)
 
     @property
     def _signed(self) -> dict[str, str]:
         return {"fieldManager": self.field_manager}
 
-    async def _write(self, kind: Kind, verb: str, request: _Request, body: _Body) -> Manifest:
+    async def _write(self, kind: Kind, verb: str, request: Request, body: _Body) -> Manifest:
         fence = _unfenced if kind == LEASE else self.fence
         fence()
-        payload = _FencedBody(msgspec.json.encode(body), request.content_type, fence)
         try:
-            answer = await self._send(replace(request, body=payload))
+            answer = await self._connection.send(
+                replace(request, body=msgspec.json.encode(body), fence=fence)
+            )
         except ClusterError as error:
             self._on_write(kind.name, verb, error.result)
             raise
         self._on_write(kind.name, verb, "success")
         return answer
 
-    async def _send(self, request: _Request) -> Manifest:
-        async with self._open(request) as response:
-            answer: Manifest = _decoded(request, await response.read())
-            return answer
-
-    @asynccontextmanager
-    async def _open(self, request: _Request) -> AsyncIterator[aiohttp.ClientResponse]:
-        configuration, headers = self.configuration, {"Accept": request.accept}
-        if value := await authorization(configuration):
-            headers["Authorization"] = value
-        url = URL(f"{configuration.host}{request.path}?{urlencode(request.query)}", encoded=True)
-        try:
-            async with self._session.request(
-                request.method,
-                url,
-                headers=headers,
-                data=request.body,
-                timeout=request.timeout,
-                proxy=configuration.proxy,
-                proxy_headers=configuration.proxy_headers,
-                server_hostname=configuration.tls_server_name,
-            ) as response:
-                if response.status >= 400:
-                    text, after = await response.text(), response.headers.get("Retry-After", "")
-                    raise error_of(response.status, response.reason or "", text, after)
-                yield response
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise UnreachableError(f"{request}: no answer from {configuration.host}: {error!r}") from error
-
-
-def _session(configuration: Configuration) -> aiohttp.ClientSession:
-    security = RESTClientObject(configuration).ssl_context
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(ssl=security, limit=configuration.connection_pool_maxsize),
-        trust_env=True,
-        headers={"User-Agent": USER_AGENT},
-        read_bufsize=_READ_BYTES,
-    )
-
 
 def _unfenced() -> None:
     """The Lease decides by itself: it takes a write only of the version that it has."""
-
-
-def _decoded(request: _Request, text: bytes) -> Any:  # noqa: ANN401
-    try:
-        return msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
-        raise UnreachableError(f"{request}: the answer is not JSON: {error}") from error
-
-
-async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
-    """Whole lines of any length: aiohttp's own reader gives up at 128 KiB, and one object may be larger."""
-    rest = bytearray()
-    async for chunk in content.iter_any():
-        first, *others = chunk.split(b"\n")
-        rest += first
-        for other in others:
-            yield bytes(rest)
-            rest = bytearray(other)
 
 
 def _path(kind: Kind, namespace: str | None, name: str | None = None) -> str:

@@ -1,4 +1,4 @@
-"""A pass over one resource: observe, decide, apply, write the status. All that awaits is here.
+"""A pass over one resource: observe, decide, apply, write the status.
 
 The same pass stands behind every event, resync and retry, and a second one after it writes nothing. What
 is decided is pure and in `core`; what the API server answers becomes an `Outcome` for the status to tell.
@@ -10,7 +10,8 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from functools import partial
+from typing import Any
 
 from roundhouse_api.conditions import Reason
 from roundhouse_api.model import Manifest
@@ -19,12 +20,12 @@ from roundhouse_operator.arranger import Arranger
 from roundhouse_operator.cache import Cache, Touched
 from roundhouse_operator.cluster import Cluster
 from roundhouse_operator.core import credentials
-from roundhouse_operator.core.decide import Decision, decide
+from roundhouse_operator.core.decide import decide
+from roundhouse_operator.core.decision import Decision
 from roundhouse_operator.core.diagnose import Trouble
 from roundhouse_operator.core.kinds import ENGINE, STORE, VARIANT, Key
 from roundhouse_operator.core.observed import Engine, Invalid, Resource, World
-from roundhouse_operator.core.outcome import Cause, Conflict, Outcome, Refusal
-from roundhouse_operator.core.plan import Apply, Plan, Removal
+from roundhouse_operator.core.outcome import Outcome
 from roundhouse_operator.core.status.conditions import status_patch
 from roundhouse_operator.core.status.engine import engine_status
 from roundhouse_operator.core.status.incident import Incident, incident_status
@@ -34,13 +35,8 @@ from roundhouse_operator.core.status.variant import variant_status
 from roundhouse_operator.core.weights.asked import Ask
 from roundhouse_operator.core.weights.loader import UNTOLD, LoaderImage
 from roundhouse_operator.departures import Departures
-from roundhouse_operator.errors import (
-    ClusterError,
-    ConflictError,
-    NotFoundError,
-    RefusedError,
-    ThrottledError,
-)
+from roundhouse_operator.errors import ClusterError, NotFoundError, ThrottledError
+from roundhouse_operator.execution import Execution
 from roundhouse_operator.fetching import Fetching
 from roundhouse_operator.incidents import incident_of
 from roundhouse_operator.logs import concerning
@@ -51,9 +47,6 @@ from roundhouse_operator.scaler import Aim
 from roundhouse_operator.verifier import Verifier
 
 logger = logging.getLogger(__name__)
-
-MANAGER_LENGTH: Final = 64
-"""As much of a field manager's name as tells whose it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +71,16 @@ class Reconciler:
     fetching: Fetching = field(init=False)
     departures: Departures = field(init=False)
     arranger: Arranger = field(init=False)
+    execution: Execution = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "lookups", Lookups(self.cluster))
         object.__setattr__(self, "departures", Departures(self.cluster))
         object.__setattr__(self, "fetching", Fetching(self.cluster, self.cache, self.touch))
-        arranger = Arranger(self.cluster, self.cache, self.touch, self.hurry, self._carry_out_again)
+        execution = Execution(self.cluster, self.cache, self.touch)
+        object.__setattr__(self, "execution", execution)
+        again = partial(execution.carry_out, again=True)
+        arranger = Arranger(self.cluster, self.cache, self.touch, self.hurry, again)
         object.__setattr__(self, "arranger", arranger)
 
     async def __call__(self, key: Key) -> None:
@@ -130,7 +127,7 @@ class Reconciler:
         try:
             refused = await self.fetching.carry_out(supply.plan, key.namespace) if supply else None
             await self.departures.prepare(world, decision.plan)
-            outcome = await self._carry_out(decision.plan, key)
+            outcome = await self.execution.carry_out(decision.plan, key)
         except ClusterError as error:
             if not world.variant.status:
                 await self._seed(key, decision, error)
@@ -219,48 +216,6 @@ class Reconciler:
                 resource, unserved_status(resource, self.cache.award(key), now=self.clock())
             )
 
-    async def _carry_out_again(self, plan: Plan, key: Key) -> Outcome:
-        return await self._carry_out(plan, key, again=True)
-
-    async def _carry_out(self, plan: Plan, key: Key, *, again: bool = False) -> Outcome:
-        """Stops at the first child that is refused: those after it would not work without it.
-
-        `again`: what this pass wrote is looked at by another one.
-        """
-        for removal in plan.removals:
-            await self._take_back(removal, key)
-        for apply in plan.applies:
-            try:
-                answer = await self.cluster.apply(apply.kind, apply.manifest, force=apply.force)
-            except ConflictError as error:
-                return _conflicted(apply, error, plan)
-            except RefusedError as error:
-                return Outcome(plan.conflicts, Refusal(_child(apply), error.status, error.message))
-            touched = self.cache.upsert(apply.kind, answer)
-            if again:
-                self.touch(touched)
-            logger.info("Applied %s for %s", _child(apply), key, extra={"reason": "Applied"})
-        for delete in plan.deletes:
-            await self.cluster.delete(delete.kind, delete.namespace, delete.name, delete.uid)
-            logger.info(
-                "Deleted %s %s, which %s no longer wants",
-                delete.kind,
-                delete.name,
-                key,
-                extra={"reason": "Deleted"},
-            )
-        return Outcome(plan.conflicts)
-
-    async def _take_back(self, removal: Removal, key: Key) -> None:
-        """Refused where somebody was quicker, of which a watch tells; all else can be done without it."""
-        try:
-            answer = await self.cluster.remove(removal.kind, removal.namespace, removal.name, removal.patch)
-        except RefusedError as error:
-            logger.warning("What was added to %s %s stays: %s", removal.kind, removal.name, error)
-            return
-        self.cache.upsert(removal.kind, answer)
-        logger.info("Took back what was added to %s %s by hand, for %s", removal.kind, removal.name, key)
-
     async def _write_status(self, resource: Resource[Any], status: Manifest) -> None:
         patch = status_patch(resource.status, status)
         if not patch:
@@ -292,35 +247,3 @@ def _edited(before: Resource[Any], answer: Manifest) -> bool:
         or (metadata.get("annotations") or {}).get(ANNOTATION_RESTARTED_AT, "") != before.restarted_at
         or ("deletionTimestamp" in metadata) != before.ending
     )
-
-
-def _conflicted(apply: Apply, error: ConflictError, plan: Plan) -> Outcome:
-    """Somebody else took a field since we looked, or has an object of that name from before."""
-    conflicts = tuple(
-        Conflict(_child(apply), cause.field, _manager(cause))
-        for cause in error.causes
-        if cause.reason == "FieldManagerConflict"
-    )
-    if apply.new and conflicts:
-        return Outcome(plan.conflicts, _foreign(apply, error.status, conflicts[0].manager))
-    return Outcome((*plan.conflicts, *conflicts), Refusal(_child(apply), error.status, error.message))
-
-
-def _foreign(apply: Apply, status: int, manager: str) -> Refusal:
-    """An object that was there before us, under the name that the child must have."""
-    metadata, whose = apply.manifest["metadata"], manager[:MANAGER_LENGTH]
-    owner = "engine" if metadata["ownerReferences"][0]["kind"] == ENGINE.name else "variant"
-    message = (
-        f"{apply.kind} {metadata['name']!r} exists and belongs to somebody else (manager {whose!r}): "
-        f"rename the {owner}"
-    )
-    return Refusal(_child(apply), status, message, foreign=True)
-
-
-def _manager(cause: Cause) -> str:
-    """As in `conflict with "helm" using apps/v1`."""
-    return cause.message.split('"')[1] if '"' in cause.message else cause.message
-
-
-def _child(apply: Apply) -> str:
-    return f"{apply.kind} {apply.manifest['metadata']['name']}"

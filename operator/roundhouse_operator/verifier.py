@@ -23,7 +23,7 @@ from roundhouse_api.v1alpha1 import Stage, Verification
 from roundhouse_operator.asking import Asker, SilentError
 from roundhouse_operator.cache import Cache
 from roundhouse_operator.cluster import Cluster
-from roundhouse_operator.core.decide import Decision
+from roundhouse_operator.core.decision import Decision
 from roundhouse_operator.core.desired.intent import Intent
 from roundhouse_operator.core.kinds import CONFIG_MAP, POD, Key
 from roundhouse_operator.core.observed import Invalid, World

@@ -10,7 +10,8 @@ from roundhouse_api.model import Manifest
 from roundhouse_api.v1alpha1 import RolloutTurn
 from roundhouse_operator.commands.picture import FORBIDDEN, Picture
 from roundhouse_operator.core import placement
-from roundhouse_operator.core.decide import Decision, decide
+from roundhouse_operator.core.decide import decide
+from roundhouse_operator.core.decision import Decision
 from roundhouse_operator.core.kinds import ENGINE, VARIANT, Key, Kind
 from roundhouse_operator.core.observed import World
 from roundhouse_operator.core.outcome import DONE, Outcome, Refusal

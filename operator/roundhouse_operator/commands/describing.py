@@ -12,7 +12,8 @@ from typing import Any, Final
 from roundhouse_api.conditions import ConditionType, Reason
 from roundhouse_api.model import Manifest
 from roundhouse_operator.commands.picture import Picture
-from roundhouse_operator.core.decide import Decision, decide
+from roundhouse_operator.core.decide import decide
+from roundhouse_operator.core.decision import Decision
 from roundhouse_operator.core.kinds import Key
 from roundhouse_operator.core.masking import last_words
 from roundhouse_operator.core.observed import Container, Pod, World

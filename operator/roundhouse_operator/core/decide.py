@@ -1,127 +1,40 @@
 """What is to become of a variant: accepted or not, on which engine, placed where, with which children.
 
-Joins the rules of the other modules in the order in which they bind. `children` is None where the
-children that are there stay as they are: a variant that cannot be rolled out any more goes on serving
-what it served.
+Joins the rules of the other modules in the order in which they bind. The plan is empty where the children
+that are there stay as they are: a variant that cannot be rolled out any more goes on serving what it served.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from roundhouse_api import names
 from roundhouse_api.conditions import ConditionType, Reason
-from roundhouse_api.model import Manifest
-from roundhouse_api.v1alpha1 import BackendType, EngineSpec, ModelVariantSpec
-from roundhouse_operator.core import effective, ids, placing, selection
+from roundhouse_operator.core import placing
+from roundhouse_operator.core.decision import Decision
 from roundhouse_operator.core.desired import Intent, desired_children
 from roundhouse_operator.core.desired.intent import queue_labels
 from roundhouse_operator.core.diagnose import Trouble
 from roundhouse_operator.core.effective import Merged
 from roundhouse_operator.core.guard import guarded
-from roundhouse_operator.core.ids import Award
+from roundhouse_operator.core.judging import judge, published
 from roundhouse_operator.core.kinds import DEPLOYMENT
 from roundhouse_operator.core.observed import Engine, Invalid, World
-from roundhouse_operator.core.placement import Survey
 from roundhouse_operator.core.plan import NOTHING, Plan, plan_children
-from roundhouse_operator.core.rollout import Strategy, Turn, changed_by_author, child_of, roll
-from roundhouse_operator.core.rollout.turn import NO_TURN, keep_turn
-from roundhouse_operator.core.scaling import Policy, conflict, is_demand, read_policy
-from roundhouse_operator.core.selection import Choice
-from roundhouse_operator.core.sharing import shares_pods
-from roundhouse_operator.core.suitability import doubt
-from roundhouse_operator.core.support import refuse_engine, refuse_variant
-from roundhouse_operator.core.verification.exam import Exam, examine
+from roundhouse_operator.core.rollout import Turn, changed_by_author, child_of, roll
+from roundhouse_operator.core.rollout.turn import keep_turn
+from roundhouse_operator.core.scaling import conflict, is_demand, read_policy
+from roundhouse_operator.core.verification.exam import examine
 from roundhouse_operator.core.weights.delivery import Way, deliver
 from roundhouse_operator.core.weights.fetch import supply_by_job
 from roundhouse_operator.core.weights.loader import UNTOLD, LoaderImage
 from roundhouse_operator.core.weights.standing import Standing, keep_loader, standing
-from roundhouse_operator.core.weights.supply import Supply, Weights, supply_with_pod, without_engine
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """Filled as far as the rules were reached; what was not reached is None."""
-
-    award: Award
-    refused: Trouble | None = None
-    """Why the variant itself is not accepted."""
-    choice: Choice | None = None
-    engine: EngineSpec | None = None
-    """Of the chosen engine, once that is accepted."""
-    engine_refused: Trouble | None = None
-    merged: Merged | None = None
-    weights: Weights | None = None
-    supply: Supply | None = None
-    """How the weights come to the pods, once there is an engine."""
-    stores: frozenset[str] = frozenset()
-    """Weights that must be kept for it: names of stores, or a key where no store is known."""
-    survey: Survey | None = None
-    placement: Manifest | None = None
-    intent: Intent | None = None
-    exam: Exam | None = None
-    held: Trouble | None = None
-    """Why the children stay although other ones are wanted."""
-    unplaced: Trouble | None = None
-    """Why no pod can be described that would get its devices."""
-    turn: Turn = NO_TURN
-    strategy: Strategy | None = None
-    scaling: Policy | None = None
-    """How many pods there are to be, where the operator itself decides it."""
-    rival: Trouble | None = None
-    """Why it does not, though it should."""
-    edited: bool = False
-    """The variant's author asked for other pods than those that were made."""
-    plan: Plan = NOTHING
-
-    @property
-    def shares(self) -> bool:
-        """Whether its pods are the engine's, which holds several variants in one."""
-        spec = self.choice.engine.spec if self.choice and self.choice.engine else None
-        return isinstance(spec, EngineSpec) and shares_pods(spec)
-
-    @property
-    def stays(self) -> Trouble | None:
-        """Why the pods stay as they are although others are wanted, for ever or for now."""
-        return self.held or self.turn.waits
+from roundhouse_operator.core.weights.supply import supply_with_pod
 
 
 def decide(world: World, *, api_hosts: Iterable[str] = (), loader: LoaderImage = UNTOLD) -> Decision:
-    return _published(world, _decide(world, api_hosts, loader))
-
-
-def judge(world: World, *, api_hosts: Iterable[str] = ()) -> Decision:
-    """As far as the specs alone go: accepted or not, on which engine, merged into what."""
-    variant, spec = world.variant, world.variant.spec
-    pods = standing(world.children)
-    key = (variant.status.get("weights") or {}).get("key", "")
-    decision = Decision(
-        ids.award(ids.claim(variant), world.rivals), stores=frozenset(filter(None, (pods.store, key)))
-    )
-    if isinstance(spec, Invalid):
-        return replace(decision, refused=Trouble(spec.reason, spec.message))
-    incumbent = (variant.status.get("engine") or {}).get("uid")
-    choice = selection.choose(
-        spec, world.engines, incumbent=incumbent, doubt=lambda one: doubt(world, spec, one, api_hosts)
-    )
-    conflict = _name_conflict(decision.award, variant.name, spec)
-    decision = replace(
-        decision,
-        refused=conflict,
-        choice=choice,
-        weights=without_engine(spec),
-    )
-    if choice.engine is None:
-        return decision
-    engine = choice.engine.spec
-    if isinstance(engine, Invalid):
-        return replace(decision, engine_refused=Trouble(engine.reason, engine.message))
-    if trouble := refuse_engine(engine, api_hosts=api_hosts):
-        return replace(decision, engine_refused=trouble)
-    merged = effective.merge(variant.name, spec, engine)
-    refused = decision.refused or refuse_variant(spec, engine, merged.model_name)
-    return replace(decision, refused=refused, engine=engine, merged=merged)
+    return published(world, _decide(world, api_hosts, loader))
 
 
 def _decide(world: World, api_hosts: Iterable[str], loader: LoaderImage) -> Decision:
@@ -184,29 +97,6 @@ def _scale(world: World, decision: Decision, merged: Merged) -> Decision:
     if spec.suspend or decision.refused:
         return decision
     return replace(decision, scaling=read_policy(scaling, merged.max_in_flight))
-
-
-def _published(world: World, decision: Decision) -> Decision:
-    """A variant that is refused and serves nothing keeps no name from others, but its id if that is its."""
-    spec = world.variant.spec
-    if decision.refused is None or isinstance(spec, Invalid) or _serves(world):
-        return decision
-    own = ids.served_name(world.variant.name, spec)
-    won = tuple(name for name in decision.award.won if name == own)
-    return replace(decision, award=replace(decision.award, won=won))
-
-
-def _name_conflict(award: Award, name: str, spec: ModelVariantSpec) -> Trouble | None:
-    own = ids.served_name(name, spec)
-    if own not in award.lost:
-        return None
-    return Trouble(Reason.NAME_CONFLICT, f"The public id {own!r} belongs to {award.lost[own]}")
-
-
-def _serves(world: World) -> bool:
-    """Whether it has something that answers to a name: children, or an upstream that it was given."""
-    backends = world.variant.status.get("backends") or ()
-    return bool(world.children) or any(one.get("type") == BackendType.UPSTREAM for one in backends)
 
 
 def _roll_out(world: World, decision: Decision, intent: Intent, chosen: Engine, pods: Standing) -> Decision:

@@ -9,7 +9,8 @@ from typing import Any
 from typing_extensions import override
 
 from roundhouse_api.model import Manifest
-from roundhouse_operator.core.decide import Decision, decide
+from roundhouse_operator.core.decide import decide
+from roundhouse_operator.core.decision import Decision
 from roundhouse_operator.core.kinds import (
     CACHE_KINDS,
     CONFIG_MAP,

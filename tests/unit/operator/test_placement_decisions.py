@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from roundhouse_api.model import Manifest
-from roundhouse_operator.core.decide import Decision, decide
+from roundhouse_operator.core.decide import decide
+from roundhouse_operator.core.decision import Decision
 from roundhouse_operator.core.outcome import DONE
 from roundhouse_operator.core.reports import EngineReport, ModelReport
 from roundhouse_operator.core.status.variant import variant_status

@@ -9,7 +9,7 @@ from aiohttp.base_protocol import BaseProtocol
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roundhouse_operator.cluster import _lines
+from roundhouse_operator.connection import lines as whole_lines
 
 
 def read(chunks: list[bytes]) -> list[bytes]:
@@ -19,7 +19,7 @@ def read(chunks: list[bytes]) -> list[bytes]:
         for chunk in chunks:
             reader.feed_data(chunk)
         reader.feed_eof()
-        return [line async for line in _lines(reader)]
+        return [line async for line in whole_lines(reader)]
 
     return asyncio.run(run())
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from roundhouse_api.model import Manifest
 from roundhouse_operator.cache import Cache
-from roundhouse_operator.core.decide import Decision, decide
+from roundhouse_operator.core.decide import decide
+from roundhouse_operator.core.decision import Decision
 from roundhouse_operator.core.fields import list_keys
 from roundhouse_operator.core.kinds import (
     ADAPTER,

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from roundhouse_api.conditions import ConditionType
 from roundhouse_api.model import Manifest
 from roundhouse_api.v1alpha1 import GPUMode, ModelVariantSpec, ServingType
-from roundhouse_operator.core.decide import judge
 from roundhouse_operator.core.desired.env import model_entry
 from roundhouse_operator.core.effective import Merged
+from roundhouse_operator.core.judging import judge
 from roundhouse_operator.core.observed import Engine, Invalid, World
 from roundhouse_operator.core.packing import Item
 from roundhouse_operator.core.placement.memory import weights_mib

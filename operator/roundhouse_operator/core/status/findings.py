@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from roundhouse_api.conditions import ConditionType
-from roundhouse_operator.core.decide import Decision
+from roundhouse_operator.core.decision import Decision
 from roundhouse_operator.core.observed import World
 from roundhouse_operator.core.outcome import Outcome
 from roundhouse_operator.core.status.accepted import find_accepted, find_engine_selected

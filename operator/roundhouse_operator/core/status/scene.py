@@ -11,7 +11,7 @@ from typing import Final
 from roundhouse_api.conditions import Reason
 from roundhouse_api.v1alpha1 import ModelVariantSpec
 from roundhouse_operator.core import placement
-from roundhouse_operator.core.decide import Decision
+from roundhouse_operator.core.decision import Decision
 from roundhouse_operator.core.desired.probes import startup_seconds
 from roundhouse_operator.core.diagnose import Trouble, diagnose
 from roundhouse_operator.core.observed import Invalid, World

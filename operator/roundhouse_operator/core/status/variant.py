@@ -13,7 +13,7 @@ from roundhouse_api.conditions import ConditionStatus, ConditionType, Reason
 from roundhouse_api.model import Manifest
 from roundhouse_api.v1alpha1 import Backend, BackendType, SelectedEngine
 from roundhouse_operator.core import effective, ids
-from roundhouse_operator.core.decide import Decision
+from roundhouse_operator.core.decision import Decision
 from roundhouse_operator.core.desired.intent import pod_labels
 from roundhouse_operator.core.observed import Engine, Invalid, World
 from roundhouse_operator.core.outcome import Outcome

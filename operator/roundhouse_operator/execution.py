@@ -1,0 +1,100 @@
+"""Carries a plan out: what the API server answers to it becomes an `Outcome` for the status to tell."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from roundhouse_operator.cache import Cache, Touched
+from roundhouse_operator.cluster import Cluster
+from roundhouse_operator.core.kinds import ENGINE, Key
+from roundhouse_operator.core.outcome import Cause, Conflict, Outcome, Refusal
+from roundhouse_operator.core.plan import Apply, Plan, Removal
+from roundhouse_operator.errors import ConflictError, RefusedError
+
+logger = logging.getLogger(__name__)
+
+MANAGER_LENGTH: Final = 64
+"""As much of a field manager's name as tells whose it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """`touch` takes the keys that a write concerns."""
+
+    cluster: Cluster
+    cache: Cache
+    touch: Callable[[Touched], None]
+
+    async def carry_out(self, plan: Plan, key: Key, *, again: bool = False) -> Outcome:
+        """Stops at the first child that is refused: those after it would not work without it.
+
+        `again`: what this pass wrote is looked at by another one.
+        """
+        for removal in plan.removals:
+            await self._take_back(removal, key)
+        for apply in plan.applies:
+            try:
+                answer = await self.cluster.apply(apply.kind, apply.manifest, force=apply.force)
+            except ConflictError as error:
+                return _conflicted(apply, error, plan)
+            except RefusedError as error:
+                return Outcome(plan.conflicts, Refusal(_child(apply), error.status, error.message))
+            touched = self.cache.upsert(apply.kind, answer)
+            if again:
+                self.touch(touched)
+            logger.info("Applied %s for %s", _child(apply), key, extra={"reason": "Applied"})
+        for delete in plan.deletes:
+            await self.cluster.delete(delete.kind, delete.namespace, delete.name, delete.uid)
+            logger.info(
+                "Deleted %s %s, which %s no longer wants",
+                delete.kind,
+                delete.name,
+                key,
+                extra={"reason": "Deleted"},
+            )
+        return Outcome(plan.conflicts)
+
+    async def _take_back(self, removal: Removal, key: Key) -> None:
+        """Refused where somebody was quicker, of which a watch tells; all else can be done without it."""
+        try:
+            answer = await self.cluster.remove(removal.kind, removal.namespace, removal.name, removal.patch)
+        except RefusedError as error:
+            logger.warning("What was added to %s %s stays: %s", removal.kind, removal.name, error)
+            return
+        self.cache.upsert(removal.kind, answer)
+        logger.info("Took back what was added to %s %s by hand, for %s", removal.kind, removal.name, key)
+
+
+def _conflicted(apply: Apply, error: ConflictError, plan: Plan) -> Outcome:
+    """Somebody else took a field since we looked, or has an object of that name from before."""
+    conflicts = tuple(
+        Conflict(_child(apply), cause.field, _manager(cause))
+        for cause in error.causes
+        if cause.reason == "FieldManagerConflict"
+    )
+    if apply.new and conflicts:
+        return Outcome(plan.conflicts, _foreign(apply, error.status, conflicts[0].manager))
+    return Outcome((*plan.conflicts, *conflicts), Refusal(_child(apply), error.status, error.message))
+
+
+def _foreign(apply: Apply, status: int, manager: str) -> Refusal:
+    """An object that was there before us, under the name that the child must have."""
+    metadata, whose = apply.manifest["metadata"], manager[:MANAGER_LENGTH]
+    owner = "engine" if metadata["ownerReferences"][0]["kind"] == ENGINE.name else "variant"
+    message = (
+        f"{apply.kind} {metadata['name']!r} exists and belongs to somebody else (manager {whose!r}): "
+        f"rename the {owner}"
+    )
+    return Refusal(_child(apply), status, message, foreign=True)
+
+
+def _manager(cause: Cause) -> str:
+    """As in `conflict with "helm" using apps/v1`."""
+    return cause.message.split('"')[1] if '"' in cause.message else cause.message
+
+
+def _child(apply: Apply) -> str:
+    return f"{apply.kind} {apply.manifest['metadata']['name']}"
