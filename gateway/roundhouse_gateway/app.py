@@ -1,6 +1,6 @@
 """The application: routes, raw ASGI routes and error handlers put together, for both listeners."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.metadata import version
 
@@ -23,7 +23,6 @@ from roundhouse_gateway.load import PATH as LOAD
 from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.openapi import describe
 from roundhouse_gateway.routes import Readiness, api_routes, service_routes
-from roundhouse_gateway.transcriptions import PATH as TRANSCRIPTIONS
 
 TITLE = "Roundhouse gateway"
 
@@ -31,13 +30,18 @@ Layer = Callable[[ASGIApp], ASGIApp]
 
 
 def build_api(
-    readiness: Readiness, metrics: Metrics, transcriptions: ASGIApp, guard: Layer | None = None
+    readiness: Readiness, metrics: Metrics, posts: Mapping[str, ASGIApp], guard: Layer | None = None
 ) -> ASGIApp:
-    """What listens on the API's port; `guard` stands before all routes, unless everything is open."""
+    """What listens on the API's port; `guard` stands before all routes, unless everything is open.
+
+    `posts` are the raw ASGI applications that answer a POST, by their paths.
+    """
     app = _bare(openapi_url="/openapi.json")
     app.include_router(service_routes(readiness, metrics))
     app.include_router(api_routes(readiness.registry))
-    app.router.routes.append(Route(TRANSCRIPTIONS, transcriptions, methods=["POST"], include_in_schema=False))
+    app.router.routes += [
+        Route(path, post, methods=["POST"], include_in_schema=False) for path, post in posts.items()
+    ]
     app.openapi = partial(describe, app)  # type: ignore[method-assign]
     return Observed(guard(app) if guard else app, metrics)
 

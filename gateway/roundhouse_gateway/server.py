@@ -33,6 +33,7 @@ from roundhouse_gateway.registry import Registry
 from roundhouse_gateway.routes import Readiness
 from roundhouse_gateway.settings import Settings
 from roundhouse_gateway.spool import Spool
+from roundhouse_gateway.transcriptions import PATH as TRANSCRIPTIONS
 from roundhouse_gateway.transcriptions import Transcriptions
 from roundhouse_gateway.upload import Upload
 from roundhouse_gateway.upstream import EngineClient
@@ -81,7 +82,7 @@ class Gateway:
         limits = Limits(self.settings.hold_limit, self.settings.hold_limit_per_variant)
         hold = Hold(self.registry, self.load, limits, self.metrics)
         transcriptions = Transcriptions(self.settings, self.registry, self.engines, hold, spool, self.metrics)
-        return build_api(self.readiness, self.metrics, transcriptions, self._guard())
+        return build_api(self.readiness, self.metrics, {TRANSCRIPTIONS: transcriptions}, self._guard())
 
     def service(self) -> ASGIApp:
         return build_service(self.readiness, self.metrics, LoadReport(self.load))

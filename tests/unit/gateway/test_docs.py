@@ -22,6 +22,7 @@ from roundhouse_gateway.relay import _ENGINE_AT_FAULT
 from roundhouse_gateway.routes import Readiness
 from roundhouse_gateway.settings import Settings
 from roundhouse_gateway.transcription_request import _SINGLE, GRANULARITIES, RESPONSE_FORMATS, TIERS
+from roundhouse_gateway.transcriptions import PATH as TRANSCRIPTIONS
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs/reference/http.md").read_text()
@@ -51,7 +52,7 @@ def app(metrics: Metrics) -> FastAPI:
     async def nothing(*_: object) -> None:
         """The route's own code is not called here."""
 
-    observed = build_api(Readiness(registry), metrics, nothing)
+    observed = build_api(Readiness(registry), metrics, {TRANSCRIPTIONS: nothing})
     assert isinstance(observed, Observed)
     assert isinstance(observed._app, FastAPI)
     return observed._app
