@@ -24,10 +24,7 @@ SOON_SECONDS: Final = 1.0
 
 
 class RetryError(Exception):
-    """Raised by a handler that wants another pass, for a reason it has already told.
-
-    It comes after the usual delay, and never before `after_seconds`.
-    """
+    """Raised by a handler that wants another pass, after the usual delay and never before `after_seconds`."""
 
     def __init__(self, reason: str, after_seconds: float = 0.0) -> None:
         super().__init__(reason)
@@ -120,7 +117,7 @@ class WorkQueue(Generic[Key]):
                 succeeded = True
             except RetryError as retry:
                 after = retry.after_seconds
-                logger.debug("%s again later: %s", key, retry)
+                self._tell(key, retry)
             except Exception:
                 logger.exception(
                     "A pass over %s failed; it will be repeated", key, extra={"reason": "InternalError"}
@@ -131,6 +128,19 @@ class WorkQueue(Generic[Key]):
             self._settle(key, succeeded=succeeded, after_seconds=after)
             if self._observe:
                 self._observe(key, _now() - started, succeeded)
+
+    def _tell(self, key: Key, retry: RetryError) -> None:
+        """At 1, 2, 4, 8 failures in a row, so that what goes on for ever does not fill the log."""
+        failures = self._failures.get(key, 0) + 1
+        if failures & (failures - 1) == 0:
+            logger.log(
+                logging.INFO if failures == 1 else logging.WARNING,
+                "%s is tried again, failed %d times in a row: %s",
+                key,
+                failures,
+                retry,
+                extra={"reason": "Retried"},
+            )
 
     def _settle(self, key: Key, *, succeeded: bool, after_seconds: float) -> None:
         if succeeded:

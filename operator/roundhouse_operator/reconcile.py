@@ -96,7 +96,6 @@ class Reconciler:
             else:
                 await self._unserved(key)
         except ClusterError as error:
-            logger.warning("%s: %s", key, error, extra={"reason": type(error).__name__})
             after = error.after_seconds if isinstance(error, ThrottledError) else 0.0
             raise RetryError(str(error), after) from error
         except RetryError:

@@ -62,6 +62,8 @@ class Operator:
     started_in_seconds: float = 0.0
     spawn: Spawn = field(default=_spawn)
     _process: Process | None = None
+    _told_before: int = 0
+    """Characters of the log that are of the lives before this one."""
 
     def start(self, *, until: str = "leading") -> Operator:
         """Until it leads; with `until="ready"` until its caches are filled, with `"begun"` at once."""
@@ -75,6 +77,7 @@ class Operator:
         }
         began = time.monotonic()
         self.log.touch()
+        self._told_before = len(self.log.read_text())
         self._process = self.spawn(environment, self.log)
         self.port = 0
         if until == "begun":
@@ -106,6 +109,8 @@ class Operator:
 
     def get(self, path: str) -> tuple[int, str]:
         self.port = self.port or self._port()
+        if not self.port:
+            return 0, "it has not said yet where it listens"
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
                 return answer.status, answer.read().decode()
@@ -152,8 +157,9 @@ class Operator:
         return self._end(signal.SIGKILL)
 
     def _port(self) -> int:
-        """Any free one, which the process tells in its log."""
-        told = re.findall(r'Metrics and probes are on port (\d+)["\n]', self.log.read_text())
+        """Any free one, which the process tells in its log; 0 until it does."""
+        log = self.log.read_text()[self._told_before :]
+        told = re.findall(r'Metrics and probes are on port (\d+)["\n]', log)
         return int(told[-1]) if told else 0
 
     def _end(self, number: int) -> int:

@@ -197,3 +197,27 @@ async def test_retries_that_wait_are_hurried_when_an_outage_is_over() -> None:
             await settled(queue, lambda wanted=number: passes == wanted)  # type: ignore[misc]
             queue.hurry()
     assert asyncio.get_running_loop().time() - began < 2, "by themselves they take eight seconds"
+
+
+async def test_what_fails_again_and_again_is_told_ever_more_seldom(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A refusal that lasts is in the log, with what was refused, and does not fill it."""
+    monkeypatch.setattr(queues, "FIRST_DELAY_SECONDS", 0.0001)
+    monkeypatch.setattr(queues, "LAST_DELAY_SECONDS", 0.0001)
+    tries = 0
+
+    async def handle(_: str) -> None:
+        nonlocal tries
+        tries += 1
+        if tries <= 20:
+            raise RetryError("403 Forbidden: so an admission wants it")
+
+    queue: WorkQueue[str] = WorkQueue()
+    queue.add("a")
+    with caplog.at_level("INFO", "roundhouse_operator.queue"):
+        async with running(queue, handle):
+            await settled(queue, lambda: tries == 21)
+    told = [(one.levelname, one.args[1]) for one in caplog.records if isinstance(one.args, tuple)]
+    assert told == [("INFO", 1), ("WARNING", 2), ("WARNING", 4), ("WARNING", 8), ("WARNING", 16)]
+    assert "a is tried again, failed 16 times in a row: 403 Forbidden" in caplog.text
