@@ -377,6 +377,11 @@ class Reason(StrEnum):
         "Another controller writes `spec.replicas` under `mode: Demand`; the operator's own has stopped.",
         "Remove the other one and hand `replicas` back with `kubectl scale`, or set `scaling.mode: Manual`.",
     )
+    NOT_AUTOSCALABLE = (
+        "NotAutoscalable",
+        "A HorizontalPodAutoscaler, or one of KEDA, is set upon a variant that has no pods of its own.",
+        "Delete it and use `scaling.mode: Demand`, or choose an Engine with serving type Dedicated.",
+    )
     FIELD_OWNED_BY_OTHER = (
         "FieldOwnedByOther",
         "Another manager owns a field of a child; the rest was applied.",

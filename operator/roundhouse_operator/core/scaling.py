@@ -140,6 +140,15 @@ def conflict(writer: Writer, autoscaler: str) -> Trouble | None:
     return None
 
 
+def in_vain(autoscaler: str, engine: str) -> Trouble:
+    """An autoscaler wants to see the load of pods that are the variant's, and here there are none."""
+    return Trouble(
+        Reason.NOT_AUTOSCALABLE,
+        f"HorizontalPodAutoscaler {autoscaler!r} cannot scale it: it has no pods of its own, only those of "
+        f"Engine {engine!r}. Delete that one (where KEDA made it, its ScaledObject)",
+    )
+
+
 def read_policy(scaling: Scaling, max_in_flight: int | None) -> Policy:
     floor = scaling.min_replicas or 0
     target = scaling.target_in_flight or max_in_flight or DEFAULT_TARGET

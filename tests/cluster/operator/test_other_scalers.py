@@ -158,6 +158,24 @@ def test_kubectl_scales_through_the_subresource(operator: Operator, kubectl: Kub
     assert len(kubectl.list("pods", scale["status"]["selector"])) == 2
 
 
+def test_an_autoscaler_of_a_variant_that_shares_pods_is_told_to_be_in_vain(
+    operator: Operator, kubectl: Kubectl
+) -> None:
+    kubectl.apply(engine(serving={"type": "Shared"}), variant(), hpa())
+    told = kubectl.wait("mv", "kws-en", "Degraded", "True", "NotAutoscalable")
+    assert "HorizontalPodAutoscaler 'kws-en'" in told["message"]
+
+    def refused() -> bool:
+        conditions = kubectl.get("hpa", "kws-en").get("status", {}).get("conditions", ())
+        return "InvalidSelector" in {one["reason"] for one in conditions}
+
+    kubectl.wait_for(refused, "its own controller says that it cannot work", HPA_SECONDS)
+    kubectl("delete", "hpa/kws-en")
+    kubectl.wait_for(
+        lambda: not kubectl.condition("mv", "kws-en", "Degraded"), "nothing is said of what is gone"
+    )
+
+
 def test_a_scaled_object_of_keda_may_be_set_upon_a_variant(control_plane: Cluster, kubectl: Kubectl) -> None:
     """Its published schema is here, and KEDA reaches the variant by `scale`, as an HPA does."""
     definition = ROOT / "tests/data/keda/keda.sh_scaledobjects.yaml"

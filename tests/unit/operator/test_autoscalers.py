@@ -7,7 +7,8 @@ import pytest
 from roundhouse_api.model import Manifest
 from roundhouse_operator.autoscalers import Autoscalers
 from roundhouse_operator.core.kinds import VARIANT, Key
-from tests.unit.operator.samples import engine, variant
+from tests.unit.operator.samples import engine, upstream, variant
+from tests.unit.operator.sharing import SharedScene, gpu_node, shared_engine
 from tests.unit.operator.test_status import SERVING
 from tests.unit.operator.worlds import NAMESPACE, Scene, conditions, message, node
 
@@ -75,3 +76,24 @@ def test_two_scalers_are_told_under_demand_alone_and_as_long_as_there_are_two(mo
     scene.cache.autoscalers.drop((NAMESPACE, "cpu"))
     assert scene.decide("kws-en").scaling is not None
     assert "Degraded" not in conditions(scene.settle("kws-en", **SERVING))
+
+
+@pytest.mark.parametrize(("mode", "reason"), [("Demand", "ScalerConflict"), ("Manual", "NotAutoscalable")])
+def test_an_autoscaler_of_a_variant_that_shares_pods_is_told_to_be_in_vain(mode: str, reason: str) -> None:
+    scene = SharedScene(shared_engine(), gpu_node(), variant(scaling={"mode": mode}))
+    scene.cache.autoscalers.take(autoscaler())
+    scene.come_to_rest()
+    status = scene.tell("kws-en")
+    said = message(status, "Degraded")
+    assert "HorizontalPodAutoscaler 'cpu' cannot scale it" in said
+    assert "those of Engine 'kws'" in said
+    assert conditions(status)["Degraded"] == ("True", reason)
+    assert conditions(status)["Available"] == ("True", "Serving")
+    scene.cache.autoscalers.drop((NAMESPACE, "cpu"))
+    assert "Degraded" not in conditions(scene.tell("kws-en"))
+
+
+def test_an_autoscaler_of_an_upstreams_variant_is_in_vain_too() -> None:
+    scene = Scene(upstream(), variant(on="elsewhere"))
+    scene.cache.autoscalers.take(autoscaler())
+    assert conditions(scene.settle("kws-en"))["Degraded"] == ("True", "NotAutoscalable")

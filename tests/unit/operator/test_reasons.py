@@ -25,7 +25,7 @@ from roundhouse_operator.core.status.unserved import unserved_status
 from roundhouse_operator.core.verification.known_answers import Judged
 from roundhouse_operator.core.verification.proof import ExamFacts, Input, Proof
 from roundhouse_operator.core.weights.asked import Answer
-from tests.unit.operator import test_replicas
+from tests.unit.operator import test_autoscalers, test_replicas
 from tests.unit.operator.caches import COMPLETE, Caches, failure, private
 from tests.unit.operator.fleet import IMAGE_2, Fleet, fail
 from tests.unit.operator.kinds_of_nodes import PLAIN, UNLABELLED
@@ -141,6 +141,13 @@ def fought_over() -> Statuses:
         test_replicas.written(test_replicas.HPA, generation=2, **before),
     )
     yield scene.settle("kws-en", **SERVING)
+
+
+def scaled_in_vain() -> Statuses:
+    scene = SharedScene(shared_engine(), gpu_node(), model("a"))
+    scene.cache.autoscalers.take(test_autoscalers.autoscaler(on="a"))
+    scene.come_to_rest()
+    yield scene.tell("a")
 
 
 def on_node(one: Manifest, **gpu: Any) -> Callable[[], Statuses]:
@@ -454,6 +461,7 @@ CASES: dict[Reason, Callable[[], Statuses]] = {
     Reason.FALLBACK_CYCLE: names_and_circles,
     Reason.INTERNAL_ERROR: incident,
     Reason.SCALER_CONFLICT: fought_over,
+    Reason.NOT_AUTOSCALABLE: scaled_in_vain,
     Reason.FIELD_OWNED_BY_OTHER: held_by_another,
     Reason.UNRESOLVED_MODEL: names_and_circles,
 }

@@ -7,6 +7,7 @@ from typing import Final
 from roundhouse_api.conditions import Reason
 from roundhouse_operator.core import fallbacks, ids
 from roundhouse_operator.core.outcome import Outcome
+from roundhouse_operator.core.scaling import in_vain
 from roundhouse_operator.core.status.conditions import Degradations, Finding, true
 from roundhouse_operator.core.status.scene import Scene
 from roundhouse_operator.core.status.verified import shortcoming
@@ -21,6 +22,9 @@ def find_degraded(scene: Scene, blocker: Finding | None) -> Finding | None:
     if decision.rival:
         # The first, because its reason is how a successor knows that it has stopped.
         causes.add(decision.rival.reason, decision.rival.message)
+    if scene.world.autoscaler and (engine := _engine_of_its_pods(scene)):
+        vain = in_vain(scene.world.autoscaler, engine)
+        causes.add(vain.reason, vain.message)
     if blocker and scene.frozen:
         causes.add(blocker.reason, f"{blocker.message}; its pods go on serving as they are")
     if decision.held:
@@ -45,6 +49,14 @@ def find_degraded(scene: Scene, blocker: Finding | None) -> Finding | None:
         causes.add(scene.trouble.reason, f"{what}: {scene.trouble.message}")
         causes.detail = scene.trouble.detail
     return causes.finding()
+
+
+def _engine_of_its_pods(scene: Scene) -> str:
+    """The Engine that answers for it, where pods of its own do not; empty where they do."""
+    choice = scene.decision.choice
+    if choice is None or choice.engine is None or not (scene.decision.shares or scene.upstream):
+        return ""
+    return choice.engine.name
 
 
 def _lost_names(scene: Scene) -> str:
