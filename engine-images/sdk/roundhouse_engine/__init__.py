@@ -13,6 +13,7 @@ from roundhouse_engine.speech import (
     ModelSpec,
     Speech,
     SpeechOptions,
+    Task,
     Window,
 )
 
@@ -26,6 +27,7 @@ __all__ = [
     "Segment",
     "Speech",
     "SpeechOptions",
+    "Task",
     "Window",
     "Word",
     "serve",

@@ -20,7 +20,7 @@ from roundhouse_engine.errors import EngineError, Problem, failed, invalid
 from roundhouse_engine.metrics import Metrics
 from roundhouse_engine.models import ModelStatus
 from roundhouse_engine.settings import Settings
-from roundhouse_engine.speech import Speech
+from roundhouse_engine.speech import Speech, Task
 from roundhouse_engine.transcriptions import Transcriptions
 
 access = logging.getLogger("roundhouse_engine.access")
@@ -32,7 +32,7 @@ _PROBES: Final = ("/health/", "/metrics")
 
 def build_app(handler: type[Speech], settings: Settings, door: Door, metrics: Metrics) -> ASGIApp:
     views = _Views(handler, door, metrics)
-    transcriptions = Transcriptions(handler, settings, door, metrics)
+    transcriptions, translations = (Transcriptions(handler, settings, door, metrics, task) for task in Task)
     app = Starlette(
         routes=[
             Route("/health/live", views.live),
@@ -40,6 +40,7 @@ def build_app(handler: type[Speech], settings: Settings, door: Door, metrics: Me
             Route("/metrics", views.metrics),
             Route("/v1/models", views.models),
             Route("/v1/audio/transcriptions", transcriptions, methods=["POST"]),
+            Route("/v1/audio/translations", translations, methods=["POST"]),
         ],
         exception_handlers={
             EngineError: _engine_error,

@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 from roundhouse_engine.errors import EngineError, invalid
 from roundhouse_engine.formats import Granularity, ResponseFormat
 from roundhouse_engine.languages import english_name, language_code
-from roundhouse_engine.speech import Speech, SpeechOptions
+from roundhouse_engine.speech import Speech, SpeechOptions, Task
 
 _STREAMED: Final = frozenset({ResponseFormat.JSON, ResponseFormat.TEXT})
 _YES: Final = frozenset({"true", "1", "yes"})
@@ -34,7 +34,10 @@ class TranscriptionAsk:
 
 
 def read_ask(
-    fields: Mapping[str, Sequence[str]], handler: type[Speech], served: Sequence[str]
+    fields: Mapping[str, Sequence[str]],
+    handler: type[Speech],
+    served: Sequence[str],
+    task: Task = Task.TRANSCRIBE,
 ) -> TranscriptionAsk:
     """The request in the form's fields; raises `EngineError` with `param` set."""
     model = _one(fields, "model")
@@ -46,6 +49,7 @@ def read_ask(
         raise unknown_model(model, served)
     wanted = _choice(fields, "response_format", ResponseFormat, ResponseFormat.JSON)
     granularities = _granularities(fields)
+    _check_powers(handler, model, task, wanted)
     if Granularity.WORD in granularities and not handler.word_timestamps:
         raise invalid(
             f"The model {model!r} has no word timestamps. Ask for timestamp_granularities[]=segment.",
@@ -64,8 +68,25 @@ def read_ask(
         prompt=_one(fields, "prompt") or "",
         temperature=_temperature(fields),
         words=Granularity.WORD in granularities,
+        speakers=wanted is ResponseFormat.DIARIZED_JSON,
+        task=task,
     )
     return TranscriptionAsk(model, options, wanted, granularities, stream)
+
+
+def _check_powers(handler: type[Speech], model: str, task: Task, wanted: ResponseFormat) -> None:
+    if task is Task.TRANSLATE and not handler.translation:
+        raise invalid(
+            f"The model {model!r} does not translate. Ask for its own language at /v1/audio/transcriptions.",
+            param="model",
+            code="unsupported_value",
+        )
+    if wanted is ResponseFormat.DIARIZED_JSON and not (handler.diarization and task is Task.TRANSCRIBE):
+        raise invalid(
+            f"The model {model!r} does not tell speakers apart here. Ask for verbose_json.",
+            param="response_format",
+            code="unsupported_value",
+        )
 
 
 def unknown_model(model: str, served: Sequence[str]) -> EngineError:

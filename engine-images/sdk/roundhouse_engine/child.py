@@ -19,7 +19,7 @@ from roundhouse_engine.events import Ask, Event, to_wire
 from roundhouse_engine.handlers import resolve
 from roundhouse_engine.logs import configure
 from roundhouse_engine.pipeline import load, transcribe
-from roundhouse_engine.speech import Cancellation, ModelSpec, SpeechOptions
+from roundhouse_engine.speech import Cancellation, ModelSpec, SpeechOptions, Task
 
 _PR_SET_PDEATHSIG: Final = 1
 _NICENESS: Final = 5
@@ -54,7 +54,8 @@ class Mailbox:
                 self._current.cancel()
                 continue
             self._current = Cancellation()
-            ask = Ask(message["model"], SpeechOptions(**message["options"]), message["audio_limit_seconds"])
+            options = SpeechOptions(**{**message["options"], "task": Task(message["options"]["task"])})
+            ask = Ask(message["model"], options, message["audio_limit_seconds"])
             file = os.fdopen(self._descriptors.pop(0), "rb")
             self.jobs.put((ask, file, self._current))
 

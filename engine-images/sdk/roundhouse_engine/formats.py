@@ -1,4 +1,4 @@
-"""What a transcript looks like on the wire: OpenAI's json, verbose_json, text, srt, vtt and streamed events.
+"""What a transcript looks like on the wire: OpenAI's six formats and its streamed events.
 
 Pure functions over plain data, standard library alone: the gateway imports this module and nothing else of
 the SDK. What the words are, and when an answer is sent, is decided elsewhere.
@@ -21,6 +21,7 @@ class ResponseFormat(StrEnum):
     VERBOSE_JSON = "verbose_json"
     SRT = "srt"
     VTT = "vtt"
+    DIARIZED_JSON = "diarized_json"
 
 
 class Granularity(StrEnum):
@@ -34,7 +35,11 @@ MEDIA_TYPES: Final = {
     ResponseFormat.TEXT: "text/plain; charset=utf-8",
     ResponseFormat.SRT: "text/plain; charset=utf-8",
     ResponseFormat.VTT: "text/vtt; charset=utf-8",
+    ResponseFormat.DIARIZED_JSON: "application/json",
 }
+
+
+UNKNOWN_SPEAKER: Final = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +55,9 @@ class Word:
 class Segment:
     """A stretch of speech; times are seconds from the start of the recording.
 
-    `language` is the code that the engine found out for itself, if it did. The last five fields are Whisper's
+    `language` is the code that the engine found out for itself, if it did. The next four fields are Whisper's
     own measures; an engine without them leaves the defaults, and clients see the fields that they require.
+    `speaker` is the label of who speaks, where the engine tells speakers apart.
     """
 
     start: float
@@ -63,11 +69,15 @@ class Segment:
     temperature: float = 0.0
     avg_logprob: float = 0.0
     no_speech_prob: float = 0.0
+    speaker: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """A whole recording's text. `language` is a code, `duration` is the recording's length in seconds."""
+    """A whole recording's text. `language` is a code, `duration` is the recording's length in seconds.
+
+    `task` is `transcribe` or `translate`.
+    """
 
     language: str
     duration: float
@@ -89,10 +99,10 @@ def joined(text: str, more: str, language: str) -> str:
 
 
 def render(transcript: Transcript, wanted: ResponseFormat, granularities: frozenset[Granularity]) -> str:
-    """The body of the answer in one of the five formats; its media type is `MEDIA_TYPES[wanted]`."""
+    """The body of the answer in one of the six formats; its media type is `MEDIA_TYPES[wanted]`."""
     match wanted:
         case ResponseFormat.JSON:
-            return _json({"text": transcript.text, "usage": _usage(transcript)})
+            return _json({"text": transcript.text} | _usage(transcript))
         case ResponseFormat.VERBOSE_JSON:
             return _json(verbose(transcript, granularities))
         case ResponseFormat.TEXT:
@@ -101,6 +111,9 @@ def render(transcript: Transcript, wanted: ResponseFormat, granularities: frozen
             return srt(transcript.segments)
         case ResponseFormat.VTT:
             return vtt(transcript.segments)
+        case ResponseFormat.DIARIZED_JSON:
+            body = diarized(transcript.segments, transcript.duration, transcript.language)
+            return _json(body | _usage(transcript))
         case _:
             assert_never(wanted)
 
@@ -114,10 +127,41 @@ def verbose(transcript: Transcript, granularities: frozenset[Granularity]) -> di
         "text": transcript.text,
     }
     if Granularity.WORD in granularities:
-        body["words"] = [_word(word) for segment in transcript.segments for word in segment.words]
+        body["words"] = [word_body(word) for segment in transcript.segments for word in segment.words]
     if Granularity.SEGMENT in granularities or not granularities:
-        body["segments"] = [_segment(number, segment) for number, segment in enumerate(transcript.segments)]
-    return body | {"usage": _usage(transcript)}
+        body["segments"] = [
+            segment_body(number, segment) for number, segment in enumerate(transcript.segments)
+        ]
+    return body | _usage(transcript)
+
+
+def diarized(segments: Sequence[Segment], duration: float, language: str) -> dict[str, Any]:
+    """OpenAI's `diarized_json`: who says what, and a text with a line for each turn.
+
+    A segment whose speaker could not be told is of the speaker `unknown`.
+    """
+    turns: list[tuple[str, str]] = []
+    bodies = []
+    for number, segment in enumerate(_spoken(segments)):
+        speaker = segment.speaker or UNKNOWN_SPEAKER
+        said = turns.pop()[1] if turns and turns[-1][0] == speaker else ""
+        turns.append((speaker, joined(said, segment.text, language)))
+        bodies.append(
+            {
+                "type": "transcript.text.segment",
+                "id": f"seg_{number:03d}",
+                "start": _seconds(segment.start),
+                "end": _seconds(segment.end),
+                "text": segment.text.strip(),
+                "speaker": speaker,
+            }
+        )
+    return {
+        "task": "transcribe",
+        "duration": _seconds(duration),
+        "text": "\n".join(f"{speaker}: {said}" for speaker, said in turns),
+        "segments": bodies,
+    }
 
 
 def srt(segments: Sequence[Segment]) -> str:
@@ -143,9 +187,10 @@ def delta_event(delta: str) -> str:
     return _event({"type": "transcript.text.delta", "delta": delta})
 
 
-def done_event(text: str) -> str:
-    """The last server-sent event, with the whole text."""
-    return _event({"type": "transcript.text.done", "text": text})
+def done_event(text: str, usage: dict[str, Any] | None) -> str:
+    """The last server-sent event, with the whole text and what it is billed by, where that is known."""
+    body: dict[str, Any] = {"type": "transcript.text.done", "text": text}
+    return _event(body if usage is None else body | {"usage": usage})
 
 
 def error_event(error: dict[str, Any]) -> str:
@@ -153,7 +198,8 @@ def error_event(error: dict[str, Any]) -> str:
     return _event({"error": error})
 
 
-def _segment(number: int, segment: Segment) -> dict[str, Any]:
+def segment_body(number: int, segment: Segment) -> dict[str, Any]:
+    """A segment of `verbose_json`, with all ten members that clients require."""
     return {
         "id": number,
         "seek": round(segment.start * 100),
@@ -168,13 +214,19 @@ def _segment(number: int, segment: Segment) -> dict[str, Any]:
     }
 
 
-def _word(word: Word) -> dict[str, Any]:
+def word_body(word: Word) -> dict[str, Any]:
+    """A word of `verbose_json`."""
     return {"word": word.text, "start": _seconds(word.start), "end": _seconds(word.end)}
 
 
+def duration_usage(seconds: float) -> dict[str, Any]:
+    """Whole seconds, begun ones counted, as OpenAI bills them."""
+    return {"type": "duration", "seconds": math.ceil(_seconds(seconds))}
+
+
 def _usage(transcript: Transcript) -> dict[str, Any]:
-    # Whole seconds, begun ones counted, as OpenAI bills them.
-    return {"type": "duration", "seconds": math.ceil(_seconds(transcript.duration))}
+    """A transcript tells its usage; OpenAI's translations have no such member."""
+    return {"usage": duration_usage(transcript.duration)} if transcript.task == "transcribe" else {}
 
 
 def compression_ratio(text: str) -> float:

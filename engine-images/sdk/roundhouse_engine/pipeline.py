@@ -112,6 +112,7 @@ def _presentable(segment: Segment, seconds: float) -> Segment:
         temperature=_measure(segment.temperature),
         avg_logprob=_measure(segment.avg_logprob),
         no_speech_prob=_measure(segment.no_speech_prob),
+        speaker=segment.speaker and _text(segment.speaker),
     )
 
 

@@ -27,6 +27,13 @@ class Isolation(StrEnum):
     PROCESS = "process"
 
 
+class Task(StrEnum):
+    """What is made of the speech: its own words, or theirs in English."""
+
+    TRANSCRIBE = "transcribe"
+    TRANSLATE = "translate"
+
+
 class CancelStep(StrEnum):
     """How long a handler goes on after its request was cancelled, at most."""
 
@@ -58,6 +65,8 @@ class SpeechOptions:
     prompt: str = ""
     temperature: float = 0.0
     words: bool = False
+    speakers: bool = False
+    task: Task = Task.TRANSCRIBE
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +131,10 @@ class Speech(ABC):
     languages: ClassVar[frozenset[str] | None] = None
     """Codes that the models understand; None: any, and the handler finds out which."""
     word_timestamps: ClassVar[bool] = False
+    translation: ClassVar[bool] = False
+    """Whether it can also write down in English what was said in another language."""
+    diarization: ClassVar[bool] = False
+    """Whether it can tell speakers apart, and says so in `Segment.speaker` where `options.speakers` asks."""
 
     @classmethod  # noqa: B027 - a hook, not a duty
     def accept(cls, model: ModelSpec) -> None:

@@ -1,4 +1,4 @@
-"""`POST /v1/audio/transcriptions`: from the request's first byte to the answer's last.
+"""`POST /v1/audio/transcriptions` and `/translations`: from the request's first byte to the answer's last.
 
 The order is the contract: admit, or refuse before the body is read; read the form; check it; compute while
 watching whether the client is still there; answer. The slot is free again before a whole answer is written.
@@ -24,6 +24,7 @@ from roundhouse_engine.formats import (
     Transcript,
     delta_event,
     done_event,
+    duration_usage,
     error_event,
     joined,
     render,
@@ -31,20 +32,29 @@ from roundhouse_engine.formats import (
 from roundhouse_engine.metrics import UNKNOWN_MODEL, Metrics
 from roundhouse_engine.pool import Lease
 from roundhouse_engine.settings import Settings
-from roundhouse_engine.speech import Speech
+from roundhouse_engine.speech import Speech, Task
 from roundhouse_engine.upload import ClientGone, Form, UploadLimits, boundary, read_form
 
 _UNDETERMINED = "und"
+_ENGLISH = "en"
 _CLIENT_GONE = 499
 
 Result = TypeVar("Result")
 
 
 class Transcriptions:
-    """The route, as an ASGI application: it must see the request before its body."""
+    """The route of one task, as an ASGI application: it must see the request before its body."""
 
-    def __init__(self, handler: type[Speech], settings: Settings, door: Door, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        handler: type[Speech],
+        settings: Settings,
+        door: Door,
+        metrics: Metrics,
+        task: Task = Task.TRANSCRIBE,
+    ) -> None:
         self._handler = handler
+        self._task = task
         self._audio_limit_seconds = settings.audio_limit_seconds
         self._limits = UploadLimits(
             settings.upload_limit_bytes, settings.upload_idle_seconds, settings.spool_dir
@@ -92,7 +102,7 @@ class Transcriptions:
         await Response(body, media_type=MEDIA_TYPES[ask.response_format])(scope, receive, send)
 
     def _checked(self, form: Form) -> tuple[TranscriptionAsk, BinaryIO]:
-        ask = read_ask(form.fields, self._handler, self._served())
+        ask = read_ask(form.fields, self._handler, self._served(), self._task)
         if form.file is None:
             raise invalid(
                 "The form has no recording: send it in the field 'file'.", param="file", code="missing"
@@ -137,7 +147,8 @@ async def _transcript(events: AsyncGenerator[Event, None], ask: TranscriptionAsk
                 seconds = event.audio_seconds
             elif isinstance(event, Found):
                 segments.append(event.segment)
-    return Transcript(_language(ask, segments), seconds, tuple(segments))
+    language = _ENGLISH if ask.options.task is Task.TRANSLATE else _language(ask, segments)
+    return Transcript(language, seconds, tuple(segments), ask.options.task)
 
 
 async def _stream(events: AsyncGenerator[Event, None], ask: TranscriptionAsk, send: Send) -> str:
@@ -146,13 +157,13 @@ async def _stream(events: AsyncGenerator[Event, None], ask: TranscriptionAsk, se
     Until the recording proved readable an error is raised, and gets a status; after that it is an event.
     """
     text = ""
-    begun = False
+    seconds: float | None = None
     async with contextlib.aclosing(events):
         try:
             async for event in events:
                 if isinstance(event, Started):
                     await _begin_stream(send)
-                    begun = True
+                    seconds = event.audio_seconds
                 elif isinstance(event, Found):
                     delta = joined(text, event.segment.text, _language(ask, [event.segment]))[len(text) :]
                     text += delta
@@ -160,10 +171,10 @@ async def _stream(events: AsyncGenerator[Event, None], ask: TranscriptionAsk, se
                         body = delta_event(delta).encode()
                         await send({"type": "http.response.body", "body": body, "more_body": True})
         except EngineError as error:
-            if not begun:
+            if seconds is None:
                 raise
             return error_event(error.problem.envelope)
-    return done_event(text)
+    return done_event(text, None if seconds is None else duration_usage(seconds))
 
 
 async def _begin_stream(send: Send) -> None:

@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[3]
 POCKETSPHINX = ("-m", "roundhouse_pocketsphinx")
 SCRIPTED = ("-m", "tests.conformance.engine.handlers", "Scripted")
 THREADED = ("-m", "tests.conformance.engine.handlers", "Threaded")
+INTERPRETER = ("-m", "tests.conformance.engine.handlers", "Interpreter")
 TRANSCRIPTIONS = "/v1/audio/transcriptions"
 MARK = "test-boundary"
 

@@ -179,7 +179,9 @@ def test_a_stream_sends_text_as_it_is_found(scripted: Engine) -> None:
     events = list(stream)
     assert [event.type for event in events] == ["transcript.text.delta"] * 3 + ["transcript.text.done"]
     assert [getattr(event, "delta", None) for event in events] == ["sound", " sound", " sound", None]
-    assert getattr(events[-1], "text", None) == "sound sound sound"
+    done = events[-1].to_dict()
+    assert done["text"] == "sound sound sound"
+    assert done["usage"] == {"type": "duration", "seconds": 7}
 
 
 def test_a_stream_that_fails_on_the_way_says_so_in_an_event(scripted: Engine) -> None:

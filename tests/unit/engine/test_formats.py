@@ -1,9 +1,9 @@
-"""The five formats and the streamed events, against OpenAI's answers and the caption formats."""
+"""The six formats and the streamed events, against OpenAI's answers and the caption formats."""
 
 import json
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given
@@ -18,6 +18,7 @@ from roundhouse_engine.formats import (
     compression_ratio,
     delta_event,
     done_event,
+    duration_usage,
     error_event,
     joined,
     render,
@@ -143,6 +144,34 @@ def test_silence_is_an_empty_answer_in_every_format() -> None:
     assert json.loads(render(silent, ResponseFormat.VERBOSE_JSON, BOTH))["segments"] == []
 
 
+def test_a_diarized_answer_has_a_line_for_each_turn() -> None:
+    segments = (
+        Segment(0, 1, " Hello,", speaker="A"),
+        Segment(1, 2, " caller.", speaker="A"),
+        Segment(2, 3, " Hi.", speaker="B"),
+        Segment(3, 4, " ", speaker="A"),
+        Segment(4, 5, " Who?"),
+    )
+    body = json.loads(render(Transcript("en", 5.5, segments), ResponseFormat.DIARIZED_JSON, frozenset()))
+    assert body["text"] == "A: Hello, caller.\nB: Hi.\nunknown: Who?"
+    assert (body["task"], body["duration"], body["usage"]["seconds"]) == ("transcribe", 5.5, 6)
+    assert body["segments"][2] == {
+        "type": "transcript.text.segment",
+        "id": "seg_002",
+        "start": 2.0,
+        "end": 3.0,
+        "text": "Hi.",
+        "speaker": "B",
+    }
+
+
+def test_a_translation_tells_no_usage_as_openais_does_not() -> None:
+    translation = replace(TRANSCRIPT, task="translate")
+    assert set(json.loads(render(translation, ResponseFormat.JSON, frozenset()))) == {"text"}
+    verbose = json.loads(render(translation, ResponseFormat.VERBOSE_JSON, frozenset()))
+    assert (verbose["task"], "usage" in verbose) == ("translate", False)
+
+
 def test_languages_without_spaces_are_joined_without_them() -> None:
     segments = (Segment(0, 1, "今日は"), Segment(1, 2, "いい天気"))
     assert Transcript("ja", 2, segments).text == "今日はいい天気"
@@ -161,7 +190,10 @@ def test_streamed_pieces_joined_are_the_text(texts: list[str], language: str) ->
 
 def test_events_are_openais() -> None:
     assert delta_event(" wör") == 'data: {"type": "transcript.text.delta", "delta": " wör"}\n\n'
-    assert json.loads(done_event("all")[len("data: ") :]) == {"type": "transcript.text.done", "text": "all"}
+    done = {"type": "transcript.text.done", "text": "all"}
+    assert json.loads(done_event("all", None)[len("data: ") :]) == done
+    usage = {"type": "duration", "seconds": 3}
+    assert json.loads(done_event("all", duration_usage(2.1))[len("data: ") :]) == done | {"usage": usage}
     error = {"type": "server_error", "message": "m", "param": None, "code": "c"}
     assert json.loads(error_event(error)[len("data: ") :]) == {"error": error}
 
