@@ -14,10 +14,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from roundhouse_api.keys import Grant
 from roundhouse_gateway.errors import CLOSE, GatewayError, Headers, NotReadyError
+from roundhouse_gateway.logs import request_log
 from roundhouse_gateway.metrics import OTHER_ROUTE, UNKNOWN_MODEL, Metrics
+from roundhouse_gateway.usage import NOTHING, Usage
 
 log = logging.getLogger("roundhouse.gateway")
-access_log = logging.getLogger("roundhouse.gateway.access")
 
 MODEL_HEADER = b"x-roundhouse-model"
 EXCHANGE = "roundhouse.exchange"
@@ -49,6 +50,8 @@ class Exchange:
     """What the client may do; all, where no keys are asked for."""
     standing: Headers = field(default_factory=list)
     """Headers that tell where the client stands with its limits."""
+    usage: Usage = NOTHING
+    """What the answer says it has used: set by the routes that read it, counted at the end."""
     started: float = field(default_factory=time.perf_counter)
     first_byte: float | None = None
 
@@ -56,6 +59,43 @@ class Exchange:
         """What every answer tells: the request's id, and the model once it is chosen."""
         found = [(b"x-request-id", self.request_id.encode()), *self.standing]
         return found if self.model == UNKNOWN_MODEL else [*found, (MODEL_HEADER, self.model.encode())]
+
+    def finish(self, metrics: Metrics) -> None:
+        """Counts the request and logs it."""
+        seconds = time.perf_counter() - self.started
+        key = metrics.key(self.key_id, self.grant.name)
+        metrics.requests(self.route, str(self.status), self.model, key).inc()
+        metrics.duration(self.route, self.model).observe(seconds)
+        if self.first_byte is not None:
+            metrics.first_byte(self.route, self.model).observe(self.first_byte - self.started)
+        if self.upload_bytes:
+            metrics.upload_bytes.inc(self.upload_bytes)
+        metrics.used(self.model, key, self.usage)
+        if self.route not in _QUIET_ROUTES:
+            request_log.write(f"{self.method} {self.path} {self.status}", self.fields(seconds))
+
+    def fields(self, seconds: float | None = None) -> dict[str, object]:
+        """Of the line in the log; what is not known is left out."""
+        fields: dict[str, object] = {
+            "request_id": self.request_id,
+            "route": self.route,
+            "model": self.model,
+            "status": self.status,
+            "upload_bytes": self.upload_bytes,
+        }
+        if seconds is not None:
+            fields["seconds"] = round(seconds, 6)
+        if self.first_byte is not None:
+            fields["first_byte_seconds"] = round(self.first_byte - self.started, 6)
+        if self.key_id:
+            fields["key_id"] = self.key_id
+        usage = self.usage
+        if usage is not NOTHING:
+            said = ("input_tokens", "output_tokens", "audio_seconds")
+            fields |= {name: value for name in said if (value := getattr(usage, name))}
+        if self.note:
+            fields["note"] = self.note
+        return fields
 
     def client_left(self) -> None:
         self.note = "the client left"
@@ -104,25 +144,16 @@ class Observed:
                     observed_send, NotReadyError("The gateway is ending; send it again.")
                 )
         except Exception:
-            log.exception("fault in answering %s %s", exchange.method, exchange.path, extra=_fields(exchange))
-        finally:
-            self._finish(scope, exchange)
-
-    def _finish(self, scope: Scope, exchange: Exchange) -> None:
-        if exchange.route == OTHER_ROUTE:
-            exchange.route = getattr(scope.get("route"), "path_format", OTHER_ROUTE)
-        metrics, route, model = self._metrics, exchange.route, exchange.model
-        seconds = time.perf_counter() - exchange.started
-        metrics.requests(route, str(exchange.status), model).inc()
-        metrics.duration(route, model).observe(seconds)
-        if exchange.first_byte is not None:
-            metrics.first_byte(route, model).observe(exchange.first_byte - exchange.started)
-        if exchange.upload_bytes:
-            metrics.upload_bytes.inc(exchange.upload_bytes)
-        if route not in _QUIET_ROUTES:
-            access_log.info(
-                "%s %s %d", exchange.method, exchange.path, exchange.status, extra=_fields(exchange, seconds)
+            log.exception(
+                "fault in answering %s %s",
+                exchange.method,
+                exchange.path,
+                extra={"fields": exchange.fields()},
             )
+        finally:
+            if exchange.route == OTHER_ROUTE:
+                exchange.route = getattr(scope.get("route"), "path_format", OTHER_ROUTE)
+            exchange.finish(self._metrics)
 
 
 def request_id_of(scope: Scope) -> str:
@@ -131,22 +162,3 @@ def request_id_of(scope: Scope) -> str:
         if name == b"x-request-id" and _SANE_ID.fullmatch(value):
             return str(value.decode())
     return uuid4().hex
-
-
-def _fields(exchange: Exchange, seconds: float | None = None) -> dict[str, object]:
-    fields: dict[str, object] = {
-        "request_id": exchange.request_id,
-        "route": exchange.route,
-        "model": exchange.model,
-        "status": exchange.status,
-        "upload_bytes": exchange.upload_bytes,
-    }
-    if seconds is not None:
-        fields["seconds"] = round(seconds, 6)
-    if exchange.first_byte is not None:
-        fields["first_byte_seconds"] = round(exchange.first_byte - exchange.started, 6)
-    if exchange.key_id:
-        fields["key_id"] = exchange.key_id
-    if exchange.note:
-        fields["note"] = exchange.note
-    return {"fields": fields}

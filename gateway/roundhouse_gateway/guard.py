@@ -15,8 +15,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from roundhouse_api.keys import ApiKey, Presented, parse
 from roundhouse_api.keys import Scope as KeyScope
-from roundhouse_gateway.errors import GatewayError, NotReadyError
+from roundhouse_gateway.errors import GatewayError, Headers, NotReadyError
 from roundhouse_gateway.exchange import EXCHANGE, Exchange
+from roundhouse_gateway.guard_errors import LimitsUnavailableError
 from roundhouse_gateway.key_errors import (
     ConcurrencyLimitError,
     InvalidKeyError,
@@ -25,7 +26,7 @@ from roundhouse_gateway.key_errors import (
     ScopeError,
 )
 from roundhouse_gateway.keyring import Keyring
-from roundhouse_gateway.limits import KeyLimits
+from roundhouse_gateway.limits import KeyLimits, Standing
 from roundhouse_gateway.refusal import refuse
 from roundhouse_gateway.upload import Upload
 
@@ -68,6 +69,20 @@ class Guard:
         """Counts the request and takes its place, given back by `places`; raises what the client is told."""
         key = self._authenticate(presented(scope))
         exchange.key_id, exchange.grant = key.id, key.grant
+        try:
+            await self._within(scope, key, places)
+            allowed, standing = await self._count(key)
+        except LimitsUnavailableError:
+            raise
+        except GatewayError:
+            exchange.standing = await self._standing(key)
+            raise
+        exchange.standing = standing.headers() if standing else []
+        if standing and not allowed:
+            raise RateLimitError(standing.limit, standing.reset_seconds)
+
+    async def _within(self, scope: Scope, key: ApiKey, places: ExitStack) -> None:
+        """What is refused here is not counted."""
         needed = scope_of(scope["path"])
         if needed is not None and needed not in key.grant.scopes:
             raise ScopeError(needed)
@@ -75,11 +90,14 @@ class Guard:
             if not await self.limits.begin(key.id, at_once):
                 raise ConcurrencyLimitError(at_once)
             places.callback(self.limits.end, key.id)
-        if (per_minute := key.grant.requests_per_minute) is not None:
-            allowed, standing = await self.limits.take(key.id, per_minute)
-            exchange.standing = standing.headers()
-            if not allowed:
-                raise RateLimitError(per_minute, standing.reset_seconds)
+
+    async def _count(self, key: ApiKey) -> tuple[bool, Standing | None]:
+        per_minute = key.grant.requests_per_minute
+        return (True, None) if per_minute is None else await self.limits.take(key.id, per_minute)
+
+    async def _standing(self, key: ApiKey) -> Headers:
+        per_minute = key.grant.requests_per_minute
+        return [] if per_minute is None else (await self.limits.standing(key.id, per_minute)).headers()
 
     def _authenticate(self, text: str) -> ApiKey:
         if not self.keyring.complete:

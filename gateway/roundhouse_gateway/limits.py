@@ -34,7 +34,16 @@ class Standing:
 
 
 class KeyLimits(Protocol):
-    """Counts by key id."""
+    """Counts by key id. Where nothing can be counted, all but `end` may raise `LimitsUnavailableError`."""
+
+    @property
+    def away(self) -> bool:
+        """Whether what is shared with other gateways cannot be reached."""
+        ...
+
+    async def standing(self, key_id: str, per_minute: int) -> Standing:
+        """Where the key stands; counts nothing."""
+        ...
 
     async def take(self, key_id: str, per_minute: int) -> tuple[bool, Standing]:
         """Counts a request if it is within the limit; whether it was, and where that leaves the key."""
@@ -59,6 +68,8 @@ class _Use:
 class LocalLimits:
     """Of this process. `clock` gives seconds since the epoch."""
 
+    away = False
+
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._uses: dict[str, _Use] = {}
@@ -72,8 +83,11 @@ class LocalLimits:
         use = self._use(key_id, now)
         allowed = use.requests < per_minute
         use.requests += allowed
-        reset = ceil((use.window + 1) * WINDOW_SECONDS - now)
-        return allowed, Standing(per_minute, max(0, per_minute - use.requests), max(1, reset))
+        return allowed, _standing(use, per_minute, now)
+
+    async def standing(self, key_id: str, per_minute: int) -> Standing:
+        now = self._clock()
+        return _standing(self._use(key_id, now), per_minute, now)
 
     async def begin(self, key_id: str, at_once: int) -> bool:
         use = self._use(key_id, self._clock())
@@ -98,3 +112,8 @@ class LocalLimits:
         if use.window < window:
             use.window, use.requests = window, 0
         return use
+
+
+def _standing(use: _Use, per_minute: int, now: float) -> Standing:
+    reset = ceil((use.window + 1) * WINDOW_SECONDS - now)
+    return Standing(per_minute, max(0, per_minute - use.requests), max(1, reset))

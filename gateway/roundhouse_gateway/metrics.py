@@ -1,70 +1,129 @@
-"""The gateway's Prometheus metrics: all named here, all of one registry.
+"""The gateway's metrics: all named here.
 
-Label `model` is the public id of a model that exists, else `unknown`, and `route` one of the routes that are
-served, else `other`, so that no client can make new series. Children are kept: looking one up costs less
-than making its labels.
+Label `model` is the public id of a model that exists, else `unknown`; `route` is one of the routes that are
+served, else `other`; `key` is the name of an API key, else its id, and `other` past the first of them that
+were used. So no client can make new series.
 """
 
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import AsyncIterator, Callable
+from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 
-UNKNOWN_MODEL = "unknown"
-OTHER_ROUTE = "other"
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
-_PREFIX = "roundhouse_gateway_"
-_KEPT_CHILDREN = 20_000
+from roundhouse_gateway.series import OTHER, Distribution, Family, Value, exposition
+from roundhouse_gateway.usage import NOTHING, Usage
+
+UNKNOWN_MODEL: Final = "unknown"
+OTHER_ROUTE: Final = OTHER
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+SECONDS: Final = (
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
+    120.0,
+    300.0,
+    600.0,
+)
+MOST_KEYS: Final = 200
+_PREFIX: Final = "roundhouse_gateway_"
 
 
 class Metrics:
     """One set of metrics; `age_seconds` and `models` are asked at each scrape."""
 
     def __init__(self, age_seconds: Callable[[], float], models: Callable[[], int]) -> None:
-        self.registry = CollectorRegistry()
-        requests = self._counter("requests", "Requests answered.", "route", "code", "model")
-        duration = self._histogram(
+        self.families: list[Family[Value] | Family[Distribution]] = []
+        self._keys: dict[str, str] = {"": ""}
+        self._process = CollectorRegistry()
+        ProcessCollector(registry=self._process)
+        self.requests = self._counter(
+            "requests", "Requests answered.", "route", "code", "model", "key"
+        ).labels
+        self.duration = self._histogram(
             "request_duration_seconds", "From a request's head to the end of its answer.", "route", "model"
-        )
-        first_byte = self._histogram(
+        ).labels
+        self.first_byte = self._histogram(
             "time_to_first_byte_seconds", "From a request's head to the head of its answer.", "route", "model"
-        )
-        engine_errors = self._counter(
+        ).labels
+        self._tokens = self._counter("tokens", "Tokens, as answers say.", "model", "kind", "key").labels
+        self._audio_seconds = self._counter(
+            "audio_seconds", "Seconds of audio, as answers say.", "model", "key"
+        ).labels
+        self.engine_errors = self._counter(
             "engine_errors", "Calls of an engine that failed, by what went wrong.", "model", "reason"
-        )
-        in_flight = self._gauge("in_flight_requests", "Requests being answered.", "route")
-        resolution_errors = self._counter(
+        ).labels
+        self.retries = self._counter("retries", "Calls that went on to another endpoint.", "model").labels
+        self.ejections = self._counter(
+            "ejections",
+            "Backends that `auto` passes over for a while: they took no connection.",
+            "model",
+        ).labels
+        self.in_flight = self._gauge("in_flight_requests", "Requests being answered.", "route").labels
+        self.resolution_errors = self._counter(
             "model_resolution_errors", "Requests whose model was unknown, unfit or not running.", "reason"
-        )
-        held = self._gauge("held_requests", "Requests that wait for their model.", "model")
-        hold_seconds = self._histogram(
+        ).labels
+        self.held = self._gauge("held_requests", "Requests that wait for their model.", "model").labels
+        self.hold_seconds = self._histogram(
             "hold_seconds", "How long requests waited, by what came of it.", "model", "outcome"
-        )
-        self.upload_bytes = self._counter("upload_bytes", "Bytes of request bodies received.")
-        self.spool_bytes = self._gauge("spool_bytes", "Bytes on disk of forms whose file came first.")
-        self._gauge("snapshot_age_seconds", "How long the cluster has not been followed.").set_function(
-            age_seconds
-        )
-        self._gauge("models", "Models that are published.").set_function(models)
-        keep = lru_cache(_KEPT_CHILDREN)
-        self.requests = keep(requests.labels)
-        self.duration = keep(duration.labels)
-        self.first_byte = keep(first_byte.labels)
-        self.engine_errors = keep(engine_errors.labels)
-        self.in_flight = keep(in_flight.labels)
-        self.resolution_errors = keep(resolution_errors.labels)
-        self.held = keep(held.labels)
-        self.hold_seconds = keep(hold_seconds.labels)
+        ).labels
+        self.upload_bytes = self._counter("upload_bytes", "Bytes of request bodies received.").labels()
+        self.spool_bytes = self._gauge(
+            "spool_bytes", "Bytes on disk of forms whose file came first."
+        ).labels()
+        self.limits_store_away = self._gauge(
+            "limits_store_away", "1 while the store of limits does not answer."
+        ).labels()
+        age = self._gauge("snapshot_age_seconds", "How long the cluster has not been followed.")
+        age.labels().set_function(age_seconds)
+        self._gauge("models", "Models that are published.").labels().set_function(models)
 
-    def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        return Counter(_PREFIX + name, text, labels, registry=self.registry)
+    def key(self, key_id: str, name: str) -> str:
+        """The label of a key. Which it is stays until the gateway ends, whatever the key is called then."""
+        if (known := self._keys.get(key_id)) is not None:
+            return known
+        if len(self._keys) > MOST_KEYS:
+            return OTHER
+        return self._keys.setdefault(key_id, name or key_id)
 
-    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
-        return Gauge(_PREFIX + name, text, labels, registry=self.registry)
+    def used(self, model: str, key: str, usage: Usage) -> None:
+        """Counts what an answer of the model says it has used; `key` is a label."""
+        if usage is NOTHING:
+            return
+        if usage.input_tokens:
+            self._tokens(model, "input", key).inc(usage.input_tokens)
+        if usage.output_tokens:
+            self._tokens(model, "output", key).inc(usage.output_tokens)
+        if usage.audio_seconds:
+            self._audio_seconds(model, key).inc(usage.audio_seconds)
 
-    def _histogram(self, name: str, text: str, *labels: str) -> Histogram:
-        return Histogram(_PREFIX + name, text, labels, registry=self.registry, buckets=SECONDS)
+    def _counter(self, name: str, text: str, *labels: str) -> Family[Value]:
+        return self._values(f"{name}_total", "counter", text, labels)
 
-    def exposition(self) -> bytes:
-        return generate_latest(self.registry)
+    def _gauge(self, name: str, text: str, *labels: str) -> Family[Value]:
+        return self._values(name, "gauge", text, labels)
+
+    def _values(self, name: str, kind: str, text: str, labels: tuple[str, ...]) -> Family[Value]:
+        made = Family(_PREFIX + name, kind, text, labels, Value)
+        self.families.append(made)
+        return made
+
+    def _histogram(self, name: str, text: str, *labels: str) -> Family[Distribution]:
+        made = Family(_PREFIX + name, "histogram", text, labels, lambda: Distribution(SECONDS))
+        self.families.append(made)
+        return made
+
+    async def exposition(self) -> AsyncIterator[bytes]:
+        """The whole text, in slices; what the process itself uses comes last."""
+        async for piece in exposition(self.families):
+            yield piece
+        yield generate_latest(self._process)

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import msgspec
 from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi.responses import StreamingResponse
 from pydantic import AfterValidator
 
 from roundhouse_api.enums import Stage
@@ -105,7 +106,7 @@ def service_routes(readiness: Readiness, metrics: Metrics) -> APIRouter:
 
     @router.get("/metrics", summary="Prometheus metrics")
     async def exposition() -> Response:
-        return Response(metrics.exposition(), headers={"content-type": CONTENT_TYPE})
+        return StreamingResponse(metrics.exposition(), headers={"content-type": CONTENT_TYPE})
 
     return router
 

@@ -71,6 +71,7 @@ class Gateway:
     def build(cls, settings: Settings, limits: KeyLimits) -> "Gateway":
         registry = Registry(settings.served_namespaces, aliases_enabled=settings.aliases_enabled)
         metrics = Metrics(registry.age_seconds, lambda: len(registry.snapshot.entries))
+        metrics.limits_store_away.set_function(lambda: float(limits.away))
         engines = EngineClient(settings, metrics, Endpoints(registry))
         keyring = Keyring() if settings.keys_namespace else None
         readiness = Readiness(registry, keyring)
@@ -106,7 +107,8 @@ class Gateway:
 
         def make_upload(receive: Receive) -> Upload:
             limit, idle = settings.body_limit_bytes, settings.client_idle_seconds
-            return Upload(receive, limit_bytes=limit, idle_seconds=idle)
+            rate = settings.upload_bytes_per_second
+            return Upload(receive, limit_bytes=limit, idle_seconds=idle, least_rate=rate)
 
         return lambda app: Guard(app, keyring, limits, lambda: datetime.now(UTC), make_upload)
 
@@ -120,7 +122,7 @@ async def _counting(settings: Settings) -> AsyncIterator[KeyLimits]:
         return
     from roundhouse_gateway.shared_limits import SharedLimits, open_store  # noqa: PLC0415 - megabytes, for some
 
-    limits = SharedLimits(open_store(url))
+    limits = SharedLimits(open_store(url), closed=settings.limits_store_away == "closed")
     renewing = asyncio.create_task(limits.run())
     try:
         yield limits

@@ -49,6 +49,15 @@ class Settings(BaseSettings):
     body_limit_bytes: int = Field(
         default=GIB, ge=1, description="Longest request body; a longer one is answered 413."
     )
+    json_limit_bytes: int = Field(
+        default=32 << 20, ge=1024, description="Longest body of JSON; a longer one is answered 413."
+    )
+    json_depth_limit: int = Field(
+        default=100, ge=1, description="How deep JSON may be nested; deeper is answered 400."
+    )
+    json_room_bytes: int = Field(
+        default=256 << 20, ge=1024, description="Memory for all bodies of JSON together; 503 when it is full."
+    )
     spool_dir: DirectoryPath | None = Field(
         default=None, description="Where forms wait whose file comes before `model`; default: the system's."
     )
@@ -72,6 +81,11 @@ class Settings(BaseSettings):
         le=3600,
         description="How long a client may send nothing of its upload, or take nothing of its answer.",
     )
+    upload_bytes_per_second: int = Field(
+        default=500,
+        ge=0,
+        description="Slowest upload, as a mean over `CLIENT_IDLE_SECONDS`; else 408.",
+    )
     connect_timeout_seconds: float = Field(
         default=2, gt=0, description="How long connecting to one endpoint may take before the next is tried."
     )
@@ -91,6 +105,11 @@ class Settings(BaseSettings):
         default=SecretStr(""),
         description="`redis://` or `rediss://` URL of the Valkey or Redis in which several gateways keep the "
         "limits of keys together. Empty: each counts for itself.",
+    )
+    limits_store_away: Literal["open", "closed"] = Field(
+        default="open",
+        description="While that store does not answer: `open`, and each gateway counts for itself, or "
+        "`closed`, and keys with limits are answered 503.",
     )
     drain_delay_seconds: float = Field(
         default=3, ge=0, description="After SIGTERM: how long new connections are still taken while unready."

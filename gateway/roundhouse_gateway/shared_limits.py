@@ -3,7 +3,7 @@
 A gateway leases a part of what a key may do and spends it without asking again, so a round trip is made once
 for many requests. All together never give out more than the limit; what one has leased and not yet spent is
 missing to the others, for a minute at most. Time is the store's. While the store is away each gateway counts
-for itself, because nobody is served by refusing everybody.
+for itself, or, where that is wished, refuses what has a limit.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from typing import Any, Final
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from roundhouse_gateway.guard_errors import LimitsUnavailableError
 from roundhouse_gateway.limits import WINDOW_SECONDS, LocalLimits, Standing
 
 log = logging.getLogger("roundhouse.gateway.limits")
@@ -96,10 +97,16 @@ def open_store(url: str) -> Redis:
 
 
 class SharedLimits:
-    """Of all gateways that are given the same store. `run` must be running."""
+    """Of all gateways that are given the same store. `run` must be running.
 
-    def __init__(self, store: Redis, *, clock: Callable[[], float] = time.monotonic) -> None:
+    `closed`: nothing is counted without the store, and `LimitsUnavailableError` raised instead.
+    """
+
+    def __init__(
+        self, store: Redis, *, closed: bool = False, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._store = store
+        self._closed = closed
         self._clock = clock
         self._identity = secrets.token_hex(8)
         self._take = store.register_script(_TAKE)
@@ -112,6 +119,10 @@ class SharedLimits:
         self._apart: dict[str, int] = {}
         """Places that were given out while the store was away."""
 
+    @property
+    def away(self) -> bool:
+        return self._absent_until > 0
+
     async def take(self, key_id: str, per_minute: int) -> tuple[bool, Standing]:
         found = self._spend(key_id, per_minute)
         if found is None:
@@ -119,7 +130,17 @@ class SharedLimits:
                 found = self._spend(key_id, per_minute)
                 if found is None and await self._lease(key_id, per_minute):
                     found = self._spend(key_id, per_minute)
-        return found or await self._alone.take(key_id, per_minute)
+        return found or await self._without_store().take(key_id, per_minute)
+
+    async def standing(self, key_id: str, per_minute: int) -> Standing:
+        """By what is leased, else as the store has it."""
+        async with self._locks[key_id]:
+            lease = self._current(key_id)
+            if lease is None and await self._lease(key_id, per_minute, wanted=0):
+                lease = self._leases[key_id]
+        if lease is None:
+            return await self._without_store().standing(key_id, per_minute)
+        return self._standing(lease, per_minute)
 
     async def begin(self, key_id: str, at_once: int) -> bool:
         places = self._places.setdefault(key_id, _Places(at_once))
@@ -155,19 +176,32 @@ class SharedLimits:
             await self._renew(name, places)
         await self._store.aclose()
 
+    def _without_store(self) -> LocalLimits:
+        if self._closed:
+            raise LimitsUnavailableError
+        return self._alone
+
     def _spend(self, key_id: str, per_minute: int) -> tuple[bool, Standing] | None:
         """By what is leased; None where the store has to be asked."""
-        lease, now = self._leases.get(key_id), self._clock()
-        if lease is None or lease.until <= now:
+        lease = self._current(key_id)
+        if lease is None:
             return None
-        reset = max(1, ceil(lease.until - now))
         if lease.tokens:
             lease.tokens -= 1
-            return True, Standing(per_minute, lease.remaining + lease.tokens, reset)
-        return (False, Standing(per_minute, 0, reset)) if lease.remaining <= 0 else None
+            return True, self._standing(lease, per_minute)
+        return (False, self._standing(lease, per_minute)) if lease.remaining <= 0 else None
 
-    async def _lease(self, key_id: str, per_minute: int) -> bool:
-        wanted = max(1, min(per_minute // PARTS, LARGEST_LEASE))
+    def _current(self, key_id: str) -> _Lease | None:
+        lease = self._leases.get(key_id)
+        return lease if lease is not None and lease.until > self._clock() else None
+
+    def _standing(self, lease: _Lease, per_minute: int) -> Standing:
+        reset = max(1, ceil(lease.until - self._clock()))
+        return Standing(per_minute, lease.remaining + lease.tokens, reset)
+
+    async def _lease(self, key_id: str, per_minute: int, *, wanted: int | None = None) -> bool:
+        if wanted is None:
+            wanted = max(1, min(per_minute // PARTS, LARGEST_LEASE))
         answer = await self._ask(self._take, f"{PREFIX}rate:{key_id}", wanted, per_minute, WINDOW_SECONDS)
         if answer is None:
             return False
@@ -189,8 +223,8 @@ class SharedLimits:
 
     async def _begin_apart(self, key_id: str, at_once: int) -> bool:
         """Without the store: within what this gateway has running itself."""
-        running = self._places[key_id].running
-        if running >= at_once or not await self._alone.begin(key_id, at_once - running):
+        alone, running = self._without_store(), self._places[key_id].running
+        if running >= at_once or not await alone.begin(key_id, at_once - running):
             return False
         self._apart[key_id] = self._apart.get(key_id, 0) + 1
         return True
@@ -222,7 +256,8 @@ class SharedLimits:
                 answer = await script(keys=[key], args=list(arguments))
         except (RedisError, OSError, TimeoutError) as error:
             if not self._absent_until:
-                log.warning("the store of limits does not answer (%r): counting without it", error)
+                without = "refusing keys with limits" if self._closed else "counting without it"
+                log.warning("the store of limits does not answer (%s): %s", type(error).__name__, without)
             self._absent_until = self._clock() + ABSENT_SECONDS
             return None
         if self._absent_until:

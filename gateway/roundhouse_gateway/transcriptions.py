@@ -68,6 +68,7 @@ class Transcriptions:
             receive,
             limit_bytes=self.settings.body_limit_bytes,
             idle_seconds=self.settings.client_idle_seconds,
+            least_rate=self.settings.upload_bytes_per_second,
         )
         in_flight = self.metrics.in_flight(PATH)
         with in_flight.track_inprogress():
@@ -148,6 +149,7 @@ class Transcriptions:
                     break
                 except EngineUnreachableError:
                     self.cooldown.begin(entry)
+                    self.metrics.ejections(entry.model.id).inc()
                     if last or not body.can_be_sent:
                         raise
         await end(upload, send)

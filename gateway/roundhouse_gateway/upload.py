@@ -1,6 +1,7 @@
 """The body of one request as it comes in: in pieces, within a size, while the client keeps up."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import cast
@@ -8,6 +9,7 @@ from typing import cast
 from starlette.types import Message, Receive
 
 from roundhouse_gateway.errors import ClientGoneError, UploadTimeoutError, UploadTooLargeError
+from roundhouse_gateway.guard_errors import UploadTooSlowError
 
 # What a client still sends after an error was answered is read and dropped for a while: many clients read
 # an answer only when they have sent everything, and closing at once would take it from them.
@@ -18,12 +20,21 @@ AHEAD_BYTES = 64 << 10
 
 
 class Upload:
-    """One reader of an ASGI `receive`. `received` counts bytes; `ended` is set when all of them are here."""
+    """One reader of an ASGI `receive`. `received` counts bytes; `ended` is set when all of them are here.
 
-    def __init__(self, receive: Receive, *, limit_bytes: int, idle_seconds: float) -> None:
+    Whoever has waited for the client for `idle_seconds` in all must have got `least_rate` bytes for each of
+    them: to send a byte now and then is to stand still. Time in which nobody reads is not the client's.
+    """
+
+    def __init__(
+        self, receive: Receive, *, limit_bytes: int, idle_seconds: float, least_rate: int = 0
+    ) -> None:
         self._receive = receive
         self._limit_bytes = limit_bytes
         self._idle_seconds = idle_seconds
+        self._least_rate = least_rate
+        self._waited = 0.0
+        self._got = 0
         self.received = 0
         self.ended = asyncio.Event()
         self.gone = False
@@ -42,6 +53,7 @@ class Upload:
                 yield chunk
 
     async def _next(self) -> bytes:
+        began = time.monotonic()
         try:
             async with asyncio.timeout(self._idle_seconds):
                 message = await self._receive()
@@ -49,7 +61,17 @@ class Upload:
             raise UploadTimeoutError(
                 f"The upload stood still for {self._idle_seconds:g} seconds; send it faster, or again."
             ) from error
-        return self._take(message)
+        self._waited += time.monotonic() - began
+        chunk = self._take(message)
+        self._got += len(chunk)
+        if self._waited >= self._idle_seconds and not self.ended.is_set():
+            self._check_pace()
+        return chunk
+
+    def _check_pace(self) -> None:
+        if self._got < self._least_rate * self._waited:
+            raise UploadTooSlowError(self._least_rate)
+        self._waited, self._got = 0.0, 0
 
     def _take(self, message: Message) -> bytes:
         if message["type"] == "http.disconnect":

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 
 import aiohttp
 from yarl import URL
@@ -106,7 +107,9 @@ class EngineClient:
         """
         tour = _Tour(last)
         failed = False
-        while True:
+        for attempt in count():
+            if attempt:
+                self._metrics.retries(call.entry.model.id).inc()
             base_url = await self._next(call, tour)
             with self._load.hold(base_url):
                 try:

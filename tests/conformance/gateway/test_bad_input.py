@@ -18,6 +18,7 @@ from tests.conformance.gateway.client import (
 from tests.conformance.gateway.client import field as text
 from tests.conformance.gateway.conftest import World
 from tests.conformance.gateway.manifests import Variant
+from tests.support.waiting import wait_until
 
 WHISPER = Variant("whisper")
 ENGLISH = Variant("english", languages=("en",), word_timestamps="None")
@@ -219,3 +220,27 @@ def test_an_upload_that_stands_still(world: World) -> None:
         assert response.headers["x-should-retry"] == "false"
         assert response.headers["connection"] == "close"
         assert b"stood still" in response.read()
+
+
+def test_an_upload_that_comes_byte_by_byte(own_world: Start) -> None:
+    world = own_world({"CLIENT_IDLE_SECONDS": "1.5", "UPLOAD_BYTES_PER_SECOND": "1000"})
+    engine = world.serve(WHISPER)
+    quick = iter([MODEL, file(), form()])
+    assert world.gateway.request("POST", "/v1/audio/transcriptions", quick, FORM_TYPE).status == 200
+    begun = MODEL + file(AUDIO)[:200]
+    with start_upload(world.gateway.port, begun, total=100_000) as client:
+        client.settimeout(0.1)
+        answer = b""
+        for _ in range(300):
+            try:
+                client.sendall(b"x")
+                answer += client.recv(65536)
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                break
+            if b"upload_too_slow" in answer:
+                break
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"1000 bytes a second" in answer
+    wait_until(lambda: engine.gone, seconds=10, what="the engine is told")

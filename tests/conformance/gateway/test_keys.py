@@ -13,9 +13,10 @@ from aiohttp import web
 
 from roundhouse_api.keys import Grant, Issued, Scope, issue
 from tests.conformance.gateway import client
-from tests.conformance.gateway.conftest import World
+from tests.conformance.gateway.conftest import World, free_port
 from tests.conformance.gateway.manifests import Variant
 from tests.conformance.gateway.scripted_engine import Received, transcript
+from tests.support.store import Store
 from tests.support.waiting import wait_until
 
 KEYS = "keys"
@@ -146,6 +147,65 @@ def test_a_minute_has_so_many_requests_and_each_answer_says_how_many_are_left(gu
     for reply in replies:
         assert reply.headers["x-ratelimit-limit-requests"] == "3"
         assert 1 <= int(reply.headers["x-ratelimit-reset-requests"].removesuffix("s")) <= 60
+
+
+STANDING = ("limit", "remaining", "reset")
+
+
+def test_what_is_refused_says_where_the_key_stands_and_costs_nothing(guarded: World) -> None:
+    grant = Grant(scopes=frozenset({Scope.USAGE, Scope.TRANSCRIBE}), requests_per_minute=50)
+    guarded.gateway.key = issue_to(guarded, grant)
+    before = guarded.gateway.get("/metrics")
+    for path, status in (("/v1/models", 403), ("/v1/nothing", 404)):
+        reply = guarded.gateway.get(path)
+        assert reply.status == status
+        assert {name for name in reply.headers if name.startswith("x-ratelimit-")} == {
+            f"x-ratelimit-{part}-requests" for part in STANDING
+        }
+    left = [int(reply.headers["x-ratelimit-remaining-requests"]) for reply in (before, reply)]
+    assert left[1] in {left[0] - 1, 49}, "the one that was refused was not counted; or a new minute began"
+
+
+def test_requests_are_counted_by_the_name_of_the_key(guarded: World) -> None:
+    guarded.gateway.key = issue_to(guarded, Grant(name='ci "small"'))
+    guarded.gateway.transcribe(client.field("model", SMALL.id), client.file())
+    wait_until(
+        lambda: _counted(guarded, "requests_total", model=SMALL.id, key='ci \\"small\\"') == 1,
+        seconds=10,
+        what="the request is counted",
+    )
+
+
+def _counted(world: World, name: str, **labels: str) -> float:
+    return world.gateway.metric(f"roundhouse_gateway_{name}", **labels)
+
+
+def test_a_store_that_is_away_shuts_keys_with_limits_out_where_that_is_wished(
+    own_world: Callable[[Mapping[str, str]], World],
+) -> None:
+    store = Store(free_port())
+    try:
+        world = own_world(
+            {"KEYS_NAMESPACE": KEYS, "LIMITS_STORE_URL": store.url, "LIMITS_STORE_AWAY": "closed"}
+        )
+        free, limited = issue(Grant()), issue(Grant(requests_per_minute=1000, max_concurrent=5))
+        for name, issued in (("free", free), ("limited", limited)):
+            put(world, name, issued.data)
+            wait_for_key(world, issued)
+        store.stop()
+        wait_for_key(world, limited, 503)
+        world.gateway.key = limited.text
+        refused = world.gateway.get("/v1/models")
+        assert (refused.status, refused.error["code"]) == (503, "limits_unavailable")
+        assert int(refused.headers["retry-after"]) >= 1
+        assert _counted(world, "limits_store_away") == 1
+        world.gateway.key = free.text
+        assert world.gateway.get("/v1/models").status == 200
+        store.start()
+        wait_for_key(world, limited)
+        assert _counted(world, "limits_store_away") == 0
+    finally:
+        store.close()
 
 
 def test_a_key_has_so_many_requests_at_once_and_gets_its_places_back(guarded: World) -> None:

@@ -130,6 +130,16 @@ async def test_without_the_store_each_counts_for_itself_and_says_so(
         await eventually(back, seconds=30, what="the store is used again")
 
 
+async def test_where_a_key_stands_is_told_without_counting(store: Store) -> None:
+    await a_minute_that_lasts(store)
+    async with gateways(store, 2) as [first, second]:
+        assert (await first.standing("key", 20)).remaining == 20
+        await first.take("key", 20)
+        assert [(await each.standing("key", 20)).remaining for each in (first, first)] == [19, 19]
+        assert (await second.standing("key", 20)).remaining in {18, 19}, "what the other has leased is gone"
+        assert (await second.take("key", 20))[0]
+
+
 def _calls(store: Store) -> str:
     stats = store.ask("INFO", "commandstats").splitlines()
     found = [line for line in stats if line.startswith("cmdstat_evalsha:")]

@@ -1,0 +1,120 @@
+"""Bodies of JSON: read whole, within a size, a depth, and the room that all of them have together.
+
+Depth is counted without parsing, because the parsers behind this gateway recurse once for each bracket, and
+some of them die of it. What is no JSON at all passes: decoding it is left to the routes.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from itertools import accumulate
+from typing import Final
+
+from roundhouse_gateway.guard_errors import BodyTooLargeError, JsonTooDeepError, NoRoomError
+from roundhouse_gateway.upload import Upload
+
+PIECE_BYTES: Final = 64 << 10
+"""What is looked at between two turns of the event loop."""
+_OPENING: Final = ord("[")
+_ONE_KIND: Final = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
+
+
+class JsonBodies:
+    """The bodies that are being held. `limit_bytes` is for each, `room_bytes` for all together."""
+
+    def __init__(self, *, limit_bytes: int, depth_limit: int, room_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self.depth_limit = depth_limit
+        self.room_bytes = room_bytes
+        self.held_bytes = 0
+
+    @asynccontextmanager
+    async def read(self, upload: Upload, announced: int = 0) -> AsyncIterator[bytes]:
+        """The whole body; its room is free again when the block ends.
+
+        `announced` is its `Content-Length`, 0 where there is none: what cannot fit is refused unread. Raises
+        `BodyTooLargeError`, `NoRoomError`, `JsonTooDeepError` and what reading `upload` raises.
+        """
+        with self.hold(announced) as grow:
+            pieces: list[bytes] = []
+            async for chunk in upload.chunks():
+                grow(upload.received)
+                pieces.append(chunk)
+            body = b"".join(pieces)
+            pieces.clear()
+            for _ in self._looks(body):
+                await asyncio.sleep(0)
+            yield body
+
+    @contextmanager
+    def hold(self, size: int) -> Iterator["_Hold"]:
+        """Room for a body of so many bytes during the block; calling what it gives makes it larger."""
+        held = _Hold(self)
+        try:
+            held(size)
+            yield held
+        finally:
+            self.held_bytes -= held.size
+
+    def check_depth(self, body: bytes) -> None:
+        """At once, for a body that is small."""
+        for _ in self._looks(body):
+            pass
+
+    def _looks(self, body: bytes) -> Iterator[None]:
+        """One look for each piece. Most bodies have fewer brackets than levels are allowed, and need none."""
+        if body.count(b"[") + body.count(b"{") <= self.depth_limit:
+            return
+        nesting = _Nesting(self.depth_limit)
+        for start in range(0, len(body), PIECE_BYTES):
+            nesting.feed(body[start : start + PIECE_BYTES])
+            yield
+
+
+class _Hold:
+    def __init__(self, bodies: JsonBodies) -> None:
+        self._bodies = bodies
+        self.size = 0
+
+    def __call__(self, size: int) -> None:
+        """Makes room for so many bytes in all, where there is less."""
+        bodies, more = self._bodies, size - self.size
+        if size > bodies.limit_bytes:
+            raise BodyTooLargeError(bodies.limit_bytes)
+        if more <= 0:
+            return
+        if bodies.held_bytes + more > bodies.room_bytes:
+            raise NoRoomError
+        bodies.held_bytes += more
+        self.size = size
+
+
+class _Nesting:
+    """How deep brackets stand in one another, outside of strings, over pieces of one text."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._depth = 0
+        self._in_string = False
+        self._escaped = False
+
+    def feed(self, piece: bytes) -> None:
+        brackets = self._outside(piece).translate(_ONE_KIND, _NO_BRACKETS)
+        opening = brackets.count(b"[")
+        if self._depth + opening > self._limit:
+            steps = (1 if bracket == _OPENING else -1 for bracket in brackets)
+            if max(accumulate(steps, initial=self._depth)) > self._limit:
+                raise JsonTooDeepError(self._limit)
+        self._depth += 2 * opening - len(brackets)
+
+    def _outside(self, piece: bytes) -> bytes:
+        """What stands in no string. Escapes go first: a quote that is escaped ends nothing."""
+        if self._escaped:
+            piece = piece[1:]
+        plain = piece.replace(rb"\\", b"").replace(rb"\"", b"")
+        self._escaped = plain.endswith(b"\\")
+        parts = plain.split(b'"')
+        outside = parts[1::2] if self._in_string else parts[::2]
+        self._in_string ^= len(parts) % 2 == 0
+        return b"".join(outside)

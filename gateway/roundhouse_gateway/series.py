@@ -1,0 +1,134 @@
+"""Counters, gauges and histograms, and their text for Prometheus.
+
+prometheus-client looks labels up at the cost of a whole request's work, and writes a thousand models' series
+in one go, during which nothing is answered. Here a series is found in one look-up, and the text is written in
+slices between which requests are served. A family holds a bounded number of series: past it, new ones are
+counted under `other`.
+"""
+
+import asyncio
+import time
+from bisect import bisect_left
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import accumulate
+from typing import Final, Generic, TypeVar
+
+OTHER: Final = "other"
+MOST_SERIES: Final = 50_000
+"""Of one family."""
+SLICE_SECONDS: Final = 0.001
+_ESCAPES: Final = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
+
+
+class Value:
+    """One series of a counter or a gauge."""
+
+    __slots__ = ("_ask", "value")
+
+    def __init__(self) -> None:
+        self.value: float = 0
+        self._ask: Callable[[], float] | None = None
+
+    def inc(self, by: float = 1) -> None:
+        self.value += by
+
+    def set(self, value: float) -> None:
+        self.value = value
+
+    def set_function(self, ask: Callable[[], float]) -> None:
+        """Asked for its value whenever it is written."""
+        self._ask = ask
+
+    @contextmanager
+    def track_inprogress(self) -> Iterator[None]:
+        self.value += 1
+        try:
+            yield
+        finally:
+            self.value -= 1
+
+    def text(self, name: str, labels: str) -> str:
+        value = self._ask() if self._ask else self.value
+        return f"{name}{{{labels}}} {value!r}\n" if labels else f"{name} {value!r}\n"
+
+
+class Distribution:
+    """One series of a histogram."""
+
+    __slots__ = ("_bounds", "_counts", "_sum")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+
+    def observe(self, value: float) -> None:
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
+
+    def text(self, name: str, labels: str) -> str:
+        start = f'{name}_bucket{{{labels}{"," if labels else ""}le="'
+        totals = list(accumulate(self._counts))
+        lines = [f'{start}{bound}"}} {total}\n' for bound, total in zip(self._bounds, totals, strict=False)]
+        among = f"{{{labels}}}" if labels else ""
+        lines.append(f'{start}+Inf"}} {totals[-1]}\n')
+        lines.append(f"{name}_count{among} {totals[-1]}\n{name}_sum{among} {self._sum!r}\n")
+        return "".join(lines)
+
+
+Series = TypeVar("Series", Value, Distribution)
+
+
+class Family(Generic[Series]):
+    """All series of one name."""
+
+    def __init__(
+        self, name: str, kind: str, text: str, labels: Sequence[str], make: Callable[[], Series]
+    ) -> None:
+        self.name = name
+        self._head = f"# HELP {name} {text}\n# TYPE {name} {kind}\n"
+        self._label_names = tuple(labels)
+        self._make: Callable[[], Series] = make
+        self._series: dict[tuple[str, ...], Series] = {}
+        self._written: dict[tuple[str, ...], str] = {}
+
+    def __len__(self) -> int:
+        return len(self._series)
+
+    def labels(self, *values: str) -> Series:
+        """The series of these values, in the order of the labels' names."""
+        return self._series.get(values) or self._new(values)
+
+    def _new(self, values: tuple[str, ...]) -> Series:
+        if len(values) != len(self._label_names):
+            raise ValueError(f"{self.name!r} has the labels {self._label_names}, and not values {values!r}")
+        if len(self._series) >= MOST_SERIES:
+            values = (OTHER,) * len(values)
+            if (found := self._series.get(values)) is not None:
+                return found
+        pairs = zip(self._label_names, values, strict=True)
+        self._written[values] = ",".join(f'{name}="{value.translate(_ESCAPES)}"' for name, value in pairs)
+        made = self._series[values] = self._make()
+        return made
+
+    def texts(self) -> Iterator[str]:
+        """The head, then each series; what is new meanwhile waits for the next time."""
+        yield self._head
+        for values, series in list(self._series.items()):
+            yield series.text(self.name, self._written[values])
+
+
+async def exposition(families: Iterable[Family[Value] | Family[Distribution]]) -> AsyncIterator[bytes]:
+    """The text, in slices that take no longer to make than others may wait."""
+    lines: list[str] = []
+    until = time.perf_counter() + SLICE_SECONDS
+    for family in families:
+        for text in family.texts():
+            lines.append(text)
+            if time.perf_counter() >= until:
+                yield "".join(lines).encode()
+                lines.clear()
+                await asyncio.sleep(0)
+                until = time.perf_counter() + SLICE_SECONDS
+    yield "".join(lines).encode()
