@@ -121,7 +121,7 @@ def read_report(body: bytes) -> EngineReport | None:
         said = json.loads(body)
         generation = said["generation"]
         models = {one["id"]: _model(one) for one in said["data"] if "state" in one}
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return EngineReport(generation, models) if isinstance(generation, int) else None
 

@@ -19,6 +19,7 @@ from roundhouse_api.model import Manifest
 from roundhouse_operator.cluster import Change, Cluster
 from roundhouse_operator.core.kinds import ENDPOINT_SLICE, VARIANT, Key, Kind
 from roundhouse_operator.core.scaling import Load
+from roundhouse_operator.intake import Intake
 from roundhouse_operator.loads import SILENT_SECONDS, Loads
 from roundhouse_operator.watch import Listed, Scope, Source, follow
 
@@ -74,9 +75,9 @@ def read_pods(manifest: Manifest) -> Iterator[GatewayPod]:
 class Gateways:
     """All streams of one operator, while it leads."""
 
-    def __init__(self, cluster: Cluster, namespace: str, release: str, loads: Loads) -> None:
+    def __init__(self, cluster: Cluster, namespace: str, release: str, loads: Loads, intake: Intake) -> None:
         scope = Scope(ENDPOINT_SLICE, namespace, selector(release))
-        self.source = Source(cluster, scope, self._on_change, self._on_listed, _nothing)
+        self.source = Source(cluster, scope, self._on_change, self._on_listed, _nothing, intake=intake)
         self._loads = loads
         self._slices: dict[tuple[str, str], tuple[GatewayPod, ...]] = {}
         self._pods: dict[str, GatewayPod] = {}

@@ -54,7 +54,12 @@ class Metrics:
             buckets=_START_SECONDS,
             registry=self.registry,
         )
-
+        self._unread = Counter(
+            f"{_NAME}unreadable_objects",
+            "Reports of objects that could not be read, by kind.",
+            ["kind"],
+            registry=self.registry,
+        )
         self._scale_writes = Counter(
             "roundhouse_operator_scale_writes",
             "Changes of `replicas` under mode Demand, by direction.",
@@ -70,6 +75,9 @@ class Metrics:
 
     def wrote(self, kind: str, verb: str, result: str) -> None:
         self._writes.labels(kind, verb, result).inc()
+
+    def unread(self, kind: str) -> None:
+        self._unread.labels(kind).inc()
 
     def became_ready(self, change: str, seconds: float) -> None:
         self._ready.labels(change).observe(seconds)

@@ -26,7 +26,7 @@ from roundhouse_operator.core.replicas import NOBODY, Writer
 from roundhouse_operator.core.weights.loader import LOADER_CONTAINER
 from roundhouse_operator.core.weights.state import Loader
 from roundhouse_operator.packing import Packer
-from roundhouse_operator.project_weights import job_of, project_loader
+from roundhouse_operator.project_weights import job_of, project_loader, whole
 
 _SPECS: Final[dict[Kind, type[Model]]] = {
     ENGINE: EngineSpec,
@@ -217,7 +217,7 @@ def _share(metadata: Manifest, conditions: Mapping[str, Manifest]) -> Share | No
         serves=frozenset(
             label.removeprefix(names.LABEL_SERVES) for label in labels if label.startswith(names.LABEL_SERVES)
         ),
-        generation=int(told) if told.isdecimal() else 0,
+        generation=whole(told, 0),
         uid=metadata["uid"],
         loaded=conditions.get(names.READINESS_GATE_LOADED, {}).get("status") == "True",
     )

@@ -26,6 +26,9 @@ from roundhouse_operator.core.weights.state import (
 LABEL_JOB: Final = "batch.kubernetes.io/job-name"
 _OF_JOB: Final = re.compile(r"^(weights-.+-[0-9a-f]{12})(?:-check|-sweep)?-\d+$")
 
+_DIGITS: Final = 18
+_MOST_ATTEMPTS: Final = 10**6
+
 
 def store_of(kind: Kind, manifest: Manifest) -> Key | None:
     """The weights that an object belongs to; None where it is no part of a cache."""
@@ -76,19 +79,24 @@ def job_of(manifest: Manifest) -> str:
     return str((manifest["metadata"].get("labels") or {}).get(LABEL_JOB, ""))
 
 
+def whole(text: str, otherwise: int) -> int:
+    """Of an annotation or the like, which anybody may have written: at most 18 digits are a number."""
+    return int(text) if text.isdecimal() and len(text) <= _DIGITS else otherwise
+
+
 def _job(manifest: Manifest) -> LoaderJob:
     metadata, status = manifest["metadata"], manifest.get("status") or {}
     mark = _mark(metadata)
     ended = {one["type"]: one for one in status.get("conditions") or () if one["status"] == "True"}
     failed = ended.get("Failed") or {}
     phase = JobPhase.COMPLETE if "Complete" in ended else JobPhase.FAILED if failed else JobPhase.ACTIVE
-    purpose = mark.get("purpose")
+    purpose, attempt = mark.get("purpose"), mark.get("attempt")
     return LoaderJob(
         name=metadata["name"],
         uid=metadata["uid"],
-        purpose=JobPurpose(purpose) if purpose in set(JobPurpose) else JobPurpose.FETCH,
+        purpose=JobPurpose(purpose) if purpose in list(JobPurpose) else JobPurpose.FETCH,
         phase=phase,
-        attempt=int(mark.get("attempt", 1)),
+        attempt=attempt if isinstance(attempt, int) and 0 < attempt < _MOST_ATTEMPTS else 1,
         made_for=str(mark.get("for", "")),
         made_from=str(mark.get("from", "")),
         secret_version=str(mark.get("secret", "")),
@@ -101,7 +109,7 @@ def _job(manifest: Manifest) -> LoaderJob:
 def _mark(metadata: Manifest) -> Manifest:
     try:
         mark = json.loads((metadata.get("annotations") or {}).get(names.ANNOTATION_LOADER, "{}"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return mark if isinstance(mark, dict) else {}
 
@@ -129,7 +137,7 @@ def _record(manifest: Manifest) -> Record:
         claim_uid=data.get("claimUID", ""),
         revision=data.get("revision", ""),
         digest=data.get("digest", ""),
-        total_bytes=int(total) if total.isdecimal() else UNKNOWN,
+        total_bytes=whole(total, UNKNOWN),
         pod_spec=data.get("pod", ""),
     )
 

@@ -12,7 +12,7 @@ import logging
 import secrets
 import signal
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from types import ModuleType
 from typing import Any, Final
@@ -41,6 +41,7 @@ from roundhouse_operator.core.kinds import (
 from roundhouse_operator.engines import EngineReader
 from roundhouse_operator.gateways import Gateways
 from roundhouse_operator.health import Health
+from roundhouse_operator.intake import Intake
 from roundhouse_operator.leader import Election, LeadershipLostError
 from roundhouse_operator.metrics import Metrics, Present
 from roundhouse_operator.progress import ProgressPoller
@@ -70,6 +71,7 @@ class Operator:
         self.cluster = cluster
         self.tally = Tally(metrics.became_ready)
         self.cache = Cache(settings.field_manager, self.tally)
+        self.intake = Intake(metrics.unread)
         self.queue: WorkQueue[Key] = WorkQueue(
             observe=lambda key, seconds, ok: metrics.passed(key.kind.name, seconds, succeeded=ok)
         )
@@ -78,7 +80,9 @@ class Operator:
         cluster.fence = self.election.check
         self.verifier = Verifier(cluster, self.cache, self.queue.add, Asker())
         self.scaler = Scaler(cluster, metrics.scaled)
-        self.gateways = Gateways(cluster, settings.namespace, settings.release, self.scaler.loads)
+        self.gateways = Gateways(
+            cluster, settings.namespace, settings.release, self.scaler.loads, self.intake
+        )
         self.engines = EngineReader(self.cache.standing, self.on_report)
         self.reconciler = Reconciler(
             cluster,
@@ -116,11 +120,21 @@ class Operator:
         # Claims cannot be made without their templates: whether those are served says it all.
         told = self.on_claims_served if scope.kind == CLAIM_TEMPLATE else _ignore
         on_served = told if scope.kind in CLAIM_KINDS else None
-        return Source(self.cluster, scope, self.on_change, self.on_listed, self.queue.hurry, on_served)
+        return self._follow(scope, self.on_change, self.on_listed, on_served)
 
     def _autoscalers(self, space: str | None) -> Source:
         scope = Scope(AUTOSCALER, space)
-        return Source(self.cluster, scope, self.on_autoscaler, self.on_autoscalers, self.queue.hurry)
+        return self._follow(scope, self.on_autoscaler, self.on_autoscalers)
+
+    def _follow(
+        self,
+        scope: Scope,
+        on_change: Callable[[Kind, Change], None],
+        on_listed: Callable[[Scope, Listed], None],
+        on_served: Callable[[bool], None] | None = None,
+    ) -> Source:
+        hurry = self.queue.hurry
+        return Source(self.cluster, scope, on_change, on_listed, hurry, on_served, self.intake)
 
     def on_autoscaler(self, _kind: Kind, change: Change) -> None:
         known, metadata = self.cache.autoscalers, change.manifest["metadata"]
@@ -158,8 +172,9 @@ class Operator:
             for source in self._resynced:
                 if source.scope.kind == kind:
                     source.nudged.set()
-        take = self.cache.remove if type_ == "DELETED" else self.cache.upsert
-        self.touch(take(kind, manifest))
+        self.intake.take(
+            self.on_change, kind, Change("DELETED" if type_ == "DELETED" else "MODIFIED", manifest)
+        )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set; raises what ended it otherwise."""

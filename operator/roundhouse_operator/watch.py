@@ -20,6 +20,7 @@ from typing_extensions import override
 from roundhouse_operator.cluster import Change, Cluster
 from roundhouse_operator.core.kinds import Kind
 from roundhouse_operator.errors import ClusterError, GoneError, RefusedError, ThrottledError
+from roundhouse_operator.intake import Intake
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ class Source:
     on_recovery: Callable[[], None]
     on_served: Callable[[bool], None] | None = None
     """For a kind that the cluster need not serve: told whether it does. None: it must."""
+    intake: Intake = field(default_factory=Intake)
     listed: asyncio.Event = field(default_factory=asyncio.Event)
     nudged: asyncio.Event = field(default_factory=asyncio.Event)
     alive_at: float = 0.0
@@ -83,13 +85,16 @@ class Source:
                 for manifest in page.manifests:
                     metadata = manifest["metadata"]
                     names.add((metadata.get("namespace", ""), metadata["name"]))
-                    self.on_change(scope.kind, Change("ADDED", manifest))
+                    self.take(Change("ADDED", manifest))
         if self.on_served:
             self.on_served(True)
         self.on_listed(scope, Listed(names, version))
         self.listed.set()
         self.heard()
         return version
+
+    def take(self, change: Change) -> None:
+        self.intake.take(self.on_change, self.scope.kind, change)
 
     def silent_seconds(self) -> float:
         return _now() - self.heard_at
@@ -134,7 +139,7 @@ async def follow(source: Source) -> None:
                 source.heard()
                 version = change.manifest["metadata"]["resourceVersion"]
                 if change.type != "BOOKMARK":
-                    source.on_change(scope.kind, change)
+                    source.take(change)
         except GoneError:
             version = None
             await asyncio.sleep(FIRST_RETRY_SECONDS)

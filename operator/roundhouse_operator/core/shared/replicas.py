@@ -86,7 +86,7 @@ def _listed(child: Child) -> Manifest:
     try:
         listed: Manifest = json.loads((child.live.get("data") or {}).get(MODELS_FILE.name, ""))
         well = isinstance(listed["generation"], int) and all(one["variant"] for one in listed["models"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return {}
     return listed if well else {}
 
@@ -100,7 +100,7 @@ def _template(children: Iterable[Child], index: int) -> Manifest:
 def _placement(annotations: Manifest) -> Manifest:
     try:
         placement = json.loads(annotations.get(names.ANNOTATION_PLACEMENT, ""))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return placement if isinstance(placement, dict) else {}
 

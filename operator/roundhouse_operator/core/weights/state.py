@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 UNKNOWN = -1
+_LARGEST = 2**63 - 1
+"""That a field of the API holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ def read_report(text: str) -> Report | None:
     """None: the text is not a loader's."""
     try:
         said = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(said, dict) or said.get("result") not in ("Complete", "Failed"):
         return None
@@ -125,7 +127,7 @@ def read_progress(text: bytes) -> Progress | None:
     """From what a loader answers to `GET /progress`; None: that is no progress."""
     try:
         said = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(said, dict):
         return None
@@ -138,4 +140,6 @@ def read_progress(text: bytes) -> Progress | None:
 
 
 def _count(value: object) -> int:
-    return max(value, UNKNOWN) if isinstance(value, int) and not isinstance(value, bool) else UNKNOWN
+    if not isinstance(value, int) or isinstance(value, bool):
+        return UNKNOWN
+    return min(max(value, UNKNOWN), _LARGEST)
