@@ -1,16 +1,19 @@
 """Which model answers a request: `auto` by what it needs, a name by what it stands for, else which error."""
 
 from collections.abc import Sequence
+from itertools import islice
+from typing import Final, NoReturn
 
 from roundhouse_api.enums import Stage
 from roundhouse_api.keys import Grant
 from roundhouse_api.selection import (
+    MOST,
     MismatchReason,
     Needs,
-    NothingFitsError,
     UnknownModelError,
-    candidates,
     mismatch,
+    nothing_fits,
+    ranked,
 )
 from roundhouse_gateway.errors import (
     EngineNotSupportedError,
@@ -24,9 +27,11 @@ from roundhouse_gateway.errors import (
 )
 from roundhouse_gateway.key_errors import ModelNotAllowedError
 from roundhouse_gateway.metrics import Metrics
-from roundhouse_gateway.snapshot import Entry, Snapshot
+from roundhouse_gateway.snapshot import ALL_MODELS, Entry, Snapshot
 from roundhouse_gateway.transcription_request import AUTO
 
+REMEMBERED: Final = 1024
+"""Kinds of requests, for one snapshot: languages come from clients, so it is bounded."""
 UNROUTED_STAGES = frozenset({Stage.ALIGN, Stage.DIARIZE, Stage.SPEAK})
 PARAM_AT_FAULT = {
     MismatchReason.STAGE: "model",
@@ -34,6 +39,7 @@ PARAM_AT_FAULT = {
     MismatchReason.LANGUAGE: "language",
     MismatchReason.STREAMING: "streaming",
     MismatchReason.WORD_TIMESTAMPS: "timestamp_granularities",
+    MismatchReason.FEATURE: "model",
 }
 
 
@@ -43,22 +49,12 @@ def choose(snapshot: Snapshot, name: str, needs: Needs, metrics: Metrics, grant:
     A model that is asked for by name is never substituted, and none that the `grant` excludes is chosen.
     """
     if name == AUTO:
-        try:
-            fitting = [snapshot.entries[model.id] for model in candidates(snapshot.catalogue, needs)]
-        except NothingFitsError as error:
-            metrics.resolution_errors("nothing_fits").inc()
-            kind = HopelessRequestError if error.hopeless else NoEngineError
-            raise kind(str(error)) from error
-        allowed = [entry for entry in fitting if grant.allows_model(entry.model.id)]
-        if not allowed:
-            metrics.resolution_errors("not_allowed").inc()
-            raise ModelNotAllowedError(AUTO)
-        return allowed
+        return _best(snapshot, needs, grant) or _refuse_auto(snapshot, needs, metrics)
     try:
         entry = snapshot.resolve(name)
     except UnknownModelError as error:
         metrics.resolution_errors("unknown").inc()
-        raise UnknownModelRequestError(name, str(error)) from error
+        raise UnknownModelRequestError(name, error.text(grant.allows_model)) from error
     if not grant.allows_model(entry.model.id):
         metrics.resolution_errors("not_allowed").inc()
         raise ModelNotAllowedError(entry.model.id)
@@ -77,6 +73,28 @@ def choose(snapshot: Snapshot, name: str, needs: Needs, metrics: Metrics, grant:
         metrics.resolution_errors("not_running").inc()
         raise NotRunningError(entry.model.id)
     return [entry]
+
+
+def _best(snapshot: Snapshot, needs: Needs, grant: Grant) -> Sequence[Entry]:
+    """The best of the running models that fit and that the key may use; the same for all requests alike."""
+    asked = needs, grant.models
+    found = snapshot.remembered.get(asked)
+    if found is None:
+        allows = None if grant.models == ALL_MODELS else grant.allows_model
+        models = islice(ranked(snapshot.catalogue, needs, allows), MOST)
+        found = tuple(snapshot.entries[model.id] for model in models)
+        if len(snapshot.remembered) < REMEMBERED:
+            snapshot.remembered[asked] = found
+    return found
+
+
+def _refuse_auto(snapshot: Snapshot, needs: Needs, metrics: Metrics) -> NoReturn:
+    if next(ranked(snapshot.catalogue, needs), None) is not None:
+        metrics.resolution_errors("not_allowed").inc()
+        raise ModelNotAllowedError(AUTO)
+    metrics.resolution_errors("nothing_fits").inc()
+    error = nothing_fits(snapshot.catalogue, needs)
+    raise (HopelessRequestError if error.hopeless else NoEngineError)(str(error)) from error
 
 
 def check_fit(entry: Entry, needs: Needs) -> None:

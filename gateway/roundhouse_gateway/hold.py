@@ -25,7 +25,7 @@ from roundhouse_gateway.key_errors import ModelNotAllowedError
 from roundhouse_gateway.load import LoadBook, Place
 from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.registry import Registry
-from roundhouse_gateway.sleepers import Wish, has_room, may_be_waited_for, running, sleeper
+from roundhouse_gateway.sleepers import Wish, has_room, running, sleeper
 from roundhouse_gateway.snapshot import Entry
 
 NUDGE_SECONDS: Final = 2.0
@@ -152,7 +152,7 @@ class Hold:
         else:
             entry = entries[0]
             one = _Waiting(wish, choose, HoldFullError(entry.model.id))
-            if wish.auto or not may_be_waited_for(entry) or self._is_free(entry):
+            if wish.auto or not entry.may_be_waited_for or self._is_free(entry):
                 return self._let_through(entries, one)
             if not entry.max_hold_seconds:
                 self._nudge(entry.place)
@@ -197,7 +197,7 @@ class Hold:
 
     def _let_through(self, entries: Sequence[Entry], one: _Waiting) -> Admitted:
         self.book.change(entries[0].place, "in_flight", 1)
-        if may_be_waited_for(entries[0]):
+        if entries[0].may_be_waited_for:
             one.until = asyncio.get_running_loop().time() + entries[0].max_hold_seconds
         return Admitted(self, one, entries, entries[0].place)
 

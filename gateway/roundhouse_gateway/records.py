@@ -18,6 +18,7 @@ from roundhouse_api.v1alpha1 import (
     Effective,
     EngineSpec,
     EngineStatus,
+    Fallback,
     Manifest,
     ModelVariantStatus,
     ObjectMeta,
@@ -88,6 +89,10 @@ class VariantRecord:
     device: Device | None
     available: Summary
     ready: Summary
+    classes: frozenset[str] = frozenset()
+    fallbacks: tuple[Fallback, ...] = ()
+    remaining_seconds: int | None = None
+    """Until its weights have come; None where nobody knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +159,9 @@ def read_variant(manifest: Manifest) -> VariantRecord:
         device=status.placement.device if status.placement else None,
         available=conditions.get(ConditionType.AVAILABLE, UNKNOWN),
         ready=conditions.get(ConditionType.READY, UNKNOWN),
+        classes=frozenset(selection.classes),
+        fallbacks=tuple(_parse(Fallback, each) for each in spec.get("fallbacks") or ()),
+        remaining_seconds=_remaining(status),
     )
 
 
@@ -198,6 +206,11 @@ def _backing(backend: Backend) -> Backing:
 
 def _conditions(conditions: tuple[Condition, ...]) -> dict[str, Summary]:
     return {each.type: Summary(each.status, each.reason, each.message) for each in conditions}
+
+
+def _remaining(status: ModelVariantStatus) -> int | None:
+    seconds = status.weights.remaining_seconds if status.weights else None
+    return seconds if seconds is not None and seconds >= 0 else None
 
 
 def _epoch(timestamp: str) -> int:

@@ -1,4 +1,4 @@
-"""Holds the latest snapshot: takes objects from the watches, joins them anew after changes, tells its age.
+"""Holds the latest snapshot: takes objects from the watches, has changes joined in, tells its age.
 
 The last good snapshot stays while the API server is away or sends what cannot be read. Changes that come
 close together make one new snapshot.
@@ -12,9 +12,9 @@ from typing import Any
 
 from roundhouse_api.model import Manifest
 from roundhouse_api.names import ENGINES, MODEL_VARIANTS
+from roundhouse_gateway.bodies import Bodies
 from roundhouse_gateway.records import ENDPOINT_SLICES, read_engine, read_slice, read_variant
-from roundhouse_gateway.snapshot import Observed, Snapshot, build_snapshot
-from roundhouse_gateway.views import Bodies
+from roundhouse_gateway.snapshot import Join, Snapshot
 
 log = logging.getLogger("roundhouse.gateway.registry")
 
@@ -34,36 +34,42 @@ class Registry:
     def __init__(
         self, namespaces: Sequence[str], *, aliases_enabled: bool, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._namespaces = tuple(namespaces)
-        self._aliases_enabled = aliases_enabled
         self._clock = clock
-        self._records: dict[str, dict[Place, Any]] = {plural: {} for plural in READERS}
+        self._join = Join(namespaces, aliases_enabled=aliases_enabled)
+        self._put: dict[str, Callable[[Place, Any], None]] = {
+            ENGINES: self._join.put_engine,
+            MODEL_VARIANTS: self._join.put_variant,
+            ENDPOINT_SLICES: self._join.put_slice,
+        }
+        self._known: dict[str, set[Place]] = {plural: set() for plural in READERS}
         self._unlisted = {(plural, namespace) for plural in READERS for namespace in namespaces}
         self._lost: dict[Place, float] = dict.fromkeys(self._unlisted, clock())
         self._rebuild: asyncio.TimerHandle | None = None
         self.complete = False
         self.on_rebuild: list[Callable[[], None]] = []
         self.snapshot = Snapshot()
-        self.bodies = Bodies(self.snapshot, aliases_enabled=aliases_enabled)
+        self.bodies = Bodies(aliases_enabled=aliases_enabled)
 
     def age_seconds(self) -> float:
         """How long the most outdated part has not been followed; 0 while all watches are open."""
         return self._clock() - min(self._lost.values()) if self._lost else 0.0
 
     def replace(self, plural: str, namespace: str, manifests: Sequence[Manifest]) -> None:
-        records = self._records[plural]
-        before = {place: records.pop(place) for place in list(records) if place[0] == namespace}
+        there = {_place(manifest) for manifest in manifests}
+        for place in [place for place in self._known[plural] if place[0] == namespace]:
+            if place not in there:
+                self._drop(plural, place)
         for manifest in manifests:
-            self._take(plural, manifest, before)
+            self._take(plural, manifest)
         self._unlisted.discard((plural, namespace))
         self._changed()
 
     def apply(self, plural: str, manifest: Manifest) -> None:
-        self._take(plural, manifest, self._records[plural])
+        self._take(plural, manifest)
         self._changed()
 
     def delete(self, plural: str, manifest: Manifest) -> None:
-        self._records[plural].pop(_place(manifest), None)
+        self._drop(plural, _place(manifest))
         self._changed()
 
     def connected(self, plural: str, namespace: str) -> None:
@@ -73,27 +79,29 @@ class Registry:
         self._lost[plural, namespace] = self._clock()
 
     def rebuild(self) -> None:
-        """Joins all records into the new snapshot. `complete` from then on: a missing name is unknown."""
+        """Joins what has changed into a new snapshot. `complete` from then on: a missing name is unknown."""
         self._rebuild = None
-        observed = Observed(
-            variants=list(self._records[MODEL_VARIANTS].values()),
-            engines=list(self._records[ENGINES].values()),
-            slices=list(self._records[ENDPOINT_SLICES].values()),
-        )
-        self.snapshot = build_snapshot(observed, self._namespaces, aliases_enabled=self._aliases_enabled)
-        self.bodies = Bodies(self.snapshot, aliases_enabled=self._aliases_enabled)
+        changed = self._join.renew()
+        self.snapshot = self._join.snapshot
+        self.bodies.show(self.snapshot, changed)
         self.complete = True
         for told in self.on_rebuild:
             told()
 
-    def _take(self, plural: str, manifest: Manifest, before: dict[Place, Any]) -> None:
+    def _take(self, plural: str, manifest: Manifest) -> None:
         place = _place(manifest)
         try:
-            self._records[plural][place] = READERS[plural](manifest)
+            record = READERS[plural](manifest)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             log.warning("%s of %s/%s: %s; what was known of it before is kept", plural, *place, error)
-            if place in before:
-                self._records[plural][place] = before[place]
+            return
+        self._put[plural](place, record)
+        self._known[plural].add(place)
+
+    def _drop(self, plural: str, place: Place) -> None:
+        if place in self._known[plural]:
+            self._known[plural].remove(place)
+            self._put[plural](place, None)
 
     def _changed(self) -> None:
         if not self._unlisted and self._rebuild is None:

@@ -11,13 +11,14 @@ from pydantic import AfterValidator
 from roundhouse_api.enums import Stage
 from roundhouse_api.keys import Grant
 from roundhouse_api.selection import ModelStatus, UnknownModelError, primary_language
+from roundhouse_gateway.bodies import Filter
 from roundhouse_gateway.errors import ModelNotFoundError, NotReadyError
 from roundhouse_gateway.exchange import EXCHANGE, Exchange
 from roundhouse_gateway.keyring import Keyring
 from roundhouse_gateway.metrics import CONTENT_TYPE, Metrics
 from roundhouse_gateway.registry import Registry
 from roundhouse_gateway.transcription_request import MAX_LANGUAGE
-from roundhouse_gateway.views import Filter, model_detail
+from roundhouse_gateway.views import model_detail
 
 JSON = "application/json"
 TEXT = "text/plain"

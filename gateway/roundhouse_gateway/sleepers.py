@@ -10,15 +10,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from roundhouse_api.conditions import Reason
-from roundhouse_api.enums import BackendType, ConditionStatus, ScalingMode
-from roundhouse_api.selection import (
-    Needs,
-    NothingFitsError,
-    UnknownModelError,
-    candidates,
-    fitting,
-    mismatch,
-)
+from roundhouse_api.enums import ConditionStatus
+from roundhouse_api.selection import Needs, UnknownModelError, mismatch, ranked, without_guesses
 from roundhouse_gateway.load import Counts
 from roundhouse_gateway.snapshot import Entry, Snapshot
 from roundhouse_gateway.transcription_request import AUTO
@@ -70,27 +63,18 @@ class Wish:
         return self.name == AUTO
 
 
-def may_be_waited_for(entry: Entry) -> bool:
-    record, target = entry.record, entry.target
-    return (
-        record.effective.scaling_mode == ScalingMode.DEMAND
-        and not record.suspended
-        and target is not None
-        and target.type is BackendType.SERVICE
-    )
-
-
 def sleeper(snapshot: Snapshot, wish: Wish, *, waiting: bool = False) -> Entry | None:
     """What to wait for. Who is `waiting` already goes on while a start fails: the next may succeed."""
 
     def worth_it(entry: Entry) -> bool:
         allowed = wish.allows(entry.model.id)
-        return allowed and may_be_waited_for(entry) and not _hopeless(entry, waiting=waiting)
+        return allowed and entry.may_be_waited_for and not _hopeless(entry, waiting=waiting)
 
     if wish.auto:
-        asleep = (entry.model for entry in snapshot.entries.values() if worth_it(entry))
-        best = next(iter(fitting(asleep, wish.needs)), None)
-        return snapshot.entries[best.id] if best else None
+        in_order = snapshot.wakeable.fitting(wish.needs)
+        asleep = without_guesses(in_order, snapshot.catalogue, wish.needs, wish.allows)
+        entries = (snapshot.entries[model.id] for model in asleep)
+        return next((entry for entry in entries if worth_it(entry)), None)
     entry = _named(snapshot, wish.name)
     fits = entry is not None and entry.model.stage is not None and mismatch(entry.model, wish.needs) is None
     return entry if entry is not None and fits and worth_it(entry) else None
@@ -99,11 +83,8 @@ def sleeper(snapshot: Snapshot, wish: Wish, *, waiting: bool = False) -> Entry |
 def running(snapshot: Snapshot, wish: Wish) -> Entry | None:
     """Who would answer now."""
     if wish.auto:
-        try:
-            found = candidates(snapshot.catalogue, wish.needs)
-        except NothingFitsError:
-            return None
-        return next((snapshot.entries[each.id] for each in found if wish.allows(each.id)), None)
+        best = next(ranked(snapshot.catalogue, wish.needs, wish.allows), None)
+        return snapshot.entries[best.id] if best else None
     entry = _named(snapshot, wish.name)
     return entry if entry is not None and entry.model.running else None
 

@@ -1,91 +1,20 @@
-"""What `/v1/models` and `/v1/engines` show of a snapshot, as plain data and as encoded bodies.
+"""What `/v1/models` and `/v1/engines` show of a model and of an engine, as plain data.
 
-Names are those of the wire: lower case, and booleans where the API has enums. Bodies are encoded once for
-each snapshot and filter, on first use.
+Names are those of the wire: lower case, and booleans where the API has enums. How they become lists is left
+to `bodies`.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
 from roundhouse_api.enums import Interface, Streaming, WordTimestamps
-from roundhouse_api.keys import Grant
-from roundhouse_api.selection import ANY_LANGUAGE, ModelStatus
+from roundhouse_api.selection import ANY_LANGUAGE
 from roundhouse_api.v1alpha1 import Capabilities, Performance, Quantity, RealTimeFactor
+from roundhouse_gateway.entry import Entry
 from roundhouse_gateway.records import EngineRecord
-from roundhouse_gateway.snapshot import Entry, Snapshot
 
 GIGABYTE = 10**9
-# A body of a thousand models is a third of a megabyte, and clients choose the languages.
-_KEPT_BODIES = 32
-ALL_MODELS = Grant().models
 
 Item = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which models to list; None of `status` means all, of the others no restriction."""
-
-    status: ModelStatus | None = ModelStatus.RUNNING
-    stage: str | None = None
-    language: str | None = None
-    allowed: tuple[str, ...] = ALL_MODELS
-    """The ids that whoever asks may use, or patterns of them."""
-
-    def passes(self, entry: Entry) -> bool:
-        model = entry.model
-        return (
-            (self.status is None or model.status is self.status)
-            and (self.stage is None or stage_word(entry) == self.stage)
-            and (self.language is None or model.speaks(self.language))
-            and Grant(models=self.allowed).allows_model(model.id)
-        )
-
-
-class Bodies:
-    """The encoded lists of one snapshot."""
-
-    def __init__(self, snapshot: Snapshot, *, aliases_enabled: bool) -> None:
-        self._snapshot = snapshot
-        self._aliases_enabled = aliases_enabled
-        self._models: dict[Filter, bytes] = {}
-        self._engines: dict[tuple[str, ...], bytes] = {}
-
-    def models(self, wanted: Filter) -> bytes:
-        body = self._models.get(wanted)
-        if body is None:
-            body = msgspec.json.encode(self._list(wanted))
-            if len(self._models) < _KEPT_BODIES:
-                self._models[wanted] = body
-        return body
-
-    def engines(self, allowed: tuple[str, ...] = ALL_MODELS) -> bytes:
-        body = self._engines.get(allowed)
-        if body is None:
-            grant = Grant(models=allowed)
-            listed = (entry for entry in _in_order(self._snapshot) if grant.allows_model(entry.model.id))
-            items = [engine_item(entry) for entry in listed]
-            runtimes = [runtime_item(engine) for engine in self._snapshot.engines]
-            body = msgspec.json.encode({"engines": items, "total": len(items), "runtimes": runtimes})
-            if len(self._engines) < _KEPT_BODIES:
-                self._engines[allowed] = body
-        return body
-
-    def _list(self, wanted: Filter) -> Item:
-        listed = [entry for entry in _in_order(self._snapshot) if wanted.passes(entry)]
-        body: Item = {"object": "list", "data": [model_item(entry) for entry in listed]}
-        if self._aliases_enabled:
-            ids = {entry.model.id for entry in listed}
-            aliases = self._snapshot.catalogue.aliases()
-            body["aliases"] = {alias: model for alias, model in aliases.items() if model in ids}
-        return body
-
-
-def _in_order(snapshot: Snapshot) -> Iterator[Entry]:
-    return (snapshot.entries[name] for name in snapshot.catalogue.get_model_ids())
 
 
 def stage_word(entry: Entry) -> str | None:

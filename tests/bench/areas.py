@@ -1,14 +1,20 @@
 """The parts that can be measured by themselves, in the order in which they are."""
 
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Final
 
-from tests.bench import engines, gateway, operator
+from tests.bench import choosing, engines, gateway, operator
 from tests.bench.figure import Area, Figure, Result
 
 MEASURE: Final[dict[Area, Callable[[], Iterator[Result]]]] = {
     "operator": operator.measure,
-    "gateway": gateway.measure,
+    "gateway": lambda: chain(gateway.measure(), choosing.measure()),
     "engines": engines.measure,
 }
-FIGURES: Final[tuple[Figure, ...]] = (*operator.FIGURES, *gateway.FIGURES, *engines.FIGURES)
+FIGURES: Final[tuple[Figure, ...]] = (
+    *operator.FIGURES,
+    *gateway.FIGURES,
+    *choosing.FIGURES,
+    *engines.FIGURES,
+)

@@ -47,10 +47,10 @@ FIGURES: Final = (LIST, GROWTH, RESIDENT, UPLOAD, FIRST_BYTE)
 def measure() -> Iterator[Result]:
     with backend("engine") as (_, engine_port):
         # A gateway of its own: memory that reading a thousand models has freed would hide what uploads take.
-        with _gateway(engine_port, variants=1) as gateway:
+        with a_gateway(engine_port, variants=1) as (gateway, _):
             yield from _memory(gateway)
             yield from _uploads(gateway.port, engine_port)
-        with _gateway(engine_port, variants=VARIANTS) as gateway:
+        with a_gateway(engine_port, variants=VARIANTS) as (gateway, _):
             yield from _lists(gateway)
 
 
@@ -114,10 +114,11 @@ def _upload(port: int, body: bytes) -> tuple[float, float]:
 
 
 @contextmanager
-def _gateway(engine_port: int, *, variants: int) -> Iterator[GatewayProcess]:
-    """A ready one that knows so many models, all served by the one engine."""
+def a_gateway(engine_port: int, *, variants: int) -> Iterator[tuple[GatewayProcess, FakeApiServer]]:
+    """A ready one that knows so many models, all served by the one engine, and the API server it reads."""
     thread = LoopThread()
     api = FakeApiServer(thread)
+    api.state.page = 500
     api.put("engines", engine())
     for number in range(variants):
         made = Variant(f"variant-{number:04}")
@@ -129,7 +130,7 @@ def _gateway(engine_port: int, *, variants: int) -> Iterator[GatewayProcess]:
         gateway = launch(Path(folder), kubeconfig, _SETTINGS)
         try:
             wait_until(lambda: is_ready(gateway), seconds=60, what="the gateway is ready", every=0.05)
-            yield gateway
+            yield gateway, api
         finally:
             gateway.kill()
             api.stop()

@@ -7,19 +7,25 @@ runs, and telling an HTTP client, is left to the programs.
 
 from roundhouse_api.selection.catalogue import Catalogue, UnknownModelError
 from roundhouse_api.selection.choose import (
+    MOST,
     NothingFitsError,
     Verdict,
     candidates,
     explain,
     fitting,
-    mismatch,
+    nothing_fits,
+    ranked,
     select,
+    without_guesses,
 )
+from roundhouse_api.selection.fit import mismatch
 from roundhouse_api.selection.model import ANY_LANGUAGE, Model, ModelStatus
 from roundhouse_api.selection.needs import Mismatch, MismatchReason, Needs, Tier, primary_language
+from roundhouse_api.selection.ranking import Ranking
 
 __all__ = [
     "ANY_LANGUAGE",
+    "MOST",
     "Catalogue",
     "Mismatch",
     "MismatchReason",
@@ -27,6 +33,7 @@ __all__ = [
     "ModelStatus",
     "Needs",
     "NothingFitsError",
+    "Ranking",
     "Tier",
     "UnknownModelError",
     "Verdict",
@@ -34,6 +41,9 @@ __all__ = [
     "explain",
     "fitting",
     "mismatch",
+    "nothing_fits",
     "primary_language",
+    "ranked",
     "select",
+    "without_guesses",
 ]

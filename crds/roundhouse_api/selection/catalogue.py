@@ -1,14 +1,19 @@
-"""The models of one moment, by every name they answer to, and the running ones by what they serve."""
+"""The models of one moment, by every name they answer to, and in the order in which `auto` takes them."""
 
-from collections import defaultdict
-from collections.abc import Iterable
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from operator import attrgetter
+from typing import Final
 
 from typing_extensions import override
 
-from roundhouse_api.enums import Interface, Stage
 from roundhouse_api.selection.model import Model
 from roundhouse_api.selection.needs import Needs
+from roundhouse_api.selection.ranking import Ranking
+
+LISTED_IDS: Final = 100
+"""As many ids as the text of an error names: more help nobody who reads it."""
 
 
 class UnknownModelError(ValueError):
@@ -21,7 +26,23 @@ class UnknownModelError(ValueError):
 
     @override
     def __str__(self) -> str:
-        return f"Unknown model: '{self.name}'. Available models: {', '.join(self._catalogue.get_model_ids())}"
+        return self.text(lambda _: True)
+
+    def text(self, allows: Callable[[str], bool]) -> str:
+        """The same for somebody who is not to be told of all ids."""
+        ids = list(filter(allows, self._catalogue.ids))
+        listed = ", ".join(ids[:LISTED_IDS])
+        rest = f" and {len(ids) - LISTED_IDS} more" if len(ids) > LISTED_IDS else ""
+        return f"Unknown model: '{self.name}'. Available models: {listed}{rest}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Index:
+    by_id: dict[str, Model]
+    by_name: dict[str, Model]
+    ids: list[str]
+    all: Ranking
+    running: Ranking
 
 
 class Catalogue:
@@ -31,51 +52,83 @@ class Catalogue:
     that before an alias.
     """
 
-    __slots__ = ("_by_id", "_by_name", "_running", "ranked")
+    __slots__ = ("_index", "remembered")
 
-    def __init__(self, models: Iterable[Model]) -> None:
-        self._by_id: dict[str, Model] = {}
-        for model in models:
-            self._by_id.setdefault(model.id, model)
-        self._by_name = dict(self._by_id)
-        for names_of in (attrgetter("alternate_names"), attrgetter("aliases")):
-            for model in self._by_id.values():
-                for name in names_of(model):
-                    self._by_name.setdefault(name, model)
-        self._running = _index_of_running(self._by_id.values())
-        self.ranked: dict[Needs, tuple[Model, ...]] = {}
+    def __init__(self, models: Iterable[Model] = (), *, index: _Index | None = None) -> None:
+        self._index = index or _indexed(models)
+        self.remembered: dict[Needs, tuple[Model, ...]] = {}
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """All ids in order, without alternate names and aliases."""
+        return self._index.ids
+
+    @property
+    def all(self) -> Ranking:
+        return self._index.all
+
+    @property
+    def running(self) -> Ranking:
+        return self._index.running
+
+    def changed(self, gone: Iterable[Model], come: Iterable[Model]) -> "Catalogue":
+        """Another with some models less and some more; what stays is shared and not looked at.
+
+        `gone` must be as they are here, and of what `come` no name may be taken then.
+        """
+        return Catalogue(index=_changed(self._index, list(gone), list(come)))
 
     def resolve(self, name: str) -> Model:
         """The model behind a name; `UnknownModelError` where there is none. Never a substitute."""
         try:
-            return self._by_name[name]
+            return self._index.by_name[name]
         except KeyError:
             raise UnknownModelError(name, self) from None
 
     def get_available_models(self) -> tuple[Model, ...]:
         """All models, running or not, by id."""
-        return tuple(self._by_id[name] for name in self.get_model_ids())
+        return tuple(self._index.by_id[name] for name in self.ids)
 
     def get_model_ids(self) -> list[str]:
         """All ids in order, without alternate names and aliases."""
-        return sorted(self._by_id)
+        return list(self.ids)
 
     def aliases(self) -> dict[str, str]:
         """Alias to id, in the order of the aliases; only those that really lead to their model."""
         return {
             alias: model.id
-            for alias, model in sorted(self._by_name.items())
+            for alias, model in sorted(self._index.by_name.items())
             if alias in model.aliases and alias != model.id
         }
 
-    def running(self, stage: Stage, interface: Interface) -> tuple[Model, ...]:
-        return self._running.get((stage, interface), ())
 
-
-def _index_of_running(models: Iterable[Model]) -> dict[tuple[Stage, Interface], tuple[Model, ...]]:
-    index: defaultdict[tuple[Stage, Interface], list[Model]] = defaultdict(list)
+def _indexed(models: Iterable[Model]) -> _Index:
+    by_id: dict[str, Model] = {}
     for model in models:
-        if model.running and model.stage is not None:
-            for interface in model.interfaces:
-                index[model.stage, interface].append(model)
-    return {key: tuple(found) for key, found in index.items()}
+        by_id.setdefault(model.id, model)
+    by_name = by_id.copy()
+    for names_of in (attrgetter("alternate_names"), attrgetter("aliases")):
+        for model in by_id.values():
+            for name in names_of(model):
+                by_name.setdefault(name, model)
+    running = filter(attrgetter("running"), by_id.values())
+    return _Index(by_id, by_name, sorted(by_id), Ranking.of(by_id.values()), Ranking.of(running))
+
+
+def _changed(index: _Index, gone: list[Model], come: list[Model]) -> _Index:
+    by_id, by_name, ids = index.by_id.copy(), index.by_name.copy(), index.ids.copy()
+    for model in gone:
+        del by_id[model.id]
+        for name in model.names:
+            by_name.pop(name, None)
+    for model in come:
+        by_id[model.id] = model
+        by_name |= dict.fromkeys(model.names, model)
+    before, after = {model.id for model in gone}, {model.id for model in come}
+    for name in before - after:
+        del ids[bisect_left(ids, name)]
+    for name in after - before:
+        insort(ids, name)
+    stopped, started = filter(attrgetter("running"), gone), filter(attrgetter("running"), come)
+    running = index.running.changed(stopped, started)
+    return _Index(by_id, by_name, ids, index.all.changed(gone, come), running)

@@ -1,30 +1,40 @@
-"""The choice that `auto` makes: filter by what the request needs, rank what is left, break ties by name."""
+"""The choice that `auto` makes: filter by what the request needs, rank what is left, break ties by name.
 
-from collections.abc import Iterable
+A model that understands one language only is never chosen for speech of which nobody has said the language,
+unless the catalogue has no other: what was spoken in another language would come out as words that nobody
+said. Where a model of many languages is there and does not run, the request is refused instead.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
+from typing import Final
 
-from roundhouse_api.enums import SpeedTier, Streaming, WordTimestamps
 from roundhouse_api.selection.catalogue import Catalogue
+from roundhouse_api.selection.fit import mismatch, rank
 from roundhouse_api.selection.model import Model
-from roundhouse_api.selection.needs import Mismatch, MismatchReason, Needs, Tier
+from roundhouse_api.selection.needs import Mismatch, MismatchReason, Needs
 
-# Requests remembered with their ranking for one catalogue: languages come from clients, so it is bounded.
-_REMEMBERED = 256
+MOST: Final = 16
+"""Candidates for one request: when so many have failed, the fault is not theirs."""
+# Requests remembered with their candidates for one catalogue: languages come from clients, so it is bounded.
+_REMEMBERED: Final = 256
 
-_NEAREST_TIERS = {
-    SpeedTier.FAST: (SpeedTier.FAST, SpeedTier.BALANCED, SpeedTier.ACCURATE),
-    SpeedTier.BALANCED: (SpeedTier.BALANCED, SpeedTier.FAST, SpeedTier.ACCURATE),
-    SpeedTier.ACCURATE: (SpeedTier.ACCURATE, SpeedTier.BALANCED, SpeedTier.FAST),
-}
-
-Rank = tuple[int, int, int, int, float, float, str]
+Allows = Callable[[str], bool]
 
 
 class NothingFitsError(LookupError):
     """Nothing that runs fits the request. `hopeless` says that nothing would, if all of it ran."""
 
-    def __init__(self, needs: Needs, *, hopeless: bool) -> None:
-        super().__init__(f"No engine available for {needs.in_words()}")
+    def __init__(self, needs: Needs, *, hopeless: bool, of_one_language: Model | None = None) -> None:
+        text = f"No engine available for {needs.in_words()}"
+        if of_one_language is not None:
+            (language,) = of_one_language.languages or ("",)
+            text += (
+                f" of unknown language: '{of_one_language.id}' runs and understands '{language}' alone; "
+                "say which language is spoken"
+            )
+        super().__init__(text)
         self.needs = needs
         self.hopeless = hopeless
 
@@ -38,60 +48,45 @@ class Verdict:
     mismatch: Mismatch | None
 
 
-def mismatch(model: Model, needs: Needs) -> Mismatch | None:
-    """The first condition that the model does not meet, running or not; None where it meets all."""
-    if model.stage is not needs.stage:
-        serves = f"serves stage '{model.stage.lower()}'" if model.stage else "has no engine yet"
-        return Mismatch(MismatchReason.STAGE, f"{serves}; '{needs.stage.lower()}' is asked for")
-    if needs.interface not in model.interfaces:
-        return Mismatch(MismatchReason.INTERFACE, f"has no {needs.interface.lower()} interface")
-    if needs.language is not None and not model.speaks(needs.language):
-        known = ", ".join(sorted(model.languages or ()))
-        return Mismatch(
-            MismatchReason.LANGUAGE, f"does not support language '{needs.language}', only {known}"
-        )
-    if needs.streaming and model.streaming is Streaming.NONE:
-        return Mismatch(MismatchReason.STREAMING, "does not stream")
-    if needs.word_timestamps and model.word_timestamps is WordTimestamps.NONE:
-        return Mismatch(MismatchReason.WORD_TIMESTAMPS, "has no word timestamps")
-    return None
-
-
-def rank(model: Model, needs: Needs) -> Rank:
-    """The lower, the better. In order of weight:
-
-    speech of unknown language goes to a model of one language only where nothing else fits; word timestamps
-    and streaming, where asked for, rather native; the tier asked for; then priority and speed, where tier
-    `fast` asks for speed before priority; then the name.
-    """
-    speed = model.seconds_per_audio_second
-    by_merit = (speed, -model.priority) if needs.tier is SpeedTier.FAST else (-model.priority, speed)
-    return (
-        needs.language is None and model.single_language,
-        needs.word_timestamps and model.word_timestamps is not WordTimestamps.NATIVE,
-        needs.streaming and model.streaming is not Streaming.NATIVE,
-        _tier_distance(model, needs.tier),
-        *by_merit,
-        model.id,
-    )
-
-
 def select(catalogue: Catalogue, needs: Needs) -> Model:
     """The running model that fits best; `NothingFitsError` where none fits."""
     return candidates(catalogue, needs)[0]
 
 
 def candidates(catalogue: Catalogue, needs: Needs) -> tuple[Model, ...]:
-    """The running models that fit, the best first, and at least one; `NothingFitsError` where none fits."""
-    remembered = catalogue.ranked.get(needs)
-    if remembered is not None:
-        return remembered
-    ranked = fitting(catalogue.running(needs.stage, needs.interface), needs)
-    if not ranked:
-        raise NothingFitsError(needs, hopeless=_is_hopeless(catalogue, needs))
-    if len(catalogue.ranked) < _REMEMBERED:
-        catalogue.ranked[needs] = ranked
-    return ranked
+    """The best of the running models that fit, the best first: at least one, `MOST` at most.
+
+    `NothingFitsError` where none fits.
+    """
+    found = catalogue.remembered.get(needs)
+    if found is None:
+        found = tuple(islice(ranked(catalogue, needs), MOST))
+        if len(catalogue.remembered) < _REMEMBERED:
+            catalogue.remembered[needs] = found
+    if not found:
+        raise nothing_fits(catalogue, needs)
+    return found
+
+
+def ranked(catalogue: Catalogue, needs: Needs, allows: Allows | None = None) -> Iterator[Model]:
+    """All running models that fit and that whoever asks may use, the best first."""
+    return without_guesses(catalogue.running.fitting(needs), catalogue, needs, allows)
+
+
+def without_guesses(
+    models: Iterable[Model], catalogue: Catalogue, needs: Needs, allows: Allows | None = None
+) -> Iterator[Model]:
+    """Of models in their order those that may be chosen, and may be used by whoever asks."""
+    guesses: bool | None = None
+    for model in models:
+        if allows is not None and not allows(model.id):
+            continue
+        if needs.unknown_speech and model.single_language:
+            if guesses is None:
+                guesses = _has_many_languages(catalogue, needs, allows)
+            if guesses:
+                return  # they come last in every order
+        yield model
 
 
 def fitting(models: Iterable[Model], needs: Needs) -> tuple[Model, ...]:
@@ -104,32 +99,39 @@ def fitting(models: Iterable[Model], needs: Needs) -> tuple[Model, ...]:
     )
 
 
-def _is_hopeless(catalogue: Catalogue, needs: Needs) -> bool:
-    """An empty catalogue may just be filling, and of a model without an engine nobody knows what it does."""
-    models = catalogue.get_available_models()
-    return bool(models) and not any(model.stage is None or mismatch(model, needs) is None for model in models)
+def nothing_fits(catalogue: Catalogue, needs: Needs) -> NothingFitsError:
+    """The error for a request that finds nothing. An empty catalogue may just be filling."""
+    passed_over = next(catalogue.running.fitting(needs), None)
+    hopeless = bool(catalogue.all) and not catalogue.all.may_fit(needs)
+    return NothingFitsError(needs, hopeless=hopeless, of_one_language=passed_over)
 
 
-def explain(catalogue: Catalogue, needs: Needs) -> tuple[Verdict, ...]:
-    """A verdict for every model: the chosen, those that fit by their rank, then the rest by id."""
-    fit, rest = [], []
+def explain(catalogue: Catalogue, needs: Needs, allows: Allows | None = None) -> Iterator[Verdict]:
+    """A verdict for every model that may be used: the chosen, those that fit by rank, the rest by id."""
+    places: set[str] = set()
+    for place, model in enumerate(ranked(catalogue, needs, allows)):
+        places.add(model.id)
+        yield Verdict(model, chosen=place == 0, mismatch=None)
     for model in catalogue.get_available_models():
-        found = mismatch(model, needs)
-        if found is None and not model.running:
-            found = Mismatch(MismatchReason.NOT_RUNNING, f"is {model.status}, not running")
-        if found is None:
-            fit.append(model)
-        else:
-            rest.append(Verdict(model, chosen=False, mismatch=found))
-    fit.sort(key=lambda model: rank(model, needs))
-    ranked = [Verdict(model, chosen=place == 0, mismatch=None) for place, model in enumerate(fit)]
-    return (*ranked, *rest)
+        if model.id not in places and (allows is None or allows(model.id)):
+            yield Verdict(model, chosen=False, mismatch=_why_not(model, needs))
 
 
-def _tier_distance(model: Model, tier: Tier | None) -> int:
-    if tier is None:
-        return 0
-    if isinstance(tier, SpeedTier):
-        nearest = _NEAREST_TIERS[tier]
-        return nearest.index(model.speed_tier) if model.speed_tier is not None else len(nearest)
-    return int(tier not in model.cost_tiers)
+def _why_not(model: Model, needs: Needs) -> Mismatch:
+    found = mismatch(model, needs)
+    if found is not None:
+        return found
+    if not model.running:
+        return Mismatch(MismatchReason.NOT_RUNNING, f"is {model.status}, not running")
+    (language,) = model.languages or ("",)
+    return Mismatch(
+        MismatchReason.ONE_LANGUAGE,
+        f"understands '{language}' alone, and nobody has said which language is spoken",
+    )
+
+
+def _has_many_languages(catalogue: Catalogue, needs: Needs, allows: Allows | None) -> bool:
+    """Models of one language come last in every order, so the first tells."""
+    allowed = (model for model in catalogue.all.fitting(needs) if allows is None or allows(model.id))
+    first = next(allowed, None)
+    return first is not None and not first.single_language

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from roundhouse_api.enums import CostTier, Interface, SpeedTier, Stage, Streaming, WordTimestamps
+from roundhouse_api.enums import CostTier, Feature, Interface, SpeedTier, Stage, Streaming, WordTimestamps
 
 ANY_LANGUAGE = "*"
 
@@ -39,6 +39,8 @@ class Model:
     word_timestamps: WordTimestamps = WordTimestamps.NONE
     speed_tier: SpeedTier | None = None
     cost_tiers: frozenset[CostTier] = frozenset()
+    classes: frozenset[str] = frozenset()
+    features: frozenset[Feature] = frozenset()
     real_time_factor: float | None = None
     speed_factor: float | None = None
     priority: int = 0

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from roundhouse_api.enums import CostTier, Interface, SpeedTier, Stage
+from roundhouse_api.enums import CostTier, Feature, Interface, SpeedTier, Stage
 
 Tier = SpeedTier | CostTier
 
@@ -15,7 +15,7 @@ def primary_language(code: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """The requirements of one request. `tier` is a wish that ranks; all else is a condition."""
+    """The requirements of one request. `tier` and `classes` are wishes that rank; all else is a condition."""
 
     stage: Stage
     interface: Interface = Interface.BATCH
@@ -23,14 +23,27 @@ class Needs:
     streaming: bool = False
     word_timestamps: bool = False
     tier: Tier | None = None
+    features: frozenset[Feature] = frozenset()
+    classes: frozenset[str] = frozenset()
 
     def in_words(self) -> str:
         """`stage 'transcribe' with language 'hr' and word timestamps`"""
         wants = [f"language '{self.language}'"] if self.language else []
         wants += ["streaming"] if self.streaming else []
         wants += ["word timestamps"] if self.word_timestamps else []
+        wants += [in_small_words(feature) for feature in sorted(self.features)]
         stage = f"stage '{self.stage.lower()}'"
         return f"{stage} with {' and '.join(wants)}" if wants else stage
+
+    @property
+    def unknown_speech(self) -> bool:
+        """Nobody has said which language is spoken."""
+        return self.language is None and self.stage is Stage.TRANSCRIBE
+
+
+def in_small_words(feature: Feature) -> str:
+    """`structured outputs` of `StructuredOutputs`."""
+    return "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in feature).strip()
 
 
 class MismatchReason(StrEnum):
@@ -39,7 +52,9 @@ class MismatchReason(StrEnum):
     LANGUAGE = "Language"
     STREAMING = "Streaming"
     WORD_TIMESTAMPS = "WordTimestamps"
+    FEATURE = "Feature"
     NOT_RUNNING = "NotRunning"
+    ONE_LANGUAGE = "OneLanguage"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 
 from aiohttp import web
@@ -37,6 +38,8 @@ class State:
     history: list[Event] = field(default_factory=list)
     version: int = 1
     oldest: int = 0
+    page: int = 2
+    """The most objects that one answer to a list holds."""
     code: int = 410
     missing: set[str] = field(default_factory=set)
     forbidden: set[str] = field(default_factory=set)
@@ -136,7 +139,10 @@ class FakeApiServer:
 
     def _list(self, request: web.Request, plural: str, namespace: str) -> web.Response:
         found = list(self._matching(request, plural, namespace))
-        start, limit = int(request.query.get("continue", 0)), min(int(request.query.get("limit", 2)), 2)
+        start, limit = (
+            int(request.query.get("continue", 0)),
+            min(int(request.query.get("limit", 2)), self.state.page),
+        )
         meta: Manifest = {"resourceVersion": str(self.state.version)}
         if start + limit < len(found):
             meta["continue"] = str(start + limit)
@@ -146,6 +152,10 @@ class FakeApiServer:
         for (kind, where, _), manifest in sorted(self.state.objects.items(), key=lambda item: item[0]):
             if (kind, where) == (plural, namespace) and _selected(request, manifest):
                 yield manifest
+
+    def _since(self, version: int) -> list[Event]:
+        news = takewhile(lambda event: event.version > version, reversed(self.state.history))
+        return list(news)[::-1]
 
     async def _watch(self, request: web.Request, plural: str, namespace: str) -> web.StreamResponse:
         seen = int(request.query["resourceVersion"])
@@ -158,7 +168,7 @@ class FakeApiServer:
                 message = "too old resource version"
                 await _write(response, "ERROR", {"code": self.state.code, "message": message})
                 return response
-            for event in [event for event in self.state.history if event.version > seen]:
+            for event in self._since(seen):
                 seen = event.version
                 here = event.plural == plural and event.manifest["metadata"]["namespace"] == namespace
                 if here and _selected(request, event.manifest):

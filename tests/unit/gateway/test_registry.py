@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import pytest
 
 from roundhouse_api.names import ENGINES, MODEL_VARIANTS
+from roundhouse_gateway.bodies import Filter
 from roundhouse_gateway.records import ENDPOINT_SLICES
 from roundhouse_gateway.registry import READERS, Registry
 from roundhouse_gateway.snapshot import Snapshot
-from roundhouse_gateway.views import Filter
 from tests.conformance.gateway.manifests import Variant, engine, slice_of
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roundhouse_api.enums import CostTier, Interface, SpeedTier, Stage, Streaming, WordTimestamps
+from roundhouse_api.enums import CostTier, Feature, Interface, SpeedTier, Stage, Streaming, WordTimestamps
 from roundhouse_api.selection import (
     Catalogue,
     MismatchReason,
@@ -100,7 +100,59 @@ CHOICES = (
         WHISPER.id,
         "any",
     ),
-    Choice("only-english-left", (PARAKEET,), BATCH, PARAKEET.id, "nothing multilingual fits"),
+    Choice("only-english-there", (PARAKEET,), BATCH, PARAKEET.id, "the house speaks English"),
+    Choice(
+        "only-english-runs",
+        (replace(WHISPER, status=ModelStatus.AVAILABLE), PARAKEET),
+        BATCH,
+        None,
+        "English alone would be a guess, and another model could tell",
+    ),
+    Choice(
+        "another-stage-of-many-languages",
+        (replace(WHISPER, stage=Stage.EMBED), PARAKEET),
+        BATCH,
+        PARAKEET.id,
+        "what does not transcribe is no alternative",
+    ),
+    Choice(
+        "text-is-no-speech",
+        (
+            replace(PARAKEET, stage=Stage.EMBED),
+            replace(WHISPER, stage=Stage.EMBED, status=ModelStatus.AVAILABLE),
+        ),
+        Needs(stage=Stage.EMBED),
+        PARAKEET.id,
+        "the rule is about speech",
+    ),
+    Choice(
+        "feature",
+        (WHISPER, replace(REGISTRY[5], features=frozenset({Feature.DIARIZATION}), priority=-9)),
+        replace(BATCH, features=frozenset({Feature.DIARIZATION})),
+        "whisper-tiny",
+        "the only one that tells speakers apart",
+    ),
+    Choice(
+        "feature-of-none",
+        (WHISPER,),
+        replace(BATCH, features=frozenset({Feature.STRUCTURED_OUTPUTS})),
+        None,
+        "it has none",
+    ),
+    Choice(
+        "classes",
+        (replace(WHISPER, classes=frozenset({"quality"})), replace(REGISTRY[5], priority=9)),
+        replace(BATCH, classes=frozenset({"quality"})),
+        WHISPER.id,
+        "a wish ranks before priority",
+    ),
+    Choice(
+        "classes-of-none",
+        (REGISTRY[5],),
+        replace(BATCH, classes=frozenset({"quality"})),
+        "whisper-tiny",
+        "and excludes nobody",
+    ),
     Choice(
         "english",
         (WHISPER, PARAKEET),
@@ -234,16 +286,22 @@ def test_hopeless_is_what_no_model_could_do_if_it_ran(found: tuple[Model, ...], 
 
 def test_explain_gives_every_candidate_a_verdict() -> None:
     stopped = replace(WHISPER, id="a-stopped", status=ModelStatus.AVAILABLE)
-    verdicts = explain(Catalogue([PARAKEET, stopped, STREAMING, *REGISTRY[4:6]]), BATCH)
+    verdicts = tuple(explain(Catalogue([PARAKEET, stopped, STREAMING, *REGISTRY[4:6]]), BATCH))
     assert [(verdict.model.id, verdict.chosen) for verdict in verdicts] == [
         ("whisper-tiny", True),
         ("whisper-base", False),
-        ("parakeet-0.6b", False),
         ("a-stopped", False),
+        ("parakeet-0.6b", False),
         ("whisper-streaming-base", False),
     ]
     reasons = [verdict.mismatch and verdict.mismatch.reason for verdict in verdicts]
-    assert reasons == [None, None, None, MismatchReason.NOT_RUNNING, MismatchReason.INTERFACE]
+    assert reasons == [
+        None,
+        None,
+        MismatchReason.NOT_RUNNING,
+        MismatchReason.ONE_LANGUAGE,
+        MismatchReason.INTERFACE,
+    ]
 
 
 def test_a_mismatch_says_what_is_missing() -> None:
@@ -306,4 +364,4 @@ def test_the_choice_does_not_hang_on_the_order_of_distinct_models(
 ) -> None:
     distinct = list({model.id: model for model in found}.values())
     forwards, backwards = Catalogue(distinct), Catalogue(distinct[::-1])
-    assert explain(forwards, wanted) == explain(backwards, wanted)
+    assert list(explain(forwards, wanted)) == list(explain(backwards, wanted))

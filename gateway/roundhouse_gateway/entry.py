@@ -1,0 +1,178 @@
+"""A published variant with all that is needed to show it and to send it requests.
+
+Decides what its status is and which of its endpoints may be given requests.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Final
+
+from roundhouse_api.conditions import Reason
+from roundhouse_api.enums import (
+    BackendType,
+    ConditionStatus,
+    Device,
+    Dialect,
+    Interface,
+    RouteName,
+    ScalingMode,
+    Stage,
+    Streaming,
+    WordTimestamps,
+)
+from roundhouse_api.selection import Model, ModelStatus, primary_language
+from roundhouse_gateway.claims import Names
+from roundhouse_gateway.records import EngineRecord, VariantRecord
+
+UNHEALTHY_REASONS = frozenset({Reason.CRASH_LOOP, Reason.OOM_KILLED, Reason.ENDPOINT_LOST})
+DEFAULT_ROUTES = {RouteName.TRANSCRIPTIONS: "/v1/audio/transcriptions"}
+VERSION_PREFIX = "/v1"
+_STAGES: Final = frozenset(Stage)
+_INTERFACES: Final = frozenset(Interface)
+
+Addresses = Callable[[str], Collection[str]]
+"""The base URLs of the ready endpoints behind a Service of the variant's namespace, by its name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A backend that can be called: the same model name at each of its addresses."""
+
+    type: BackendType
+    model_name: str
+    base_urls: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """`engine` is as it was when its spec last changed: what it says of its own state may be old."""
+
+    model: Model
+    record: VariantRecord
+    engine: EngineRecord | None
+    target: Target | None
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Namespace and name of the variant."""
+        return self.record.namespace, self.record.name
+
+    @property
+    def max_hold_seconds(self) -> int:
+        return self.record.effective.max_hold_seconds or 0
+
+    @property
+    def may_be_waited_for(self) -> bool:
+        """A request for it may bring it to life."""
+        record, target = self.record, self.target
+        return (
+            record.effective.scaling_mode == ScalingMode.DEMAND
+            and not record.suspended
+            and target is not None
+            and target.type is BackendType.SERVICE
+        )
+
+    @property
+    def speaks_roundhouse(self) -> bool:
+        """The image is built on the engine SDK, so it admits a request before it reads the body."""
+        return self.record.effective.dialect == Dialect.ROUNDHOUSE and not self.is_upstream
+
+    @property
+    def is_upstream(self) -> bool:
+        return self.target is not None and self.target.type is BackendType.UPSTREAM
+
+    @property
+    def needs_upstream_key(self) -> bool:
+        upstream = self.engine.spec.upstream if self.engine else None
+        return upstream is not None and upstream.api_key_secret_ref is not None
+
+    def url(self, base_url: str, route: RouteName) -> str:
+        """Where the engine serves a route: as its resource says, else where OpenAI has it.
+
+        The base URL of an upstream mostly ends in `/v1`, as OpenAI's SDKs have it; that is not said twice.
+        """
+        routes = self.engine.spec.api.routes if self.engine else ()
+        path = next((each.path for each in routes if each.name == route), DEFAULT_ROUTES[route])
+        base = base_url.rstrip("/")
+        return base + (path.removeprefix(VERSION_PREFIX) if base.endswith(VERSION_PREFIX) else path)
+
+
+def known_stage(record: VariantRecord) -> bool:
+    """Whether this version knows what the variant does, or nobody does yet."""
+    return record.effective.stage is None or record.effective.stage in _STAGES
+
+
+def build_entry(
+    record: VariantRecord, engine: EngineRecord | None, addresses: Addresses, names: Names
+) -> Entry:
+    """The variant of a known stage joined with its engine and endpoints."""
+    effective = record.effective
+    target = _target(record, engine, addresses)
+    capabilities, performance = effective.capabilities, effective.performance
+    languages = capabilities.languages if capabilities else None
+    model = Model(
+        id=record.served_name,
+        stage=None if effective.stage is None else Stage(effective.stage),
+        engine=record.engine,
+        engine_model=target.model_name if target else "",
+        status=_status(record, target),
+        alternate_names=names.alternate_names,
+        aliases=names.aliases,
+        interfaces=frozenset(Interface(each) for each in effective.interfaces if each in _INTERFACES),
+        languages=None if languages is None else frozenset(map(primary_language, languages)),
+        streaming=(capabilities and capabilities.streaming) or Streaming.NONE,
+        word_timestamps=(capabilities and capabilities.word_timestamps) or WordTimestamps.NONE,
+        speed_tier=record.speed_tier,
+        cost_tiers=record.cost_tiers,
+        classes=record.classes,
+        features=frozenset((capabilities and capabilities.features) or ()),
+        real_time_factor=_real_time_factor(record),
+        speed_factor=_number(performance.speed_factor if performance else None),
+        priority=record.priority,
+    )
+    return Entry(model, record, engine, target)
+
+
+def _target(record: VariantRecord, engine: EngineRecord | None, addresses: Addresses) -> Target | None:
+    """The first backend with an address that takes requests now, else the first with none, else None."""
+    targets = []
+    for backend in record.backends:
+        if backend.type is BackendType.UPSTREAM:
+            base_urls = _base_urls_of_upstream(engine)
+        else:
+            base_urls = tuple(sorted(addresses(backend.name)))
+        targets.append(Target(backend.type, backend.model_name, base_urls))
+    return next((target for target in targets if target.base_urls), targets[0] if targets else None)
+
+
+def _base_urls_of_upstream(engine: EngineRecord | None) -> tuple[str, ...]:
+    """None where the engine is gone, or wants a key, which this version cannot send."""
+    upstream = engine.spec.upstream if engine else None
+    return () if upstream is None or upstream.api_key_secret_ref else (upstream.base_url,)
+
+
+def _status(record: VariantRecord, target: Target | None) -> ModelStatus:
+    """Endpoints are fresher than conditions, which stand still while the operator is away."""
+    available = record.available.status is ConditionStatus.TRUE
+    if target is not None and target.type is BackendType.UPSTREAM:
+        return ModelStatus.RUNNING if available and target.base_urls else ModelStatus.AVAILABLE
+    if target is not None and target.base_urls and record.effective.stage is not None:
+        return ModelStatus.RUNNING
+    lost = available and record.wanted
+    if lost or record.available.reason in UNHEALTHY_REASONS:
+        return ModelStatus.UNHEALTHY
+    return ModelStatus.AVAILABLE
+
+
+def _real_time_factor(record: VariantRecord) -> float | None:
+    """That of the device the pods are on; of a GPU where that is not known, else of a CPU."""
+    factors = record.effective.performance and record.effective.performance.real_time_factor
+    if not factors:
+        return None
+    if record.device is Device.CPU:
+        return _number(factors.cpu)
+    return _number(factors.gpu if factors.gpu is not None or record.device is Device.GPU else factors.cpu)
+
+
+def _number(text: str | None) -> float | None:
+    return None if text is None else float(text)
