@@ -24,6 +24,6 @@ def main() -> None:
     logs.configure(settings.log_level, settings.log_format)
     try:
         uvloop.run(serve(settings))
-    except (ClusterError, OSError) as error:
+    except (ClusterError, ImportError, OSError) as error:
         sys.stderr.write(f"roundhouse-gateway: {error}\n")
         sys.exit(CONFIGURATION_ERROR)

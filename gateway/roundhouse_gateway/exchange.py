@@ -20,6 +20,7 @@ from roundhouse_gateway.usage import NOTHING, Usage
 
 log = logging.getLogger("roundhouse.gateway")
 
+STANDING_PREFIX = b"x-ratelimit-"
 MODEL_HEADER = b"x-roundhouse-model"
 EXCHANGE = "roundhouse.exchange"
 EVERYTHING = Grant()
@@ -39,6 +40,8 @@ class Exchange:
     method: str
     path: str
     request_id: str
+    client: str = ""
+    """The address that the request came from, as far as it is known."""
     via: str = ""
     route: str = OTHER_ROUTE
     model: str = UNKNOWN_MODEL
@@ -78,6 +81,7 @@ class Exchange:
         """Of the line in the log; what is not known is left out."""
         fields: dict[str, object] = {
             "request_id": self.request_id,
+            "client": self.client,
             "route": self.route,
             "model": self.model,
             "status": self.status,
@@ -122,7 +126,9 @@ class Observed:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        exchange = Exchange(scope["method"], scope["raw_path"].decode(errors="replace"), request_id_of(scope))
+        path = scope["raw_path"].decode(errors="replace")
+        peer, _ = scope["client"] or ("", 0)
+        exchange = Exchange(scope["method"], path, request_id_of(scope), peer)
         # HEAD is GET without the body, which the server leaves out.
         method = "GET" if exchange.method == "HEAD" else exchange.method
         scope = {**scope, "method": method, EXCHANGE: exchange}
@@ -131,7 +137,10 @@ class Observed:
             if message["type"] == "http.response.start":
                 exchange.status = message["status"]
                 exchange.first_byte = time.perf_counter()
-                message["headers"] = [*message.get("headers", ()), *exchange.own_headers()]
+                headers = message.get("headers", ())
+                if exchange.standing:  # an upstream's own are about the gateway's key, and not the client's
+                    headers = [each for each in headers if not each[0].startswith(STANDING_PREFIX)]
+                message["headers"] = [*headers, *exchange.own_headers()]
             await send(message)
 
         try:

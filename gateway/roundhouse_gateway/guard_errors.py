@@ -51,3 +51,13 @@ class LimitsUnavailableError(GatewayError):
 
     def __init__(self) -> None:
         super().__init__("The limits of API keys cannot be counted just now; try again.")
+
+
+class OriginNotAllowedError(GatewayError):
+    status = 403
+    type = "invalid_request_error"
+    code = "origin_not_allowed"
+    retry_is_useless = True
+
+    def __init__(self, origin: str) -> None:
+        super().__init__(f"Pages of {origin!r} may not ask this gateway; its operator names those that may.")

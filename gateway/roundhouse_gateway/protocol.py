@@ -110,7 +110,8 @@ class ClientProtocol(HttpToolsProtocol):
             head = [*error.headers(), (b"content-length", b"%d" % len(body)), (b"connection", b"close")]
             lines = b"".join(b"%s: %s\r\n" % each for each in head)
             self.transport.write(STATUS_LINE[error.status] + lines + b"\r\n" + body)
-            self.transport.write_eof()
+            if self.transport.can_write_eof():  # not under TLS
+                self.transport.write_eof()
             self._refused = True
             if self.cycle is not None:  # begun on a body that is now known to be none: nobody is to answer it
                 self.cycle.disconnected = True

@@ -37,7 +37,8 @@ _STOPPED = frozenset(
     }
 )
 _OF_THE_BODY = frozenset({b"content-type", b"content-length", b"content-encoding"})
-_OWN_PREFIX = b"x-roundhouse-"
+# The gateway's own to say, of itself and of the origins that may ask it.
+_OWN_PREFIXES = (b"x-roundhouse-", b"access-control-")
 # Such bytes have no place in a header, and the server refuses to write them.
 _CONTROL_CHARACTERS = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 # What these statuses of an engine mean is for the gateway's operator to mend, not for the client.
@@ -80,7 +81,9 @@ def _passing(response: aiohttp.ClientResponse) -> Headers:
     return [
         (name, value)
         for name, value in lowered
-        if name not in stopped and not name.startswith(_OWN_PREFIX) and not _CONTROL_CHARACTERS.search(value)
+        if name not in stopped
+        and not name.startswith(_OWN_PREFIXES)
+        and not _CONTROL_CHARACTERS.search(value)
     ]
 
 

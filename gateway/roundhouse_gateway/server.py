@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from ssl import SSLContext
 
 import uvicorn
 from starlette.types import ASGIApp, Receive
@@ -22,6 +23,7 @@ from typing_extensions import override
 from roundhouse_gateway.app import Layer, build_api, build_service
 from roundhouse_gateway.cluster import API_KEYS, WATCHED, ApiServer, Sink, Watched, watch_all
 from roundhouse_gateway.endpoints import Endpoints
+from roundhouse_gateway.front import front, tracing
 from roundhouse_gateway.guard import Guard
 from roundhouse_gateway.hold import Hold, Limits
 from roundhouse_gateway.keyring import Keyring
@@ -33,6 +35,8 @@ from roundhouse_gateway.registry import Registry
 from roundhouse_gateway.routes import Readiness
 from roundhouse_gateway.settings import Settings
 from roundhouse_gateway.spool import Spool
+from roundhouse_gateway.tls import Certificate
+from roundhouse_gateway.traces import Tracer
 from roundhouse_gateway.transcriptions import PATH as TRANSCRIPTIONS
 from roundhouse_gateway.transcriptions import Transcriptions
 from roundhouse_gateway.upload import Upload
@@ -77,13 +81,14 @@ class Gateway:
         readiness = Readiness(registry, keyring)
         return cls(settings, registry, readiness, metrics, engines, LoadBook(), keyring, limits)
 
-    def api(self) -> ASGIApp:
+    def api(self, tracer: Tracer | None) -> ASGIApp:
         spool = Spool(self.settings.spool_dir, self.settings.spool_limit_bytes)
         self.metrics.spool_bytes.set_function(lambda: spool.used_bytes)
         limits = Limits(self.settings.hold_limit, self.settings.hold_limit_per_variant)
         hold = Hold(self.registry, self.load, limits, self.metrics)
         transcriptions = Transcriptions(self.settings, self.registry, self.engines, hold, spool, self.metrics)
-        return build_api(self.readiness, self.metrics, {TRANSCRIPTIONS: transcriptions}, self._guard())
+        around = front(self.settings, self._guard(), tracer)
+        return build_api(self.readiness, self.metrics, {TRANSCRIPTIONS: transcriptions}, around)
 
     def service(self) -> ASGIApp:
         return build_service(self.readiness, self.metrics, LoadReport(self.load))
@@ -139,17 +144,19 @@ async def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with _counting(settings) as limits:
-        await _serve(Gateway.build(settings, limits), stop)
+        with tracing(settings.otlp_endpoint) as tracer:
+            await _serve(Gateway.build(settings, limits), tracer, stop)
     log.info("ended")
 
 
-async def _serve(gateway: Gateway, stop: asyncio.Event) -> None:
+async def _serve(gateway: Gateway, tracer: Tracer | None, stop: asyncio.Event) -> None:
     settings = gateway.settings
     try:
         async with (
             _following(gateway, stop),
             _listening(gateway.service(), settings, settings.metrics_port, 1.0) as service,
-            _listening(gateway.api(), settings, settings.port, settings.drain_seconds) as api,
+            _certified(settings) as tls,
+            _listening(gateway.api(tracer), settings, settings.port, settings.drain_seconds, tls) as api,
         ):
             log.info("listening on %s, metrics on %s", api, service)
             await stop.wait()
@@ -183,7 +190,24 @@ async def _following(gateway: Gateway, stop: asyncio.Event) -> AsyncIterator[Non
 
 
 @asynccontextmanager
-async def _listening(app: ASGIApp, settings: Settings, port: int, drain_seconds: float) -> AsyncIterator[str]:
+async def _certified(settings: Settings) -> AsyncIterator[SSLContext | None]:
+    """TLS for clients, its certificate followed during the block; None where it is not asked for."""
+    if settings.tls_cert_file is None or settings.tls_key_file is None:
+        yield None
+        return
+    certificate = Certificate(settings.tls_cert_file, settings.tls_key_file)
+    looking = asyncio.create_task(certificate.run())
+    try:
+        yield certificate.context
+    finally:
+        looking.cancel()
+        await asyncio.gather(looking, return_exceptions=True)
+
+
+@asynccontextmanager
+async def _listening(
+    app: ASGIApp, settings: Settings, port: int, drain_seconds: float, tls: SSLContext | None = None
+) -> AsyncIterator[str]:
     """Serves during the block; at its end takes nothing new and lets requests finish for `drain_seconds`."""
     config = uvicorn.Config(
         app,
@@ -194,9 +218,12 @@ async def _listening(app: ASGIApp, settings: Settings, port: int, drain_seconds:
         access_log=False,
         log_config=None,
         server_header=False,
+        proxy_headers=False,  # uvicorn would believe whoever comes from loopback
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=max(1, round(drain_seconds)),
     )
+    config.load()
+    config.ssl = tls
     listener = _Listener(config)
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     bound = socket.create_server((settings.host, port), family=family, backlog=BACKLOG)

@@ -1,13 +1,16 @@
 """The gateway's settings: environment variables of prefix `ROUNDHOUSE_GATEWAY_`, with their defaults."""
 
+import re
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import DirectoryPath, Field, SecretStr, field_validator
+from pydantic import DirectoryPath, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 SERVICE_ACCOUNT_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 GIB = 1 << 30
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s,?#@]+")
 STORE_SCHEMES = ("redis://", "rediss://", "unix://")
 
 
@@ -111,6 +114,25 @@ class Settings(BaseSettings):
         description="While that store does not answer: `open`, and each gateway counts for itself, or "
         "`closed`, and keys with limits are answered 503.",
     )
+    trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
+        default=(),
+        description="Networks of proxies, with commas, whose `X-Forwarded-For` and `X-Forwarded-Proto` "
+        "count. Empty: nobody's.",
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Origins of web pages that may ask from a browser, with commas, such as "
+        "`https://app.example.com`; `*` is all. Empty: none.",
+    )
+    tls_cert_file: Path | None = Field(
+        default=None, description="Certificate and its chain, in PEM: the API's port then speaks TLS."
+    )
+    tls_key_file: Path | None = Field(default=None, description="The certificate's key, in PEM.")
+    otlp_endpoint: str = Field(
+        default="",
+        pattern=r"^(https?://.+)?$",
+        description="Collector that spans are exported to, by OTLP over HTTP. Empty: none are made.",
+    )
     drain_delay_seconds: float = Field(
         default=3, ge=0, description="After SIGTERM: how long new connections are still taken while unready."
     )
@@ -122,7 +144,7 @@ class Settings(BaseSettings):
     )
     log_format: Literal["json", "text"] = Field(default="json", description="Form of a line of the log.")
 
-    @field_validator("namespaces", mode="before")
+    @field_validator("namespaces", "trusted_proxies", "cors_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
@@ -136,6 +158,20 @@ class Settings(BaseSettings):
         if url and not url.startswith(STORE_SCHEMES):
             raise ValueError(f"must begin with one of {', '.join(STORE_SCHEMES)}")
         return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin!r} is no origin: write scheme, host and port, as a browser does")
+        return value
+
+    @model_validator(mode="after")
+    def _check_tls(self) -> Self:
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            raise ValueError("TLS_CERT_FILE and TLS_KEY_FILE go together: set both or none")
+        return self
 
     @property
     def served_namespaces(self) -> tuple[str, ...]:

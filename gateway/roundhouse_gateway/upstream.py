@@ -22,6 +22,7 @@ from roundhouse_gateway.errors import EngineFailedError, EngineTimeoutError, Eng
 from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.settings import Settings
 from roundhouse_gateway.snapshot import Entry
+from roundhouse_gateway.traces import onwards
 
 REASON_HEADER = "X-Roundhouse-Reason"
 FULL = "full"
@@ -173,6 +174,7 @@ class EngineClient:
         body.begun = False
         url = URL(call.entry.url(base_url, call.route), encoded=True)
         headers = {
+            **onwards.get(),
             "content-type": body.content_type,
             "x-request-id": call.request_id,
             "via": call.via,

@@ -100,6 +100,37 @@ def test_limits_of_waiting_reach_the_gateway() -> None:
     assert given["ROUNDHOUSE_GATEWAY_HOLD_LIMIT_PER_VARIANT"] == "3"
 
 
+def test_what_stands_before_the_gateway_s_routes_reaches_it() -> None:
+    front: Manifest = {
+        "trustedProxies": ["10.0.0.0/8", "fd00::/8"],
+        "cors": {"origins": ["https://app.example.com", "*"]},
+        "otlpEndpoint": "http://collector:4318",
+        "limitsStore": {"whenAway": "closed"},
+    }
+    prefix = "ROUNDHOUSE_GATEWAY_"
+    given = environment(render({"gateway": front}), "gateway")
+    assert given[f"{prefix}TRUSTED_PROXIES"] == "10.0.0.0/8,fd00::/8"
+    assert given[f"{prefix}CORS_ORIGINS"] == "https://app.example.com,*"
+    assert given[f"{prefix}OTLP_ENDPOINT"] == "http://collector:4318"
+    assert given[f"{prefix}LIMITS_STORE_AWAY"] == "closed"
+    none = environment(render(), "gateway")
+    assert not [name for name in none if name.endswith(("PROXIES", "ORIGINS", "OTLP_ENDPOINT", "_FILE"))]
+
+
+def test_tls_mounts_the_secret_and_is_probed_as_such() -> None:
+    manifests = render({"gateway": {"tls": {"secretName": "gateway-tls"}}})
+    holder = container(manifests, "gateway")
+    (mount,) = [each for each in holder["volumeMounts"] if each["name"] == "tls"]
+    given = environment(manifests, "gateway")
+    for name in ("CERT", "KEY"):
+        assert given[f"ROUNDHOUSE_GATEWAY_TLS_{name}_FILE"].startswith(mount["mountPath"])
+    pod = only(manifests, "Deployment", "gateway")["spec"]["template"]["spec"]
+    (volume,) = [each for each in pod["volumes"] if each["name"] == "tls"]
+    assert volume["secret"] == {"secretName": "gateway-tls"}
+    for kind in ("startup", "liveness", "readiness"):
+        assert holder[f"{kind}Probe"]["httpGet"]["scheme"] == "HTTPS"
+
+
 @pytest.mark.parametrize("component", ["operator", "gateway"])
 def test_probes_name_ports_that_the_container_has(component: str) -> None:
     holder = container(render(), component)

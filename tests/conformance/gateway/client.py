@@ -4,6 +4,7 @@ import http.client
 import json
 import secrets
 import socket
+import ssl
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,8 +44,13 @@ def request(
     *,
     host: str = "127.0.0.1",
     seconds: float = 30,
+    tls: ssl.SSLContext | None = None,
 ) -> Reply:
-    connection = http.client.HTTPConnection(host, port, timeout=seconds)
+    connection = (
+        http.client.HTTPSConnection(host, port, timeout=seconds, context=tls)
+        if tls
+        else http.client.HTTPConnection(host, port, timeout=seconds)
+    )
     try:
         connection.request(
             method, path, body, dict(headers or {}), encode_chunked=not isinstance(body, bytes)

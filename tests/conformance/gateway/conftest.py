@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -41,6 +42,7 @@ class GatewayProcess:
     log_path: Path
     key: str = ""
     """An API key to send along with each request."""
+    tls: ssl.SSLContext | None = None
     clients: list[openai.OpenAI] = field(default_factory=list)
 
     def request(
@@ -51,7 +53,7 @@ class GatewayProcess:
         headers: Mapping[str, str] | None = None,
     ) -> client.Reply:
         key = {"Authorization": f"Bearer {self.key}"} if self.key else {}
-        return client.request(self.port, method, path, body, {**key, **(headers or {})})
+        return client.request(self.port, method, path, body, {**key, **(headers or {})}, tls=self.tls)
 
     def get(self, path: str) -> client.Reply:
         return self.request("GET", path)
@@ -135,7 +137,9 @@ def launch(folder: Path, kubeconfig: Path, settings: Mapping[str, str]) -> Gatew
     log_path = folder / "gateway.log"
     with log_path.open("wb") as log:
         process = subprocess.Popen([COMMAND], env=environment, stdout=log, stderr=subprocess.STDOUT)
-    return GatewayProcess(process, port, metrics_port, log_path)
+    cert = settings.get("TLS_CERT_FILE")
+    tls = ssl.create_default_context(cafile=cert) if cert and Path(cert).exists() else None
+    return GatewayProcess(process, port, metrics_port, log_path, tls=tls)
 
 
 def is_ready(gateway: GatewayProcess) -> bool:

@@ -128,7 +128,8 @@ class ScriptedEngine:
                 continue
             received.filename, received.file_type = part.filename, part.headers.get("Content-Type")
             digest = hashlib.sha256()
-            while chunk := await part.read_chunk(1 << 18):
+            # Larger than what comes at once: aiohttp warns of itself where it reads more than was asked for.
+            while chunk := await part.read_chunk(1 << 24):
                 received.file_size += len(chunk)
                 digest.update(chunk)
             received.file_sha256 = digest.hexdigest()
