@@ -241,6 +241,8 @@ class VerificationStatus(Model):
     """Features that the model showed."""
     unproven_features: Features = ()
     """Features that it claims and did not show."""
+    passed_templates: Annotated[tuple[Annotated[str, MaxLen(16)], ...], Atomic(2)] = ()
+    """Hashes of the last pod templates that passed: their pods serve while a newer one is tested."""
 
 
 class ModelVariantStatus(Status):

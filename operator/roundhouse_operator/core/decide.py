@@ -105,30 +105,33 @@ def _roll_out(world: World, decision: Decision, intent: Intent, chosen: Engine, 
         return replace(decision, turn=Turn(keep_turn(world)))
     if intent.shares:
         return replace(decision, plan=NOTHING if _still_apart(world) else _shared_plan(world, intent))
-    exam = guarded(intent, lambda: examine(world, intent))
-    if isinstance(exam, Trouble):
-        return replace(decision, refused=exam, turn=Turn(keep_turn(world)))
-    if exam and exam.wants_pod:
-        intent = replace(intent, least_replicas=1)
-    decision = replace(decision, exam=exam)
+    rolled = guarded(intent, lambda: _rolled(world, decision, intent, chosen, pods))
+    if isinstance(rolled, Trouble):
+        return replace(decision, refused=rolled, turn=Turn(keep_turn(world)))
+    return rolled
+
+
+def _rolled(world: World, decision: Decision, intent: Intent, chosen: Engine, pods: Standing) -> Decision:
+    """First which template there is to be, then what is to be proven of that one: pods of no other come."""
     replaced = _engine_replaced(world, intent, chosen)
-    awaited = decision.weights is not None and not decision.weights.ready
-    rolling = guarded(
-        intent,
-        lambda: roll(world, keep_loader(world, intent, pods), frozen=replaced is not None or awaited),
-    )
-    if isinstance(rolling, Trouble):
-        return replace(decision, refused=rolling, turn=Turn(keep_turn(world)))
+    frozen = replaced is not None or (decision.weights is not None and not decision.weights.ready)
+    made = keep_loader(world, intent, pods)
+    rolling = roll(world, made, frozen=frozen)
     if placing.replaces_pods(rolling.plan, world.children):
         # The pods go for another cause, so where their successors run is decided afresh.
         anew = placing.need_anew(world, intent.merged, chosen)
         if anew != intent.need and anew.unplaceable is None:
-            intent = replace(intent, need=anew)
+            made = intent = replace(intent, need=anew)
             decision = _placed(world, decision, intent, chosen)
-            rolling = roll(world, intent, frozen=replaced is not None or awaited)
+            rolling = roll(world, made, frozen=frozen)
+    exam = examine(world, made, kept=rolling.kept)
+    if exam and exam.wants_pod and not rolling.kept:
+        made, intent = replace(made, least_replicas=1), replace(intent, least_replicas=1)
+        rolling = roll(world, made, frozen=frozen)
     return replace(
         decision,
         intent=replace(intent, strategy=rolling.strategy.manifest),
+        exam=exam,
         held=replaced if rolling.kept and not rolling.turn.waits else None,
         plan=rolling.plan,
         strategy=rolling.strategy,

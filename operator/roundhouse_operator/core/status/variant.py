@@ -96,8 +96,13 @@ def _proven(world: World, decision: Decision) -> Manifest | None:
     spec, exam = world.variant.spec, decision.exam
     if not isinstance(spec, Invalid) and spec.verification is None:
         return None
-    proof = exam.proof if exam else None
-    return proof.as_status() if proof else world.variant.status.get("verification")
+    before: Manifest | None = world.variant.status.get("verification")
+    if exam is None or not exam.revision:
+        return before
+    told = exam.proof.as_status() if exam.proof else before or {}
+    others = {name: value for name, value in told.items() if name != "passedTemplates"}
+    passed = {"passedTemplates": list(exam.passed_templates)} if exam.passed_templates else {}
+    return {**others, **passed} or None
 
 
 def _rolled_out(world: World, decision: Decision, outcome: Outcome) -> Manifest:

@@ -115,6 +115,7 @@ def test_who_passed_gets_requests_and_others_of_the_template_with_it() -> None:
         "revision": proof.revision,
         "tests": [{"name": "go", "result": "Passed"}],
         "verifiedFeatures": ["WordTimestamps"],
+        "passedTemplates": [template(scene)["metadata"]["annotations"]["roundhouse.dev/template"]],
     }
 
 
