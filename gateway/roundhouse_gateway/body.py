@@ -1,7 +1,8 @@
 """The form that an engine is sent: the client's own, with the engine's name of the model in it.
 
 `IncomingForm` reads up to the file. From there a `LiveBody` passes the rest on as it comes and can be sent
-once; a `SpooledBody` was read to its end first and can be sent again.
+once; a `SpooledBody` was read to its end first and can be sent again. What else of the form an engine is to
+see, and in which words, is for a `Rewrite` to say.
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -15,7 +16,6 @@ from roundhouse_gateway.errors import (
 )
 from roundhouse_gateway.form import FILE_FIELD, Field, FileEnd, FileStart, FormEvent, FormParser, FormWriter
 from roundhouse_gateway.spool import SpooledFile
-from roundhouse_gateway.transcription_request import is_forwarded
 from roundhouse_gateway.upload import Upload
 
 
@@ -58,6 +58,22 @@ class IncomingForm:
                 spooled.write(event)
 
 
+class Rewrite(Protocol):
+    """What becomes of a client's form on its way to one engine."""
+
+    def check(self, fields: Sequence[Field], *, complete: bool) -> None:
+        """Raises what is wrong with the fields so far; `complete` says that no more follow."""
+
+    def passes(self, field: Field) -> bool:
+        """Whether the engine sees the field as the client sent it."""
+
+    def file(self, file: FileStart) -> tuple[FileStart, bytes]:
+        """The head of the file that the engine sees, and bytes that come before the client's own."""
+
+    def added(self, fields: Sequence[Field]) -> Sequence[Field]:
+        """What the engine is told besides, after the file, once all the client's fields are known."""
+
+
 class Body(Protocol):
     """What is sent to an engine. `failure` says why it broke off, where that was not the engine's doing."""
 
@@ -80,20 +96,14 @@ def nobody_waits() -> None:
 
 
 class LiveBody:
-    """Sent while it is being read. `check` looks at the fields each time one follows the file."""
+    """Sent while it is being read. The fields are checked again each time one follows the file."""
 
-    def __init__(
-        self,
-        form: IncomingForm,
-        first: bytes,
-        model_name: str,
-        check: Callable[[Sequence[Field], bool], None],
-    ) -> None:
+    def __init__(self, form: IncomingForm, first: bytes, model_name: str, rewrite: Rewrite) -> None:
         self._form = form
         self._first = first
-        self._check = check
+        self._rewrite = rewrite
         self._writer = FormWriter()
-        self._head = _head(self._writer, form, model_name)
+        self._head = _head(self._writer, form, model_name, rewrite)
         self._started = False
         self.begun = False
         self.failure: GatewayError | ClientGoneError | None = None
@@ -115,11 +125,11 @@ class LiveBody:
                 self.on_progress()
                 if piece := self._framed(event):
                     yield piece
-            self._check(self._form.fields, True)
+            self._rewrite.check(self._form.fields, complete=True)
         except (GatewayError, ClientGoneError) as error:
             self.failure = error
             raise
-        yield self._writer.close()
+        yield _tail(self._writer, self._form, self._rewrite)
 
     def _framed(self, event: FormEvent) -> bytes:
         match event:
@@ -128,8 +138,9 @@ class LiveBody:
             case FileEnd():
                 return self._writer.file_end()
             case Field():
-                self._check(self._form.fields, False)
-                return self._writer.field(event.name, event.value) if is_forwarded(event) else b""
+                self._rewrite.check(self._form.fields, complete=False)
+                passes = self._rewrite.passes(event)
+                return self._writer.field(event.name, event.value) if passes else b""
             case FileStart():
                 return b""
 
@@ -139,10 +150,11 @@ class SpooledBody:
 
     can_be_sent = True
 
-    def __init__(self, form: IncomingForm, spooled: SpooledFile, model_name: str) -> None:
+    def __init__(self, form: IncomingForm, spooled: SpooledFile, model_name: str, rewrite: Rewrite) -> None:
         self._spooled = spooled
         self._writer = FormWriter()
-        self._head = _head(self._writer, form, model_name)
+        self._head = _head(self._writer, form, model_name, rewrite)
+        self._tail = _tail(self._writer, form, rewrite)
         self.begun = False
         self.failure: GatewayError | ClientGoneError | None = None
         self.on_progress: Callable[[], None] = nobody_waits
@@ -157,10 +169,18 @@ class SpooledBody:
         for piece in self._spooled.pieces():
             self.on_progress()
             yield piece
-        yield self._writer.file_end() + self._writer.close()
+        yield self._writer.file_end() + self._tail
 
 
-def _head(writer: FormWriter, form: IncomingForm, model_name: str) -> bytes:
-    """All fields that are known, the model first, and the beginning of the file."""
-    fields = (Field("model", model_name.encode()), *filter(is_forwarded, form.fields))
-    return b"".join(writer.field(field.name, field.value) for field in fields) + writer.file_start(form.file)
+def _head(writer: FormWriter, form: IncomingForm, model_name: str, rewrite: Rewrite) -> bytes:
+    """All fields that are known and pass, the model first, and the beginning of the file."""
+    fields = (Field("model", model_name.encode()), *filter(rewrite.passes, form.fields))
+    file, begin = rewrite.file(form.file)
+    framed = b"".join(writer.field(field.name, field.value) for field in fields)
+    return framed + writer.file_start(file) + begin
+
+
+def _tail(writer: FormWriter, form: IncomingForm, rewrite: Rewrite) -> bytes:
+    """What stands after the file's end."""
+    added = rewrite.added(form.fields)
+    return b"".join(writer.field(field.name, field.value) for field in added) + writer.close()

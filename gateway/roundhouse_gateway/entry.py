@@ -25,7 +25,10 @@ from roundhouse_gateway.claims import Names
 from roundhouse_gateway.records import EngineRecord, VariantRecord
 
 UNHEALTHY_REASONS = frozenset({Reason.CRASH_LOOP, Reason.OOM_KILLED, Reason.ENDPOINT_LOST})
-DEFAULT_ROUTES = {RouteName.TRANSCRIPTIONS: "/v1/audio/transcriptions"}
+DEFAULT_ROUTES = {
+    RouteName.TRANSCRIPTIONS: "/v1/audio/transcriptions",
+    RouteName.TRANSLATIONS: "/v1/audio/translations",
+}
 VERSION_PREFIX = "/v1"
 _STAGES: Final = frozenset(Stage)
 _INTERFACES: Final = frozenset(Interface)

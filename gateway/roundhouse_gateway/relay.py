@@ -36,7 +36,7 @@ _STOPPED = frozenset(
         b"x-request-id",
     }
 )
-_OF_THE_BODY = frozenset({b"content-type", b"content-length", b"content-encoding"})
+OF_THE_BODY = frozenset({b"content-type", b"content-length", b"content-encoding"})
 # The gateway's own to say, of itself and of the origins that may ask it.
 _OWN_PREFIXES = (b"x-roundhouse-", b"access-control-")
 # Such bytes have no place in a header, and the server refuses to write them.
@@ -52,8 +52,8 @@ async def relay(response: aiohttp.ClientResponse, model: str, send: Send, *, kee
     `EngineFailedError`; after that `BrokenAnswerError`.
     """
     if not 200 <= response.status < 300:
-        raise await _read_error(response, model)
-    headers = _passing(response) if keep_alive else [*_passing(response), CLOSE]
+        raise await read_error(response, model)
+    headers = passing(response) if keep_alive else [*passing(response), CLOSE]
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
     try:
         async for chunk in response.content.iter_any():
@@ -62,7 +62,7 @@ async def relay(response: aiohttp.ClientResponse, model: str, send: Send, *, kee
         raise BrokenAnswerError(f"engine '{model}' broke off in its answer: {error!r}") from error
 
 
-async def _read_error(response: aiohttp.ClientResponse, model: str) -> GatewayError:
+async def read_error(response: aiohttp.ClientResponse, model: str) -> GatewayError:
     """The engine's refusal; a redirect, a change of protocol and a made-up status are no answers at all."""
     if response.status in _ENGINE_AT_FAULT or not 400 <= response.status < 600:
         return EngineFailedError(f"Engine '{model}' refused the gateway's request: {response.status}.")
@@ -70,11 +70,12 @@ async def _read_error(response: aiohttp.ClientResponse, model: str) -> GatewayEr
         body = await _read_bounded(response)
     except (aiohttp.ClientError, OSError, TimeoutError):
         return EngineFailedError(f"Engine '{model}' broke off in its answer.")
-    headers = [(name, value) for name, value in _passing(response) if name not in _OF_THE_BODY]
+    headers = [(name, value) for name, value in passing(response) if name not in OF_THE_BODY]
     return EngineAnsweredError(response.status, headers, _shaped(response.status, body))
 
 
-def _passing(response: aiohttp.ClientResponse) -> Headers:
+def passing(response: aiohttp.ClientResponse) -> Headers:
+    """The headers of an engine's answer that its client gets to see."""
     named = {name.strip().lower().encode() for name in response.headers.get("connection", "").split(",")}
     stopped = _STOPPED | named
     lowered = [(name.lower(), value) for name, value in response.raw_headers]

@@ -34,11 +34,11 @@ from roundhouse_gateway.protocol import ConnectionLimits, limited
 from roundhouse_gateway.registry import Registry
 from roundhouse_gateway.routes import Readiness
 from roundhouse_gateway.settings import Settings
+from roundhouse_gateway.speech.audio_api import TRANSCRIPTIONS, TRANSLATIONS
+from roundhouse_gateway.speech.route import SpeechRoute
 from roundhouse_gateway.spool import Spool
 from roundhouse_gateway.tls import Certificate
 from roundhouse_gateway.traces import Tracer
-from roundhouse_gateway.transcriptions import PATH as TRANSCRIPTIONS
-from roundhouse_gateway.transcriptions import Transcriptions
 from roundhouse_gateway.upload import Upload
 from roundhouse_gateway.upstream import EngineClient
 
@@ -86,9 +86,14 @@ class Gateway:
         self.metrics.spool_bytes.set_function(lambda: spool.used_bytes)
         limits = Limits(self.settings.hold_limit, self.settings.hold_limit_per_variant)
         hold = Hold(self.registry, self.load, limits, self.metrics)
-        transcriptions = Transcriptions(self.settings, self.registry, self.engines, hold, spool, self.metrics)
+        speech = {
+            manner.path: SpeechRoute(
+                manner, self.settings, self.registry, self.engines, hold, spool, self.metrics
+            )
+            for manner in (TRANSCRIPTIONS, TRANSLATIONS)
+        }
         around = front(self.settings, self._guard(), tracer)
-        return build_api(self.readiness, self.metrics, {TRANSCRIPTIONS: transcriptions}, around)
+        return build_api(self.readiness, self.metrics, speech, around)
 
     def service(self) -> ASGIApp:
         return build_service(self.readiness, self.metrics, LoadReport(self.load))

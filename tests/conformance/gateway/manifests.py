@@ -32,6 +32,7 @@ class Variant:
     word_timestamps: str = "Native"
     streaming: str = "None"
     interfaces: tuple[str, ...] = ("Batch",)
+    features: tuple[str, ...] = ()
     real_time_factor: str = "0.05"
     dialect: str = "Roundhouse"
     engine: str = "fake-engine"
@@ -105,6 +106,8 @@ class Variant:
         if self.max_in_flight is not None:
             scaled["maxInFlightPerReplica"] = self.max_in_flight
         capabilities: Manifest = {"streaming": self.streaming, "wordTimestamps": self.word_timestamps}
+        if self.features:
+            capabilities["features"] = list(self.features)
         if self.languages is not None:
             capabilities["languages"] = list(self.languages)
         return {

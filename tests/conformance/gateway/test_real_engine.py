@@ -6,17 +6,21 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+import openai
 import pytest
 
 from tests.conformance.gateway import client
 from tests.conformance.gateway.client import field, file
-from tests.conformance.gateway.conftest import World, free_port
+from tests.conformance.gateway.conftest import World, a_world, free_port
+from tests.conformance.gateway.loop_thread import LoopThread
 from tests.conformance.gateway.manifests import Variant, engine, slice_of
+from tests.conformance.gateway.subtitles import parse_srt, parse_vtt
 from tests.support.recordings import GO_FORWARD_WORDS, go_forward
 from tests.support.waiting import wait_until
 
 VARIANT = Variant("sphinx", "pocketsphinx-en", languages=("en",), model_name="sphinx")
 MODEL = field("model", "pocketsphinx-en")
+RECORDING = ("goforward.wav", go_forward())
 
 
 @pytest.fixture(scope="module")
@@ -46,32 +50,59 @@ def sphinx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         process.wait(30)
 
 
-@pytest.fixture
-def served(world: World, sphinx: int) -> World:
-    world.api.put("engines", engine())
-    world.api.put("endpointslices", slice_of("sphinx", sphinx))
-    world.publish(VARIANT)
-    world.wait_for(VARIANT.id, "running")
-    return world
+@pytest.fixture(scope="module")
+def served(loop_thread: LoopThread, sphinx: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A gateway of its own, because real work takes its time on a busy machine."""
+    patient = {"ENGINE_IDLE_SECONDS": "120", "CLIENT_IDLE_SECONDS": "60"}
+    with a_world(loop_thread, tmp_path_factory.mktemp("real"), patient) as world:
+        world.api.put("engines", engine())
+        world.api.put("endpointslices", slice_of("sphinx", sphinx))
+        world.publish(VARIANT)
+        world.wait_for(VARIANT.id, "running")
+        yield world
 
 
 def test_a_persons_words(served: World) -> None:
     answer = served.gateway.openai().audio.transcriptions.create(
-        model="auto", file=("goforward.wav", go_forward()), language="en"
+        model="auto", file=RECORDING, language="en", extra_body={"user": "unknown to all"}
     )
     assert answer.text.lower().strip(" .") == GO_FORWARD_WORDS
+    assert answer.usage is not None
+    assert answer.usage.to_dict() == {"type": "duration", "seconds": 3}
 
 
 def test_words_and_segments_with_their_times(served: World) -> None:
     answer = served.gateway.openai().audio.transcriptions.create(
         model=VARIANT.id,
-        file=("goforward.wav", go_forward()),
+        file=RECORDING,
         response_format="verbose_json",
         timestamp_granularities=["word", "segment"],
     )
     assert answer.words is not None
     assert [word.word.lower() for word in answer.words] == GO_FORWARD_WORDS.split()
     assert answer.segments
+    assert (answer.language, 2 < answer.duration < 4) == ("english", True)
+
+
+def test_subtitles(served: World) -> None:
+    create = served.gateway.openai().audio.transcriptions.create
+    for cues in (
+        parse_srt(create(model=VARIANT.id, file=RECORDING, response_format="srt")),
+        parse_vtt(create(model=VARIANT.id, file=RECORDING, response_format="vtt")),
+    ):
+        (cue,) = cues
+        assert cue.text.lower() == GO_FORWARD_WORDS
+        assert 0 <= cue.start < cue.end < 4
+
+
+async def test_a_streamed_transcript(served: World) -> None:
+    async with openai.AsyncOpenAI(base_url=served.gateway.base_url, api_key="x", max_retries=0) as api:
+        stream = await api.audio.transcriptions.create(model=VARIANT.id, file=RECORDING, stream=True)
+        events = [event.to_dict() async for event in stream]
+    *deltas, done = events
+    assert {event["type"] for event in deltas} == {"transcript.text.delta"}
+    assert "".join(str(event["delta"]) for event in deltas) == done["text"] == GO_FORWARD_WORDS
+    assert done["usage"] == {"type": "duration", "seconds": 3}
 
 
 def test_text_from_a_form_whose_file_comes_first(served: World) -> None:

@@ -21,8 +21,8 @@ from roundhouse_gateway.registry import Registry
 from roundhouse_gateway.relay import _ENGINE_AT_FAULT
 from roundhouse_gateway.routes import Readiness
 from roundhouse_gateway.settings import Settings
-from roundhouse_gateway.transcription_request import _SINGLE, GRANULARITIES, RESPONSE_FORMATS, TIERS
-from roundhouse_gateway.transcriptions import PATH as TRANSCRIPTIONS
+from roundhouse_gateway.speech.audio_api import TRANSCRIPTIONS
+from roundhouse_gateway.transcription_request import _ARRAYS, _SINGLE, GRANULARITIES, RESPONSE_FORMATS, TIERS
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs/reference/http.md").read_text()
@@ -53,7 +53,7 @@ def app(metrics: Metrics) -> FastAPI:
     async def nothing(*_: object) -> None:
         """The route's own code is not called here."""
 
-    observed = build_api(Readiness(registry), metrics, {TRANSCRIPTIONS: nothing})
+    observed = build_api(Readiness(registry), metrics, {TRANSCRIPTIONS.path: nothing})
     assert isinstance(observed, Observed)
     assert isinstance(observed._app, FastAPI)
     return observed._app
@@ -73,8 +73,7 @@ def test_fields_of_the_upload(app: FastAPI) -> None:
     body = describe(app)["paths"]["/v1/audio/transcriptions"]["post"]["requestBody"]
     described = set(body["content"]["multipart/form-data"]["schema"]["properties"])
     documented = set(first_cells("### `POST /v1/audio/transcriptions`"))
-    assert documented == {"file", "timestamp_granularities[]", *_SINGLE}
-    assert described == documented - {"stream"}
+    assert described == documented == {"file", *(f"{name}[]" for name in _ARRAYS), *_SINGLE}
     for value in (*RESPONSE_FORMATS, *GRANULARITIES, *TIERS):
         assert value in PAGE
 

@@ -14,8 +14,8 @@ from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.registry import Registry
 from roundhouse_gateway.routes import Readiness
 from roundhouse_gateway.settings import Settings
+from roundhouse_gateway.speech.audio_api import TRANSCRIPTIONS
 from roundhouse_gateway.spool import Spool
-from roundhouse_gateway.transcriptions import PATH as TRANSCRIPTIONS
 from roundhouse_gateway.upstream import Load
 
 
@@ -84,7 +84,7 @@ async def test_a_fault_of_the_gateway_is_answered_in_shape_and_tells_nothing() -
 
     registry = Registry(["models"], aliases_enabled=True)
     metrics = Metrics(registry.age_seconds, lambda: 0)
-    app = build_api(Readiness(registry), metrics, {TRANSCRIPTIONS: faulty})
+    app = build_api(Readiness(registry), metrics, {TRANSCRIPTIONS.path: faulty})
     sent = await call(app, "POST", "/v1/audio/transcriptions")
     assert sent[0]["status"] == 500
     headers = dict(sent[0]["headers"])

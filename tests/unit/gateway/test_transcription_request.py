@@ -6,7 +6,7 @@ from roundhouse_api.enums import CostTier, SpeedTier, Stage
 from roundhouse_api.selection import Needs
 from roundhouse_gateway.errors import InvalidRequestError
 from roundhouse_gateway.form import Field
-from roundhouse_gateway.transcription_request import TranscriptionRequest, is_forwarded, read_request
+from roundhouse_gateway.transcription_request import Task, TranscriptionRequest, is_forwarded, read_request
 
 
 def fields_of(**fields: str) -> list[Field]:
@@ -20,7 +20,7 @@ def read(complete: bool = True, /, **fields: str) -> TranscriptionRequest:
 @pytest.mark.req("S1-8", "S1-22")
 def test_a_bare_form_asks_for_any_transcription_as_json() -> None:
     request = read()
-    assert (request.model, request.response_format) == (None, "json")
+    assert (request.model, request.response_format, request.stream) == (None, "json", False)
     assert request.needs == Needs(stage=Stage.TRANSCRIBE)
 
 
@@ -80,13 +80,15 @@ def test_while_fields_can_follow_a_missing_format_is_not_held_against_granularit
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"response_format": "vtt"}, "response_format"),
+        ({"response_format": "docx"}, "response_format"),
+        ({"response_format": "vtt", "stream": "true"}, "response_format"),
+        ({"response_format": "verbose_json", "stream": "true"}, "response_format"),
+        ({"include__": "everything"}, "include"),
         ({"timestamp_granularities__": "letter"}, "timestamp_granularities"),
         ({"response_format": "json", "timestamp_granularities__": "word"}, "timestamp_granularities"),
         ({"temperature": "1.1"}, "temperature"),
         ({"temperature": "-0.1"}, "temperature"),
         ({"temperature": "inf"}, "temperature"),
-        ({"stream": "true"}, "stream"),
         ({"stream": "yes please"}, "stream"),
         ({"tier": "turbo"}, "tier"),
         ({"model": "a\tb"}, "model"),
@@ -113,3 +115,16 @@ def test_a_field_that_stands_twice_is_refused(name: str) -> None:
 def test_what_is_not_utf8_is_refused() -> None:
     with pytest.raises(InvalidRequestError, match="not UTF-8"):
         read_request([Field("prompt", b"\xff")], complete=True)
+
+
+def test_what_is_asked_besides() -> None:
+    request = read(stream="true", response_format="diarized_json", include__="logprobs", keywords__="fjord")
+    assert (request.stream, request.speakers, request.logprobs) == (True, True, True)
+    assert request.keywords == ("fjord",)
+
+
+def test_a_translation_is_not_streamed_and_names_no_speakers() -> None:
+    for fields, param in (({"stream": "true"}, "stream"), ({"response_format": "diarized_json"}, None)):
+        with pytest.raises(InvalidRequestError) as raised:
+            read_request(fields_of(**fields), complete=True, task=Task.TRANSLATE)
+        assert raised.value.param == (param or "response_format")

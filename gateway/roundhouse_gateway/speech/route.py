@@ -1,0 +1,246 @@
+"""The routes of batch speech: from the upload's first byte to the last byte of the transcript.
+
+A form that names its model before its file is passed on while it arrives; one whose file comes first waits on
+disk until the rest is known. Raw ASGI, so that nothing stands between the client's bytes and the engine's.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol
+
+from starlette.datastructures import Headers
+from starlette.types import Receive, Scope, Send
+
+from roundhouse_api.enums import RouteName
+from roundhouse_api.keys import Grant
+from roundhouse_gateway.body import Body, IncomingForm, LiveBody, SpooledBody
+from roundhouse_gateway.choice import check_fit, choose
+from roundhouse_gateway.cooldown import Cooldown
+from roundhouse_gateway.errors import (
+    BrokenAnswerError,
+    ClientGoneError,
+    EngineUnreachableError,
+    GatewayError,
+    NoEngineError,
+    NotReadyError,
+    UnknownModelRequestError,
+    UnsupportedValueError,
+)
+from roundhouse_gateway.exchange import EXCHANGE, Exchange
+from roundhouse_gateway.form import Field, FileStart, boundary_of
+from roundhouse_gateway.hold import Admitted, Hold
+from roundhouse_gateway.hops import check_hops, via_onwards
+from roundhouse_gateway.metrics import Metrics
+from roundhouse_gateway.refusal import end, refuse
+from roundhouse_gateway.registry import Registry
+from roundhouse_gateway.settings import Settings
+from roundhouse_gateway.sleepers import Wish
+from roundhouse_gateway.snapshot import Entry
+from roundhouse_gateway.speech.answer import Answer
+from roundhouse_gateway.speech.dialects import Plan, plan, shortfall
+from roundhouse_gateway.spool import Spool, SpooledFile
+from roundhouse_gateway.transcription_request import TranscriptionRequest
+from roundhouse_gateway.upload import Upload
+from roundhouse_gateway.upstream import Call, EngineClient, is_full
+
+
+class Manner(Protocol):
+    """A way to ask for a transcript and to be answered, by the rules of one API."""
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def route(self) -> RouteName:
+        """Where an engine is asked for the same."""
+
+    def read(self, fields: Sequence[Field], *, complete: bool) -> TranscriptionRequest:
+        """The request that the fields make; its `model` is None until a field has named one."""
+
+    def passes(self, field: Field, plan: Plan) -> bool:
+        """Whether the engine sees the field as the client sent it."""
+
+    def file(self, file: FileStart, fields: Sequence[Field]) -> tuple[FileStart, bytes]:
+        """The head of the file that the engine sees, and bytes that come before the client's own."""
+
+    def added(self, fields: Sequence[Field], plan: Plan) -> Sequence[Field]:
+        """What the engine is told besides."""
+
+    async def answer(
+        self, answer: Answer, fields: Sequence[Field], request: TranscriptionRequest, plan: Plan
+    ) -> None:
+        """Sends all of the answer but for its end."""
+
+
+BodyFor = Callable[[Entry], Body]
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechRoute:
+    """One of the routes, as an ASGI application."""
+
+    manner: Manner
+    settings: Settings
+    registry: Registry
+    engines: EngineClient
+    hold: Hold
+    spool: Spool
+    metrics: Metrics
+    cooldown: Cooldown = field(default_factory=Cooldown)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange: Exchange = scope[EXCHANGE]
+        exchange.route = self.manner.path
+        headers = Headers(scope=scope)
+        exchange.via = via_onwards(headers.getlist("via"))
+        upload = Upload(
+            receive,
+            limit_bytes=self.settings.body_limit_bytes,
+            idle_seconds=self.settings.client_idle_seconds,
+            least_rate=self.settings.upload_bytes_per_second,
+        )
+        in_flight = self.metrics.in_flight(self.manner.path)
+        with in_flight.track_inprogress():
+            try:
+                await self._answer(headers, upload, exchange, send)
+            except GatewayError as error:
+                await refuse(error, upload, exchange, send)
+            except ClientGoneError:
+                exchange.client_left()
+            except BrokenAnswerError as error:
+                exchange.note = str(error)
+            finally:
+                exchange.upload_bytes = upload.received
+
+    async def _answer(self, headers: Headers, upload: Upload, exchange: Exchange, send: Send) -> None:
+        if not self.registry.complete:
+            raise NotReadyError("The gateway has not read the cluster yet.")
+        upload.check_announced(int(headers.get("content-length", 0)))
+        form = IncomingForm(upload, boundary_of(headers.get("content-type", "")))
+        first = await form.until_audio()
+        request = self.manner.read(form.fields, complete=False)
+        check_hops(headers.getlist("via"), request.model)
+        if request.model is not None:
+            visit = _Visit(form, partial(self._live_body, form, first), upload, exchange, send)
+            await self._serve(request, visit)
+            return
+        with self.spool.open() as spooled:
+            await form.spool_rest(first, spooled)
+            request = self.manner.read(form.fields, complete=True)
+            visit = _Visit(form, partial(self._spooled_body, form, spooled), upload, exchange, send)
+            await self._serve(request, visit)
+
+    async def _serve(self, request: TranscriptionRequest, visit: "_Visit") -> None:
+        """Waits where the model may be waited for, then forwards."""
+        name = request.model or self.settings.default_model
+        grant = visit.exchange.grant
+        wish = Wish(name, request.needs, grant.allows_model)
+        with await self.hold.admit(wish, partial(self._choose, request, grant), visit.upload) as admitted:
+            while not await self._forward(admitted, visit):
+                await admitted.wait(visit.upload)
+
+    def _choose(self, request: TranscriptionRequest, grant: Grant) -> Sequence[Entry]:
+        name = request.model or self.settings.default_model
+        try:
+            entries = choose(self.registry.snapshot, name, request.needs, self.metrics, grant)
+        except UnknownModelRequestError as error:
+            if request.model is not None:
+                raise
+            raise NoEngineError(f"The gateway's default model '{name}' is not published.") from error
+        fit = [entry for entry in entries if shortfall(entry, request) is None]
+        if not fit and (refusal := shortfall(entries[0], request)) is not None:
+            raise _of_all(refusal, len(entries))
+        return self.cooldown.order(fit)
+
+    async def _forward(self, admitted: Admitted, visit: "_Visit") -> bool:
+        """To the first of the entries that takes a connection. By then nothing of an answer has been sent.
+
+        False: the engine is full, and the request may wait for it.
+        """
+        async with visit.upload.leaving_cancels():
+            for entry in admitted.entries:
+                admitted.goes_to(entry)
+                visit.exchange.model = entry.model.id
+                body = visit.body_for(entry)
+                exchange = visit.exchange
+                call = Call(entry, self.manner.route, body, exchange.request_id, exchange.via)
+                last = entry is admitted.entries[-1]
+                try:
+                    async with self.engines.answer(call, last=last) as response:
+                        self.cooldown.end(entry)
+                        if is_full(response) and body.can_be_sent and admitted.may_wait:
+                            return False
+                        keep_alive = visit.upload.ended.is_set()
+                        answer = Answer(response, entry.model.id, visit.send, keep_alive)
+                        if answer.streams:
+                            admitted.streams()
+                        await self._hand_on(answer, entry, visit.form.fields)
+                    break
+                except EngineUnreachableError:
+                    self.cooldown.begin(entry)
+                    self.metrics.ejections(entry.model.id).inc()
+                    if last or not body.can_be_sent:
+                        raise
+        await end(visit.upload, visit.send)
+        return True
+
+    async def _hand_on(self, answer: Answer, entry: Entry, fields: Sequence[Field]) -> None:
+        """By what the client wants now that all its fields are known."""
+        request = self.manner.read(fields, complete=False)
+        await self.manner.answer(answer, fields, request, plan(entry.record.effective.dialect, request))
+
+    def _live_body(self, form: IncomingForm, first: bytes, entry: Entry) -> Body:
+        return LiveBody(form, first, entry.model.engine_model, _ForEntry(self.manner, entry, form.fields))
+
+    def _spooled_body(self, form: IncomingForm, spooled: SpooledFile, entry: Entry) -> Body:
+        return SpooledBody(
+            form, spooled, entry.model.engine_model, _ForEntry(self.manner, entry, form.fields)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Visit:
+    """One client with its form, on its way through the route."""
+
+    form: IncomingForm
+    body_for: BodyFor
+    upload: Upload
+    exchange: Exchange
+    send: Send
+
+
+@dataclass(frozen=True, slots=True)
+class _ForEntry:
+    """The client's form as the chosen engine is to see it: see `body.Rewrite`. `fields` grow meanwhile."""
+
+    manner: Manner
+    entry: Entry
+    fields: Sequence[Field]
+
+    def check(self, fields: Sequence[Field], *, complete: bool) -> None:
+        """Fields that follow the file must not ask for what the chosen model cannot do."""
+        request = self.manner.read(fields, complete=complete)
+        check_fit(self.entry, request.needs)
+        if (refusal := shortfall(self.entry, request)) is not None:
+            raise refusal
+
+    def passes(self, field: Field) -> bool:
+        return self.manner.passes(field, self._plan(self.fields))
+
+    def file(self, file: FileStart) -> tuple[FileStart, bytes]:
+        return self.manner.file(file, self.fields)
+
+    def added(self, fields: Sequence[Field]) -> Sequence[Field]:
+        return self.manner.added(fields, self._plan(fields))
+
+    def _plan(self, fields: Sequence[Field]) -> Plan:
+        return plan(self.entry.record.effective.dialect, self.manner.read(fields, complete=False))
+
+
+def _of_all(refusal: UnsupportedValueError, number: int) -> UnsupportedValueError:
+    """The refusal of the best of several, which all have one."""
+    if number == 1:
+        return refusal
+    message = f"None of the {number} models that fit otherwise offers it. {refusal.message}"
+    return UnsupportedValueError(message, param=refusal.param)
