@@ -28,6 +28,10 @@ UNHEALTHY_REASONS = frozenset({Reason.CRASH_LOOP, Reason.OOM_KILLED, Reason.ENDP
 DEFAULT_ROUTES = {
     RouteName.TRANSCRIPTIONS: "/v1/audio/transcriptions",
     RouteName.TRANSLATIONS: "/v1/audio/translations",
+    RouteName.EMBEDDINGS: "/v1/embeddings",
+    RouteName.CHAT: "/v1/chat/completions",
+    RouteName.COMPLETIONS: "/v1/completions",
+    RouteName.RERANK: "/v1/rerank",
 }
 VERSION_PREFIX = "/v1"
 _STAGES: Final = frozenset(Stage)

@@ -36,6 +36,11 @@ SCOPES: Final = (
     ("/v1/models", KeyScope.MODELS),
     ("/v1/engines", KeyScope.MODELS),
     ("/v1/audio/", KeyScope.TRANSCRIBE),
+    ("/v1/chat/", KeyScope.CHAT),
+    ("/v1/completions", KeyScope.CHAT),
+    ("/v1/embeddings", KeyScope.EMBED),
+    ("/v1/rerank", KeyScope.RERANK),
+    ("/v2/rerank", KeyScope.RERANK),
     ("/metrics", KeyScope.USAGE),
 )
 """By the beginning of the path. A path of no scope leads nowhere yet."""

@@ -5,6 +5,8 @@ from typing import Any
 from fastapi import FastAPI
 
 from roundhouse_gateway.speech.description import speech_paths
+from roundhouse_gateway.text.openapi import STATUSES as TEXT_STATUSES
+from roundhouse_gateway.text.openapi import text_paths
 
 ERROR_SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -34,6 +36,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
             for operation in path.values():
                 operation["responses"] = _responses(operation["responses"])
         schema["paths"] |= speech_paths(_error)
+        schema["paths"] |= text_paths({status: _error(text) for status, text in TEXT_STATUSES.items()})
         app.openapi_schema = schema
     return app.openapi_schema
 

@@ -25,6 +25,7 @@ from roundhouse_api.v1alpha1 import (
     Selection,
     problems,
 )
+from roundhouse_gateway.text.spec import NOTHING, TextSpec, read_text_spec
 
 ENDPOINT_SLICES = "endpointslices"
 SERVICE_NAME_LABEL = "kubernetes.io/service-name"
@@ -93,6 +94,8 @@ class VariantRecord:
     fallbacks: tuple[Fallback, ...] = ()
     remaining_seconds: int | None = None
     """Until its weights have come; None where nobody knows."""
+    text: TextSpec = NOTHING
+    """What the spec says of JSON requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +165,7 @@ def read_variant(manifest: Manifest) -> VariantRecord:
         classes=frozenset(selection.classes),
         fallbacks=tuple(_parse(Fallback, each) for each in spec.get("fallbacks") or ()),
         remaining_seconds=_remaining(status),
+        text=read_text_spec(spec),
     )
 
 

@@ -2,6 +2,7 @@
 
 import http
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import aiohttp
@@ -63,22 +64,41 @@ async def relay(response: aiohttp.ClientResponse, model: str, send: Send, *, kee
 
 
 async def read_error(response: aiohttp.ClientResponse, model: str) -> GatewayError:
-    """The engine's refusal; a redirect, a change of protocol and a made-up status are no answers at all."""
-    if response.status in _ENGINE_AT_FAULT or not 400 <= response.status < 600:
-        return EngineFailedError(f"Engine '{model}' refused the gateway's request: {response.status}.")
+    if _is_engine_at_fault(response.status):
+        return engine_error(response.status, model, (), b"")
     try:
         body = await _read_bounded(response)
     except (aiohttp.ClientError, OSError, TimeoutError):
         return EngineFailedError(f"Engine '{model}' broke off in its answer.")
-    headers = [(name, value) for name, value in passing(response) if name not in OF_THE_BODY]
-    return EngineAnsweredError(response.status, headers, _shaped(response.status, body))
+    return engine_error(response.status, model, response.raw_headers, body)
+
+
+def engine_error(
+    status: int, model: str, headers: Iterable[tuple[bytes, bytes]], body: bytes
+) -> GatewayError:
+    """The engine's refusal; a redirect, a change of protocol and a made-up status are no answers at all."""
+    if _is_engine_at_fault(status):
+        return EngineFailedError(f"Engine '{model}' refused the gateway's request: {status}.")
+    kept = [(name, value) for name, value in passing_headers(headers) if name not in OF_THE_BODY]
+    return EngineAnsweredError(status, kept, _shaped(status, body))
+
+
+def _is_engine_at_fault(status: int) -> bool:
+    return status in _ENGINE_AT_FAULT or not 400 <= status < 600
 
 
 def passing(response: aiohttp.ClientResponse) -> Headers:
     """The headers of an engine's answer that its client gets to see."""
-    named = {name.strip().lower().encode() for name in response.headers.get("connection", "").split(",")}
-    stopped = _STOPPED | named
-    lowered = [(name.lower(), value) for name, value in response.raw_headers]
+    return passing_headers(response.raw_headers)
+
+
+def passing_headers(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
+    """The same of headers as they came; names become lower case."""
+    lowered = [(name.lower(), value) for name, value in headers]
+    stopped = _STOPPED
+    for name, value in lowered:
+        if name == b"connection":
+            stopped |= {each.strip().lower() for each in value.split(b",")}
     return [
         (name, value)
         for name, value in lowered

@@ -26,6 +26,7 @@ from roundhouse_gateway.endpoints import Endpoints
 from roundhouse_gateway.front import front, tracing
 from roundhouse_gateway.guard import Guard
 from roundhouse_gateway.hold import Hold, Limits
+from roundhouse_gateway.json_body import JsonBodies
 from roundhouse_gateway.keyring import Keyring
 from roundhouse_gateway.limits import KeyLimits, LocalLimits
 from roundhouse_gateway.load import LoadBook, LoadReport
@@ -37,6 +38,10 @@ from roundhouse_gateway.settings import Settings
 from roundhouse_gateway.speech.audio_api import TRANSCRIPTIONS, TRANSLATIONS
 from roundhouse_gateway.speech.route import SpeechRoute
 from roundhouse_gateway.spool import Spool
+from roundhouse_gateway.text.engines import TextEngines
+from roundhouse_gateway.text.pool import Pool
+from roundhouse_gateway.text.serve import ROUTES as TEXT_ROUTES
+from roundhouse_gateway.text.serve import TextRoutes
 from roundhouse_gateway.tls import Certificate
 from roundhouse_gateway.traces import Tracer
 from roundhouse_gateway.upload import Upload
@@ -67,6 +72,7 @@ class Gateway:
     readiness: Readiness
     metrics: Metrics
     engines: EngineClient
+    text: TextEngines
     load: LoadBook
     keyring: Keyring | None
     limits: KeyLimits
@@ -76,10 +82,13 @@ class Gateway:
         registry = Registry(settings.served_namespaces, aliases_enabled=settings.aliases_enabled)
         metrics = Metrics(registry.age_seconds, lambda: len(registry.snapshot.entries))
         metrics.limits_store_away.set_function(lambda: float(limits.away))
-        engines = EngineClient(settings, metrics, Endpoints(registry))
+        endpoints = Endpoints(registry)
+        engines = EngineClient(settings, metrics, endpoints)
+        pool = Pool(settings.connect_timeout_seconds)
+        text = TextEngines(settings, metrics, endpoints, engines.load, pool)
         keyring = Keyring() if settings.keys_namespace else None
         readiness = Readiness(registry, keyring)
-        return cls(settings, registry, readiness, metrics, engines, LoadBook(), keyring, limits)
+        return cls(settings, registry, readiness, metrics, engines, text, LoadBook(), keyring, limits)
 
     def api(self, tracer: Tracer | None) -> ASGIApp:
         spool = Spool(self.settings.spool_dir, self.settings.spool_limit_bytes)
@@ -92,8 +101,15 @@ class Gateway:
             )
             for manner in (TRANSCRIPTIONS, TRANSLATIONS)
         }
+        bodies = JsonBodies(
+            limit_bytes=min(self.settings.json_limit_bytes, self.settings.body_limit_bytes),
+            depth_limit=self.settings.json_depth_limit,
+            room_bytes=self.settings.json_room_bytes,
+        )
+        text = TextRoutes(self.settings, self.registry, self.text, hold, self.metrics, bodies)
+        posts: dict[str, ASGIApp] = {**speech, **dict.fromkeys(TEXT_ROUTES, text)}
         around = front(self.settings, self._guard(), tracer)
-        return build_api(self.readiness, self.metrics, speech, around)
+        return build_api(self.readiness, self.metrics, posts, around)
 
     def service(self) -> ASGIApp:
         return build_service(self.readiness, self.metrics, LoadReport(self.load))
@@ -171,6 +187,7 @@ async def _serve(gateway: Gateway, tracer: Tracer | None, stop: asyncio.Event) -
                 stop.clear()
                 await asyncio.wait_for(stop.wait(), settings.drain_delay_seconds)
     finally:
+        gateway.text.pool.close()
         await gateway.engines.close()
 
 

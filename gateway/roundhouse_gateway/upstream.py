@@ -45,6 +45,9 @@ class Load:
         idlest = [base_url for base_url in base_urls if self._in_flight[base_url] == lowest]
         return idlest[self._turn % len(idlest)]
 
+    def of(self, base_url: str) -> int:
+        return self._in_flight.get(base_url, 0)
+
     @contextmanager
     def hold(self, base_url: str) -> Iterator[None]:
         self._in_flight[base_url] += 1
@@ -83,7 +86,7 @@ class EngineClient:
         self._idle_seconds = settings.engine_idle_seconds
         self._endpoints = endpoints
         self._metrics = metrics
-        self._load = Load()
+        self.load = Load()
         # A new connection for each call: one that was kept may be dead, and an upload cannot be repeated.
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, force_close=True),
@@ -112,7 +115,7 @@ class EngineClient:
             if attempt:
                 self._metrics.retries(call.entry.model.id).inc()
             base_url = await self._next(call, tour)
-            with self._load.hold(base_url):
+            with self.load.hold(base_url):
                 try:
                     response = await self._post(call, base_url)
                 except EngineUnreachableError:
@@ -136,7 +139,7 @@ class EngineClient:
     async def _next(self, call: Call, tour: _Tour) -> str:
         if not await self._others(call, tour):
             raise EngineUnreachableError(f"Engine '{call.entry.model.id}' has no endpoint just now.")
-        base_url = self._load.least(self._endpoints.untried(call.entry, tour.tried))
+        base_url = self.load.least(self._endpoints.untried(call.entry, tour.tried))
         tour.tried.add(base_url)
         return base_url
 

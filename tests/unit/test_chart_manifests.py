@@ -131,6 +131,12 @@ def test_tls_mounts_the_secret_and_is_probed_as_such() -> None:
         assert holder[f"{kind}Probe"]["httpGet"]["scheme"] == "HTTPS"
 
 
+def test_room_for_json_reaches_the_gateway() -> None:
+    given = environment(render({"gateway": {"json": {"limit": "1Mi", "room": 5000000}}}), "gateway")
+    assert given["ROUNDHOUSE_GATEWAY_JSON_LIMIT_BYTES"] == "1048576"
+    assert given["ROUNDHOUSE_GATEWAY_JSON_ROOM_BYTES"] == "5000000"
+
+
 @pytest.mark.parametrize("component", ["operator", "gateway"])
 def test_probes_name_ports_that_the_container_has(component: str) -> None:
     holder = container(render(), component)

@@ -40,7 +40,9 @@ from roundhouse_operator.core.sharing import refuse_sharing, refuse_sharing_engi
 from roundhouse_operator.core.verification import known_answers
 
 PLAIN_RESOURCES: Final = frozenset({"cpu", "memory", "ephemeral-storage"})
-ROUTED_STAGES: Final = frozenset({Stage.TRANSCRIBE})
+JSON_STAGES: Final = frozenset({Stage.CHAT, Stage.EMBED, Stage.RERANK})
+"""Stages whose requests are JSON: there the gateway adds defaults and falls back to other models."""
+ROUTED_STAGES: Final = JSON_STAGES | {Stage.TRANSCRIBE}
 """Stages that the gateway has routes for; of others the pods run, and answer nobody outside."""
 MODEL_NAME_LENGTH: Final = 200
 _NO_PODS: Final = "an Upstream engine has no pods"
@@ -122,17 +124,21 @@ def unsupported_by_engine(spec: EngineSpec) -> list[str]:
 def unsupported_by_variant(spec: ModelVariantSpec, merged: Merged) -> list[str]:
     """Fields of a variant, or inherited by it, that are not honoured yet, by path."""
     balancing, gpu = spec.load_balancing, merged.gpu
+    is_json = merged.stage in JSON_STAGES
+    batched = {"maxBatchItems"} if merged.stage in (Stage.EMBED, Stage.RERANK) else set()
     fields = [
         (f"spec.stage {merged.stage.value} of the engine", merged.stage not in ROUTED_STAGES),
-        *((f"spec.limits.{name}", True) for name in _given(spec.limits)),
+        *((f"spec.limits.{name}", True) for name in _given(spec.limits) - batched),
         (
             "spec.loadBalancing.type PrefixHash",
-            balancing is not None and balancing.type is LoadBalancingType.PREFIX_HASH,
+            balancing is not None
+            and balancing.type is LoadBalancingType.PREFIX_HASH
+            and merged.stage is not Stage.CHAT,
         ),
-        ("spec.fallbacks", bool(spec.fallbacks)),
+        ("spec.fallbacks", bool(spec.fallbacks) and not is_json),
         ("spec.pricing", spec.pricing is not None),
         ("spec.selection.classes", bool(spec.selection.classes)),
-        ("spec.requestDefaults", bool(spec.request_defaults)),
+        ("spec.requestDefaults", bool(spec.request_defaults) and not is_json),
         ("spec.realtimeVariantRef", spec.realtime_variant_ref is not None),
         (
             "spec.hardware.gpu.minMemory of GPUs that nobody labels with their memory",

@@ -43,6 +43,7 @@ class Variant:
     replicas: int = 1
     hold_seconds: int | None = None
     max_in_flight: int | None = None
+    embedding: Manifest | None = None
     spec: Manifest = field(default_factory=dict)
 
     @property
@@ -110,6 +111,8 @@ class Variant:
             capabilities["features"] = list(self.features)
         if self.languages is not None:
             capabilities["languages"] = list(self.languages)
+        if self.embedding is not None:
+            capabilities["embedding"] = self.embedding
         return {
             "stage": self.stage,
             "version": "1.0.0",

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -47,6 +48,13 @@ class Received:
     file_size: int = 0
     file_sha256: str = ""
     complete: bool = False
+    body: bytes = b""
+    """Of a request that was JSON."""
+
+    @property
+    def json(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.body)
+        return found
 
     @property
     def model(self) -> str | None:
@@ -120,6 +128,10 @@ class ScriptedEngine:
             raise
 
     async def _read(self, request: web.Request, received: Received) -> None:
+        if request.content_type == "application/json":
+            received.body = await request.read()
+            received.complete = True
+            return
         reader = await request.multipart()
         async for part in reader:
             assert isinstance(part, BodyPartReader)

@@ -204,6 +204,12 @@ def test_the_description_names_every_route(world: World) -> None:
         "/v1/models/{model_id}",
         "/v1/engines",
         "/v1/audio/transcriptions",
+        "/v1/audio/translations",
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/embeddings",
+        "/v1/rerank",
+        "/v2/rerank",
     }
 
 

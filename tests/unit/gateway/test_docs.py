@@ -22,6 +22,7 @@ from roundhouse_gateway.relay import _ENGINE_AT_FAULT
 from roundhouse_gateway.routes import Readiness
 from roundhouse_gateway.settings import Settings
 from roundhouse_gateway.speech.audio_api import TRANSCRIPTIONS
+from roundhouse_gateway.text.serve import ROUTES as TEXT_ROUTES
 from roundhouse_gateway.transcription_request import _ARRAYS, _SINGLE, GRANULARITIES, RESPONSE_FORMATS, TIERS
 
 ROOT = Path(__file__).parents[3]
@@ -53,7 +54,9 @@ def app(metrics: Metrics) -> FastAPI:
     async def nothing(*_: object) -> None:
         """The route's own code is not called here."""
 
-    observed = build_api(Readiness(registry), metrics, {TRANSCRIPTIONS.path: nothing})
+    observed = build_api(
+        Readiness(registry), metrics, dict.fromkeys([TRANSCRIPTIONS.path, *TEXT_ROUTES], nothing)
+    )
     assert isinstance(observed, Observed)
     assert isinstance(observed._app, FastAPI)
     return observed._app

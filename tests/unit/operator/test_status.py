@@ -383,6 +383,16 @@ def test_a_field_that_nothing_honours_is_named(spec: Manifest, named: str) -> No
     assert conditions(status)["Ready"] == ("True", "Serving")
 
 
+def test_what_the_gateway_does_for_json_is_honoured_there() -> None:
+    spec: Manifest = {
+        "fallbacks": [{"model": "x"}],
+        "requestDefaults": {"temperature": 0.5},
+        "loadBalancing": {"type": "PrefixHash"},
+    }
+    scene = Scene(node("n1"), engine(stage="Chat"), variant(**spec), variant("x"))
+    assert "Degraded" not in conditions(scene.settle("kws-en", **SERVING))
+
+
 @pytest.mark.req("S2-29")
 def test_a_download_can_be_skipped() -> None:
     source = {"type": "HuggingFace", "huggingFace": {"repo": "a/b"}}
@@ -391,11 +401,11 @@ def test_a_download_can_be_skipped() -> None:
 
 
 def test_a_stage_without_a_route_is_told_on_engine_and_variant() -> None:
-    scene = Scene(node("n1"), engine(stage="Chat"), variant())
-    assert "spec.stage Chat" in message(scene.settle("kws-en", **SERVING), "Degraded")
+    scene = Scene(node("n1"), engine(stage="Music"), variant())
+    assert "spec.stage Music" in message(scene.settle("kws-en", **SERVING), "Degraded")
     chat = scene.world("kws-en").engines[0]
     assert message(engine_status(chat, Usage(), scene.cache.fleet, now=NOW), "Degraded").endswith(
-        "spec.stage Chat"
+        "spec.stage Music"
     )
 
 

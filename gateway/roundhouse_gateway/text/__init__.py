@@ -1,0 +1,1 @@
+"""The JSON routes: chat, completions, embeddings and rerank, from a request to the engine's answer."""

@@ -1,0 +1,157 @@
+"""An engine's answer on its way to the client of a JSON route.
+
+Bytes pass as they are where they can. A stream of events passes frame by frame, and where the engine breaks
+off in it, a last frame says so in OpenAI's shape: clients raise that as an error of their own.
+"""
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+from starlette.types import Send
+
+from roundhouse_api.enums import RouteName
+from roundhouse_gateway.errors import BrokenAnswerError, EngineFailedError, GatewayError, Headers
+from roundhouse_gateway.relay import MAX_ERROR_BYTES, engine_error, passing_headers
+from roundhouse_gateway.text.frames import EVENT_STREAM, Frames
+from roundhouse_gateway.text.incoming import BrokenOffError, Incoming
+from roundhouse_gateway.text.request import TextRequest
+from roundhouse_gateway.text.rerank import answer_for
+from roundhouse_gateway.text.usage import UsageReader
+from roundhouse_gateway.text.vectors import converted, is_in_form
+from roundhouse_gateway.usage import Usage
+
+MAX_CONVERTED_BYTES: Final = 256 << 20
+_OF_LENGTH: Final = b"content-length"
+_UNBUFFERED: Final = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What of a request shapes its answer."""
+
+    route: RouteName
+    path: str
+    request: TextRequest
+    request_id: str
+    model: str
+
+
+def is_event_stream(headers: Headers) -> bool:
+    return any(name == b"content-type" and value.startswith(EVENT_STREAM) for name, value in headers)
+
+
+async def relay(asked: Asked, incoming: Incoming, send: Send) -> Usage:
+    """Sends the whole answer; what it says it has used.
+
+    Before anything is sent it may raise the engine's own error or `EngineFailedError`; after that
+    `BrokenAnswerError`.
+    """
+    reply = incoming.reply
+    if not 200 <= reply.status < 300:
+        raise await _error(asked, incoming)
+    seen = UsageReader()
+    if is_event_stream(reply.headers):
+        await _stream(asked, incoming, send, seen)
+    elif asked.route is RouteName.RERANK:
+        await _convert(
+            asked,
+            incoming,
+            send,
+            lambda body: answer_for(asked.path, asked.model, asked.request_id, body, asked.request),
+        )
+    else:
+        await _pass(asked, incoming, send, seen)
+    return seen.usage()
+
+
+def stream_headers(headers: Headers) -> Headers:
+    """So that nothing between here and the client keeps frames back, and none is missing at the end."""
+    kept = [each for each in headers if each[0] != _OF_LENGTH]
+    names = {name for name, _ in kept}
+    return [*kept, *(each for each in _UNBUFFERED if each[0] not in names)]
+
+
+def broke_off(model: str) -> EngineFailedError:
+    return EngineFailedError(f"Engine '{model}' broke off in its answer.")
+
+
+async def _error(asked: Asked, incoming: Incoming) -> GatewayError:
+    try:
+        body = await incoming.everything(MAX_ERROR_BYTES)
+    except BrokenOffError:
+        return broke_off(asked.model)
+    return engine_error(incoming.reply.status, asked.model, incoming.reply.headers, body)
+
+
+async def _pass(asked: Asked, incoming: Incoming, send: Send, seen: UsageReader) -> None:
+    first = await _more(asked, incoming)
+    if asked.route is RouteName.EMBEDDINGS:
+        while (fits := is_in_form(first, asked.request.encoding)) is None and not incoming.whole:
+            if not (more := await _more(asked, incoming)):
+                break
+            first += more
+        if fits is False:
+            seen.see(first)
+            await _convert(asked, incoming, send, lambda body: converted(body, asked.request.encoding), first)
+            return
+    headers = passing_headers(incoming.reply.headers)
+    if incoming.whole and all(name != _OF_LENGTH for name, _ in headers):
+        first += incoming.reply.take()
+        headers.append((_OF_LENGTH, b"%d" % len(first)))
+    await send({"type": "http.response.start", "status": incoming.reply.status, "headers": headers})
+    try:
+        while first:
+            seen.see(first)
+            last = incoming.whole and not incoming.reply.parts
+            await send({"type": "http.response.body", "body": first, "more_body": not last})
+            if last:
+                return
+            first = await incoming.piece()
+    except BrokenOffError as error:
+        raise BrokenAnswerError(f"engine '{asked.model}' broke off in its answer: {error}") from error
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def _stream(asked: Asked, incoming: Incoming, send: Send, seen: UsageReader) -> None:
+    frames = Frames()
+    headers = stream_headers(passing_headers(incoming.reply.headers))
+    first = await _more(asked, incoming)
+    await send({"type": "http.response.start", "status": incoming.reply.status, "headers": headers})
+    try:
+        while first:
+            if ready := frames.feed(first):
+                seen.see(ready)
+                await send({"type": "http.response.body", "body": ready, "more_body": True})
+            first = await incoming.piece()
+        last = frames.rest()
+    except BrokenOffError:
+        last = frames.broken(broke_off(asked.model))
+    await send({"type": "http.response.body", "body": last})
+
+
+async def _convert(
+    asked: Asked, incoming: Incoming, send: Send, change: Callable[[bytes], bytes], before: bytes = b""
+) -> None:
+    try:
+        body = change(before + await incoming.everything(MAX_CONVERTED_BYTES))
+    except BrokenOffError as error:
+        raise broke_off(asked.model) from error
+    except (msgspec.DecodeError, struct.error, KeyError, IndexError, ValueError) as error:
+        raise EngineFailedError(
+            f"Engine '{asked.model}' answered what is no answer to this request: {error}."
+        ) from error
+    headers = [each for each in passing_headers(incoming.reply.headers) if each[0] != _OF_LENGTH]
+    headers.append((_OF_LENGTH, b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": incoming.reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _more(asked: Asked, incoming: Incoming) -> bytes:
+    """A piece that is waited for before anything is sent: an engine that has none may still be replaced."""
+    try:
+        return await incoming.piece()
+    except BrokenOffError as error:
+        raise broke_off(asked.model) from error

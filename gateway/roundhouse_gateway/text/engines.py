@@ -1,0 +1,210 @@
+"""Calls of engines with a body that is at hand: which endpoint, when the next, and what a failure is called.
+
+Until the first byte of an answer a request may go to another endpoint. One that takes no connection or
+refuses is passed over; one that breaks off is replaced once only: the body may be what brings engines down.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import count
+from typing import Final
+from urllib.parse import urlsplit
+
+from roundhouse_api.enums import RouteName
+from roundhouse_gateway.endpoints import Endpoints
+from roundhouse_gateway.errors import EngineFailedError, EngineTimeoutError, EngineUnreachableError
+from roundhouse_gateway.metrics import Metrics
+from roundhouse_gateway.settings import Settings
+from roundhouse_gateway.snapshot import Entry
+from roundhouse_gateway.text.balance import by_prefix
+from roundhouse_gateway.text.connection import Failure, Reply
+from roundhouse_gateway.text.dialects import url_of
+from roundhouse_gateway.text.incoming import Incoming
+from roundhouse_gateway.text.pool import Pool, address_of
+from roundhouse_gateway.upstream import FULL, NEWS_SECONDS, REFUSALS, Load
+
+REASON_HEADER: Final = b"x-roundhouse-reason"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request for an engine. `opening` tells replicas apart where the variant wants that."""
+
+    entry: Entry
+    route: RouteName
+    body: bytes
+    opening: memoryview
+    request_id: str
+    via: str
+
+
+@dataclass(slots=True)
+class _Tour:
+    """One request's way through the endpoints of a model; `last`: there is no other model to ask."""
+
+    last: bool
+    tried: set[str] = field(default_factory=set)
+    full: set[str] = field(default_factory=set)
+
+
+@lru_cache(4096)
+def head_of(url: str) -> bytes:
+    """The part of a request's head that is the same each time."""
+    parts = urlsplit(url)
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    host = parts.netloc.rpartition("@")[2]
+    return (
+        f"POST {path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\naccept: */*\r\n"
+        "accept-encoding: identity\r\n"
+    ).encode()
+
+
+def request_of(call: Call, base_url: str) -> list[bytes]:
+    head = b"x-request-id: %s\r\nvia: %s\r\ncontent-length: %d\r\n\r\n" % (
+        call.request_id.encode(),
+        call.via.encode("latin-1", "replace"),
+        len(call.body),
+    )
+    return [head_of(url_of(call.entry, base_url, call.route)), head, call.body]
+
+
+def reason_of(reply: Reply) -> str:
+    """Why the engine would not take the request at all; empty where it did."""
+    if reply.status not in (429, 503):
+        return ""
+    reason = dict(reply.headers).get(REASON_HEADER, b"").decode("latin-1")
+    return reason if reason in REFUSALS else ""
+
+
+class TextEngines:
+    """The pooled client of engines for JSON."""
+
+    def __init__(
+        self, settings: Settings, metrics: Metrics, endpoints: Endpoints, load: Load, pool: Pool
+    ) -> None:
+        self._idle_seconds = settings.engine_idle_seconds
+        self._metrics = metrics
+        self._endpoints = endpoints
+        self.load = load
+        self.pool = pool
+
+    @asynccontextmanager
+    async def answer(self, call: Call, *, last: bool) -> AsyncIterator[Incoming]:
+        """The head of an engine's answer, its body still to be read inside the block."""
+        tour = _Tour(last)
+        failed = False
+        for attempt in count():
+            if attempt:
+                self._metrics.retries(call.entry.model.id).inc()
+            base_url = await self._next(call, tour)
+            with self.load.hold(base_url):
+                try:
+                    incoming = await self._post(call, base_url)
+                except EngineUnreachableError:
+                    if not await self._others(call, tour):
+                        raise
+                    continue
+                except EngineFailedError:
+                    if failed or not await self._others(call, tour):
+                        raise
+                    failed = True
+                    continue
+                try:
+                    if await self._goes_on(call, incoming.reply, base_url, tour):
+                        continue
+                    yield incoming
+                    return
+                finally:
+                    incoming.reply.abandon()
+
+    def pick(self, call: Call, tried: set[str]) -> str:
+        """The endpoint to ask, of those that were not tried; empty where there is none."""
+        base_urls = self._endpoints.untried(call.entry, tried)
+        if not base_urls:
+            return ""
+        prefix = call.entry.record.text.prefix
+        if prefix is not None and call.opening:
+            opening = bytes(call.opening[: prefix.characters])
+            return by_prefix(opening, base_urls, self.load.of, prefix.mean_load_percent)
+        return self.load.least(base_urls)
+
+    async def _next(self, call: Call, tour: _Tour) -> str:
+        if not await self._others(call, tour):
+            raise EngineUnreachableError(f"Engine '{call.entry.model.id}' has no endpoint just now.")
+        base_url = self.pick(call, tour.tried)
+        tour.tried.add(base_url)
+        return base_url
+
+    async def _others(self, call: Call, tour: _Tour) -> bool:
+        """Whether another endpoint can be tried, now or, for the last model, in a moment."""
+        if not self._endpoints.untried(call.entry, tour.tried):
+            # To be told that those which stay are full is better than that another one leaves.
+            tour.tried -= tour.full
+            tour.full.clear()
+        if self._endpoints.untried(call.entry, tour.tried):
+            return True
+        patient = tour.last and not call.entry.is_upstream
+        return patient and await self._endpoints.others(call.entry, tour.tried, NEWS_SECONDS)
+
+    async def _goes_on(self, call: Call, reply: Reply, base_url: str, tour: _Tour) -> bool:
+        """Whether the request was refused, and another endpoint is tried instead of saying so."""
+        reason = reason_of(reply)
+        if not reason:
+            return False
+        self._metrics.engine_errors(call.entry.model.id, reason).inc()
+        if reason == FULL:
+            tour.full.add(base_url)
+            return bool(self._endpoints.untried(call.entry, tour.tried))
+        if await self._others(call, tour):
+            return True
+        if not tour.last:
+            raise EngineUnreachableError(f"Engine '{call.entry.model.id}' takes no requests just now.")
+        return False
+
+    async def _post(self, call: Call, base_url: str) -> Incoming:
+        """A connection that was kept may have been closed meanwhile; then a new one is tried, unsaid."""
+        request = request_of(call, base_url)
+        address = address_of(base_url)
+        kept = self.pool.idle(address)
+        if kept is not None:
+            incoming = Incoming(self._idle_seconds)
+            kept.ask(request, incoming.reply)
+            if await self._head(call, incoming):
+                return incoming
+        try:
+            fresh = await self.pool.connect(address)
+        except (OSError, TimeoutError) as error:
+            # An engine that left with this very request may have gone because of it.
+            raise self._failed(call, "unreachable" if kept is None else "broken") from error
+        incoming = Incoming(self._idle_seconds)
+        fresh.ask(request, incoming.reply)
+        if await self._head(call, incoming):
+            return incoming
+        raise self._failed(call, "broken")
+
+    async def _head(self, call: Call, incoming: Incoming) -> bool:
+        """Whether an answer has begun; False where the connection ended before."""
+        try:
+            return await incoming.begun()
+        except TimeoutError as error:
+            incoming.reply.abandon()
+            raise self._failed(call, "timeout") from error
+        except asyncio.CancelledError:
+            incoming.reply.abandon()
+            raise
+
+    def _failed(self, call: Call, reason: Failure) -> Exception:
+        model = call.entry.model.id
+        self._metrics.engine_errors(model, reason).inc()
+        match reason:
+            case "unreachable":
+                return EngineUnreachableError(f"No endpoint of engine '{model}' takes connections just now.")
+            case "timeout":
+                return EngineTimeoutError(
+                    f"Engine '{model}' did not answer for {self._idle_seconds:g} seconds."
+                )
+            case _:
+                return EngineFailedError(f"Engine '{model}' broke off before it answered.")

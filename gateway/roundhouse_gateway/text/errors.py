@@ -1,0 +1,33 @@
+"""What a client is told of a JSON body that is none, or asks for too much."""
+
+from roundhouse_gateway.errors import GatewayError, InvalidRequestError
+
+
+class MalformedJsonError(InvalidRequestError):
+    code = "malformed_json"
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"The body is not a JSON object: {problem}")
+
+
+class TooManyItemsError(InvalidRequestError):
+    code = "too_many_items"
+
+    def __init__(self, param: str, items: int, limit: int) -> None:
+        super().__init__(
+            f"`{param}` has {items} items; at most {limit} are taken in one request. Send several.",
+            param=param,
+        )
+
+
+class UnknownTextModelError(GatewayError):
+    """As OpenAI answers where `model` is nobody's name."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "model_not_found"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"The model `{name}` does not exist; `GET /v1/models` lists those that do.", param="model"
+        )

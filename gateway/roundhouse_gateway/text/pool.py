@@ -1,0 +1,116 @@
+"""Connections to engines that are kept for the next request, by address."""
+
+import asyncio
+import socket
+import ssl
+from collections import defaultdict
+from functools import lru_cache
+from typing import Final
+from urllib.parse import urlsplit
+
+from roundhouse_gateway.text.connection import Connection
+
+KEPT_SECONDS: Final = 15.0
+"""Idle for longer, a connection is closed: engines and what stands before them do so too, unannounced."""
+KEPT_PER_ADDRESS: Final = 256
+DEAD_SECONDS: Final = 20
+"""How long an engine's host may acknowledge nothing: one that vanished says no word of it."""
+
+Address = tuple[str, int, bool]
+"""Host, port, and whether it is TLS."""
+
+
+@lru_cache(4096)
+def address_of(url: str) -> Address:
+    parts = urlsplit(url)
+    tls = parts.scheme == "https"
+    return parts.hostname or "", parts.port or (443 if tls else 80), tls
+
+
+class Pool:
+    """All idle connections. The one that was used last is the first to be used again."""
+
+    def __init__(self, connect_seconds: float) -> None:
+        self._connect_seconds = connect_seconds
+        self._idle: defaultdict[Address, list[Connection]] = defaultdict(list)
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._tls: ssl.SSLContext | None = None
+        self._closed = False
+
+    def idle(self, address: Address) -> Connection | None:
+        """A connection that is open, as far as can be known; None where there is none."""
+        kept = self._idle.get(address)
+        while kept:
+            connection = kept.pop()
+            if connection.open:
+                return connection
+        return None
+
+    async def connect(self, address: Address) -> Connection:
+        """A new one. `OSError` or `TimeoutError` where nobody takes it."""
+        host, port, tls = address
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(self._connect_seconds):
+            _, connection = await loop.create_connection(
+                lambda: Connection(
+                    lambda one: self._keep(address, one), lambda one: self._forget(address, one)
+                ),
+                host,
+                port,
+                ssl=self._context() if tls else None,
+            )
+        _end_if_dead(connection)
+        return connection
+
+    def close(self) -> None:
+        self._closed = True
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for kept in list(self._idle.values()):
+            for connection in list(kept):
+                connection.abort()
+        self._idle.clear()
+
+    def _keep(self, address: Address, connection: Connection) -> None:
+        loop = asyncio.get_running_loop()
+        kept = self._idle[address]
+        if self._closed or len(kept) >= KEPT_PER_ADDRESS:
+            connection.abort()
+            return
+        connection.idle_since = loop.time()
+        kept.append(connection)
+        if self._sweeper is None:
+            self._sweeper = loop.call_later(KEPT_SECONDS, self._sweep)
+
+    def _forget(self, address: Address, connection: Connection) -> None:
+        kept = self._idle.get(address)
+        if kept and connection in kept:
+            kept.remove(connection)
+
+    def _sweep(self) -> None:
+        """Closes what has been idle for too long. The oldest stand first."""
+        loop = asyncio.get_running_loop()
+        limit = loop.time() - KEPT_SECONDS
+        for address, kept in list(self._idle.items()):
+            for connection in [each for each in kept if each.idle_since <= limit]:
+                kept.remove(connection)
+                connection.abort()
+            if not kept:
+                del self._idle[address]
+        self._sweeper = loop.call_later(KEPT_SECONDS, self._sweep) if self._idle else None
+
+    def _context(self) -> ssl.SSLContext:
+        if self._tls is None:
+            self._tls = ssl.create_default_context()
+        return self._tls
+
+
+def _end_if_dead(connection: Connection) -> None:
+    """Has the kernel end it when the other side is gone without a word."""
+    taken = connection.socket
+    if taken is None or taken.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_SECONDS * 1000)
+    taken.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL):
+        taken.setsockopt(socket.IPPROTO_TCP, option, DEAD_SECONDS // 2)

@@ -1,0 +1,53 @@
+"""The body that an engine is sent: the client's own bytes, with as little changed as can be.
+
+Only the name of the model is put in its place, and defaults are added behind. A body that could be read in
+two ways (a key `model` twice, or written with escapes or capitals, which some engines take for the same) is
+written anew: what was authorised is then what every engine reads.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+_PLAIN: Final = b'"model"'
+_ESCAPED_LETTER: Final = re.compile(rb"\\u00[46][fF45cCdD]")
+"""One of the letters of `model`, in either case."""
+_MODEL: Final = re.compile(rb'"model"\s*:\s*("(?:[^"\\]|\\.)*")')
+_MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def rewrite(body: bytes, asked: str | None, model: str, defaults: Mapping[str, msgspec.Raw]) -> bytes:
+    """`body` is a JSON object that was read before; `asked` is its `model`, None where it has none."""
+    if asked is not None and not defaults and is_plain(body):
+        found = _MODEL.search(body)
+        if found is not None:
+            name = msgspec.json.encode(model)
+            start, end = found.span(1)
+            return body if body[start:end] == name else b"".join((body[:start], name, body[end:]))
+    members = _MEMBERS.decode(body)
+    return msgspec.json.encode(with_members(members, model, defaults))
+
+
+def with_members(
+    members: Mapping[str, msgspec.Raw], model: str, defaults: Mapping[str, msgspec.Raw]
+) -> dict[str, msgspec.Raw]:
+    """The members in their order, `model` where it was, what the client left out at the end."""
+    named: dict[str, msgspec.Raw] = {}
+    for name, value in members.items():
+        if name.lower() != "model":
+            named[name] = value
+        else:
+            named["model"] = value
+    named["model"] = msgspec.Raw(msgspec.json.encode(model))
+    for name, value in defaults.items():
+        named.setdefault(name, value)
+    return named
+
+
+def is_plain(body: bytes) -> bool:
+    """Whether the only key that could be taken for `model` is written just so, once."""
+    if b'"model"' not in body or body.lower().count(_PLAIN) != 1:
+        return False
+    return b"\\u" not in body or _ESCAPED_LETTER.search(body) is None

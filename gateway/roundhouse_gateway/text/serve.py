@@ -1,0 +1,220 @@
+"""The JSON routes as one ASGI application: from a request's bytes to the last byte of the answer.
+
+A request may go to another endpoint, and then to the models that its variant names as `fallbacks`, until the
+first byte of an answer was sent; after that it stays where it is.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+from starlette.datastructures import Headers
+from starlette.types import Receive, Scope, Send
+
+from roundhouse_api.enums import RouteName
+from roundhouse_api.keys import Grant
+from roundhouse_api.selection import Needs, UnknownModelError
+from roundhouse_api.v1alpha1 import Fallback
+from roundhouse_gateway.choice import choose
+from roundhouse_gateway.cooldown import Cooldown
+from roundhouse_gateway.errors import (
+    BrokenAnswerError,
+    ClientGoneError,
+    EngineUnreachableError,
+    GatewayError,
+    NoEngineError,
+    NotReadyError,
+    UnknownModelRequestError,
+)
+from roundhouse_gateway.exchange import EXCHANGE, Exchange
+from roundhouse_gateway.hold import Admitted, Hold
+from roundhouse_gateway.hops import check_hops, via_onwards
+from roundhouse_gateway.json_body import JsonBodies
+from roundhouse_gateway.metrics import Metrics
+from roundhouse_gateway.refusal import refuse
+from roundhouse_gateway.registry import Registry
+from roundhouse_gateway.settings import Settings
+from roundhouse_gateway.sleepers import Wish
+from roundhouse_gateway.snapshot import Entry
+from roundhouse_gateway.text import rerank
+from roundhouse_gateway.text.answer import Asked, is_event_stream, relay
+from roundhouse_gateway.text.engines import Call, TextEngines, reason_of
+from roundhouse_gateway.text.errors import UnknownTextModelError
+from roundhouse_gateway.text.fallbacks import trigger_of
+from roundhouse_gateway.text.fit import asks_for_something, fitting
+from roundhouse_gateway.text.request import READERS, STAGES, TextRequest
+from roundhouse_gateway.text.rewrite import rewrite
+from roundhouse_gateway.transcription_request import AUTO
+from roundhouse_gateway.upload import Upload
+from roundhouse_gateway.upstream import FULL
+
+ROUTES: Final = {
+    "/v1/chat/completions": RouteName.CHAT,
+    "/v1/completions": RouteName.COMPLETIONS,
+    "/v1/embeddings": RouteName.EMBEDDINGS,
+    rerank.V1: RouteName.RERANK,
+    rerank.V2: RouteName.RERANK,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One request, read and checked."""
+
+    path: str
+    route: RouteName
+    body: bytes
+    request: TextRequest
+    exchange: Exchange
+    upload: Upload
+    send: Send
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(STAGES[self.route], features=frozenset(gate.feature for gate in self.request.gates))
+
+
+@dataclass(frozen=True, slots=True)
+class TextRoutes:
+    """All of them."""
+
+    settings: Settings
+    registry: Registry
+    engines: TextEngines
+    hold: Hold
+    metrics: Metrics
+    bodies: JsonBodies
+    cooldown: Cooldown = field(default_factory=Cooldown)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange: Exchange = scope[EXCHANGE]
+        path = exchange.route = scope["path"]
+        headers = Headers(scope=scope)
+        exchange.via = via_onwards(headers.getlist("via"))
+        upload = Upload(
+            receive,
+            limit_bytes=self.settings.body_limit_bytes,
+            idle_seconds=self.settings.client_idle_seconds,
+            least_rate=self.settings.upload_bytes_per_second,
+        )
+        with self.metrics.in_flight(path).track_inprogress():
+            try:
+                await self._answer(path, headers, upload, exchange, send)
+            except GatewayError as error:
+                await refuse(error, upload, exchange, send)
+            except ClientGoneError:
+                exchange.client_left()
+            except BrokenAnswerError as error:
+                exchange.note = str(error)
+            finally:
+                exchange.upload_bytes = upload.received
+
+    async def _answer(
+        self, path: str, headers: Headers, upload: Upload, exchange: Exchange, send: Send
+    ) -> None:
+        if not self.registry.complete:
+            raise NotReadyError("The gateway has not read the cluster yet.")
+        route = ROUTES[path]
+        async with self.bodies.read(upload, int(headers.get("content-length", 0))) as body:
+            request = READERS[route](body)
+            check_hops(headers.getlist("via"), request.model)
+            await self._serve(_Job(path, route, body, request, exchange, upload, send))
+
+    async def _serve(self, job: _Job) -> None:
+        """By the model asked for, else by those that its variant names, else with the first one's error."""
+        name = job.request.model or self.settings.default_model
+        try:
+            await self._by_name(name, job)
+        except GatewayError as error:
+            trigger = trigger_of(error)
+            first = job.exchange.model
+            for rule in self._fallbacks(name) if trigger else ():
+                if (trigger in rule.when or not rule.when) and await self._in_its_place(rule.model, job):
+                    return
+            job.exchange.model = first
+            raise
+
+    async def _in_its_place(self, name: str, job: _Job) -> bool:
+        """Whether a fallback answered; why it did not is told by nothing but the metrics."""
+        try:
+            await self._by_name(name, job)
+        except GatewayError:
+            return False
+        return True
+
+    def _fallbacks(self, name: str) -> Sequence[Fallback]:
+        try:
+            return self.registry.snapshot.resolve(name).record.fallbacks
+        except UnknownModelError:
+            return ()
+
+    async def _by_name(self, name: str, job: _Job) -> None:
+        """Waits where the model may be waited for, then forwards."""
+        grant = job.exchange.grant
+        wish = Wish(name, job.needs, grant.allows_model)
+        choose_now = partial(self._choose, name, job, grant)
+        with await self.hold.admit(wish, choose_now, job.upload) as admitted:
+            while not await self._forward(admitted, job):
+                await admitted.wait(job.upload)
+
+    def _choose(self, name: str, job: _Job, grant: Grant) -> Sequence[Entry]:
+        try:
+            self._check_capability(name, job, grant)
+            entries = choose(self.registry.snapshot, name, job.needs, self.metrics, grant)
+        except (UnknownModelRequestError, UnknownModelError) as error:
+            if job.request.model is None:
+                raise NoEngineError(f"The gateway's default model '{name}' is not published.") from error
+            raise UnknownTextModelError(name) from error
+        return self.cooldown.order(fitting(entries, job.request, job.route))
+
+    def _check_capability(self, name: str, job: _Job, grant: Grant) -> None:
+        """Of a model that is named, running or not: here the field is known that asks for too much."""
+        if name == AUTO or not asks_for_something(job.request):
+            return
+        entry = self.registry.snapshot.resolve(name)
+        if entry.model.stage is STAGES[job.route] and grant.allows_model(entry.model.id):
+            fitting([entry], job.request, job.route)
+
+    async def _forward(self, admitted: Admitted, job: _Job) -> bool:
+        """To the first of the entries that takes it. By then nothing of an answer has been sent.
+
+        False: the engine is full, and the request may wait for it.
+        """
+        exchange, request = job.exchange, job.request
+        async with job.upload.leaving_cancels():
+            for entry in admitted.entries:
+                admitted.goes_to(entry)
+                exchange.model = entry.model.id
+                call = Call(
+                    entry,
+                    job.route,
+                    body_for(entry, job.route, job.body, request),
+                    request.opening,
+                    exchange.request_id,
+                    exchange.via,
+                )
+                asked = Asked(job.route, job.path, request, exchange.request_id, entry.model.id)
+                last = entry is admitted.entries[-1]
+                try:
+                    async with self.engines.answer(call, last=last) as incoming:
+                        self.cooldown.end(entry)
+                        if admitted.may_wait and reason_of(incoming.reply) == FULL:
+                            return False
+                        if is_event_stream(incoming.reply.headers):
+                            admitted.streams()
+                        exchange.usage = await relay(asked, incoming, job.send)
+                    break
+                except EngineUnreachableError:
+                    self.cooldown.begin(entry)
+                    self.metrics.ejections(entry.model.id).inc()
+                    if last:
+                        raise
+        return True
+
+
+def body_for(entry: Entry, route: RouteName, body: bytes, request: TextRequest) -> bytes:
+    """What the engine is sent."""
+    if route is RouteName.RERANK:
+        return rerank.body_for(entry, body, request)
+    return rewrite(body, request.model, entry.model.engine_model, entry.record.text.defaults)

@@ -1,0 +1,34 @@
+"""How many tokens an engine says that it used: found at the end of what has passed, whatever came before."""
+
+import re
+from typing import Final
+
+from roundhouse_gateway.usage import NOTHING, Usage, read_usage
+
+_USAGE: Final = re.compile(rb'"usage"\s*:\s*\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}')
+_KEY: Final = b'"usage"'
+_TAIL_BYTES: Final = 8192
+"""Engines tell it at the end of an answer, or in its last frames."""
+
+
+class UsageReader:
+    """Keeps the end of what has passed."""
+
+    __slots__ = ("_tail",)
+
+    def __init__(self) -> None:
+        self._tail = b""
+
+    def see(self, data: bytes) -> None:
+        tail = self._tail
+        self._tail = data if not tail or len(data) >= _TAIL_BYTES else (tail + data)[-_TAIL_BYTES:]
+
+    def usage(self) -> Usage:
+        """The last that was told. A text cannot fake it: its quotes are escaped."""
+        at = self._tail.rfind(_KEY)
+        while at >= 0:
+            found = _USAGE.match(self._tail, at)
+            if found is not None:
+                return read_usage(b"{%s}" % found[0])
+            at = self._tail.rfind(_KEY, 0, at)
+        return NOTHING
