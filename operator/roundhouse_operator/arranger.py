@@ -39,6 +39,7 @@ class Arranger:
             self.forget(key)
             return None, DONE
         arrangement = arrange(world, api_hosts=api_hosts)
+        self.touch(self.cache.want(key, arrangement.weights))
         outcome = await self.carry_out(arrangement.plan, key)
         if outcome.refusal is None:
             for patch in arrangement.patches:
@@ -49,6 +50,7 @@ class Arranger:
 
     def forget(self, key: Key) -> None:
         """The engine is gone, or shares no pods."""
+        self.touch(self.cache.want(key, frozenset()))
         self._tell(key, Arrangement())
 
     def _tell(self, engine: Key, arrangement: Arrangement) -> None:

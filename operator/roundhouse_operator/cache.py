@@ -64,10 +64,14 @@ class Cache(Holdings):
         self._scaler = scaler_of(field_manager)
         self._gone: OrderedDict[Key, int] = OrderedDict()
 
-    def want(self, variant: Key, stores: frozenset[str]) -> Touched:
-        """What a pass over a variant found that it wants; what it no longer wants may have to go."""
-        freed = self.wants.put(variant, stores if self.has(variant) else frozenset())
-        return Touched(now={Key(STORE, variant.namespace, name) for name in freed})
+    def want(self, who: Key, stores: frozenset[str]) -> Touched:
+        """What a pass found that a variant, or an engine, wants; what it no longer wants may have to go.
+
+        By name of the store or, where that is not known, by the key of the weights, wherever they are.
+        """
+        freed = self.wants.put(who, stores if self.has(who) else frozenset())
+        there = {store for name in freed for store in self._stores[who.namespace, name]}
+        return Touched(now=there | {Key(STORE, who.namespace, name) for name in freed})
 
     def progressed(self, pod: Key, progress: Progress) -> Touched:
         """What a loader says of itself."""
@@ -140,7 +144,7 @@ class Cache(Holdings):
             return Touched()
         self._take(key, before, None)
         self.loaders.put(key, None)
-        if key.kind == VARIANT:
+        if key.kind in (VARIANT, ENGINE):
             touched = self.want(key, frozenset())
             touched.merge(self._concerns(key, before, None))
             return touched
@@ -166,8 +170,12 @@ class Cache(Holdings):
             self._tally.put(stored(before), stored(after))
         if before and before.owner:
             self._belongings.discard(before.owner, key)
+            if before.weights and not self._belongings[before.owner]:
+                self._stores.discard((key.namespace, before.weights), before.owner)
         if after and after.owner:
             self._belongings.add(after.owner, key)
+            if after.weights:
+                self._stores.add((key.namespace, after.weights), after.owner)
         if key.kind == ENGINE:
             (self._sharing.add if after and shares(after) else self._sharing.discard)(key)
             (self._engines.add if after else self._engines.discard)(key.namespace, key)
@@ -193,6 +201,8 @@ class Cache(Holdings):
         if key.kind in (POD, *CHILD_KINDS, *CACHE_KINDS):
             return Touched(now=self._of(before) | self._of(after))
         touched = Touched(now={key})
+        if key.kind in (VARIANT, ENGINE) and before is None:
+            self.wants.come(key)
         if key.kind == ENGINE:
             touched.now |= self._variants.users(key) if asks_anew(before, after) else set()
             return touched
@@ -201,8 +211,6 @@ class Cache(Holdings):
         led = fallbacks.wanted(resource) if resource and key.kind == VARIANT else ()
         touched.now |= self._names.put(key, claim, led)
         if key.kind == VARIANT:
-            if before is None:
-                self.wants.come(key)
             known = facts(resource) if resource else None
             engines = {one.engine for one in (self._variants.facts(key), known) if one and one.engine}
             touched.merge(Touched(*self._variants.put(key, known)))

@@ -6,13 +6,14 @@ seen to that two passes at once do not make the same Job twice.
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from roundhouse_operator.cache import Cache, Touched
 from roundhouse_operator.cluster import Cluster
-from roundhouse_operator.core.kinds import Key
+from roundhouse_operator.core.kinds import STORE, Key
 from roundhouse_operator.core.outcome import Refusal
 from roundhouse_operator.core.plan import Apply, Plan
 from roundhouse_operator.core.weights.sweep import plan_sweep
@@ -29,7 +30,14 @@ class Fetching:
     cluster: Cluster
     cache: Cache
     touch: Callable[[Touched], None]
+    later: Callable[[Key, float], None]
+    """Takes keys that are to be looked at again by then."""
+    grace_seconds: float = 0.0
+    """How long weights are kept that nobody wants: a variant that is replaced or renamed wants them again."""
+    clock: Callable[[], float] = lambda: asyncio.get_running_loop().time()
     _under_way: set[Key] = field(default_factory=set)
+    _unwanted: dict[Key, float] = field(default_factory=dict)
+    """Since when; after a start of the operator anew."""
 
     async def carry_out(self, plan: Plan, namespace: str) -> Refusal | None:
         """Raises ClusterError where the API server does not answer."""
@@ -51,13 +59,24 @@ class Fetching:
             logger.info("Deleted %s %s/%s", delete.kind, delete.namespace, delete.name)
         return None
 
+    def wanted(self, namespace: str, stores: Iterable[str]) -> None:
+        """Somebody wants these now, however long they were unwanted."""
+        for name in stores:
+            self._unwanted.pop(Key(STORE, namespace, name), None)
+
     async def sweep(self, key: Key) -> None:
-        """A pass over a cache: takes it away if no variant wants it; RetryError while that is unknown."""
+        """A pass over a cache: takes away what nobody wants for a while; RetryError while that is unknown."""
         store = self.cache.store(key)
-        if store is None or store.wanted_by:
+        if store is None or store.wanted_by or store.listed:
+            self._unwanted.pop(key, None)
             return
         if not self.cache.wants.heard_all(key.namespace):
             raise RetryError("not every variant has said yet which weights it wants")
+        now = self.clock()
+        due = self._unwanted.setdefault(key, now) + self.grace_seconds
+        if now < due:
+            self.later(key, due - now)
+            return
         if refusal := await self.carry_out(plan_sweep(key.namespace, key.name, store), key.namespace):
             logger.warning("%s is kept: %s is refused: %s", key, refusal.child, refusal.message)
             raise RetryError(refusal.message)

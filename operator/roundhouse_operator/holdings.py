@@ -44,6 +44,7 @@ class Holdings:
         self._names = PublicNames()
         self._exams: dict[Key, ExamFacts] = {}
         self.wants = Wants()
+        self._stores: Groups[tuple[str, str], Key] = Groups()
         self.loaders = Loaders()
         self._sharing: set[Key] = set()
         self.standing = Standing()

@@ -165,6 +165,7 @@ def project_pod(manifest: Manifest) -> Pod:
         containers=tuple(_containers(status, loader)),
         loader=loader,
         job=job_of(manifest),
+        store=(metadata.get("annotations") or {}).get(names.ANNOTATION_WEIGHTS, ""),
         ip=status.get("podIP", ""),
         containers_ready=conditions.get("ContainersReady", {}).get("status") == "True",
         mark=(metadata.get("annotations") or {}).get(names.ANNOTATION_TEMPLATE, ""),

@@ -67,6 +67,8 @@ class Reconciler:
     """Our scaler's: what it is to aim at, after each pass over a variant."""
     hurry: Callable[[], None] = lambda: None
     """Called when engines will soon have something to tell."""
+    sweep_after_seconds: float = 0.0
+    """How long weights are kept that nobody wants."""
     lookups: Lookups = field(init=False)
     fetching: Fetching = field(init=False)
     departures: Departures = field(init=False)
@@ -76,7 +78,8 @@ class Reconciler:
     def __post_init__(self) -> None:
         object.__setattr__(self, "lookups", Lookups(self.cluster))
         object.__setattr__(self, "departures", Departures(self.cluster))
-        object.__setattr__(self, "fetching", Fetching(self.cluster, self.cache, self.touch))
+        fetching = Fetching(self.cluster, self.cache, self.touch, self.later, self.sweep_after_seconds)
+        object.__setattr__(self, "fetching", fetching)
         execution = Execution(self.cluster, self.cache, self.touch)
         object.__setattr__(self, "execution", execution)
         again = partial(execution.carry_out, again=True)
@@ -122,6 +125,7 @@ class Reconciler:
             return  # its children go with it, and must not come back meanwhile
         world, decision = await self._decide(await self.verifier.look(world))
         self.touch(self.cache.want(key, decision.stores))
+        self.fetching.wanted(key.namespace, decision.stores)
         supply = decision.supply
         try:
             refused = await self.fetching.carry_out(supply.plan, key.namespace) if supply else None

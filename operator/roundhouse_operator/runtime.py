@@ -96,6 +96,7 @@ class Operator:
             self.queue.add_in,
             self.scaler.follow,
             self.engines.hurry,
+            settings.sweep_after_seconds,
         )
         self.progress = ProgressPoller(self.cache, self.touch)
         spaces = settings.served_namespaces or (None,)

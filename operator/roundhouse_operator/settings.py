@@ -63,6 +63,12 @@ class Settings(BaseSettings):
         default=(),
         description="Environment of every loader, as a JSON object: proxies, `HF_ENDPOINT`, a CA bundle.",
     )
+    sweep_after_seconds: int = Field(
+        default=600,
+        ge=0,
+        le=30 * 24 * 3600,
+        description="How long fetched weights are kept that no variant wants any more.",
+    )
     log_level: LogLevel = Field(default="info", description="Least severe level that is logged.")
     log_format: LogFormat = Field(default="json", description="Form of a line of the log.")
 

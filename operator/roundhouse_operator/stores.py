@@ -1,7 +1,8 @@
 """Who wants which weights: whom a change of a cache concerns, and which caches nobody wants any more.
 
-What a variant wants is what its last pass found, so nothing is decided twice. Until every variant of a
-namespace has had a pass since the start, nothing in it is known to be unwanted.
+Variants want weights, and so do engines that hold several models, as long as a pod is told to read them. What
+somebody wants is what its last pass found, so nothing is decided twice. Until all of a namespace have had a
+pass since the start, nothing in it is known to be unwanted.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from typing_extensions import override
 
-from roundhouse_operator.core.kinds import STORE, Key
+from roundhouse_operator.core.kinds import ENGINE, STORE, VARIANT, Key
 from roundhouse_operator.core.observed import Pod, Store
 from roundhouse_operator.core.weights.state import LoaderJob, Progress, Record, VolumeClaim
 from roundhouse_operator.groups import Groups
@@ -24,25 +25,25 @@ class Wants:
         self._wanting: Groups[tuple[str, str], Key] = Groups()
         self._unheard: Groups[str, Key] = Groups()
 
-    def come(self, variant: Key) -> None:
-        """A variant that has not had a pass."""
-        self._unheard.add(variant.namespace, variant)
+    def come(self, who: Key) -> None:
+        """A variant or an engine that has not had a pass."""
+        self._unheard.add(who.namespace, who)
 
-    def put(self, variant: Key, wanted: frozenset[str]) -> frozenset[str]:
-        """Of a variant that had a pass, or that is gone and wants nothing; what it no longer wants."""
-        self._unheard.discard(variant.namespace, variant)
-        before = self._wanted.pop(variant, frozenset())
+    def put(self, who: Key, wanted: frozenset[str]) -> frozenset[str]:
+        """Of one that had a pass, or that is gone and wants nothing; what it no longer wants."""
+        self._unheard.discard(who.namespace, who)
+        before = self._wanted.pop(who, frozenset())
         if wanted:
-            self._wanted[variant] = wanted
+            self._wanted[who] = wanted
         for name in wanted - before:
-            self._wanting.add((variant.namespace, name), variant)
+            self._wanting.add((who.namespace, name), who)
         for name in before - wanted:
-            self._wanting.discard((variant.namespace, name), variant)
+            self._wanting.discard((who.namespace, name), who)
         return before - wanted
 
     def by(self, namespace: str, *names: str) -> set[Key]:
-        """The variants that want weights by one of these names."""
-        return {variant for name in names for variant in self._wanting[namespace, name]}
+        """Who wants weights by one of these names."""
+        return {who for name in names for who in self._wanting[namespace, name]}
 
     def heard_all(self, namespace: str) -> bool:
         return not self._unheard[namespace]
@@ -72,14 +73,15 @@ class Stores(Mapping[str, Store]):
 
 
 def build_store(key: str, belongings: Iterable[object], wanting: Iterable[Key]) -> Store:
-    values = tuple(belongings)
+    values, wanting = tuple(belongings), tuple(wanting)
     return Store(
         key=key,
         jobs=tuple(one for one in values if isinstance(one, LoaderJob)),
         claim=next((one for one in values if isinstance(one, VolumeClaim)), None),
         record=next((one for one in values if isinstance(one, Record)), None),
         pods=tuple(one for one in values if isinstance(one, Pod)),
-        wanted_by=frozenset(one.name for one in wanting),
+        wanted_by=frozenset(one.name for one in wanting if one.kind == VARIANT),
+        listed=any(one.kind == ENGINE for one in wanting),
     )
 
 

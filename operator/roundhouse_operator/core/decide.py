@@ -29,7 +29,7 @@ from roundhouse_operator.core.verification.exam import examine
 from roundhouse_operator.core.weights.delivery import Way, deliver
 from roundhouse_operator.core.weights.fetch import supply_by_job
 from roundhouse_operator.core.weights.loader import UNTOLD, LoaderImage
-from roundhouse_operator.core.weights.standing import Standing, keep_loader, standing
+from roundhouse_operator.core.weights.standing import Standing, keep_loader, standing, stores_in_use
 from roundhouse_operator.core.weights.supply import supply_with_pod
 
 
@@ -69,16 +69,16 @@ def _decide(world: World, api_hosts: Iterable[str], loader: LoaderImage) -> Deci
         delivery=delivery,
         loader=loader,
     )
-    decision = replace(_supply(world, decision, intent, pods), edited=changed_by_author(world, intent))
+    decision = replace(_supply(world, decision, intent), edited=changed_by_author(world, intent))
     return _scale(world, _roll_out(world, decision, intent, choice.engine, pods), merged)
 
 
-def _supply(world: World, decision: Decision, intent: Intent, pods: Standing) -> Decision:
+def _supply(world: World, decision: Decision, intent: Intent) -> Decision:
     by_job = intent.delivery.way is Way.CACHE
     supply = supply_by_job(world, intent) if by_job else supply_with_pod(world, intent)
     if decision.refused:
         supply = replace(supply, plan=NOTHING)
-    stores = frozenset(filter(None, (pods.store, intent.delivery.store)))
+    stores = stores_in_use(world) | frozenset(filter(None, (intent.delivery.store,)))
     return replace(decision, intent=intent, supply=supply, weights=supply.weights, stores=stores)
 
 

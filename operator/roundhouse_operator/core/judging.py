@@ -17,17 +17,17 @@ from roundhouse_operator.core.ids import Award
 from roundhouse_operator.core.observed import Invalid, World
 from roundhouse_operator.core.suitability import doubt
 from roundhouse_operator.core.support import refuse_engine, refuse_variant
-from roundhouse_operator.core.weights.standing import standing
+from roundhouse_operator.core.weights.standing import stores_in_use
 from roundhouse_operator.core.weights.supply import without_engine
 
 
 def judge(world: World, *, api_hosts: Iterable[str] = ()) -> Decision:
     """As far as the specs alone go: accepted or not, on which engine, merged into what."""
     variant, spec = world.variant, world.variant.spec
-    pods = standing(world.children)
     key = (variant.status.get("weights") or {}).get("key", "")
     decision = Decision(
-        ids.award(ids.claim(variant), world.rivals), stores=frozenset(filter(None, (pods.store, key)))
+        ids.award(ids.claim(variant), world.rivals),
+        stores=stores_in_use(world) | ({key} if key else frozenset()),
     )
     if isinstance(spec, Invalid):
         return replace(decision, refused=Trouble(spec.reason, spec.message))

@@ -188,6 +188,8 @@ class Pod:
     """Of its weights, where the pod has one."""
     job: str = ""
     """The Job that made it."""
+    store: str = ""
+    """The weights that it was made to read, as `Store` names them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +202,9 @@ class Store:
     record: Record | None = None
     pods: tuple[Pod, ...] = ()
     wanted_by: frozenset[str] = frozenset()
+    """Variants."""
+    listed: bool = False
+    """Whether a pod that holds several models is told to read them."""
 
 
 @dataclass(frozen=True, slots=True)

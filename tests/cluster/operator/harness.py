@@ -73,6 +73,7 @@ class Operator:
             "ROUNDHOUSE_OPERATOR_RELEASE": self.release,
             "ROUNDHOUSE_OPERATOR_METRICS_PORT": "0",
             "ROUNDHOUSE_OPERATOR_LOG_FORMAT": "text",
+            "ROUNDHOUSE_OPERATOR_SWEEP_AFTER_SECONDS": "1",
             **self.environment,
         }
         began = time.monotonic()

@@ -118,7 +118,7 @@ class Caches(Scene):
         found = {store_of(kind, one) for kind in CACHE_KINDS for one in self.all(kind)}
         for name in sorted(key.name for key in found if key):
             store = self.cache.store(Key(STORE, NAMESPACE, name))
-            if store and not store.wanted_by:
+            if store and not (store.wanted_by or store.listed):
                 plan = plan_sweep(NAMESPACE, name, store)
                 self.carry_out(plan)
                 written = Plan(applies=written.applies + plan.applies, deletes=written.deletes + plan.deletes)

@@ -301,13 +301,6 @@ def test_whoever_wants_weights_that_are_being_removed_fetches_them_anew() -> Non
     assert mark(scene.job())["purpose"] == "Fetch"
 
 
-def test_nothing_is_swept_before_every_variant_was_heard() -> None:
-    scene = cached()
-    assert not scene.cache.wants.heard_all(NAMESPACE)
-    scene.steps()
-    assert scene.cache.wants.heard_all(NAMESPACE)
-
-
 def test_a_claim_that_was_made_anew_is_filled_anew() -> None:
     scene = cached()
     scene.steps()

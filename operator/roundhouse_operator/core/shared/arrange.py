@@ -35,7 +35,13 @@ from roundhouse_operator.core.plan import NOTHING, Apply, Plan, plan_children
 from roundhouse_operator.core.reports import EngineReport
 from roundhouse_operator.core.rollout.strategy import Strategy
 from roundhouse_operator.core.seat import Seat
-from roundhouse_operator.core.shared.members import Member, active_variant, packed_items, read_members
+from roundhouse_operator.core.shared.members import (
+    Member,
+    active_variant,
+    listed_key,
+    packed_items,
+    read_members,
+)
 from roundhouse_operator.core.shared.moves import FAILED, READY, Moves, Step, settled, state
 from roundhouse_operator.core.shared.replicas import Replica, read_replicas
 from roundhouse_operator.core.shared.room import Room, find_room, placement_of
@@ -70,6 +76,8 @@ class Arrangement:
     ready_replicas: int = 0
     loaded: str | None = None
     """Of an Exclusive engine, the variant that is loaded."""
+    weights: frozenset[str] = frozenset()
+    """Keys of those that pods are told to read."""
     unsettled: frozenset[str] = frozenset()
     """Pods that are on their way to what they are to hold."""
 
@@ -145,12 +153,14 @@ def _tell(world: EngineWorld, moves: Moves, asked: Asked, active: str | None) ->
     loaded = (
         name for name in sorted(moves.members) if any(one.serves(name) for one in moves.replicas.values())
     )
+    entries = (entry for one in moves.replicas.values() for entry in one.entries.values())
     return Arrangement(
         seats=seats,
         members=frozenset(moves.members),
         replicas=sum(1 for one in moves.replicas.values() if one.rollout),
         ready_replicas=sum(any(pod.ready for pod in one.pods) for one in moves.replicas.values()),
         loaded=next(loaded, None) if active is not None else None,
+        weights=frozenset(filter(None, map(listed_key, entries))),
     )
 
 

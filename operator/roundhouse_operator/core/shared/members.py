@@ -113,6 +113,12 @@ def _weights_path(namespace: str, spec: ModelVariantSpec, engine: Engine) -> str
     return f"{WEIGHTS_PATH}/{delivery.key}/files"
 
 
+def listed_key(entry: Manifest) -> str:
+    """Of the weights that an entry names; empty where it names none that were fetched."""
+    path = str(entry.get("path") or "")
+    return path.removeprefix(f"{WEIGHTS_PATH}/").partition("/")[0] if path.startswith(WEIGHTS_PATH) else ""
+
+
 def _memory_mib(one: World, spec: ModelVariantSpec, merged: Merged | None, engine: Engine) -> int | None:
     """What it takes at its peak: stated, or measured where that is more; without a GPU its weights' size."""
     if merged is None:

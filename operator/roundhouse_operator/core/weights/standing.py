@@ -38,6 +38,12 @@ def standing(children: Iterable[Child]) -> Standing:
     return Standing()
 
 
+def stores_in_use(world: World) -> frozenset[str]:
+    """Weights that pods read, or will read when they are started: also pods of an older template."""
+    pods = (pod.store for pod in world.pods if not pod.failure)
+    return frozenset(filter(None, (standing(world.children).store, *pods)))
+
+
 def keep_loader(world: World, intent: Intent, pods: Standing) -> Intent:
     """With the loader of the pods that are there, if it is all in which they differ from the wanted ones.
 

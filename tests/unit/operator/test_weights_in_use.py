@@ -1,0 +1,237 @@
+"""Weights are kept as long as somebody reads them, and for a while after."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from roundhouse_api.model import Manifest
+from roundhouse_operator.core.kinds import (
+    CONFIG_MAP,
+    DEPLOYMENT,
+    ENGINE,
+    JOB,
+    POD,
+    STORE,
+    VARIANT,
+    VOLUME_CLAIM,
+    Key,
+)
+from roundhouse_operator.core.plan import Delete, Plan
+from roundhouse_operator.core.shared import arrange
+from roundhouse_operator.fetching import Fetching
+from roundhouse_operator.queue import RetryError
+from tests.unit.operator.caches import COMPLETE, HUB, PVC, SHARED_CLAIM, Caches
+from tests.unit.operator.samples import engine, variant
+from tests.unit.operator.worlds import NAMESPACE, conditions, node, pod
+
+NEWER = {"type": "HuggingFace", "huggingFace": {"repo": "acme/kws-en", "revision": "v2"}}
+KWS_EN = Key(VARIANT, NAMESPACE, "kws-en")
+SERVING: dict[str, Any] = {"replicas": 1, "readyReplicas": 1, "updatedReplicas": 1}
+
+
+def edit(scene: Caches, source: Manifest) -> None:
+    generation = scene.world("kws-en").variant.generation + 1
+    status = scene.world("kws-en").variant.status
+    edited = variant(source=source)
+    scene.put({**edited, "metadata": {**edited["metadata"], "generation": generation}, "status": status})
+
+
+def reader(scene: Caches, name: str = "kws-en-1") -> None:
+    """A pod of the template that stands."""
+    one = pod(name)
+    one["metadata"]["annotations"] = scene.all(DEPLOYMENT)[0]["spec"]["template"]["metadata"]["annotations"]
+    scene.put(one)
+
+
+def gone(scene: Caches, name: str = "kws-en-1") -> None:
+    scene.cache.forget(Key(POD, NAMESPACE, name))
+
+
+def expire(scene: Caches) -> None:
+    """Jobs that have ended are taken away by Kubernetes an hour later."""
+    uids = [(one["metadata"]["name"], one["metadata"]["uid"]) for one in scene.all(JOB)]
+    scene.carry_out(Plan(deletes=tuple(Delete(JOB, NAMESPACE, name, uid) for name, uid in uids)))
+
+
+def half_way(cache: Manifest) -> Caches:
+    """One pod reads older weights; the template is of newer ones, whose pod does not start."""
+    scene = Caches(engine(cache=cache), variant(source=HUB))
+    scene.steps()
+    scene.ends(COMPLETE)
+    scene.steps(**SERVING)
+    expire(scene)
+    reader(scene)
+    edit(scene, NEWER)
+    scene.steps(**SERVING)
+    scene.ends(COMPLETE)
+    scene.steps(replicas=2, readyReplicas=1, updatedReplicas=1)
+    return scene
+
+
+@pytest.mark.parametrize("cache", [PVC, SHARED_CLAIM], ids=["own claim", "claim of others"])
+def test_what_an_older_pod_reads_is_not_swept_under_it(cache: Manifest) -> None:
+    scene = half_way(cache)
+    before = [scene.all(kind) for kind in (JOB, VOLUME_CLAIM, CONFIG_MAP)]
+    assert scene.sweep() == Plan()
+    assert [scene.all(kind) for kind in (JOB, VOLUME_CLAIM, CONFIG_MAP)] == before
+    assert len(scene.all(CONFIG_MAP)) == 2
+    gone(scene)
+    scene.steps(**SERVING)
+    assert not scene.sweep().empty, "nobody reads the older ones any more"
+
+
+def test_a_revert_finds_the_weights_that_an_older_pod_still_reads() -> None:
+    scene = half_way(PVC)
+    scene.sweep()
+    edit(scene, HUB)
+    status = scene.steps(replicas=2, readyReplicas=1, updatedReplicas=1)
+    assert conditions(status)["WeightsReady"] == ("True", "Downloaded")
+    [deployment] = scene.all(DEPLOYMENT)
+    assert deployment["spec"]["template"]["metadata"]["annotations"] == reads(scene)
+
+
+def reads(scene: Caches) -> Manifest:
+    [store] = {one.store for one in scene.world("kws-en").pods}
+    return {"roundhouse.dev/weights": store}
+
+
+def test_a_variant_that_is_refused_keeps_what_its_pods_read() -> None:
+    scene = half_way(PVC)
+    [older] = {one.store for one in scene.world("kws-en").pods}
+    scene.put(
+        {**variant(source=HUB, engineRef={"name": "gone"}), "status": scene.world("kws-en").variant.status}
+    )
+    assert older in scene.decide("kws-en").stores
+
+
+class Sharing(Caches):
+    """A Shared engine whose one pod is told to read what was fetched."""
+
+    ENGINE = Key(ENGINE, NAMESPACE, "kws")
+
+    def __init__(self) -> None:
+        shared = engine(serving={"type": "Shared"}, cache=SHARED_CLAIM)
+        super().__init__(node("n1"), shared, variant(source=HUB))
+
+    def arrange(self) -> None:
+        """A pass over the engine."""
+        world = self.cache.engine_world(self.ENGINE)
+        assert world
+        found = arrange(world)
+        self.cache.want(self.ENGINE, found.weights)
+        self.carry_out(found.plan)
+        self.cache.standing.put_seats(self.ENGINE, found.seats, found.members)
+
+
+def sharing() -> Sharing:
+    scene = Sharing()
+    scene.arrange()
+    scene.steps()
+    scene.ends(COMPLETE)
+    scene.steps()
+    expire(scene)
+    scene.arrange()
+    scene.arrange()
+    return scene
+
+
+def test_what_a_shared_pod_is_told_to_read_is_kept_until_its_list_names_the_next() -> None:
+    scene = sharing()
+    edit(scene, NEWER)
+    scene.step()
+    scene.arrange()
+    assert scene.sweep() == Plan(), "not a byte of the newer ones is there"
+    scene.steps()
+    scene.ends(COMPLETE)
+    scene.steps()
+    scene.arrange()
+    assert scene.sweep() == Plan(), "the pod unloads the older ones in its own time"
+    scene.arrange()
+    assert not scene.sweep().empty
+
+
+def test_the_end_of_a_list_is_news_for_the_weights_that_it_named() -> None:
+    scene = sharing()
+    [name] = [one["metadata"]["name"] for one in scene.all(CONFIG_MAP) if "claim" in one["data"]]
+    scene.cache.forget(KWS_EN)
+    assert scene.sweep() == Plan()
+    touched = scene.cache.want(Sharing.ENGINE, frozenset())
+    assert Key(STORE, NAMESPACE, name) in touched.now
+
+
+class Sweeps:
+    """The shell's part of a sweep, with a clock of its own. What it writes is counted."""
+
+    def __init__(self, scene: Caches, grace: float = 600) -> None:
+        self.now = 0.0
+        self.later: list[float] = []
+        self.scene = scene
+        self.swept = 0
+        wait = self.later.append
+        none: Any = None
+        self.fetching = Fetching(
+            none, scene.cache, none, lambda _key, seconds: wait(seconds), grace, lambda: self.now
+        )
+
+    async def at(self, minutes: float) -> bool:
+        """Whether a pass at that time takes the one cache away."""
+        self.now = minutes * 60
+        [store] = [one["metadata"]["name"] for one in self.scene.all(VOLUME_CLAIM)]
+        try:
+            await self.fetching.sweep(Key(STORE, NAMESPACE, store))
+        except AttributeError:  # there is no cluster to write to
+            return True
+        return False
+
+
+def fetched() -> Caches:
+    scene = Caches(engine(cache=PVC), variant(source=HUB))
+    scene.steps()
+    scene.ends(COMPLETE)
+    scene.steps(**SERVING)
+    scene.cache.want(Key(ENGINE, NAMESPACE, "kws"), frozenset())
+    return scene
+
+
+async def test_what_nobody_wants_is_kept_for_a_while() -> None:
+    scene = fetched()
+    sweeps = Sweeps(scene)
+    scene.cache.forget(KWS_EN)
+    assert not await sweeps.at(minutes=0)
+    assert sweeps.later == [600]
+    assert not await sweeps.at(minutes=9)
+    assert await sweeps.at(minutes=10)
+
+
+async def test_who_wants_it_again_is_given_as_long_the_next_time() -> None:
+    scene = fetched()
+    sweeps = Sweeps(scene)
+    scene.cache.forget(KWS_EN)
+    assert not await sweeps.at(minutes=0)
+    scene.put(variant(source=HUB))
+    scene.steps(**SERVING)
+    sweeps.fetching.wanted(NAMESPACE, scene.decide("kws-en").stores)
+    scene.cache.forget(KWS_EN)
+    assert not await sweeps.at(minutes=10)
+    assert await sweeps.at(minutes=20)
+
+
+def test_nothing_is_swept_before_every_variant_was_heard() -> None:
+    scene = Caches(engine(cache=PVC), variant(source=HUB))
+    scene.cache.want(Key(ENGINE, NAMESPACE, "kws"), frozenset())
+    assert not scene.cache.wants.heard_all(NAMESPACE)
+    scene.steps()
+    assert scene.cache.wants.heard_all(NAMESPACE)
+
+
+async def test_nothing_is_swept_before_every_engine_was_heard() -> None:
+    scene = fetched()
+    sweeps = Sweeps(scene, grace=0)
+    scene.cache.forget(KWS_EN)
+    scene.put(engine("another"))
+    with pytest.raises(RetryError):
+        await sweeps.at(minutes=0)
+    scene.cache.forget(Key(ENGINE, NAMESPACE, "another"))
+    assert await sweeps.at(minutes=0)
