@@ -8,6 +8,9 @@ class NotHttpError(InvalidRequestError):
 
     code = "malformed_request"
 
+    def __init__(self) -> None:
+        super().__init__("The request is not HTTP/1.1 as it should be.")
+
 
 class HeadTooLargeError(GatewayError):
     status = 431

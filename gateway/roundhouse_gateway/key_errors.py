@@ -30,7 +30,7 @@ class InvalidKeyError(AuthenticationError):
     """One message for all that is wrong with a key but its age, so that nobody learns which ids there are."""
 
     def __init__(self, text: str, *, expired: bool = False) -> None:
-        shown = f"{text[:6]}…" if len(text) > 6 else "(too short)"
+        shown = f"{text[: min(6, len(text) // 4)]}…"
         super().__init__(
             f"The API key {shown} {'has expired' if expired else 'is not valid'}; ask for a new one."
         )

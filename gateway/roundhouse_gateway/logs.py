@@ -1,6 +1,7 @@
 """Lines of the log on standard output: one JSON object each, or text for people."""
 
 import logging
+import re
 import sys
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -9,7 +10,15 @@ from typing import BinaryIO, Literal
 import msgspec
 from typing_extensions import override
 
+from roundhouse_api.keys import PREFIX
+
+_KEY = re.compile(rf"({PREFIX}[a-z0-9]{{1,32}}_)[A-Za-z0-9]+")
 _LEVELS = {"uvicorn": logging.WARNING, "asyncio": logging.WARNING}
+
+
+def masked(line: str) -> str:
+    """Without the secrets of API keys, which people also send where no key belongs: in a path or an id."""
+    return _KEY.sub(r"\1…", line) if PREFIX in line else line
 
 
 class JsonFormatter(logging.Formatter):
@@ -24,7 +33,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return msgspec.json.encode(line).decode()
+        return masked(msgspec.json.encode(line).decode())
 
 
 class RequestLog:
@@ -44,7 +53,7 @@ class RequestLog:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         head = {"time": now, "level": "info", "logger": self._logger.name, "message": message}
         with suppress(OSError):  # as `logging` does: nobody is left to be told
-            self.stream.write(msgspec.json.encode(head | fields) + b"\n")
+            self.stream.write(masked(msgspec.json.encode(head | fields).decode()).encode() + b"\n")
             self.stream.flush()
 
 
@@ -58,7 +67,9 @@ class TextFormatter(logging.Formatter):
     @override
     def format(self, record: logging.LogRecord) -> str:
         fields = getattr(record, "fields", {})
-        return " ".join([super().format(record), *(f"{name}={value}" for name, value in fields.items())])
+        return masked(
+            " ".join([super().format(record), *(f"{name}={value}" for name, value in fields.items())])
+        )
 
 
 def configure(level: str, form: Literal["json", "text"]) -> None:

@@ -80,6 +80,7 @@ class Metrics:
         self.spool_bytes = self._gauge(
             "spool_bytes", "Bytes on disk of forms whose file came first."
         ).labels()
+        self.connections = self._gauge("connections", "Open connections of clients.").labels()
         self.limits_store_away = self._gauge(
             "limits_store_away", "1 while the store of limits does not answer."
         ).labels()

@@ -16,10 +16,12 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from roundhouse_gateway.connection_errors import FullError, HeadTimeoutError, HeadTooLargeError, NotHttpError
 from roundhouse_gateway.errors import GatewayError
+from roundhouse_gateway.series import Value
 
 LINGER_SECONDS = 3.0
 """How long a client that was refused may go on sending before its connection is cut."""
 
+_VERSIONS = frozenset({"1.0", "1.1"})
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 
 
@@ -32,15 +34,16 @@ class ConnectionLimits:
     head_seconds: float
 
 
-def limited(limits: ConnectionLimits) -> "type[ClientProtocol]":
-    """The protocol under these limits, as uvicorn wants it: a class."""
-    return type("LimitedClientProtocol", (ClientProtocol,), {"limits": limits})
+def limited(limits: ConnectionLimits, count: Value) -> "type[ClientProtocol]":
+    """The protocol under these limits, as uvicorn wants it: a class. `count` has the open connections."""
+    return type("LimitedClientProtocol", (ClientProtocol,), {"limits": limits, "count": count})
 
 
 class ClientProtocol(HttpToolsProtocol):
     """One connection of a client."""
 
-    limits = ConnectionLimits(connections=10_000, head_bytes=64 << 10, head_seconds=20.0)
+    limits: ConnectionLimits
+    count: Value
     _is_silent = False
     _in_head = True
     _head_bytes = 0
@@ -55,6 +58,7 @@ class ClientProtocol(HttpToolsProtocol):
 
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self.count.inc()
         super().connection_made(transport)
         if len(self.connections) > self.limits.connections:
             self._refuse(FullError(self.limits.connections))
@@ -63,6 +67,7 @@ class ClientProtocol(HttpToolsProtocol):
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
+        self.count.inc(-1)
         self._head_has_come()
         super().connection_lost(exc)
 
@@ -76,7 +81,7 @@ class ClientProtocol(HttpToolsProtocol):
             while data:
                 data = self._feed(data)
         except httptools.HttpParserError:
-            self._refuse(self._refusal or NotHttpError("The request is not HTTP/1.1 as it should be."))
+            self._refuse(self._refusal or NotHttpError())
             return
         if self._bytes_of_no_body > self.limits.head_bytes and self._in_head:
             self._refuse(HeadTooLargeError(self.limits.head_bytes))
@@ -167,6 +172,7 @@ class ClientProtocol(HttpToolsProtocol):
     @override
     def on_headers_complete(self) -> None:
         if not self._is_silent:
+            self._check_head()
             self._in_head = False
             self._head_has_come()
             super().on_headers_complete()
@@ -181,6 +187,18 @@ class ClientProtocol(HttpToolsProtocol):
         if not self.parser.should_upgrade():
             self._bytes_of_no_body = 0
             super().on_message_complete()
+
+    def _check_head(self) -> None:
+        """What the parser lets through and others along the way may read in another way."""
+        version, hosts, sound = self.parser.get_http_version(), 0, True
+        for name, value in self.headers:
+            if name == b"host":
+                hosts += 1
+            elif name == b"transfer-encoding":
+                sound = value.lower() == b"chunked"
+        if not sound or version not in _VERSIONS or hosts > 1 or (not hosts and version == "1.1"):
+            self._refusal = NotHttpError()
+            raise self._refusal
 
     def _count(self, count: int) -> None:
         """Bytes of the head, which may come whole in one piece; raising stops the parser."""

@@ -12,7 +12,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from ssl import SSLContext
 
@@ -34,6 +34,7 @@ from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.protocol import ConnectionLimits, limited
 from roundhouse_gateway.registry import Registry
 from roundhouse_gateway.routes import Readiness
+from roundhouse_gateway.series import Value
 from roundhouse_gateway.settings import Settings
 from roundhouse_gateway.speech.audio_api import TRANSCRIPTIONS, TRANSLATIONS
 from roundhouse_gateway.speech.route import SpeechRoute
@@ -61,6 +62,17 @@ class _Listener(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+@dataclass(frozen=True, slots=True)
+class _Door:
+    """Where it is listened, and how."""
+
+    port: int
+    drain_seconds: float
+    connections: Value = field(default_factory=Value)
+    """Counts those that are open."""
+    tls: SSLContext | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +122,10 @@ class Gateway:
         posts: dict[str, ASGIApp] = {**speech, **dict.fromkeys(TEXT_ROUTES, text)}
         around = front(self.settings, self._guard(), tracer)
         return build_api(self.readiness, self.metrics, posts, around)
+
+    def door(self, tls: SSLContext | None) -> _Door:
+        """That of clients."""
+        return _Door(self.settings.port, self.settings.drain_seconds, self.metrics.connections, tls)
 
     def service(self) -> ASGIApp:
         return build_service(self.readiness, self.metrics, LoadReport(self.load))
@@ -175,9 +191,9 @@ async def _serve(gateway: Gateway, tracer: Tracer | None, stop: asyncio.Event) -
     try:
         async with (
             _following(gateway, stop),
-            _listening(gateway.service(), settings, settings.metrics_port, 1.0) as service,
+            _listening(gateway.service(), settings, _Door(settings.metrics_port, 1.0)) as service,
             _certified(settings) as tls,
-            _listening(gateway.api(tracer), settings, settings.port, settings.drain_seconds, tls) as api,
+            _listening(gateway.api(tracer), settings, gateway.door(tls)) as api,
         ):
             log.info("listening on %s, metrics on %s", api, service)
             await stop.wait()
@@ -227,14 +243,12 @@ async def _certified(settings: Settings) -> AsyncIterator[SSLContext | None]:
 
 
 @asynccontextmanager
-async def _listening(
-    app: ASGIApp, settings: Settings, port: int, drain_seconds: float, tls: SSLContext | None = None
-) -> AsyncIterator[str]:
-    """Serves during the block; at its end takes nothing new and lets requests finish for `drain_seconds`."""
+async def _listening(app: ASGIApp, settings: Settings, door: _Door) -> AsyncIterator[str]:
+    """Serves during the block; at its end takes nothing new and lets requests finish for a while."""
     config = uvicorn.Config(
         app,
         loop="none",
-        http=limited(_connection_limits(settings)),
+        http=limited(_connection_limits(settings), door.connections),
         ws="none",
         lifespan="off",
         access_log=False,
@@ -242,13 +256,13 @@ async def _listening(
         server_header=False,
         proxy_headers=False,  # uvicorn would believe whoever comes from loopback
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=max(1, round(drain_seconds)),
+        timeout_graceful_shutdown=max(1, round(door.drain_seconds)),
     )
     config.load()
-    config.ssl = tls
+    config.ssl = door.tls
     listener = _Listener(config)
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    bound = socket.create_server((settings.host, port), family=family, backlog=BACKLOG)
+    bound = socket.create_server((settings.host, door.port), family=family, backlog=BACKLOG)
     _end_dead_connections(bound, settings.client_idle_seconds)
     serving = asyncio.create_task(listener.serve(sockets=[bound]))
     try:

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import socket
 import threading
 from base64 import b64encode
 from collections.abc import Callable, Mapping
@@ -263,6 +264,47 @@ def test_a_gateway_that_asks_for_no_key_says_so_loudly(world: World) -> None:
     assert any(
         line["level"] == "warning" and "OPEN TO ALL" in line["message"] for line in world.gateway.log()
     )
+
+
+def test_no_way_to_pass_a_key_brings_it_into_the_log(own_world: Callable[[Mapping[str, str]], World]) -> None:
+    world = own_world({"KEYS_NAMESPACE": KEYS, "LOG_LEVEL": "debug"})
+    owner, stranger = issue(Grant()), issue(Grant())
+    put(world, "owner", owner.data)
+    put(world, "broken", {**stranger.data, "scopes": stranger.text})
+    wait_for_key(world, owner)
+    world.gateway.key = owner.text
+    world.serve(SMALL)
+    world.gateway.key = ""
+    foreign = "sk-proj-abcdefghijklmnopqrstuvwxyz"
+    for key in (owner.text, stranger.text, foreign):
+        ways: list[tuple[str, dict[str, str]]] = [
+            *(
+                ("/v1/models", {"Authorization": f"{scheme} {key}"})
+                for scheme in ("Bearer", "Basic", "bearer  ")
+            ),
+            *(
+                ("/v1/models", {name: key})
+                for name in ("Authorization", "xi-api-key", "X-Api-Key", "api-key")
+            ),
+            *((f"/v1/models?{name}={key}", {}) for name in ("api_key", "key", "token", "xi-api-key")),
+            ("/v1/models", {"Cookie": f"key={key}"}),
+            ("/v1/models", {"Sec-WebSocket-Protocol": f"realtime, openai-insecure-api-key.{key}"}),
+            ("/v1/models", {"Proxy-Authorization": f"Bearer {key}", "Referer": f"http://x/?key={key}"}),
+        ]
+        if key != foreign:  # where no key belongs, only those of this gateway are known for what they are
+            ways += [(f"/v1/models/{key}", {}), (f"/{key}", {}), ("/v1/models", {"X-Request-Id": key})]
+        for path, headers in ways:
+            world.gateway.request("GET", path, headers=headers)
+            form = client.form(client.field("model", SMALL.id), client.field("api_key", key), client.file())
+            world.gateway.request("POST", "/v1/audio/transcriptions", form, {**client.FORM_TYPE, **headers})
+        raw = f"GET http://user:{key}@host/v1/models HTTP/1.1\r\nHost: x\r\nX: {key}\0\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", world.gateway.port), timeout=10) as sent:
+            sent.sendall(raw.encode())
+            sent.recv(65536)
+    wait_until(lambda: "is no API key" in world.gateway.log_path.read_text(), seconds=10, what="it is told")
+    text = world.gateway.log_path.read_text()
+    for secret in (*(each.text.rsplit("_", 1)[1] for each in (owner, stranger)), foreign):
+        assert secret not in text
 
 
 def test_the_access_log_names_the_key_by_its_id(guarded: World) -> None:
