@@ -3,14 +3,15 @@
 `on.event` alone: kopf then adds no finalizer, stores nothing in annotations and patches nothing, so it
 stands in nobody's way when it is gone. An event without a type says that kopf has listed anew, and that it
 may have missed deletions in between. What kopf does for other kinds of handlers (comparing each object with
-what it was, a memory of each) is turned off, and where kopf gives up, it is started again.
+what it was, a memory of each) is turned off, and where kopf gives up, its tasks are ended and it is started
+again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -25,6 +26,7 @@ from roundhouse_api.model import Manifest
 from roundhouse_operator.cluster import PAGE
 from roundhouse_operator.configuration import Credentials
 from roundhouse_operator.core.kinds import API_KINDS, Kind
+from roundhouse_operator.ending import end
 
 OnEvent = Callable[[Kind, str | None, Manifest], None]
 Login = Callable[[], Awaitable[Credentials]]
@@ -34,6 +36,10 @@ IDLE_SECONDS: Final = 0.05
 """kopf keeps a task for each object that changed; after the default of 5 s a listing has 10,000 of them."""
 FIRST_PAUSE_SECONDS: Final = 1.0
 LAST_PAUSE_SECONDS: Final = 30.0
+END_SECONDS: Final = 2.5
+"""For tasks of kopf to end: some finish what they have, for up to two seconds."""
+_FORGOTTEN: Final = ("watcher for ", "stop-flag waiter")
+"""Tasks that kopf does not end where a watch fails, as it names them."""
 
 logger = logging.getLogger(__name__)
 
@@ -101,22 +107,6 @@ class _NoEssence(kopf.DiffBaseStorage):
         raise NotImplementedError("on.event handlers store nothing")
 
 
-class _Everything(Collection[Any]):
-    """Tasks that kopf is to leave alone as it ends: it takes every younger one for its own."""
-
-    @override
-    def __contains__(self, _: object) -> bool:
-        return True
-
-    @override
-    def __iter__(self) -> Iterator[Any]:
-        return iter(())
-
-    @override
-    def __len__(self) -> int:
-        return 0
-
-
 def kopf_settings() -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False  # transitions are told by `recorder`
@@ -156,7 +146,8 @@ class ApiWatch:
             if asyncio.get_running_loop().time() - began > LAST_PAUSE_SECONDS:
                 pause = FIRST_PAUSE_SECONDS
             with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), pause)
+                async with asyncio.timeout(pause):  # wait_for of Python 3.11 loses a cancellation at times
+                    await stop.wait()
             pause = min(2 * pause, LAST_PAUSE_SECONDS)
 
     async def _run_kopf(self, stop: asyncio.Event) -> None:
@@ -171,4 +162,19 @@ class ApiWatch:
             stop_flag=stop,
         )
         self.on_start()
-        await kopf.run_tasks(tasks, ignored=_Everything())
+        # Not kopf's own `run_tasks`: it waits without end, and for other people's tasks too.
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            # A watch that fails ends kopf but not the watches beside it. They go first: once the
+            # credentials are gone they wait for new ones, and no cancellation reaches them there.
+            await end(_forgotten(), END_SECONDS)
+            await end(tasks, END_SECONDS)
+        for task in tasks:
+            if task.done() and not task.cancelled():
+                task.result()
+
+
+def _forgotten() -> list[asyncio.Task[Any]]:
+    """The tasks that each of these has for itself end with it, and only so."""
+    return [one for one in asyncio.all_tasks() if one.get_name().startswith(_FORGOTTEN)]

@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 STUCK_SECONDS: Final = 600.0
 """Longer than a pass takes of which each request waits for its own time limit."""
+END_SECONDS: Final = 1.0
+"""For requests that are being answered when it ends."""
 SILENT_SECONDS: Final = RESYNC_SECONDS + 60.0
 
 
@@ -68,7 +70,7 @@ class Health:
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
-        runner = web.AppRunner(app, access_log=None)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=END_SECONDS)
         await runner.setup()
         try:
             listener = _open(port)

@@ -26,6 +26,7 @@ RENEW_SECONDS: Final = 3.0
 DEADLINE_SECONDS: Final = 7.0
 """Without a renewal for so long the leader gives up, three seconds before others may take over."""
 CONTEND_SECONDS: Final = 2.0
+RELEASE_SECONDS: Final = 3.0
 
 
 class LeadershipLostError(Exception):
@@ -43,10 +44,13 @@ class Election:
     _seen: tuple[str, str] | None = field(default=None, init=False)
     _seen_at: float = field(default=0.0, init=False)
     _renewed_at: float = field(default=float("-inf"), init=False)
+    _lost: bool = field(default=False, init=False)
+    _contending: bool = field(default=False, init=False)
+    _retired: bool = field(default=False, init=False)
 
     async def acquire(self) -> None:
         """Returns once the Lease is ours."""
-        waiting_for = None
+        waiting_for, self._contending = None, True
         while True:
             try:
                 if await self._renew():
@@ -72,10 +76,12 @@ class Election:
             try:
                 async with asyncio.timeout(self._renewed_at + DEADLINE_SECONDS - _now()):
                     if not await self._renew():
+                        self._lost = True
                         raise LeadershipLostError(f"{self._seen and self._seen[0]!r} took the Lease")
             except (ClusterError, TimeoutError) as error:
                 age = _now() - self._renewed_at
                 if age + RENEW_SECONDS > DEADLINE_SECONDS:
+                    self._lost = True
                     raise LeadershipLostError(f"not renewed for {age:.0f} s: {error}") from error
                 logger.warning(
                     "Cannot renew Lease %s/%s yet: %s",
@@ -87,20 +93,37 @@ class Election:
 
     def check(self) -> None:
         """Asked in the moment of each write: a process that was frozen wakes up in the middle of a pass."""
+        if self._retired:
+            raise FencedError("not written: this process is ending")
         if (age := _now() - self._renewed_at) > DEADLINE_SECONDS:
             raise FencedError(f"not written: the Lease was not renewed for {age:.0f} s")
 
+    def retire(self) -> None:
+        """From now on nothing is written but the Lease."""
+        self._retired = True
+
     async def release(self) -> None:
         """Lets a follower take over at once, on an orderly end."""
+        if self._lost or not self._contending:
+            return
         try:
-            lease = await self.cluster.get(LEASE, self.namespace, self.name)
-            if lease["spec"].get("holderIdentity") == self.identity:
-                lease["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1}
-                await self.cluster.replace(LEASE, lease)
-        except ClusterError as error:
+            async with asyncio.timeout(RELEASE_SECONDS):
+                while not await self._let_go():
+                    pass  # a renewal of ours was still on its way
+        except (ClusterError, TimeoutError) as error:
             logger.warning(
-                "The Lease ends by itself in %d s: %s", DURATION_SECONDS, error, extra={"reason": "LeaseLeft"}
+                "The Lease ends by itself in %d s: %r", DURATION_SECONDS, error, extra={"reason": "LeaseLeft"}
             )
+
+    async def _let_go(self) -> bool:
+        lease = await self.cluster.get(LEASE, self.namespace, self.name)
+        if lease["spec"].get("holderIdentity") == self.identity:
+            lease["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1}
+            try:
+                await self.cluster.replace(LEASE, lease)
+            except ConflictError:
+                return False
+        return True
 
     async def _renew(self) -> bool:
         started = _now()

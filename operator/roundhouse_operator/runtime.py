@@ -1,8 +1,11 @@
-"""The running operator: who starts when, and how it ends.
+"""The running operator: who starts when, and in which order all of it ends.
 
 Health first, so that a start can be watched; then caches, which followers keep warm too; then the Lease;
 and only behind the Lease the workers, which are all that writes. kopf is imported on the side, because
 that takes seconds. Whatever ends unasked ends the process: its successor starts from a clean slate.
+
+At the end the workers go first and the Lease behind them, so that a follower need not wait for the rest.
+Each step has its time; what hangs is left behind, see `ending`.
 """
 
 from __future__ import annotations
@@ -38,6 +41,7 @@ from roundhouse_operator.core.kinds import (
     Key,
     Kind,
 )
+from roundhouse_operator.ending import end, leave_within
 from roundhouse_operator.engines import EngineReader
 from roundhouse_operator.gateways import Gateways
 from roundhouse_operator.health import Health
@@ -59,7 +63,9 @@ logger = logging.getLogger(__name__)
 MANAGED: Final = f"{names.LABEL_MANAGED}=true"
 OF_WEIGHTS: Final = f"{MANAGED},{names.LABEL_WEIGHTS}"
 STOP_SECONDS: Final = 3.0
-"""For kopf to end its watches, before they are cut."""
+"""For each step of an end."""
+END_SECONDS: Final = 15.0
+"""For the whole of it: half of what a pod is given."""
 
 
 class Operator:
@@ -177,14 +183,14 @@ class Operator:
             self.on_change, kind, Change("DELETED" if type_ == "DELETED" else "MODIFIED", manifest)
         )
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Until `stop` is set; raises what ended it otherwise."""
+    async def run(self, stop: asyncio.Event, on_end: Callable[[], None]) -> None:
+        """Until `stop` is set; raises what ended it otherwise. `on_end` is told that the end begins."""
         stopping = asyncio.create_task(stop.wait(), name="stop")
         leading = asyncio.create_task(self._lead(), name="leader")
         serving = [
             asyncio.create_task(self.health.serve(self.settings.metrics_port), name="health"),
-            *(asyncio.create_task(follow(one)) for one in self._followed),
-            *(asyncio.create_task(resync(one)) for one in self._resynced),
+            *(asyncio.create_task(follow(one), name=f"follow {one.scope}") for one in self._followed),
+            *(asyncio.create_task(resync(one), name=f"list {one.scope}") for one in self._resynced),
         ]
         kopf_stop = asyncio.Event()
         kopf = asyncio.create_task(self._watch_api(stop, kopf_stop), name="kopf")
@@ -195,10 +201,8 @@ class Operator:
             for task in ended:
                 task.result()
         finally:
-            await _end([leading, *serving, stopping])
-            kopf_stop.set()
-            await asyncio.wait([kopf], timeout=STOP_SECONDS)
-            await _end([kopf])
+            on_end()
+            await self._end(leading, [*serving, stopping], kopf, kopf_stop)
 
     async def _lead(self) -> None:
         await asyncio.gather(*(one.listed.wait() for one in (*self._resynced, *self._followed)))
@@ -206,21 +210,34 @@ class Operator:
         self.health.leading = self.tally.timing = True
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self.election.hold())
-                group.create_task(self.recorder.run())
-                group.create_task(self.verifier.run())
-                group.create_task(self.progress.run())
-                group.create_task(self.gateways.run())
-                group.create_task(self.scaler.run())
-                group.create_task(self.engines.run())
-                group.create_task(self.queue.run(self.reconciler, workers=self.settings.workers))
+                group.create_task(self.election.hold(), name="election")
+                group.create_task(self.recorder.run(), name="recorder")
+                group.create_task(self.verifier.run(), name="verifier")
+                group.create_task(self.progress.run(), name="progress")
+                group.create_task(self.gateways.run(), name="gateways")
+                group.create_task(self.scaler.run(), name="scaler")
+                group.create_task(self.engines.run(), name="engines")
+                workers = self.queue.run(self.reconciler, workers=self.settings.workers)
+                group.create_task(workers, name="queue")
         except* LeadershipLostError as lost:
             raise lost.exceptions[0] from None
-        except* asyncio.CancelledError:
-            await self.election.release()  # the workers have ended: nothing is written behind it
-            raise
         finally:
             self.health.leading = self.tally.timing = False
+
+    async def _end(
+        self,
+        leading: asyncio.Task[None],
+        others: Iterable[asyncio.Task[Any]],
+        kopf: asyncio.Task[None],
+        kopf_stop: asyncio.Event,
+    ) -> None:
+        kopf_stop.set()
+        self.election.retire()  # nothing is written behind it, also by a worker that does not end
+        await end([leading], STOP_SECONDS)
+        await self.election.release()
+        await end(others, STOP_SECONDS)
+        await asyncio.wait([kopf], timeout=STOP_SECONDS)
+        await end([kopf], STOP_SECONDS)
 
     async def _watch_api(self, stop: asyncio.Event, kopf_stop: asyncio.Event) -> None:
         loading = asyncio.create_task(asyncio.to_thread(_import_handlers))
@@ -256,7 +273,8 @@ async def operate(settings: Settings) -> None:
     metrics = Metrics()
     cluster = Cluster(configuration, field_manager=settings.field_manager, on_write=metrics.wrote)
     try:
-        await Operator(settings, cluster, metrics, urlsplit(configuration.host).hostname or "").run(stop)
+        operator = Operator(settings, cluster, metrics, urlsplit(configuration.host).hostname or "")
+        await operator.run(stop, lambda: leave_within(END_SECONDS))
     finally:
         await cluster.close()
 
@@ -265,13 +283,6 @@ def stop_on_signals(stop: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-
-
-async def _end(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    tasks = list(tasks)
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _import_handlers() -> ModuleType:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 
 from pydantic import ValidationError
 
-from roundhouse_operator import logs
+from roundhouse_operator import ending, logs
 from roundhouse_operator.commands.exits import FAILURE, SUCCESS, USAGE_ERROR, Commands, complain
 from roundhouse_operator.errors import ConfigurationError
 from roundhouse_operator.settings import PREFIX, Settings
@@ -24,17 +23,21 @@ def add(commands: Commands) -> None:
 
 def run(_: argparse.Namespace) -> int:
     """Exit status: 0 after SIGTERM, 1 where a successor may fare better, 2 for wrong settings."""
-    from roundhouse_operator.health import PortError  # noqa: PLC0415
-    from roundhouse_operator.leader import LeadershipLostError  # noqa: PLC0415
-    from roundhouse_operator.runtime import operate  # noqa: PLC0415
-
     try:
         settings = Settings()
     except ValidationError as error:
         return complain("\n".join(_setting_problems(error)), USAGE_ERROR)
     logs.configure(settings.log_level, settings.log_format)
+    return ending.run(_operate(settings))
+
+
+async def _operate(settings: Settings) -> int:
+    from roundhouse_operator.health import PortError  # noqa: PLC0415
+    from roundhouse_operator.leader import LeadershipLostError  # noqa: PLC0415
+    from roundhouse_operator.runtime import operate  # noqa: PLC0415
+
     try:
-        asyncio.run(operate(settings))
+        await operate(settings)
     except ConfigurationError as error:
         return complain(f"No cluster to talk to: {error}", USAGE_ERROR)
     except PortError as error:

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -101,6 +102,9 @@ def _main() -> None:
         status = 1
         try:
             status = cli.main(["operator"])
+        except BaseException:
+            traceback.print_exc()
+            raise
         finally:
             os._exit(status)
 
