@@ -127,7 +127,7 @@ class Observed:
         if scope["type"] != "http":
             return
         path = scope["raw_path"].decode(errors="replace")
-        peer, _ = scope["client"] or ("", 0)
+        peer, _ = scope.get("client") or ("", 0)
         exchange = Exchange(scope["method"], path, request_id_of(scope), peer)
         # HEAD is GET without the body, which the server leaves out.
         method = "GET" if exchange.method == "HEAD" else exchange.method

@@ -24,6 +24,7 @@ from roundhouse_gateway.text.connection import Failure, Reply
 from roundhouse_gateway.text.dialects import url_of
 from roundhouse_gateway.text.incoming import Incoming
 from roundhouse_gateway.text.pool import Pool, address_of
+from roundhouse_gateway.traces import onwards
 from roundhouse_gateway.upstream import FULL, NEWS_SECONDS, REFUSALS, Load
 
 REASON_HEADER: Final = b"x-roundhouse-reason"
@@ -63,7 +64,9 @@ def head_of(url: str) -> bytes:
 
 
 def request_of(call: Call, base_url: str) -> list[bytes]:
-    head = b"x-request-id: %s\r\nvia: %s\r\ncontent-length: %d\r\n\r\n" % (
+    trace = "".join(f"{name}: {value}\r\n" for name, value in onwards.get().items())
+    head = b"%sx-request-id: %s\r\nvia: %s\r\ncontent-length: %d\r\n\r\n" % (
+        trace.encode(),
         call.request_id.encode(),
         call.via.encode("latin-1", "replace"),
         len(call.body),

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from tests.conformance.gateway import client
+from tests.conformance.gateway import client, text_engine
 from tests.conformance.gateway import scripted_engine as scripts
 from tests.conformance.gateway.conftest import World, a_world, kubeconfig_for, launch
 from tests.conformance.gateway.loop_thread import LoopThread
@@ -211,6 +211,15 @@ def test_a_trace_goes_on_to_the_engine(world: World, sent: dict[str, str], reach
     (received,) = engine.requests
     names = ("traceparent", "tracestate")
     assert {name: received.headers[name] for name in names if name in received.headers} == reaches
+
+
+def test_a_trace_goes_on_with_json_too(world: World) -> None:
+    engine = world.serve(Variant("chatty", stage="Chat"))
+    engine.answer = text_engine.chat
+    body = b'{"model": "chatty", "messages": [{"role": "user", "content": "x"}]}'
+    sent = {"traceparent": PARENT, "Content-Type": "application/json"}
+    assert world.gateway.request("POST", "/v1/chat/completions", body, sent).status == 200
+    assert engine.requests[0].headers["traceparent"] == PARENT
 
 
 class Collector:
