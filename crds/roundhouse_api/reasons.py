@@ -194,8 +194,8 @@ class Reason(StrEnum):
     )
     VOLUME_PENDING = (
         "VolumePending",
-        "The claim for the weights has no volume.",
-        "Look at the claim: `kubectl describe pvc`.",
+        "The claim for the weights has no volume, or a volume that is in use on another node.",
+        "`kubectl describe pvc`; pods on several nodes need `ReadWriteMany`, or a cache of type Node.",
     )
     CACHE_REFUSED = (
         "CacheRefused",

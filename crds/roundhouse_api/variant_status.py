@@ -210,7 +210,7 @@ class RolloutStatus(Model):
     strategy: RolloutStrategy | None = None
     """Surge: new pods first. Recreate: an old pod goes before its successor comes."""
     reason: Word | None = None
-    """Why: Requested, FreeGPU, NoFreeGPU, NoNodeFits, GPUsNotCounted, NeedsNoGPU, NoRoom."""
+    """Why: Requested, FreeGPU, NoFreeGPU, NoNodeFits, GPUsNotCounted, NeedsNoGPU, NoRoom, VolumeHeld."""
     draining_replicas: Replicas = 0
     """Old pods that finish their requests."""
     turn: RolloutTurn | None = None

@@ -182,6 +182,9 @@ class Cache(Holdings):
         for held, sign in ((before, -1), (after, 1)):
             if held and isinstance(held.value, Pod):
                 self._hold_devices(held.value, sign)
+                if store := held.value.store:
+                    change = self._readers.add if sign > 0 else self._readers.discard
+                    change(Key(STORE, key.namespace, store), key)
         if key.kind == POD:
             pod = after.value if after and isinstance(after.value, Pod) else None
             self.standing.put_pod(key, pod.address if pod and answers(pod) and not pod.ending else "")

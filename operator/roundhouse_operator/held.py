@@ -19,10 +19,10 @@ from roundhouse_operator.project import (
     StoredResource,
     owner_of,
     project_child,
-    project_pod,
     project_resource,
 )
 from roundhouse_operator.project_fleet import project_class, project_node, project_slice
+from roundhouse_operator.project_pods import project_pod
 from roundhouse_operator.project_weights import key_of, project_stored, store_of
 
 FLEET: Final[dict[Kind, Callable[[Manifest], Node | DeviceSlice | DeviceClass]]] = {

@@ -12,7 +12,7 @@ from typing import Any
 from roundhouse_operator.autoscalers import Autoscalers
 from roundhouse_operator.core import ids
 from roundhouse_operator.core.desired.shared import replica_name
-from roundhouse_operator.core.kinds import API_KINDS, ENGINE, VARIANT, Key, Kind
+from roundhouse_operator.core.kinds import API_KINDS, ENGINE, POD, VARIANT, Key, Kind
 from roundhouse_operator.core.observed import Engine, Invalid, Line, Pod, Resource, Store, Variant, World
 from roundhouse_operator.core.placement import Fleet
 from roundhouse_operator.core.reports import Reports
@@ -45,6 +45,7 @@ class Holdings:
         self._exams: dict[Key, ExamFacts] = {}
         self.wants = Wants()
         self._stores: Groups[tuple[str, str], Key] = Groups()
+        self._readers: Groups[Key, Key] = Groups()
         self.loaders = Loaders()
         self._sharing: set[Key] = set()
         self.standing = Standing()
@@ -117,7 +118,9 @@ class Holdings:
         if not held:
             return None
         wanting = self.wants.by(key.namespace, key.name, held[0].weights)
-        return build_store(held[0].weights, [one.value for one in held], wanting)
+        pods = (self._held[POD][one].value for one in sorted(self._readers[key], key=str))
+        readers = tuple(one for one in pods if isinstance(one, Pod))
+        return build_store(held[0].weights, [one.value for one in held], wanting, readers)
 
     def has(self, key: Key) -> bool:
         return key in self._held[key.kind]

@@ -138,7 +138,7 @@ class Reconciler:
         outcome = replace(outcome, cache_refusal=refused)
         if not decision.plan.empty:
             # What came back from the writes is in the cache by now.
-            world = self.cache.world(key) or world
+            world = self.cache.world(key, world.now) or world
         # Until somebody has looked at the pods of an engine that it shares, what is told stands.
         if not (decision.shares and world.seat is None and world.variant.status):
             status = variant_status(world, decision, outcome, now=self.clock())
@@ -147,8 +147,8 @@ class Reconciler:
         self.follow(key, self._aim(key, world, decision))
         if refusal := outcome.refusal or refused:
             raise RetryError(refusal.message)
-        if supply and supply.revisit_seconds:
-            self.later(key, supply.revisit_seconds)
+        if decision.revisit_seconds:
+            self.later(key, decision.revisit_seconds)
 
     async def _decide(self, world: World) -> tuple[World, Decision]:
         """Decided once more where the first time it had to know of objects that nobody watches."""

@@ -72,7 +72,9 @@ class Stores(Mapping[str, Store]):
         raise TypeError("the caches of a namespace are not counted")
 
 
-def build_store(key: str, belongings: Iterable[object], wanting: Iterable[Key]) -> Store:
+def build_store(
+    key: str, belongings: Iterable[object], wanting: Iterable[Key], readers: tuple[Pod, ...]
+) -> Store:
     values, wanting = tuple(belongings), tuple(wanting)
     return Store(
         key=key,
@@ -80,6 +82,7 @@ def build_store(key: str, belongings: Iterable[object], wanting: Iterable[Key]) 
         claim=next((one for one in values if isinstance(one, VolumeClaim)), None),
         record=next((one for one in values if isinstance(one, Record)), None),
         pods=tuple(one for one in values if isinstance(one, Pod)),
+        readers=readers,
         wanted_by=frozenset(one.name for one in wanting if one.kind == VARIANT),
         listed=any(one.kind == ENGINE for one in wanting),
     )

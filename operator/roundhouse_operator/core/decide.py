@@ -29,6 +29,7 @@ from roundhouse_operator.core.verification.exam import examine
 from roundhouse_operator.core.weights.delivery import Way, deliver
 from roundhouse_operator.core.weights.fetch import supply_by_job
 from roundhouse_operator.core.weights.loader import UNTOLD, LoaderImage
+from roundhouse_operator.core.weights.mounting import PATIENCE_SECONDS, look_at_mounts
 from roundhouse_operator.core.weights.standing import Standing, keep_loader, standing, stores_in_use
 from roundhouse_operator.core.weights.supply import supply_with_pod
 
@@ -132,6 +133,7 @@ def _rolled(world: World, decision: Decision, intent: Intent, chosen: Engine, po
         decision,
         intent=replace(intent, strategy=rolling.strategy.manifest),
         exam=exam,
+        again_seconds=PATIENCE_SECONDS if look_at_mounts(world, intent.delivery).soon else None,
         held=replaced if rolling.kept and not rolling.turn.waits else None,
         plan=rolling.plan,
         strategy=rolling.strategy,

@@ -55,6 +55,14 @@ class Decision:
     edited: bool = False
     """The variant's author asked for other pods than those that were made."""
     plan: Plan = NOTHING
+    again_seconds: int | None = None
+    """When what pods wait for must have come."""
+
+    @property
+    def revisit_seconds(self) -> int | None:
+        """When it is to be looked at again although nobody reports a change."""
+        seconds = (self.supply.revisit_seconds if self.supply else None, self.again_seconds)
+        return min((one for one in seconds if one), default=None)
 
     @property
     def shares(self) -> bool:

@@ -137,6 +137,11 @@ class Container:
     exit_message: str = ""
     ran_seconds: int = 0
 
+    @property
+    def begun(self) -> bool:
+        """Whether the kubelet has got as far as its image: volumes come before."""
+        return self.waiting_reason not in ("ContainerCreating", "PodInitializing")
+
 
 @dataclass(frozen=True, slots=True)
 class Share:
@@ -162,6 +167,8 @@ class Pod:
     """Hash of the pod template, as the Deployment labels it."""
     ready: bool = False
     scheduled: bool = False
+    scheduled_at: int = 0
+    """Seconds since the epoch; 0 where nobody says."""
     ending: bool = False
     unschedulable: str | None = None
     """The scheduler's message, once it has tried."""
@@ -191,6 +198,11 @@ class Pod:
     store: str = ""
     """The weights that it was made to read, as `Store` names them."""
 
+    @property
+    def begun(self) -> bool:
+        """Whether its volumes are mounted."""
+        return any(one.begun for one in self.containers)
+
 
 @dataclass(frozen=True, slots=True)
 class Store:
@@ -201,6 +213,9 @@ class Store:
     claim: VolumeClaim | None = None
     record: Record | None = None
     pods: tuple[Pod, ...] = ()
+    """Of its Jobs."""
+    readers: tuple[Pod, ...] = ()
+    """Pods of any variant that were made to read them."""
     wanted_by: frozenset[str] = frozenset()
     """Variants."""
     listed: bool = False

@@ -10,7 +10,7 @@ import pytest
 from roundhouse_api.model import Manifest
 from roundhouse_operator.core.diagnose import diagnose
 from roundhouse_operator.core.observed import Rollout
-from roundhouse_operator.project import project_pod
+from roundhouse_operator.project_pods import project_pod
 from tests.unit.operator.worlds import pod, sent
 
 ROLLOUT = Rollout(current=True, wanted=1, replicas=1, ready=0, updated=1)

@@ -22,7 +22,7 @@ from roundhouse_operator.core.kinds import VARIANT, Key, Kind
 from roundhouse_operator.core.support import refuse_engine
 from roundhouse_operator.handlers import Backoffs
 from roundhouse_operator.leader import Election
-from roundhouse_operator.project import project_pod
+from roundhouse_operator.project_pods import project_pod
 from roundhouse_operator.queue import WorkQueue
 from roundhouse_operator.reconcile import Reconciler
 from roundhouse_operator.verifier import Verifier

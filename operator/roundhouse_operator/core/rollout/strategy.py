@@ -19,21 +19,25 @@ from roundhouse_operator.core.desired.intent import Intent
 from roundhouse_operator.core.observed import Node, Pod, World
 from roundhouse_operator.core.placement import Need
 from roundhouse_operator.core.rollout.turn import old_pods
+from roundhouse_operator.core.weights.mounting import holders, look_at_mounts
 
 REQUESTED: Final = "Requested"
 FREE_GPU: Final = "FreeGPU"
 NO_FREE_GPU: Final = "NoFreeGPU"
 NEEDS_NO_GPU: Final = "NeedsNoGPU"
 NO_ROOM: Final = "NoRoom"
+VOLUME_HELD: Final = "VolumeHeld"
 NO_NODE_FITS: Final = "NoNodeFits"
 GPUS_NOT_COUNTED: Final = "GPUsNotCounted"
 _REASONS: Final = {
     (RolloutStrategy.SURGE, True): (FREE_GPU, NO_NODE_FITS, GPUS_NOT_COUNTED),
-    (RolloutStrategy.RECREATE, True): (NO_FREE_GPU,),
+    (RolloutStrategy.RECREATE, True): (NO_FREE_GPU, VOLUME_HELD),
     (RolloutStrategy.SURGE, False): (NEEDS_NO_GPU,),
-    (RolloutStrategy.RECREATE, False): (NO_ROOM,),
+    (RolloutStrategy.RECREATE, False): (NO_ROOM, VOLUME_HELD),
 }
 """By way and by whether it is about GPUs; the first where the status tells none of them."""
+_FOR_ONCE: Final = frozenset({NO_ROOM, VOLUME_HELD})
+"""What is over with the rollout that it was told of."""
 _FULL: Final = re.compile(r"\bInsufficient |cannot allocate all claims|Too many pods")
 """In the scheduler's words: what would be there if another pod went."""
 
@@ -61,7 +65,8 @@ def choose_strategy(world: World, intent: Intent, live: Manifest | None, *, chan
     if policy is RolloutPolicy.SURGE:
         return Strategy(RolloutStrategy.SURGE, REQUESTED)
     if policy is RolloutPolicy.RECREATE:
-        return Strategy(RolloutStrategy.RECREATE, REQUESTED, _at_once(world, intent.need))
+        at_once = max(_at_once(world, intent.need), _held_up(world, intent))
+        return Strategy(RolloutStrategy.RECREATE, REQUESTED, at_once)
     known = _read(live)
     return _choose(world, intent) if known is None or changing else _keep(world, intent, known)
 
@@ -71,9 +76,12 @@ def _keep(world: World, intent: Intent, known: Strategy) -> Strategy:
     told: str = (world.variant.status.get("rollout") or {}).get("reason") or ""
     reasons = _REASONS[known.kind, intent.need.device is Device.GPU]
     if not _in_flight(world):
-        # What a full node forced on pods without a GPU is over with the rollout.
-        stands = told in reasons and told != NO_ROOM
+        stands = told in reasons and told not in _FOR_ONCE
         return replace(known, reason=told) if stands else _choose(world, intent)
+    if held := _held_up(world, intent):
+        if known.kind is RolloutStrategy.RECREATE and known.at_once >= held:
+            return replace(known, reason=VOLUME_HELD)
+        return Strategy(RolloutStrategy.RECREATE, VOLUME_HELD, held)
     if known.kind is RolloutStrategy.SURGE and _stuck(world, intent.need):
         return _one_by_one(world, intent)
     return replace(known, reason=told if told in reasons else reasons[0])
@@ -83,7 +91,7 @@ def _choose(world: World, intent: Intent) -> Strategy:
     need = intent.need
     if need.device is Device.CPU:
         return Strategy(RolloutStrategy.SURGE, NEEDS_NO_GPU)
-    if has_room(world, need, intent.replicas):
+    if has_room(world, need, intent.replicas, among=look_at_mounts(world, intent.delivery).nodes):
         return Strategy(RolloutStrategy.SURGE, FREE_GPU)
     if not world.fleet.survey(need).fitting:
         # To end an old pod would help nobody: it serves until there is a node for its successor.
@@ -99,14 +107,16 @@ def _one_by_one(world: World, intent: Intent) -> Strategy:
     return Strategy(RolloutStrategy.RECREATE, reason, _at_once(world, intent.need))
 
 
-def has_room(world: World, need: Need, wanted: int) -> bool:
-    """Whether nodes seem to have room for one pod more than are wanted.
+def has_room(world: World, need: Need, wanted: int, *, among: frozenset[str] = frozenset()) -> bool:
+    """Whether nodes, or those `among` them that alone can have the weights, have room for one more.
 
     Only pods that carry our labels are known, so this may be wrong; the scheduler knows better.
     """
     there = sum(bool(pod.node) and not pod.failure for pod in world.pods)
     missing = max(wanted - there, 0) + 1
     for node in world.fleet:
+        if among and node.name not in among:
+            continue
         missing -= _room(world, need, node)
         if missing <= 0:
             return True
@@ -152,6 +162,11 @@ def _stuck(world: World, need: Need) -> bool:
     return any(_FULL.search(pod.unschedulable or "") for pod in _roomless(world)) and any(
         _made_free(world, need)
     )
+
+
+def _held_up(world: World, intent: Intent) -> int:
+    """Old pods that keep a volume from the node of a new one: all of them must go before that one starts."""
+    return len(holders(world, look_at_mounts(world, intent.delivery)))
 
 
 def _at_once(world: World, need: Need) -> int:

@@ -19,6 +19,7 @@ from roundhouse_operator.core.outcome import Outcome
 from roundhouse_operator.core.scaling import is_demand
 from roundhouse_operator.core.seat import Seat
 from roundhouse_operator.core.status.conditions import Finding, unknown
+from roundhouse_operator.core.weights.mounting import Mounting, look_at_mounts
 
 PLACING: Final = frozenset(
     {
@@ -106,6 +107,9 @@ def _trouble(world: World, decision: Decision) -> Trouble | None:
         resource=need.resource if need else None,
         startup_seconds=startup_seconds(engine.probes if engine else None),
     )
+    mounting = look_at_mounts(world, decision.intent.delivery) if decision.intent else Mounting()
+    if mounting.trouble and (found is None or found.reason is Reason.START_TIMEOUT):
+        return mounting.trouble
     exam = decision.exam
     if exam and exam.required and exam.failing and (found is None or found.reason is Reason.START_TIMEOUT):
         # The pods wait for their gate, which their containers and their Deployment know nothing of.

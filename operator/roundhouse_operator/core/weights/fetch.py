@@ -48,6 +48,8 @@ FIRST_DELAY_SECONDS: Final = 10
 LAST_DELAY_SECONDS: Final = 300
 STUBBORN: Final = 3
 """So many times as long is waited where the loader says that trying again will not help."""
+MOUNT_SECONDS: Final = 120
+"""For a volume to be attached and mounted, and the loader's image to be pulled."""
 _PULL: Final = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 _VOLUME: Final = re.compile(r"(?i)persistentvolumeclaim|volume")
 
@@ -239,9 +241,26 @@ def _while_active(case: _Case, job: LoaderJob) -> Supply:
         return Supply(missing(nowhere), shown, asks=asks, revisit_seconds=LOOK_AGAIN_SECONDS)
     if trouble := _not_made(pod):
         return Supply(missing(trouble), shown, asks=case.asks)
+    if pod.scheduled and not pod.begun and pod.scheduled_at:
+        return _not_mounted(case, pod, shown)
     if pod.loader and pod.loader.report and not pod.loader.report.complete:
         return Supply(missing(failed(delivery, pod.loader.report)), shown, asks=case.asks)
     return Supply(coming("The weights are being fetched"), shown, asks=case.asks)
+
+
+def _not_mounted(case: _Case, pod: Pod, shown: Manifest) -> Supply:
+    """It has a node and no container yet; a claim of others may be one that a node at a time can mount."""
+    left = pod.scheduled_at + MOUNT_SECONDS - case.world.now
+    if left > 0:
+        told = coming("The loader's volumes are being mounted")
+        return Supply(told, shown, asks=case.asks, revisit_seconds=left)
+    claim = case.intent.delivery.claim
+    trouble = Trouble(
+        Reason.VOLUME_PENDING,
+        f"The loader's pod waits on node {pod.node} for its volumes: if claim {claim!r} is ReadWriteOnce and "
+        "in use on another node, take one that is ReadWriteMany",
+    )
+    return Supply(missing(trouble), shown, asks=case.asks)
 
 
 def _nowhere(case: _Case, message: str) -> tuple[Trouble, frozenset[Ask]]:

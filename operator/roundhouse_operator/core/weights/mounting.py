@@ -1,0 +1,74 @@
+"""Claims that one node at a time can mount: who has it, and which pods wait for it on another node.
+
+The scheduler does not look at that: it gives a pod any node whose zone fits, and there it waits until the
+last pod that has the volume on another node is gone. Storage that is less strict than its mode lets it start.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from roundhouse_api.conditions import Reason
+from roundhouse_api.v1alpha1 import AccessMode
+from roundhouse_operator.core.diagnose import Trouble
+from roundhouse_operator.core.observed import Pod, Store, World
+from roundhouse_operator.core.weights.delivery import Delivery
+
+PATIENCE_SECONDS: Final = 60
+"""For a volume that is on its way from one node to another, or that many nodes can mount after all."""
+_ADVICE: Final = "take `accessMode: ReadWriteMany`, or `type: Node`, for the engine's cache"
+
+
+@dataclass(frozen=True, slots=True)
+class Mounting:
+    """How a variant's claim is mounted; empty where any number of nodes can."""
+
+    nodes: frozenset[str] = frozenset()
+    """That have it."""
+    waiting: tuple[Pod, ...] = ()
+    """Own pods that do not get it where they are, and have waited long enough to say so."""
+    soon: bool = False
+    """Whether some will have waited long enough in a while."""
+    claim: str = ""
+
+    @property
+    def trouble(self) -> Trouble | None:
+        if not self.waiting:
+            return None
+        there = ", ".join(sorted(self.nodes))
+        here = ", ".join(sorted({pod.node for pod in self.waiting}))
+        return Trouble(
+            Reason.VOLUME_PENDING,
+            f"Claim {self.claim!r} is ReadWriteOnce and in use on node {there}, so pods on node {here} wait "
+            f"for it: {_ADVICE}",
+        )
+
+
+def look_at_mounts(world: World, delivery: Delivery) -> Mounting:
+    if delivery.own is None or delivery.own.access_mode is AccessMode.READ_WRITE_MANY:
+        return Mounting()
+    readers = (world.stores.get(delivery.store) or Store()).readers
+    nodes = frozenset(pod.node for pod in readers if pod.node and pod.begun and not pod.failure)
+    if not nodes:
+        return Mounting()
+    late = [
+        pod for pod in world.pods if pod.store == delivery.store and _waits(pod) and pod.node not in nodes
+    ]
+    waiting = tuple(pod for pod in late if pod.scheduled_at + PATIENCE_SECONDS <= world.now)
+    return Mounting(nodes, waiting, soon=len(waiting) < len(late), claim=delivery.claim)
+
+
+def _waits(pod: Pod) -> bool:
+    return pod.scheduled and not (pod.begun or pod.ending or pod.failure)
+
+
+def holders(world: World, mounting: Mounting) -> list[Pod]:
+    """Own pods that must go before those that wait for the claim get it."""
+    if not mounting.waiting:
+        return []
+    return [
+        pod
+        for pod in world.pods
+        if pod.node in mounting.nodes and pod.begun and not (pod.ending or pod.failure)
+    ]
