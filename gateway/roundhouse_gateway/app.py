@@ -11,6 +11,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from roundhouse_api.model import plain_words
+from roundhouse_gateway.error_shapes import body_of
 from roundhouse_gateway.errors import (
     GatewayError,
     InternalError,
@@ -71,7 +72,8 @@ def _bare(openapi_url: str | None) -> FastAPI:
 async def _on_error(request: Request, error: Exception) -> Response:
     told = _told(request, error)
     headers = {name.decode(): value.decode() for name, value in told.headers()}
-    return Response(told.body(), told.status, headers)
+    request_id: str = request.scope[EXCHANGE].request_id
+    return Response(body_of(told, request.url.path, request_id), told.status, headers)
 
 
 def _told(request: Request, error: Exception) -> GatewayError:

@@ -13,6 +13,7 @@ from uuid import uuid4
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from roundhouse_api.keys import Grant
+from roundhouse_gateway import error_shapes
 from roundhouse_gateway.errors import CLOSE, GatewayError, Headers, NotReadyError
 from roundhouse_gateway.logs import request_log
 from roundhouse_gateway.metrics import OTHER_ROUTE, UNKNOWN_MODEL, Metrics
@@ -108,7 +109,7 @@ class Exchange:
     async def send_error(self, send: Send, error: GatewayError, *, more: bool = False) -> None:
         """The whole answer. With `more` the end is left to the caller, and the connection closes then."""
         self.note = self.note or error.message
-        body = error.body()
+        body = error_shapes.body_of(error, self.path, self.request_id)
         headers = [*error.headers(), (b"content-length", str(len(body)).encode())]
         if more:
             headers.append(CLOSE)

@@ -36,6 +36,7 @@ SCOPES: Final = (
     ("/v1/models", KeyScope.MODELS),
     ("/v1/engines", KeyScope.MODELS),
     ("/v1/audio/", KeyScope.TRANSCRIBE),
+    ("/v1/speech-to-text", KeyScope.TRANSCRIBE),
     ("/v1/chat/", KeyScope.CHAT),
     ("/v1/completions", KeyScope.CHAT),
     ("/v1/embeddings", KeyScope.EMBED),

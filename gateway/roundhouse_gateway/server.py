@@ -37,6 +37,7 @@ from roundhouse_gateway.routes import Readiness
 from roundhouse_gateway.series import Value
 from roundhouse_gateway.settings import Settings
 from roundhouse_gateway.speech.audio_api import TRANSCRIPTIONS, TRANSLATIONS
+from roundhouse_gateway.speech.elevenlabs import SpeechToText
 from roundhouse_gateway.speech.route import SpeechRoute
 from roundhouse_gateway.spool import Spool
 from roundhouse_gateway.text.engines import TextEngines
@@ -111,7 +112,7 @@ class Gateway:
             manner.path: SpeechRoute(
                 manner, self.settings, self.registry, self.engines, hold, spool, self.metrics
             )
-            for manner in (TRANSCRIPTIONS, TRANSLATIONS)
+            for manner in (TRANSCRIPTIONS, TRANSLATIONS, SpeechToText())
         }
         bodies = JsonBodies(
             limit_bytes=min(self.settings.json_limit_bytes, self.settings.body_limit_bytes),

@@ -6,6 +6,7 @@ the SDK. What the words are, and when an answer is sent, is decided elsewhere.
 
 import json
 import math
+import textwrap
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -164,10 +165,14 @@ def diarized(segments: Sequence[Segment], duration: float, language: str) -> dic
     }
 
 
-def srt(segments: Sequence[Segment]) -> str:
-    """SubRip: numbered cues with a decimal comma, an empty line after each."""
+def srt(segments: Sequence[Segment], characters_per_line: int | None = None) -> str:
+    """SubRip: numbered cues with a decimal comma, an empty line after each.
+
+    A cue has one line, or as many as `characters_per_line` asks for.
+    """
     cues = (
-        f"{number}\n{_clock(cue.start, ',')} --> {_clock(cue.end, ',')}\n{_one_line(cue.text)}\n\n"
+        f"{number}\n{clock(cue.start, ',')} --> {clock(cue.end, ',')}\n"
+        f"{_lines(cue.text, characters_per_line)}\n\n"
         for number, cue in enumerate(_spoken(segments), start=1)
     )
     return "".join(cues)
@@ -176,7 +181,7 @@ def srt(segments: Sequence[Segment]) -> str:
 def vtt(segments: Sequence[Segment]) -> str:
     """WebVTT: the header, then cues with a decimal point; the text is escaped, since VTT has markup."""
     cues = (
-        f"{_clock(cue.start, '.')} --> {_clock(cue.end, '.')}\n{_escaped(_one_line(cue.text))}\n\n"
+        f"{clock(cue.start, '.')} --> {clock(cue.end, '.')}\n{_escaped(_one_line(cue.text))}\n\n"
         for cue in _spoken(segments)
     )
     return "WEBVTT\n\n" + "".join(cues)
@@ -244,11 +249,17 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
+def _lines(text: str, characters: int | None) -> str:
+    line = _one_line(text)
+    return "\n".join(textwrap.wrap(line, characters)) if characters else line
+
+
 def _escaped(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def _clock(seconds: float, mark: str) -> str:
+def clock(seconds: float, mark: str) -> str:
+    """`01:02:03,456` with the comma or point that the format wants before its milliseconds."""
     milliseconds = round(seconds * 1000)
     minutes, milliseconds = divmod(milliseconds, 60_000)
     hours, minutes = divmod(minutes, 60)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import aiohttp
+import msgspec
 from starlette.types import Send
 
 from roundhouse_engine import formats
@@ -23,11 +24,14 @@ from roundhouse_gateway.errors import (
     envelope,
 )
 from roundhouse_gateway.relay import OF_THE_BODY, passing, read_error, relay
+from roundhouse_gateway.snapshot import Entry
 from roundhouse_gateway.speech.dialects import Plan
 from roundhouse_gateway.speech.events import Told, data_of
 from roundhouse_gateway.speech.heard import Heard, read_heard
+from roundhouse_gateway.speech.metering import Meter
 from roundhouse_gateway.speech.render import language_of, render
 from roundhouse_gateway.transcription_request import TranscriptionRequest
+from roundhouse_gateway.usage import NOTHING, Usage, read_usage
 
 EVENT_STREAM: Final = "text/event-stream"
 MAX_ANSWER_BYTES: Final = 32 << 20
@@ -39,14 +43,22 @@ _JSON_FORMATS: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
-    """What an engine said, and who is to get it. Without `keep_alive` the connection ends with it."""
+    """What an engine said, and who is to get it. Without `keep_alive` the connection ends with it.
+
+    `usage` is what the answer says it has used, once it is sent.
+    """
 
     response: aiohttp.ClientResponse
-    model: str
+    entry: Entry
     send: Send
     keep_alive: bool
+    usage: Usage = NOTHING
+
+    @property
+    def model(self) -> str:
+        return self.entry.model.id
 
     @property
     def streams(self) -> bool:
@@ -66,6 +78,7 @@ class Answer:
                     )
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise EngineFailedError(f"Engine '{self.model}' broke off in its answer.") from error
+        self.usage = read_usage(bytes(body))
         return read_heard(bytes(body), self.response.content_type, self.model)
 
     async def begin(self, *own: tuple[bytes, bytes]) -> None:
@@ -90,7 +103,9 @@ class Answer:
 async def send_answer(answer: Answer, request: TranscriptionRequest, plan: Plan) -> None:
     """All of the answer but for its end. Raises what `relay` raises."""
     if _is_right(answer, request, plan):
-        await relay(answer.response, answer.model, answer.send, keep_alive=answer.keep_alive)
+        meter = Meter(answer.send, answer.response.content_type)
+        await relay(answer.response, answer.model, meter, keep_alive=answer.keep_alive)
+        answer.usage = meter.usage()
     elif request.stream:
         await _Stream(answer, request, plan).run()
     else:
@@ -137,7 +152,9 @@ class _Stream:
         async for told in self._told():
             if told.error is not None:
                 return self._failed(told.error)
-            usage = told.usage or usage
+            if told.usage:
+                usage = told.usage
+                self._answer.usage = read_usage(msgspec.json.encode({"usage": usage}))
             await self._add(told)
             if len(self._text) > MAX_ANSWER_BYTES:
                 raise EngineFailedError(f"Engine '{self._answer.model}' does not come to an end.")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from roundhouse_api.enums import RouteName
+from roundhouse_gateway.errors import GatewayError, HopelessRequestError
 from roundhouse_gateway.form import Field, FileStart
 from roundhouse_gateway.speech.answer import Answer, send_answer
 from roundhouse_gateway.speech.dialects import Plan
@@ -27,6 +28,9 @@ class AudioApi:
 
     def read(self, fields: Sequence[Field], *, complete: bool) -> TranscriptionRequest:
         return read_request(fields, complete=complete, task=self.task)
+
+    def told(self, error: HopelessRequestError) -> GatewayError:
+        return error
 
     def passes(self, field: Field, plan: Plan) -> bool:
         return is_forwarded(field) and bare(field.name) not in plan.replaced

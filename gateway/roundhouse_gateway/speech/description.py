@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any, Final
 
+from roundhouse_gateway.error_shapes import SPEECH_TO_TEXT
+from roundhouse_gateway.speech import elevenlabs_request as elevenlabs
 from roundhouse_gateway.speech.audio_api import TRANSCRIPTIONS, TRANSLATIONS
 from roundhouse_gateway.transcription_request import GRANULARITIES, RESPONSE_FORMATS, TIERS
 
@@ -49,6 +51,24 @@ _TRANSLATION_ONLY: Final[dict[str, Any]] = {
 }
 
 
+_MORE: Final = {
+    "401": "The API key is missing or wrong.",
+    "403": "The API key may not do this.",
+    "508": "The request has come through Roundhouse so often that it goes in circles.",
+}
+_ELEVENLABS: Final[dict[str, Any]] = {
+    "file": {"type": "string", "format": "binary", "description": "The audio."},
+    "model_id": {"type": "string", "description": "Any: it stands for `auto`."},
+    "timestamps_granularity": {"type": "string", "enum": list(elevenlabs.GRANULARITIES), "default": "word"},
+    "file_format": {"type": "string", "enum": list(elevenlabs.FILE_FORMATS), "default": "other"},
+    "diarize": {"type": "boolean", "default": False},
+    "temperature": {"type": "number", "minimum": 0, "maximum": 1},
+    "seed": {"type": "integer", "minimum": 0},
+    "keyterms": {"type": "array", "items": {"type": "string"}},
+    "additional_formats": {"type": "string", "description": "A JSON list of `srt` and `txt` with options."},
+}
+
+
 def speech_paths(error: ErrorAnswer) -> dict[str, Any]:
     """The paths and what can be asked there; `error` describes an answer that is one."""
     transcript = {**_SHARED, **_TRANSCRIPT_ONLY}
@@ -58,7 +78,26 @@ def speech_paths(error: ErrorAnswer) -> dict[str, Any]:
             "post": _operation("Transcribe audio", transcript, error, "text/event-stream"),
         },
         TRANSLATIONS.path: {"post": _operation("Translate speech into English", translation, error)},
+        SPEECH_TO_TEXT: {"post": _speech_to_text()},
     }
+
+
+def _speech_to_text() -> dict[str, Any]:
+    """Errors in ElevenLabs' shape: `detail` is an object, or for 422 a list."""
+    known = (*elevenlabs.HONOURED, *elevenlabs.HINTS, *elevenlabs.REFUSED)
+    form = {name: _ELEVENLABS.get(name, {"type": "string"}) for name in known}
+    operation = _operation("Transcribe audio, as ElevenLabs does", form, _elevenlabs_error)
+    operation["responses"]["200"]["content"] = {"application/json": {"schema": {"type": "object"}}}
+    for status, text in _MORE.items():
+        operation["responses"][status] = _elevenlabs_error(text)
+    operation["responses"]["422"] = _elevenlabs_error("A field cannot be read; the list names it.")
+    return operation
+
+
+def _elevenlabs_error(text: str) -> dict[str, Any]:
+    detail = {"type": ["object", "array"]}
+    schema = {"type": "object", "required": ["detail"], "properties": {"detail": detail}}
+    return {"description": text, "content": {"application/json": {"schema": schema}}}
 
 
 def _operation(summary: str, form: dict[str, Any], error: ErrorAnswer, *streamed: str) -> dict[str, Any]:

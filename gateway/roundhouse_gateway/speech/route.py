@@ -22,6 +22,8 @@ from roundhouse_gateway.errors import (
     ClientGoneError,
     EngineUnreachableError,
     GatewayError,
+    HopelessRequestError,
+    MissingFieldError,
     NoEngineError,
     NotReadyError,
     UnknownModelRequestError,
@@ -57,6 +59,9 @@ class Manner(Protocol):
 
     def read(self, fields: Sequence[Field], *, complete: bool) -> TranscriptionRequest:
         """The request that the fields make; its `model` is None until a field has named one."""
+
+    def told(self, error: HopelessRequestError) -> GatewayError:
+        """How this API's clients are told that nothing there is could serve them."""
 
     def passes(self, field: Field, plan: Plan) -> bool:
         """Whether the engine sees the field as the client sent it."""
@@ -118,7 +123,7 @@ class SpeechRoute:
             raise NotReadyError("The gateway has not read the cluster yet.")
         upload.check_announced(int(headers.get("content-length", 0)))
         form = IncomingForm(upload, boundary_of(headers.get("content-type", "")))
-        first = await form.until_audio()
+        first = await self._until_audio(form)
         request = self.manner.read(form.fields, complete=False)
         check_hops(headers.getlist("via"), request.model)
         if request.model is not None:
@@ -130,6 +135,13 @@ class SpeechRoute:
             request = self.manner.read(form.fields, complete=True)
             visit = _Visit(form, partial(self._spooled_body, form, spooled), upload, exchange, send)
             await self._serve(request, visit)
+
+    async def _until_audio(self, form: IncomingForm) -> bytes:
+        try:
+            return await form.until_audio()
+        except MissingFieldError:
+            self.manner.read(form.fields, complete=True)  # may know better why there is no file
+            raise
 
     async def _serve(self, request: TranscriptionRequest, visit: "_Visit") -> None:
         """Waits where the model may be waited for, then forwards."""
@@ -144,6 +156,8 @@ class SpeechRoute:
         name = request.model or self.settings.default_model
         try:
             entries = choose(self.registry.snapshot, name, request.needs, self.metrics, grant)
+        except HopelessRequestError as error:
+            raise self.manner.told(error) from error
         except UnknownModelRequestError as error:
             if request.model is not None:
                 raise
@@ -172,10 +186,10 @@ class SpeechRoute:
                         if is_full(response) and body.can_be_sent and admitted.may_wait:
                             return False
                         keep_alive = visit.upload.ended.is_set()
-                        answer = Answer(response, entry.model.id, visit.send, keep_alive)
+                        answer = Answer(response, entry, visit.send, keep_alive)
                         if answer.streams:
                             admitted.streams()
-                        await self._hand_on(answer, entry, visit.form.fields)
+                        await self._hand_on(answer, visit)
                     break
                 except EngineUnreachableError:
                     self.cooldown.begin(entry)
@@ -185,10 +199,15 @@ class SpeechRoute:
         await end(visit.upload, visit.send)
         return True
 
-    async def _hand_on(self, answer: Answer, entry: Entry, fields: Sequence[Field]) -> None:
+    async def _hand_on(self, answer: Answer, visit: "_Visit") -> None:
         """By what the client wants now that all its fields are known."""
+        fields = visit.form.fields
         request = self.manner.read(fields, complete=False)
-        await self.manner.answer(answer, fields, request, plan(entry.record.effective.dialect, request))
+        said = plan(answer.entry.record.effective.dialect, request)
+        try:
+            await self.manner.answer(answer, fields, request, said)
+        finally:
+            visit.exchange.usage = answer.usage
 
     def _live_body(self, form: IncomingForm, first: bytes, entry: Entry) -> Body:
         return LiveBody(form, first, entry.model.engine_model, _ForEntry(self.manner, entry, form.fields))

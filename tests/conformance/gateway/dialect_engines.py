@@ -9,7 +9,13 @@ from tests.conformance.gateway.scripted_engine import Answer, Received
 
 TEXT = "Go forward. Ten <meters> & stop."
 SEGMENTS = ((0.44, 1.02, " Go forward."), (61.1, 3723.4567, " Ten <meters> & stop."))
-WORDS = ((0.44, 0.6, " Go", 0.98), (0.6, 1.02, " forward.", 0.9), (61.1, 61.5, " Ten", 0.8))
+WORDS = (
+    (0.44, 0.6, " Go", 0.98),
+    (0.6, 1.02, " forward.", 0.9),
+    (61.1, 61.5, " Ten", 0.8),
+    (61.5, 3722.0, " <meters>", 0.7),
+    (3722.1, 3723.4567, " & stop.", 0.6),
+)
 SPEAKERS = ("SPEAKER_00", "SPEAKER_01")
 BROKEN = {"message": "EngineCore died", "type": "InternalServerError", "param": None, "code": 500}
 

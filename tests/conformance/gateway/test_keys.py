@@ -316,3 +316,27 @@ def test_the_access_log_names_the_key_by_its_id(guarded: World) -> None:
 def _logged_keys(world: World) -> list[str]:
     lines = [line for line in world.gateway.log() if line.get("route") == "/v1/engines"]
     return [line["key_id"] for line in lines if line["status"] == 200]
+
+
+@pytest.mark.req("S1-5")
+def test_elevenlabs_clients_are_known_by_their_own_header_and_refused_in_their_own_shape(
+    guarded: World,
+) -> None:
+    good, parts = guarded.gateway.key, client.form(client.field("model_id", "scribe_v2"), client.file())
+    reader = issue_to(guarded, Grant(name="reader", scopes=frozenset({Scope.MODELS})))
+    guarded.gateway.key = ""
+
+    def ask(key: str) -> client.Reply:
+        headers = {**client.FORM_TYPE, **({"xi-api-key": key} if key else {})}
+        return guarded.gateway.request("POST", "/v1/speech-to-text", parts, headers)
+
+    answer = ask(good)
+    assert (answer.status, answer.json["words"][0]["text"]) == (200, "go")
+    for key, status, word in (
+        ("", 401, "needs_authorization"),
+        ("sk_nobody", 401, "invalid_api_key"),
+        (reader, 403, "missing_permissions"),
+    ):
+        refused = ask(key)
+        assert (refused.status, refused.json["detail"]["status"]) == (status, word)
+        assert set(refused.json) == {"detail"}

@@ -148,7 +148,7 @@ def test_words_of_speaches_with_and_without_segments(world: World) -> None:
     serve(world, SPEACHES, speaches)
     verbose = {"response_format": "verbose_json"}
     both = create(world, "speaches", **verbose, timestamp_granularities=["word", "segment"])
-    assert [word.word for word in both.words] == ["Go", "forward.", "Ten"]
+    assert [word.word for word in both.words] == ["Go", "forward.", "Ten", "<meters>", "& stop."]
     assert len(both.segments) == 2
     alone = create(world, "speaches", **verbose, timestamp_granularities=["word"])
     assert alone.segments is None, "only what was asked for, as at OpenAI"

@@ -21,6 +21,7 @@ from roundhouse_gateway.registry import Registry
 from roundhouse_gateway.relay import _ENGINE_AT_FAULT
 from roundhouse_gateway.routes import Readiness
 from roundhouse_gateway.settings import Settings
+from roundhouse_gateway.speech import elevenlabs_request
 from roundhouse_gateway.speech.audio_api import TRANSCRIPTIONS
 from roundhouse_gateway.text.serve import ROUTES as TEXT_ROUTES
 from roundhouse_gateway.transcription_request import _ARRAYS, _SINGLE, GRANULARITIES, RESPONSE_FORMATS, TIERS
@@ -79,6 +80,16 @@ def test_fields_of_the_upload(app: FastAPI) -> None:
     assert described == documented == {"file", *(f"{name}[]" for name in _ARRAYS), *_SINGLE}
     for value in (*RESPONSE_FORMATS, *GRANULARITIES, *TIERS):
         assert value in PAGE
+
+
+def test_fields_of_speech_to_text() -> None:
+    section = PAGE.split("### `POST /v1/speech-to-text`")[1].split("## Headers")[0]
+    assert first_cells("### `POST /v1/speech-to-text`") == [
+        "file",
+        *(name for name in elevenlabs_request.HONOURED if name != "file"),
+    ]
+    for name in (*elevenlabs_request.HINTS, *elevenlabs_request.REFUSED):
+        assert f"`{name}`" in section
 
 
 def test_error_codes() -> None:

@@ -1,0 +1,47 @@
+"""What an answer that passes untouched says of what it has used: heard on its way, never held up."""
+
+from typing import Final
+
+from starlette.types import Message, Send
+
+from roundhouse_gateway.usage import NOTHING, Usage, read_usage
+
+MAX_KEPT_BYTES: Final = 1 << 20
+"""Of a JSON answer: one that is longer is not read."""
+TAIL_BYTES: Final = 64 << 10
+"""Of a stream: its last event has the usage."""
+
+
+class Meter:
+    """Sends on what it is given, and remembers as much of it as may tell the usage."""
+
+    def __init__(self, send: Send, content_type: str) -> None:
+        self._send = send
+        self._streams = content_type == "text/event-stream"
+        self._kept: bytearray | None = (
+            bytearray() if self._streams or content_type == "application/json" else None
+        )
+
+    async def __call__(self, message: Message) -> None:
+        if self._kept is not None and message["type"] == "http.response.body":
+            self._keep(message["body"])
+        await self._send(message)
+
+    def usage(self) -> Usage:
+        if not self._kept:
+            return NOTHING
+        if not self._streams:
+            return read_usage(bytes(self._kept))
+        events = (line[5:] for line in reversed(self._kept.splitlines()) if line.startswith(b"data:"))
+        return next(
+            (found for event in events if (found := read_usage(bytes(event))) is not NOTHING), NOTHING
+        )
+
+    def _keep(self, piece: bytes) -> None:
+        if self._kept is None:
+            return
+        self._kept += piece
+        if self._streams:
+            del self._kept[:-TAIL_BYTES]
+        elif len(self._kept) > MAX_KEPT_BYTES:
+            self._kept = None
