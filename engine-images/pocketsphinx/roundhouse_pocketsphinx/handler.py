@@ -1,8 +1,9 @@
-"""CMU PocketSphinx as a speech engine: its wheel's English model or fetched ones, batch, with times of words.
+"""CMU PocketSphinx as a speech engine: its wheel's English model or fetched ones, with times of words.
 
 An utterance is decoded as a whole, because its features are normalised over all of it: fed in small pieces,
 short phrases come out wrong ("ten of clubs" as "i've been up close"). It is at most 30 s long and takes a
-seventh of that; where a cancellation cannot wait so long, the SDK ends the process.
+seventh of that; where a cancellation cannot wait so long, the SDK ends the process. A session's utterance is
+therefore decoded twice: in pieces while it is spoken, for what it seems to say, and as a whole at its end.
 """
 
 import re
@@ -19,12 +20,14 @@ from roundhouse_engine import (
     Isolation,
     ModelError,
     ModelSpec,
+    RealtimeSpeech,
     Segment,
-    Speech,
     SpeechOptions,
+    Utterance,
     Window,
     Word,
 )
+from roundhouse_engine.realtime_speech import Detector
 from roundhouse_engine.vad import cut
 
 _RATE: Final = 16_000
@@ -32,6 +35,7 @@ _FRAMES_PER_SECOND: Final = 100
 
 # `word(2)` is a word's second pronunciation; <s>, </s>, <sil> and [NOISE] are no words.
 _PRONUNCIATION: Final = re.compile(r"\(\d+\)$")
+_PRONUNCIATIONS: Final = re.compile(r"\(\d+\)(?= |$)")
 _NO_WORD: Final = re.compile(r"[<\[+]")
 
 
@@ -65,7 +69,7 @@ def find_parts(root: Path) -> Parts:
     return Parts(acoustic, language, dictionary)
 
 
-class PocketSphinx(Speech):
+class PocketSphinx(RealtimeSpeech):
     isolation = Isolation.PROCESS  # the library holds the interpreter's lock while it decodes
     cancel_seconds = 1.0
     sample_rate = _RATE
@@ -104,11 +108,24 @@ class PocketSphinx(Speech):
     ) -> Iterable[Segment]:
         for window in windows:
             cancellation.check()
-            if words := self._decode(window):
-                text = " " + " ".join(word.text for word in words)
-                yield Segment(words[0].start, words[-1].end, text, words)
+            yield from self.segments(window)
+
+    @override
+    def detector(self) -> Detector:
+        ears = Vad(Vad.LOOSE, _RATE)
+        return lambda frame: bool(ears.is_speech(frame))
+
+    @override
+    def utterance(self, options: SpeechOptions, *, interim: bool) -> Utterance:
+        return Spoken(self, self._decoder if interim else None)
+
+    def segments(self, window: Window) -> Iterator[Segment]:
+        if words := self._decode(window):
+            text = " " + " ".join(word.text for word in words)
+            yield Segment(words[0].start, words[-1].end, text, words)
 
     def _decode(self, window: Window) -> tuple[Word, ...]:
+        self._decoder.reinit_feat()  # else the last utterance's loudness colours this one
         self._decoder.start_utt()
         self._decoder.process_raw(window.samples, full_utt=True)
         self._decoder.end_utt()
@@ -123,3 +140,32 @@ class PocketSphinx(Speech):
             for found in self._decoder.seg()
             if not _NO_WORD.match(found.word)
         )
+
+
+class Spoken(Utterance):
+    """An utterance that is spoken just now; `decoder` None: nobody wants to know before its end."""
+
+    def __init__(self, engine: PocketSphinx, decoder: Decoder | None) -> None:
+        self._engine = engine
+        self._decoder = decoder
+        if decoder is not None:
+            decoder.start_utt()
+
+    @override
+    def feed(self, samples: bytes) -> str | None:
+        if self._decoder is None:
+            return None
+        self._decoder.process_raw(samples)
+        guess = self._decoder.hyp()
+        return None if guess is None else _PRONUNCIATIONS.sub("", guess.hypstr)
+
+    @override
+    def finish(self, window: Window, cancellation: Cancellation) -> Iterable[Segment]:
+        self.drop()
+        return self._engine.segments(window)
+
+    @override
+    def drop(self) -> None:
+        if self._decoder is not None:
+            self._decoder.end_utt()
+            self._decoder = None

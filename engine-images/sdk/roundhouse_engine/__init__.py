@@ -1,9 +1,12 @@
 """Roundhouse's engine SDK: write `load` and `transcribe`, get a server that a cluster can run.
 
+With `utterance` it listens while people speak, too.
+
 Importing it needs the standard library alone; the server comes with the extra `roundhouse-engine[server]`.
 """
 
 from roundhouse_engine.formats import Segment, Word
+from roundhouse_engine.realtime_speech import RealtimeSpeech, Utterance
 from roundhouse_engine.speech import (
     Cancellation,
     Cancelled,
@@ -24,10 +27,12 @@ __all__ = [
     "Isolation",
     "ModelError",
     "ModelSpec",
+    "RealtimeSpeech",
     "Segment",
     "Speech",
     "SpeechOptions",
     "Task",
+    "Utterance",
     "Window",
     "Word",
     "serve",

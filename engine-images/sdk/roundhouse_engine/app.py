@@ -12,13 +12,15 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from roundhouse_engine.door import Door
 from roundhouse_engine.errors import EngineError, Problem, failed, invalid
 from roundhouse_engine.metrics import Metrics
 from roundhouse_engine.models import ModelStatus
+from roundhouse_engine.realtime import PATH as REALTIME
+from roundhouse_engine.realtime import Realtime
 from roundhouse_engine.settings import Settings
 from roundhouse_engine.speech import Speech, Task
 from roundhouse_engine.transcriptions import Transcriptions
@@ -27,6 +29,7 @@ access = logging.getLogger("roundhouse_engine.access")
 
 # A client's own id is echoed and logged where it can do no harm in either place.
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+_HEADS: Final = ("http.response.start", "websocket.accept", "websocket.http.response.start")
 _PROBES: Final = ("/health/", "/metrics")
 
 
@@ -41,6 +44,7 @@ def build_app(handler: type[Speech], settings: Settings, door: Door, metrics: Me
             Route("/v1/models", views.models),
             Route("/v1/audio/transcriptions", transcriptions, methods=["POST"]),
             Route("/v1/audio/translations", translations, methods=["POST"]),
+            WebSocketRoute(REALTIME, Realtime(handler, settings, door, metrics)),
         ],
         exception_handlers={
             EngineError: _engine_error,
@@ -89,6 +93,7 @@ class _Views:
                 "inUse": model.in_use,
                 "cancelStep": self._handler.cancel_step.value,
                 **({} if model.vram_bytes is None else {"vramBytes": model.vram_bytes}),
+                **_sessions(model),
             }
             for model in self._door.models
         ]
@@ -100,6 +105,13 @@ def _life(model: ModelStatus) -> dict[str, Any]:
     return told | ({"error": model.error} if model.error else {})
 
 
+def _sessions(model: ModelStatus) -> dict[str, Any]:
+    if model.sessions is None:
+        return {}
+    in_use, capacity = model.sessions
+    return {"sessions": {"capacity": capacity, "inUse": in_use}}
+
+
 class EveryAnswer:
     """Puts the engine's load, its pod and the request's id on each answer, and writes the access log."""
 
@@ -109,9 +121,6 @@ class EveryAnswer:
         self._instance = instance
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
         begun = time.monotonic()
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
@@ -125,8 +134,8 @@ class EveryAnswer:
 
         async def send_marked(message: Message) -> None:
             nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
+            if message["type"] in _HEADS:
+                status = message.get("status", 101)
                 headers = MutableHeaders(scope=message)
                 self._mark(headers, request_id)
                 if waits:  # it never sends this body, so what it sends next would be taken for it
@@ -140,7 +149,7 @@ class EveryAnswer:
 
     def _mark(self, headers: MutableHeaders, request_id: str) -> None:
         headers["X-Request-Id"] = request_id
-        headers["X-Roundhouse-Load"] = f"{self._door.in_use}/{self._door.capacity}"
+        headers.setdefault("X-Roundhouse-Load", f"{self._door.in_use}/{self._door.capacity}")
         if self._instance:
             headers["X-Roundhouse-Instance"] = self._instance
         if self._door.draining and "X-Roundhouse-Reason" not in headers:
@@ -152,7 +161,7 @@ def _log(scope: Scope, status: int, request_id: str, seconds: float) -> None:
     path = scope["path"]
     level = logging.DEBUG if path.startswith(_PROBES) and status < 500 else logging.INFO
     fields = {
-        "method": scope["method"],
+        "method": scope.get("method", "WS"),
         "path": path,
         "status": status,
         "seconds": round(seconds, 4),
@@ -160,6 +169,8 @@ def _log(scope: Scope, status: int, request_id: str, seconds: float) -> None:
     }
     if model := scope.get("roundhouse.model"):
         fields["model"] = model
+    if close := scope.get("roundhouse.close"):
+        fields["close"] = close
     access.log(level, "%s %s %d", fields["method"], path, status, extra=fields)
 
 

@@ -147,7 +147,11 @@ def _temperature(fields: Mapping[str, Sequence[str]]) -> float:
 
 
 def _language(fields: Mapping[str, Sequence[str]], handler: type[Speech], model: str) -> str | None:
-    text = _one(fields, "language")
+    return language_for(_one(fields, "language"), handler, model)
+
+
+def language_for(text: str | None, handler: type[Speech], model: str) -> str | None:
+    """The code of the language that was named, or of the only one; raises `EngineError` with `param` set."""
     if text is None or not text.strip():
         only = handler.languages
         return next(iter(only)) if only is not None and len(only) == 1 else None

@@ -1,4 +1,4 @@
-"""The child process of an isolated engine: loads the handler, then transcribes one recording at a time.
+"""The child of an isolated engine: loads the handler, then transcribes one recording or session at a time.
 
 It dies with its parent: by the kernel's signal, and by the end of their socket. Started by `process_runner`.
 """
@@ -19,7 +19,7 @@ from roundhouse_engine.events import Ask, Event, to_wire
 from roundhouse_engine.handlers import resolve
 from roundhouse_engine.logs import configure
 from roundhouse_engine.pipeline import load, transcribe
-from roundhouse_engine.speech import Cancellation, ModelSpec, SpeechOptions, Task
+from roundhouse_engine.speech import Cancellation, ModelSpec
 
 _PR_SET_PDEATHSIG: Final = 1
 _NICENESS: Final = 5
@@ -54,10 +54,8 @@ class Mailbox:
                 self._current.cancel()
                 continue
             self._current = Cancellation()
-            options = SpeechOptions(**{**message["options"], "task": Task(message["options"]["task"])})
-            ask = Ask(message["model"], options, message["audio_limit_seconds"])
             file = os.fdopen(self._descriptors.pop(0), "rb")
-            self.jobs.put((ask, file, self._current))
+            self.jobs.put((Ask.from_wire(message), file, self._current))
 
 
 def main() -> None:

@@ -11,9 +11,10 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
+from roundhouse_engine.lease import Lease
 from roundhouse_engine.metrics import Metrics
 from roundhouse_engine.models import ModelStatus
-from roundhouse_engine.pool import Lease, Pool
+from roundhouse_engine.pool import Pool
 
 
 class Door(Protocol):
@@ -44,6 +45,9 @@ class Door(Protocol):
     @property
     def slots(self) -> int: ...
 
+    @property
+    def sessions_in_use(self) -> int: ...
+
     def admit(self) -> Lease:
         """A place for one request, whose body was not read; raises `EngineError`."""
 
@@ -65,6 +69,7 @@ def expose(door: Door, metrics: Metrics) -> None:
     metrics.slots.set_function(lambda: door.capacity)
     metrics.slots_in_use.set_function(lambda: door.in_use)
     metrics.slots_computing.set_function(lambda: door.computing)
+    metrics.sessions_in_use.set_function(lambda: door.sessions_in_use)
     metrics.ready.set_function(lambda: float(door.ready))
     metrics.registry.register(_Memory(door))
 

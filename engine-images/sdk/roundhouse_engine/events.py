@@ -6,7 +6,8 @@ from typing import Any, assert_never
 
 from roundhouse_engine.errors import Problem
 from roundhouse_engine.formats import Segment, Word
-from roundhouse_engine.speech import SpeechOptions
+from roundhouse_engine.realtime_speech import StreamOptions
+from roundhouse_engine.speech import SpeechOptions, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,20 +69,86 @@ class Stopped:
     """The request was cancelled and computes no more."""
 
 
-Event = Loading | Loaded | LoadFailed | Memory | Started | Found | Done | Failed | Stopped
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A session's audio is worked through up to here, in seconds since it began."""
 
-_EVENTS: Mapping[str, type[Event]] = {
-    kind.__name__: kind for kind in (Loading, Loaded, LoadFailed, Memory, Started, Done, Stopped)
-}
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechBegan:
+    """A session's utterance; they are counted from 1."""
+
+    utterance: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechOver:
+    utterance: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Guessed:
+    """What a session's utterance seems to say so far."""
+
+    utterance: int
+    text: str
+    start: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True)
+class Uttered:
+    """What a session's utterance says; `found.text` is empty where it was none."""
+
+    utterance: int
+    found: Segment
+
+
+@dataclass(frozen=True, slots=True)
+class Flushed:
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cleared:
+    id: str
+
+
+StreamEvent = Heard | SpeechBegan | SpeechOver | Guessed | Uttered | Flushed | Cleared
+Event = Loading | Loaded | LoadFailed | Memory | Started | Found | Done | Failed | Stopped | StreamEvent
+
+_PLAIN = (
+    *(Loading, Loaded, LoadFailed, Memory, Started, Done, Stopped),
+    *(Heard, SpeechBegan, SpeechOver, Guessed, Flushed, Cleared),
+)
+_EVENTS: Mapping[str, type[Event]] = {kind.__name__: kind for kind in _PLAIN}
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What to transcribe with; the recording itself is an open file beside it."""
+    """What to transcribe with; the recording itself is an open file beside it.
+
+    With `stream` the file is a session's stream of frames, which goes on while it is read.
+    """
 
     model: str
     options: SpeechOptions
     audio_limit_seconds: float
+    stream: StreamOptions | None = None
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> "Ask":
+        options, stream = wire["options"], wire["stream"]
+        return cls(
+            wire["model"],
+            SpeechOptions(**{**options, "task": Task(options["task"])}),
+            wire["audio_limit_seconds"],
+            StreamOptions(**stream) if stream else None,
+        )
 
 
 def to_wire(event: Event) -> dict[str, Any]:
@@ -91,12 +158,17 @@ def to_wire(event: Event) -> dict[str, Any]:
 def from_wire(wire: Mapping[str, Any]) -> Event:
     values = {key: value for key, value in wire.items() if key != "event"}
     if wire["event"] == Found.__name__:
-        segment = values["segment"]
-        words = tuple(Word(**word) for word in segment["words"])
-        return Found(Segment(**{**segment, "words": words, "tokens": tuple(segment["tokens"])}))
+        return Found(_segment(values["segment"]))
+    if wire["event"] == Uttered.__name__:
+        return Uttered(values["utterance"], _segment(values["found"]))
     if wire["event"] == Failed.__name__:
         return Failed(Problem.from_wire(values["problem"]))
     return _EVENTS[wire["event"]](**values)
+
+
+def _segment(wire: Mapping[str, Any]) -> Segment:
+    words = tuple(Word(**word) for word in wire["words"])
+    return Segment(**{**wire, "words": words, "tokens": tuple(wire["tokens"])})
 
 
 def ends(event: Event) -> bool:
@@ -105,6 +177,8 @@ def ends(event: Event) -> bool:
         case Done() | Failed() | Stopped():
             return True
         case Loading() | Loaded() | LoadFailed() | Memory() | Started() | Found():
+            return False
+        case Heard() | SpeechBegan() | SpeechOver() | Guessed() | Uttered() | Flushed() | Cleared():
             return False
         case _:
             assert_never(event)

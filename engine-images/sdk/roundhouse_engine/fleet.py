@@ -11,11 +11,12 @@ from typing import Final
 from typing_extensions import override
 
 from roundhouse_engine.errors import EngineError, Problem, Refusal, refused
+from roundhouse_engine.lease import Lease
 from roundhouse_engine.metrics import Metrics
 from roundhouse_engine.model_life import ModelLife
 from roundhouse_engine.models import ModelState, ModelStatus
 from roundhouse_engine.models_file import Desired, ModelsFile
-from roundhouse_engine.pool import Lease, Pool
+from roundhouse_engine.pool import Pool
 from roundhouse_engine.speech import ModelSpec
 
 LOADS_AT_ONCE: Final = 2
@@ -83,6 +84,10 @@ class Fleet:
     @property
     def computing(self) -> int:
         return sum(pool.computing for pool in self._pools())
+
+    @property
+    def sessions_in_use(self) -> int:
+        return sum(pool.sessions_in_use for pool in self._pools())
 
     @property
     def slots(self) -> int:

@@ -34,3 +34,5 @@ def configure(level: str, style: str) -> None:
     plain = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     handler.setFormatter(JSONFormatter() if style == "json" else plain)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    # Its lines of WebSockets hold their queries, and so what a client sent.
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)

@@ -18,6 +18,7 @@ AUDIO_BUCKETS: Final = (1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 14400)
 FACTOR_BUCKETS: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 1.5, 2, 5, 10)
 CANCEL_BUCKETS: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 STALL_BUCKETS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
+LAG_BUCKETS: Final = (0.1, 0.25, 0.5, 1, 2, 3, 5, 10)
 
 UNKNOWN_MODEL: Final = "unknown"
 """The label of requests that never named a served model: clients must not be able to make up series."""
@@ -58,6 +59,12 @@ class Metrics:
         self.slots_in_use = self._gauge("slots_in_use", "Slots that are taken")
         self.slots_computing = self._gauge("slots_computing", "Slots that transcribe")
         self.slots = self._gauge("slots", "Slots that can take work, while nothing is taken")
+        self.sessions = self._counter("sessions", "Realtime sessions by how they ended", "model", "code")
+        self.sessions_in_use = self._gauge("sessions_in_use", "Realtime sessions that are held")
+        self.session_seconds = self._counter("session_audio_seconds", "Audio of realtime sessions", "model")
+        self.lag_seconds = self._histogram(
+            "session_lag_seconds", "How far a session was behind its speaker, sampled", LAG_BUCKETS, "model"
+        )
         self.ready = self._gauge("ready", "1 while the engine takes work")
         self.load_seconds = self._gauge("load_seconds", "How long the models took to load, last time")
 

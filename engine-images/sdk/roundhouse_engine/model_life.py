@@ -62,6 +62,7 @@ class ModelLife:
             pool.in_use,
             pool.vram_bytes(name),
             self.error if state is ModelState.LOADING else None,
+            pool.places,
         )
 
     def _told(self, state: ModelState) -> ModelState:

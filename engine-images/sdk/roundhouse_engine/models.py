@@ -29,3 +29,5 @@ class ModelStatus:
     """The most GPU memory that it held so far; None where the handler cannot tell."""
     error: str | None = None
     """Why it could not be loaded, the last time."""
+    sessions: tuple[int, int] | None = None
+    """Realtime sessions that are held, and places for them; None where it takes none."""

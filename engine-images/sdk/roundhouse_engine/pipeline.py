@@ -1,10 +1,9 @@
-"""One transcription from file to segments, told in events.
+"""One transcription from file to segments, told in events; of sessions `listening` has the middle.
 
 The same code runs in a thread of the server and in a child process. It knows nothing of HTTP.
 """
 
 import logging
-import math
 import time
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
@@ -25,7 +24,9 @@ from roundhouse_engine.events import (
     Started,
     Stopped,
 )
-from roundhouse_engine.formats import Segment, Word
+from roundhouse_engine.listening import listen
+from roundhouse_engine.presentable import presentable
+from roundhouse_engine.realtime_speech import RealtimeSpeech
 from roundhouse_engine.speech import Cancellation, Cancelled, ModelError, ModelSpec, Speech
 
 logger = logging.getLogger(__name__)
@@ -61,13 +62,11 @@ def transcribe(handler: Speech, file: BinaryIO, ask: Ask, cancellation: Cancella
     """The events of one request; the last is `Done`, `Failed` or `Stopped`, whatever happens."""
     begun = time.monotonic()
     try:
-        seconds = inspect(file, ask.audio_limit_seconds, cancellation)
-        yield Started(seconds)
-        audio = decode(file, handler.sample_rate, cancellation)
-        windows = handler.windows(audio, cancellation)
-        for segment in handler.transcribe(windows, ask.options, cancellation):
-            cancellation.check()
-            yield Found(_presentable(segment, seconds))
+        if ask.stream is None:
+            yield from _recording(handler, file, ask, cancellation)
+        else:
+            assert isinstance(handler, RealtimeSpeech)  # noqa: S101 - the route asks no other
+            yield from listen(handler, file, ask.options, ask.stream, cancellation)
         cancellation.check()
         yield from _memory(handler, ask.model)
         yield Done(time.monotonic() - begun)
@@ -80,6 +79,16 @@ def transcribe(handler: Speech, file: BinaryIO, ask: Ask, cancellation: Cancella
         yield Failed(failed(f"The engine failed while it transcribed ({type(error).__name__}).").problem)
 
 
+def _recording(handler: Speech, file: BinaryIO, ask: Ask, cancellation: Cancellation) -> Iterator[Event]:
+    seconds = inspect(file, ask.audio_limit_seconds, cancellation)
+    yield Started(seconds)
+    audio = decode(file, handler.sample_rate, cancellation)
+    windows = handler.windows(audio, cancellation)
+    for segment in handler.transcribe(windows, ask.options, cancellation):
+        cancellation.check()
+        yield Found(presentable(segment, seconds))
+
+
 def _memory(handler: Speech, model: str) -> Iterator[Memory]:
     """What the handler says of its memory; a handler that fails to say it serves all the same."""
     try:
@@ -89,37 +98,3 @@ def _memory(handler: Speech, model: str) -> Iterator[Memory]:
         return
     if vram_bytes is not None:
         yield Memory(model, int(vram_bytes))
-
-
-def _presentable(segment: Segment, seconds: float) -> Segment:
-    """The segment in plain values that every format can say, with its times inside the recording.
-
-    Models like to end a word after the last sample, to answer in numpy's numbers, and now and then with none.
-    """
-
-    def clamp(time: float) -> float:
-        if math.isnan(time):
-            raise ValueError("a segment's time is not a number")
-        return min(max(float(time), 0.0), seconds)
-
-    return Segment(
-        start=clamp(segment.start),
-        end=clamp(segment.end),
-        text=_text(segment.text),
-        words=tuple(Word(_text(word.text), clamp(word.start), clamp(word.end)) for word in segment.words),
-        language=segment.language,
-        tokens=tuple(map(int, segment.tokens)),
-        temperature=_measure(segment.temperature),
-        avg_logprob=_measure(segment.avg_logprob),
-        no_speech_prob=_measure(segment.no_speech_prob),
-        speaker=segment.speaker and _text(segment.speaker),
-    )
-
-
-def _measure(value: float) -> float:
-    return float(value) if math.isfinite(value) else 0.0  # JSON has no other numbers
-
-
-def _text(text: str) -> str:
-    """Halves of characters, as models that write bytes leave them, cannot be sent."""
-    return text.encode("utf-8", "replace").decode()

@@ -4,16 +4,13 @@ It keeps the slots alive and knows nothing of HTTP.
 """
 
 import asyncio
-import contextlib
 import logging
-import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Sequence
-from types import TracebackType
-from typing import BinaryIO, Final, Self
+from collections.abc import Callable, Sequence
+from typing import Final
 
 from roundhouse_engine.errors import EngineError, Refusal, invalid, refused
-from roundhouse_engine.events import Ask, Event
+from roundhouse_engine.lease import Lease
 from roundhouse_engine.metrics import Metrics
 from roundhouse_engine.models import ModelState, ModelStatus
 from roundhouse_engine.slot import Slot
@@ -22,8 +19,6 @@ logger = logging.getLogger(__name__)
 
 _AGAIN_SECONDS: Final = 30.0
 
-# An upload within the cluster takes less; what takes longer comes over a slow line, and may take minutes.
-_UPLOAD_SECONDS: Final = 2.0
 _SLOW_UPLOADS: Final = 8
 """For each slot: they cost a descriptor and room in the spool, and all want to be served in the end."""
 
@@ -31,27 +26,55 @@ _SLOW_UPLOADS: Final = 8
 class Pool:
     """Slots that all hold the same models, and the door before them.
 
-    `separate`: each slot has its own copy of the models, and so of their memory.
+    `separate`: each slot has its own copy of the models, and so of their memory. `sessions`: the places for
+    realtime sessions, apart so that recordings keep nobody from speaking; they live and leave with these.
     """
 
     generation: Final = 1
     """What the environment gives never changes while the engine runs."""
 
     def __init__(
-        self, slots: list[Slot], metrics: Metrics, names: Sequence[str] = (), *, separate: bool = True
+        self,
+        slots: list[Slot],
+        metrics: Metrics,
+        names: Sequence[str] = (),
+        *,
+        separate: bool = True,
+        sessions: "Pool | None" = None,
     ) -> None:
         self._slots = slots
+        self.sessions = sessions
         self._names = tuple(names)
         self._separate = separate
         self._leases: set[Lease] = set()
         self._waiting: deque[Lease] = deque()
         self._changed = asyncio.Event()
         for slot in slots:
-            slot.changed = self._changed.set
-        self.draining = False
+            slot.changed = self._note
+        self._was_up = not slots
+        self._leaving = asyncio.Event()
         self.metrics = metrics
         self.release: Callable[[], None] = lambda: None
         """Frees the models' memory, where ending the slots does not; blocks."""
+
+    def _note(self) -> None:
+        self._was_up = self._was_up or self.capacity > 0
+        self._changed.set()
+
+    @property
+    def draining(self) -> bool:
+        return self._leaving.is_set()
+
+    @draining.setter
+    def draining(self, value: bool) -> None:
+        if value:
+            self._leaving.set()
+            if self.sessions is not None:
+                self.sessions.draining = True
+
+    async def leaving(self) -> None:
+        """Returns once it drains."""
+        await self._leaving.wait()
 
     @property
     def capacity(self) -> int:
@@ -70,11 +93,17 @@ class Pool:
 
     @property
     def ready(self) -> bool:
-        return self.capacity > 0 and not self.draining
+        """From the first time on that there was a place for either kind of work."""
+        greeted = self.sessions is None or self.sessions._was_up  # noqa: SLF001 - another of this class
+        return greeted and self.capacity > 0 and not self.draining
 
     @property
     def slots(self) -> int:
         return len(self._slots)
+
+    @property
+    def sessions_in_use(self) -> int:
+        return 0 if self.sessions is None else self.sessions.in_use
 
     @property
     def computing(self) -> int:
@@ -84,9 +113,22 @@ class Pool:
     def models(self) -> tuple[ModelStatus, ...]:
         state = ModelState.READY if self.capacity else ModelState.LOADING
         return tuple(
-            ModelStatus(name, state, self.progress(name), self.capacity, self.in_use, self.vram_bytes(name))
+            ModelStatus(
+                name,
+                state,
+                self.progress(name),
+                self.capacity,
+                self.in_use,
+                self.vram_bytes(name),
+                sessions=self.places,
+            )
             for name in self._names
         )
+
+    @property
+    def places(self) -> tuple[int, int] | None:
+        """Sessions that are held, and places for them; None where it takes none."""
+        return None if self.sessions is None else (self.sessions.in_use, self.sessions.capacity)
 
     def progress(self, model: str) -> float:
         """How far the model is loaded where it is furthest."""
@@ -94,7 +136,9 @@ class Pool:
 
     def vram_bytes(self, model: str) -> int | None:
         """The most GPU memory that the model held so far; None where nothing tells."""
-        told = [slot.vram_bytes[model] for slot in self._slots if model in slot.vram_bytes]
+        others = self.sessions._slots if self.sessions is not None else []  # noqa: SLF001 - as above
+        slots = self._slots + others
+        told = [slot.vram_bytes[model] for slot in slots if model in slot.vram_bytes]
         if not told:
             return None
         return sum(told) if self._separate else max(told)
@@ -107,10 +151,14 @@ class Pool:
         while not self.capacity:
             self._changed.clear()
             await self._changed.wait()
+        if self.sessions is not None:
+            await self.sessions.up()
 
     async def supervise(self) -> str:
         """Keep the slots alive until cancelled; returns the reason when the models cannot be served."""
         tasks = [asyncio.create_task(self._supervise(slot)) for slot in self._slots]
+        if self.sessions is not None:
+            tasks.append(asyncio.create_task(self.sessions.supervise()))
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             return done.pop().result()
@@ -128,7 +176,7 @@ class Pool:
             logger.error("slot is given up for now", extra={"why": failure, "again_seconds": _AGAIN_SECONDS})
             await asyncio.sleep(_AGAIN_SECONDS)
 
-    def admit(self) -> "Lease":
+    def admit(self) -> Lease:
         """A place for one request; raises `EngineError` when there is none, with the reason."""
         self.check()
         lease = Lease(self)
@@ -142,7 +190,7 @@ class Pool:
             self.metrics.refused.labels(refusal.value).inc()
             raise refused(refusal)
 
-    def enter(self, lease: "Lease") -> None:
+    def enter(self, lease: Lease) -> None:
         self._leases.add(lease)
 
     def _refusal(self) -> Refusal | None:
@@ -159,7 +207,7 @@ class Pool:
                 return slot
         raise refused(Refusal.LOADING)
 
-    async def turn(self, lease: "Lease") -> None:
+    async def turn(self, lease: Lease) -> None:
         """Returns when a place is free and nobody waits who came before."""
         self._waiting.append(lease)
         try:
@@ -183,8 +231,10 @@ class Pool:
             lease.evict(refused(Refusal.DRAINING))
         for slot in self._slots:
             slot.evict()
+        if self.sessions is not None:
+            self.sessions.evict()
 
-    def end(self, lease: "Lease") -> None:
+    def end(self, lease: Lease) -> None:
         self._leases.discard(lease)
         self._changed.set()
 
@@ -193,78 +243,8 @@ class Pool:
         while self._leases or self.in_use:
             self._changed.clear()
             await self._changed.wait()
-
-
-class Lease:
-    """An admitted request, from its first byte to its answer.
-
-    It has a place until a slot computes for it. A slow upload loses its place after a moment, so that it
-    keeps nobody out, and waits for another once everything is there. Leaving the context ends the request.
-    """
-
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
-        self._patience: asyncio.Timeout | None = None
-        self._verdict: EngineError | None = None
-        self.begun = time.monotonic()
-        self.placed = True
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
-        self.placed = False
-        self._pool.end(self)
-
-    @property
-    def uploading(self) -> bool:
-        return self._patience is not None and self._verdict is None
-
-    @contextlib.asynccontextmanager
-    async def upload(self) -> AsyncGenerator[None, None]:
-        """Around everything before the work; raises `EngineError` when the request is evicted."""
-        grace = asyncio.get_running_loop().call_later(_UPLOAD_SECONDS, self._step_aside)
-        try:
-            async with asyncio.timeout(None) as self._patience:
-                yield
-        except TimeoutError:
-            if self._verdict is None:
-                raise
-            raise self._verdict from None
-        finally:
-            self._patience = None
-            grace.cancel()
-
-    def _step_aside(self) -> None:
-        self.placed = False
-        self._pool.make_room()
-
-    def evict(self, verdict: EngineError) -> None:
-        if self._patience is not None and self._verdict is None:
-            self._verdict = verdict
-            self._patience.reschedule(asyncio.get_running_loop().time())
-
-    def join(self, pool: Pool) -> None:
-        """Go on in the pool of the model that the form named; raises where no place is free there."""
-        if pool is self._pool:
-            return
-        if self.placed:
-            pool.check()
-        self._pool.end(self)
-        self._pool = pool
-        pool.enter(self)
-
-    async def regain_place(self) -> None:
-        await self._pool.turn(self)
-        self.placed = True
-
-    def transcribe(self, ask: Ask, file: BinaryIO) -> AsyncGenerator[Event, None]:
-        # Nothing may be awaited between this and the generator's first step, which makes the slot busy.
-        slot = self._pool.free_slot()
-        self.placed = False
-        return slot.transcribe(ask, file)
+        if self.sessions is not None:
+            await self.sessions.drained()
 
 
 def _too_slow() -> EngineError:

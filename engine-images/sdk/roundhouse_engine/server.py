@@ -29,6 +29,7 @@ from roundhouse_engine.metrics import Metrics
 from roundhouse_engine.models_file import ModelsFile
 from roundhouse_engine.pool import Pool
 from roundhouse_engine.process_runner import Launch, ProcessRunner
+from roundhouse_engine.realtime import MESSAGE_BYTES
 from roundhouse_engine.runners import Runner
 from roundhouse_engine.settings import Settings, SettingsError, read_settings
 from roundhouse_engine.slot import Slot
@@ -90,8 +91,11 @@ def build_pool(
         def start() -> Runner:
             return ThreadRunner(shared)
 
-    slots = [Slot(start, handler.cancel_seconds, metrics) for _ in range(settings.capacity)]
-    pool = Pool(slots, metrics, names, separate=release is None)
+    def slots(count: int) -> list[Slot]:
+        return [Slot(start, handler.cancel_seconds, metrics) for _ in range(count)]
+
+    sessions = Pool(slots(settings.sessions), metrics, names) if settings.sessions else None
+    pool = Pool(slots(settings.capacity), metrics, names, separate=release is None, sessions=sessions)
     if release is not None:
         pool.release = release
     return pool
@@ -108,7 +112,8 @@ async def _run(handler: type[Speech], settings: Settings, listener: socket.socke
     supervising = asyncio.create_task(door.supervise())
     leaving = asyncio.create_task(_drained(leave, door, settings.drain_seconds))
     sampling = asyncio.create_task(_sample_stalls(metrics))
-    logger.info("listening", extra={"port": listener.getsockname()[1], "slots": door.slots})
+    told = {"port": listener.getsockname()[1], "slots": door.slots, "sessions": settings.sessions}
+    logger.info("listening", extra=told)
     try:
         done, _ = await asyncio.wait({serving, supervising, leaving}, return_when=asyncio.FIRST_COMPLETED)
         return supervising.result() if supervising in done else None
@@ -124,7 +129,9 @@ def _server(handler: type[Speech], settings: Settings, door: Door, metrics: Metr
     config = uvicorn.Config(
         build_app(handler, settings, door, metrics),
         http=Connection,
-        ws="none",
+        ws="websockets-sansio",
+        ws_max_size=MESSAGE_BYTES,
+        ws_per_message_deflate=False,
         lifespan="off",
         log_config=None,
         access_log=False,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, cast, get_args
 
+from roundhouse_engine.realtime_speech import RealtimeSpeech
 from roundhouse_engine.speech import Isolation, ModelError, ModelSpec, Speech
 
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -33,6 +34,8 @@ class Settings:
     models_file: Path | None
     """Names the models to serve, and may change while the engine runs; None where the environment does."""
     capacity: int
+    sessions: int
+    """Realtime sessions at once; 0 where the handler takes none."""
     host: str
     """The address to listen on; every one when empty, as a pod must."""
     port: int
@@ -41,6 +44,8 @@ class Settings:
     upload_limit_bytes: int
     upload_idle_seconds: float
     audio_limit_seconds: float
+    session_idle_seconds: float
+    """How long a session's client may send nothing."""
     spool_dir: Path
     log_level: LogLevel
     log_format: LogFormat
@@ -53,6 +58,7 @@ def read_settings(environ: Mapping[str, str], handler: type[Speech]) -> Settings
         models=() if models_file else _models(environ, handler),
         models_file=models_file,
         capacity=_capacity(environ, handler),
+        sessions=_sessions(environ, handler),
         host=environ.get("ROUNDHOUSE_HOST", ""),
         port=_integer(environ, "ROUNDHOUSE_PORT", 8000, lowest=0, highest=65535),
         pod_uid=environ.get("ROUNDHOUSE_POD_UID", ""),
@@ -60,6 +66,7 @@ def read_settings(environ: Mapping[str, str], handler: type[Speech]) -> Settings
         upload_limit_bytes=_integer(environ, "ROUNDHOUSE_UPLOAD_LIMIT_BYTES", _GIB, lowest=1),
         upload_idle_seconds=_number(environ, "ROUNDHOUSE_UPLOAD_IDLE_SECONDS", 60.0),
         audio_limit_seconds=_number(environ, "ROUNDHOUSE_AUDIO_LIMIT_SECONDS", 4 * 3600.0),
+        session_idle_seconds=_number(environ, "ROUNDHOUSE_SESSION_IDLE_SECONDS", 300.0),
         spool_dir=_directory(environ, "ROUNDHOUSE_SPOOL_DIR"),
         log_level=cast("LogLevel", _choice(environ, "ROUNDHOUSE_LOG_LEVEL", "info", get_args(LogLevel))),
         log_format=cast("LogFormat", _choice(environ, "ROUNDHOUSE_LOG_FORMAT", "json", get_args(LogFormat))),
@@ -134,6 +141,18 @@ def _capacity(environ: Mapping[str, str], handler: type[Speech]) -> int:
             "thread-safe: leave it at 1, or declare `isolation = Isolation.PROCESS` in the handler."
         )
     return capacity
+
+
+def _sessions(environ: Mapping[str, str], handler: type[Speech]) -> int:
+    if not issubclass(handler, RealtimeSpeech):
+        return 0
+    sessions = _integer(environ, "ROUNDHOUSE_SESSIONS", handler.sessions, lowest=0, highest=1024)
+    if sessions and handler.isolation is Isolation.THREAD and not handler.thread_safe:
+        raise SettingsError(
+            f"ROUNDHOUSE_SESSIONS is {sessions}, but {handler.__name__} runs in a thread and is not "
+            "thread-safe: set it to 0, or declare `isolation = Isolation.PROCESS` in the handler."
+        )
+    return sessions
 
 
 def _integer(

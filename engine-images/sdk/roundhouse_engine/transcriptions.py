@@ -29,8 +29,8 @@ from roundhouse_engine.formats import (
     joined,
     render,
 )
+from roundhouse_engine.lease import Lease
 from roundhouse_engine.metrics import UNKNOWN_MODEL, Metrics
-from roundhouse_engine.pool import Lease
 from roundhouse_engine.settings import Settings
 from roundhouse_engine.speech import Speech, Task
 from roundhouse_engine.upload import ClientGone, Form, UploadLimits, boundary, read_form

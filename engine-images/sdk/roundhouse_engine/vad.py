@@ -6,10 +6,11 @@ SDK's by energy or an engine's own. Holds one window in memory, never the record
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 
+from roundhouse_engine.realtime_speech import Detector
 from roundhouse_engine.speech import Cancellation, Window
 
 FRAME_SECONDS: Final = 0.03
@@ -24,11 +25,6 @@ _LEAD_SECONDS: Final = 0.3
 _PAUSE_SECONDS: Final = 0.8
 _SHORT_PAUSE_SECONDS: Final = 0.25
 _TAIL_SECONDS: Final = 0.3
-
-
-class Detector(Protocol):
-    def __call__(self, frame: bytes) -> bool:
-        """Whether 30 ms of mono s16 hold speech. Called once for each frame, in order."""
 
 
 class EnergyDetector:
@@ -62,8 +58,8 @@ def cut(
     cancellation: Cancellation,
 ) -> Iterator[Window]:
     """Windows of speech of at most `longest_seconds`, in order and without overlap; none for silence."""
-    frame_bytes = round(sample_rate * FRAME_SECONDS) * _BYTES
-    cutter = _Cutter(sample_rate, frame_bytes, longest_seconds)
+    cutter = Cutter(sample_rate, longest_seconds)
+    frame_bytes = cutter.frame_bytes
     for frame in frames(audio, frame_bytes):
         cancellation.check()
         speech = len(frame) == frame_bytes and is_speech(frame)
@@ -84,12 +80,24 @@ def frames(audio: Iterable[bytes], frame_bytes: int) -> Iterator[bytes]:
         yield rest
 
 
-class _Cutter:
-    """The window that is open, if one is, and the few frames before it."""
+class Cutter:
+    """The window that is open, if one is, and the few frames before it.
 
-    def __init__(self, sample_rate: int, frame_bytes: int, longest_seconds: float) -> None:
+    `pause_seconds` None: the rule above; with `by_hand` no pause ends a window, and the first frame opens it.
+    """
+
+    def __init__(
+        self,
+        sample_rate: int,
+        longest_seconds: float,
+        *,
+        pause_seconds: float | None = None,
+        by_hand: bool = False,
+    ) -> None:
         self._rate = sample_rate
-        self._frame_bytes = frame_bytes
+        self.frame_bytes = round(sample_rate * FRAME_SECONDS) * _BYTES
+        self._pause_seconds = pause_seconds
+        self._by_hand = by_hand
         self._longest = max(int(longest_seconds / FRAME_SECONDS), 2 * _ONSET_FRAMES)
         self._lead: deque[tuple[bytes, bool]] = deque(maxlen=_ONSET_FRAMES + _frames(_LEAD_SECONDS))
         self._open: list[bytes] = []
@@ -97,19 +105,30 @@ class _Cutter:
         self._first = 0
         self._quiet = 0
 
+    @property
+    def is_open(self) -> bool:
+        return bool(self._open)
+
+    @property
+    def pending(self) -> bytes:
+        """What the open window holds so far; nothing where none is open."""
+        return b"".join(self._open)
+
+    @property
+    def start(self) -> float:
+        """Where the open window begins, in seconds."""
+        return self._first * self.frame_bytes / _BYTES / self._rate
+
     def push(self, frame: bytes, *, speech: bool) -> Iterator[Window]:
         self._seen += 1
         if not self._open:
             self._lead.append((frame, speech))
-            if sum(heard for _, heard in list(self._lead)[-_ONSET_FRAMES:]) >= _ONSET_SPEECH:
-                self._open = [kept for kept, _ in self._lead]
-                self._first = self._seen - len(self._open)
-                self._quiet = 0
-                self._lead.clear()
+            if self._by_hand or self._heard() >= _ONSET_SPEECH:
+                self._begin()
             return
         self._open.append(frame)
         self._quiet = 0 if speech else self._quiet + 1
-        if self._quiet >= self._pause():
+        if self._quiet >= self._pause() and not self._by_hand:
             yield from self._take(len(self._open) - max(self._quiet - _frames(_TAIL_SECONDS), 0))
             self._close()
         elif len(self._open) >= self._longest:
@@ -118,12 +137,28 @@ class _Cutter:
     def flush(self) -> Iterator[Window]:
         """What is open at the end; also a last word too short to have opened a window."""
         if not self._open and sum(heard for _, heard in self._lead) >= _ONSET_SPEECH // 2:
-            self._open = [kept for kept, _ in self._lead]
-            self._first = self._seen - len(self._open)
+            self._begin()
         if self._open:
             yield from self._take(len(self._open))
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget what is open, and what came before it."""
+        self._open = []
+        self._lead.clear()
+
+    def _heard(self) -> int:
+        return sum(heard for _, heard in list(self._lead)[-_ONSET_FRAMES:])
+
+    def _begin(self) -> None:
+        self._open = [kept for kept, _ in self._lead]
+        self._first = self._seen - len(self._open)
+        self._quiet = 0
+        self._lead.clear()
 
     def _pause(self) -> int:
+        if self._pause_seconds is not None:
+            return max(_frames(self._pause_seconds), 1)
         part = min(len(self._open) / self._longest, 1.0)
         return _frames(_PAUSE_SECONDS - part * (_PAUSE_SECONDS - _SHORT_PAUSE_SECONDS))
 
@@ -136,7 +171,7 @@ class _Cutter:
 
     def _take(self, count: int) -> Iterator[Window]:
         samples = b"".join(self._open[:count])
-        start = self._first * self._frame_bytes / _BYTES / self._rate
+        start = self.start
         self._open = self._open[count:]
         self._first += count
         self._quiet = min(self._quiet, len(self._open))

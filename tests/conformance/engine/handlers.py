@@ -18,10 +18,12 @@ from roundhouse_engine import (
     Isolation,
     ModelError,
     ModelSpec,
+    RealtimeSpeech,
     Segment,
     Speech,
     SpeechOptions,
     Task,
+    Utterance,
     Window,
     Word,
     serve,
@@ -91,6 +93,38 @@ class Interpreter(Scripted):
             yield Segment(window.start, window.start + window.seconds, text, language="de", speaker=speaker)
 
 
+class Noise(Utterance):
+    """Says how often it was fed; `sleep` makes each time so many seconds long."""
+
+    def __init__(self, prompt: str) -> None:
+        order, _, argument = prompt.partition(" ")
+        self._seconds = float(argument) if order == "sleep" else 0.0
+        self._fed = 0
+
+    @override
+    def feed(self, samples: bytes) -> str | None:
+        time.sleep(self._seconds)
+        self._fed += 1
+        return f"sound {self._fed}"
+
+    @override
+    def finish(self, window: Window, cancellation: Cancellation) -> Iterable[Segment]:
+        yield Segment(window.start, window.start + window.seconds, " sound")
+
+
+class Live(Scripted, RealtimeSpeech):
+    sessions = 2
+
+    @override
+    def utterance(self, options: SpeechOptions, *, interim: bool) -> Utterance:
+        return Noise(options.prompt)
+
+
+class LiveThreaded(Live):
+    isolation = Isolation.THREAD
+    thread_safe = True
+
+
 class Threaded(Scripted):
     isolation = Isolation.THREAD
     thread_safe = True
@@ -98,4 +132,5 @@ class Threaded(Scripted):
 
 
 if __name__ == "__main__":
-    serve({each.__name__: each for each in (Scripted, Threaded, Interpreter)}[sys.argv[1]])
+    kinds = (Scripted, Threaded, Interpreter, Live, LiveThreaded)
+    serve({kind.__name__: kind for kind in kinds}[sys.argv[1]])

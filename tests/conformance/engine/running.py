@@ -22,6 +22,8 @@ from tests.support.waiting import wait_until
 ROOT = Path(__file__).parents[3]
 POCKETSPHINX = ("-m", "roundhouse_pocketsphinx")
 SCRIPTED = ("-m", "tests.conformance.engine.handlers", "Scripted")
+LIVE = ("-m", "tests.conformance.engine.handlers", "Live")
+LIVE_THREADED = ("-m", "tests.conformance.engine.handlers", "LiveThreaded")
 THREADED = ("-m", "tests.conformance.engine.handlers", "Threaded")
 INTERPRETER = ("-m", "tests.conformance.engine.handlers", "Interpreter")
 TRANSCRIPTIONS = "/v1/audio/transcriptions"

@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 import pytest
 
+from roundhouse_engine import lease as lease_module
 from roundhouse_engine import pool as pool_module
 from roundhouse_engine import slot as slot_module
 from roundhouse_engine.errors import EngineError, Refusal, invalid
@@ -243,7 +244,7 @@ async def test_a_slot_that_dies_during_the_upload_refuses_what_was_admitted(engi
         runner.die()
         await until(lambda: engine.pool.capacity == 0)
         with refusal(Refusal.LOADING):
-            lease.transcribe(ASK, FILE)
+            await anext(lease.transcribe(ASK, FILE))
 
 
 async def test_models_that_cannot_be_loaded_end_the_engine_with_the_reason(engine: Engine) -> None:
@@ -311,7 +312,7 @@ async def test_a_place_is_free_when_its_work_is_done_though_the_answer_is_not_re
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool_module, "_UPLOAD_SECONDS", 0.01)
+    monkeypatch.setattr(lease_module, "_UPLOAD_SECONDS", 0.01)
     monkeypatch.setattr(pool_module, "_SLOW_UPLOADS", 2)
 
 

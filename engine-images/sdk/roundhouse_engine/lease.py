@@ -1,0 +1,91 @@
+"""An admitted request's hold on a pool, from its first byte to its answer. Who is admitted `pool` decides."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator
+from types import TracebackType
+from typing import TYPE_CHECKING, BinaryIO, Final, Self
+
+from roundhouse_engine.errors import EngineError
+from roundhouse_engine.events import Ask, Event
+
+if TYPE_CHECKING:
+    from roundhouse_engine.pool import Pool
+
+# An upload within the cluster takes less; what takes longer comes over a slow line, and may take minutes.
+_UPLOAD_SECONDS: Final = 2.0
+
+
+class Lease:
+    """An admitted request, from its first byte to its answer.
+
+    It has a place until a slot computes for it. A slow upload loses its place after a moment, so that it
+    keeps nobody out, and waits for another once everything is there. Leaving the context ends the request.
+    """
+
+    def __init__(self, pool: "Pool") -> None:
+        self._pool = pool
+        self._patience: asyncio.Timeout | None = None
+        self._verdict: EngineError | None = None
+        self.begun = time.monotonic()
+        self.placed = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self.placed = False
+        self._pool.end(self)
+
+    @property
+    def uploading(self) -> bool:
+        return self._patience is not None and self._verdict is None
+
+    @contextlib.asynccontextmanager
+    async def upload(self) -> AsyncGenerator[None, None]:
+        """Around everything before the work; raises `EngineError` when the request is evicted."""
+        grace = asyncio.get_running_loop().call_later(_UPLOAD_SECONDS, self._step_aside)
+        try:
+            async with asyncio.timeout(None) as self._patience:
+                yield
+        except TimeoutError:
+            if self._verdict is None:
+                raise
+            raise self._verdict from None
+        finally:
+            self._patience = None
+            grace.cancel()
+
+    def _step_aside(self) -> None:
+        self.placed = False
+        self._pool.make_room()
+
+    def evict(self, verdict: EngineError) -> None:
+        if self._patience is not None and self._verdict is None:
+            self._verdict = verdict
+            self._patience.reschedule(asyncio.get_running_loop().time())
+
+    def join(self, pool: "Pool") -> None:
+        """Go on in the pool of the model that the form named; raises where no place is free there."""
+        if pool is self._pool:
+            return
+        if self.placed:
+            pool.check()
+        self._pool.end(self)
+        self._pool = pool
+        pool.enter(self)
+
+    async def regain_place(self) -> None:
+        await self._pool.turn(self)
+        self.placed = True
+
+    async def transcribe(self, ask: Ask, file: BinaryIO) -> AsyncGenerator[Event, None]:
+        """As the slot's; with its first step the place goes over to the slot, which is busy from then on."""
+        slot = self._pool.free_slot()
+        self.placed = False
+        async with contextlib.aclosing(slot.transcribe(ask, file)) as work:
+            async for event in work:
+                yield event

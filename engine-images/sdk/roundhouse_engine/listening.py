@@ -1,0 +1,170 @@
+"""One session from its stream of frames to what is heard, told in events.
+
+It finds the utterances as recordings are cut, feeds each to the handler while it is spoken, and has the
+handler say at its end what it was. The same code runs in a thread of the server and in a child process.
+"""
+
+from collections.abc import Iterator
+from typing import BinaryIO, Final
+
+from roundhouse_engine.events import Cleared, Event, Flushed, Guessed, Heard, SpeechBegan, SpeechOver, Uttered
+from roundhouse_engine.formats import Segment, joined
+from roundhouse_engine.presentable import plain_text, presentable
+from roundhouse_engine.realtime_speech import RealtimeSpeech, StreamOptions, Utterance
+from roundhouse_engine.samples import Inlet, sample_bytes
+from roundhouse_engine.speech import Cancellation, Cancelled, SpeechOptions, Window
+from roundhouse_engine.stream_frames import Order, unpacked
+from roundhouse_engine.vad import FRAME_SECONDS, Cutter
+
+_FEED_FRAMES: Final = 5
+"""150 ms: people read no faster, and asking a decoder what it heard costs."""
+
+
+def listen(
+    handler: RealtimeSpeech,
+    file: BinaryIO,
+    options: SpeechOptions,
+    stream: StreamOptions,
+    cancellation: Cancellation,
+) -> Iterator[Event]:
+    """Events until the client has said that no more comes; raises `Cancelled` where it just left."""
+    session = _Session(handler, options, stream, cancellation)
+    for frame in unpacked(file):
+        cancellation.check()
+        match frame.order:
+            case Order.AUDIO:
+                yield from session.hear(frame.data)
+                yield Heard(session.seconds)
+            case Order.FLUSH:
+                yield from session.flush()
+                yield Flushed(frame.data.decode())
+            case Order.CLEAR:
+                session.clear()
+                yield Cleared(frame.data.decode())
+            case Order.END:
+                yield from session.end()
+                return
+    raise Cancelled
+
+
+class _Session:
+    """`seconds`: how much of the client's audio is worked through."""
+
+    def __init__(
+        self,
+        handler: RealtimeSpeech,
+        options: SpeechOptions,
+        stream: StreamOptions,
+        cancellation: Cancellation,
+    ) -> None:
+        self._handler = handler
+        self._options = options
+        self._stream = stream
+        self._cancellation = cancellation
+        self._inlet = Inlet(stream.encoding, stream.sample_rate, handler.sample_rate)
+        self._byte_rate = stream.sample_rate * sample_bytes(stream.encoding)
+        self._detector = handler.detector() if stream.vad else None
+        self._cutter = Cutter(
+            handler.sample_rate,
+            handler.window_seconds,
+            pause_seconds=stream.silence_seconds,
+            by_hand=not stream.vad,
+        )
+        self._rest = b""
+        self._unfed: list[bytes] = []
+        self._frames = 0
+        self._utterance: Utterance | None = None
+        self._number = 0
+        self._guess = ""
+        self.seconds = 0.0
+
+    def hear(self, data: bytes) -> Iterator[Event]:
+        yield from self._take(self._inlet.take(data))
+        self.seconds += len(data) / self._byte_rate
+
+    def flush(self) -> Iterator[Event]:
+        for window in self._cutter.flush():
+            yield from self._finish(window)
+
+    def clear(self) -> None:
+        self._cutter.clear()
+        self._drop()
+
+    def end(self) -> Iterator[Event]:
+        yield from self._take(self._inlet.flush())
+        if self._rest and self._cutter.is_open:
+            yield from self._push(self._rest)
+        yield from self.flush()
+
+    def _take(self, samples: bytes) -> Iterator[Event]:
+        data, size = self._rest + samples, self._cutter.frame_bytes
+        whole = len(data) - len(data) % size
+        self._rest = data[whole:]
+        for start in range(0, whole, size):
+            self._cancellation.check()
+            yield from self._push(data[start : start + size])
+
+    def _push(self, frame: bytes) -> Iterator[Event]:
+        whole = len(frame) == self._cutter.frame_bytes
+        speech = whole and (self._detector is None or self._detector(frame))
+        was_open = self._cutter.is_open
+        windows = list(self._cutter.push(frame, speech=speech))
+        self._frames += 1
+        for window in windows:
+            yield from self._finish(window)
+        if not self._cutter.is_open:
+            return
+        if not was_open or windows:
+            yield from self._begin()
+        else:
+            yield from self._feed(frame)
+
+    def _begin(self) -> Iterator[Event]:
+        """Of what the cutter has opened, with all that it holds by now."""
+        self._number += 1
+        yield SpeechBegan(self._number, self._cutter.start)
+        self._utterance = self._handler.utterance(self._options, interim=self._stream.interim_results)
+        self._unfed = [self._cutter.pending]
+        self._guess = ""
+
+    def _feed(self, frame: bytes) -> Iterator[Event]:
+        self._unfed.append(frame)
+        if self._utterance is None or len(self._unfed) < _FEED_FRAMES:
+            return
+        guess = self._utterance.feed(b"".join(self._unfed))
+        self._unfed = []
+        text = plain_text(guess).strip() if guess is not None else self._guess
+        if text != self._guess and self._stream.interim_results:
+            yield Guessed(self._number, text, self._cutter.start, self._frames * FRAME_SECONDS)
+        self._guess = text
+
+    def _finish(self, window: Window) -> Iterator[Event]:
+        if self._utterance is None:  # too short to have been begun, and speech all the same
+            self._number += 1
+            yield SpeechBegan(self._number, window.start)
+            self._utterance = self._handler.utterance(self._options, interim=False)
+        end = window.start + window.seconds
+        yield SpeechOver(self._number, end)
+        utterance, self._utterance = self._utterance, None
+        segments = []
+        for segment in utterance.finish(window, self._cancellation):
+            self._cancellation.check()
+            segments.append(presentable(segment, end))
+        yield Uttered(self._number, _whole(segments, window, self._options.language))
+
+    def _drop(self) -> None:
+        if self._utterance is not None:
+            self._utterance.drop()
+            self._utterance = None
+
+
+def _whole(segments: list[Segment], window: Window, language: str | None) -> Segment:
+    """An utterance is told as one, however the handler divides it."""
+    text, found = "", language
+    for segment in segments:
+        found = found or segment.language
+        text = joined(text, segment.text, found or "")
+    if not segments:
+        return Segment(window.start, window.start + window.seconds, "", language=language)
+    words = tuple(word for segment in segments for word in segment.words)
+    return Segment(segments[0].start, segments[-1].end, text, words, found)

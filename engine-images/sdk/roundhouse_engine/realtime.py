@@ -1,0 +1,115 @@
+"""`WS /v1/audio/transcriptions/stream`: who gets a session, and what is known of it afterwards.
+
+Accepting the WebSocket is the reservation: whoever cannot be served is refused before, with an HTTP answer
+as for recordings. What goes over it is the protocol of `roundhouse_api.realtime`, which tests hold both
+sides to; the session itself is in `session`.
+"""
+
+import asyncio
+import json
+import socket
+import time
+from collections.abc import Sequence
+from secrets import token_hex
+from typing import Final
+from urllib.parse import parse_qs
+
+from starlette.types import Message, Receive, Scope, Send
+
+from roundhouse_engine.door import Door
+from roundhouse_engine.errors import EngineError, invalid
+from roundhouse_engine.events import Ask
+from roundhouse_engine.lag import Lag
+from roundhouse_engine.lease import Lease
+from roundhouse_engine.metrics import UNKNOWN_MODEL, Metrics
+from roundhouse_engine.pool import Pool
+from roundhouse_engine.realtime_speech import RealtimeSpeech
+from roundhouse_engine.session import Bounds, Client, Ending, Runner, Session
+from roundhouse_engine.settings import Settings
+from roundhouse_engine.speech import Speech
+from roundhouse_engine.stream_ask import StreamAsk, read_stream_ask
+
+PATH: Final = "/v1/audio/transcriptions/stream"
+VERSION: Final = 1
+MESSAGE_BYTES: Final = 1 << 20
+
+
+class Realtime:
+    """The route, as an ASGI application."""
+
+    def __init__(self, handler: type[Speech], settings: Settings, door: Door, metrics: Metrics) -> None:
+        self._handler = handler
+        self._bounds = Bounds(settings.session_idle_seconds, settings.drain_seconds)
+        self._door = door
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        scope["roundhouse.model"] = model = self._label(query.get("model", ()))
+        await receive()  # that it wants to connect
+        try:
+            ask, pool = self._checked(query)
+            lease = pool.admit()
+        except EngineError as error:
+            self._metrics.sessions.labels(model, str(error.problem.status)).inc()
+            await _deny(error, send)
+            return
+        with lease:
+            load = f"{pool.in_use}/{pool.capacity}"
+            headers = [(b"x-roundhouse-load", load.encode())]
+            await send({"type": "websocket.accept", "headers": headers})
+            ending = await self._hold(ask, pool, lease, Client(receive, send))
+        scope["roundhouse.close"] = ending.code
+        self._metrics.sessions.labels(model, str(ending.code)).inc()
+
+    def _checked(self, query: dict[str, list[str]]) -> tuple[StreamAsk, Pool]:
+        handler, served = self._handler, self._served()
+        if not issubclass(handler, RealtimeSpeech):
+            raise _no_sessions()
+        ask = read_stream_ask(query, handler, served)
+        pool = self._door.pool_of(ask.model).sessions
+        if pool is None:
+            raise _no_sessions()
+        return ask, pool
+
+    async def _hold(self, ask: StreamAsk, pool: Pool, lease: Lease, client: Client) -> Ending:
+        """The session from its first event to its last."""
+        lag = Lag(time.monotonic)
+        session = Session(ask, self._bounds, lag, client)
+        await session.begin(token_hex(12), VERSION)
+        ours, theirs = socket.socketpair()
+        with theirs, theirs.makefile("rb") as file:
+            _, writer = await asyncio.open_unix_connection(sock=ours)
+            work = lease.transcribe(Ask(ask.model, ask.options, 0.0, ask.stream), file)
+            try:
+                on_lag = self._metrics.lag_seconds.labels(ask.model).observe
+                return await session.run(Runner(writer, work, pool.leaving), on_lag)
+            finally:
+                self._metrics.session_seconds.labels(ask.model).inc(lag.received)
+
+    def _served(self) -> tuple[str, ...]:
+        return tuple(model.name for model in self._door.models)
+
+    def _label(self, named: Sequence[str]) -> str:
+        return named[0] if named and named[0] in self._served() else UNKNOWN_MODEL
+
+
+def _no_sessions() -> EngineError:
+    return invalid(
+        "This engine takes no realtime sessions. Send a recording to /v1/audio/transcriptions.",
+        param="model",
+        code="unsupported_value",
+    )
+
+
+async def _deny(error: EngineError, send: Send) -> None:
+    problem = error.problem
+    body = json.dumps({"error": problem.envelope}).encode()
+    headers = {"Content-Type": "application/json", **problem.headers}
+    start: Message = {
+        "type": "websocket.http.response.start",
+        "status": problem.status,
+        "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
+    }
+    await send(start)
+    await send({"type": "websocket.http.response.body", "body": body})
