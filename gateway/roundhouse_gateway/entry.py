@@ -20,12 +20,14 @@ from roundhouse_api.enums import (
     Streaming,
     WordTimestamps,
 )
+from roundhouse_api.realtime import PATH as REALTIME
 from roundhouse_api.selection import Model, ModelStatus, primary_language
 from roundhouse_gateway.claims import Names
 from roundhouse_gateway.records import EngineRecord, VariantRecord
 
 UNHEALTHY_REASONS = frozenset({Reason.CRASH_LOOP, Reason.OOM_KILLED, Reason.ENDPOINT_LOST})
 DEFAULT_ROUTES = {
+    RouteName.REALTIME: REALTIME,
     RouteName.TRANSCRIPTIONS: "/v1/audio/transcriptions",
     RouteName.TRANSLATIONS: "/v1/audio/translations",
     RouteName.EMBEDDINGS: "/v1/embeddings",

@@ -37,6 +37,8 @@ SCOPES: Final = (
     ("/v1/engines", KeyScope.MODELS),
     ("/v1/audio/", KeyScope.TRANSCRIBE),
     ("/v1/speech-to-text", KeyScope.TRANSCRIBE),
+    ("/v1/realtime", KeyScope.TRANSCRIBE),
+    ("/v1/single-use-token/", KeyScope.TRANSCRIBE),
     ("/v1/chat/", KeyScope.CHAT),
     ("/v1/completions", KeyScope.CHAT),
     ("/v1/embeddings", KeyScope.EMBED),
@@ -66,15 +68,14 @@ class Guard:
         exchange: Exchange = scope[EXCHANGE]
         with ExitStack() as places:
             try:
-                await self._admit(scope, exchange, places)
+                await self.admit(self.authenticate(presented(scope)), scope, exchange, places)
             except GatewayError as error:
                 await refuse(error, self.make_upload(receive), exchange, send)
                 return
             await self.app(scope, receive, send)
 
-    async def _admit(self, scope: Scope, exchange: Exchange, places: ExitStack) -> None:
+    async def admit(self, key: ApiKey, scope: Scope, exchange: Exchange, places: ExitStack) -> None:
         """Counts the request and takes its place, given back by `places`; raises what the client is told."""
-        key = self._authenticate(presented(scope))
         exchange.key_id, exchange.grant = key.id, key.grant
         try:
             await self._within(scope, key, places)
@@ -106,7 +107,12 @@ class Guard:
         per_minute = key.grant.requests_per_minute
         return [] if per_minute is None else (await self.limits.standing(key.id, per_minute)).headers()
 
-    def _authenticate(self, text: str) -> ApiKey:
+    def key_of(self, key_id: str) -> ApiKey | None:
+        """The key whose token was shown; None where it is gone or has expired since."""
+        key = self.keyring.find(key_id)
+        return None if key is None or key.grant.expired(self.now()) else key
+
+    def authenticate(self, text: str) -> ApiKey:
         if not self.keyring.complete:
             raise NotReadyError("The gateway has not read its API keys yet.")
         if not text:

@@ -2,9 +2,9 @@
 
 Heads have a size, and a time within which they must have come, because uvicorn waits for them for ever and
 keeps them whole; bodies have theirs in `upload`. An offer to change the protocol (`Upgrade: h2c`, which
-Java's client makes with its first request) is passed over and the request answered as it is; left to itself
-the parser takes the offer for the end of HTTP, and the body is lost. What is no HTTP at all is refused in the
-shape of every other error.
+Java's client makes with its first request) is passed over and the request answered as it is, unless it is a
+WebSocket's handshake; left to itself the parser takes the offer for the end of HTTP, and the body is lost.
+What is no HTTP at all is refused in the shape of every other error.
 """
 
 import asyncio
@@ -88,6 +88,13 @@ class ClientProtocol(HttpToolsProtocol):
         elif self._bytes_of_no_body > 2 * self.limits.head_bytes:
             self.transport.abort()  # trailers without end: whatever was asked is being answered already
 
+    @override
+    def _should_upgrade(self) -> bool:
+        """Only for what is a WebSocket's handshake: else the offer is passed over as any other."""
+        names = {name for name, _ in self.headers}
+        is_handshake = self.parser.get_method() == b"GET" and b"sec-websocket-key" in names
+        return is_handshake and super()._should_upgrade()
+
     def _await_head(self) -> None:
         self._head_has_come()
         self._head_timer = self.loop.call_later(self.limits.head_seconds, self._on_head_late)
@@ -136,6 +143,9 @@ class ClientProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as offer:
+            if self._should_upgrade():
+                self.handle_websocket_upgrade()  # nothing may follow before that is answered
+                return b""
             self._expect_body()
             return data[offer.args[0] :]
         return b""

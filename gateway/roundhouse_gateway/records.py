@@ -96,6 +96,8 @@ class VariantRecord:
     """Until its weights have come; None where nobody knows."""
     text: TextSpec = NOTHING
     """What the spec says of JSON requests."""
+    realtime_variant: str = ""
+    """The variant of its namespace that takes realtime sessions in its stead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +158,7 @@ def read_variant(manifest: Manifest) -> VariantRecord:
         priority=selection.priority,
         wanted=spec.get("replicas", 1) > 0 and not spec.get("suspend", False),
         suspended=spec.get("suspend", False),
+        realtime_variant=(spec.get("realtimeVariantRef") or {}).get("name", ""),
         engine=status.engine.name if status.engine else "",
         backends=tuple(_backing(backend) for backend in status.backends),
         effective=status.effective or Effective(),

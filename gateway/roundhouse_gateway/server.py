@@ -10,7 +10,7 @@ import math
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ import uvicorn
 from starlette.types import ASGIApp, Receive
 from typing_extensions import override
 
-from roundhouse_gateway.app import Layer, build_api, build_service
+from roundhouse_gateway.app import build_api, build_service
 from roundhouse_gateway.cluster import API_KEYS, WATCHED, ApiServer, Sink, Watched, watch_all
 from roundhouse_gateway.endpoints import Endpoints
 from roundhouse_gateway.front import front, tracing
@@ -32,6 +32,9 @@ from roundhouse_gateway.limits import KeyLimits, LocalLimits
 from roundhouse_gateway.load import LoadBook, LoadReport
 from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.protocol import ConnectionLimits, limited
+from roundhouse_gateway.realtime.client_socket import websockets
+from roundhouse_gateway.realtime.door import Switch
+from roundhouse_gateway.realtime.hub import Hub
 from roundhouse_gateway.registry import Registry
 from roundhouse_gateway.routes import Readiness
 from roundhouse_gateway.series import Value
@@ -86,6 +89,7 @@ class Gateway:
     metrics: Metrics
     engines: EngineClient
     text: TextEngines
+    realtime: Hub
     load: LoadBook
     keyring: Keyring | None
     limits: KeyLimits
@@ -101,7 +105,8 @@ class Gateway:
         text = TextEngines(settings, metrics, endpoints, engines.load, pool)
         keyring = Keyring() if settings.keys_namespace else None
         readiness = Readiness(registry, keyring)
-        return cls(settings, registry, readiness, metrics, engines, text, LoadBook(), keyring, limits)
+        realtime, book = Hub(settings, metrics, endpoints), LoadBook()
+        return cls(settings, registry, readiness, metrics, engines, text, realtime, book, keyring, limits)
 
     def api(self, tracer: Tracer | None) -> ASGIApp:
         spool = Spool(self.settings.spool_dir, self.settings.spool_limit_bytes)
@@ -121,8 +126,9 @@ class Gateway:
         )
         text = TextRoutes(self.settings, self.registry, self.text, hold, self.metrics, bodies)
         posts: dict[str, ASGIApp] = {**speech, **dict.fromkeys(TEXT_ROUTES, text)}
-        around = front(self.settings, self._guard(), tracer)
-        return build_api(self.readiness, self.metrics, posts, around)
+        guard = self._guard()
+        api = build_api(self.readiness, self.metrics, posts, front(self.settings, guard, tracer))
+        return Switch(api, self.realtime.door(self.registry, hold, guard(api) if guard else None))
 
     def door(self, tls: SSLContext | None) -> _Door:
         """That of clients."""
@@ -139,7 +145,7 @@ class Gateway:
         if self.keyring is not None:
             yield API_KEYS, self.settings.keys_namespace, self.keyring
 
-    def _guard(self) -> Layer | None:
+    def _guard(self) -> Callable[[ASGIApp], Guard] | None:
         if self.keyring is None:
             log.warning(
                 "OPEN TO ALL: no API key is asked for. Set ROUNDHOUSE_GATEWAY_KEYS_NAMESPACE to the "
@@ -203,9 +209,11 @@ async def _serve(gateway: Gateway, tracer: Tracer | None, stop: asyncio.Event) -
             with suppress(TimeoutError):
                 stop.clear()
                 await asyncio.wait_for(stop.wait(), settings.drain_delay_seconds)
+            gateway.realtime.leave()
     finally:
         gateway.text.pool.close()
         await gateway.engines.close()
+        await gateway.realtime.close()
 
 
 @asynccontextmanager
@@ -250,7 +258,7 @@ async def _listening(app: ASGIApp, settings: Settings, door: _Door) -> AsyncIter
         app,
         loop="none",
         http=limited(_connection_limits(settings), door.connections),
-        ws="none",
+        **websockets(door.connections),
         lifespan="off",
         access_log=False,
         log_config=None,

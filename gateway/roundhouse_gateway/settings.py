@@ -95,6 +95,12 @@ class Settings(BaseSettings):
     engine_idle_seconds: float = Field(
         default=1800, gt=0, description="How long an engine may take nothing and send nothing."
     )
+    realtime_idle_seconds: float = Field(
+        default=300, gt=0, description="How long the client of a realtime session may send nothing."
+    )
+    realtime_session_seconds: float = Field(
+        default=14_400, gt=0, description="How long a realtime session may last."
+    )
     hold_limit: int = Field(
         default=512, ge=0, description="How many requests may wait for models under `mode: Demand` at once."
     )

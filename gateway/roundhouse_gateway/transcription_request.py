@@ -76,7 +76,7 @@ def read_request(
         model=_model(single.get("model")),
         needs=Needs(
             stage=Stage.TRANSCRIBE,
-            language=_language(single.get("language")),
+            language=read_language(single.get("language")),
             streaming=_flag(single, "streaming"),
             word_timestamps=Granularity.WORD in granularities,
             tier=_tier(single.get("tier")),
@@ -132,7 +132,7 @@ def _model(name: str | None) -> str | None:
     return name or None
 
 
-def _language(value: str | None) -> str | None:
+def read_language(value: str | None) -> str | None:
     if not value:
         return None
     if len(value) > MAX_LANGUAGE:

@@ -32,6 +32,7 @@ from roundhouse_engine.stream_ask import StreamAsk, read_stream_ask
 PATH: Final = "/v1/audio/transcriptions/stream"
 VERSION: Final = 1
 MESSAGE_BYTES: Final = 1 << 20
+_LONGEST_MESSAGE: Final = 500
 
 
 class Realtime:
@@ -105,7 +106,9 @@ def _no_sessions() -> EngineError:
 async def _deny(error: EngineError, send: Send) -> None:
     problem = error.problem
     body = json.dumps({"error": problem.envelope}).encode()
-    headers = {"Content-Type": "application/json", **problem.headers}
+    # Few clients read what follows the head of a refused handshake.
+    said = json.dumps({"message": problem.message[:_LONGEST_MESSAGE], "param": problem.param})
+    headers = {"Content-Type": "application/json", "X-Roundhouse-Error": said, **problem.headers}
     start: Message = {
         "type": "websocket.http.response.start",
         "status": problem.status,

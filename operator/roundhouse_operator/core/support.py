@@ -22,7 +22,6 @@ from roundhouse_api.v1alpha1 import (
     EngineSpec,
     EngineType,
     Hardware,
-    Interface,
     LoadBalancingType,
     ModelVariantSpec,
     SourceType,
@@ -114,11 +113,7 @@ def _unmountable(spec: ModelVariantSpec, engine: EngineSpec) -> Iterator[str]:
 
 def unsupported_by_engine(spec: EngineSpec) -> list[str]:
     """Fields that are accepted and not honoured yet, by path."""
-    fields = [
-        (f"spec.stage {spec.stage.value}", spec.stage not in ROUTED_STAGES),
-        ("spec.interfaces Realtime", Interface.REALTIME in spec.interfaces),
-    ]
-    return sorted(field for field, present in fields if present)
+    return [] if spec.stage in ROUTED_STAGES else [f"spec.stage {spec.stage.value}"]
 
 
 def unsupported_by_variant(spec: ModelVariantSpec, merged: Merged) -> list[str]:
@@ -139,7 +134,6 @@ def unsupported_by_variant(spec: ModelVariantSpec, merged: Merged) -> list[str]:
         ("spec.pricing", spec.pricing is not None),
         ("spec.selection.classes", bool(spec.selection.classes)),
         ("spec.requestDefaults", bool(spec.request_defaults) and not is_json),
-        ("spec.realtimeVariantRef", spec.realtime_variant_ref is not None),
         (
             "spec.hardware.gpu.minMemory of GPUs that nobody labels with their memory",
             _unlabelled_memory(gpu.min_memory, gpu.allocation),

@@ -39,6 +39,12 @@ class Stream:
             await self.socket.send(audio[start : start + size])
             await asyncio.sleep(PIECE_SECONDS / pace)
 
+    async def send_on(self, audio: bytes, *, pace: float) -> None:
+        """Again and again, until the session is over."""
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                await self.send(audio, pace=pace)
+
     async def say(self, kind: str, **fields: str) -> None:
         await self.socket.send(json.dumps({"type": kind, **fields}))
 

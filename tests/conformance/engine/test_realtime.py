@@ -1,6 +1,5 @@
 """Realtime sessions with an engine: what is heard while it is said, in every encoding, and how they end."""
 
-import asyncio
 import contextlib
 import json
 import os
@@ -273,19 +272,12 @@ async def test_an_engine_that_falls_behind_says_so_and_gives_up(tmp_path: Path) 
         engine.until_ready()
         async with streaming(engine.port, {"model": "m", "prompt": "sleep 1"}) as stream:
             noise = np.random.default_rng(7).normal(0, 9000, 16_000).astype("<i2").tobytes()
-            sending = asyncio.create_task(_keep_sending(stream, noise))
+            await stream.send_on(noise, pace=1)
             code, reason = await stream.rest()
-            sending.cancel()
-            await asyncio.gather(sending, return_exceptions=True)
         assert code == Close.LAG
         assert "behind" in reason
         assert "warning" in stream.kinds
         assert stream.seen[-1].lag_ms >= 5000
-
-
-async def _keep_sending(stream: Stream, second: bytes) -> None:
-    while True:
-        await stream.send(second, pace=1)
 
 
 def test_metrics_tell_of_sessions(engine: Engine) -> None:

@@ -17,6 +17,7 @@ from roundhouse_gateway.errors import GatewayError
 from roundhouse_gateway.exchange import Observed
 from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.openapi import describe
+from roundhouse_gateway.realtime.door import WEBSOCKETS
 from roundhouse_gateway.registry import Registry
 from roundhouse_gateway.relay import _ENGINE_AT_FAULT
 from roundhouse_gateway.routes import Readiness
@@ -65,7 +66,8 @@ def app(metrics: Metrics) -> FastAPI:
 
 def test_routes(app: FastAPI) -> None:
     described = {f"{verb.upper()} {path}" for path, each in describe(app)["paths"].items() for verb in each}
-    assert set(first_cells("## Routes")) == {*described, "GET /openapi.json"}
+    sockets = {f"WS {path}" for path in WEBSOCKETS}
+    assert set(first_cells("## Routes")) == {*described, *sockets, "GET /openapi.json"}
 
 
 def test_parameters_of_the_list(app: FastAPI) -> None:

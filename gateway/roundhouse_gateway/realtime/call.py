@@ -1,0 +1,60 @@
+"""One client's WebSocket, from its handshake to its close frame."""
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import msgspec
+from starlette.types import Message, Receive, Scope, Send
+
+from roundhouse_gateway.errors import GatewayError
+from roundhouse_gateway.exchange import Exchange
+from roundhouse_gateway.realtime.closing import Ending, close_message
+from roundhouse_gateway.realtime.credentials import Credentials
+from roundhouse_gateway.realtime.tokens import Token
+
+
+@dataclass(slots=True)
+class Call:
+    """`token` is what the client was let in by, where that was one."""
+
+    scope: Scope
+    receive: Receive
+    send: Send
+    exchange: Exchange
+    credentials: Credentials
+    token: Token | None = None
+    accepted: bool = field(default=False, init=False)
+
+    async def accept(self) -> None:
+        headers = self.exchange.own_headers()
+        subprotocol = self.credentials.subprotocol
+        await self.send({"type": "websocket.accept", "headers": headers, "subprotocol": subprotocol})
+        self.accepted = True
+
+    async def say(self, event: dict[str, Any]) -> None:
+        await self.send({"type": "websocket.send", "text": msgspec.json.encode(event).decode()})
+
+    async def end(self, ending: Ending) -> None:
+        await self.send(close_message(ending))
+
+    async def deny(self, error: GatewayError) -> None:
+        """Instead of the handshake, an HTTP answer in the shape of all others."""
+        start: Message = {
+            "type": "websocket.http.response.start",
+            "status": error.status,
+            "headers": [*error.headers(), *self.exchange.own_headers()],
+        }
+        await self.send(start)
+        await self.send({"type": "websocket.http.response.body", "body": error.body()})
+
+
+class Route(Protocol):
+    """What one path's clients speak."""
+
+    async def serve(self, call: Call) -> Ending:
+        """The whole session; the client was told how it ended. Raises `GatewayError` before that began."""
+        ...
+
+    async def refuse(self, call: Call, error: GatewayError) -> Ending:
+        """There is no session, or no longer; says so as the client understands it."""
+        ...

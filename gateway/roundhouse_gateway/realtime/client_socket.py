@@ -1,0 +1,43 @@
+"""WebSockets of clients on the server's side, as uvicorn is to run them.
+
+`websockets-sansio` takes least for each frame of the implementations that uvicorn has, reads no message
+before the last one was taken, and answers pings itself. What it lacks is an end with a reason: it cuts all
+connections off once the listener is to end, where sessions here are told, and end by themselves.
+"""
+
+from typing import Any, Final
+
+from typing_extensions import override
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from roundhouse_gateway.series import Value
+
+MESSAGE_BYTES: Final = 16 << 20
+"""OpenAI's clients may send 15 MiB in one event."""
+PING_SECONDS: Final = 20.0
+
+
+class ClientSocket(WebSocketsSansIOProtocol):
+    """One connection of a client. It was counted when it was made, and still spoke HTTP."""
+
+    count = Value()
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.count.inc(-1)
+        super().connection_lost(exc)
+
+    @override
+    def shutdown(self) -> None:
+        """Sessions hear of the drain from `Leaving`, and are over when its time is."""
+
+
+def websockets(count: Value) -> dict[str, Any]:
+    """For uvicorn's configuration. `count` has the open connections, of which these go on to be some."""
+    return {
+        "ws": type("CountedClientSocket", (ClientSocket,), {"count": count}),
+        "ws_max_size": MESSAGE_BYTES,
+        "ws_per_message_deflate": False,
+        "ws_ping_interval": PING_SECONDS,
+        "ws_ping_timeout": PING_SECONDS,
+    }

@@ -1,0 +1,131 @@
+"""Where WebSockets come in: who the client is stands before everything else, and every end is logged.
+
+The key is checked, and its limits, before the handshake is answered. How a refusal is said is the route's
+affair: as an HTTP answer, or in a close frame behind a handshake that does nothing else, because browsers
+show their pages no other.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Final
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from roundhouse_api.realtime import PATH as NATIVE
+from roundhouse_gateway.errors import GatewayError, InternalError, RouteNotFoundError
+from roundhouse_gateway.exchange import CLIENT_CLOSED_REQUEST, EXCHANGE, Exchange, request_id_of
+from roundhouse_gateway.guard import Guard
+from roundhouse_gateway.hops import check_hops, via_onwards
+from roundhouse_gateway.key_errors import InvalidKeyError
+from roundhouse_gateway.metrics import Metrics
+from roundhouse_gateway.proxies import Proxied
+from roundhouse_gateway.realtime.call import Call, Route
+from roundhouse_gateway.realtime.closing import GONE, Ending
+from roundhouse_gateway.realtime.credentials import credentials
+from roundhouse_gateway.realtime.native import Native
+from roundhouse_gateway.realtime.pumps import Bounds
+from roundhouse_gateway.realtime.sessions import Sessions
+from roundhouse_gateway.realtime.tokens import LocalTokens, Tokens, find
+
+log = logging.getLogger("roundhouse.gateway")
+
+METHOD: Final = "WS"
+WEBSOCKETS: Final = (NATIVE,)
+"""All paths of this door."""
+
+Layer = Callable[[ASGIApp], ASGIApp]
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """Requests go one way and WebSockets another."""
+
+    requests: ASGIApp
+    sockets: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        way = self.sockets if scope["type"] == "websocket" else self.requests
+        await way(scope, receive, send)
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """The application for WebSockets. `guard` None: no key is asked for; `around`: who stands in between."""
+
+    routes: Mapping[str, Route]
+    guard: Guard | None
+    tokens: Tokens
+    metrics: Metrics
+    around: Layer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        peer, _ = scope["client"] or ("", 0)
+        path = scope["raw_path"].decode(errors="replace")
+        exchange = Exchange(METHOD, path, request_id_of(scope), peer)
+        try:
+            await self.around(self._serve)({**scope, EXCHANGE: exchange}, receive, send)
+        finally:
+            exchange.finish(self.metrics)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()  # that it wants to connect
+        exchange: Exchange = scope[EXCHANGE]
+        call = Call(scope, receive, send, exchange, credentials(scope))
+        route = self.routes.get(scope["path"])
+        try:
+            if route is None:
+                exchange.status = 404
+                await call.deny(RouteNotFoundError(f"There is no WebSocket at {exchange.path}."))
+                return
+            exchange.route = scope["path"]
+            in_flight = self.metrics.in_flight(exchange.route)
+            with in_flight.track_inprogress():
+                ending = await self._answer(route, call)
+        except OSError:  # what it was to be told, it can no longer hear
+            ending = GONE
+        exchange.status = ending.code or CLIENT_CLOSED_REQUEST
+        exchange.note = exchange.note or ending.reason
+
+    async def _answer(self, route: Route, call: Call) -> Ending:
+        with ExitStack() as places:
+            try:
+                await self._admit(call, places)
+                return await route.serve(call)
+            except GatewayError as error:
+                return await route.refuse(call, error)
+            except OSError:
+                raise
+            except Exception:
+                exchange = call.exchange
+                log.exception("fault in session at %s", exchange.path, extra={"fields": exchange.fields()})
+                return await route.refuse(call, InternalError(exchange.request_id))
+
+    async def _admit(self, call: Call, places: ExitStack) -> None:
+        exchange, text = call.exchange, call.credentials.text
+        via = [value.decode("latin-1") for name, value in call.scope["headers"] if name == b"via"]
+        exchange.via = via_onwards(via)
+        check_hops(via, None)
+        call.token = await find(self.tokens, text)
+        if self.guard is None:
+            return
+        if call.token is None:
+            await self.guard.admit(self.guard.authenticate(text), call.scope, exchange, places)
+            return
+        key = self.guard.key_of(call.token.key_id)
+        if key is None:
+            raise InvalidKeyError(text)
+        await self.guard.admit(key, call.scope, exchange, places)
+
+
+def open_door(sessions: Sessions, guard: Guard | None) -> Door:
+    """The door with all routes."""
+    settings = sessions.settings
+    bounds = Bounds(settings.realtime_idle_seconds, settings.realtime_session_seconds)
+    routes: dict[str, Route] = {NATIVE: Native(sessions, bounds)}
+
+    def around(app: ASGIApp) -> ASGIApp:
+        return Proxied(app, settings.trusted_proxies) if settings.trusted_proxies else app
+
+    return Door(routes, guard, LocalTokens(), sessions.metrics, around)

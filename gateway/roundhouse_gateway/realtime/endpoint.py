@@ -1,0 +1,142 @@
+"""A session's socket to an engine: the least loaded endpoint that takes it, the next one where that does not.
+
+The engine's accepting is the reservation of a place, so a session has one before its client is let in.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final
+from urllib.parse import urlencode
+
+import aiohttp
+import msgspec
+
+from roundhouse_api.enums import RouteName
+from roundhouse_gateway.endpoints import Endpoints
+from roundhouse_gateway.entry import Entry
+from roundhouse_gateway.errors import (
+    EngineFailedError,
+    EngineNotSupportedError,
+    EngineUnreachableError,
+    GatewayError,
+)
+from roundhouse_gateway.exchange import Exchange
+from roundhouse_gateway.metrics import Metrics
+from roundhouse_gateway.realtime.closing import engine_error
+from roundhouse_gateway.settings import Settings
+from roundhouse_gateway.upstream import FULL, REASON_HEADER, REFUSALS, Load
+
+ERROR_HEADER: Final = "X-Roundhouse-Error"
+"""The engine's words, because what follows the head of a refused handshake is read by few clients."""
+HANDSHAKE_SECONDS: Final = 10.0
+HEARTBEAT_SECONDS: Final = 20.0
+"""An engine that answers no ping for half of that is gone."""
+_CLOSE_SECONDS: Final = 2.0
+
+EngineSocket = aiohttp.ClientWebSocketResponse
+
+
+class FullError(GatewayError):
+    """Every place for a session is taken, at each endpoint."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "engine_full"
+    retry_after = 1
+
+    def __init__(self, model_id: str) -> None:
+        super().__init__(f"Every place for a session of engine '{model_id}' is taken; try again.")
+
+
+class EngineSockets:
+    """The one WebSocket client of engines."""
+
+    def __init__(self, settings: Settings, metrics: Metrics, endpoints: Endpoints) -> None:
+        self._endpoints = endpoints
+        self._metrics = metrics
+        self._load = Load()
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, force_close=True),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=settings.connect_timeout_seconds),
+        )
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    @asynccontextmanager
+    async def open(
+        self, entry: Entry, parameters: Mapping[str, str], exchange: Exchange
+    ) -> AsyncIterator[EngineSocket]:
+        """A session that the engine has accepted, as long as the block runs.
+
+        Raises `FullError` where all endpoints are full, `EngineUnreachableError` where none takes it, and the
+        engine's own refusal.
+        """
+        if not entry.speaks_roundhouse:
+            raise EngineNotSupportedError(
+                f"Engine '{entry.model.id}' has sessions in a dialect that this version cannot speak."
+            )
+        tried: set[str] = set()
+        refusal: GatewayError | None = None
+        while addresses := self._endpoints.untried(entry, tried):
+            base_url = self._load.least(addresses)
+            tried.add(base_url)
+            with self._load.hold(base_url):
+                try:
+                    socket = await self._connect(entry, base_url, parameters, exchange)
+                except (FullError, EngineUnreachableError) as error:
+                    # That one is full says more than that another is not there.
+                    refusal = refusal if isinstance(refusal, FullError) else error
+                    continue
+                try:
+                    yield socket
+                finally:
+                    with suppress(Exception):
+                        await socket.close()
+                return
+        raise refusal or EngineUnreachableError(f"Engine '{entry.model.id}' has no endpoint just now.")
+
+    async def _connect(
+        self, entry: Entry, base_url: str, parameters: Mapping[str, str], exchange: Exchange
+    ) -> EngineSocket:
+        model = entry.model
+        query = urlencode({**parameters, "model": model.engine_model})
+        try:
+            async with asyncio.timeout(HANDSHAKE_SECONDS):
+                return await self._session.ws_connect(
+                    f"{entry.url(base_url, RouteName.REALTIME)}?{query}",
+                    headers={"x-request-id": exchange.request_id, "via": exchange.via},
+                    heartbeat=HEARTBEAT_SECONDS,
+                    timeout=aiohttp.ClientWSTimeout(ws_close=_CLOSE_SECONDS),
+                    compress=0,
+                )
+        except aiohttp.WSServerHandshakeError as error:
+            raise self._refused(entry, error) from error
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            self._metrics.engine_errors(model.id, "unreachable").inc()
+            raise EngineUnreachableError(
+                f"No endpoint of engine '{model.id}' takes connections just now."
+            ) from error
+
+    def _refused(self, entry: Entry, error: aiohttp.WSServerHandshakeError) -> GatewayError:
+        model = entry.model.id
+        headers: Mapping[str, str] = error.headers or {}
+        reason = headers.get(REASON_HEADER, "")
+        if reason in REFUSALS:
+            self._metrics.engine_errors(model, reason).inc()
+            if reason == FULL:
+                return FullError(model)
+            return EngineUnreachableError(f"Engine '{model}' takes no sessions just now.")
+        said = _said(headers.get(ERROR_HEADER, ""))
+        if error.status in (400, 422) and said:
+            return engine_error(error.status, str(said.get("message")), said.get("param"))
+        self._metrics.engine_errors(model, "broken").inc()
+        return EngineFailedError(f"Engine '{model}' answered {error.status} instead of taking the session.")
+
+
+def _said(header: str) -> dict[str, Any]:
+    with suppress(msgspec.DecodeError):
+        return msgspec.json.decode(header, type=dict[str, Any])
+    return {}

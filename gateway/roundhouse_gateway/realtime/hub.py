@@ -1,0 +1,34 @@
+"""All that realtime speech needs from the gateway's start to its end, put together for the server."""
+
+from roundhouse_gateway.endpoints import Endpoints
+from roundhouse_gateway.guard import Guard
+from roundhouse_gateway.hold import Hold
+from roundhouse_gateway.metrics import Metrics
+from roundhouse_gateway.realtime.door import Door, open_door
+from roundhouse_gateway.realtime.endpoint import EngineSockets
+from roundhouse_gateway.realtime.leaving import Leaving
+from roundhouse_gateway.realtime.sessions import Sessions
+from roundhouse_gateway.registry import Registry
+from roundhouse_gateway.settings import Settings
+
+
+class Hub:
+    """Made within the running loop."""
+
+    def __init__(self, settings: Settings, metrics: Metrics, endpoints: Endpoints) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._sockets = EngineSockets(settings, metrics, endpoints)
+        self._leaving = Leaving(settings.drain_seconds)
+
+    def door(self, registry: Registry, hold: Hold, guard: Guard | None) -> Door:
+        """What answers WebSockets."""
+        sessions = Sessions(self._settings, registry, hold, self._sockets, self._metrics, self._leaving)
+        return open_door(sessions, guard)
+
+    def leave(self) -> None:
+        """Tell all sessions that the gateway is about to end."""
+        self._leaving.begin()
+
+    async def close(self) -> None:
+        await self._sockets.close()

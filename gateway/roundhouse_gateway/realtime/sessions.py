@@ -1,0 +1,141 @@
+"""What every session passes, whatever its client speaks: which model it gets, and a place with its engine."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+from starlette.types import Receive
+
+from roundhouse_api.enums import Interface, Stage
+from roundhouse_api.keys import Grant
+from roundhouse_api.selection import Needs, UnknownModelError, mismatch
+from roundhouse_gateway.choice import choose
+from roundhouse_gateway.cooldown import Cooldown
+from roundhouse_gateway.entry import Entry
+from roundhouse_gateway.errors import (
+    EngineUnreachableError,
+    InvalidRequestError,
+    NotReadyError,
+)
+from roundhouse_gateway.exchange import Exchange
+from roundhouse_gateway.hold import Admitted, Hold
+from roundhouse_gateway.metrics import Metrics
+from roundhouse_gateway.realtime.endpoint import EngineSocket, EngineSockets, FullError
+from roundhouse_gateway.realtime.leaving import Leaving
+from roundhouse_gateway.registry import Registry
+from roundhouse_gateway.settings import Settings
+from roundhouse_gateway.sleepers import Wish
+from roundhouse_gateway.transcription_request import AUTO, read_language
+
+_LONGEST_NAME: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A session as its client describes it. `parameters` are the engine's, without `model`."""
+
+    model: str
+    parameters: Mapping[str, str]
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(
+            stage=Stage.TRANSCRIBE,
+            interface=Interface.REALTIME,
+            language=read_language(self.parameters.get("language")),
+            streaming=True,
+            word_timestamps=self.parameters.get("word_timestamps", "").lower() in ("true", "1"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingClient:
+    """A client before its handshake is done: all that it can do is leave."""
+
+    receive: Receive
+
+    async def until_gone(self) -> None:
+        while (await self.receive())["type"] != "websocket.disconnect":
+            pass
+
+
+@dataclass(frozen=True, slots=True)
+class Sessions:
+    """Opens sessions with engines."""
+
+    settings: Settings
+    registry: Registry
+    hold: Hold
+    sockets: EngineSockets
+    metrics: Metrics
+    leaving: Leaving
+    cooldown: Cooldown = field(default_factory=Cooldown)
+
+    @asynccontextmanager
+    async def open(
+        self, wanted: Wanted, client: WaitingClient, exchange: Exchange
+    ) -> AsyncIterator[EngineSocket]:
+        """A session with the engine that was chosen; it counts as a stream of that model meanwhile."""
+        if not self.registry.complete:
+            raise NotReadyError("The gateway has not read the cluster yet.")
+        if self.leaving.begun:
+            raise NotReadyError("The gateway is shutting down; begin the session again.")
+        name = self._realtime_name(wanted)
+        wish = Wish(name, wanted.needs, exchange.grant.allows_model)
+        choosing = partial(self._choose, name, wanted.needs, exchange.grant)
+        async with AsyncExitStack() as opened:
+            admitted = opened.enter_context(await self.hold.admit(wish, choosing, client))
+            while (socket := await self._take(admitted, wanted, exchange, opened)) is None:
+                await admitted.wait(client)
+            admitted.streams()
+            yield socket
+
+    async def _take(
+        self, admitted: Admitted, wanted: Wanted, exchange: Exchange, opened: AsyncExitStack
+    ) -> EngineSocket | None:
+        """Of the first entry that has a place; None where none has, and one may be waited for."""
+        for entry in admitted.entries:
+            last = entry is admitted.entries[-1]
+            admitted.goes_to(entry)
+            exchange.model = entry.model.id
+            try:
+                socket = await opened.enter_async_context(
+                    self.sockets.open(entry, wanted.parameters, exchange)
+                )
+            except FullError:
+                if last and not admitted.may_wait:
+                    raise
+            except EngineUnreachableError:
+                self.cooldown.begin(entry)
+                if last:
+                    raise
+            else:
+                self.cooldown.end(entry)
+                return socket
+        return None
+
+    def _choose(self, name: str, needs: Needs, grant: Grant) -> Sequence[Entry]:
+        return self.cooldown.order(choose(self.registry.snapshot, name, needs, self.metrics, grant))
+
+    def _realtime_name(self, wanted: Wanted) -> str:
+        """The model, or the one that its resource names for realtime where it takes no sessions itself."""
+        name = wanted.model or self.settings.default_model
+        if len(name) > _LONGEST_NAME or not name.isprintable():
+            raise InvalidRequestError(
+                f"`model` must be at most {_LONGEST_NAME} printable characters.", param="model"
+            )
+        snapshot = self.registry.snapshot
+        if name == AUTO:
+            return name
+        try:
+            entry = snapshot.resolve(name)
+        except UnknownModelError:
+            return name
+        plain = Needs(stage=Stage.TRANSCRIBE, interface=Interface.REALTIME, streaming=True)
+        stand_in = (entry.record.namespace, entry.record.realtime_variant)
+        if entry.record.realtime_variant and mismatch(entry.model, plain) is not None:
+            found = (each.model.id for each in snapshot.entries.values() if each.place == stand_in)
+            return next(found, name)
+        return name

@@ -1,0 +1,110 @@
+"""Keys for a moment: what a server asks for with its own key and hands to a browser.
+
+A token is random and says nothing; what it stands for is kept until it expires: in the store that gateways
+share for the limits of keys, where there is one, so that all of them know it, else in this gateway alone.
+What is kept goes by the token's hash, so that reading the store gives nobody a token. A single-use token is
+taken out with its first use, in one step, also when two gateways are asked at once.
+"""
+
+import hashlib
+import secrets
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import msgspec
+
+from roundhouse_gateway.errors import NotReadyError
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+CLIENT_SECRET: Final = "ek_"  # noqa: S105 - the beginning of each
+SINGLE_USE: Final = "sutkn_"
+MOST_LOCAL: Final = 10_000
+_STORE_PREFIX: Final = "roundhouse:token:"
+
+
+class Token(msgspec.Struct, frozen=True):
+    """`key_id` is empty where no keys are asked for; `session` is what a client secret was made for."""
+
+    key_id: str
+    expires: float
+    session: dict[str, Any] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    text: str
+    expires: float
+
+
+class Tokens(Protocol):
+    async def put(self, name: str, token: Token, seconds: int) -> None: ...
+
+    async def get(self, name: str, *, once: bool) -> Token | None: ...
+
+
+async def make(tokens: Tokens, prefix: str, key_id: str, seconds: int, session: dict[str, Any]) -> Made:
+    text = prefix + secrets.token_urlsafe(32)
+    expires = time.time() + seconds
+    await tokens.put(_name(text), Token(key_id, expires, session), seconds)
+    return Made(text, expires)
+
+
+async def find(tokens: Tokens, text: str) -> Token | None:
+    """What the text stands for; None where it is no token of ours, has expired or was used up."""
+    if not text.startswith((CLIENT_SECRET, SINGLE_USE)):
+        return None
+    found = await tokens.get(_name(text), once=text.startswith(SINGLE_USE))
+    return found if found is not None and found.expires > time.time() else None
+
+
+def _name(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class LocalTokens:
+    """Of this gateway. The oldest go where there are too many."""
+
+    def __init__(self) -> None:
+        self._tokens: dict[str, Token] = {}
+
+    async def put(self, name: str, token: Token, seconds: int) -> None:
+        del seconds
+        now = time.time()
+        if len(self._tokens) >= MOST_LOCAL:
+            self._tokens = {each: kept for each, kept in self._tokens.items() if kept.expires > now}
+        while len(self._tokens) >= MOST_LOCAL:
+            del self._tokens[next(iter(self._tokens))]
+        self._tokens[name] = token
+
+    async def get(self, name: str, *, once: bool) -> Token | None:
+        return self._tokens.pop(name, None) if once else self._tokens.get(name)
+
+
+class SharedTokens:
+    """In the store that gateways share. While it does not answer no token is made, and none is good."""
+
+    def __init__(self, store: "Redis") -> None:
+        self._store = store
+
+    async def put(self, name: str, token: Token, seconds: int) -> None:
+        try:
+            await self._store.set(_STORE_PREFIX + name, msgspec.json.encode(token), ex=seconds)
+        except _store_errors() as error:
+            raise NotReadyError("The store of tokens does not answer.") from error
+
+    async def get(self, name: str, *, once: bool) -> Token | None:
+        try:
+            key = _STORE_PREFIX + name
+            kept = await (self._store.getdel(key) if once else self._store.get(key))
+        except _store_errors() as error:
+            raise NotReadyError("The store of tokens does not answer.") from error
+        return None if kept is None else msgspec.json.decode(kept, type=Token)
+
+
+def _store_errors() -> tuple[type[Exception], ...]:
+    from redis.exceptions import RedisError  # noqa: PLC0415 - megabytes, for some
+
+    return RedisError, OSError, TimeoutError
