@@ -12,6 +12,9 @@ PYTHON := .venv/bin/python
 STAMP := .venv/.synced
 PYTEST := $(PYTHON) -m pytest
 NOT_IN_CI := not gpu and not soak
+# Files of tests go to workers with clusters of their own: most of the time a test waits for something.
+WORKERS ?= 2
+ALL_AT_ONCE := -n $(WORKERS) --dist loadfile
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,7 +51,7 @@ images: $(STAMP)  ## Build the container images; PUSH=<registry> pushes them
 
 test: $(STAMP)  ## All tests: unit, conformance, cluster, end to end; installs what it needs
 	@$(PYTHON) -m tests.prepare
-	@$(PYTEST) -m "$(NOT_IN_CI)" --durations=25
+	@$(PYTEST) -m "$(NOT_IN_CI)" $(ALL_AT_ONCE) --durations=25
 
 test-unit: $(STAMP)  ## The tests that need no network and no cluster
 	@$(PYTEST) tests/unit

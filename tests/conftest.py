@@ -2,7 +2,8 @@
 
 Nothing is imported or looked for before a test asks, so unit tests run on a machine that has none of it.
 
-Numbers: the control plane is 2 and the full cluster 1, both shifted by ROUNDHOUSE_TEST_CLUSTER_BASE.
+Numbers: the control plane is 2 and the full cluster 1, both shifted by ROUNDHOUSE_TEST_CLUSTER_BASE. Of
+several workers beside each other each has clusters of its own, four numbers further on.
 ROUNDHOUSE_KEEP_CLUSTER=1 leaves them running for the next run.
 """
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from tests.cluster.local.layout import Mode
 
 CRDS = Path(__file__).parents[1] / "crds"
+NUMBERS_PER_WORKER = 4
 
 
 @pytest.fixture(scope="session")
@@ -48,7 +50,7 @@ def namespace(request: pytest.FixtureRequest) -> Iterator[str]:
 def _cluster(number: int, mode: "Mode") -> "Iterator[Cluster]":
     from tests.cluster.local import down, start  # noqa: PLC0415 - see the module's docstring
 
-    number += int(os.environ.get("ROUNDHOUSE_TEST_CLUSTER_BASE", "0"))
+    number += int(os.environ.get("ROUNDHOUSE_TEST_CLUSTER_BASE", "0")) + NUMBERS_PER_WORKER * _worker()
     started = start(number, mode)
     crds = sorted(CRDS.glob("*.yaml"))
     if crds:
@@ -61,3 +63,8 @@ def _cluster(number: int, mode: "Mode") -> "Iterator[Cluster]":
     yield started
     if os.environ.get("ROUNDHOUSE_KEEP_CLUSTER") != "1":
         down(number)
+
+
+def _worker() -> int:
+    """Which of the workers of pytest-xdist this is; the first where there is but one process."""
+    return int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
