@@ -49,7 +49,8 @@ def read_ask(
         raise unknown_model(model, served)
     wanted = _choice(fields, "response_format", ResponseFormat, ResponseFormat.JSON)
     granularities = _granularities(fields)
-    _check_powers(handler, model, task, wanted)
+    speakers = wanted is ResponseFormat.DIARIZED_JSON or _flag(fields, "diarization")
+    _check_powers(handler, model, task, speakers=speakers)
     if Granularity.WORD in granularities and not handler.word_timestamps:
         raise invalid(
             f"The model {model!r} has no word timestamps. Ask for timestamp_granularities[]=segment.",
@@ -68,22 +69,22 @@ def read_ask(
         prompt=_one(fields, "prompt") or "",
         temperature=_temperature(fields),
         words=Granularity.WORD in granularities,
-        speakers=wanted is ResponseFormat.DIARIZED_JSON,
+        speakers=speakers,
         task=task,
     )
     return TranscriptionAsk(model, options, wanted, granularities, stream)
 
 
-def _check_powers(handler: type[Speech], model: str, task: Task, wanted: ResponseFormat) -> None:
+def _check_powers(handler: type[Speech], model: str, task: Task, *, speakers: bool) -> None:
     if task is Task.TRANSLATE and not handler.translation:
         raise invalid(
             f"The model {model!r} does not translate. Ask for its own language at /v1/audio/transcriptions.",
             param="model",
             code="unsupported_value",
         )
-    if wanted is ResponseFormat.DIARIZED_JSON and not (handler.diarization and task is Task.TRANSCRIBE):
+    if speakers and not (handler.diarization and task is Task.TRANSCRIBE):
         raise invalid(
-            f"The model {model!r} does not tell speakers apart here. Ask for verbose_json.",
+            f"The model {model!r} does not tell speakers apart here. Ask for verbose_json without them.",
             param="response_format",
             code="unsupported_value",
         )

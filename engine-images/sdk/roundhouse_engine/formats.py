@@ -204,8 +204,8 @@ def error_event(error: dict[str, Any]) -> str:
 
 
 def segment_body(number: int, segment: Segment) -> dict[str, Any]:
-    """A segment of `verbose_json`, with all ten members that clients require."""
-    return {
+    """A segment of `verbose_json`, all ten members that clients require, and the speaker if one is told."""
+    body: dict[str, Any] = {
         "id": number,
         "seek": round(segment.start * 100),
         "start": _seconds(segment.start),
@@ -217,6 +217,7 @@ def segment_body(number: int, segment: Segment) -> dict[str, Any]:
         "compression_ratio": compression_ratio(segment.text),
         "no_speech_prob": segment.no_speech_prob,
     }
+    return body if segment.speaker is None else body | {"speaker": segment.speaker}
 
 
 def word_body(word: Word) -> dict[str, Any]:

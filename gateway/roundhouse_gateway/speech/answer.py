@@ -103,14 +103,30 @@ class Answer:
 async def send_answer(answer: Answer, request: TranscriptionRequest, plan: Plan) -> None:
     """All of the answer but for its end. Raises what `relay` raises."""
     if _is_right(answer, request, plan):
-        meter = Meter(answer.send, answer.response.content_type)
-        await relay(answer.response, answer.model, meter, keep_alive=answer.keep_alive)
-        answer.usage = meter.usage()
+        await _pass_on(answer)
     elif request.stream:
         await _Stream(answer, request, plan).run()
     else:
         body = render(await answer.hear(), request, answer.model)
         await answer.send_whole(body, formats.MEDIA_TYPES[request.response_format])
+
+
+async def _pass_on(answer: Answer) -> None:
+    """Untouched; a stream that breaks off between two events ends with one that says so."""
+    meter = Meter(answer.send, answer.response.content_type)
+    try:
+        await relay(answer.response, answer.model, meter, keep_alive=answer.keep_alive)
+    except BrokenAnswerError:
+        if meter.is_between_events:
+            broken = EngineFailedError(f"Engine '{answer.model}' broke off in its answer.")
+            await answer.write(formats.error_event(_told_of(broken)).encode())
+        raise
+    finally:
+        answer.usage = meter.usage()
+
+
+def _told_of(error: GatewayError) -> dict[str, str | None]:
+    return {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
 
 
 def _is_right(answer: Answer, request: TranscriptionRequest, plan: Plan) -> bool:
@@ -140,8 +156,7 @@ class _Stream:
         except GatewayError as error:
             if not self._begun:
                 raise
-            told = {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
-            await self._answer.write(formats.error_event(told).encode())
+            await self._answer.write(formats.error_event(_told_of(error)).encode())
             raise BrokenAnswerError(error.message) from error
         await self._begin()
         await self._answer.write(ending.encode())

@@ -75,6 +75,8 @@ def _in_openais_words(wanted: Wanted, plan: Plan) -> list[Field]:
         *(Field("timestamp_granularities[]", each.encode()) for each in sorted(request.granularities)),
         *(Field("keywords[]", each.encode()) for each in wanted.keyterms),
     ]
+    if request.speakers:
+        fields.append(Field("diarization", b"true"))
     return [*fields, Field("language", wanted.language.encode())] if wanted.language else fields
 
 

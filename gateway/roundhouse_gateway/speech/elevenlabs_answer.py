@@ -40,6 +40,8 @@ def render(heard: Heard, wanted: Wanted, model: str, only_language: str | None) 
     language = heard.language_code or wanted.language or only_language or language_of(heard, request)
     pieces = _pieces(text, heard, wanted, model, language)
     speakers = _Speakers(heard) if wanted.speakers else None
+    if speakers is not None and text and not speakers.told:
+        raise UnsupportedValueError(f"Engine '{model}' tells no speakers.", param="diarize")
     body: dict[str, Any] = {
         "language_code": three_letters(language),
         "language_probability": _certainty(heard, wanted, only_language),
@@ -132,8 +134,8 @@ def _words(pieces: Sequence[Piece], speakers: "_Speakers | None") -> Iterator[di
         elif spoken is not None:
             start = round(spoken.end, 3)
             body |= {"start": start, "end": max(start, round(timed[place].start, 3))}
-        if speakers is not None and spoken is not None:
-            body["speaker_id"] = speakers.of(spoken)
+        if speakers is not None and spoken is not None and (speaker := speakers.of(spoken)):
+            body["speaker_id"] = speaker
         yield body | {"logprob": _logprob(piece.word)}
 
 
@@ -161,14 +163,20 @@ class _Speakers:
 
     def __init__(self, heard: Heard) -> None:
         self._segments = heard.segments or ()
-        self._names: dict[str | None, str] = {}
-        for label in [each.speaker for each in self._segments]:
-            self.name(label)
+        self._names: dict[str, str] = {}
+        spoken: tuple[Segment | Word, ...] = (*self._segments, *(heard.all_words or ()))
+        for one in spoken:
+            self.name(one.speaker)
 
-    def name(self, label: str | None) -> str:
-        return self._names.setdefault(label, f"speaker_{len(self._names)}")
+    @property
+    def told(self) -> bool:
+        return bool(self._names)
 
-    def of(self, word: Word) -> str:
+    def name(self, label: str | None) -> str | None:
+        """None where the engine could not tell."""
+        return label and self._names.setdefault(label, f"speaker_{len(self._names)}")
+
+    def of(self, word: Word) -> str | None:
         """As the engine says of the word, else of the segment around its middle."""
         if word.speaker is not None:
             return self.name(word.speaker)

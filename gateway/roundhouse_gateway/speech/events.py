@@ -105,7 +105,7 @@ def _decode(data: bytes) -> dict[str, Any]:
     """Raises `ValueError`; so does msgspec."""
     try:
         return msgspec.json.decode(data, type=dict[str, Any])
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"no event of a transcript: {data[:200]!r}") from error
 
 

@@ -4,9 +4,10 @@ Engines differ in the details of `verbose_json`: durations that are texts, langu
 that are null. They are read leniently here; what is missing stays missing.
 """
 
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
+from msgspec.structs import force_setattr
 
 from roundhouse_engine import formats
 from roundhouse_engine.languages import language_code
@@ -15,15 +16,22 @@ from roundhouse_gateway.errors import EngineFailedError
 _JSON: Final = "application/json"
 _PLAIN: Final = "text/plain"
 
+Number = Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)]
+"""JSON can say numbers that are infinite to a computer; no engine means them."""
+Token = Annotated[int, msgspec.Meta(ge=-(1 << 31), lt=1 << 31)]
+
 
 class Word(msgspec.Struct, frozen=True):
     """`probability` and `speaker` are told by few engines."""
 
     word: str
-    start: float
-    end: float
-    probability: float | None = None
+    start: Number
+    end: Number
+    probability: Number | None = None
     speaker: str | None = None
+
+    def __post_init__(self) -> None:
+        _clamp(self)
 
     @property
     def plain(self) -> formats.Word:
@@ -31,15 +39,18 @@ class Word(msgspec.Struct, frozen=True):
 
 
 class Segment(msgspec.Struct, frozen=True):
-    start: float
-    end: float
+    start: Number
+    end: Number
     text: str
-    tokens: tuple[int, ...] | None = None
-    temperature: float | None = None
-    avg_logprob: float | None = None
-    no_speech_prob: float | None = None
+    tokens: tuple[Token, ...] | None = None
+    temperature: Number | None = None
+    avg_logprob: Number | None = None
+    no_speech_prob: Number | None = None
     speaker: str | None = None
     words: tuple[Word, ...] | None = None
+
+    def __post_init__(self) -> None:
+        _clamp(self)
 
     @property
     def plain(self) -> formats.Segment:
@@ -56,13 +67,20 @@ class Segment(msgspec.Struct, frozen=True):
         )
 
 
+def _clamp(timed: Word | Segment) -> None:
+    """Models like to begin a little before the recording, and now and then end before they begin."""
+    start = max(0.0, timed.start)
+    force_setattr(timed, "start", start)
+    force_setattr(timed, "end", max(start, timed.end))
+
+
 class Heard(msgspec.Struct, frozen=True):
     """`duration` is in seconds; `usage` is OpenAI's, by time or by tokens."""
 
     text: str
     language: str | None = None
-    language_probability: float | None = None
-    duration: float | None = None
+    language_probability: Number | None = None
+    duration: Number | None = None
     segments: tuple[Segment, ...] | None = None
     words: tuple[Word, ...] | None = None
     usage: dict[str, Any] | None = None
@@ -91,5 +109,5 @@ def read_heard(body: bytes, content_type: str, model: str) -> Heard:
         raise EngineFailedError(f"Engine '{model}' answered {content_type!r}, which is no transcript.")
     try:
         return msgspec.json.decode(body, type=Heard, strict=False)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise EngineFailedError(f"Engine '{model}' answered what is no transcript: {error}.") from error

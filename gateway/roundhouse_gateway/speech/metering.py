@@ -27,6 +27,11 @@ class Meter:
             self._keep(message["body"])
         await self._send(message)
 
+    @property
+    def is_between_events(self) -> bool:
+        """Of a stream that has begun: what comes next is not in the middle of an event."""
+        return self._streams and bytes(self._kept or b"").endswith((b"\n\n", b"\r\n\r\n"))
+
     def usage(self) -> Usage:
         if not self._kept:
             return NOTHING

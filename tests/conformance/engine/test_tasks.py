@@ -40,6 +40,16 @@ def test_speakers_are_told_apart(interpreter: Engine) -> None:
     assert answer.text == "A: Geräusch\nB: Geräusch"
 
 
+def test_speakers_stand_in_verbose_json_where_they_are_asked_for(interpreter: Engine) -> None:
+    asked = {"model": "m", "response_format": "verbose_json"}
+    plain = interpreter.post(tones(2), **asked).json["segments"]
+    told = interpreter.post(tones(2), **asked, diarization="true").json["segments"]
+    assert ([each.get("speaker") for each in plain], [each["speaker"] for each in told]) == (
+        [None, None],
+        ["A", "B"],
+    )
+
+
 def test_who_can_do_neither_says_so(scripted: Engine) -> None:
     with scripted.client as client:
         with pytest.raises(openai.BadRequestError, match="does not translate") as untranslated:

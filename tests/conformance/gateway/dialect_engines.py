@@ -62,6 +62,14 @@ def vllm_breaking(*, after: int, ended: bool) -> Answer:
     return answer
 
 
+async def openais_breaking(request: web.Request, received: Received) -> web.StreamResponse:
+    """A stream of OpenAI's own that dies after its first event."""
+    response = await _stream(request, [json.dumps({"type": "transcript.text.delta", "delta": "Go"})])
+    assert request.transport is not None
+    request.transport.close()
+    return response
+
+
 async def speaches(request: web.Request, received: Received) -> web.StreamResponse:
     """Every format of its own, of which the gateway asks for the two of JSON; errors are FastAPI's."""
     fields = received.fields

@@ -119,6 +119,13 @@ def test_speakers_and_how_sure_the_engine_is(world: World, eleven: ElevenLabs) -
     assert (fields["diarization"], fields["hotwords"]) == ("true", "Ada, fjord")
 
 
+def test_speakers_are_not_made_up(world: World, eleven: ElevenLabs) -> None:
+    engine = world.serve(Variant("silent", dialect="OpenAI", features=("Diarization",)))
+    engine.answer = answering(200, HEARD)
+    with pytest.raises(ApiError, match="tells no speakers"):
+        eleven.speech_to_text.convert(model_id="any", file=FILE, diarize=True)
+
+
 def test_without_times_any_engine_will_do(world: World, eleven: ElevenLabs) -> None:
     engine = world.serve(Variant("vllm", dialect="VLLM", word_timestamps="None", languages=("en",)))
     engine.answer = vllm

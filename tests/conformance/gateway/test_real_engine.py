@@ -5,9 +5,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
+import httpx
 import openai
 import pytest
+from elevenlabs import ElevenLabs
 
 from tests.conformance.gateway import client
 from tests.conformance.gateway.client import field, file
@@ -103,6 +106,36 @@ async def test_a_streamed_transcript(served: World) -> None:
     assert {event["type"] for event in deltas} == {"transcript.text.delta"}
     assert "".join(str(event["delta"]) for event in deltas) == done["text"] == GO_FORWARD_WORDS
     assert done["usage"] == {"type": "duration", "seconds": 3}
+
+
+def test_elevenlabs_client(served: World) -> None:
+    with httpx.Client(timeout=120) as connections:
+        eleven = ElevenLabs(
+            base_url=f"http://127.0.0.1:{served.gateway.port}", api_key="x", httpx_client=connections
+        )
+        samples = eleven.speech_to_text.convert(
+            model_id="scribe_v2", file=go_forward()[44:], file_format="pcm_s16le_16"
+        )
+        answer = eleven.speech_to_text.convert(model_id="scribe_v2", file=RECORDING).model_dump()
+    assert (answer["text"], answer["language_code"]) == (GO_FORWARD_WORDS, "eng")
+    assert [word["text"] for word in answer["words"]][::2] == GO_FORWARD_WORDS.split()
+    times = [edge for word in answer["words"] for edge in (word["start"], word["end"])]
+    assert times == sorted(times)
+    assert samples.model_dump()["words"] == answer["words"], "bare samples are the same recording"
+
+
+def test_curl_with_the_file_first(served: World, tmp_path: Path) -> None:
+    audio = tmp_path / "goforward.wav"
+    audio.write_bytes(go_forward())
+    root = f"http://127.0.0.1:{served.gateway.port}"
+    for path, named in (("/v1/audio/transcriptions", "model=auto"), ("/v1/speech-to-text", "model_id=any")):
+        done = subprocess.run(
+            ["curl", "-sS", "--fail-with-body", root + path, "-F", f"file=@{audio}", "-F", named],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert json.loads(done.stdout)["text"] == GO_FORWARD_WORDS
 
 
 def test_text_from_a_form_whose_file_comes_first(served: World) -> None:

@@ -11,6 +11,7 @@ from tests.conformance.gateway.conftest import World
 from tests.conformance.gateway.dialect_engines import (
     SEGMENTS,
     TEXT,
+    openais_breaking,
     speaches,
     speaches_in_openais_events,
     vllm,
@@ -19,6 +20,7 @@ from tests.conformance.gateway.dialect_engines import (
 from tests.conformance.gateway.manifests import Variant
 from tests.conformance.gateway.scripted_engine import Answer, ScriptedEngine, answering, transcript
 from tests.conformance.gateway.subtitles import parse_srt, parse_vtt
+from tests.support.waiting import wait_until
 
 # The client calls its own translations deprecated, because OpenAI's models are.
 pytestmark = pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")
@@ -142,6 +144,40 @@ def test_a_stream_that_fails_before_its_first_word_is_an_error_with_a_status(wor
     with pytest.raises(openai.InternalServerError, match="EngineCore died") as failed:
         create(world, "vllm", stream=True)
     assert failed.value.status_code == 502
+
+
+def test_what_is_streamed_untouched_ends_with_an_error_where_it_breaks_off(world: World) -> None:
+    serve(world, OPENAI, openais_breaking)
+    events = iter(create(world, "elsewhere", stream=True))
+    assert next(events).delta == "Go"
+    with pytest.raises(openai.APIError, match="broke off"):
+        next(events)
+
+
+def test_what_was_used_is_counted_whether_an_answer_is_touched_or_not(world: World) -> None:
+    serve(world, OPENAI, transcript)
+    serve(world, VLLM, vllm)
+
+    def counted() -> list[float]:
+        audio, tokens = "roundhouse_gateway_audio_seconds_total", "roundhouse_gateway_tokens_total"
+        named = [world.gateway.metric(audio, model=model) for model in ("elsewhere", "vllm")]
+        return [*named, world.gateway.metric(tokens, model="vllm")]
+
+    before = counted()
+    create(world, "elsewhere", response_format="verbose_json")
+    list(create(world, "elsewhere", stream=True))
+    create(world, "vllm", response_format="text")
+    list(create(world, "vllm", stream=True))
+    expected = [earlier + used for earlier, used in zip(before, (3 + 3, 3724, 45 + 14), strict=True)]
+    wait_until(lambda: counted() == expected, seconds=10, what=f"{expected} are counted", every=0.05)
+
+
+def test_an_answer_that_is_written_anew_has_a_bound(world: World) -> None:
+    serve(world, VLLM, answering(200, {"text": "x" * (33 << 20)}))
+    before = world.gateway.rss_mib()
+    reply = world.gateway.transcribe(field("model", "vllm"), field("response_format", "text"), file())
+    assert (reply.status, reply.error["code"]) == (502, "engine_failed")
+    assert world.gateway.rss_mib() < before + 200
 
 
 def test_words_of_speaches_with_and_without_segments(world: World) -> None:
