@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from roundhouse_api.model import Manifest
 from tests.cluster.local import Cluster
 from tests.cluster.local.config import FAKE_NODE_ANNOTATION
-from tests.unit.operator.kinds_of_nodes import ALL
+from tests.unit.operator.kinds_of_nodes import ALL, PLAIN
 
 PREFIX = "placement-"
 DRIVER = "gpu.roundhouse.test"
@@ -17,6 +18,22 @@ DEVICE_CLASS: Manifest = {
     "metadata": {"name": DRIVER},
     "spec": {"selectors": [{"cel": {"expression": f'device.driver == "{DRIVER}"'}}]},
 }
+
+
+def plain_but(name: str, *, amounts: dict[str, str] | None = None, **spec: Any) -> Manifest:
+    """A node of one GPU that lets not every pod in, or has little else."""
+    there = {**PLAIN["status"]["allocatable"], **(amounts or {})}
+    metadata = {**PLAIN["metadata"], "name": name}
+    return {**PLAIN, "metadata": metadata, "spec": spec, "status": {"allocatable": there, "capacity": there}}
+
+
+SELECTIVE = (
+    plain_but("tainted", taints=[{"key": "gpu", "value": "yes", "effect": "NoSchedule"}]),
+    plain_but("soft", taints=[{"key": "gpu", "value": "yes", "effect": "PreferNoSchedule"}]),
+    plain_but("cordoned", unschedulable=True),
+    plain_but("small", amounts={"cpu": "1", "memory": "1Gi"}),
+)
+KINDS = (*ALL, *SELECTIVE)
 
 
 def gpu_node(kind: Manifest) -> Manifest:
@@ -53,7 +70,7 @@ SLICES = (
 
 
 def put_up(cluster: Cluster) -> None:
-    nodes = [gpu_node(kind) for kind in ALL]
+    nodes = [gpu_node(kind) for kind in KINDS]
     names = [one["metadata"]["name"] for one in nodes]
     take_down(cluster)
     cluster.kubectl(
@@ -64,7 +81,7 @@ def put_up(cluster: Cluster) -> None:
 
 
 def take_down(cluster: Cluster) -> None:
-    names = [PREFIX + kind["metadata"]["name"] for kind in ALL]
+    names = [PREFIX + kind["metadata"]["name"] for kind in KINDS]
     cluster.kubectl("delete", "node", "--ignore-not-found", *names)
     slices = [one["metadata"]["name"] for one in SLICES]
     cluster.kubectl("delete", "resourceslices", "--ignore-not-found", *slices)

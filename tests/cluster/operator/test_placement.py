@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from functools import partial
+from itertools import zip_longest
 from typing import Any
 
 import pytest
@@ -15,7 +17,10 @@ from kubernetes.aio.config import load_kube_config
 
 from roundhouse_api.model import Manifest
 from roundhouse_operator.cluster import Cluster as Client
-from roundhouse_operator.core.kinds import DEVICE_CLASS, Kind
+from roundhouse_operator.commands.describing import describe
+from roundhouse_operator.commands.picture import take_picture
+from roundhouse_operator.core.kinds import DEVICE_CLASS, VARIANT, Kind
+from roundhouse_operator.core.preview import FITS
 from roundhouse_operator.watch import Scope, Source, follow
 from tests.cluster.local import Cluster
 from tests.cluster.operator.gpu_nodes import DRIVER, PREFIX, put_up, take_down
@@ -34,7 +39,7 @@ def mig(profile: str = "") -> Manifest:
     return {"type": "MIG", **({"mig": {"profile": profile}} if profile else {})}
 
 
-NEEDS: dict[str, Manifest] = {
+GPUS: dict[str, Manifest] = {
     "any-gpu": {},
     "by-memory": {"minMemory": "15G"},
     "by-more-memory": {"minMemory": "16G"},
@@ -59,6 +64,19 @@ NEEDS: dict[str, Manifest] = {
     },
     "claimed-too-much": {"minMemory": "100G", "allocation": CLAIM},
 }
+GPU: Manifest = {"mode": "Required", "minMemory": "15G"}
+TAINT = {"key": "gpu", "operator": "Equal", "value": "yes"}
+NEEDS: dict[str, Manifest] = {
+    **{name: {"gpu": {"mode": "Required", **gpu}} for name, gpu in GPUS.items()},
+    "no-gpu": {"gpu": {"mode": "None"}},
+    "tolerant": {"gpu": GPU, "tolerations": [TAINT]},
+    "tolerant-of-another": {"gpu": GPU, "tolerations": [{**TAINT, "value": "no"}]},
+    "tolerant-of-all": {"gpu": GPU, "tolerations": [{"operator": "Exists"}]},
+    "much-cpu": {"gpu": GPU, "resources": {"requests": {"cpu": "1500m", "memory": "512Mi"}}},
+    "much-memory": {"gpu": GPU, "resources": {"requests": {"cpu": "100m", "memory": "3Gi"}}},
+    "selected": {"gpu": {"mode": "Required"}, "nodeSelector": {"nvidia.com/gpu.sharing-strategy": "mps"}},
+}
+"""What is asked, by the name of who asks it."""
 
 
 @pytest.fixture(scope="module")
@@ -77,27 +95,40 @@ def pods_for_each_node(kubectl: Kubectl, name: str, nodes: list[str]) -> Iterato
     """The variant's own pod, to be put on each node in turn and on no other."""
     template = kubectl.get("deployment", name)["spec"]["template"]
     for node in nodes:
-        spec = {**template["spec"], "nodeSelector": {"kubernetes.io/hostname": node}}
-        metadata = {"name": f"{name}-on-{node}", "labels": {"need": name}}
+        here = {**template["spec"].get("nodeSelector", {}), "kubernetes.io/hostname": node}
+        spec = {**template["spec"], "nodeSelector": here}
+        metadata = {"name": f"{name}-on-{node}", "labels": {"need": name, "tried": "yes"}}
         yield {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
 
-def scheduled(kubectl: Kubectl, name: str, nodes: list[str]) -> set[str]:
-    """Nodes that the scheduler puts the pod on while they are empty."""
-    kubectl.apply(*pods_for_each_node(kubectl, name, nodes))
+def scheduled(kubectl: Kubectl, names: list[str], nodes: list[str]) -> dict[str, set[str]]:
+    """Nodes that the scheduler puts the pods on while they are empty."""
+    kubectl.apply(*(pod for name in names for pod in pods_for_each_node(kubectl, name, nodes)))
 
     def tried() -> list[Manifest]:
-        pods = kubectl.list("pods", f"need={name}")
+        pods = kubectl.list("pods", "tried=yes")
         verdicts = [_condition(pod, "PodScheduled") for pod in pods]
-        assert len(pods) == len(nodes)
+        assert len(pods) == len(nodes) * len(names)
         assert all(one and (one["status"] == "True" or one["reason"] == "Unschedulable") for one in verdicts)
         return pods
 
-    pods: list[Manifest] = kubectl.wait_for(tried, f"the scheduler has looked at the pods of {name}", 90)
-    found = {str(pod["spec"]["nodeName"]) for pod in pods if pod["spec"].get("nodeName")}
-    kubectl("delete", "pods", "-l", f"need={name}", "--force", "--grace-period=0")
-    kubectl.wait_for(lambda: not kubectl.list("pods", f"need={name}"), "the pods are gone")
+    pods: list[Manifest] = kubectl.wait_for(tried, f"the scheduler has looked at the pods of {names}", 90)
+    found: dict[str, set[str]] = {name: set() for name in names}
+    for pod in pods:
+        if node := pod["spec"].get("nodeName"):
+            found[pod["metadata"]["labels"]["need"]].add(node)
+    kubectl("delete", "pods", "-l", "tried=yes", "--force", "--grace-period=0", "--wait")
+    kubectl.wait_for(lambda: not kubectl.list("resourceclaims"), "what they claimed is free again", 60)
     return found
+
+
+def rounds(told: dict[str, Manifest]) -> Iterator[list[str]]:
+    """Needs that do not compete, because each asks for another resource, are tried together."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name, placement in told.items():
+        groups[str(placement.get("resourceName") or placement.get("allocation"))].append(name)
+    for names in zip_longest(*groups.values()):
+        yield [name for name in names if name]
 
 
 def _condition(resource: Manifest, kind: str) -> Manifest | None:
@@ -115,24 +146,42 @@ def _placement(kubectl: Kubectl, name: str) -> Manifest | None:
     return found
 
 
+async def verdicts(cluster: Cluster, namespace: str) -> dict[str, dict[str, str]]:
+    """What `roundhouse status -o json` says of each node, for each variant."""
+    configuration = Configuration()
+    await load_kube_config(str(cluster.kubeconfig), client_configuration=configuration)  # type: ignore[no-untyped-call]
+    client = Client(configuration, field_manager="test")
+    try:
+        picture = await take_picture(client, namespace)
+        told = [await describe(picture, key) for key in picture.keys(VARIANT)]
+    finally:
+        await client.close()
+    return {one["name"]: {each["name"]: each["verdict"] for each in one["nodes"]} for one in told if one}
+
+
 @pytest.mark.req("C11")
-def test_each_verdict_is_what_the_scheduler_does(
-    gpu_nodes: list[str], operator: Operator, kubectl: Kubectl
+def test_each_verdict_on_each_node_is_what_the_scheduler_does(
+    gpu_nodes: list[str], control_plane: Cluster, operator: Operator, kubectl: Kubectl
 ) -> None:
-    for name, gpu in NEEDS.items():
-        kubectl.apply(*pair(name, gpu))
+    for name, hardware in NEEDS.items():
+        kubectl.apply(engine(name, hardware=hardware), variant(name, on=name, replicas=0))
     told: dict[str, Manifest] = {}
     for name in NEEDS:
         kubectl.wait_for(partial(kubectl.get, "deployment", name), f"{name} has its Deployment")
         told[name] = kubectl.wait_for(partial(_placement, kubectl, name), f"{name} is placed")
+    of_nodes = asyncio.run(verdicts(control_plane, kubectl.namespace))
     nodes = [one["metadata"]["name"] for one in _listed(kubectl.cluster, "nodes")]
     wrong = {}
+    done_by: dict[str, set[str]] = {}
+    for names in rounds(told):
+        done_by |= scheduled(kubectl, names, nodes)
     for name, placement in told.items():
-        done = scheduled(kubectl, name, nodes)
+        done = done_by[name]
+        if wanted := {node for node in nodes if (of_nodes[name][node] == FITS) != (node in done)}:
+            wrong[name] = {node: of_nodes[name][node] for node in wanted}
+        counted = Counter(of_nodes[name].values())
         rejected = {one["reason"]: one["count"] for one in placement.get("nodesRejected", ())}
-        assert placement.get("nodesFitting", 0) + sum(rejected.values()) == len(nodes), name
-        if len(done) != placement.get("nodesFitting", 0):
-            wrong[name] = (sorted(done), placement)
+        assert counted == Counter(rejected | {FITS: placement.get("nodesFitting", 0)}), name
         status = kubectl.condition("mv", name, "Scheduled")
         assert (status["status"] == "True") == bool(done), (name, status)
     assert not wrong

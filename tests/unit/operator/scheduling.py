@@ -25,10 +25,12 @@ _UNITS: dict[str, int | Fraction] = {
 def takes(node: Manifest, pod: Manifest) -> bool:
     """`pod` is a pod's spec. Claims on devices are left out."""
     labels = node["metadata"].get("labels", {})
+    taints = [*node["spec"].get("taints", ())]
+    if node["spec"].get("unschedulable"):
+        taints.append({"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"})
     return (
-        not node["spec"].get("unschedulable")
-        and all(labels.get(key) == value for key, value in pod.get("nodeSelector", {}).items())
-        and all(_tolerates(pod, taint) for taint in node["spec"].get("taints", ()))
+        all(labels.get(key) == value for key, value in pod.get("nodeSelector", {}).items())
+        and all(_tolerates(pod, taint) for taint in taints)
         and _in_affinity(node, pod)
         and _has_room(node, pod)
     )

@@ -5,20 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 from roundhouse_api.model import Manifest
 from roundhouse_api.v1alpha1 import Toleration
 from roundhouse_operator.core.placement.need import Expression, Stated, Term
 from roundhouse_operator.core.placement.nodes import Node
 
+CORDON: Final = ("node.kubernetes.io/unschedulable", "", "NoSchedule")
+"""A cordon keeps away what does not tolerate this taint, also before it stands on the node."""
+
 
 def lets_in(node: Node, stated: Stated) -> bool:
     """Whether node selector, affinity and tolerations allow for the node."""
     return (
-        not node.cordoned
-        and all(node.labels.get(key) == value for key, value in stated.node_selector)
-        and all(_tolerated(taint, stated.tolerations) for taint in node.taints)
+        all(node.labels.get(key) == value for key, value in stated.node_selector)
+        and all(_tolerated(taint, stated.tolerations) for taint in _taints(node))
         and (not stated.affinity or _meets_affinity(stated.affinity, node))
     )
 
@@ -79,6 +81,10 @@ def _expression(member: Any) -> Expression:  # noqa: ANN401
     one = member if isinstance(member, dict) else {}
     values = one.get("values") or ()
     return Expression(str(one.get("key")), str(one.get("operator")), tuple(map(str, values)))
+
+
+def _taints(node: Node) -> tuple[tuple[str, str, str], ...]:
+    return (*node.taints, CORDON) if node.cordoned else node.taints
 
 
 def _tolerated(taint: tuple[str, str, str], tolerations: Iterable[Toleration]) -> bool:
