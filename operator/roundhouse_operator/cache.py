@@ -8,7 +8,7 @@ object never replaces a newer one, in whatever order watches, listings and our o
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -22,11 +22,13 @@ from roundhouse_operator.core.kinds import (
     NODE,
     POD,
     RESOURCE_SLICE,
+    SERVICE,
     STORE,
     VARIANT,
     Key,
     Kind,
 )
+from roundhouse_operator.core.moving import lodges_at
 from roundhouse_operator.core.observed import Node, Pod
 from roundhouse_operator.core.placement.devices import DeviceClass, DeviceSlice
 from roundhouse_operator.core.replicas import NOBODY, Writer, read_writer, scaler_of
@@ -36,7 +38,7 @@ from roundhouse_operator.core.weights.state import Progress
 from roundhouse_operator.held import FLEET, Held, asks_anew, hold, object_key, shares, stored
 from roundhouse_operator.holdings import Holdings
 from roundhouse_operator.index import facts
-from roundhouse_operator.project import StoredResource
+from roundhouse_operator.project import StoredChild, StoredResource
 from roundhouse_operator.tally import Tally
 
 REMEMBERED: Final = 1000
@@ -202,7 +204,12 @@ class Cache(Holdings):
         if key.kind in FLEET:
             return self._placed_anew() if self._refit(key, after) else Touched()
         if key.kind in (POD, *CHILD_KINDS, *CACHE_KINDS):
-            return Touched(now=self._of(before) | self._of(after))
+            moved = {
+                *self._lodgers(key, before),
+                *self._lodgers(key, after),
+                *self._left(key.namespace, before, after),
+            }
+            return Touched(now=self._of(before) | self._of(after) | moved)
         touched = Touched(now={key})
         if key.kind in (VARIANT, ENGINE) and before is None:
             self.wants.come(key)
@@ -219,6 +226,24 @@ class Cache(Holdings):
             touched.merge(Touched(*self._variants.put(key, known)))
             (touched.now if asks_anew(before, after) else touched.soon).update(engines & self._sharing)
         return touched
+
+    def _lodgers(self, key: Key, held: Held | None) -> Iterator[Key]:
+        """Variants that a shared engine's pod serves although another engine has them now."""
+        share = held.value.share if held and isinstance(held.value, Pod) else None
+        for name in share.serves if share else ():
+            variant = Key(VARIANT, key.namespace, name)
+            found = self._variants.facts(variant)
+            if found and held and found.engine != held.owner:
+                yield variant
+
+    def _left(self, namespace: str, before: Held | None, after: Held | None) -> Iterator[Key]:
+        """The engine whose pods a variant's Service no longer leads to."""
+        services = [one.value for one in (before, after) if one and isinstance(one.value, StoredChild)]
+        if len(services) == 2 and services[0].kind == SERVICE:
+            names = [lodges_at([one.read(self._manager)]) for one in services]
+            engine = Key(ENGINE, namespace, names[0])
+            if names[0] != names[1] and engine in self._sharing:
+                yield engine
 
     def _refit(self, key: Key, after: Held | None) -> bool:
         """Whether what the nodes offer, or a verdict on one of them, is another one now."""

@@ -43,8 +43,9 @@ class Execution:
             except RefusedError as error:
                 return Outcome(plan.conflicts, Refusal(_child(apply), error.status, error.message))
             touched = self.cache.upsert(apply.kind, answer)
-            if again:
-                self.touch(touched)
+            if not again:
+                touched.now.discard(key)
+            self.touch(touched)
             logger.info("Applied %s for %s", _child(apply), key, extra={"reason": "Applied"})
         for delete in plan.deletes:
             await self.cluster.delete(delete.kind, delete.namespace, delete.name, delete.uid)

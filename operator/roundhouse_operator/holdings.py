@@ -6,18 +6,29 @@ Filled by the cache, and read by passes; what comes of what is read is decided e
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from roundhouse_operator.autoscalers import Autoscalers
 from roundhouse_operator.core import ids
 from roundhouse_operator.core.desired.shared import replica_name
 from roundhouse_operator.core.kinds import API_KINDS, ENGINE, POD, VARIANT, Key, Kind
-from roundhouse_operator.core.observed import Engine, Invalid, Line, Pod, Resource, Store, Variant, World
+from roundhouse_operator.core.moving import lodges_at
+from roundhouse_operator.core.observed import (
+    Child,
+    Engine,
+    Invalid,
+    Line,
+    Pod,
+    Resource,
+    Store,
+    Variant,
+    World,
+)
 from roundhouse_operator.core.placement import Fleet
 from roundhouse_operator.core.reports import Reports
 from roundhouse_operator.core.rollout.line import Stand
-from roundhouse_operator.core.shared.world import EngineWorld
+from roundhouse_operator.core.shared.world import EngineWorld, serves
 from roundhouse_operator.core.status.engine import Usage
 from roundhouse_operator.core.verification.proof import ExamFacts
 from roundhouse_operator.groups import Groups
@@ -57,13 +68,14 @@ class Holdings:
             return None
         belongings = [self._held[one.kind][one].value for one in sorted(self._belongings[key], key=str)]
         children = [one for one in belongings if isinstance(one, StoredChild)]
+        read = tuple(one.read(self._manager) for one in children)
         return World(
             variant=variant,
             engines=tuple(self._engines_for(variant)),
             rivals=self._names.rivals(key),
             detours=self._names.detours(key),
             exam=self._exams.get(key, ExamFacts()),
-            children=tuple(one.read(self._manager) for one in children),
+            children=read,
             rollout=next(
                 (one.rollout for one in children if one.rollout and one.owner_uid == variant.uid), None
             ),
@@ -76,6 +88,7 @@ class Holdings:
             stores=Stores(key.namespace, self.store),
             progress=self.loaders.progress(key.namespace),
             now=now,
+            lodged=self._lodged(key, read),
             seat=self.standing.seat(key),
         )
 
@@ -86,13 +99,24 @@ class Holdings:
         pods = (*self._belongings[variant], *(self._belongings[engine] if engine else ()))
         return {pod.name: known[pod] for pod in pods if pod in known}
 
+    def _lodged(self, variant: Key, children: Iterable[Child]) -> int:
+        """Looked for only while it moves."""
+        name, found = lodges_at(children), self._variants.facts(variant)
+        engine = Key(ENGINE, variant.namespace, name)
+        if not name or (found and found.engine == engine):
+            return 0
+        pods = (self._held[one.kind][one].value for one in self._belongings[engine])
+        return sum(isinstance(one, Pod) and one.ready and serves(one, variant.name) for one in pods)
+
     def engine_world(self, key: Key) -> EngineWorld | None:
         """All that concerns an engine whose pods hold several variants; None: there is no such engine."""
         engine = self.resource(key) if key in self._sharing else None
         if engine is None:
             return None
-        variants = (self.world(one) for one in sorted(self._variants.users(key), key=str))
         belongings = {one: self._held[one.kind][one].value for one in self._belongings[key]}
+        shared = (pod.share for pod in belongings.values() if isinstance(pod, Pod) and pod.share)
+        served = {Key(VARIANT, engine.namespace, name) for share in shared for name in share.serves}
+        variants = (self.world(one) for one in sorted(self._variants.users(key) | served, key=str))
         children = [one for one in belongings.values() if isinstance(one, StoredChild)]
         pods = {one: pod for one, pod in belongings.items() if isinstance(pod, Pod)}
         reports, asked = self.standing.reports, self.standing.asked

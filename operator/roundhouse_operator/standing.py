@@ -24,7 +24,8 @@ class Standing:
         """Pods that were asked since they answer, whether or not they said something."""
         self.hurried: set[Key] = set()
         """Pods of which something new is expected soon."""
-        self._seats: dict[Key, Seat] = {}
+        self._seats: dict[Key, tuple[Key, Seat]] = {}
+        """By variant: the engine, and how it stands in its pods."""
         self._members: dict[Key, frozenset[str]] = {}
         self._hurried_by: dict[Key, frozenset[Key]] = {}
 
@@ -51,21 +52,21 @@ class Standing:
         return first or (report is not None and report != before)
 
     def seat(self, variant: Key) -> Seat | None:
-        return self._seats.get(variant)
+        _, seat = self._seats.get(variant, (None, None))
+        return seat
 
     def put_seats(self, engine: Key, seats: Mapping[str, Seat], members: frozenset[str]) -> set[Key]:
         """Seats of an engine's variants; a member without one keeps what was known. Returns whose changed."""
         changed = set()
         for name in self._members.get(engine, frozenset()) - members:
             variant = Key(VARIANT, engine.namespace, name)
-            seat = self._seats.get(variant)
-            if seat is not None and name not in members:
+            if self._seats.get(variant, (None,))[0] == engine:
                 del self._seats[variant]
                 changed.add(variant)
         for name, seat in seats.items():
             variant = Key(VARIANT, engine.namespace, name)
-            if self._seats.get(variant) != seat:
-                self._seats[variant] = seat
+            if self._seats.get(variant) != (engine, seat):
+                self._seats[variant] = (engine, seat)
                 changed.add(variant)
         if members:
             self._members[engine] = members

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Final
 
 from roundhouse_api import names
 from roundhouse_api.conditions import ConditionType, Reason
@@ -20,6 +21,7 @@ from roundhouse_operator.core.effective import Merged
 from roundhouse_operator.core.guard import guarded
 from roundhouse_operator.core.judging import judge, published
 from roundhouse_operator.core.kinds import DEPLOYMENT
+from roundhouse_operator.core.moving import changes_service, find_leaving, keep_service
 from roundhouse_operator.core.observed import Engine, Invalid, World
 from roundhouse_operator.core.plan import NOTHING, Plan, plan_children
 from roundhouse_operator.core.rollout import Turn, changed_by_author, child_of, roll
@@ -32,6 +34,9 @@ from roundhouse_operator.core.weights.loader import UNTOLD, LoaderImage
 from roundhouse_operator.core.weights.mounting import PATIENCE_SECONDS, look_at_mounts
 from roundhouse_operator.core.weights.standing import Standing, keep_loader, standing, stores_in_use
 from roundhouse_operator.core.weights.supply import supply_with_pod
+
+SETTLED_SECONDS: Final = 2
+"""By then gateways know where a Service leads now."""
 
 
 def decide(world: World, *, api_hosts: Iterable[str] = (), loader: LoaderImage = UNTOLD) -> Decision:
@@ -102,10 +107,11 @@ def _scale(world: World, decision: Decision, merged: Merged) -> Decision:
 
 def _roll_out(world: World, decision: Decision, intent: Intent, chosen: Engine, pods: Standing) -> Decision:
     decision = _placed(world, decision, intent, chosen)
+    decision = replace(decision, leaving=find_leaving(world, chosen, shares=intent.shares))
     if not _may_change(world, decision) or decision.unplaced:
         return replace(decision, turn=Turn(keep_turn(world)))
     if intent.shares:
-        return replace(decision, plan=NOTHING if _still_apart(world) else _shared_plan(world, intent))
+        return decision if decision.leaving else _to_shared_pods(world, decision, intent)
     rolled = guarded(intent, lambda: _rolled(world, decision, intent, chosen, pods))
     if isinstance(rolled, Trouble):
         return replace(decision, refused=rolled, turn=Turn(keep_turn(world)))
@@ -135,7 +141,7 @@ def _rolled(world: World, decision: Decision, intent: Intent, chosen: Engine, po
         exam=exam,
         again_seconds=PATIENCE_SECONDS if look_at_mounts(world, intent.delivery).soon else None,
         held=replaced if rolling.kept and not rolling.turn.waits else None,
-        plan=rolling.plan,
+        plan=keep_service(rolling.plan) if decision.leaving else rolling.plan,
         strategy=rolling.strategy,
         turn=rolling.turn,
     )
@@ -183,18 +189,18 @@ def _without_children(world: World) -> Plan:
     return plan_children((), world.children, namespace=world.variant.namespace, owner_uid=world.variant.uid)
 
 
-def _shared_plan(world: World, intent: Intent) -> Plan:
-    """The pods are the engine's, and so is what becomes of them."""
+def _to_shared_pods(world: World, decision: Decision, intent: Intent) -> Decision:
+    """The pods are the engine's, and so is what becomes of them.
+
+    Pods of its own that served until now go when requests no longer come to them.
+    """
     children = desired_children(intent)
-    return plan_children(
+    plan = plan_children(
         children, world.children, namespace=world.variant.namespace, owner_uid=world.variant.uid
     )
-
-
-def _still_apart(world: World) -> bool:
-    """Pods of its own serve a variant until it is loaded in those of the engine that it moved to."""
-    own = world.rollout is not None and world.rollout.ready > 0
-    return own and not (world.seat and world.seat.ready)
+    if plan.deletes and changes_service(plan):
+        return replace(decision, plan=replace(plan, deletes=()), again_seconds=SETTLED_SECONDS)
+    return replace(decision, plan=plan)
 
 
 def _same_specs(world: World, engine: Engine) -> bool:

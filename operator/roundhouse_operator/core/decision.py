@@ -44,6 +44,8 @@ class Decision:
     exam: Exam | None = None
     held: Trouble | None = None
     """Why the children stay although other ones are wanted."""
+    leaving: Trouble | None = None
+    """What serves it is of an engine that it is to leave, once the other one answers."""
     unplaced: Trouble | None = None
     """Why no pod can be described that would get its devices."""
     turn: Turn = NO_TURN
@@ -56,7 +58,7 @@ class Decision:
     """The variant's author asked for other pods than those that were made."""
     plan: Plan = NOTHING
     again_seconds: int | None = None
-    """When what pods wait for must have come."""
+    """When what pods wait for must have come, or what is written now has taken effect."""
 
     @property
     def revisit_seconds(self) -> int | None:
@@ -73,4 +75,4 @@ class Decision:
     @property
     def stays(self) -> Trouble | None:
         """Why the pods stay as they are although others are wanted, for ever or for now."""
-        return self.held or self.turn.waits
+        return self.held or self.turn.waits or self.leaving

@@ -285,5 +285,7 @@ class World:
     answers: Answers = field(default_factory=dict)
     now: int = 0
     """Seconds since the epoch."""
+    lodged: int = 0
+    """Pods that get its requests, of an engine that it shared before and is to leave."""
     seat: Seat | None = None
     """How it stands in the pods of an engine that it shares; None: it shares none, or nobody looked yet."""

@@ -7,7 +7,6 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from functools import partial
 from itertools import zip_longest
 from typing import Any
 
@@ -91,19 +90,24 @@ def _listed(cluster: Cluster, kind: str) -> list[Manifest]:
     return items
 
 
-def pods_for_each_node(kubectl: Kubectl, name: str, nodes: list[str]) -> Iterator[Manifest]:
+def pods_for_each_node(deployment: Manifest, nodes: list[str]) -> Iterator[Manifest]:
     """The variant's own pod, to be put on each node in turn and on no other."""
-    template = kubectl.get("deployment", name)["spec"]["template"]
+    name, spec = deployment["metadata"]["name"], deployment["spec"]["template"]["spec"]
     for node in nodes:
-        here = {**template["spec"].get("nodeSelector", {}), "kubernetes.io/hostname": node}
-        spec = {**template["spec"], "nodeSelector": here}
+        here = {**spec.get("nodeSelector", {}), "kubernetes.io/hostname": node}
         metadata = {"name": f"{name}-on-{node}", "labels": {"need": name, "tried": "yes"}}
-        yield {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+        yield {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": metadata,
+            "spec": {**spec, "nodeSelector": here},
+        }
 
 
-def scheduled(kubectl: Kubectl, names: list[str], nodes: list[str]) -> dict[str, set[str]]:
+def scheduled(kubectl: Kubectl, deployments: list[Manifest], nodes: list[str]) -> dict[str, set[str]]:
     """Nodes that the scheduler puts the pods on while they are empty."""
-    kubectl.apply(*(pod for name in names for pod in pods_for_each_node(kubectl, name, nodes)))
+    names = [one["metadata"]["name"] for one in deployments]
+    kubectl.apply(*(pod for one in deployments for pod in pods_for_each_node(one, nodes)))
 
     def tried() -> list[Manifest]:
         pods = kubectl.list("pods", "tried=yes")
@@ -141,11 +145,6 @@ def pair(name: str, gpu: Manifest, **spec: Any) -> tuple[Manifest, Manifest]:
     return engine(name, hardware=hardware), variant(name, on=name, **{"replicas": 0, **spec})
 
 
-def _placement(kubectl: Kubectl, name: str) -> Manifest | None:
-    found: Manifest | None = kubectl.get("mv", name).get("status", {}).get("placement")
-    return found
-
-
 async def verdicts(cluster: Cluster, namespace: str) -> dict[str, dict[str, str]]:
     """What `roundhouse status -o json` says of each node, for each variant."""
     configuration = Configuration()
@@ -163,18 +162,28 @@ async def verdicts(cluster: Cluster, namespace: str) -> dict[str, dict[str, str]
 def test_each_verdict_on_each_node_is_what_the_scheduler_does(
     gpu_nodes: list[str], control_plane: Cluster, operator: Operator, kubectl: Kubectl
 ) -> None:
-    for name, hardware in NEEDS.items():
-        kubectl.apply(engine(name, hardware=hardware), variant(name, on=name, replicas=0))
-    told: dict[str, Manifest] = {}
-    for name in NEEDS:
-        kubectl.wait_for(partial(kubectl.get, "deployment", name), f"{name} has its Deployment")
-        told[name] = kubectl.wait_for(partial(_placement, kubectl, name), f"{name} is placed")
+    pairs = (
+        (engine(name, hardware=hardware), variant(name, on=name, replicas=0))
+        for name, hardware in NEEDS.items()
+    )
+    kubectl.apply(*(one for each in pairs for one in each))
+
+    def settled() -> tuple[dict[str, Manifest], dict[str, Manifest]]:
+        variants, deployments = (
+            {one["metadata"]["name"]: one for one in kubectl.list(kind)} for kind in ("mv", "deployments")
+        )
+        assert deployments.keys() == NEEDS.keys()
+        assert all(_condition(one, "Scheduled") for one in variants.values())
+        return variants, deployments
+
+    variants, deployments = kubectl.wait_for(settled, "all are placed", 120)
+    told = {name: one["status"]["placement"] for name, one in variants.items()}
     of_nodes = asyncio.run(verdicts(control_plane, kubectl.namespace))
     nodes = [one["metadata"]["name"] for one in _listed(kubectl.cluster, "nodes")]
     wrong = {}
     done_by: dict[str, set[str]] = {}
     for names in rounds(told):
-        done_by |= scheduled(kubectl, names, nodes)
+        done_by |= scheduled(kubectl, [deployments[name] for name in names], nodes)
     for name, placement in told.items():
         done = done_by[name]
         if wanted := {node for node in nodes if (of_nodes[name][node] == FITS) != (node in done)}:
@@ -182,7 +191,7 @@ def test_each_verdict_on_each_node_is_what_the_scheduler_does(
         counted = Counter(of_nodes[name].values())
         rejected = {one["reason"]: one["count"] for one in placement.get("nodesRejected", ())}
         assert counted == Counter(rejected | {FITS: placement.get("nodesFitting", 0)}), name
-        status = kubectl.condition("mv", name, "Scheduled")
+        status = _condition(variants[name], "Scheduled") or {}
         assert (status["status"] == "True") == bool(done), (name, status)
     assert not wrong
 

@@ -145,9 +145,10 @@ def _as_it_is(members: Mapping[str, Member], replicas: Mapping[int, Replica]) ->
 
 
 def _tell(world: EngineWorld, moves: Moves, asked: Asked, active: str | None) -> Arrangement:
+    staying = {name: member for name, member in moves.members.items() if not member.leaving}
     seats = {
         name: take_seat(world, moves, member, asked, inactive=_inactive(moves, name, active))
-        for name, member in moves.members.items()
+        for name, member in staying.items()
         if not unknown_yet(world, moves, name)
     }
     loaded = (
@@ -156,7 +157,7 @@ def _tell(world: EngineWorld, moves: Moves, asked: Asked, active: str | None) ->
     entries = (entry for one in moves.replicas.values() for entry in one.entries.values())
     return Arrangement(
         seats=seats,
-        members=frozenset(moves.members),
+        members=frozenset(staying),
         replicas=sum(1 for one in moves.replicas.values() if one.rollout),
         ready_replicas=sum(any(pod.ready for pod in one.pods) for one in moves.replicas.values()),
         loaded=next(loaded, None) if active is not None else None,

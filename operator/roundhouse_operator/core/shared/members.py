@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from roundhouse_api.conditions import ConditionType
 from roundhouse_api.model import Manifest
 from roundhouse_api.v1alpha1 import GPUMode, ModelVariantSpec, ServingType
+from roundhouse_operator.core import effective
 from roundhouse_operator.core.desired.env import model_entry
 from roundhouse_operator.core.effective import Merged
 from roundhouse_operator.core.judging import judge
+from roundhouse_operator.core.moving import lodges_at
 from roundhouse_operator.core.observed import Engine, Invalid, World
 from roundhouse_operator.core.packing import Item
 from roundhouse_operator.core.placement.memory import weights_mib
@@ -34,6 +36,8 @@ class Member:
     """Copies that it asks for."""
     entry: Manifest | None = None
     mib: int | None = None
+    leaving: bool = False
+    """Another engine has it now, and does not answer yet: it keeps what it has, and nothing is told of it."""
 
     @property
     def frozen(self) -> bool:
@@ -81,8 +85,10 @@ def _member(world: EngineWorld, one: World, api_hosts: frozenset[str]) -> Member
     decision = judge(one, api_hosts=api_hosts)
     chosen = decision.choice.engine if decision.choice else None
     uid = chosen.uid if chosen else (variant.status.get("engine") or {}).get("uid")
-    if uid != engine.uid or variant.ending:
+    if variant.ending:
         return None
+    if uid != engine.uid:
+        return _leaver(one, spec, engine)
     if isinstance(spec, Invalid):
         return Member(variant.name, _EVERY)
     wanted = 0 if spec.suspend else spec.replicas
@@ -91,6 +97,18 @@ def _member(world: EngineWorld, one: World, api_hosts: frozenset[str]) -> Member
         return Member(variant.name, wanted, mib=_memory_mib(one, spec, merged, engine))
     entry = model_entry(variant.name, merged.model_name, _weights_path(variant.namespace, spec, engine), spec)
     return Member(variant.name, wanted, entry, _memory_mib(one, spec, merged, engine))
+
+
+def _leaver(one: World, spec: ModelVariantSpec | Invalid, engine: Engine) -> Member | None:
+    if (
+        lodges_at(one.children) != engine.name
+        or isinstance(spec, Invalid)
+        or isinstance(engine.spec, Invalid)
+    ):
+        return None
+    merged = effective.merge(one.variant.name, spec, engine.spec)
+    wanted = 0 if spec.suspend else spec.replicas
+    return Member(one.variant.name, wanted, mib=_memory_mib(one, spec, merged, engine), leaving=True)
 
 
 _EVERY = 1000

@@ -16,7 +16,7 @@ class EngineWorld:
 
     engine: Engine
     variants: tuple[World, ...] = ()
-    """Those that name the engine, were placed on it, or might choose it."""
+    """Those that name the engine, were placed on it, might choose it, or are still served by it."""
     children: tuple[Child, ...] = ()
     rollouts: Mapping[str, Rollout] = field(default_factory=dict)
     """By name of the Deployment."""
@@ -30,6 +30,11 @@ class EngineWorld:
 
     def report(self, pod: Pod) -> EngineReport | None:
         return self.reports.get(pod.name)
+
+
+def serves(pod: Pod, variant: str) -> bool:
+    """Whether it gets the variant's requests."""
+    return pod.share is not None and variant in pod.share.serves
 
 
 def answers(pod: Pod) -> bool:

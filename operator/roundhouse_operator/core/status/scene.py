@@ -75,7 +75,7 @@ def build_scene(world: World, decision: Decision, outcome: Outcome) -> Scene:
         spec=spec,
         upstream=engine is not None and engine.upstream is not None,
         wanted=intent.replicas if intent else rollout.wanted if rollout else 0,
-        ready=rollout.ready if rollout else 0,
+        ready=(rollout.ready if rollout else 0) or world.lodged,
         trouble=_trouble(world, decision),
     )
 
@@ -91,7 +91,7 @@ def _shared_scene(
         spec=spec,
         upstream=False,
         wanted=seat.wanted,
-        ready=seat.ready,
+        ready=seat.ready or world.lodged,
         trouble=seat.trouble,
     )
 

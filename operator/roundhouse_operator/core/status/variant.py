@@ -51,10 +51,10 @@ def variant_status(world: World, decision: Decision, outcome: Outcome, *, now: s
         "phase": _phase(findings),
         "publishedNames": [] if foreign and not rollout else list(decision.award.won),
         "replicas": rollout.replicas if rollout else 0,
-        "readyReplicas": rollout.ready if rollout else 0,
+        "readyReplicas": (rollout.ready if rollout else 0) or world.lodged,
         "updatedReplicas": rollout.updated if rollout else 0,
         "selector": ",".join(f"{key}={value}" for key, value in sorted(pod_labels(variant.name).items())),
-        **(_seated(world.seat) if world.seat and not rollout else {}),
+        **(_seated(world.seat, world.lodged) if world.seat and not rollout else {}),
         **{name: before[name] for name in _LASTING if name in before},
         **_served(world, decision),
         **_rolled_out(world, decision, outcome),
@@ -64,11 +64,11 @@ def variant_status(world: World, decision: Decision, outcome: Outcome, *, now: s
     return {name: value for name, value in facts.items() if value not in (None, [], {})}
 
 
-def _seated(seat: Seat) -> Manifest:
+def _seated(seat: Seat, lodged: int) -> Manifest:
     """No selector: an autoscaler would read the load of pods that hold others too."""
     return {
         "replicas": seat.placed,
-        "readyReplicas": seat.ready,
+        "readyReplicas": seat.ready or lodged,
         "updatedReplicas": seat.updated,
         "selector": None,
     }
