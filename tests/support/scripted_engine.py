@@ -3,12 +3,15 @@
 What a model is like stands in its name, behind the first `;`: `alpha;vram=2048;load=1.5` says that it takes
 2,048 MiB of GPU memory and 1.5 s to load. `fail` makes every load fail, `fail=3` those of the engine's first
 three seconds. What a request does stands in its prompt: `wait 2` takes two seconds, `stream 5 0.2` gives five
-segments 0.2 s apart, `exit 3` ends the engine with that code. The text is the model's name up to the `;`.
+segments 0.2 s apart, `until FILE` gives them until the engine has such a file, `exit 3` ends the engine with
+that code. The text is the model's name up to the `;`.
 """
 
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 from typing_extensions import override
 
@@ -26,6 +29,7 @@ from roundhouse_engine import (
 STARTED = time.monotonic()
 MIB = 1 << 20
 STEP_SECONDS = 0.01
+PAUSE_SECONDS = 0.2
 
 
 class Scripted(Speech):
@@ -72,6 +76,12 @@ class Scripted(Speech):
                     for place in range(int(arguments[0])):
                         _wait(float(arguments[1]), cancellation)
                         yield self._segment(place)
+                case "until":
+                    for place in itertools.count():
+                        _wait(PAUSE_SECONDS, cancellation)
+                        yield self._segment(place)
+                        if Path(arguments[0]).exists():
+                            break
                 case "exit":
                     os._exit(int(arguments[0]))
                 case _:
