@@ -35,7 +35,7 @@ from roundhouse_operator.core.replicas import NOBODY, Writer, read_writer, scale
 from roundhouse_operator.core.shared.world import answers
 from roundhouse_operator.core.verification.proof import ExamFacts
 from roundhouse_operator.core.weights.state import Progress
-from roundhouse_operator.held import FLEET, Held, asks_anew, hold, object_key, shares, stored
+from roundhouse_operator.held import FLEET, Held, accepts_anew, asks_anew, hold, object_key, shares, stored
 from roundhouse_operator.holdings import Holdings
 from roundhouse_operator.index import facts
 from roundhouse_operator.project import StoredChild, StoredResource
@@ -214,7 +214,8 @@ class Cache(Holdings):
         if key.kind in (VARIANT, ENGINE) and before is None:
             self.wants.come(key)
         if key.kind == ENGINE:
-            touched.now |= self._variants.users(key) if asks_anew(before, after) else set()
+            if asks_anew(before, after) or accepts_anew(before, after):
+                touched.now |= self._variants.users(key)
             return touched
         resource = after.value.read() if after and isinstance(after.value, StoredResource) else None
         claim = ids.claim(resource) if resource else None

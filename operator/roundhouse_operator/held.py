@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from roundhouse_api.conditions import ConditionType
 from roundhouse_api.model import Manifest
 from roundhouse_api.v1alpha1 import EngineSpec
 from roundhouse_operator.core.kinds import API_KINDS, DEVICE_CLASS, NODE, POD, RESOURCE_SLICE, Key, Kind
@@ -85,6 +86,16 @@ def asks_anew(before: Held | None, after: Held | None) -> bool:
         return (value.uid, value.generation, value.labels, value.restarted_at)
 
     return asked(before) != asked(after)
+
+
+def accepts_anew(before: Held | None, after: Held | None) -> bool:
+    """Whether an engine is accepted, or not, for another reason than before."""
+
+    def accepted(held: Held | None) -> set[tuple[str, str, str]]:
+        value = stored(held)
+        return {one for one in value.verdicts if ConditionType.ACCEPTED in one} if value else set()
+
+    return accepted(before) != accepted(after)
 
 
 def object_key(kind: Kind, manifest: Manifest) -> Key:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from roundhouse_api.conditions import Reason
 from roundhouse_api.v1alpha1 import BackendType, ModelVariantSpec
 from roundhouse_operator.core import effective, ids, selection
+from roundhouse_operator.core.credentials import foremost, told_by
 from roundhouse_operator.core.decision import Decision
 from roundhouse_operator.core.diagnose import Trouble
 from roundhouse_operator.core.ids import Award
@@ -47,7 +48,7 @@ def judge(world: World, *, api_hosts: Iterable[str] = ()) -> Decision:
     engine = choice.engine.spec
     if isinstance(engine, Invalid):
         return replace(decision, engine_refused=Trouble(engine.reason, engine.message))
-    if trouble := refuse_engine(engine, api_hosts=api_hosts):
+    if trouble := foremost(told_by(choice.engine), refuse_engine(engine, api_hosts=api_hosts)):
         return replace(decision, engine_refused=trouble)
     merged = effective.merge(variant.name, spec, engine)
     refused = decision.refused or refuse_variant(spec, engine, merged.model_name)

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from roundhouse_api.v1alpha1 import ModelVariantSpec
 from roundhouse_operator.core import effective, placement, placing
+from roundhouse_operator.core.credentials import foremost, told_by
 from roundhouse_operator.core.effective import Merged
 from roundhouse_operator.core.observed import Engine, Invalid, World
 from roundhouse_operator.core.selection import Doubt
@@ -19,7 +20,7 @@ from roundhouse_operator.core.support import refuse_engine
 def doubt(world: World, spec: ModelVariantSpec, engine: Engine, api_hosts: Iterable[str]) -> Doubt | None:
     if isinstance(engine.spec, Invalid):
         return Doubt("NotAccepted", "its own spec is not accepted", final=True)
-    if trouble := refuse_engine(engine.spec, api_hosts=api_hosts):
+    if trouble := foremost(told_by(engine), refuse_engine(engine.spec, api_hosts=api_hosts)):
         return Doubt("NotAccepted", f"its own spec is not accepted: {trouble.reason.value}", final=True)
     mine = (world.variant.status.get("engine") or {}).get("uid") == engine.uid
     if engine.spec.workload is None or (mine and placing.holds_nodes(world)):

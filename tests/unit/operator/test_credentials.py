@@ -8,11 +8,11 @@ import pytest
 
 from roundhouse_api.model import Manifest
 from roundhouse_operator.core.credentials import asked_of, refuse_credential
-from roundhouse_operator.core.kinds import ENGINE, Key
+from roundhouse_operator.core.kinds import ENGINE, VARIANT, Key
 from roundhouse_operator.core.status.engine import Usage, engine_status
-from roundhouse_operator.core.weights.asked import Answer
-from tests.unit.operator.samples import engine, upstream
-from tests.unit.operator.worlds import NAMESPACE, NOW, Scene, conditions, message
+from roundhouse_operator.core.weights.asked import Answer, Ask, AskedKind
+from tests.unit.operator.samples import engine, upstream, variant
+from tests.unit.operator.worlds import NAMESPACE, NOW, Scene, conditions, message, sent
 
 KEYED: Manifest = {
     "baseURL": "https://api.example.org/v1",
@@ -70,3 +70,27 @@ def test_an_engine_of_pods_names_no_secret_of_an_upstream() -> None:
     found = scene.cache.resource(Key(ENGINE, NAMESPACE, "kws"))
     assert found
     assert asked_of(found) is None
+
+
+def test_its_variants_say_so_too_and_until_it_is_there() -> None:
+    scene = Scene(upstream(upstream=KEYED), variant(on="elsewhere"))
+    key = Key(ENGINE, NAMESPACE, "elsewhere")
+
+    def engine_says(answer: Answer) -> set[Key]:
+        found = scene.cache.resource(key)
+        assert found
+        trouble = refuse_credential(Ask(AskedKind.SECRET, "hosted"), answer)
+        status = engine_status(found, Usage(), scene.cache.fleet, now=NOW, credential=trouble)
+        touched = scene.cache.upsert(ENGINE, sent({**upstream(upstream=KEYED), "status": status}))
+        return touched.now
+
+    mine = Key(VARIANT, NAMESPACE, "kws-en")
+    assert mine in engine_says(Answer(found=False))
+    status = scene.settle("kws-en")
+    assert conditions(status)["Ready"] == ("False", "EngineNotAccepted")
+    assert "SecretNotFound: spec.upstream.apiKeySecretRef: Secret 'hosted'" in message(
+        status, "EngineSelected"
+    )
+    assert mine not in engine_says(Answer(found=False)), "nothing new"
+    assert mine in engine_says(Answer(True, {"roundhouse.dev/credential": "upstream"}))
+    assert "SecretNotFound" not in message(scene.settle("kws-en"), "EngineSelected")

@@ -13,6 +13,7 @@ from roundhouse_api.conditions import ConditionType, Reason
 from roundhouse_api.model import Manifest
 from roundhouse_api.v1alpha1 import EnginePlacement, EngineSpec, Hardware, Quantity
 from roundhouse_operator.core import placement
+from roundhouse_operator.core.credentials import foremost
 from roundhouse_operator.core.diagnose import Trouble
 from roundhouse_operator.core.observed import Engine, Invalid
 from roundhouse_operator.core.placement import Fleet
@@ -136,9 +137,8 @@ def _placement(spec: EngineSpec, fleet: Fleet) -> _Placed | None:
 
 
 def _refused(engine: Engine, credential: Trouble | None, api_hosts: Iterable[str]) -> Trouble | None:
-    """What its author can mend comes before what this version lacks."""
     found = None if isinstance(engine.spec, Invalid) else refuse_engine(engine.spec, api_hosts=api_hosts)
-    return credential if credential and (not found or found.reason is Reason.NOT_YET_SUPPORTED) else found
+    return foremost(credential, found)
 
 
 def _findings(
