@@ -22,8 +22,8 @@ PAGE = 2
 class Buckets(Origin):
     """Serves `files`, by `<bucket>/<name>`, while its context is open."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        super().__init__(host=host)
         self.private = False
         self.generations: dict[str, int] = {}
         self.access_token = "ya29.token-of-the-emulator"  # noqa: S105 - of a server on loopback

@@ -36,18 +36,18 @@ class Store:
 
 
 @contextmanager
-def s3_server(folder: Path) -> Iterator[Store]:
+def s3_server(folder: Path, host: str = "127.0.0.1") -> Iterator[Store]:
     """Serve the buckets in `folder`/data."""
     program = ensure_binaries(lambda _: None, ("versitygw",)) / "versitygw"
     data = folder / "data"
     data.mkdir(parents=True)
     with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
+        free.bind((host, 0))
         port = free.getsockname()[1]
     command = [
         str(program),
         "--port",
-        f"127.0.0.1:{port}",
+        f"{host}:{port}",
         "--access",
         ACCESS,
         "--secret",
@@ -60,7 +60,7 @@ def s3_server(folder: Path) -> Iterator[Store]:
             command, stdout=log, stderr=log, env={"PATH": os.environ["PATH"], "HOME": str(folder)}
         )
     try:
-        url = f"http://127.0.0.1:{port}"
+        url = f"http://{host}:{port}"
         client = get_session().create_client(
             "s3",
             endpoint_url=url,
@@ -69,13 +69,13 @@ def s3_server(folder: Path) -> Iterator[Store]:
             aws_secret_access_key=SECRET,
             config=Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1}),
         )
-        wait_until(lambda: _answers(port), seconds=60, what="versitygw answers", every=0.05)
+        wait_until(lambda: _answers(host, port), seconds=60, what="versitygw answers", every=0.05)
         yield Store(url, client, data)
     finally:
         process.kill()
         process.wait()
 
 
-def _answers(port: int) -> bool:
+def _answers(host: str, port: int) -> bool:
     with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        return probe.connect_ex((host, port)) == 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
-import urllib.request
 from typing import Any
 
 import pytest
@@ -13,41 +12,18 @@ import pytest
 from tests.cluster.local import Cluster
 from tests.cluster.operator.harness import Kubectl, Operator
 from tests.cluster.weights.conftest import NODE, REPO, StartOperator, Volumes, reference
+from tests.cluster.weights.hearing import heard
 from tests.support.hub import Hub
 from tests.support.origin import Fault
-from tests.support.recordings import GO_FORWARD_WORDS, go_forward
+from tests.support.recordings import GO_FORWARD_WORDS
 from tests.unit.operator.samples import engine, variant
 
 SOURCE = {"type": "HuggingFace", "format": "Sphinx", "huggingFace": {"repo": REPO, "include": ["*"]}}
-BOUNDARY = "test-boundary"
 
 
 def sphinx(name: str = "sphinx", **spec: Any) -> dict[str, Any]:
     workload = {"image": reference("pocketsphinx"), "imagePullPolicy": "Never"}
     return engine(name, workload=workload, **spec)
-
-
-def heard(kubectl: Kubectl, name: str) -> str:
-    """What the variant's pod hears in a person's recording."""
-    [pod] = [
-        one
-        for one in kubectl.list("pods", f"roundhouse.dev/variant={name}")
-        if "deletionTimestamp" not in one["metadata"]
-    ]
-    fields = {"model": REPO, "response_format": "text"}
-    parts = [
-        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{key}"\r\n\r\n{value}\r\n'.encode()
-        for key, value in fields.items()
-    ]
-    head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'.encode()
-    body = b"".join([*parts, head, go_forward(), f"\r\n--{BOUNDARY}--\r\n".encode()])
-    request = urllib.request.Request(
-        f"http://{pod['status']['podIP']}:8000/v1/audio/transcriptions",
-        data=body,
-        headers={"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"},
-    )
-    with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310  # a pod of the test's own
-        return str(answer.read().decode().strip())
 
 
 def claim(volumes: Volumes, **pvc: Any) -> dict[str, Any]:
@@ -66,7 +42,7 @@ def test_two_variants_of_the_same_weights_fetch_them_once_and_hear(
     )
     kubectl.wait("mv", "one", "Ready", "True", "Serving", seconds=180)
     kubectl.wait("mv", "two", "WeightsReady", "True", "Downloaded", seconds=60)
-    assert heard(kubectl, "one") == GO_FORWARD_WORDS
+    assert heard(kubectl, "roundhouse.dev/variant=one") == GO_FORWARD_WORDS
     size = sum(map(len, model.values()))
     assert hub.downloaded_bytes < size * 1.1, "fetched once"
     weights = kubectl.get("mv", "one")["status"]["weights"]
@@ -105,7 +81,7 @@ def test_progress_is_told_and_a_loader_that_is_killed_goes_on_where_it_was(
     kubectl("delete", "pod", "-l", "app.kubernetes.io/component=weights", "--grace-period=0", "--force")
     slow.bytes_per_second = None
     kubectl.wait("mv", "one", "Ready", "True", "Serving", seconds=180)
-    assert heard(kubectl, "one") == GO_FORWARD_WORDS
+    assert heard(kubectl, "roundhouse.dev/variant=one") == GO_FORWARD_WORDS
     assert hub.downloaded_bytes < 1.5 * shown["totalBytes"], "what was there is not fetched again"
 
 
@@ -114,7 +90,7 @@ def test_weights_in_the_pod_are_those_of_the_first_pod_although_the_branch_moved
 ) -> None:
     kubectl.apply(sphinx(), variant("one", on="sphinx", source=SOURCE))
     kubectl.wait("mv", "one", "Ready", "True", "Serving", seconds=180)
-    assert heard(kubectl, "one") == GO_FORWARD_WORDS
+    assert heard(kubectl, "roundhouse.dev/variant=one") == GO_FORWARD_WORDS
     first = kubectl.get("mv", "one")["status"]["weights"]["revision"]
     moved = hub.commit(REPO, {**model, "README": b"moved"})
     assert moved != first
@@ -180,7 +156,7 @@ def test_without_downloads_what_is_there_serves_and_what_is_not_is_told(
     assert hub.downloaded_bytes == 0
     kubectl.apply(variant("auto", on="sphinx", source=SOURCE, replicas=0))
     kubectl.wait("mv", "never", "Ready", "True", "Serving", seconds=180)
-    assert heard(kubectl, "never") == GO_FORWARD_WORDS
+    assert heard(kubectl, "roundhouse.dev/variant=never") == GO_FORWARD_WORDS
 
 
 def own_claim(volumes: Volumes) -> dict[str, Any]:
