@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 
 import pytest
 from aiohttp import web
@@ -71,8 +72,14 @@ class Engine:
         return runner
 
     async def until(self, asked: int) -> None:
-        async with asyncio.timeout(10):
-            while self.asked < asked:  # noqa: ASYNC110 - what is waited for has no event
+        await self._until(lambda: self.asked >= asked)
+
+    async def until_heard(self) -> None:
+        await self._until(lambda: bool(self.news))
+
+    async def _until(self, probe: Callable[[], bool]) -> None:
+        async with asyncio.timeout(30):
+            while not probe():  # noqa: ASYNC110 - what is waited for has no event
                 await asyncio.sleep(0.01)
 
 
@@ -86,7 +93,7 @@ async def test_an_engine_is_asked_at_once_and_then_left_alone() -> None:
     engine = Engine()
     runner = await engine.listen()
     reading = asyncio.create_task(EngineReader(engine.standing, engine.news.append).run())
-    await engine.until(1)
+    await engine.until_heard()
     await asyncio.sleep(0.2)
     assert engine.asked == 1
     assert engine.standing.reports == {A_POD: REPORT}
