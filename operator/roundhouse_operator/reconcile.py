@@ -133,12 +133,11 @@ class Reconciler:
             outcome = await self.execution.carry_out(decision.plan, key)
         except ClusterError as error:
             if not world.variant.status:
-                await self._seed(key, decision, error)
+                await self._seed(world, decision, error)
             raise
         outcome = replace(outcome, cache_refusal=refused)
         if not decision.plan.empty:
-            # What came back from the writes is in the cache by now.
-            world = self.cache.world(key, world.now) or world
+            world = self._written(world)
         # Until somebody has looked at the pods of an engine that it shares, what is told stands.
         if not (decision.shares and world.seat is None and world.variant.status):
             status = variant_status(world, decision, outcome, now=self.clock())
@@ -174,11 +173,19 @@ class Reconciler:
         ready = bool(seat.ready if seat else rollout and rollout.ready)
         return Aim(decision.scaling, variant.spec.replicas, ready, self.cache.version(key))
 
-    async def _seed(self, key: Key, decision: Decision, error: ClusterError) -> None:
+    async def _seed(self, world: World, decision: Decision, error: ClusterError) -> None:
         """A first pass that fails leaves a status, so that no variant is shown without a word."""
-        if world := self.cache.world(key):
-            status = variant_status(world, decision, Outcome(failure=str(error)), now=self.clock())
-            await self._write_status(world.variant, status)
+        world = self._written(world)
+        status = variant_status(world, decision, Outcome(failure=str(error)), now=self.clock())
+        await self._write_status(world.variant, status)
+
+    def _written(self, world: World) -> World:
+        """With what came back from the writes. The variant stays the one that was decided about.
+
+        It may have been edited meanwhile: of that edit nothing has been decided, and nothing may be told.
+        """
+        fresh = self.cache.world(world.variant.key, world.now)
+        return replace(fresh, variant=world.variant) if fresh else world
 
     async def _engine(self, key: Key) -> None:
         engine = self.cache.resource(key)

@@ -27,7 +27,7 @@ from roundhouse_operator.queue import WorkQueue
 from roundhouse_operator.reconcile import Reconciler
 from roundhouse_operator.verifier import Verifier
 from tests.unit.operator.samples import engine, variant
-from tests.unit.operator.worlds import MANAGER, NAMESPACE, Scene, pod, sent
+from tests.unit.operator.worlds import MANAGER, NAMESPACE, NOW, Scene, applied, node, pod, sent
 
 KWS_EN = Key(VARIANT, NAMESPACE, "kws-en")
 
@@ -57,6 +57,37 @@ def test_an_edit_during_a_pass_gets_a_pass_of_its_own(edit: Manifest) -> None:
 
 def test_our_own_status_write_gets_none() -> None:
     assert KWS_EN not in passed_with({})
+
+
+async def test_a_status_tells_of_the_spec_that_was_decided_about() -> None:
+    """An edit that comes while children are written is not said to be carried out."""
+    scene = Scene(node("n1"), engine(), variant())
+
+    class Editing:
+        """While the Deployment is written, the author asks for something else."""
+
+        status: Manifest
+
+        async def apply(self, _kind: Kind, manifest: Manifest, *, force: bool) -> Manifest:  # noqa: ARG002
+            edited = variant(args=["--another"])
+            scene.put({**edited, "metadata": {**edited["metadata"], "generation": 2}})
+            answer = applied(manifest)
+            return {**answer, "metadata": sent(answer)["metadata"]}
+
+        async def patch_status(self, _kind: Kind, _space: str, _name: str, patch: Manifest) -> Manifest:
+            self.status = patch["status"]
+            edited = variant(args=["--another"])
+            metadata = {**edited["metadata"], "generation": 2}
+            return sent({**edited, "metadata": metadata, "status": self.status})
+
+    server, due = Editing(), Touched()
+    cluster = cast("Cluster", server)
+    verifier = Verifier(cluster, scene.cache, lambda _key: None, Asker())
+    recorder = cast("Any", SimpleNamespace(tell=lambda *_: None))
+    await Reconciler(cluster, scene.cache, recorder, lambda: NOW, due.merge, verifier)(KWS_EN)
+    assert server.status["observedGeneration"] == 1
+    assert {one["observedGeneration"] for one in server.status["conditions"]} == {1}
+    assert KWS_EN in due.now, "the edit gets a pass of its own"
 
 
 def passed_with(edit: Manifest) -> set[Key]:
