@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from roundhouse_api.conditions import Reason
-from roundhouse_api.model import Manifest
+from roundhouse_api.model import Manifest, Model
 from roundhouse_api.quantity import Quantity
 from roundhouse_api.v1alpha1 import (
     Allocation,
@@ -61,8 +61,23 @@ class Stated:
 
     @property
     def revision(self) -> str:
-        """Changes with whatever may change where pods can run."""
-        return hashlib.sha256(repr(self).encode()).hexdigest()[:_REVISION_LENGTH]
+        """Changes with whatever may change where pods can run, and with nothing else.
+
+        So what is not said is left out: a field that a later release adds changes the revision of nobody.
+        """
+        said = {
+            "mode": self.mode.value,
+            "count": self.count,
+            "memory": self.memory.bytes if self.memory else None,
+            "products": list(self.products),
+            "allocation": _said(self.allocation) if self.allocation else None,
+            "nodeSelector": dict(self.node_selector),
+            "tolerations": [_said(one) for one in self.tolerations],
+            "affinity": self.affinity,
+            "requests": dict(self.requests),
+        }
+        text = json.dumps({name: value for name, value in said.items() if value}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:_REVISION_LENGTH]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +115,10 @@ class Need:
     @property
     def count(self) -> int:
         return self.stated.count
+
+
+def _said(model: Model) -> Manifest:
+    return model.model_dump(by_alias=True, exclude_none=True, exclude_defaults=True, mode="json")
 
 
 def state(hardware: Hardware) -> Stated:
