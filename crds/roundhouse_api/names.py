@@ -50,6 +50,8 @@ ANNOTATION_DELETION_COST: Final = "controller.kubernetes.io/pod-deletion-cost"
 """Kubernetes' own, on a pod: those with the lowest go first when there are to be fewer."""
 ANNOTATION_WEIGHTS: Final = f"{GROUP}/weights"
 """On a pod that reads fetched weights: the name of the objects that belong to them."""
+ANNOTATION_CACHE: Final = f"{GROUP}/cache"
+"""On a Deployment: `ImageVolume` where its pods were made under that cache, mounted or not."""
 ANNOTATION_LOADER: Final = f"{GROUP}/loader"
 """On a Job that fetches weights: for whom it was made, from what, and the how manieth attempt it is."""
 

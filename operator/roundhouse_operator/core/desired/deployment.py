@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from roundhouse_api import names
 from roundhouse_api.model import Manifest
+from roundhouse_api.v1alpha1 import CacheType
 from roundhouse_operator.core.desired.intent import Intent
 from roundhouse_operator.core.desired.pod import build_pod_template
 from roundhouse_operator.core.desired.probes import startup_seconds
@@ -19,8 +21,13 @@ READY_SECONDS: Final = 2
 
 
 def build_deployment(intent: Intent) -> Manifest:
+    manifest = intent.metadata(DEPLOYMENT)
+    cache = intent.engine.cache
+    if cache and cache.type is CacheType.IMAGE_VOLUME:
+        # What its pods do stands while they run, as long as they were made for this cache.
+        manifest["metadata"]["annotations"] = {names.ANNOTATION_CACHE: cache.type.value}
     return {
-        **intent.metadata(DEPLOYMENT),
+        **manifest,
         "spec": {
             "replicas": intent.replicas,
             "selector": {"matchLabels": intent.pod_labels},

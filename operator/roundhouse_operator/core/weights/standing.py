@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from roundhouse_api import names
+from roundhouse_api.v1alpha1 import CacheType
 from roundhouse_operator.core.desired.intent import Intent
 from roundhouse_operator.core.desired.pod import build_pod_template
 from roundhouse_operator.core.desired.weights import VOLUME
@@ -21,6 +22,7 @@ class Standing:
 
     store: str = ""
     mounts_image: bool | None = None
+    """None where it was made under another cache than ImageVolume, and so says nothing about it."""
     loader: LoaderImage | None = None
 
 
@@ -30,9 +32,11 @@ def standing(children: Iterable[Child]) -> Standing:
             template = child.live["spec"]["template"]
             annotations = template.get("metadata", {}).get("annotations") or {}
             volumes = {one["name"]: one for one in template["spec"].get("volumes") or ()}
+            mounted = "image" in volumes.get(VOLUME, {})
+            made_for = (child.live["metadata"].get("annotations") or {}).get(names.ANNOTATION_CACHE)
             return Standing(
                 store=annotations.get(names.ANNOTATION_WEIGHTS, ""),
-                mounts_image="image" in volumes[VOLUME] if VOLUME in volumes else None,
+                mounts_image=mounted if mounted or made_for == CacheType.IMAGE_VOLUME else None,
                 loader=loader_of(template["spec"].get("initContainers") or ()),
             )
     return Standing()
