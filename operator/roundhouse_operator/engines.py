@@ -17,6 +17,7 @@ from typing import Any, Final
 import aiohttp
 
 from roundhouse_operator.core.kinds import Key
+from roundhouse_operator.core.masking import last_words
 from roundhouse_operator.core.reports import EngineReport, ModelReport
 from roundhouse_operator.standing import Standing
 
@@ -131,7 +132,7 @@ def _model(said: dict[str, Any]) -> ModelReport:
     return ModelReport(
         state=str(said["state"]),
         vram_bytes=vram if isinstance(vram, int) and not isinstance(vram, bool) else None,
-        error=str(said.get("error") or "")[:ERROR_LENGTH],
+        error=last_words(str(said.get("error") or "")[:ERROR_LENGTH]),
     )
 
 

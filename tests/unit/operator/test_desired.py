@@ -64,7 +64,10 @@ def cache(intent: Intent) -> list[Manifest]:
         return []
     run = LoaderRun(JobPurpose.FETCH, claim_uid="uid-claim")
     report = Report(complete=True, revision="c0ffee", digest="sha256:1", total_bytes=1000)
-    made = [build_job(intent, run), build_record(intent, report, claim_uid="uid-claim", complete=True)]
+    made = [
+        build_job(intent, run),
+        build_record(intent, report, claim_uid="uid-claim", complete=True, ours=True),
+    ]
     return (
         [build_claim(intent, delivery.own, claim_size(intent, delivery.own)), *made] if delivery.own else made
     )

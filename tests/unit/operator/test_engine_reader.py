@@ -31,6 +31,16 @@ def test_what_an_engine_says_is_read() -> None:
     assert read_report(json.dumps(MODELS).encode()) == REPORT
 
 
+def test_a_secret_in_the_words_of_an_engine_goes_into_no_status() -> None:
+    words = "401 for https://user:s3cr3t@hub.example/x, token hf_abcdefghijklmnop is invalid"
+    said = {**MODELS, "data": [{"id": "b", "state": "failed", "error": words}]}
+    report = read_report(json.dumps(said).encode())
+    assert report
+    assert "s3cr3t" not in report.models["b"].error
+    assert "hf_abc" not in report.models["b"].error
+    assert "is invalid" in report.models["b"].error
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -161,6 +161,33 @@ def test_the_end_of_a_list_is_news_for_the_weights_that_it_named() -> None:
     assert Key(STORE, NAMESPACE, name) in touched.now
 
 
+def by_hand(scene: Caches) -> None:
+    """A person has put the weights onto the claim; a Job looks, and finds them whole."""
+    scene.steps()
+    scene.ends(COMPLETE)
+    scene.steps()
+
+
+def test_weights_that_a_person_put_onto_the_claim_are_not_swept() -> None:
+    scene = Caches(engine(cache=SHARED_CLAIM), variant(source=HUB, downloadPolicy="Never"))
+    by_hand(scene)
+    assert scene.record()["complete"] == "true"
+    scene.cache.forget(KWS_EN)
+    plan = scene.sweep()
+    assert plan.applies == (), "no Job removes a directory"
+    assert {one.kind for one in plan.deletes} == {JOB, CONFIG_MAP}
+
+
+def test_weights_that_were_fetched_and_then_looked_at_are_swept() -> None:
+    scene = Caches(engine(cache=SHARED_CLAIM), variant(source=HUB))
+    by_hand(scene)
+    expire(scene)
+    scene.put({**variant(source=HUB, downloadPolicy="Never"), "status": scene.world("kws-en").variant.status})
+    scene.steps()
+    scene.cache.forget(KWS_EN)
+    assert [one.kind for one in scene.sweep().applies] == [CONFIG_MAP, JOB]
+
+
 class Sweeps:
     """The shell's part of a sweep, with a clock of its own. What it writes is counted."""
 

@@ -96,8 +96,13 @@ def job(head: Manifest, mark: Manifest, pod: Manifest, *, key: str, tries: int =
     }
 
 
-def build_record(intent: Intent, report: Report | None, *, claim_uid: str, complete: bool) -> Manifest:
-    """A ConfigMap, from which loaders that start later read the revision."""
+def build_record(
+    intent: Intent, report: Report | None, *, claim_uid: str = "", complete: bool = False, ours: bool = False
+) -> Manifest:
+    """A ConfigMap, from which loaders that start later read the revision.
+
+    `ours`: we have fetched them onto a claim of somebody else's, and sweep them when nobody wants them.
+    """
     report = report or Report(complete=True)
     said = {
         "claim": intent.delivery.claim,
@@ -107,7 +112,9 @@ def build_record(intent: Intent, report: Report | None, *, claim_uid: str, compl
         "key": intent.delivery.key,
         "revision": report.revision,
         "totalBytes": str(report.total_bytes),
-        "pod": json.dumps(_pod_spec(intent, JobPurpose.SWEEP)) if _is_shared(intent.delivery) else "",
+        "pod": json.dumps(_pod_spec(intent, JobPurpose.SWEEP))
+        if ours and _is_shared(intent.delivery)
+        else "",
     }
     data = {name: value for name, value in said.items() if value}
     return {**_head(CONFIG_MAP, intent, intent.delivery.store), "data": data}

@@ -9,6 +9,7 @@ from typing import Final
 from roundhouse_api.conditions import ConditionStatus, ConditionType, Reason
 from roundhouse_api.model import Manifest
 from roundhouse_operator.core.diagnose import Trouble
+from roundhouse_operator.core.masking import masked
 
 MESSAGE_BYTES: Final = 2048
 _ORDER: Final = {kind: place for place, kind in enumerate(ConditionType)}
@@ -22,7 +23,7 @@ class Finding:
     reason: Reason
     message: str
     detail: str = ""
-    """A part of the message that differs with each occurrence of the same trouble."""
+    """A part of the message that differs with each occurrence of the same trouble, in words of strangers."""
 
     @property
     def holds(self) -> bool:
@@ -111,7 +112,7 @@ def _message(finding: Finding, before: Manifest | None, generation: int) -> str:
         and before.get("message", "").startswith(f"{finding.message}: ")
     ):
         return str(before["message"])
-    return _cut(f"{finding.message}: {finding.detail}")
+    return _cut(f"{finding.message}: {masked(finding.detail)}")
 
 
 def _cut(message: str) -> str:

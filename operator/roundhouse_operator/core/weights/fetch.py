@@ -25,6 +25,7 @@ from roundhouse_operator.core.desired.cache import (
 from roundhouse_operator.core.desired.intent import Intent
 from roundhouse_operator.core.diagnose import Trouble, unschedulable_reason
 from roundhouse_operator.core.kinds import CONFIG_MAP, JOB, VOLUME_CLAIM
+from roundhouse_operator.core.masking import masked
 from roundhouse_operator.core.observed import Pod, Store, World
 from roundhouse_operator.core.plan import NOTHING, Apply, Delete, Plan
 from roundhouse_operator.core.weights.asked import Ask, AskedKind
@@ -181,9 +182,11 @@ def _start(case: _Case, run: LoaderRun, told: Weights, instead_of: list[LoaderJo
     attempt = max([run.attempt, *(job.attempt + 1 for job in instead_of or ())])
     made = LoaderRun(run.purpose, attempt, case.secret_version, case.claim_uid)
     applies = [Apply(JOB, build_job(case.intent, made), force=False, new=True)]
-    if case.store.record is None and case.intent.delivery.own is None:
+    record = case.store.record
+    fetches = run.purpose is JobPurpose.FETCH and case.intent.delivery.own is None
+    if fetches and not (record and record.pod_spec):
         # On a claim of others it tells, when nobody wants the weights any more, what is to be removed.
-        begun = build_record(case.intent, None, claim_uid="", complete=False)
+        begun = build_record(case.intent, None, ours=True)
         applies.insert(0, Apply(CONFIG_MAP, begun, force=False))
     deletes = tuple(_delete(case, job) for job in instead_of or ())
     shown = _as_before(case)
@@ -192,7 +195,9 @@ def _start(case: _Case, run: LoaderRun, told: Weights, instead_of: list[LoaderJo
 
 def _keep_record(case: _Case, job: LoaderJob) -> Supply:
     report = next((pod.loader.report for pod in _pods(case, job) if pod.loader and pod.loader.report), None)
-    record = build_record(case.intent, report, claim_uid=case.claim_uid, complete=True)
+    # What was only looked at is somebody else's: a person has put it there, for a cluster without a network.
+    ours = job.purpose is JobPurpose.FETCH or bool(case.store.record and case.store.record.pod_spec)
+    record = build_record(case.intent, report, claim_uid=case.claim_uid, complete=True, ours=ours)
     plan = Plan(applies=(Apply(CONFIG_MAP, record, force=False),))
     shown = (
         arrived(case.intent.delivery, report)
@@ -285,7 +290,8 @@ def _nowhere(case: _Case, message: str) -> tuple[Trouble, frozenset[Ask]]:
 
 
 def _not_made(pod: Pod) -> Trouble | None:
-    reason, message = pod.loader.waiting if pod.loader else ("", "")
+    reason, words = pod.loader.waiting if pod.loader else ("", "")
+    message = masked(words)
     if reason in _PULL:
         return Trouble(Reason.IMAGE_PULL, "The loader's image cannot be pulled", message or reason)
     if reason in ("CreateContainerConfigError", "CreateContainerError", "RunContainerError"):

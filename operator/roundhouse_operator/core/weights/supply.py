@@ -179,7 +179,7 @@ def _at_start(world: World, intent: Intent, asks: frozenset[Ask]) -> Supply:
     known = store.record if store.record and store.record.revision else report
     plan = NOTHING
     if report and report.revision and known is report and movable(delivery.source):
-        record = build_record(intent, report, claim_uid="", complete=False)
+        record = build_record(intent, report)
         plan = Plan(applies=(Apply(CONFIG_MAP, record, force=False),))
     weights, shown = _pods_say(pods, world, delivery, known)
     return Supply(weights, shown, plan, asks)
