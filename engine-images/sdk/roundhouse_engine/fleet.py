@@ -13,7 +13,7 @@ from typing_extensions import override
 from roundhouse_engine.errors import EngineError, Problem, Refusal, refused
 from roundhouse_engine.lease import Lease
 from roundhouse_engine.metrics import Metrics
-from roundhouse_engine.model_life import ModelLife
+from roundhouse_engine.model_life import ModelLife, Surroundings
 from roundhouse_engine.models import ModelState, ModelStatus
 from roundhouse_engine.models_file import Desired, ModelsFile
 from roundhouse_engine.pool import Pool
@@ -37,10 +37,19 @@ class Lobby(Pool):
 
 
 class Fleet:
-    """All models of the file. `build` makes the pool of one, not yet started; `slots` is what each has."""
+    """All models of the file. `build` makes the pool of one, not yet started; `slots` is what each has.
+
+    `drain_seconds`: how long one that leaves may finish what it has begun.
+    """
 
     def __init__(
-        self, file: ModelsFile, build: Callable[[ModelSpec], Pool], metrics: Metrics, *, slots: int
+        self,
+        file: ModelsFile,
+        build: Callable[[ModelSpec], Pool],
+        metrics: Metrics,
+        *,
+        slots: int,
+        drain_seconds: float,
     ) -> None:
         self._file = file
         self._build = build
@@ -50,7 +59,9 @@ class Fleet:
         self._lives: dict[str, ModelLife] = {}
         self._desired: Desired | None = None
         self._fewer_leave = asyncio.Event()
-        self._loading = asyncio.Semaphore(LOADS_AT_ONCE)
+        self._surroundings = Surroundings(
+            self._turn, asyncio.Semaphore(LOADS_AT_ONCE), self._gone, drain_seconds
+        )
         self._draining = False
 
     @property
@@ -178,9 +189,7 @@ class Fleet:
                 life.leave()
         for name, model in wanted.items():
             if name not in self._lives and not self._draining:
-                self._lives[name] = ModelLife(
-                    model, self._build, turn=self._turn, loading=self._loading, gone=self._gone
-                )
+                self._lives[name] = ModelLife(model, self._build, self._surroundings)
         self._fewer_leave.set()
 
     async def _turn(self) -> None:

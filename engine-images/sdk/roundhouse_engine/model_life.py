@@ -1,12 +1,14 @@
 """One model that came by the file, from its first load until its memory is free again.
 
-A load that fails is tried again, later each time. Unloading waits: for routers that have not heard yet, and
-for the requests that have begun.
+A load that fails is tried again, later each time. Unloading waits: for routers that have not heard yet, and,
+as long as the engine may drain, for the requests that have begun.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Final
 
 from roundhouse_engine.models import ModelState, ModelStatus
@@ -17,29 +19,37 @@ logger = logging.getLogger(__name__)
 
 LINGER_SECONDS: Final = 5.0
 """How long a model that left the list still takes work: routers learn of it within moments, not at once."""
+FLUSH_SECONDS: Final = 2.0
+"""For clients to be told that their time is over."""
 FIRST_RETRY_SECONDS: Final = 5.0
 LAST_RETRY_SECONDS: Final = 300.0
 
 
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the models of one engine have in common.
+
+    `turn` returns when something may be loaded, `gone` is called when all is over with a model. One that
+    leaves has `drain_seconds` to finish what it has begun.
+    """
+
+    turn: Callable[[], Awaitable[None]]
+    loading: asyncio.Semaphore
+    gone: Callable[["ModelLife"], None]
+    drain_seconds: float
+
+
 class ModelLife:
-    """Begins at once. `turn` returns when something may be loaded, `gone` is called when all is over."""
+    """Begins at once."""
 
     def __init__(
-        self,
-        model: ModelSpec,
-        build: Callable[[ModelSpec], Pool],
-        *,
-        turn: Callable[[], Awaitable[None]],
-        loading: asyncio.Semaphore,
-        gone: Callable[["ModelLife"], None],
+        self, model: ModelSpec, build: Callable[[ModelSpec], Pool], surroundings: Surroundings
     ) -> None:
         self.model = model
         self.pool: Pool | None = None
         self.error: str | None = None
         self._build = build
-        self._turn = turn
-        self._loading = loading
-        self._gone = gone
+        self._surroundings = surroundings
         self._living = asyncio.create_task(self._live(), name=f"model {model.name}")
         self._leaving: asyncio.Task[None] | None = None
 
@@ -91,7 +101,7 @@ class ModelLife:
     async def _live(self) -> None:
         retry_seconds = FIRST_RETRY_SECONDS
         while True:
-            await self._turn()
+            await self._surroundings.turn()
             failure, served = await self._serve()
             if served:
                 retry_seconds = FIRST_RETRY_SECONDS
@@ -106,7 +116,7 @@ class ModelLife:
     async def _serve(self) -> tuple[str, bool]:
         """Load and keep alive; returns why that came to an end, and whether it served meanwhile."""
         pool = self._build(self.model)
-        async with self._loading:
+        async with self._surroundings.loading:
             self.pool = pool
             supervising = asyncio.create_task(pool.supervise())
             up = asyncio.create_task(pool.up())
@@ -131,11 +141,24 @@ class ModelLife:
         if pool is not None and pool.capacity:
             await asyncio.sleep(LINGER_SECONDS)
             pool.draining = True
-            await pool.drained()
+            await self._drained(pool)
         self._living.cancel()
         await asyncio.gather(self._living, return_exceptions=True)
         logger.info("model unloaded", extra={"model": self.model.name})
-        self._gone(self)
+        self._surroundings.gone(self)
+
+    async def _drained(self, pool: Pool) -> None:
+        """As at the end of the engine: a client that takes its time keeps no other model from its memory."""
+        try:
+            async with asyncio.timeout(self._surroundings.drain_seconds):
+                await pool.drained()
+        except TimeoutError:
+            told = {"model": self.model.name, "in_use": pool.in_use}
+            logger.warning("drain deadline passed", extra=told)
+            pool.evict()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(FLUSH_SECONDS):
+                    await pool.drained()
 
 
 async def _end(*tasks: "asyncio.Task[object]") -> None:

@@ -67,6 +67,7 @@ def build_door(handler: type[Speech], settings: Settings, metrics: Metrics) -> D
         lambda model: build_pool(handler, (model,), settings, metrics),
         metrics,
         slots=settings.capacity,
+        drain_seconds=settings.drain_seconds,
     )
 
 

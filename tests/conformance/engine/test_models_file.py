@@ -111,6 +111,25 @@ def test_a_model_that_leaves_the_list_finishes_what_it_has_begun(shared: Shared)
     assert shared.ask("alpha").status == 404
 
 
+def test_a_client_that_takes_its_time_keeps_no_other_model_from_its_memory(tmp_path: Path) -> None:
+    file = tmp_path / "models.json"
+    asked = {"ROUNDHOUSE_MODELS_FILE": str(file), "MODELS": "", "ROUNDHOUSE_DRAIN_SECONDS": "0.5"}
+    with running([SCRIPT], tmp_path, **asked) as engine:
+        shared = Shared(engine, file)
+        shared.want("alpha")
+        shared.until(alpha="ready")
+        answers: list[Answer] = []
+        asking = threading.Thread(target=lambda: answers.append(shared.ask("alpha", "wait 300")))
+        asking.start()
+        wait_until(lambda: shared.models["alpha"]["inUse"] == 1, seconds=10, what="it computes", every=0.02)
+        shared.want("beta")
+        shared.until(beta="ready")
+        asking.join(timeout=30)
+        [answer] = answers
+        assert (answer.status, answer.headers["x-roundhouse-reason"]) == (503, "draining")
+        assert shared.ask("beta").status == 200
+
+
 def test_a_model_that_is_wanted_again_at_once_never_stops(shared: Shared) -> None:
     shared.want("alpha")
     shared.until(alpha="ready")
