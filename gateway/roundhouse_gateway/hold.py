@@ -191,6 +191,10 @@ class Hold:
         for place in list(self._lines):
             self.call(place)
 
+    def is_free(self, entry: Entry) -> bool:
+        """Whether a request for the model, which runs, would be let through at once."""
+        return not entry.may_be_waited_for or self._is_free(entry)
+
     def _is_free(self, entry: Entry) -> bool:
         """Nobody is before, and there is room."""
         return entry.place not in self._lines and has_room(entry, self.book.of(entry.place))

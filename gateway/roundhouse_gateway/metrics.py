@@ -76,6 +76,9 @@ class Metrics:
         self.hold_seconds = self._histogram(
             "hold_seconds", "How long requests waited, by what came of it.", "model", "outcome"
         ).labels
+        self.fast_lane = self._counter(
+            "fast_lane_requests", "Requests that took the shorter way inside."
+        ).labels()
         self.upload_bytes = self._counter("upload_bytes", "Bytes of request bodies received.").labels()
         self.spool_bytes = self._gauge(
             "spool_bytes", "Bytes on disk of forms whose file came first."

@@ -6,7 +6,6 @@ takes notice, then running requests may finish.
 
 import asyncio
 import logging
-import math
 import signal
 import socket
 import time
@@ -31,7 +30,7 @@ from roundhouse_gateway.keyring import Keyring
 from roundhouse_gateway.limits import KeyLimits, LocalLimits
 from roundhouse_gateway.load import LoadBook, LoadReport
 from roundhouse_gateway.metrics import Metrics
-from roundhouse_gateway.protocol import ConnectionLimits, limited
+from roundhouse_gateway.protocol import ConnectionLimits, end_dead_connections, limited
 from roundhouse_gateway.realtime.client_socket import websockets
 from roundhouse_gateway.realtime.door import Switch
 from roundhouse_gateway.realtime.hub import Hub
@@ -44,7 +43,9 @@ from roundhouse_gateway.speech.elevenlabs import SpeechToText
 from roundhouse_gateway.speech.route import SpeechRoute
 from roundhouse_gateway.spool import Spool
 from roundhouse_gateway.text.engines import TextEngines
+from roundhouse_gateway.text.lane import Lane, no_route, takes_lane
 from roundhouse_gateway.text.pool import Pool
+from roundhouse_gateway.text.protocol import fast
 from roundhouse_gateway.text.serve import ROUTES as TEXT_ROUTES
 from roundhouse_gateway.text.serve import TextRoutes
 from roundhouse_gateway.tls import Certificate
@@ -77,6 +78,7 @@ class _Door:
     connections: Value = field(default_factory=Value)
     """Counts those that are open."""
     tls: SSLContext | None = None
+    lane: Lane | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,8 @@ class Gateway:
         realtime, book = Hub(settings, metrics, endpoints), LoadBook()
         return cls(settings, registry, readiness, metrics, engines, text, realtime, book, keyring, limits)
 
-    def api(self, tracer: Tracer | None) -> ASGIApp:
+    def api(self, tracer: Tracer | None) -> tuple[ASGIApp, Lane | None]:
+        """What clients talk to, and the shorter way for most of what they ask as JSON."""
         spool = Spool(self.settings.spool_dir, self.settings.spool_limit_bytes)
         self.metrics.spool_bytes.set_function(lambda: spool.used_bytes)
         limits = Limits(self.settings.hold_limit, self.settings.hold_limit_per_variant)
@@ -127,12 +130,16 @@ class Gateway:
         text = TextRoutes(self.settings, self.registry, self.text, hold, self.metrics, bodies)
         posts: dict[str, ASGIApp] = {**speech, **dict.fromkeys(TEXT_ROUTES, text)}
         guard = self._guard()
-        api = build_api(self.readiness, self.metrics, posts, front(self.settings, guard, tracer))
-        return Switch(api, self.realtime.door(self.registry, hold, guard(api) if guard else None))
+        app = build_api(self.readiness, self.metrics, posts, front(self.settings, guard, tracer))
+        switch = Switch(app, self.realtime.door(self.registry, hold, guard(app) if guard else None))
+        if tracer is not None or not takes_lane(self.settings):
+            return switch, None
+        keys, model = guard(no_route) if guard else None, self.settings.default_model
+        return switch, Lane(self.registry, self.text, hold, self.metrics, bodies, keys, model)
 
-    def door(self, tls: SSLContext | None) -> _Door:
+    def door(self, tls: SSLContext | None, lane: Lane | None) -> _Door:
         """That of clients."""
-        return _Door(self.settings.port, self.settings.drain_seconds, self.metrics.connections, tls)
+        return _Door(self.settings.port, self.settings.drain_seconds, self.metrics.connections, tls, lane)
 
     def service(self) -> ASGIApp:
         return build_service(self.readiness, self.metrics, LoadReport(self.load))
@@ -195,12 +202,13 @@ async def serve(settings: Settings) -> None:
 
 async def _serve(gateway: Gateway, tracer: Tracer | None, stop: asyncio.Event) -> None:
     settings = gateway.settings
+    app, lane = gateway.api(tracer)
     try:
         async with (
             _following(gateway, stop),
             _listening(gateway.service(), settings, _Door(settings.metrics_port, 1.0)) as service,
             _certified(settings) as tls,
-            _listening(gateway.api(tracer), settings, gateway.door(tls)) as api,
+            _listening(app, settings, gateway.door(tls, lane)) as api,
         ):
             log.info("listening on %s, metrics on %s", api, service)
             await stop.wait()
@@ -211,7 +219,7 @@ async def _serve(gateway: Gateway, tracer: Tracer | None, stop: asyncio.Event) -
                 await asyncio.wait_for(stop.wait(), settings.drain_delay_seconds)
             gateway.realtime.leave()
     finally:
-        gateway.text.pool.close()
+        gateway.text.close()
         await gateway.engines.close()
         await gateway.realtime.close()
 
@@ -254,10 +262,11 @@ async def _certified(settings: Settings) -> AsyncIterator[SSLContext | None]:
 @asynccontextmanager
 async def _listening(app: ASGIApp, settings: Settings, door: _Door) -> AsyncIterator[str]:
     """Serves during the block; at its end takes nothing new and lets requests finish for a while."""
+    protocol = limited(_connection_limits(settings), door.connections)
     config = uvicorn.Config(
         app,
         loop="none",
-        http=limited(_connection_limits(settings), door.connections),
+        http=fast(protocol, door.lane) if door.lane else protocol,
         **websockets(door.connections),
         lifespan="off",
         access_log=False,
@@ -272,7 +281,7 @@ async def _listening(app: ASGIApp, settings: Settings, door: _Door) -> AsyncIter
     listener = _Listener(config)
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     bound = socket.create_server((settings.host, door.port), family=family, backlog=BACKLOG)
-    _end_dead_connections(bound, settings.client_idle_seconds)
+    end_dead_connections(bound, settings.client_idle_seconds)
     serving = asyncio.create_task(listener.serve(sockets=[bound]))
     try:
         yield "{}:{}".format(*bound.getsockname()[:2])
@@ -283,14 +292,3 @@ async def _listening(app: ASGIApp, settings: Settings, door: _Door) -> AsyncIter
 
 def _connection_limits(settings: Settings) -> ConnectionLimits:
     return ConnectionLimits(settings.connection_limit, settings.header_limit_bytes, settings.header_seconds)
-
-
-def _end_dead_connections(listening: socket.socket, seconds: float) -> None:
-    """Has the kernel end those whose client takes nothing of its answer, or vanished without a word.
-
-    Accepted connections inherit this. Nothing else ends a write that is never taken.
-    """
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, math.ceil(seconds * 1000))
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL):
-        listening.setsockopt(socket.IPPROTO_TCP, option, math.ceil(seconds / 2))

@@ -61,6 +61,10 @@ class Settings(BaseSettings):
     json_room_bytes: int = Field(
         default=256 << 20, ge=1024, description="Memory for all bodies of JSON together; 503 when it is full."
     )
+    fast_lane: bool = Field(
+        default=True,
+        description="Whether plain JSON requests take a shorter way inside; the answers are the same.",
+    )
     spool_dir: DirectoryPath | None = Field(
         default=None, description="Where forms wait whose file comes before `model`; default: the system's."
     )

@@ -24,7 +24,7 @@ from roundhouse_gateway.text.vectors import converted, is_in_form
 from roundhouse_gateway.usage import Usage
 
 MAX_CONVERTED_BYTES: Final = 256 << 20
-_OF_LENGTH: Final = b"content-length"
+OF_LENGTH: Final = b"content-length"
 _UNBUFFERED: Final = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
 
 
@@ -69,7 +69,7 @@ async def relay(asked: Asked, incoming: Incoming, send: Send) -> Usage:
 
 def stream_headers(headers: Headers) -> Headers:
     """So that nothing between here and the client keeps frames back, and none is missing at the end."""
-    kept = [each for each in headers if each[0] != _OF_LENGTH]
+    kept = [each for each in headers if each[0] != OF_LENGTH]
     names = {name for name, _ in kept}
     return [*kept, *(each for each in _UNBUFFERED if each[0] not in names)]
 
@@ -98,9 +98,9 @@ async def _pass(asked: Asked, incoming: Incoming, send: Send, seen: UsageReader)
             await _convert(asked, incoming, send, lambda body: converted(body, asked.request.encoding), first)
             return
     headers = passing_headers(incoming.reply.headers)
-    if incoming.whole and all(name != _OF_LENGTH for name, _ in headers):
+    if incoming.whole and all(name != OF_LENGTH for name, _ in headers):
         first += incoming.reply.take()
-        headers.append((_OF_LENGTH, b"%d" % len(first)))
+        headers.append((OF_LENGTH, b"%d" % len(first)))
     await send({"type": "http.response.start", "status": incoming.reply.status, "headers": headers})
     try:
         while first:
@@ -143,8 +143,8 @@ async def _convert(
         raise EngineFailedError(
             f"Engine '{asked.model}' answered what is no answer to this request: {error}."
         ) from error
-    headers = [each for each in passing_headers(incoming.reply.headers) if each[0] != _OF_LENGTH]
-    headers.append((_OF_LENGTH, b"%d" % len(body)))
+    headers = [each for each in passing_headers(incoming.reply.headers) if each[0] != OF_LENGTH]
+    headers.append((OF_LENGTH, b"%d" % len(body)))
     await send({"type": "http.response.start", "status": incoming.reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 

@@ -75,7 +75,7 @@ class Connection(asyncio.Protocol):
     def ask(self, request: list[bytes], reply: Reply) -> None:
         """Sends a whole request; there is one at a time."""
         self._reply, reply.connection = reply, self
-        self._transport.writelines(request)
+        self._transport.write(b"".join(request))
 
     @property
     def open(self) -> bool:

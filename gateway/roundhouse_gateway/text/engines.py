@@ -15,7 +15,12 @@ from urllib.parse import urlsplit
 
 from roundhouse_api.enums import RouteName
 from roundhouse_gateway.endpoints import Endpoints
-from roundhouse_gateway.errors import EngineFailedError, EngineTimeoutError, EngineUnreachableError
+from roundhouse_gateway.errors import (
+    EngineFailedError,
+    EngineTimeoutError,
+    EngineUnreachableError,
+    GatewayError,
+)
 from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.settings import Settings
 from roundhouse_gateway.snapshot import Entry
@@ -23,11 +28,14 @@ from roundhouse_gateway.text.balance import by_prefix
 from roundhouse_gateway.text.connection import Failure, Reply
 from roundhouse_gateway.text.dialects import url_of
 from roundhouse_gateway.text.incoming import Incoming
+from roundhouse_gateway.text.passages import Passages
 from roundhouse_gateway.text.pool import Pool, address_of
 from roundhouse_gateway.traces import onwards
 from roundhouse_gateway.upstream import FULL, NEWS_SECONDS, REFUSALS, Load
 
 REASON_HEADER: Final = b"x-roundhouse-reason"
+FIRST: Final = "roundhouse.text.first"
+"""Where a request's scope has the endpoint that the fast lane chose, and whether that broke off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +48,10 @@ class Call:
     opening: memoryview
     request_id: str
     via: str
+    first: str = ""
+    """The endpoint to ask first; empty where any will do."""
+    stale: bool = False
+    """That broke off on a connection that was kept, and is asked again on a new one."""
 
 
 @dataclass(slots=True)
@@ -93,6 +105,12 @@ class TextEngines:
         self._endpoints = endpoints
         self.load = load
         self.pool = pool
+        self.passages = Passages(settings.engine_idle_seconds)
+
+    def close(self) -> None:
+        """Ends what is under way on the fast lane, and all connections that are kept."""
+        self.passages.cut()
+        self.pool.close()
 
     @asynccontextmanager
     async def answer(self, call: Call, *, last: bool) -> AsyncIterator[Incoming]:
@@ -137,7 +155,8 @@ class TextEngines:
     async def _next(self, call: Call, tour: _Tour) -> str:
         if not await self._others(call, tour):
             raise EngineUnreachableError(f"Engine '{call.entry.model.id}' has no endpoint just now.")
-        base_url = self.pick(call, tour.tried)
+        first = not tour.tried and call.first in self._endpoints.untried(call.entry, tour.tried)
+        base_url = call.first if first else self.pick(call, tour.tried)
         tour.tried.add(base_url)
         return base_url
 
@@ -171,7 +190,8 @@ class TextEngines:
         """A connection that was kept may have been closed meanwhile; then a new one is tried, unsaid."""
         request = request_of(call, base_url)
         address = address_of(base_url)
-        kept = self.pool.idle(address)
+        stale = call.stale and base_url == call.first
+        kept = None if stale else self.pool.idle(address)
         if kept is not None:
             incoming = Incoming(self._idle_seconds)
             kept.ask(request, incoming.reply)
@@ -181,12 +201,12 @@ class TextEngines:
             fresh = await self.pool.connect(address)
         except (OSError, TimeoutError) as error:
             # An engine that left with this very request may have gone because of it.
-            raise self._failed(call, "unreachable" if kept is None else "broken") from error
+            raise self.failed(call, "broken" if stale or kept else "unreachable") from error
         incoming = Incoming(self._idle_seconds)
         fresh.ask(request, incoming.reply)
         if await self._head(call, incoming):
             return incoming
-        raise self._failed(call, "broken")
+        raise self.failed(call, "broken")
 
     async def _head(self, call: Call, incoming: Incoming) -> bool:
         """Whether an answer has begun; False where the connection ended before."""
@@ -194,12 +214,13 @@ class TextEngines:
             return await incoming.begun()
         except TimeoutError as error:
             incoming.reply.abandon()
-            raise self._failed(call, "timeout") from error
+            raise self.failed(call, "timeout") from error
         except asyncio.CancelledError:
             incoming.reply.abandon()
             raise
 
-    def _failed(self, call: Call, reason: Failure) -> Exception:
+    def failed(self, call: Call, reason: Failure) -> GatewayError:
+        """What the client is told, and the metrics."""
         model = call.entry.model.id
         self._metrics.engine_errors(model, reason).inc()
         match reason:

@@ -53,7 +53,7 @@ class Pool:
         async with asyncio.timeout(self._connect_seconds):
             _, connection = await loop.create_connection(
                 lambda: Connection(
-                    lambda one: self._keep(address, one), lambda one: self._forget(address, one)
+                    lambda one: self.keep(address, one), lambda one: self._forget(address, one)
                 ),
                 host,
                 port,
@@ -71,7 +71,8 @@ class Pool:
                 connection.abort()
         self._idle.clear()
 
-    def _keep(self, address: Address, connection: Connection) -> None:
+    def keep(self, address: Address, connection: Connection) -> None:
+        """For the next request."""
         loop = asyncio.get_running_loop()
         kept = self._idle[address]
         if self._closed or len(kept) >= KEPT_PER_ADDRESS:

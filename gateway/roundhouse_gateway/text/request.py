@@ -10,6 +10,7 @@ from typing import Any, Final, NoReturn, TypeVar
 import msgspec
 
 from roundhouse_api.enums import Feature, RouteName, Stage
+from roundhouse_api.selection import Needs
 from roundhouse_gateway.errors import InvalidRequestError, MissingFieldError, UnsupportedValueError
 from roundhouse_gateway.text.errors import MalformedJsonError, TooManyItemsError
 from roundhouse_gateway.transcription_request import MAX_MODEL_NAME
@@ -150,6 +151,14 @@ STAGES: Final = {
     RouteName.EMBEDDINGS: Stage.EMBED,
     RouteName.RERANK: Stage.RERANK,
 }
+_PLAIN_NEEDS: Final = {route: Needs(stage) for route, stage in STAGES.items()}
+
+
+def needs_of(route: RouteName, request: TextRequest) -> Needs:
+    """What the model must be and have."""
+    if not request.gates:
+        return _PLAIN_NEEDS[route]
+    return Needs(STAGES[route], features=frozenset(gate.feature for gate in request.gates))
 
 
 def _decoded(decoder: msgspec.json.Decoder[S], body: bytes) -> S:

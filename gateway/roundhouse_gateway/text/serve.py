@@ -39,11 +39,11 @@ from roundhouse_gateway.sleepers import Wish
 from roundhouse_gateway.snapshot import Entry
 from roundhouse_gateway.text import rerank
 from roundhouse_gateway.text.answer import Asked, is_event_stream, relay
-from roundhouse_gateway.text.engines import Call, TextEngines, reason_of
+from roundhouse_gateway.text.engines import FIRST, Call, TextEngines, reason_of
 from roundhouse_gateway.text.errors import UnknownTextModelError
 from roundhouse_gateway.text.fallbacks import trigger_of
 from roundhouse_gateway.text.fit import asks_for_something, fitting
-from roundhouse_gateway.text.request import READERS, STAGES, TextRequest
+from roundhouse_gateway.text.request import READERS, STAGES, TextRequest, needs_of
 from roundhouse_gateway.text.rewrite import rewrite
 from roundhouse_gateway.transcription_request import AUTO
 from roundhouse_gateway.upload import Upload
@@ -69,10 +69,12 @@ class _Job:
     exchange: Exchange
     upload: Upload
     send: Send
+    first: tuple[str, bool]
+    """The endpoint that the fast lane chose, and whether that broke off: an old connection may have."""
 
     @property
     def needs(self) -> Needs:
-        return Needs(STAGES[self.route], features=frozenset(gate.feature for gate in self.request.gates))
+        return needs_of(self.route, self.request)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,7 @@ class TextRoutes:
         )
         with self.metrics.in_flight(path).track_inprogress():
             try:
-                await self._answer(path, headers, upload, exchange, send)
+                await self._answer(scope, headers, upload, exchange, send)
             except GatewayError as error:
                 await refuse(error, upload, exchange, send)
             except ClientGoneError:
@@ -111,15 +113,18 @@ class TextRoutes:
                 exchange.upload_bytes = upload.received
 
     async def _answer(
-        self, path: str, headers: Headers, upload: Upload, exchange: Exchange, send: Send
+        self, scope: Scope, headers: Headers, upload: Upload, exchange: Exchange, send: Send
     ) -> None:
+        path = scope["path"]
         if not self.registry.complete:
             raise NotReadyError("The gateway has not read the cluster yet.")
         route = ROUTES[path]
         async with self.bodies.read(upload, int(headers.get("content-length", 0))) as body:
             request = READERS[route](body)
             check_hops(headers.getlist("via"), request.model)
-            await self._serve(_Job(path, route, body, request, exchange, upload, send))
+            await self._serve(
+                _Job(path, route, body, request, exchange, upload, send, scope.get(FIRST, ("", False)))
+            )
 
     async def _serve(self, job: _Job) -> None:
         """By the model asked for, else by those that its variant names, else with the first one's error."""
@@ -193,6 +198,7 @@ class TextRoutes:
                     request.opening,
                     exchange.request_id,
                     exchange.via,
+                    *job.first,
                 )
                 asked = Asked(job.route, job.path, request, exchange.request_id, entry.model.id)
                 last = entry is admitted.entries[-1]

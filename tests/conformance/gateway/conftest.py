@@ -159,6 +159,8 @@ class World:
     api: FakeApiServer
     thread: LoopThread
     engines: list[ScriptedEngine] = field(default_factory=list)
+    fast: bool = False
+    """Whether JSON requests are to find kept connections, and so to take the fast lane."""
 
     def engine(self) -> ScriptedEngine:
         made = ScriptedEngine(self.thread)
@@ -233,6 +235,22 @@ def world(shared_world: World) -> Iterator[World]:
     yield shared_world
     if shared_world.api.running:
         shared_world.clear()
+
+
+@pytest.fixture(scope="session")
+def slow_world(loop_thread: LoopThread, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with a_world(loop_thread, tmp_path_factory.mktemp("slow-gateway"), {"FAST_LANE": "false"}) as made:
+        yield made
+
+
+@pytest.fixture(params=["fast lane", "ordinary routes"])
+def either_world(request: pytest.FixtureRequest) -> Iterator[World]:
+    """A gateway with the fast lane, and one without: nobody is to see a difference."""
+    fast = request.param == "fast lane"
+    made: World = request.getfixturevalue("shared_world" if fast else "slow_world")
+    made.fast = fast
+    yield made
+    made.clear()
 
 
 @pytest.fixture

@@ -21,9 +21,16 @@ EMBED = Variant("minilm", stage="Embed", languages=None)
 JSON = {"Content-Type": "application/json"}
 
 
+@pytest.fixture
+def world(either_world: World) -> World:
+    return either_world
+
+
 def serve_chat(world: World, variant: Variant = CHAT) -> ScriptedEngine:
     engine = world.serve(variant)
     engine.answer = scripts.chat
+    if world.fast:
+        scripts.warm_up(world, variant.id, [engine])
     return engine
 
 
@@ -308,3 +315,13 @@ def test_lengths_of_vectors(world: World) -> None:
     assert len(answer.data[0].embedding) == 8
     with pytest.raises(openai.BadRequestError, match="vectors of 4, 8, 16 numbers, not of 7"):
         world.gateway.openai().embeddings.create(model="matryoshka", input="x", dimensions=7)
+
+
+def test_the_fast_lane_is_taken_where_there_is_one(world: World) -> None:
+    serve_chat(world)
+    name = "roundhouse_gateway_fast_lane_requests_total"
+    before = world.gateway.metric(name)
+    for _ in range(3):
+        assert chat(world).status == 200
+        assert chat(world, stream=True).status == 200
+    assert world.gateway.metric(name) == before + (6 if world.fast else 0)

@@ -24,12 +24,19 @@ CHAT = Variant("qwen", stage="Chat", languages=None)
 OTHER = Variant("other", stage="Chat", languages=None)
 
 
+@pytest.fixture
+def world(either_world: World) -> World:
+    return either_world
+
+
 def serve(world: World, variant: Variant = CHAT, *behind: ScriptedEngine) -> ScriptedEngine:
     for each in behind:
         each.answer = scripts.chat if each.answer is engines.transcript else each.answer
     engine = world.serve(variant, *behind)
     if not behind:
         engine.answer = scripts.chat
+    if world.fast:
+        scripts.warm_up(world, variant.id, behind or (engine,))
     return engine
 
 
@@ -336,7 +343,9 @@ PREFIX = {"loadBalancing": {"type": "PrefixHash", "prefixHash": {"prefixCharacte
 
 def test_conversations_with_one_beginning_go_to_one_replica(world: World) -> None:
     behind = [world.engine() for _ in range(3)]
-    serve(world, Variant("qwen", stage="Chat", languages=None, spec=PREFIX), *behind)
+    world.serve(Variant("qwen", stage="Chat", languages=None, spec=PREFIX), *behind)
+    for each in behind:
+        each.answer = scripts.chat
     for number in range(12):
         opening = {"role": "system", "content": f"{number:04}" + "you are " * 20}
         for turn in range(3):
