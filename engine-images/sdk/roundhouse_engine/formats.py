@@ -192,10 +192,18 @@ def delta_event(delta: str) -> str:
     return _event({"type": "transcript.text.delta", "delta": delta})
 
 
-def done_event(text: str, usage: dict[str, Any] | None) -> str:
-    """The last server-sent event, with the whole text and what it is billed by, where that is known."""
+def done_event(text: str, *, tokens: dict[str, Any] | None = None, duration: float | None = None) -> str:
+    """The last server-sent event, with the whole text.
+
+    Its `usage` can only be one by `tokens`: OpenAI has no other here, and strict clients take no other. The
+    length of the recording stands beside it, as `duration`.
+    """
     body: dict[str, Any] = {"type": "transcript.text.done", "text": text}
-    return _event(body if usage is None else body | {"usage": usage})
+    if tokens is not None:
+        body["usage"] = tokens
+    if duration is not None:
+        body["duration"] = _seconds(duration)
+    return _event(body)
 
 
 def error_event(error: dict[str, Any]) -> str:

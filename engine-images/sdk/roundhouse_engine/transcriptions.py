@@ -24,7 +24,6 @@ from roundhouse_engine.formats import (
     Transcript,
     delta_event,
     done_event,
-    duration_usage,
     error_event,
     joined,
     render,
@@ -174,7 +173,7 @@ async def _stream(events: AsyncGenerator[Event, None], ask: TranscriptionAsk, se
             if seconds is None:
                 raise
             return error_event(error.problem.envelope)
-    return done_event(text, None if seconds is None else duration_usage(seconds))
+    return done_event(text, duration=seconds)
 
 
 async def _begin_stream(send: Send) -> None:

@@ -6,7 +6,7 @@ byte is sent a failure is an error with a status; in a stream it is an event aft
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 import msgspec
@@ -174,19 +174,22 @@ class _Stream:
             if len(self._text) > MAX_ANSWER_BYTES:
                 raise EngineFailedError(f"Engine '{self._answer.model}' does not come to an end.")
             if told.ends:
-                return formats.done_event(self._text, usage)
+                return self._done(usage)
         if self._plan.marks_end:
             raise EngineFailedError(f"Engine '{self._answer.model}' broke off in its answer.")
-        return formats.done_event(self._text, usage)
+        return self._done(usage)
+
+    def _done(self, usage: dict[str, Any] | None) -> str:
+        if usage is not None and usage.get("type") == "tokens":
+            return formats.done_event(self._text, tokens=usage)
+        return formats.done_event(self._text, duration=self._answer.usage.audio_seconds or None)
 
     async def _told(self) -> AsyncIterator[Told]:
         answer = self._answer
         if not answer.streams:
             heard = await answer.hear()
             text = heard.text.strip()
-            seconds = heard.duration
-            usage = heard.usage or (None if seconds is None else formats.duration_usage(seconds))
-            yield Told(text, text=text, usage=usage, ends=True)
+            yield Told(text, text=text, usage=heard.usage, ends=True)
             return
         try:
             async for data in data_of(answer.response.content.iter_any(), answer.model):

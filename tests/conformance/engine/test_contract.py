@@ -181,7 +181,7 @@ def test_a_stream_sends_text_as_it_is_found(scripted: Engine) -> None:
     assert [getattr(event, "delta", None) for event in events] == ["sound", " sound", " sound", None]
     done = events[-1].to_dict()
     assert done["text"] == "sound sound sound"
-    assert done["usage"] == {"type": "duration", "seconds": 7}
+    assert done["duration"] == 6.3
 
 
 def test_a_stream_that_fails_on_the_way_says_so_in_an_event(scripted: Engine) -> None:

@@ -18,6 +18,7 @@ from tests.conformance.gateway.conftest import World, a_world, free_port
 from tests.conformance.gateway.loop_thread import LoopThread
 from tests.conformance.gateway.manifests import Variant, engine, slice_of
 from tests.conformance.gateway.subtitles import parse_srt, parse_vtt
+from tests.support.openai_schema import assert_valid
 from tests.support.recordings import GO_FORWARD_WORDS, go_forward
 from tests.support.waiting import wait_until
 
@@ -105,7 +106,9 @@ async def test_a_streamed_transcript(served: World) -> None:
     *deltas, done = events
     assert {event["type"] for event in deltas} == {"transcript.text.delta"}
     assert "".join(str(event["delta"]) for event in deltas) == done["text"] == GO_FORWARD_WORDS
-    assert done["usage"] == {"type": "duration", "seconds": 3}
+    assert done["duration"] == pytest.approx(2.6, abs=0.3)
+    for event in events:
+        assert_valid("CreateTranscriptionResponseStreamEvent", event)
 
 
 def test_elevenlabs_client(served: World) -> None:

@@ -122,7 +122,7 @@ def test_an_engine_that_cannot_stream_answers_with_one_delta(world: World) -> No
     assert reply.headers["content-type"].startswith("text/event-stream")
     delta, done = (json.loads(event[6:]) for event in reply.body.decode().split("\n\n") if event)
     assert delta == {"type": "transcript.text.delta", "delta": "go forward ten meters"}
-    assert done["usage"] == {"type": "duration", "seconds": 3}
+    assert done["duration"] == 3
 
 
 def test_a_stream_that_fails_on_the_way_ends_with_an_error(world: World) -> None:

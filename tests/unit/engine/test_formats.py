@@ -18,7 +18,6 @@ from roundhouse_engine.formats import (
     compression_ratio,
     delta_event,
     done_event,
-    duration_usage,
     error_event,
     joined,
     render,
@@ -191,9 +190,10 @@ def test_streamed_pieces_joined_are_the_text(texts: list[str], language: str) ->
 def test_events_are_openais() -> None:
     assert delta_event(" wör") == 'data: {"type": "transcript.text.delta", "delta": " wör"}\n\n'
     done = {"type": "transcript.text.done", "text": "all"}
-    assert json.loads(done_event("all", None)[len("data: ") :]) == done
-    usage = {"type": "duration", "seconds": 3}
-    assert json.loads(done_event("all", duration_usage(2.1))[len("data: ") :]) == done | {"usage": usage}
+    assert json.loads(done_event("all")[len("data: ") :]) == done
+    tokens = {"type": "tokens", "input_tokens": 1, "output_tokens": 2, "total_tokens": 3}
+    told = json.loads(done_event("all", tokens=tokens, duration=2.1)[len("data: ") :])
+    assert told == done | {"usage": tokens, "duration": 2.1}
     error = {"type": "server_error", "message": "m", "param": None, "code": "c"}
     assert json.loads(error_event(error)[len("data: ") :]) == {"error": error}
 
