@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,6 +20,18 @@ class SilentError(Exception):
     """No answer that could be judged; the text says what came instead."""
 
 
+class BusyError(Exception):
+    """A busy, loading or absent engine did not take the request, or `slow`, took it and said nothing.
+
+    It may be asked again after `seconds`.
+    """
+
+    def __init__(self, why: str, seconds: float = _WAIT_SECONDS, *, slow: bool = False) -> None:
+        super().__init__(why)
+        self.seconds = seconds
+        self.slow = slow
+
+
 @dataclass(slots=True)
 class Asker:
     """Asks pods by their addresses. `patience_seconds` is for one request with all its repetitions."""
@@ -28,23 +39,17 @@ class Asker:
     patience_seconds: float = 300.0
 
     async def ask(self, ip: str, port: int, ask: Ask) -> Answer:
-        """Repeats what a busy, loading or absent engine did not take; raises SilentError in the end."""
-        deadline = _now() + self.patience_seconds
+        """Once; raises BusyError."""
         async with aiohttp.ClientSession(timeout=_TIMEOUT, trust_env=False) as session:
-            while True:
-                try:
-                    answer, wait = await _send(session, _url(ip, port, ask.path), ask)
-                except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                    why, wait = f"{type(error).__name__}: {error}", _WAIT_SECONDS
-                else:
-                    if answer.status not in _BUSY:
-                        return answer
-                    why = answer.refusal()
-                if _now() + wait > deadline:
-                    raise SilentError(
-                        f"{ask.path} gave no answer within {self.patience_seconds:.0f} s: {why}"
-                    )
-                await asyncio.sleep(wait)
+            try:
+                answer, wait = await _send(session, _url(ip, port, ask.path), ask)
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                connected = not isinstance(error, aiohttp.ConnectionTimeoutError)
+                slow = isinstance(error, TimeoutError) and connected
+                raise BusyError(f"{type(error).__name__}: {error}", slow=slow) from error
+        if answer.status in _BUSY:
+            raise BusyError(answer.refusal(), wait)
+        return answer
 
 
 async def _send(session: aiohttp.ClientSession, url: str, ask: Ask) -> tuple[Answer, float]:
@@ -69,7 +74,3 @@ def _form(ask: Ask) -> aiohttp.FormData:
 
 def _url(ip: str, port: int, path: str) -> str:
     return f"http://{f'[{ip}]' if ':' in ip else ip}:{port}{path}"
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

@@ -20,7 +20,7 @@ from roundhouse_api.conditions import Reason
 from roundhouse_api.model import Manifest
 from roundhouse_api.names import READINESS_GATE_VERIFIED
 from roundhouse_api.v1alpha1 import Stage, Verification
-from roundhouse_operator.asking import Asker, SilentError
+from roundhouse_operator.asking import Asker, BusyError, SilentError
 from roundhouse_operator.cache import Cache
 from roundhouse_operator.cluster import Cluster
 from roundhouse_operator.core.decision import Decision
@@ -30,6 +30,7 @@ from roundhouse_operator.core.observed import Invalid, World
 from roundhouse_operator.core.verification import asks, known_answers, probes
 from roundhouse_operator.core.verification.exam import Gate
 from roundhouse_operator.core.verification.proof import ExamFacts, Input, Proof, Ref
+from roundhouse_operator.errands import Errands
 from roundhouse_operator.errors import ClusterError, NotFoundError, RefusedError
 from roundhouse_operator.incidents import incident_of
 from roundhouse_operator.logs import concerning
@@ -38,12 +39,12 @@ logger = logging.getLogger(__name__)
 
 LOOK_SECONDS: Final = 60.0
 """How old what is known of a ConfigMap may be: they are read by name and never watched."""
-AT_ONCE: Final = 4
-"""Pods that are asked at the same time."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Job:
+    """What one pod is to be asked, and what it has answered. Recordings are not held while it waits."""
+
     key: Key
     intent: Intent
     verification: Verification
@@ -51,12 +52,23 @@ class _Job:
     inputs: Mapping[Ref, Input]
     pod: str
     ip: str
+    slow: bool = False
+    since: float | None = None
+    """When the answer that is waited for was asked for first."""
+    results: list[known_answers.Judged] = field(default_factory=list)
+    probed: int = 0
+    shown: set[str] = field(default_factory=set)
+
+    @property
+    def namespace(self) -> str:
+        return self.key.namespace
 
 
 @dataclass(slots=True)
 class _State:
     looked_at: float = 0.0
     running: bool = False
+    slow: bool = False
     asked_at: float = 0.0
     timer: asyncio.TimerHandle | None = None
     facts: ExamFacts = field(default_factory=ExamFacts)
@@ -71,7 +83,7 @@ class Verifier:
         self._again = again
         self._asker = asker
         self._states: dict[Key, _State] = {}
-        self._jobs: asyncio.Queue[_Job] = asyncio.Queue()
+        self._errands: Errands[_Job] = Errands(self._work)
 
     async def look(self, world: World) -> World:
         """With what is known of its tests; reads their ConfigMaps where that is a while ago."""
@@ -110,66 +122,90 @@ class Verifier:
             return
         state.running, state.asked_at = True, now
         pod = exam.candidate
-        self._jobs.put_nowait(
-            _Job(key, intent, verification, exam.revision, state.facts.inputs, pod.name, pod.ip)
-        )
+        inputs = state.facts.inputs
+        job = _Job(key, intent, verification, exam.revision, inputs, pod.name, pod.ip, slow=state.slow)
+        self._errands.add(job)
 
     async def run(self) -> None:
         """Works on what `go_on` has found, until it is cancelled."""
-        async with asyncio.TaskGroup() as group:
-            for number in range(AT_ONCE):
-                group.create_task(self._work(), name=f"verifier {number}")
+        await self._errands.run()
 
-    async def _work(self) -> None:
-        while True:
-            job = await self._jobs.get()
-            concerning(job.key)
-            proof, silent = None, ""
-            try:
-                proof = await self._examine(job)
-            except (SilentError, ClusterError) as error:
-                silent = str(error)
-                told = {"reason": Reason.TEST_UNANSWERED}
-                logger.warning("%s: not verified: %s", job.key, silent, extra=told)
-            except Exception as error:
-                incident = incident_of(error)
-                silent, told = incident.message, {"reason": Reason.INTERNAL_ERROR}
-                logger.exception("%s: incident %s", job.key, incident.number, extra=told)
-            if state := self._states.get(job.key):
-                state.running = False
-                state.facts = replace(
-                    state.facts,
-                    proof=proof or state.facts.proof,
-                    silent=(job.revision, silent) if silent else ("", ""),
-                )
-                if silent:
-                    self._later(job.key, state)
-                self._again(job.key)
+    async def _work(self, job: _Job) -> None:
+        concerning(job.key)
+        proof, silent = None, ""
+        try:
+            proof = await self._examine(job)
+        except BusyError as error:
+            if self._put_back(job, error):
+                return
+            silent = f"There was no answer within {self._asker.patience_seconds:.0f} s: {error}"
+        except (SilentError, ClusterError) as error:
+            silent = str(error)
+        except Exception as error:
+            incident = incident_of(error)
+            silent, told = incident.message, {"reason": Reason.INTERNAL_ERROR}
+            logger.exception("%s: incident %s", job.key, incident.number, extra=told)
+        self._note(job, proof, silent)
+
+    def _put_back(self, job: _Job, busy: BusyError) -> bool:
+        """Whether it is asked again in a while: until then it stands in nobody's way."""
+        loop = asyncio.get_running_loop()
+        if job.key not in self._states or job.since is None:
+            return False
+        if loop.time() + busy.seconds > job.since + self._asker.patience_seconds:
+            job.slow = busy.slow
+            return False
+        job.slow = busy.slow
+        loop.call_later(busy.seconds, self._errands.add, job)
+        return True
+
+    def _note(self, job: _Job, proof: Proof | None, silent: str) -> None:
+        state = self._states.get(job.key)
+        if state is None:
+            return
+        state.running, state.slow = False, job.slow
+        state.facts = replace(
+            state.facts,
+            proof=proof or state.facts.proof,
+            silent=(job.revision, silent) if silent else ("", ""),
+        )
+        if silent:
+            told = {"reason": Reason.TEST_UNANSWERED}
+            logger.warning("%s: not verified: %s", job.key, silent, extra=told)
+            self._later(job.key, state)
+        self._again(job.key)
+
+    async def _ask(self, job: _Job, ask: asks.Ask) -> asks.Answer:
+        if job.since is None:
+            job.since = asyncio.get_running_loop().time()
+        answer = await self._asker.ask(job.ip, job.intent.engine.api.port, ask)
+        job.since, job.slow = None, False
+        return answer
 
     async def _examine(self, job: _Job) -> Proof:
-        """Asks all that is to be asked, one after the other: a new pod may take one request at a time."""
+        """Asks what is left to be asked, one after the other: a new pod may take one request at a time."""
         engine = asks.Engine(job.intent.engine, job.intent.merged.model_name)
-        stage, port = job.intent.engine.stage, job.intent.engine.api.port
+        stage = job.intent.engine.stage
         read = await self._read(job.key.namespace, job.inputs)
         if {ref: known for ref, (known, _) in read.items()} != job.inputs:
             raise SilentError("The inputs of the tests were changed meanwhile")
         contents = {ref: content for ref, (_, content) in read.items()}
-        results = []
-        for test in job.verification.tests:
-            answer = await self._asker.ask(job.ip, port, known_answers.ask(test, engine, contents))
-            results.append(known_answers.judge(test, stage, answer, contents))
+        for test in job.verification.tests[len(job.results) :]:
+            answer = await self._ask(job, known_answers.ask(test, engine, contents))
+            job.results.append(known_answers.judge(test, stage, answer, contents))
         capabilities = job.intent.merged.capabilities
-        shown = set()
-        for probe in probes.probes(capabilities, engine, _recording(job.verification, stage, contents)):
-            answer = await self._asker.ask(job.ip, port, probe.ask)
+        probing = [*probes.probes(capabilities, engine, _recording(job.verification, stage, contents))]
+        for probe in probing[job.probed :]:
+            answer = await self._ask(job, probe.ask)
             if answer.good and probe.shown(answer):
-                shown.add(probe.feature)
+                job.shown.add(probe.feature)
+            job.probed += 1
         claimed = probes.claims(capabilities)
         proof = Proof(
             job.revision,
-            tuple(sorted(results, key=lambda one: one.name)),
-            verified=tuple(one for one in claimed if one in shown),
-            unproven=tuple(one for one in claimed if one not in shown),
+            tuple(sorted(job.results, key=lambda one: one.name)),
+            verified=tuple(one for one in claimed if one in job.shown),
+            unproven=tuple(one for one in claimed if one not in job.shown),
             pod=job.pod,
         )
         reason = Reason.VERIFIED if proof.passed else Reason.VERIFICATION_FAILED

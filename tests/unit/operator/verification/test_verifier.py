@@ -12,14 +12,15 @@ import pytest
 from aiohttp import web
 
 from roundhouse_api.model import Manifest
-from roundhouse_operator.asking import Asker, SilentError
+from roundhouse_operator.asking import Asker, BusyError
 from roundhouse_operator.cluster import Cluster
 from roundhouse_operator.core.decide import decide
 from roundhouse_operator.core.kinds import VARIANT, Key, Kind
 from roundhouse_operator.core.verification.asks import Ask
 from roundhouse_operator.core.verification.exam import Exam
+from roundhouse_operator.errands import AT_ONCE
 from roundhouse_operator.errors import NotFoundError
-from roundhouse_operator.verifier import Verifier
+from roundhouse_operator.verifier import Verifier, _Job, _State
 from tests.unit.operator.samples import engine, variant
 from tests.unit.operator.worlds import NAMESPACE, Scene, node, pod, sent
 
@@ -60,20 +61,18 @@ class Transcriber:
         return web.json_response({"text": self.text, "words": words})
 
 
-async def test_what_a_busy_engine_does_not_take_is_sent_again() -> None:
-    transcriber = Transcriber(refusals=2)
+async def test_what_an_engine_says_instead_of_an_answer() -> None:
+    transcriber = Transcriber(refusals=1)
     async with serving(transcriber.answer) as port:
+        with pytest.raises(BusyError, match="the engine answered 503") as busy:
+            await Asker().ask("127.0.0.1", port, ASK)
+        assert not busy.value.slow
         answer = await Asker().ask("127.0.0.1", port, ASK)
     assert answer.json()["text"] == "go forward ten meters"
-    assert transcriber.asked == [{"model": "m", "file": "recording"}] * 3
-
-
-async def test_patience_ends_and_says_what_came_instead() -> None:
-    async with serving(Transcriber(refusals=99).answer) as port:
-        with pytest.raises(SilentError, match="within 1 s: the engine answered 503"):
-            await Asker(patience_seconds=1).ask("127.0.0.1", port, ASK)
-    with pytest.raises(SilentError, match="gave no answer"):
-        await Asker(patience_seconds=0).ask("127.0.0.1", port, ASK)
+    assert transcriber.asked == [{"model": "m", "file": "recording"}] * 2
+    with pytest.raises(BusyError, match="Connect call failed") as absent:
+        await Asker().ask("127.0.0.1", port, ASK)
+    assert not absent.value.slow
 
 
 async def test_an_answer_without_an_end_is_cut() -> None:
@@ -183,6 +182,7 @@ async def test_silence_is_told_and_is_no_failure() -> None:
         exam = await rig.passes_until_asked()
     assert exam.failing
     assert exam.failing.reason == "TestUnanswered"
+    assert "no answer within 1 s: the engine answered 503" in exam.failing.message
     assert exam.proof is None
     assert not rig.server.conditions
 
@@ -226,3 +226,25 @@ async def test_nothing_is_kept_of_a_variant_that_has_no_tests_any_more() -> None
     await rig.verifier.look(rig.scene.world("kws-en"))
     assert not rig.verifier._states
     assert not rig.scene.cache._exams
+
+
+async def test_engines_that_refuse_hold_up_no_other() -> None:
+    """More than there are places refuse every request; the pod of another variant is asked at once."""
+    refusing = Transcriber(refusals=10_000)
+    async with serving(refusing.answer) as bad, serving(Transcriber().answer) as good:
+        rig, other = Rig(good, expectText="Go forward ten meters.", patience_seconds=300), Rig(bad)
+        other.start_pod()
+        world = await other.verifier.look(other.scene.world("kws-en"))
+        intent = decide(world).intent
+        assert intent
+        assert intent.variant.verification
+        for number in range(3 * AT_ONCE):
+            key = Key(VARIANT, NAMESPACE, f"bad-{number:02}")
+            rig.verifier._states[key] = _State()
+            tests, inputs = intent.variant.verification, world.exam.inputs
+            rig.verifier._errands.add(_Job(key, intent, tests, "r", inputs, "p", "127.0.0.1"))
+        other.verifier.forget(KEY)
+        rig.start_pod()
+        exam = await rig.passes_until_asked()
+    assert exam.proof
+    assert len(refusing.asked) >= AT_ONCE
