@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Final, NoReturn
 
-from roundhouse_api.enums import Stage
+from roundhouse_api.enums import FallbackTrigger, Stage
 from roundhouse_api.keys import Grant
 from roundhouse_api.selection import (
     MOST,
@@ -25,8 +25,10 @@ from roundhouse_gateway.errors import (
     UnknownModelRequestError,
     UnsupportedValueError,
 )
+from roundhouse_gateway.fallbacks import stand_ins
 from roundhouse_gateway.key_errors import ModelNotAllowedError
 from roundhouse_gateway.metrics import Metrics
+from roundhouse_gateway.pace import retry_after
 from roundhouse_gateway.snapshot import ALL_MODELS, Entry, Snapshot
 from roundhouse_gateway.transcription_request import AUTO
 
@@ -44,9 +46,10 @@ PARAM_AT_FAULT = {
 
 
 def choose(snapshot: Snapshot, name: str, needs: Needs, metrics: Metrics, grant: Grant) -> Sequence[Entry]:
-    """The running entries to send the request to: one, or for `auto` all that fit, the best first.
+    """The running entries to send the request to, the first first: for `auto` the best that fit.
 
-    A model that is asked for by name is never substituted, and none that the `grant` excludes is chosen.
+    For a name its model, and those behind it that its variant names as fallbacks: never another. None that
+    the `grant` excludes is chosen.
     """
     if name == AUTO:
         return _best(snapshot, needs, grant) or _refuse_auto(snapshot, needs, metrics)
@@ -64,15 +67,24 @@ def choose(snapshot: Snapshot, name: str, needs: Needs, metrics: Metrics, grant:
     except InvalidRequestError:
         metrics.resolution_errors("unfit").inc()
         raise
+    instead = stand_ins(snapshot, entry, needs, grant.allows_model)
+    if entry.model.running:
+        return [entry, *(each.entry for each in instead)]
+    found = [each.entry for each in instead if FallbackTrigger.UNAVAILABLE in each.when]
+    return found or _refuse(entry, metrics)
+
+
+def _refuse(entry: Entry, metrics: Metrics) -> NoReturn:
+    """For a model that does not run and that none stands in for."""
     if entry.needs_upstream_key:
         raise EngineNotSupportedError(
             f"Engine '{entry.model.id}' is an upstream with an API key (`apiKeySecretRef`), "
             "which this version does not support yet."
         )
-    if not entry.model.running:
-        metrics.resolution_errors("not_running").inc()
-        raise NotRunningError(entry.model.id)
-    return [entry]
+    metrics.resolution_errors("not_running").inc()
+    error = NotRunningError(entry.model.id)
+    error.retry_after = retry_after(entry.record.remaining_seconds)
+    raise error
 
 
 def _best(snapshot: Snapshot, needs: Needs, grant: Grant) -> Sequence[Entry]:

@@ -1,18 +1,18 @@
 """Requests that wait for a model: under `scaling.mode: Demand` a cold start is worth waiting for.
 
 `Hold.admit` lets a request through at once where its model runs. Where that sleeps, or has every place taken,
-the request waits in line: bounded in number and time, first come first served, its upload left in the socket.
-Waiting is what wakes the model, because the operator reads of it in `load`. Which models may be waited for is
-decided in `sleepers`.
+and none of its fallbacks can answer, the request waits in line: bounded in number and time, its upload left
+in the socket. Waiting is what wakes the model, because the operator reads of it in `load`. Which models may
+be waited for is decided in `sleepers`, whose turn it is in `line`, and who stands in for whom in `fallbacks`.
 """
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Final, Protocol, Self
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
 
+from roundhouse_api.enums import FallbackTrigger
+from roundhouse_gateway.admitted import Admitted, Call, Choose, Client, Waiting
 from roundhouse_gateway.errors import (
     ClientGoneError,
     GatewayError,
@@ -21,12 +21,17 @@ from roundhouse_gateway.errors import (
     NoEngineError,
     NotRunningError,
 )
+from roundhouse_gateway.fallbacks import permitted
 from roundhouse_gateway.key_errors import ModelNotAllowedError
+from roundhouse_gateway.line import Line, who_makes_room
 from roundhouse_gateway.load import LoadBook, Place
 from roundhouse_gateway.metrics import Metrics
+from roundhouse_gateway.pace import Paces, retry_after
 from roundhouse_gateway.registry import Registry
 from roundhouse_gateway.sleepers import Wish, has_room, running, sleeper
-from roundhouse_gateway.snapshot import Entry
+from roundhouse_gateway.snapshot import Entry, Snapshot
+
+__all__ = ["Admitted", "Client", "Hold", "Limits"]
 
 NUDGE_SECONDS: Final = 2.0
 """For how long a request that may not wait is told of as one that does, so that it wakes its model too."""
@@ -35,17 +40,6 @@ _ASLEEP: Final = (NotRunningError, NoEngineError, ModelNotAllowedError)
 """What a choice says where nothing runs that the request may use."""
 FULL_SECONDS: Final = 0.5
 """How long an engine is left alone that was full, though by this gateway's count it had room."""
-
-Choose = Callable[[], Sequence[Entry]]
-Call = tuple[Sequence[Entry], Place]
-"""Who would answer, and the variant that the request is counted to meanwhile."""
-
-
-class Client(Protocol):
-    """The other side of a request."""
-
-    async def until_gone(self) -> None:
-        """Returns when the client has left, as far as that can be seen without reading its whole upload."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,74 +50,6 @@ class Limits:
     per_variant: int
 
 
-@dataclass(eq=False, slots=True)
-class _Waiting:
-    """`until` is when it gives up, `turn` the variant that it is called to."""
-
-    wish: Wish
-    choose: Choose
-    refusal: GatewayError
-    until: float = 0.0
-    turn: "asyncio.Future[Place]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-
-
-@dataclass(slots=True)
-class _Line:
-    """Those who wait for one variant. `closed_until`: its engine said a moment ago that it is full."""
-
-    waiting: deque[_Waiting] = field(default_factory=deque)
-    closed_until: float = 0.0
-
-
-class Admitted:
-    """A request that was let through. It counts to the variant that answers it, until it is over."""
-
-    def __init__(self, hold: "Hold", one: _Waiting, entries: Sequence[Entry], place: Place) -> None:
-        self._hold = hold
-        self._one = one
-        self._place: Place | None = place
-        self._streaming = False
-        self.entries = entries
-
-    @property
-    def may_wait(self) -> bool:
-        """Whether an engine that is full is a reason to wait once more."""
-        return not self._one.wish.auto and self._one.until > asyncio.get_running_loop().time()
-
-    async def wait(self, client: Client) -> None:
-        """Waits once more, before all others, because the engine turned out to be full."""
-        entry = self.entries[0]
-        self._leave()
-        self.entries, self._place = await self._hold.wait_again(entry, self._one, client)
-
-    def goes_to(self, entry: Entry) -> None:
-        if self._place != entry.place:
-            self._leave()
-            self._hold.book.change(entry.place, "in_flight", 1)
-            self._place = entry.place
-
-    def streams(self) -> None:
-        """From here on the answer has no foreseeable end."""
-        if self._place and not self._streaming:
-            self._hold.book.change(self._place, "in_flight", -1)
-            self._hold.book.change(self._place, "streams", 1)
-            self._streaming = True
-
-    def _leave(self) -> None:
-        if self._place:
-            self._hold.book.change(self._place, "streams" if self._streaming else "in_flight", -1)
-            self._hold.call(self._place)
-        self._place, self._streaming = None, False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._leave()
-
-
 class Hold:
     """All lines of this gateway."""
 
@@ -132,60 +58,71 @@ class Hold:
         self._registry = registry
         self._limits = limits
         self._metrics = metrics
-        self._held = 0
-        self._lines: dict[Place, _Line] = {}
+        self._lines: dict[Place, Line[Waiting]] = {}
+        self._paces = Paces()
         self._nudged: dict[Place, asyncio.TimerHandle] = {}
         registry.on_rebuild.append(self._call_all)
+
+    @property
+    def snapshot(self) -> Snapshot:
+        return self._registry.snapshot
 
     async def admit(self, wish: Wish, choose: Choose, client: Client) -> Admitted:
         """What `choose` gives, now or after a wait; its error where waiting is not to be had."""
         try:
             entries = choose()
         except _ASLEEP as refusal:
-            entry = sleeper(self._registry.snapshot, wish)
+            entry = sleeper(self.snapshot, wish)
             if entry is None:
                 raise
             if not entry.max_hold_seconds:
                 self._nudge(entry.place)
+                self._tell_when(refusal, entry)
                 raise
-            one = _Waiting(wish, choose, refusal)
+            self._paces.of(entry.place).asleep(self._now)
+            one = Waiting(wish, choose, refusal)
         else:
+            one = Waiting(wish, choose, HoldFullError(entries[0].model.id))
+            free = self._free(wish, entries)
+            if free:
+                return self._let_through(free, one)
             entry = entries[0]
-            one = _Waiting(wish, choose, HoldFullError(entry.model.id))
-            if wish.auto or not entry.may_be_waited_for or self._is_free(entry):
-                return self._let_through(entries, one)
             if not entry.max_hold_seconds:
                 self._nudge(entry.place)
                 return self._let_through(entries, one)  # the engine itself says that it is full
-        self._check_limits(entry)
-        one.until = asyncio.get_running_loop().time() + entry.max_hold_seconds
-        self._lines.setdefault(entry.place, _Line()).waiting.append(one)
+        self._make_room(entry, one)
+        one.until = self._now + entry.max_hold_seconds
+        self._lines.setdefault(entry.place, Line()).join(one)
         return Admitted(self, one, *await self._wait(entry, one, client))
 
-    async def wait_again(self, entry: Entry, one: _Waiting, client: Client) -> Call:
+    async def wait_again(self, entry: Entry, one: Waiting, client: Client) -> Call:
         """For a request that was called, and refused by an engine that is full."""
         loop = asyncio.get_running_loop()
         one.turn = loop.create_future()
-        line = self._lines.setdefault(entry.place, _Line())
-        line.waiting.appendleft(one)
+        line = self._lines.setdefault(entry.place, Line())
+        line.rejoin(one)
         line.closed_until = loop.time() + FULL_SECONDS
         loop.call_later(FULL_SECONDS, self.call, entry.place)
         return await self._wait(entry, one, client)
 
     def call(self, place: Place) -> None:
-        """Lets through whoever may go, the first in line first."""
+        """Lets through whoever may go, in the order of the line."""
         line = self._lines.get(place)
         if line is None:
             return
-        snapshot, full = self._registry.snapshot, asyncio.get_running_loop().time() < line.closed_until
-        for one in [each for each in line.waiting if not each.turn.done()]:
-            entry = running(snapshot, one.wish)
+        full = self._now < line.closed_until
+        for one in list(line.in_order()):
+            entry = running(self.snapshot, one.wish)
             if entry is None:
-                if sleeper(snapshot, one.wish, waiting=True) is None:
+                if sleeper(self.snapshot, one.wish, waiting=True) is None:
                     one.turn.set_exception(one.refusal)
-            elif one.wish.auto or not (full := full or not has_room(entry, self.book.of(entry.place))):
+            elif entry.place != place or not (full := full or not has_room(entry, self.book.of(place))):
                 self.book.change(entry.place, "in_flight", 1)
                 one.turn.set_result(entry.place)
+                line.had_its_turn(one.key)
+                pace = self._paces.of(place)
+                pace.awake(self._now)
+                pace.turn(self._now, others_wait=len(line) > 0)
 
     def _call_all(self) -> None:
         for place in list(self._lines):
@@ -199,19 +136,67 @@ class Hold:
         """Nobody is before, and there is room."""
         return entry.place not in self._lines and has_room(entry, self.book.of(entry.place))
 
-    def _let_through(self, entries: Sequence[Entry], one: _Waiting) -> Admitted:
+    @property
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def _free(self, wish: Wish, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """Those to ask without a wait, the best first; none where the best is worth a wait and full."""
+        first = entries[0]
+        if self._is_free(first):
+            self._wake_asked(wish, first)
+            return entries
+        if wish.auto:
+            return sorted(entries, key=lambda entry: not has_room(entry, self.book.of(entry.place)))
+        spare = [each for each in entries[1:] if self._may_stand_in(wish, each)]
+        if spare:
+            self._nudge(first.place)
+        return spare or (() if first.may_be_waited_for else entries)
+
+    def _wake_asked(self, wish: Wish, first: Entry) -> None:
+        """That another answers in its place is no reason to let a model sleep."""
+        if not wish.auto and wish.name not in first.model.names:
+            asked = sleeper(self.snapshot, wish)
+            if asked is not None:
+                self._nudge(asked.place)
+
+    def _may_stand_in(self, wish: Wish, entry: Entry) -> bool:
+        return has_room(entry, self.book.of(entry.place)) and permitted(
+            self.snapshot, wish.name, entry, FallbackTrigger.RATE_LIMITED
+        )
+
+    def _let_through(self, entries: Sequence[Entry], one: Waiting) -> Admitted:
         self.book.change(entries[0].place, "in_flight", 1)
         if entries[0].may_be_waited_for:
             one.until = asyncio.get_running_loop().time() + entries[0].max_hold_seconds
         return Admitted(self, one, entries, entries[0].place)
 
-    def _check_limits(self, entry: Entry) -> None:
-        line = self._lines.get(entry.place)
-        if self._held >= self._limits.in_all or (line and len(line.waiting) >= self._limits.per_variant):
+    def _make_room(self, entry: Entry, one: Waiting) -> None:
+        """A place for one more: a free one, or that of a key with more than its share. `HoldFullError`."""
+        line = self._lines.get(entry.place, Line())
+        in_all = sum(map(len, self._lines.values()))
+        if len(line) >= self._limits.per_variant:
+            lines = [line]
+        elif in_all >= self._limits.in_all:
+            lines = list(self._lines.values())
+        else:
+            return
+        of_own = sum(len(each.of_key(one.key)) for each in lines)
+        error = HoldFullError(entry.model.id)
+        self._tell_when(error, entry)
+        leaves = who_makes_room(lines, one.key, of_own)
+        if leaves is None:
             self._nudge(entry.place)
-            raise HoldFullError(entry.model.id)
+            raise error
+        leaves.turn.set_exception(error)
 
-    async def _wait(self, entry: Entry, one: _Waiting, client: Client) -> Call:
+    def _tell_when(self, error: GatewayError, entry: Entry) -> None:
+        """Puts into the error when it is worth the client's while to ask again."""
+        waiting = len(self._lines.get(entry.place, ()))
+        served = self._paces.of(entry.place).seconds_until_served(self._now, waiting)
+        error.retry_after = retry_after(served, entry.record.remaining_seconds)
+
+    async def _wait(self, entry: Entry, one: Waiting, client: Client) -> Call:
         """In line by now, and no more when this returns."""
         loop = asyncio.get_running_loop()
         began, outcome = loop.time(), "left"
@@ -230,9 +215,11 @@ class Hold:
                     return entries, place
         except TimeoutError:
             outcome = "timeout"
-            if isinstance(one.refusal, HoldFullError):
-                raise one.refusal from None
-            raise HeldTooLongError(entry.model.id, entry.max_hold_seconds) from None
+            error = one.refusal
+            if not isinstance(error, HoldFullError):
+                error = HeldTooLongError(entry.model.id, entry.max_hold_seconds)
+            self._tell_when(error, entry)
+            raise error from None
         except GatewayError:
             outcome = "refused"
             raise
@@ -241,7 +228,7 @@ class Hold:
             self._count(entry, -1)
             self._metrics.hold_seconds(entry.model.id, outcome).observe(loop.time() - began)
 
-    async def _called(self, one: _Waiting, client: Client) -> Place:
+    async def _called(self, one: Waiting, client: Client) -> Place:
         """Where to, once it is called; `TimeoutError` or `ClientGoneError` where it waits no longer."""
         leaving = asyncio.ensure_future(client.until_gone())
         try:
@@ -258,22 +245,22 @@ class Hold:
         leaving.result()
         raise ClientGoneError
 
-    def _give_back(self, one: _Waiting) -> None:
+    def _give_back(self, one: Waiting) -> None:
         """It was called and is not going to come."""
         if one.turn.done() and not one.turn.exception():
             self.book.change(one.turn.result(), "in_flight", -1)
             self.call(one.turn.result())
 
     def _count(self, entry: Entry, by: int) -> None:
-        self._held += by
         self._metrics.held(entry.model.id).inc(by)
         self.book.change(entry.place, "held", by)
 
-    def _part(self, place: Place, one: _Waiting) -> None:
+    def _part(self, place: Place, one: Waiting) -> None:
         line = self._lines[place]
-        line.waiting.remove(one)
-        if not line.waiting:
+        line.leave(one)
+        if not line:
             del self._lines[place]
+            self._paces.of(place).nobody_waits()
 
     def _nudge(self, place: Place) -> None:
         """Tells of a request that does not wait for long enough to be heard."""

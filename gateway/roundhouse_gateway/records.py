@@ -4,6 +4,7 @@ A record is made once for each event and then only read. An object that cannot b
 `UnreadableError` with the reason: the caller keeps what it had and says so in the log.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
@@ -11,7 +12,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from roundhouse_api.conditions import ConditionType
-from roundhouse_api.enums import BackendType, ConditionStatus, CostTier, Device, SpeedTier
+from roundhouse_api.enums import BackendType, ConditionStatus, CostTier, Device, FallbackTrigger, SpeedTier
 from roundhouse_api.v1alpha1 import (
     Backend,
     Condition,
@@ -166,7 +167,7 @@ def read_variant(manifest: Manifest) -> VariantRecord:
         available=conditions.get(ConditionType.AVAILABLE, UNKNOWN),
         ready=conditions.get(ConditionType.READY, UNKNOWN),
         classes=frozenset(selection.classes),
-        fallbacks=tuple(_parse(Fallback, each) for each in spec.get("fallbacks") or ()),
+        fallbacks=tuple(_fallbacks(spec)),
         remaining_seconds=_remaining(status),
         text=read_text_spec(spec),
     )
@@ -213,6 +214,15 @@ def _backing(backend: Backend) -> Backing:
 
 def _conditions(conditions: tuple[Condition, ...]) -> dict[str, Summary]:
     return {each.type: Summary(each.status, each.reason, each.message) for each in conditions}
+
+
+def _fallbacks(spec: Manifest) -> Iterator[Fallback]:
+    """A word that a newer version knows is passed over, and with it a rule of no other."""
+    for rule in spec.get("fallbacks") or ():
+        when = rule.get("when") or []
+        known = [each for each in when if each in set(FallbackTrigger)]
+        if known or not when:
+            yield _parse(Fallback, {**rule, "when": known})
 
 
 def _remaining(status: ModelVariantStatus) -> int | None:

@@ -109,6 +109,11 @@ class Settings(BaseSettings):
         default=512, ge=0, description="How many requests may wait for models under `mode: Demand` at once."
     )
     hold_limit_per_variant: int = Field(default=128, ge=0, description="How many of them for the same model.")
+    hold_comment_seconds: float = Field(
+        default=10,
+        gt=0,
+        description="How often a request that asked for a stream and waits is sent a comment.",
+    )
     keys_namespace: str = Field(
         default="",
         description="Namespace of the Secrets that hold API keys, and of nothing else. "

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from roundhouse_api.conditions import Reason
-from roundhouse_api.enums import ConditionStatus
+from roundhouse_api.enums import ConditionStatus, FallbackTrigger
 from roundhouse_api.selection import Needs, UnknownModelError, mismatch, ranked, without_guesses
+from roundhouse_gateway.fallbacks import stand_ins
 from roundhouse_gateway.load import Counts
 from roundhouse_gateway.snapshot import Entry, Snapshot
 from roundhouse_gateway.transcription_request import AUTO
@@ -52,11 +53,15 @@ _WRONG: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What a request asks for: `auto` or a name, what the model must be able to do, and which it may use."""
+    """What a request asks for: `auto` or a name, what the model must be able to do, and which it may use.
+
+    `key` is the id of the API key that it came with: keys take turns where requests wait.
+    """
 
     name: str
     needs: Needs
     allows: Callable[[str], bool]
+    key: str = ""
 
     @property
     def auto(self) -> bool:
@@ -86,7 +91,10 @@ def running(snapshot: Snapshot, wish: Wish) -> Entry | None:
         best = next(ranked(snapshot.catalogue, wish.needs, wish.allows), None)
         return snapshot.entries[best.id] if best else None
     entry = _named(snapshot, wish.name)
-    return entry if entry is not None and entry.model.running else None
+    if entry is None or entry.model.running:
+        return entry
+    found = stand_ins(snapshot, entry, wish.needs, wish.allows)
+    return next((each.entry for each in found if FallbackTrigger.UNAVAILABLE in each.when), None)
 
 
 def has_room(entry: Entry, counts: Counts) -> bool:

@@ -6,9 +6,8 @@ is good is left to `relay`.
 """
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Collection, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -17,6 +16,7 @@ from yarl import URL
 
 from roundhouse_api.enums import RouteName
 from roundhouse_gateway.body import Body, nobody_waits
+from roundhouse_gateway.endpoint_load import LOAD_HEADER, Load
 from roundhouse_gateway.endpoints import Endpoints
 from roundhouse_gateway.errors import EngineFailedError, EngineTimeoutError, EngineUnreachableError
 from roundhouse_gateway.metrics import Metrics
@@ -29,34 +29,6 @@ FULL = "full"
 NEWS_SECONDS = 2.0
 """How long the news of another endpoint may be on its way."""
 REFUSALS = frozenset({FULL, "draining", "loading"})
-
-
-class Load:
-    """Requests in flight by address, as far as this gateway made them."""
-
-    def __init__(self) -> None:
-        self._in_flight: Counter[str] = Counter()
-        self._turn = 0
-
-    def least(self, base_urls: Collection[str]) -> str:
-        """The address with the least in flight; among equals they take turns."""
-        self._turn += 1
-        lowest = min(self._in_flight[base_url] for base_url in base_urls)
-        idlest = [base_url for base_url in base_urls if self._in_flight[base_url] == lowest]
-        return idlest[self._turn % len(idlest)]
-
-    def of(self, base_url: str) -> int:
-        return self._in_flight.get(base_url, 0)
-
-    @contextmanager
-    def hold(self, base_url: str) -> Iterator[None]:
-        self._in_flight[base_url] += 1
-        try:
-            yield
-        finally:
-            self._in_flight[base_url] -= 1
-            if not self._in_flight[base_url]:
-                del self._in_flight[base_url]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +100,7 @@ class EngineClient:
                         raise
                     failed = call.body.begun
                     continue
+                self.load.told(base_url, response.headers.get(LOAD_HEADER))
                 try:
                     if await self._goes_on(call, response, base_url, tour):
                         continue

@@ -95,9 +95,12 @@ def _selected(text: str) -> list[tuple[str, str]]:
 
 
 def test_limits_of_waiting_reach_the_gateway() -> None:
-    given = environment(render({"gateway": {"hold": {"limit": 7, "limitPerVariant": 3}}}), "gateway")
+    given = environment(
+        render({"gateway": {"hold": {"limit": 7, "limitPerVariant": 3, "commentSeconds": 4}}}), "gateway"
+    )
     assert given["ROUNDHOUSE_GATEWAY_HOLD_LIMIT"] == "7"
     assert given["ROUNDHOUSE_GATEWAY_HOLD_LIMIT_PER_VARIANT"] == "3"
+    assert given["ROUNDHOUSE_GATEWAY_HOLD_COMMENT_SECONDS"] == "4"
 
 
 def test_what_stands_before_the_gateway_s_routes_reaches_it() -> None:

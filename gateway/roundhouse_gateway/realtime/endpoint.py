@@ -13,6 +13,7 @@ import aiohttp
 import msgspec
 
 from roundhouse_api.enums import RouteName
+from roundhouse_gateway.endpoint_load import Load
 from roundhouse_gateway.endpoints import Endpoints
 from roundhouse_gateway.entry import Entry
 from roundhouse_gateway.errors import (
@@ -25,7 +26,7 @@ from roundhouse_gateway.exchange import Exchange
 from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.realtime.closing import engine_error
 from roundhouse_gateway.settings import Settings
-from roundhouse_gateway.upstream import FULL, REASON_HEADER, REFUSALS, Load
+from roundhouse_gateway.upstream import FULL, REASON_HEADER, REFUSALS
 
 ERROR_HEADER: Final = "X-Roundhouse-Error"
 """The engine's words, because what follows the head of a refused handshake is read by few clients."""

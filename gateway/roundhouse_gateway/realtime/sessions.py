@@ -8,7 +8,7 @@ from typing import Final
 
 from starlette.types import Receive
 
-from roundhouse_api.enums import Interface, Stage
+from roundhouse_api.enums import FallbackTrigger, Interface, Stage
 from roundhouse_api.keys import Grant
 from roundhouse_api.selection import Needs, UnknownModelError, mismatch
 from roundhouse_gateway.choice import choose
@@ -16,6 +16,7 @@ from roundhouse_gateway.cooldown import Cooldown
 from roundhouse_gateway.entry import Entry
 from roundhouse_gateway.errors import (
     EngineUnreachableError,
+    GatewayError,
     InvalidRequestError,
     NotReadyError,
 )
@@ -83,7 +84,7 @@ class Sessions:
         if self.leaving.begun:
             raise NotReadyError("The gateway is shutting down; begin the session again.")
         name = self._realtime_name(wanted)
-        wish = Wish(name, wanted.needs, exchange.grant.allows_model)
+        wish = Wish(name, wanted.needs, exchange.grant.allows_model, exchange.key_id)
         choosing = partial(self._choose, name, wanted.needs, exchange.grant)
         async with AsyncExitStack() as opened:
             admitted = opened.enter_context(await self.hold.admit(wish, choosing, client))
@@ -96,20 +97,20 @@ class Sessions:
         self, admitted: Admitted, wanted: Wanted, exchange: Exchange, opened: AsyncExitStack
     ) -> EngineSocket | None:
         """Of the first entry that has a place; None where none has, and one may be waited for."""
-        for entry in admitted.entries:
-            last = entry is admitted.entries[-1]
-            admitted.goes_to(entry)
+        for attempt in admitted.attempts():
+            entry = attempt.entry
             exchange.model = entry.model.id
             try:
                 socket = await opened.enter_async_context(
                     self.sockets.open(entry, wanted.parameters, exchange)
                 )
             except FullError:
-                if last and not admitted.may_wait:
+                if not attempt.goes_on(FallbackTrigger.RATE_LIMITED) and not admitted.may_wait:
                     raise
-            except EngineUnreachableError:
-                self.cooldown.begin(entry)
-                if last:
+            except GatewayError as error:
+                if isinstance(error, EngineUnreachableError):
+                    self.cooldown.begin(entry)
+                if not attempt.goes_on(error):
                     raise
             else:
                 self.cooldown.end(entry)
@@ -117,7 +118,8 @@ class Sessions:
         return None
 
     def _choose(self, name: str, needs: Needs, grant: Grant) -> Sequence[Entry]:
-        return self.cooldown.order(choose(self.registry.snapshot, name, needs, self.metrics, grant))
+        found = choose(self.registry.snapshot, name, needs, self.metrics, grant)
+        return self.cooldown.order(found) if name == AUTO else found
 
     def _realtime_name(self, wanted: Wanted) -> str:
         """The model, or the one that its resource names for realtime where it takes no sessions itself."""

@@ -4,15 +4,15 @@ A form that names its model before its file is passed on while it arrives; one w
 disk until the rest is known. Raw ASGI, so that nothing stands between the client's bytes and the engine's.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
-from roundhouse_api.enums import RouteName
+from roundhouse_api.enums import FallbackTrigger, RouteName
 from roundhouse_api.keys import Grant
 from roundhouse_gateway.body import Body, IncomingForm, LiveBody, SpooledBody
 from roundhouse_gateway.choice import check_fit, choose
@@ -31,6 +31,7 @@ from roundhouse_gateway.errors import (
 )
 from roundhouse_gateway.exchange import EXCHANGE, Exchange
 from roundhouse_gateway.form import Field, FileStart, boundary_of
+from roundhouse_gateway.held_stream import HeldStream
 from roundhouse_gateway.hold import Admitted, Hold
 from roundhouse_gateway.hops import check_hops, via_onwards
 from roundhouse_gateway.metrics import Metrics
@@ -42,9 +43,11 @@ from roundhouse_gateway.snapshot import Entry
 from roundhouse_gateway.speech.answer import Answer
 from roundhouse_gateway.speech.dialects import Plan, plan, shortfall
 from roundhouse_gateway.spool import Spool, SpooledFile
-from roundhouse_gateway.transcription_request import TranscriptionRequest
+from roundhouse_gateway.transcription_request import AUTO, TranscriptionRequest
 from roundhouse_gateway.upload import Upload
 from roundhouse_gateway.upstream import Call, EngineClient, is_full
+
+T = TypeVar("T")
 
 
 class Manner(Protocol):
@@ -105,12 +108,13 @@ class SpeechRoute:
             idle_seconds=self.settings.client_idle_seconds,
             least_rate=self.settings.upload_bytes_per_second,
         )
+        held = HeldStream(send, self.settings.hold_comment_seconds)
         in_flight = self.metrics.in_flight(self.manner.path)
         with in_flight.track_inprogress():
             try:
-                await self._answer(headers, upload, exchange, send)
+                await self._answer(headers, upload, exchange, held)
             except GatewayError as error:
-                await refuse(error, upload, exchange, send)
+                await refuse(error, upload, exchange, held.send)
             except ClientGoneError:
                 exchange.client_left()
             except BrokenAnswerError as error:
@@ -118,7 +122,7 @@ class SpeechRoute:
             finally:
                 exchange.upload_bytes = upload.received
 
-    async def _answer(self, headers: Headers, upload: Upload, exchange: Exchange, send: Send) -> None:
+    async def _answer(self, headers: Headers, upload: Upload, exchange: Exchange, held: HeldStream) -> None:
         if not self.registry.complete:
             raise NotReadyError("The gateway has not read the cluster yet.")
         upload.check_announced(int(headers.get("content-length", 0)))
@@ -127,13 +131,13 @@ class SpeechRoute:
         request = self.manner.read(form.fields, complete=False)
         check_hops(headers.getlist("via"), request.model)
         if request.model is not None:
-            visit = _Visit(form, partial(self._live_body, form, first), upload, exchange, send)
+            visit = _Visit(form, partial(self._live_body, form, first), upload, exchange, held)
             await self._serve(request, visit)
             return
         with self.spool.open() as spooled:
             await form.spool_rest(first, spooled)
             request = self.manner.read(form.fields, complete=True)
-            visit = _Visit(form, partial(self._spooled_body, form, spooled), upload, exchange, send)
+            visit = _Visit(form, partial(self._spooled_body, form, spooled), upload, exchange, held)
             await self._serve(request, visit)
 
     async def _until_audio(self, form: IncomingForm) -> bytes:
@@ -147,10 +151,17 @@ class SpeechRoute:
         """Waits where the model may be waited for, then forwards."""
         name = request.model or self.settings.default_model
         grant = visit.exchange.grant
-        wish = Wish(name, request.needs, grant.allows_model)
-        with await self.hold.admit(wish, partial(self._choose, request, grant), visit.upload) as admitted:
+        wish = Wish(name, request.needs, grant.allows_model, visit.exchange.key_id)
+        admitting = self.hold.admit(wish, partial(self._choose, request, grant), visit.upload)
+        with await self._waited(admitting, request, visit) as admitted:
             while not await self._forward(admitted, visit):
-                await admitted.wait(visit.upload)
+                await self._waited(admitted.wait(visit.upload), request, visit)
+
+    async def _waited(self, coming: Awaitable[T], request: TranscriptionRequest, visit: "_Visit") -> T:
+        """What is waited for. Who asked for a stream, and has sent all, hears that it waits still."""
+        if not request.stream:
+            return await coming
+        return await visit.held.kept(coming, visit.upload.ended.is_set)
 
     def _choose(self, request: TranscriptionRequest, grant: Grant) -> Sequence[Entry]:
         name = request.model or self.settings.default_model
@@ -165,39 +176,47 @@ class SpeechRoute:
         fit = [entry for entry in entries if shortfall(entry, request) is None]
         if not fit and (refusal := shortfall(entries[0], request)) is not None:
             raise _of_all(refusal, len(entries))
-        return self.cooldown.order(fit)
+        return self.cooldown.order(fit) if name == AUTO else fit
 
     async def _forward(self, admitted: Admitted, visit: "_Visit") -> bool:
-        """To the first of the entries that takes a connection. By then nothing of an answer has been sent.
+        """To the first of the entries that answers. By then nothing of an answer has been sent.
 
         False: the engine is full, and the request may wait for it.
         """
         async with visit.upload.leaving_cancels():
-            for entry in admitted.entries:
-                admitted.goes_to(entry)
-                visit.exchange.model = entry.model.id
+            for attempt in admitted.attempts():
+                entry, exchange = attempt.entry, visit.exchange
+                exchange.model = entry.model.id
                 body = visit.body_for(entry)
-                exchange = visit.exchange
                 call = Call(entry, self.manner.route, body, exchange.request_id, exchange.via)
-                last = entry is admitted.entries[-1]
                 try:
-                    async with self.engines.answer(call, last=last) as response:
+                    async with self.engines.answer(call, last=attempt.last) as response:
                         self.cooldown.end(entry)
-                        if is_full(response) and body.can_be_sent and admitted.may_wait:
-                            return False
+                        if is_full(response) and body.can_be_sent:
+                            if attempt.goes_on(FallbackTrigger.RATE_LIMITED):
+                                continue
+                            if admitted.may_wait:
+                                return False
                         keep_alive = visit.upload.ended.is_set()
                         answer = Answer(response, entry, visit.send, keep_alive)
                         if answer.streams:
                             admitted.streams()
                         await self._hand_on(answer, visit)
                     break
-                except EngineUnreachableError:
-                    self.cooldown.begin(entry)
-                    self.metrics.ejections(entry.model.id).inc()
-                    if last or not body.can_be_sent:
-                        raise
+                except GatewayError as error:
+                    self._count(entry, error)
+                    if body.can_be_sent and attempt.goes_on(error):
+                        continue
+                    entry, told = admitted.first_failure or (entry, error)
+                    exchange.model = entry.model.id
+                    raise told from None
         await end(visit.upload, visit.send)
         return True
+
+    def _count(self, entry: Entry, error: GatewayError) -> None:
+        if isinstance(error, EngineUnreachableError):
+            self.cooldown.begin(entry)
+            self.metrics.ejections(entry.model.id).inc()
 
     async def _hand_on(self, answer: Answer, visit: "_Visit") -> None:
         """By what the client wants now that all its fields are known."""
@@ -226,7 +245,11 @@ class _Visit:
     body_for: BodyFor
     upload: Upload
     exchange: Exchange
-    send: Send
+    held: HeldStream
+
+    @property
+    def send(self) -> Send:
+        return self.held.send
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from roundhouse_api.enums import RouteName
+from roundhouse_gateway.endpoint_load import LOAD_HEADER, Load
 from roundhouse_gateway.endpoints import Endpoints
 from roundhouse_gateway.errors import (
     EngineFailedError,
@@ -31,7 +32,7 @@ from roundhouse_gateway.text.incoming import Incoming
 from roundhouse_gateway.text.passages import Passages
 from roundhouse_gateway.text.pool import Pool, address_of
 from roundhouse_gateway.traces import onwards
-from roundhouse_gateway.upstream import FULL, NEWS_SECONDS, REFUSALS, Load
+from roundhouse_gateway.upstream import FULL, NEWS_SECONDS, REFUSALS
 
 REASON_HEADER: Final = b"x-roundhouse-reason"
 FIRST: Final = "roundhouse.text.first"
@@ -94,6 +95,12 @@ def reason_of(reply: Reply) -> str:
     return reason if reason in REFUSALS else ""
 
 
+def load_of(reply: Reply) -> str | None:
+    """What the engine tells of its load."""
+    found = dict(reply.headers).get(LOAD_HEADER.lower().encode())
+    return None if found is None else found.decode("latin-1")
+
+
 class TextEngines:
     """The pooled client of engines for JSON."""
 
@@ -133,6 +140,7 @@ class TextEngines:
                         raise
                     failed = True
                     continue
+                self.load.told(base_url, load_of(incoming.reply))
                 try:
                     if await self._goes_on(call, incoming.reply, base_url, tour):
                         continue

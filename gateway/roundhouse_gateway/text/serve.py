@@ -4,18 +4,17 @@ A request may go to another endpoint, and then to the models that its variant na
 first byte of an answer was sent; after that it stays where it is.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
-from roundhouse_api.enums import RouteName
+from roundhouse_api.enums import FallbackTrigger, RouteName
 from roundhouse_api.keys import Grant
 from roundhouse_api.selection import Needs, UnknownModelError
-from roundhouse_api.v1alpha1 import Fallback
 from roundhouse_gateway.choice import choose
 from roundhouse_gateway.cooldown import Cooldown
 from roundhouse_gateway.errors import (
@@ -28,6 +27,7 @@ from roundhouse_gateway.errors import (
     UnknownModelRequestError,
 )
 from roundhouse_gateway.exchange import EXCHANGE, Exchange
+from roundhouse_gateway.held_stream import HeldStream
 from roundhouse_gateway.hold import Admitted, Hold
 from roundhouse_gateway.hops import check_hops, via_onwards
 from roundhouse_gateway.json_body import JsonBodies
@@ -41,13 +41,14 @@ from roundhouse_gateway.text import rerank
 from roundhouse_gateway.text.answer import Asked, is_event_stream, relay
 from roundhouse_gateway.text.engines import FIRST, Call, TextEngines, reason_of
 from roundhouse_gateway.text.errors import UnknownTextModelError
-from roundhouse_gateway.text.fallbacks import trigger_of
 from roundhouse_gateway.text.fit import asks_for_something, fitting
 from roundhouse_gateway.text.request import READERS, STAGES, TextRequest, needs_of
 from roundhouse_gateway.text.rewrite import rewrite
 from roundhouse_gateway.transcription_request import AUTO
 from roundhouse_gateway.upload import Upload
 from roundhouse_gateway.upstream import FULL
+
+T = TypeVar("T")
 
 ROUTES: Final = {
     "/v1/chat/completions": RouteName.CHAT,
@@ -68,7 +69,7 @@ class _Job:
     request: TextRequest
     exchange: Exchange
     upload: Upload
-    send: Send
+    held: HeldStream
     first: tuple[str, bool]
     """The endpoint that the fast lane chose, and whether that broke off: an old connection may have."""
 
@@ -100,11 +101,12 @@ class TextRoutes:
             idle_seconds=self.settings.client_idle_seconds,
             least_rate=self.settings.upload_bytes_per_second,
         )
+        held = HeldStream(send, self.settings.hold_comment_seconds)
         with self.metrics.in_flight(path).track_inprogress():
             try:
-                await self._answer(scope, headers, upload, exchange, send)
+                await self._answer(scope, headers, upload, exchange, held)
             except GatewayError as error:
-                await refuse(error, upload, exchange, send)
+                await refuse(error, upload, exchange, held.send)
             except ClientGoneError:
                 exchange.client_left()
             except BrokenAnswerError as error:
@@ -113,7 +115,7 @@ class TextRoutes:
                 exchange.upload_bytes = upload.received
 
     async def _answer(
-        self, scope: Scope, headers: Headers, upload: Upload, exchange: Exchange, send: Send
+        self, scope: Scope, headers: Headers, upload: Upload, exchange: Exchange, held: HeldStream
     ) -> None:
         path = scope["path"]
         if not self.registry.complete:
@@ -123,45 +125,24 @@ class TextRoutes:
             request = READERS[route](body)
             check_hops(headers.getlist("via"), request.model)
             await self._serve(
-                _Job(path, route, body, request, exchange, upload, send, scope.get(FIRST, ("", False)))
+                _Job(path, route, body, request, exchange, upload, held, scope.get(FIRST, ("", False)))
             )
 
     async def _serve(self, job: _Job) -> None:
-        """By the model asked for, else by those that its variant names, else with the first one's error."""
-        name = job.request.model or self.settings.default_model
-        try:
-            await self._by_name(name, job)
-        except GatewayError as error:
-            trigger = trigger_of(error)
-            first = job.exchange.model
-            for rule in self._fallbacks(name) if trigger else ():
-                if (trigger in rule.when or not rule.when) and await self._in_its_place(rule.model, job):
-                    return
-            job.exchange.model = first
-            raise
-
-    async def _in_its_place(self, name: str, job: _Job) -> bool:
-        """Whether a fallback answered; why it did not is told by nothing but the metrics."""
-        try:
-            await self._by_name(name, job)
-        except GatewayError:
-            return False
-        return True
-
-    def _fallbacks(self, name: str) -> Sequence[Fallback]:
-        try:
-            return self.registry.snapshot.resolve(name).record.fallbacks
-        except UnknownModelError:
-            return ()
-
-    async def _by_name(self, name: str, job: _Job) -> None:
         """Waits where the model may be waited for, then forwards."""
-        grant = job.exchange.grant
-        wish = Wish(name, job.needs, grant.allows_model)
-        choose_now = partial(self._choose, name, job, grant)
-        with await self.hold.admit(wish, choose_now, job.upload) as admitted:
+        name = job.request.model or self.settings.default_model
+        exchange = job.exchange
+        wish = Wish(name, job.needs, exchange.grant.allows_model, exchange.key_id)
+        choose_now = partial(self._choose, name, job, exchange.grant)
+        with await self._waited(self.hold.admit(wish, choose_now, job.upload), job) as admitted:
             while not await self._forward(admitted, job):
-                await admitted.wait(job.upload)
+                await self._waited(admitted.wait(job.upload), job)
+
+    async def _waited(self, coming: Awaitable[T], job: _Job) -> T:
+        """What is waited for. Who asked for a stream hears that it waits still."""
+        if not job.request.streams:
+            return await coming
+        return await job.held.kept(coming, job.upload.ended.is_set)
 
     def _choose(self, name: str, job: _Job, grant: Grant) -> Sequence[Entry]:
         try:
@@ -171,7 +152,8 @@ class TextRoutes:
             if job.request.model is None:
                 raise NoEngineError(f"The gateway's default model '{name}' is not published.") from error
             raise UnknownTextModelError(name) from error
-        return self.cooldown.order(fitting(entries, job.request, job.route))
+        found = fitting(entries, job.request, job.route)
+        return self.cooldown.order(found) if name == AUTO else found
 
     def _check_capability(self, name: str, job: _Job, grant: Grant) -> None:
         """Of a model that is named, running or not: here the field is known that asks for too much."""
@@ -188,8 +170,8 @@ class TextRoutes:
         """
         exchange, request = job.exchange, job.request
         async with job.upload.leaving_cancels():
-            for entry in admitted.entries:
-                admitted.goes_to(entry)
+            for attempt in admitted.attempts():
+                entry = attempt.entry
                 exchange.model = entry.model.id
                 call = Call(
                     entry,
@@ -201,22 +183,30 @@ class TextRoutes:
                     *job.first,
                 )
                 asked = Asked(job.route, job.path, request, exchange.request_id, entry.model.id)
-                last = entry is admitted.entries[-1]
                 try:
-                    async with self.engines.answer(call, last=last) as incoming:
+                    async with self.engines.answer(call, last=attempt.last) as incoming:
                         self.cooldown.end(entry)
-                        if admitted.may_wait and reason_of(incoming.reply) == FULL:
-                            return False
+                        if reason_of(incoming.reply) == FULL:
+                            if attempt.goes_on(FallbackTrigger.RATE_LIMITED):
+                                continue
+                            if admitted.may_wait:
+                                return False
                         if is_event_stream(incoming.reply.headers):
                             admitted.streams()
-                        exchange.usage = await relay(asked, incoming, job.send)
+                        exchange.usage = await relay(asked, incoming, job.held.send)
                     break
-                except EngineUnreachableError:
-                    self.cooldown.begin(entry)
-                    self.metrics.ejections(entry.model.id).inc()
-                    if last:
-                        raise
+                except GatewayError as error:
+                    self._count(entry, error)
+                    if not attempt.goes_on(error):
+                        entry, told = admitted.first_failure or (entry, error)
+                        exchange.model = entry.model.id
+                        raise told from None
         return True
+
+    def _count(self, entry: Entry, error: GatewayError) -> None:
+        if isinstance(error, EngineUnreachableError):
+            self.cooldown.begin(entry)
+            self.metrics.ejections(entry.model.id).inc()
 
 
 def body_for(entry: Entry, route: RouteName, body: bytes, request: TextRequest) -> bytes:

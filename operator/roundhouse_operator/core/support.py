@@ -130,7 +130,6 @@ def unsupported_by_variant(spec: ModelVariantSpec, merged: Merged) -> list[str]:
             and balancing.type is LoadBalancingType.PREFIX_HASH
             and merged.stage is not Stage.CHAT,
         ),
-        ("spec.fallbacks", bool(spec.fallbacks) and not is_json),
         ("spec.pricing", spec.pricing is not None),
         ("spec.selection.classes", bool(spec.selection.classes)),
         ("spec.requestDefaults", bool(spec.request_defaults) and not is_json),

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from starlette.types import Message, Receive, Scope, Send
 
 from roundhouse_gateway.app import build_api
+from roundhouse_gateway.endpoint_load import Load
 from roundhouse_gateway.errors import NotReadyError, UploadTooLargeError, envelope
 from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.registry import Registry
@@ -16,7 +17,6 @@ from roundhouse_gateway.routes import Readiness
 from roundhouse_gateway.settings import Settings
 from roundhouse_gateway.speech.audio_api import TRANSCRIPTIONS
 from roundhouse_gateway.spool import Spool
-from roundhouse_gateway.upstream import Load
 
 
 def test_the_least_loaded_address_is_chosen_and_equals_take_turns() -> None:
@@ -25,6 +25,29 @@ def test_the_least_loaded_address_is_chosen_and_equals_take_turns() -> None:
         assert load.least(["a", "b"]) == "b"
         assert load.least(["a", "b", "c"]) == "c"
     assert {load.least(["a", "b"]) for _ in range(4)} == {"a", "b"}
+
+
+def test_what_an_engine_tells_of_other_gateways_requests_counts_for_a_while() -> None:
+    now = 100.0
+    load = Load(lambda: now)
+    with load.hold("a"):
+        load.told("a", "3/4")
+    load.told("b", "1/4")
+    assert [load.of("a"), load.of("b")] == [2, 1]
+    with load.hold("b"), load.hold("b"):
+        assert load.least(["a", "b"]) == "a"
+    now += 4
+    load.told("b", "0/4")
+    assert [load.of("a"), load.of("b")] == [2, 0]
+    now += 2
+    assert load.of("a") == 0, "what was told is old"
+
+
+@pytest.mark.parametrize("header", [None, "", "busy", "-1/4", "9" * 40 + "/4", "1/4, 2/4"])
+def test_an_engine_that_tells_nonsense_tells_nothing(header: str | None) -> None:
+    load = Load()
+    load.told("a", header)
+    assert load.of("a") == 0
 
 
 def test_a_spool_gives_its_room_back(tmp_path: Path) -> None:
@@ -101,6 +124,7 @@ async def call(app: Any, method: str, path: str) -> list[Message]:
         "method": method,
         "path": path,
         "raw_path": path.encode(),
+        "client": None,
         "headers": [],
         "query_string": b"",
         "server": None,

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from roundhouse_api.enums import FallbackTrigger
 from roundhouse_gateway.errors import EngineAnsweredError, EngineFailedError
+from roundhouse_gateway.fallbacks import trigger_of
 from roundhouse_gateway.text.balance import by_prefix
-from roundhouse_gateway.text.fallbacks import trigger_of
 from roundhouse_gateway.text.frames import Frames
 from roundhouse_gateway.text.rewrite import rewrite
 from roundhouse_gateway.text.spec import read_text_spec

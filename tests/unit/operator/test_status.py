@@ -369,7 +369,6 @@ def test_conflicts_are_told_by_manager_and_path() -> None:
 @pytest.mark.parametrize(
     ("spec", "named"),
     [
-        ({"fallbacks": [{"model": "x"}]}, "spec.fallbacks"),
         ({"limits": {"requestsPerHour": 5}}, "spec.limits.requestsPerHour"),
         ({"pricing": {"type": "Free"}}, "spec.pricing"),
         ({"requestDefaults": {"temperature": 0.5}}, "spec.requestDefaults"),
