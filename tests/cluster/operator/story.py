@@ -12,6 +12,8 @@ from tests.cluster.operator.api import Api
 from tests.unit.operator.samples import engine, variant
 
 STEP_SECONDS: Final = 90.0
+LOOK_SECONDS: Final = 0.4
+"""Between looks at an end that is to stand still; what is gathered for longer counts as waiting."""
 _OWN: Final = frozenset(
     {
         *("uid", "resourceVersion", "generation", "creationTimestamp", "managedFields", "lastTransitionTime"),
@@ -33,7 +35,7 @@ class Story:
 
     api: Api
     idle: Callable[[], bool]
-    between: Callable[[], None] = lambda: None
+    between: Callable[[], object] = lambda: None
     doing: Callable[[], str] = lambda: ""
     """What the operator says of itself, for who reads of a failure."""
 
@@ -100,7 +102,7 @@ class Story:
                 seen.clear()
                 return False
             seen.append(self.end())
-            time.sleep(0.7)
+            time.sleep(LOOK_SECONDS)
             return len(seen) > 2 and self.idle() and seen[-1] == seen[-2] == seen[-3]
 
         self.until(still, "the end stands still")

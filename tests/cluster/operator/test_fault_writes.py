@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import secrets
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,14 +14,16 @@ from aiohttp import web
 
 from roundhouse_operator.core.kinds import LEASE
 from tests.cluster.local import Cluster
-from tests.cluster.operator.api import Api
+from tests.cluster.operator.apart import Apart
 from tests.cluster.operator.harness import Operator
 from tests.cluster.operator.nursery import Nursery
-from tests.cluster.operator.proxy import Call, Proxy, proxied
+from tests.cluster.operator.proxy import Call
 from tests.cluster.operator.story import Story
 
-AT_ONCE: Final = 5
-"""Runs beside each other, each in its namespace with an operator and a proxy of its own."""
+AT_ONCE: Final = 8
+"""Runs beside each other."""
+WRITES: Final = 46
+"""About as many as a run has: these are begun without a look at how many there are."""
 
 When = Literal["before", "after"]
 
@@ -59,35 +60,11 @@ class Assassin:
         return answer
 
 
-@dataclass
-class Run:
-    cluster: Cluster
-    nursery: Nursery
-    folder: Path
-
-    def __call__(self, number: int, when: When) -> tuple[list[str], Mapping[str, Any]]:
-        """The writes of the first life, and what there was at the end."""
-        namespace = f"test-{secrets.token_hex(4)}"
-        self.cluster.kubectl("create", "namespace", namespace)
-        self.cluster.wait_for_service_account(namespace)
-        with proxied(self.cluster.kubeconfig) as proxy:
-            try:
-                return self._told(proxy, namespace, number, when)
-            finally:
-                self.cluster.kubectl("delete", "namespace", namespace, "--wait=false")
-
-    def _told(
-        self, proxy: Proxy, namespace: str, number: int, when: When
-    ) -> tuple[list[str], Mapping[str, Any]]:
-        api = Api(proxy.url, namespace)
-        operator = Operator(
-            self.cluster, namespace, self.folder / f"{namespace}.log", spawn=self.nursery.spawn
-        )
-        operator.environment["KUBECONFIG"] = str(
-            proxy.write_kubeconfig(self.folder / f"{namespace}.kubeconfig")
-        )
-        assassin = Assassin(operator, number, when)
-        proxy.rule = assassin
+def run(apart: Apart, number: int, when: When) -> tuple[list[str], Mapping[str, Any]]:
+    """The writes of the first life, and what there was at the end."""
+    with apart.stage() as stage:
+        operator, api = stage.operator, stage.api
+        stage.proxy.rule = assassin = Assassin(operator, number, when)
 
         def revive() -> None:
             if not operator.alive():
@@ -97,35 +74,31 @@ class Run:
                 operator.start(until="begun")
 
         operator.start(until="begun")
-        story = Story(api, operator.idle, revive, lambda: f"{operator.alive()=} {operator.gauges()}")
+        story = Story(api, operator.idle, revive, stage.doing)
         try:
             story.tell()
-            end = story.settled()
+            return assassin.writes, story.settled()
         except AssertionError as error:
-            raise AssertionError(
-                f"killed {when} write {number}: {error}\n{operator.log.read_text()[-4000:]}"
-            ) from error
-        finally:
-            if operator.alive():
-                operator.stop()
-        return assassin.writes, end
+            raise AssertionError(f"killed {when} write {number}: {error}") from error
 
 
 @pytest.mark.timeout(1200)
 def test_killed_at_every_write_it_comes_to_the_same_end(
     control_plane: Cluster, nodes: None, nursery: Nursery, tmp_path: Path
 ) -> None:
-    run = Run(control_plane, nursery, tmp_path)
-    writes, undisturbed = run(0, "before")
-    assert len(writes) > 20, writes
+    apart = Apart(control_plane, nursery, tmp_path)
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        for first in itertools.count(1, AT_ONCE):
-            numbers = range(first, first + AT_ONCE)
+        first = pool.submit(run, apart, 0, "before")
+        for begin in itertools.count(1, WRITES):
+            numbers = range(begin, begin + WRITES)
             # What is killed after one write is killed before the next: one of them goes by turns.
-            wanted = [(number, "before" if number % 2 else "after") for number in numbers]
-            ends = list(pool.map(lambda one: run(*one), wanted))
-            for (number, when), (seen, end) in zip(wanted, ends, strict=True):
+            whens: list[When] = ["before" if number % 2 else "after" for number in numbers]
+            runs = [pool.submit(run, apart, *one) for one in zip(numbers, whens, strict=True)]
+            writes, undisturbed = first.result()
+            assert len(writes) > 20, writes
+            ends = [one.result() for one in runs]
+            for number, when, (seen, end) in zip(numbers, whens, ends, strict=True):
                 assert end == undisturbed, f"killed {when} write {number}: {seen[-1]}"
             if any(len(seen) < number for number, (seen, _) in zip(numbers, ends, strict=True)):
                 break
-    print(f"killed at each of {numbers[-1]} writes")
+    print(f"killed at each of {max(len(seen) for seen, _ in ends)} writes")

@@ -1,7 +1,9 @@
 """Variants, engines and nodes come, change and go for a long time: memory stays flat, and nothing is missed.
 
-`SOAK_SECONDS` says how long (default 120). What is compared is the second half of the time with the first:
+`SOAK_SECONDS` says how long (default 120). The last third of the time is compared with the middle one:
 after a warm-up, a process that keeps a little of each object that is gone grows with the time.
+
+Connections that fall silent are given up after minutes: that is waited for beside the churn.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import random
 import re
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -19,10 +22,13 @@ import pytest
 
 from roundhouse_operator.core.kinds import CHILD_KINDS, DEPLOYMENT, ENGINE, POD, VARIANT
 from tests.cluster.local import Cluster, FakeNode
+from tests.cluster.operator.apart import Apart
 from tests.cluster.operator.api import Api
 from tests.cluster.operator.harness import Operator
+from tests.cluster.operator.nursery import Nursery
 from tests.cluster.operator.proxy import Proxy, proxied
 from tests.cluster.operator.story import Story
+from tests.support.waiting import wait_until
 from tests.unit.operator.samples import engine, variant
 
 SECONDS: Final = float(os.environ.get("SOAK_SECONDS", "120"))
@@ -44,6 +50,7 @@ class Reading:
 
     @classmethod
     def of(cls, operator: Operator) -> Reading:
+        assert operator.alive_or_log()
         text = operator.get("/metrics")[1]
 
         def value(name: str) -> float:
@@ -142,26 +149,65 @@ def proxy(control_plane: Cluster, nodes: None) -> Iterator[Proxy]:
         yield one
 
 
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[Nursery]:
+    one = Nursery()
+    yield one
+    one.close()
+
+
+@pytest.fixture(scope="module")
+def silence(
+    control_plane: Cluster, nodes: None, nursery: Nursery, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Future[None]]:
+    """Begun before the churn: what becomes of an operator whose watches fall silent."""
+    apart = Apart(control_plane, nursery, tmp_path_factory.mktemp("silence"))
+
+    def fall_silent() -> None:
+        with apart.stage() as stage:
+            operator, api = stage.operator.start(), stage.api
+            story = Story(api, operator.idle, doing=stage.doing)
+            api.apply(ENGINE, engine())
+            api.apply(VARIANT, variant())
+            story.until(lambda: story.is_served("kws-en"), "it is served")
+            assert stage.proxy.strand_watches() >= 4
+            api.apply(VARIANT, variant("second", servedName="second"))
+            wait_until(lambda: story.is_served("second"), seconds=240, what="it is seen", every=1)
+            assert operator.alive_or_log()
+
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(fall_silent)
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(SECONDS + 900)
 def test_churn_leaves_nothing_behind(
-    control_plane: Cluster, namespace: str, proxy: Proxy, tmp_path: Path
+    control_plane: Cluster, silence: Future[None], namespace: str, proxy: Proxy, tmp_path: Path
 ) -> None:
     operator = Operator(control_plane, namespace, tmp_path / "operator.log")
     operator.environment["KUBECONFIG"] = str(proxy.write_kubeconfig(tmp_path / "kubeconfig"))
     operator.start()
     churn = Churn(Api(proxy.url, namespace), random.Random(7))  # noqa: S311  # the same churn each time
-    churn.begin()
-    readings = list(_readings(control_plane, operator, churn, proxy))
-    story = Story(churn.api, operator.idle)
-    story.until(churn.reached, "every variant is as it is wanted")
-    story.until(churn.is_told, "every status is true")
-    story.until(operator.idle, "nothing is left to do")
-    _check_flat(readings, churn)
-    _check_objects(operator, churn)
-    assert operator.stop() == 0, operator.log.read_text()[-3000:]
+    try:
+        churn.begin()
+        readings = list(_readings(control_plane, operator, churn, proxy))
+        story = Story(churn.api, operator.idle, operator.alive_or_log)
+        story.until(churn.reached, "every variant is as it is wanted")
+        story.until(churn.is_told, "every status is true")
+        story.until(operator.idle, "nothing is left to do")
+        _check_flat(readings, churn)
+        _check_objects(operator, churn)
+    finally:
+        status = operator.stop()
+    assert status == 0, operator.log.read_text()[-3000:]
     assert "Traceback" not in operator.log.read_text(), operator.log.read_text()[-5000:]
     print(f"{churn.steps} steps, {churn.made} variants: {readings[0]} … {readings[-1]}")
+
+
+@pytest.mark.soak
+def test_connections_that_fall_silent_are_given_up(silence: Future[None]) -> None:
+    """Nothing is closed and nothing comes: as behind a firewall that forgot the connection."""
+    silence.result()
 
 
 def _readings(control_plane: Cluster, operator: Operator, churn: Churn, proxy: Proxy) -> Iterator[Reading]:
