@@ -51,6 +51,11 @@ def envelope(
     return msgspec.json.encode({"error": error, "detail": message if detail is None else detail})
 
 
+def error_of(body: bytes) -> dict[str, str | None]:
+    """The `error` within an envelope."""
+    return msgspec.json.decode(body, type=dict[str, Any])["error"]  # type: ignore[no-any-return]
+
+
 class InvalidRequestError(GatewayError):
     status = 400
     type = "invalid_request_error"

@@ -21,7 +21,9 @@ from roundhouse_gateway.errors import (
     EngineFailedError,
     GatewayError,
     Headers,
+    UnsupportedValueError,
     envelope,
+    error_of,
 )
 from roundhouse_gateway.relay import OF_THE_BODY, passing, read_error, relay
 from roundhouse_gateway.snapshot import Entry
@@ -102,6 +104,8 @@ class Answer:
 
 async def send_answer(answer: Answer, request: TranscriptionRequest, plan: Plan) -> None:
     """All of the answer but for its end. Raises what `relay` raises."""
+    if answer.response.status == 400 and plan.added:
+        raise _explained(await read_error(answer.response, answer.model), answer.model, request)
     if _is_right(answer, request, plan):
         await _pass_on(answer)
     elif request.stream:
@@ -127,6 +131,18 @@ async def _pass_on(answer: Answer) -> None:
 
 def _told_of(error: GatewayError) -> dict[str, str | None]:
     return {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
+
+
+def _explained(error: GatewayError, model: str, request: TranscriptionRequest) -> GatewayError:
+    """An engine's refusal of the format that it was asked for instead of the client's."""
+    said = error_of(error.body())["message"] or ""
+    if ResponseFormat.VERBOSE_JSON not in said:
+        return error
+    return UnsupportedValueError(
+        f"Engine '{model}' tells no times, which response_format '{request.response_format}' needs; it says: "
+        f"{said}",
+        param="response_format",
+    )
 
 
 def _is_right(answer: Answer, request: TranscriptionRequest, plan: Plan) -> bool:

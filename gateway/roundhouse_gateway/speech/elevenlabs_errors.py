@@ -1,10 +1,10 @@
 """Errors as ElevenLabs' clients read them: `detail`, with a `status` that is a word, or a list of fields."""
 
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
-from roundhouse_gateway.errors import GatewayError, InvalidRequestError
+from roundhouse_gateway.errors import GatewayError, InvalidRequestError, error_of
 
 _STATUS: Final = {
     "missing_api_key": "needs_authorization",
@@ -34,11 +34,11 @@ class FieldError(InvalidRequestError):
 
 def body_of(error: GatewayError, request_id: str) -> bytes:
     """The body of the answer; its status and headers are the error's own."""
-    said: dict[str, Any] = msgspec.json.decode(error.body())["error"]
+    said = error_of(error.body())
     if isinstance(error, FieldError):
         where = {"loc": ["body", said["param"]], "msg": said["message"], "type": "value_error"}
         return msgspec.json.encode({"detail": [where]})
-    code = said["code"] or said["type"]
+    code = said["code"] or said["type"] or ""
     detail = {
         "type": _TYPE.get(error.status, "internal_error"),
         "code": code,

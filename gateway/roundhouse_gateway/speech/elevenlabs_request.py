@@ -95,8 +95,14 @@ class Wanted:
     exports: tuple[Export, ...]
 
     def request(self) -> TranscriptionRequest:
-        """The same, as engines are asked for it."""
-        granularities = {Granularity.SEGMENT} if self.speakers or not self.words else set()
+        """The same, as engines are asked for it: more than the text only where more is needed.
+
+        Without a language that is named, it is learnt from `verbose_json`.
+        """
+        text_alone = not (self.words or self.speakers or self.exports) and self.language is not None
+        granularities = {Granularity.WORD} if self.words else {Granularity.SEGMENT}
+        if self.speakers:
+            granularities.add(Granularity.SEGMENT)
         return TranscriptionRequest(
             model=AUTO if self.named else None,
             needs=Needs(
@@ -105,8 +111,8 @@ class Wanted:
                 word_timestamps=self.words,
                 features=frozenset({Feature.DIARIZATION} if self.speakers else ()),
             ),
-            response_format=ResponseFormat.VERBOSE_JSON,
-            granularities=frozenset(granularities | ({Granularity.WORD} if self.words else set())),
+            response_format=ResponseFormat.JSON if text_alone else ResponseFormat.VERBOSE_JSON,
+            granularities=frozenset(() if text_alone else granularities),
             speakers=self.speakers,
             keywords=self.keyterms,
         )

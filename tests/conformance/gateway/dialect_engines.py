@@ -62,6 +62,15 @@ def vllm_breaking(*, after: int, ended: bool) -> Answer:
     return answer
 
 
+async def vllm_of_text_alone(request: web.Request, received: Received) -> web.StreamResponse:
+    """As vLLM serves models that tell no times, such as Voxtral."""
+    if dict(received.fields).get("response_format") == "verbose_json":
+        message = "Currently do not support verbose_json for m"
+        error = {"message": message, "type": "BadRequestError", "param": None, "code": 400}
+        return web.json_response({"error": error}, status=400)
+    return await vllm(request, received)
+
+
 async def openais_breaking(request: web.Request, received: Received) -> web.StreamResponse:
     """A stream of OpenAI's own that dies after its first event."""
     response = await _stream(request, [json.dumps({"type": "transcript.text.delta", "delta": "Go"})])

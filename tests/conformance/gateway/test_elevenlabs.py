@@ -14,10 +14,11 @@ from elevenlabs.types import ExportOptions_Srt, ExportOptions_Txt
 from tests.conformance.gateway import client
 from tests.conformance.gateway.client import AUDIO, field, file, form
 from tests.conformance.gateway.conftest import World
-from tests.conformance.gateway.dialect_engines import TEXT, speaches, vllm
+from tests.conformance.gateway.dialect_engines import TEXT, speaches, vllm, vllm_of_text_alone
 from tests.conformance.gateway.manifests import Variant
 from tests.conformance.gateway.scripted_engine import ScriptedEngine, answering
 from tests.conformance.gateway.subtitles import parse_srt
+from tests.support.waiting import wait_until
 
 FILE = ("speech.wav", AUDIO)
 PATH = "/v1/speech-to-text"
@@ -52,6 +53,7 @@ def post(world: World, *parts: bytes, headers: Mapping[str, str] | None = None) 
     return world.gateway.request("POST", PATH, form(*parts), {**client.FORM_TYPE, **(headers or {})})
 
 
+@pytest.mark.req("S1-19")
 def test_words_and_what_stands_between_them_are_the_text(eleven: ElevenLabs, engine: ScriptedEngine) -> None:
     answer = eleven.speech_to_text.convert(
         model_id="scribe_v2", file=FILE, language_code="eng", tag_audio_events=True, temperature=0.5
@@ -143,11 +145,34 @@ def test_without_times_any_engine_will_do(world: World, eleven: ElevenLabs) -> N
     assert "word timestamps" in refused.value.body["detail"]["message"]
 
 
+def test_text_is_all_that_is_asked_for_where_it_is_enough(world: World, eleven: ElevenLabs) -> None:
+    world.serve(Variant("voxtral", dialect="VLLM", word_timestamps="None")).answer = vllm_of_text_alone
+    answer = eleven.speech_to_text.convert(
+        model_id="any", file=FILE, timestamps_granularity="none", language_code="hrv"
+    ).model_dump()
+    assert (answer["text"], answer["language_code"]) == (TEXT, "hrv")
+
+
 def test_bare_samples_reach_the_engine_as_a_wav(eleven: ElevenLabs, engine: ScriptedEngine) -> None:
     samples = bytes(32_000)
     eleven.speech_to_text.convert(model_id="m", file=samples, file_format="pcm_s16le_16")
     (received,) = engine.requests
     assert (received.filename, received.file_size) == ("audio.wav", 44 + len(samples))
+
+
+def test_an_upload_reaches_the_engine_while_it_arrives(world: World, engine: ScriptedEngine) -> None:
+    begin, rest = file(AUDIO * 64)[:200_000], file(AUDIO * 64)[200_000:]
+
+    def pieces() -> Iterator[bytes]:
+        yield field("model_id", "any") + begin
+        wait_until(lambda: len(engine.requests) == 1, seconds=20, what="the engine is asked", every=0.02)
+        yield rest
+        yield field("additional_formats", '[{"format": "srt"}]') + form()
+
+    reply = world.gateway.request("POST", PATH, pieces(), client.FORM_TYPE)
+    assert reply.status == 200
+    assert [each["requested_format"] for each in reply.json["additional_formats"]] == ["srt"]
+    assert engine.requests[0].file_size == len(AUDIO) * 64
 
 
 def test_a_file_that_comes_first(world: World, engine: ScriptedEngine) -> None:

@@ -16,6 +16,7 @@ from tests.conformance.gateway.dialect_engines import (
     speaches_in_openais_events,
     vllm,
     vllm_breaking,
+    vllm_of_text_alone,
 )
 from tests.conformance.gateway.manifests import Variant
 from tests.conformance.gateway.scripted_engine import Answer, ScriptedEngine, answering, transcript
@@ -242,6 +243,15 @@ def test_what_an_engine_does_not_tell_is_refused(
         create(world, variant.name, **asked)
     assert (refused.value.param, refused.value.code) == (param, "unsupported_value")
     assert variant.name in refused.value.message
+
+
+def test_a_format_that_the_engine_itself_refuses_is_named(world: World) -> None:
+    serve(world, VLLM, vllm_of_text_alone)
+    for wanted in ("vtt", "verbose_json"):
+        with pytest.raises(openai.BadRequestError, match="tells no times") as refused:
+            create(world, "vllm", response_format=wanted)
+        assert refused.value.param == "response_format"
+    assert create(world, "vllm", response_format="text") == TEXT + "\n"
 
 
 def test_a_model_that_does_not_translate_says_so(world: World) -> None:
