@@ -1,7 +1,7 @@
 """One pass over a Shared or Exclusive engine: the writes that bring it a step further, and what they mean.
 
-Lists of models and Deployments go through the same plan as a variant's children; labels and annotations are
-patched onto the pods themselves, because a template that carried them would replace the pods.
+Lists of models and Deployments go through the same plan as a variant's children; what is to stand on the pods
+themselves is found in `marks`.
 """
 
 from __future__ import annotations
@@ -28,13 +28,14 @@ from roundhouse_operator.core.desired.shared import (
 )
 from roundhouse_operator.core.diagnose import Trouble
 from roundhouse_operator.core.kinds import DEPLOYMENT
-from roundhouse_operator.core.observed import Engine, Invalid, Pod
+from roundhouse_operator.core.observed import Engine, Invalid
 from roundhouse_operator.core.outcome import Refusal
 from roundhouse_operator.core.packing import Packing, pack
 from roundhouse_operator.core.plan import NOTHING, Apply, Plan, plan_children
 from roundhouse_operator.core.reports import EngineReport
 from roundhouse_operator.core.rollout.strategy import Strategy
 from roundhouse_operator.core.seat import Seat
+from roundhouse_operator.core.shared.marks import PodPatch, pod_patches
 from roundhouse_operator.core.shared.members import (
     Member,
     active_variant,
@@ -42,7 +43,7 @@ from roundhouse_operator.core.shared.members import (
     packed_items,
     read_members,
 )
-from roundhouse_operator.core.shared.moves import FAILED, READY, Moves, Step, settled, state
+from roundhouse_operator.core.shared.moves import READY, Moves, Step, settled
 from roundhouse_operator.core.shared.replicas import Replica, read_replicas
 from roundhouse_operator.core.shared.room import Room, find_room, placement_of
 from roundhouse_operator.core.shared.seats import Asked, take_seat, unknown_yet
@@ -51,17 +52,6 @@ from roundhouse_operator.core.support import refuse_engine
 
 _SURGE: Final = Strategy(RolloutStrategy.SURGE, "NeedsNoGPU")
 _RECREATE: Final = Strategy(RolloutStrategy.RECREATE, "HoldsGPU")
-
-
-@dataclass(frozen=True, slots=True)
-class PodPatch:
-    """What is to stand on one pod: labels (None takes one away), annotations, and whether its gate opens."""
-
-    name: str
-    uid: str
-    labels: Mapping[str, str | None] = field(default_factory=dict)
-    annotations: Mapping[str, str] = field(default_factory=dict)
-    loaded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +121,7 @@ def arrange(world: EngineWorld, *, api_hosts: Iterable[str] = ()) -> Arrangement
     return replace(
         told,
         plan=_plan(world, spec, steps, room),
-        patches=tuple(_patches(world, moves, steps)),
+        patches=tuple(pod_patches(world, moves, steps)),
         unsettled=frozenset(_unsettled(world, steps)),
     )
 
@@ -250,43 +240,6 @@ def _settled(replica: Replica, world: EngineWorld) -> bool:
     ):
         return False
     return bool(replica.pods) and all(settled(replica, world.reports))
-
-
-def _patches(world: EngineWorld, moves: Moves, steps: Iterable[Step]) -> Iterator[PodPatch]:
-    for step in steps:
-        for pod in step.replica.pods:
-            if patch := _patch(world, moves, step, pod):
-                yield patch
-
-
-def _patch(world: EngineWorld, moves: Moves, step: Step, pod: Pod) -> PodPatch | None:
-    assert pod.share  # noqa: S101  # else it is no pod of a replica
-    report = world.report(pod)
-    serves = moves.serves(pod, step.replica, report)
-    labels: dict[str, str | None] = {
-        f"{names.LABEL_SERVES}{name}": "true" if name in serves else None
-        for name in sorted(serves ^ pod.share.serves)
-    }
-    late = report is not None and report.generation != step.generation != pod.share.generation
-    annotations = {names.ANNOTATION_MODELS_GENERATION: str(step.generation)} if late else {}
-    loaded = not pod.share.loaded and answers(pod) and _may_count(world, step.replica, pod)
-    if not (labels or annotations or loaded):
-        return None
-    return PodPatch(pod.name, pod.share.uid, labels, annotations, loaded)
-
-
-def _may_count(world: EngineWorld, replica: Replica, pod: Pod) -> bool:
-    """A pod that is to take another's place waits until it serves all that it can."""
-    others = [one for one in replica.pods if one is not pod and one.ready and one.share and one.share.serves]
-    if not others:
-        return True
-    report = world.report(pod)
-    if report is None or report.generation < replica.generation or pod.share is None:
-        return False
-    states = {name: state(report, entry) for name, entry in replica.entries.items()}
-    return all(
-        told == FAILED or (told == READY and name in pod.share.serves) for name, told in states.items()
-    )
 
 
 def _unsettled(world: EngineWorld, steps: Iterable[Step]) -> Iterator[str]:

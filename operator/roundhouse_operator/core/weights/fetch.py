@@ -7,13 +7,11 @@ known of an attempt stands on its Job, and all that is known of weights that arr
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
 from typing import Final
 
 from roundhouse_api.conditions import Reason
 from roundhouse_api.model import Manifest
-from roundhouse_api.v1alpha1 import DownloadPolicy, PVCCache
+from roundhouse_api.v1alpha1 import PVCCache
 from roundhouse_operator.core.desired.cache import (
     LoaderRun,
     build_claim,
@@ -23,13 +21,11 @@ from roundhouse_operator.core.desired.cache import (
     job_digest,
 )
 from roundhouse_operator.core.desired.intent import Intent
-from roundhouse_operator.core.diagnose import Trouble, unschedulable_reason
+from roundhouse_operator.core.diagnose import Trouble
 from roundhouse_operator.core.kinds import CONFIG_MAP, JOB, VOLUME_CLAIM
-from roundhouse_operator.core.masking import masked
-from roundhouse_operator.core.observed import Pod, Store, World
+from roundhouse_operator.core.observed import Store, World
 from roundhouse_operator.core.plan import NOTHING, Apply, Delete, Plan
-from roundhouse_operator.core.weights.asked import Ask, AskedKind
-from roundhouse_operator.core.weights.key import credential
+from roundhouse_operator.core.weights.case import Case
 from roundhouse_operator.core.weights.state import JobPhase, JobPurpose, LoaderJob, Record
 from roundhouse_operator.core.weights.supply import (
     LOOK_AGAIN_SECONDS,
@@ -44,50 +40,12 @@ from roundhouse_operator.core.weights.supply import (
     there,
 )
 from roundhouse_operator.core.weights.sweep import sweeping
+from roundhouse_operator.core.weights.under_way import while_active
 
 FIRST_DELAY_SECONDS: Final = 10
 LAST_DELAY_SECONDS: Final = 300
 STUBBORN: Final = 3
 """So many times as long is waited where the loader says that trying again will not help."""
-MOUNT_SECONDS: Final = 120
-"""For a volume to be attached and mounted, and the loader's image to be pulled."""
-_PULL: Final = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
-_VOLUME: Final = re.compile(r"(?i)persistentvolumeclaim|volume")
-
-
-@dataclass(frozen=True, slots=True)
-class _Case:
-    """One variant, and what there is of the store that it wants."""
-
-    world: World
-    intent: Intent
-    store: Store
-    asks: frozenset[Ask]
-
-    @property
-    def jobs(self) -> list[LoaderJob]:
-        """Those that this variant may have, oldest first; under Never one that others have is as good."""
-        fetching = [job for job in self.store.jobs if job.purpose is JobPurpose.FETCH]
-        never = self.intent.delivery.policy is DownloadPolicy.NEVER
-        if never and not any(job.phase is not JobPhase.FAILED for job in fetching):
-            fetching = [job for job in self.store.jobs if job.purpose is JobPurpose.CHECK]
-        return sorted(fetching, key=lambda job: job.attempt)
-
-    @property
-    def purpose(self) -> JobPurpose:
-        never = self.intent.delivery.policy is DownloadPolicy.NEVER
-        return JobPurpose.CHECK if never else JobPurpose.FETCH
-
-    @property
-    def claim_uid(self) -> str:
-        """Empty for a claim of somebody else, which is not watched."""
-        return self.store.claim.uid if self.intent.delivery.own and self.store.claim else ""
-
-    @property
-    def secret_version(self) -> str:
-        secret = credential(self.intent.delivery.source)
-        answer = self.world.answers.get(Ask(AskedKind.SECRET, secret.secret)) if secret else None
-        return answer.version if answer else ""
 
 
 def supply_by_job(world: World, intent: Intent) -> Supply:
@@ -105,7 +63,7 @@ def supply_by_job(world: World, intent: Intent) -> Supply:
     if trouble:
         shown = progressed(delivery, world, None)
         return Supply(missing(trouble), shown, asks=asks, revisit_seconds=LOOK_AGAIN_SECONDS)
-    case = _Case(world, intent, store, asks)
+    case = Case(world, intent, store, asks)
     if delivery.own and (waiting := _make_claim(case, delivery.own)):
         return waiting
     return _look_at_job(case)
@@ -138,7 +96,7 @@ def _complete(intent: Intent, store: Store, record: Record) -> bool:
     return claim is not None and not claim.ending and claim.uid == record.claim_uid
 
 
-def _make_claim(case: _Case, asked: PVCCache) -> Supply | None:
+def _make_claim(case: Case, asked: PVCCache) -> Supply | None:
     """None once it is there as asked. It only ever grows: what is on it is not given up."""
     claim, intent = case.store.claim, case.intent
     shown = progressed(intent.delivery, case.world, None)
@@ -151,7 +109,7 @@ def _make_claim(case: _Case, asked: PVCCache) -> Supply | None:
     return Supply(coming("The claim for them is being made"), shown, plan, case.asks)
 
 
-def _look_at_job(case: _Case) -> Supply:
+def _look_at_job(case: Case) -> Supply:
     jobs = case.jobs
     if not jobs:
         return _start(case, LoaderRun(case.purpose), coming("The loader is being started"))
@@ -166,7 +124,7 @@ def _look_at_job(case: _Case) -> Supply:
             return _after_failure(case, job)
         case JobPhase.ACTIVE:
             replaced = _replaces(case, job)
-            supply = _while_active(case, job)
+            supply = while_active(case, job)
             if replaced:
                 return _start(case, LoaderRun(job.purpose, job.attempt + 1), supply.weights, [job])
             return Supply(
@@ -178,7 +136,7 @@ def _look_at_job(case: _Case) -> Supply:
             )
 
 
-def _start(case: _Case, run: LoaderRun, told: Weights, instead_of: list[LoaderJob] | None = None) -> Supply:
+def _start(case: Case, run: LoaderRun, told: Weights, instead_of: list[LoaderJob] | None = None) -> Supply:
     attempt = max([run.attempt, *(job.attempt + 1 for job in instead_of or ())])
     made = LoaderRun(run.purpose, attempt, case.secret_version, case.claim_uid)
     applies = [Apply(JOB, build_job(case.intent, made), force=False, new=True)]
@@ -193,8 +151,8 @@ def _start(case: _Case, run: LoaderRun, told: Weights, instead_of: list[LoaderJo
     return Supply(told, shown, Plan(applies=tuple(applies), deletes=deletes), case.asks)
 
 
-def _keep_record(case: _Case, job: LoaderJob) -> Supply:
-    report = next((pod.loader.report for pod in _pods(case, job) if pod.loader and pod.loader.report), None)
+def _keep_record(case: Case, job: LoaderJob) -> Supply:
+    report = next((pod.loader.report for pod in case.pods(job) if pod.loader and pod.loader.report), None)
     # What was only looked at is somebody else's: a person has put it there, for a cluster without a network.
     ours = job.purpose is JobPurpose.FETCH or bool(case.store.record and case.store.record.pod_spec)
     record = build_record(case.intent, report, claim_uid=case.claim_uid, complete=True, ours=ours)
@@ -207,7 +165,7 @@ def _keep_record(case: _Case, job: LoaderJob) -> Supply:
     return Supply(coming("The loader has ended well"), shown, plan, case.asks)
 
 
-def _after_failure(case: _Case, job: LoaderJob) -> Supply:
+def _after_failure(case: Case, job: LoaderJob) -> Supply:
     trouble, retryable = _failure(case, job)
     changed = bool(case.secret_version) and case.secret_version != job.secret_version
     due = job.failed_at + retry_delay_seconds(job.attempt, retryable=retryable) - case.world.now
@@ -218,8 +176,8 @@ def _after_failure(case: _Case, job: LoaderJob) -> Supply:
     return Supply(missing(trouble), shown, asks=case.asks, revisit_seconds=wait)
 
 
-def _failure(case: _Case, job: LoaderJob) -> tuple[Trouble, bool]:
-    for pod in _pods(case, job):
+def _failure(case: Case, job: LoaderJob) -> tuple[Trouble, bool]:
+    for pod in case.pods(job):
         loader = pod.loader
         if loader and loader.report and not loader.report.complete:
             return failed(case.intent.delivery, loader.report), loader.report.retryable
@@ -229,85 +187,15 @@ def _failure(case: _Case, job: LoaderJob) -> tuple[Trouble, bool]:
     return Trouble(Reason.LOADER_FAILED, f"The loader did not end well: {job.failure}"), True
 
 
-def _replaces(case: _Case, job: LoaderJob) -> bool:
+def _replaces(case: Case, job: LoaderJob) -> bool:
     """Whether the variant that it was made for would have it otherwise now, or wants it no more."""
     whose = job.made_for == case.intent.name or job.made_for not in case.store.wanted_by
     return whose and job.made_from != job_digest(case.intent, job.purpose)
 
 
-def _while_active(case: _Case, job: LoaderJob) -> Supply:
-    delivery, world = case.intent.delivery, case.world
-    pod = next(iter(_pods(case, job)), None)
-    shown = progressed(delivery, world, world.progress.get(pod.name) if pod else None)
-    if pod is None:
-        return Supply(coming("The loader is being started"), shown, asks=case.asks)
-    if pod.unschedulable is not None and not pod.scheduled:
-        nowhere, asks = _nowhere(case, pod.unschedulable)
-        return Supply(missing(nowhere), shown, asks=asks, revisit_seconds=LOOK_AGAIN_SECONDS)
-    if trouble := _not_made(pod):
-        return Supply(missing(trouble), shown, asks=case.asks)
-    if pod.scheduled and not pod.begun and pod.scheduled_at:
-        return _not_mounted(case, pod, shown)
-    if pod.loader and pod.loader.report and not pod.loader.report.complete:
-        return Supply(missing(failed(delivery, pod.loader.report)), shown, asks=case.asks)
-    return Supply(coming("The weights are being fetched"), shown, asks=case.asks)
-
-
-def _not_mounted(case: _Case, pod: Pod, shown: Manifest) -> Supply:
-    """It has a node and no container yet; a claim of others may be one that a node at a time can mount."""
-    left = pod.scheduled_at + MOUNT_SECONDS - case.world.now
-    if left > 0:
-        told = coming("The loader's volumes are being mounted")
-        return Supply(told, shown, asks=case.asks, revisit_seconds=left)
-    claim = case.intent.delivery.claim
-    trouble = Trouble(
-        Reason.VOLUME_PENDING,
-        f"The loader's pod waits on node {pod.node} for its volumes: if claim {claim!r} is ReadWriteOnce and "
-        "in use on another node, take one that is ReadWriteMany",
-    )
-    return Supply(missing(trouble), shown, asks=case.asks)
-
-
-def _nowhere(case: _Case, message: str) -> tuple[Trouble, frozenset[Ask]]:
-    """Why the loader has no node: the volume first, because a claim without one keeps every node away."""
-    claim = case.store.claim if case.intent.delivery.own else None
-    if claim and claim.phase != "Bound":
-        if claim.class_name is None:
-            text = f"Claim {claim.name!r} names no StorageClass, and the cluster has no default one"
-            return Trouble(Reason.STORAGE_CLASS_NOT_FOUND, text), case.asks
-        ask = Ask(AskedKind.STORAGE_CLASS, claim.class_name)
-        answer = case.world.answers.get(ask)
-        asks = case.asks | {ask}
-        if answer and not answer.found:
-            text = f"StorageClass {claim.class_name!r} of claim {claim.name!r} does not exist"
-            return Trouble(Reason.STORAGE_CLASS_NOT_FOUND, text), asks
-        return Trouble(
-            Reason.VOLUME_PENDING, f"Claim {claim.name!r} has no volume, so the loader waits: {message}"
-        ), asks
-    text = f"The scheduler finds no node for the loader: {message}"
-    reason = Reason.VOLUME_PENDING if _VOLUME.search(message) else unschedulable_reason(message, None)
-    return Trouble(reason, text), case.asks
-
-
-def _not_made(pod: Pod) -> Trouble | None:
-    reason, words = pod.loader.waiting if pod.loader else ("", "")
-    message = masked(words)
-    if reason in _PULL:
-        return Trouble(Reason.IMAGE_PULL, "The loader's image cannot be pulled", message or reason)
-    if reason in ("CreateContainerConfigError", "CreateContainerError", "RunContainerError"):
-        return Trouble(Reason.CONFIG_ERROR, "The loader's container cannot be made", message or reason)
-    return None
-
-
-def _as_before(case: _Case) -> Manifest:
+def _as_before(case: Case) -> Manifest:
     return progressed(case.intent.delivery, case.world, None)
 
 
-def _pods(case: _Case, job: LoaderJob) -> list[Pod]:
-    """Of that Job, newest first."""
-    own = [pod for pod in case.store.pods if pod.job == job.name]
-    return sorted(own, key=lambda pod: (pod.created, pod.name), reverse=True)
-
-
-def _delete(case: _Case, job: LoaderJob) -> Delete:
+def _delete(case: Case, job: LoaderJob) -> Delete:
     return Delete(JOB, case.world.variant.namespace, job.name, job.uid)
