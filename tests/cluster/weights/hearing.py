@@ -11,10 +11,10 @@ from tests.support.recordings import go_forward
 BOUNDARY = "test-boundary"
 
 
-def heard(kubectl: Kubectl, selector: str) -> str:
-    """What the one pod hears, with the model of cmusphinx."""
+def heard(kubectl: Kubectl, selector: str, model: str = REPO) -> str:
+    """What the one pod hears, with that model."""
     [pod] = [one for one in kubectl.list("pods", selector) if "deletionTimestamp" not in one["metadata"]]
-    fields = {"model": REPO, "response_format": "text"}
+    fields = {"model": model, "response_format": "text"}
     parts = [
         f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{key}"\r\n\r\n{value}\r\n'.encode()
         for key, value in fields.items()
