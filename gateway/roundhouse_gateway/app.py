@@ -24,6 +24,7 @@ from roundhouse_gateway.load import PATH as LOAD
 from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.openapi import describe
 from roundhouse_gateway.routes import Readiness, api_routes, service_routes
+from roundhouse_gateway.selecting import select_routes
 
 TITLE = "Roundhouse gateway"
 
@@ -40,6 +41,7 @@ def build_api(
     app = _bare(openapi_url="/openapi.json")
     app.include_router(service_routes(readiness, metrics))
     app.include_router(api_routes(readiness.registry))
+    app.include_router(select_routes(readiness.registry))
     app.router.routes += [
         Route(path, post, methods=["POST"], include_in_schema=False) for path, post in posts.items()
     ]

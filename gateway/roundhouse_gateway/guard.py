@@ -35,6 +35,7 @@ OPEN_PATHS: Final = frozenset({"/healthz", "/readyz", "/openapi.json"})
 SCOPES: Final = (
     ("/v1/models", KeyScope.MODELS),
     ("/v1/engines", KeyScope.MODELS),
+    ("/v1/select", KeyScope.MODELS),
     ("/v1/audio/", KeyScope.TRANSCRIBE),
     ("/v1/speech-to-text", KeyScope.TRANSCRIBE),
     ("/v1/realtime", KeyScope.TRANSCRIBE),

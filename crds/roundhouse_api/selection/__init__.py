@@ -22,10 +22,12 @@ from roundhouse_api.selection.fit import mismatch
 from roundhouse_api.selection.model import ANY_LANGUAGE, Model, ModelStatus
 from roundhouse_api.selection.needs import Mismatch, MismatchReason, Needs, Tier, primary_language
 from roundhouse_api.selection.ranking import Ranking
+from roundhouse_api.selection.tasks import TASKS, Task
 
 __all__ = [
     "ANY_LANGUAGE",
     "MOST",
+    "TASKS",
     "Catalogue",
     "Mismatch",
     "MismatchReason",
@@ -34,6 +36,7 @@ __all__ = [
     "Needs",
     "NothingFitsError",
     "Ranking",
+    "Task",
     "Tier",
     "UnknownModelError",
     "Verdict",

@@ -131,7 +131,6 @@ def unsupported_by_variant(spec: ModelVariantSpec, merged: Merged) -> list[str]:
             and merged.stage is not Stage.CHAT,
         ),
         ("spec.pricing", spec.pricing is not None),
-        ("spec.selection.classes", bool(spec.selection.classes)),
         ("spec.requestDefaults", bool(spec.request_defaults) and not is_json),
         (
             "spec.hardware.gpu.minMemory of GPUs that nobody labels with their memory",

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 import roundhouse_gateway
 from roundhouse_api import keys
+from roundhouse_api.selection import TASKS, MismatchReason
 from roundhouse_gateway.app import build_api
 from roundhouse_gateway.errors import GatewayError
 from roundhouse_gateway.exchange import Observed
@@ -70,9 +71,16 @@ def test_routes(app: FastAPI) -> None:
     assert set(first_cells("## Routes")) == {*described, *sockets, "GET /openapi.json"}
 
 
-def test_parameters_of_the_list(app: FastAPI) -> None:
-    parameters = describe(app)["paths"]["/v1/models"]["get"]["parameters"]
-    assert first_cells("### `GET /v1/models`") == [each["name"] for each in parameters]
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/select"])
+def test_parameters_of_lists(app: FastAPI, path: str) -> None:
+    parameters = describe(app)["paths"][path]["get"]["parameters"]
+    assert first_cells(f"### `GET {path}`") == [each["name"] for each in parameters]
+
+
+def test_words_of_a_choice() -> None:
+    section = PAGE.split("### `GET /v1/select`", 1)[1].split("\n### ", 1)[0]
+    assert all(f"`{reason.name.lower()}`" in section for reason in MismatchReason)
+    assert all(task in section for task in TASKS)
 
 
 def test_fields_of_the_upload(app: FastAPI) -> None:
