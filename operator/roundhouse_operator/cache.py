@@ -14,6 +14,7 @@ from typing import Final
 
 from roundhouse_api.model import Manifest
 from roundhouse_operator.core import fallbacks, ids
+from roundhouse_operator.core.admission import vain_apply
 from roundhouse_operator.core.kinds import (
     API_KINDS,
     CACHE_KINDS,
@@ -86,6 +87,18 @@ class Cache(Holdings):
         else:
             self._exams[key] = facts
 
+    def note_vain(self, kind: Kind, wanted: Manifest) -> Touched:
+        """An apply of `wanted` changed nothing about the child that there is."""
+        held = self._held[kind].get(object_key(kind, wanted))
+        if held is None or not isinstance(held.value, StoredChild):
+            return Touched()
+        child = self._read(held.value)
+        vain = vain_apply(wanted, child)
+        if not vain.paths or vain == child.vain:
+            return Touched()
+        self._vain[child.uid] = vain
+        return Touched(now=self._of(held))
+
     def serve_claims(self, *, served: bool) -> Touched:
         """Whether the cluster serves resource.k8s.io/v1."""
         if self.fleet.claims_served == served:
@@ -146,6 +159,8 @@ class Cache(Holdings):
             return Touched()
         self._take(key, before, None)
         self.loaders.put(key, None)
+        if isinstance(before.value, StoredChild):
+            self._vain.pop(before.value.uid, None)
         if key.kind in (VARIANT, ENGINE):
             touched = self.want(key, frozenset())
             touched.merge(self._concerns(key, before, None))

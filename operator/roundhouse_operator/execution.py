@@ -36,6 +36,7 @@ class Execution:
         for removal in plan.removals:
             await self._take_back(removal, key)
         for apply in plan.applies:
+            before = self.cache.version(Key(apply.kind, key.namespace, apply.manifest["metadata"]["name"]))
             try:
                 answer = await self.cluster.apply(apply.kind, apply.manifest, force=apply.force)
             except ConflictError as error:
@@ -43,6 +44,10 @@ class Execution:
             except RefusedError as error:
                 return Outcome(plan.conflicts, Refusal(_child(apply), error.status, error.message))
             touched = self.cache.upsert(apply.kind, answer)
+            if int(answer["metadata"]["resourceVersion"]) == before:
+                # Admission makes something else of it each time: nobody is to wait for that.
+                self.touch(self.cache.note_vain(apply.kind, apply.manifest))
+                continue
             if not again:
                 touched.now.discard(key)
             self.touch(touched)

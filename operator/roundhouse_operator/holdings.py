@@ -22,6 +22,7 @@ from roundhouse_operator.core.observed import (
     Pod,
     Resource,
     Store,
+    Vain,
     Variant,
     World,
 )
@@ -60,6 +61,7 @@ class Holdings:
         self.loaders = Loaders()
         self._sharing: set[Key] = set()
         self.standing = Standing()
+        self._vain: dict[str, Vain] = {}
 
     def world(self, key: Key, now: int = 0) -> World | None:
         """All that concerns a variant; None once it is gone."""
@@ -68,7 +70,7 @@ class Holdings:
             return None
         belongings = [self._held[one.kind][one].value for one in sorted(self._belongings[key], key=str)]
         children = [one for one in belongings if isinstance(one, StoredChild)]
-        read = tuple(one.read(self._manager) for one in children)
+        read = tuple(self._read(one) for one in children)
         return World(
             variant=variant,
             engines=tuple(self._engines_for(variant)),
@@ -91,6 +93,9 @@ class Holdings:
             lodged=self._lodged(key, read),
             seat=self.standing.seat(key),
         )
+
+    def _read(self, child: StoredChild) -> Child:
+        return child.read(self._manager, self._vain.get(child.uid))
 
     def _reports(self, variant: Key) -> Reports:
         """Of its own pods, and of those of an engine that it shares."""
@@ -124,7 +129,7 @@ class Holdings:
             engine=engine,
             variants=tuple(one for one in variants if one),
             children=tuple(
-                one.read(self._manager) for one in sorted(children, key=lambda one: (str(one.kind), one.name))
+                self._read(one) for one in sorted(children, key=lambda one: (str(one.kind), one.name))
             ),
             rollouts={one.name: one.rollout for one in children if one.rollout},
             pods=tuple(sorted(pods.values(), key=lambda pod: pod.name)),

@@ -20,7 +20,7 @@ from roundhouse_api.model import Manifest, Model, problems
 from roundhouse_api.v1alpha1 import AdapterSpec, EngineSpec, ModelVariantSpec, SelectionPolicySpec
 from roundhouse_operator.core.fields import Ownership
 from roundhouse_operator.core.kinds import ADAPTER, ENGINE, POLICY, VARIANT, Key, Kind
-from roundhouse_operator.core.observed import Child, Invalid, Resource, Rollout
+from roundhouse_operator.core.observed import Child, Invalid, Resource, Rollout, Vain
 from roundhouse_operator.core.replicas import NOBODY, Writer
 from roundhouse_operator.packing import Packer
 
@@ -88,7 +88,7 @@ class StoredChild:
     """The live object and its managed fields."""
     rollout: Rollout | None
 
-    def read(self, manager: str) -> Child:
+    def read(self, manager: str, vain: Vain | None = None) -> Child:
         live, managed_fields = _PACKERS[self.kind.name].unpack(self.packed)
         return Child(
             kind=self.kind,
@@ -97,6 +97,7 @@ class StoredChild:
             owner_uid=self.owner_uid,
             live=live,
             ownership=Ownership.read(managed_fields, manager),
+            vain=vain,
         )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from roundhouse_api.conditions import Reason
 from roundhouse_api.model import Manifest
 from roundhouse_api.v1alpha1 import AdapterSpec, EngineSpec, ModelVariantSpec, SelectionPolicySpec
-from roundhouse_operator.core.fields import Ownership
+from roundhouse_operator.core.fields import Ownership, Path
 from roundhouse_operator.core.kinds import Key, Kind
 from roundhouse_operator.core.placement import Fleet, Node
 from roundhouse_operator.core.replicas import NOBODY, Writer
@@ -91,6 +91,14 @@ Policy = Resource[SelectionPolicySpec]
 
 
 @dataclass(frozen=True, slots=True)
+class Vain:
+    """What an apply could not change about a child. `gist` says of which wish and of which child."""
+
+    gist: str
+    paths: frozenset[Path]
+
+
+@dataclass(frozen=True, slots=True)
 class Child:
     """An object that carries our labels and belongs to a variant or to an engine."""
 
@@ -102,6 +110,7 @@ class Child:
     live: Manifest
     """Without status and managed fields."""
     ownership: Ownership
+    vain: Vain | None = None
 
 
 @dataclass(frozen=True, slots=True)

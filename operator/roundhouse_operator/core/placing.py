@@ -11,10 +11,11 @@ from typing import Final
 
 from roundhouse_api.model import Manifest
 from roundhouse_operator.core import placement
+from roundhouse_operator.core.admission import changes_of
 from roundhouse_operator.core.desired import Intent
 from roundhouse_operator.core.desired.resources import join_affinity
 from roundhouse_operator.core.effective import Merged
-from roundhouse_operator.core.fields import differences, has_leftovers
+from roundhouse_operator.core.fields import has_leftovers
 from roundhouse_operator.core.kinds import DEPLOYMENT
 from roundhouse_operator.core.observed import Child, Engine, World
 from roundhouse_operator.core.placement import Need, Survey
@@ -99,4 +100,4 @@ def replaces_pods(plan: Plan, children: tuple[Child, ...]) -> bool:
     live = next(one for one in children if one.kind == DEPLOYMENT and one.name == name)
     ours = live.ownership.ours.get("f:spec", {}).get("f:template", {})
     template = wanted["spec"]["template"]
-    return bool(differences(template, live.live["spec"]["template"], ours)) or has_leftovers(template, ours)
+    return bool(changes_of({"spec": {"template": template}}, live)) or has_leftovers(template, ours)

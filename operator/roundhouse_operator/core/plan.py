@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from roundhouse_api.model import Manifest
 from roundhouse_api.names import ANNOTATION_ADOPT
 from roundhouse_operator.core.additions import added_by_hand, removal
+from roundhouse_operator.core.admission import ADMISSION, left_to_admission
 from roundhouse_operator.core.fields import Path, differences, has_leftovers, without, written
 from roundhouse_operator.core.kinds import CHILD_KINDS, Kind
 from roundhouse_operator.core.observed import Child
@@ -106,7 +107,11 @@ def _repair(manifest: Manifest, child: Child) -> tuple[Apply | None, list[Confli
     held: list[Path] = []
     conflicts: list[Conflict] = []
     force = adopt
+    vain = left_to_admission(manifest, child) & set(differing) if differing else frozenset[Path]()
+    conflicts += (Conflict(f"{child.kind} {child.name}", written(path), ADMISSION) for path in vain)
     for path in differing:
+        if path in vain:
+            continue  # it stays in the manifest, or we would give the field up
         holders = list(child.ownership.holders(path))
         controllers = sorted({holder.manager for holder in holders if not holder.by_hand})
         if controllers and not adopt:
@@ -115,6 +120,6 @@ def _repair(manifest: Manifest, child: Child) -> tuple[Apply | None, list[Confli
         elif holders:
             force = True
     reduced = without(manifest, held) if held else manifest
-    if len(differing) == len(held) and not has_leftovers(reduced, child.ownership.ours):
+    if len(differing) == len(held) + len(vain) and not has_leftovers(reduced, child.ownership.ours):
         return None, conflicts
     return Apply(child.kind, reduced, force=force), conflicts

@@ -36,6 +36,10 @@ class Fleet:
             self.put(variant(name, **spec))
         self.settle()
 
+    def admit(self, manifest: Manifest) -> Manifest:
+        """What a webhook makes of what is applied."""
+        return manifest
+
     def put(self, manifest: Manifest) -> None:
         kind = _KINDS[manifest["kind"]]
         whole = sent(manifest)
@@ -75,7 +79,11 @@ class Fleet:
             if apply.kind == DEPLOYMENT and self._template(apply.manifest) != self._template(before):
                 self.changed.append(name)
             told = {**before.get("status", {}), "observedGeneration": 0} if apply.kind == DEPLOYMENT else None
-            self.put(applied(apply.manifest, rollout=told))
+            answer = applied(self.admit(apply.manifest), rollout=told)
+            if before and _said(answer) == _said(before):
+                self.touch(self.cache.note_vain(apply.kind, apply.manifest))
+                continue
+            self.put(answer)
         world = self.cache.world(key)
         assert world
         self._tell(key, variant_status(world, decision, DONE, now=NOW))
@@ -161,6 +169,12 @@ class Fleet:
     @staticmethod
     def _template(deployment: Manifest) -> Any:
         return deployment.get("spec", {}).get("template")
+
+
+def _said(manifest: Manifest) -> list[Any]:
+    """All that an apply could change."""
+    metadata = manifest["metadata"]
+    return [manifest["spec"], *(metadata.get(name) for name in ("labels", "annotations", "managedFields"))]
 
 
 def fail(fleet: Fleet, name: str, image: str) -> None:

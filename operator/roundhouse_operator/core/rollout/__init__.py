@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 
 from roundhouse_api.model import Manifest
 from roundhouse_api.names import ANNOTATION_VARIANT_SPEC
+from roundhouse_operator.core.admission import changes_of
 from roundhouse_operator.core.desired import Intent, desired_children
 from roundhouse_operator.core.desired.claims import without_needed
-from roundhouse_operator.core.fields import differences, has_leftovers, owned_part
+from roundhouse_operator.core.fields import has_leftovers, owned_part
 from roundhouse_operator.core.kinds import DEPLOYMENT, DISRUPTION_BUDGET, SERVICE, Kind
 from roundhouse_operator.core.observed import Child, World
 from roundhouse_operator.core.plan import NOTHING, Plan, plan_children
@@ -83,7 +84,7 @@ def _change(world: World, intent: Intent, plan: Plan, live: Child | None) -> Cha
         return Change.NONE if apply is None else Change.OWN
     wanted = {"spec": {"template": apply.manifest["spec"].get("template", {})}}
     owned = live.ownership.ours.get("f:spec", {}).get("f:template", {})
-    differing = differences(wanted, live.live, live.ownership.ours)
+    differing = changes_of(wanted, live)
     if not differing and not has_leftovers(wanted["spec"]["template"], owned):
         return Change.NONE
     if changed_by_author(world, intent):

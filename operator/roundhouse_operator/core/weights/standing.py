@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 
 from roundhouse_api import names
 from roundhouse_api.v1alpha1 import CacheType
+from roundhouse_operator.core.admission import changes_of
 from roundhouse_operator.core.desired.intent import Intent
 from roundhouse_operator.core.desired.pod import build_pod_template
 from roundhouse_operator.core.desired.weights import VOLUME
-from roundhouse_operator.core.fields import differences, has_leftovers
+from roundhouse_operator.core.fields import has_leftovers
 from roundhouse_operator.core.kinds import DEPLOYMENT
 from roundhouse_operator.core.observed import Child, World
 from roundhouse_operator.core.weights.loader import LoaderImage, loader_of
@@ -59,5 +60,6 @@ def keep_loader(world: World, intent: Intent, pods: Standing) -> Intent:
     kept = replace(intent, loader=pods.loader)
     template = {"spec": {"template": build_pod_template(kept)}}
     owned = live.ownership.ours.get("f:spec", {}).get("f:template", {})
-    differs = differences(template, live.live, live.ownership.ours)
-    return intent if differs or has_leftovers(template["spec"]["template"], owned) else kept
+    return (
+        intent if changes_of(template, live) or has_leftovers(template["spec"]["template"], owned) else kept
+    )
