@@ -23,7 +23,7 @@ from roundhouse_gateway.load import Figure
 from roundhouse_gateway.relay import MAX_ERROR_BYTES, engine_error, passing_headers
 from roundhouse_gateway.text.answer import OF_LENGTH, broke_off, is_event_stream, stream_headers
 from roundhouse_gateway.text.connection import Reply
-from roundhouse_gateway.text.engines import reason_of, request_of
+from roundhouse_gateway.text.engines import load_of, reason_of, request_of
 from roundhouse_gateway.text.frames import Frames
 from roundhouse_gateway.text.lane import Lane, Trip
 from roundhouse_gateway.text.usage import UsageReader
@@ -126,6 +126,7 @@ class Passage:
     def _begin(self) -> None:
         """The head has come, and perhaps all of it. Nothing is sent yet."""
         reply = self._reply
+        self._lane.engines.load.told(self._trip.base_url, load_of(reply))
         if reason_of(reply):
             self._return()
         elif not 200 <= reply.status < 300:
