@@ -7,8 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from roundhouse_api.model import Manifest
 from roundhouse_operator.cache import Cache, Touched
 from roundhouse_operator.cluster import Cluster
+from roundhouse_operator.core.fields import by_hand
 from roundhouse_operator.core.kinds import ENGINE, Key
 from roundhouse_operator.core.outcome import Cause, Conflict, Outcome, Refusal
 from roundhouse_operator.core.plan import Apply, Plan, Removal
@@ -16,6 +18,8 @@ from roundhouse_operator.errors import ConflictError, RefusedError
 
 logger = logging.getLogger(__name__)
 
+FIELD_CONFLICT: Final = "FieldManagerConflict"
+"""The API server's reason for a field that another manager holds."""
 MANAGER_LENGTH: Final = 64
 """As much of a field manager's name as tells whose it is."""
 
@@ -38,7 +42,7 @@ class Execution:
         for apply in plan.applies:
             before = self.cache.version(Key(apply.kind, key.namespace, apply.manifest["metadata"]["name"]))
             try:
-                answer = await self.cluster.apply(apply.kind, apply.manifest, force=apply.force)
+                answer = await self._apply(apply)
             except ConflictError as error:
                 return _conflicted(apply, error, plan)
             except RefusedError as error:
@@ -63,6 +67,20 @@ class Execution:
             )
         return Outcome(plan.conflicts)
 
+    async def _apply(self, apply: Apply) -> Manifest:
+        """What a person took out of our sight, by a label, is still ours if it says so, and is taken back."""
+        try:
+            return await self.cluster.apply(apply.kind, apply.manifest, force=apply.force)
+        except ConflictError as error:
+            managers = [_manager(cause) for cause in error.causes if cause.reason == FIELD_CONFLICT]
+            if not (apply.new and managers) or not all(by_hand(one) for one in managers):
+                raise
+            metadata = apply.manifest["metadata"]
+            there = await self.cluster.get(apply.kind, metadata["namespace"], metadata["name"])
+            if _controller(there) != _controller(apply.manifest):
+                raise
+        return await self.cluster.apply(apply.kind, apply.manifest, force=True)
+
     async def _take_back(self, removal: Removal, key: Key) -> None:
         """Refused where somebody was quicker, of which a watch tells; all else can be done without it."""
         try:
@@ -79,7 +97,7 @@ def _conflicted(apply: Apply, error: ConflictError, plan: Plan) -> Outcome:
     conflicts = tuple(
         Conflict(_child(apply), cause.field, _manager(cause))
         for cause in error.causes
-        if cause.reason == "FieldManagerConflict"
+        if cause.reason == FIELD_CONFLICT
     )
     if apply.new and conflicts:
         return Outcome(plan.conflicts, _foreign(apply, error.status, conflicts[0].manager))
@@ -95,6 +113,11 @@ def _foreign(apply: Apply, status: int, manager: str) -> Refusal:
         f"rename the {owner}"
     )
     return Refusal(_child(apply), status, message, foreign=True)
+
+
+def _controller(manifest: Manifest) -> str:
+    owners = manifest["metadata"].get("ownerReferences") or ()
+    return next((str(one["uid"]) for one in owners if one.get("controller")), "")
 
 
 def _manager(cause: Cause) -> str:

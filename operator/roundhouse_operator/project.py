@@ -139,8 +139,16 @@ def project_child(kind: Kind, manifest: Manifest) -> StoredChild:
 
 
 def owner_of(manifest: Manifest) -> Key | None:
-    """The variant that a child or a pod belongs to, or the engine that has it for several of them."""
+    """The variant that a child or a pod belongs to, or the engine that has it for several of them.
+
+    What controls it says so before any label, which a person may have changed; a pod's Deployment does.
+    """
     metadata = manifest["metadata"]
+    for owner in metadata.get("ownerReferences") or ():
+        for kind in (VARIANT, ENGINE):
+            ours = owner["kind"] == kind.name and owner["apiVersion"].partition("/")[0] == kind.group
+            if ours and owner.get("controller"):
+                return Key(kind, metadata["namespace"], owner["name"])
     labels = metadata.get("labels") or {}
     for kind, label in ((VARIANT, names.LABEL_VARIANT), (ENGINE, names.LABEL_ENGINE)):
         if name := labels.get(label):

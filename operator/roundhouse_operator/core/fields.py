@@ -45,6 +45,11 @@ Step = str | ItemKey
 Path = tuple[Step, ...]
 
 
+def by_hand(manager: str) -> bool:
+    """Whether it is a person's tool."""
+    return manager.startswith("kubectl")
+
+
 @dataclass(frozen=True, slots=True)
 class Owner:
     """One entry of `managedFields`, without the status subresource's."""
@@ -56,7 +61,7 @@ class Owner:
     @property
     def by_hand(self) -> bool:
         """`kubectl edit`, `patch`, `set`, `scale`: a person changed it once and holds nothing since."""
-        return self.operation == "Update" and self.manager.startswith("kubectl")
+        return self.operation == "Update" and by_hand(self.manager)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,9 @@ import pytest
 from roundhouse_api.model import Manifest
 from roundhouse_operator.asking import Asker
 from roundhouse_operator.cluster import Cluster
-from roundhouse_operator.core.kinds import VARIANT, Key, Kind
+from roundhouse_operator.core.kinds import DEPLOYMENT, VARIANT, Key, Kind
 from roundhouse_operator.core.outcome import Cause
+from roundhouse_operator.core.plan import Plan
 from roundhouse_operator.errors import (
     ClusterError,
     ConflictError,
@@ -20,12 +21,13 @@ from roundhouse_operator.errors import (
     UnreachableError,
     error_of,
 )
+from roundhouse_operator.execution import Execution
 from roundhouse_operator.queue import RetryError
 from roundhouse_operator.reconcile import Reconciler
 from roundhouse_operator.recorder import Recorder
 from roundhouse_operator.verifier import Verifier
 from tests.unit.operator.samples import engine, variant
-from tests.unit.operator.worlds import NAMESPACE, NOW, Scene, conditions, message, node, sent
+from tests.unit.operator.worlds import NAMESPACE, NOW, Scene, applied, conditions, message, node, sent
 
 UNDECLARED = (
     "failed to create typed patch object (speech/kws-en; apps/v1, Kind=Deployment): "
@@ -117,3 +119,57 @@ def test_when_to_come_back_is_what_the_api_server_says(
     found = error_of(status, "Too Many Requests", "{}", header)
     assert (found.after_seconds if isinstance(found, ThrottledError) else None) == seconds
     assert isinstance(found, UnreachableError)
+
+
+class Relabelled:
+    """An API server that has the Deployment: a person has taken it out of sight, by a label."""
+
+    def __init__(self, owner: str, manager: str = "kubectl-label") -> None:
+        self.owner, self.manager = owner, manager
+        self.forced: list[bool] = []
+
+    async def apply(self, _kind: Kind, manifest: Manifest, *, force: bool) -> Manifest:
+        self.forced.append(force)
+        if force:
+            return sent(manifest)
+        cause = Cause("FieldManagerConflict", ".metadata.labels", f'conflict with "{self.manager}"')
+        raise ConflictError(409, "Conflict", "Apply failed with 1 conflict", (cause,))
+
+    async def get(self, _kind: Kind, _namespace: str, name: str) -> Manifest:
+        return {"metadata": {"name": name, "ownerReferences": [{"uid": self.owner, "controller": True}]}}
+
+
+@pytest.mark.parametrize(
+    ("owner", "manager", "forced"),
+    [
+        ("uid-kws-en", "kubectl-label", [False, True]),
+        ("uid-of-another", "kubectl-label", [False]),
+        ("uid-kws-en", "helm", [False]),
+    ],
+)
+async def test_a_child_of_ours_that_a_person_relabelled_is_taken_back(
+    owner: str, manager: str, forced: list[bool]
+) -> None:
+    scene = Scene(node("n1"), engine(), variant())
+    server = Relabelled(owner, manager)
+    execution = Execution(cast("Cluster", server), scene.cache, lambda _touched: None)
+    plan = scene.decide("kws-en").plan
+    outcome = await execution.carry_out(Plan(applies=plan.applies[:1]), KWS_EN)
+    assert server.forced == forced
+    assert (outcome.refusal is None) == (len(forced) == 2)
+
+
+def test_a_label_that_a_person_changed_takes_no_child_away_from_its_variant() -> None:
+    scene = Scene(node("n1"), engine(), variant())
+    scene.settle("kws-en", replicas=1)
+    [live] = [one.live for one in scene.world("kws-en").children if one.kind == DEPLOYMENT]
+    relabelled = applied(live, rollout={"replicas": 1})
+    relabelled["metadata"]["labels"] = {**live["metadata"]["labels"], "roundhouse.dev/variant": "x"}
+    by_hand: Manifest = {"f:metadata": {"f:labels": {"f:roundhouse.dev/variant": {}}}}
+    entry = {"manager": "kubectl-label", "operation": "Update", "fieldsV1": by_hand}
+    relabelled["metadata"]["managedFields"].append(entry)
+    relabelled["metadata"].pop("resourceVersion", None)
+    scene.put(relabelled)
+    [apply] = scene.decide("kws-en").plan.applies
+    assert (apply.kind, apply.new, apply.force) == (DEPLOYMENT, False, True)
+    assert apply.manifest["metadata"]["labels"]["roundhouse.dev/variant"] == "kws-en"
