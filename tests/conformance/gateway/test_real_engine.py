@@ -24,7 +24,10 @@ from tests.support.waiting import wait_until
 
 VARIANT = Variant("sphinx", "pocketsphinx-en", languages=("en",), model_name="sphinx")
 MODEL = field("model", "pocketsphinx-en")
-RECORDING = ("goforward.wav", go_forward())
+
+
+def recording() -> tuple[str, bytes]:
+    return "goforward.wav", go_forward()
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +71,7 @@ def served(loop_thread: LoopThread, sphinx: int, tmp_path_factory: pytest.TempPa
 
 def test_a_persons_words(served: World) -> None:
     answer = served.gateway.openai().audio.transcriptions.create(
-        model="auto", file=RECORDING, language="en", extra_body={"user": "unknown to all"}
+        model="auto", file=recording(), language="en", extra_body={"user": "unknown to all"}
     )
     assert answer.text.lower().strip(" .") == GO_FORWARD_WORDS
     assert answer.usage is not None
@@ -78,7 +81,7 @@ def test_a_persons_words(served: World) -> None:
 def test_words_and_segments_with_their_times(served: World) -> None:
     answer = served.gateway.openai().audio.transcriptions.create(
         model=VARIANT.id,
-        file=RECORDING,
+        file=recording(),
         response_format="verbose_json",
         timestamp_granularities=["word", "segment"],
     )
@@ -91,8 +94,8 @@ def test_words_and_segments_with_their_times(served: World) -> None:
 def test_subtitles(served: World) -> None:
     create = served.gateway.openai().audio.transcriptions.create
     for cues in (
-        parse_srt(create(model=VARIANT.id, file=RECORDING, response_format="srt")),
-        parse_vtt(create(model=VARIANT.id, file=RECORDING, response_format="vtt")),
+        parse_srt(create(model=VARIANT.id, file=recording(), response_format="srt")),
+        parse_vtt(create(model=VARIANT.id, file=recording(), response_format="vtt")),
     ):
         (cue,) = cues
         assert cue.text.lower() == GO_FORWARD_WORDS
@@ -101,7 +104,7 @@ def test_subtitles(served: World) -> None:
 
 async def test_a_streamed_transcript(served: World) -> None:
     async with openai.AsyncOpenAI(base_url=served.gateway.base_url, api_key="x", max_retries=0) as api:
-        stream = await api.audio.transcriptions.create(model=VARIANT.id, file=RECORDING, stream=True)
+        stream = await api.audio.transcriptions.create(model=VARIANT.id, file=recording(), stream=True)
         events = [event.to_dict() async for event in stream]
     *deltas, done = events
     assert {event["type"] for event in deltas} == {"transcript.text.delta"}
@@ -119,7 +122,7 @@ def test_elevenlabs_client(served: World) -> None:
         samples = eleven.speech_to_text.convert(
             model_id="scribe_v2", file=go_forward()[44:], file_format="pcm_s16le_16"
         )
-        answer = eleven.speech_to_text.convert(model_id="scribe_v2", file=RECORDING).model_dump()
+        answer = eleven.speech_to_text.convert(model_id="scribe_v2", file=recording()).model_dump()
     assert (answer["text"], answer["language_code"]) == (GO_FORWARD_WORDS, "eng")
     assert [word["text"] for word in answer["words"]][::2] == GO_FORWARD_WORDS.split()
     times = [edge for word in answer["words"] for edge in (word["start"], word["end"])]
