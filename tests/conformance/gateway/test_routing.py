@@ -236,3 +236,20 @@ def test_an_engine_with_a_path_of_its_own(world: World) -> None:
     world.wait_for("hosted", "running")
     assert world.gateway.transcribe(text("model", "hosted"), file()).status == 200
     assert engine.requests[0].path == "/asr/run"
+
+
+def test_what_an_engine_tells_of_requests_from_elsewhere_counts(world: World) -> None:
+    busy, idle = world.engine(), world.engine()
+    busy.answer = scripts.answering(200, {"text": "ok"}, {"X-Roundhouse-Load": "7/8"})
+    world.serve(WHISPER, busy)
+    assert world.gateway.transcribe(MODEL, file()).status == 200
+    world.serve(WHISPER, busy, idle)
+    wait_until(
+        lambda: world.gateway.transcribe(MODEL, file()).status == 200 and idle.requests,
+        seconds=10,
+        what="the second endpoint is known",
+        every=0.02,
+    )
+    told = len(busy.requests)
+    assert [world.gateway.transcribe(MODEL, file()).status for _ in range(4)] == [200] * 4
+    assert len(busy.requests) == told, "by this gateway's own count both are idle"
