@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from roundhouse_gateway.guard import OPEN_PATHS
+from roundhouse_gateway.realtime.description import realtime_paths
 from roundhouse_gateway.speech.description import speech_paths
 from roundhouse_gateway.text.openapi import STATUSES as TEXT_STATUSES
 from roundhouse_gateway.text.openapi import text_paths
@@ -53,6 +54,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
         schema = FastAPI.openapi(app)
         schema["components"] = {"schemas": {"Error": ERROR_SCHEMA}}
         schema["paths"] |= speech_paths(_error)
+        schema["paths"] |= realtime_paths(_error)
         schema["paths"] |= text_paths({status: _error(text) for status, text in TEXT_STATUSES.items()})
         _complete(schema)
         app.openapi_schema = schema

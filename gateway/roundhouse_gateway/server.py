@@ -128,7 +128,7 @@ class Gateway:
             room_bytes=self.settings.json_room_bytes,
         )
         text = TextRoutes(self.settings, self.registry, self.text, hold, self.metrics, bodies)
-        posts: dict[str, ASGIApp] = {**speech, **dict.fromkeys(TEXT_ROUTES, text)}
+        posts: dict[str, ASGIApp] = {**speech, **dict.fromkeys(TEXT_ROUTES, text), **self.realtime.posts()}
         guard = self._guard()
         app = build_api(self.readiness, self.metrics, posts, front(self.settings, guard, tracer))
         switch = Switch(app, self.realtime.door(self.registry, hold, guard(app) if guard else None))

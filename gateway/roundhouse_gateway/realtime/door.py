@@ -24,15 +24,19 @@ from roundhouse_gateway.proxies import Proxied
 from roundhouse_gateway.realtime.call import Call, Route
 from roundhouse_gateway.realtime.closing import GONE, Ending
 from roundhouse_gateway.realtime.credentials import credentials
+from roundhouse_gateway.realtime.elevenlabs import PATH as ELEVENLABS
+from roundhouse_gateway.realtime.elevenlabs import ElevenLabs
 from roundhouse_gateway.realtime.native import Native
+from roundhouse_gateway.realtime.openai import PATH as OPENAI
+from roundhouse_gateway.realtime.openai import OpenAI
 from roundhouse_gateway.realtime.pumps import Bounds
 from roundhouse_gateway.realtime.sessions import Sessions
-from roundhouse_gateway.realtime.tokens import LocalTokens, Tokens, find
+from roundhouse_gateway.realtime.tokens import Tokens, find
 
 log = logging.getLogger("roundhouse.gateway")
 
 METHOD: Final = "WS"
-WEBSOCKETS: Final = (NATIVE,)
+WEBSOCKETS: Final = (NATIVE, OPENAI, ELEVENLABS)
 """All paths of this door."""
 
 Layer = Callable[[ASGIApp], ASGIApp]
@@ -119,13 +123,17 @@ class Door:
         await self.guard.admit(key, call.scope, exchange, places)
 
 
-def open_door(sessions: Sessions, guard: Guard | None) -> Door:
+def open_door(sessions: Sessions, guard: Guard | None, tokens: Tokens) -> Door:
     """The door with all routes."""
     settings = sessions.settings
     bounds = Bounds(settings.realtime_idle_seconds, settings.realtime_session_seconds)
-    routes: dict[str, Route] = {NATIVE: Native(sessions, bounds)}
+    routes: dict[str, Route] = {
+        NATIVE: Native(sessions, bounds),
+        OPENAI: OpenAI(sessions, bounds),
+        ELEVENLABS: ElevenLabs(sessions, bounds),
+    }
 
     def around(app: ASGIApp) -> ASGIApp:
         return Proxied(app, settings.trusted_proxies) if settings.trusted_proxies else app
 
-    return Door(routes, guard, LocalTokens(), sessions.metrics, around)
+    return Door(routes, guard, tokens, sessions.metrics, around)

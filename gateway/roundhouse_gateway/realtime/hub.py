@@ -1,5 +1,7 @@
 """All that realtime speech needs from the gateway's start to its end, put together for the server."""
 
+from starlette.types import ASGIApp
+
 from roundhouse_gateway.endpoints import Endpoints
 from roundhouse_gateway.guard import Guard
 from roundhouse_gateway.hold import Hold
@@ -8,6 +10,8 @@ from roundhouse_gateway.realtime.door import Door, open_door
 from roundhouse_gateway.realtime.endpoint import EngineSockets
 from roundhouse_gateway.realtime.leaving import Leaving
 from roundhouse_gateway.realtime.sessions import Sessions
+from roundhouse_gateway.realtime.token_routes import CLIENT_SECRETS, SINGLE_USE_TOKENS, Secrets
+from roundhouse_gateway.realtime.tokens import LocalTokens, SharedTokens, Tokens
 from roundhouse_gateway.registry import Registry
 from roundhouse_gateway.settings import Settings
 
@@ -20,11 +24,16 @@ class Hub:
         self._metrics = metrics
         self._sockets = EngineSockets(settings, metrics, endpoints)
         self._leaving = Leaving(settings.drain_seconds)
+        self._tokens = _tokens(settings)
 
     def door(self, registry: Registry, hold: Hold, guard: Guard | None) -> Door:
         """What answers WebSockets."""
         sessions = Sessions(self._settings, registry, hold, self._sockets, self._metrics, self._leaving)
-        return open_door(sessions, guard)
+        return open_door(sessions, guard, self._tokens)
+
+    def posts(self) -> dict[str, ASGIApp]:
+        """What gives keys for a moment, by its paths."""
+        return dict.fromkeys((CLIENT_SECRETS, SINGLE_USE_TOKENS), Secrets(self._settings, self._tokens))
 
     def leave(self) -> None:
         """Tell all sessions that the gateway is about to end."""
@@ -32,3 +41,13 @@ class Hub:
 
     async def close(self) -> None:
         await self._sockets.close()
+        await self._tokens.close()
+
+
+def _tokens(settings: Settings) -> Tokens:
+    url = settings.limits_store_url.get_secret_value()
+    if not url:
+        return LocalTokens()
+    from roundhouse_gateway.shared_limits import open_store  # noqa: PLC0415 - megabytes, for some
+
+    return SharedTokens(open_store(url))

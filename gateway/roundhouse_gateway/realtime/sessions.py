@@ -1,5 +1,6 @@
 """What every session passes, whatever its client speaks: which model it gets, and a place with its engine."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from roundhouse_gateway.errors import (
     NotReadyError,
 )
 from roundhouse_gateway.exchange import Exchange
-from roundhouse_gateway.hold import Admitted, Hold
+from roundhouse_gateway.hold import Admitted, Client, Hold
 from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.realtime.endpoint import EngineSocket, EngineSockets, FullError
 from roundhouse_gateway.realtime.leaving import Leaving
@@ -62,6 +63,13 @@ class WaitingClient:
             pass
 
 
+class TalkingClient:
+    """A client whose session has begun: that it has left shows only when it is read from again."""
+
+    async def until_gone(self) -> None:
+        await asyncio.Event().wait()
+
+
 @dataclass(frozen=True, slots=True)
 class Sessions:
     """Opens sessions with engines."""
@@ -75,9 +83,7 @@ class Sessions:
     cooldown: Cooldown = field(default_factory=Cooldown)
 
     @asynccontextmanager
-    async def open(
-        self, wanted: Wanted, client: WaitingClient, exchange: Exchange
-    ) -> AsyncIterator[EngineSocket]:
+    async def open(self, wanted: Wanted, client: Client, exchange: Exchange) -> AsyncIterator[EngineSocket]:
         """A session with the engine that was chosen; it counts as a stream of that model meanwhile."""
         if not self.registry.complete:
             raise NotReadyError("The gateway has not read the cluster yet.")

@@ -44,6 +44,8 @@ class Tokens(Protocol):
 
     async def get(self, name: str, *, once: bool) -> Token | None: ...
 
+    async def close(self) -> None: ...
+
 
 async def make(tokens: Tokens, prefix: str, key_id: str, seconds: int, session: dict[str, Any]) -> Made:
     text = prefix + secrets.token_urlsafe(32)
@@ -82,6 +84,8 @@ class LocalTokens:
     async def get(self, name: str, *, once: bool) -> Token | None:
         return self._tokens.pop(name, None) if once else self._tokens.get(name)
 
+    async def close(self) -> None: ...
+
 
 class SharedTokens:
     """In the store that gateways share. While it does not answer no token is made, and none is good."""
@@ -102,6 +106,9 @@ class SharedTokens:
         except _store_errors() as error:
             raise NotReadyError("The store of tokens does not answer.") from error
         return None if kept is None else msgspec.json.decode(kept, type=Token)
+
+    async def close(self) -> None:
+        await self._store.aclose()
 
 
 def _store_errors() -> tuple[type[Exception], ...]:
