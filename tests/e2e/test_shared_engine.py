@@ -99,6 +99,19 @@ def test_a_change_of_the_engine_has_its_pods_replaced_and_no_request_fails(share
         time.sleep(2)  # what goes wrong does so while routers learn of it
 
 
+def test_a_variant_that_sleeps_is_loaded_again_by_a_request(shared: SharedEngine) -> None:
+    demand = {"mode": "Demand", "idleSeconds": 10, "maxHoldSeconds": 180}
+    shared.apply(
+        variant_manifest("alpha", "sharing", ";load=1", scaling=demand), variant_manifest("beta", "sharing")
+    )
+    shared.ready("alpha", "beta")
+    [pod] = shared.pods()
+    shared.release.wait_for_condition("modelvariant/alpha", "Ready", "True", "Idle", seconds=240)
+    shared.until_placed({"beta"})
+    assert shared.ask("alpha", timeout=200) == (200, "alpha")
+    assert shared.pods() == {pod: {"alpha", "beta"}}
+
+
 @pytest.mark.req("S3-19")
 def test_an_exclusive_engine_switches_from_one_variant_to_another(release: Release) -> None:
     engine = SharedEngine(release, "single")
