@@ -203,6 +203,8 @@ def test_the_description_names_every_route(world: World) -> None:
         "/v1/models",
         "/v1/models/{model_id}",
         "/v1/engines",
+        "/v1/select",
+        "/v1/speech-to-text",
         "/v1/audio/transcriptions",
         "/v1/audio/translations",
         "/v1/chat/completions",
