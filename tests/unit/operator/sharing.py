@@ -21,6 +21,7 @@ from tests.unit.operator.samples import engine
 from tests.unit.operator.worlds import NAMESPACE, NOW, Scene, applied, node
 
 GPU_MIB = 24_000
+NO_GPU = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."
 SHARED = Key(ENGINE, NAMESPACE, "kws")
 
 
@@ -40,6 +41,8 @@ class SharedScene(Scene):
         self.pods: dict[str, Manifest] = {}
         self.lists: dict[str, Manifest] = {}
         self.states: dict[str, str] = {}
+        self.full: set[str] = set()
+        """Deployments for whose pods no node has a GPU left."""
         self.writes = 0
         self._pod_number = 0
 
@@ -67,7 +70,7 @@ class SharedScene(Scene):
 
     def ask(self) -> None:
         """Every engine takes over its list, and tells."""
-        for name in self.pods:
+        for name in [one for one in self.pods if self._deployment(one) not in self.full]:
             listed = self.lists[self._deployment(name)]
             wanted = [one["name"] for one in listed["models"]]
             states = {one: self.states.get(f"{name}/{one}", self.states.get(one, "ready")) for one in wanted}
@@ -95,6 +98,9 @@ class SharedScene(Scene):
             "spec": {"nodeName": "gpu-1", "containers": template["spec"]["containers"]},
             "status": {"podIP": "10.0.0.1", "containerStatuses": [container], "conditions": []},
         }
+        if deployment in self.full:
+            why = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": NO_GPU}
+            self.pods[name] |= {"spec": {}, "status": {"conditions": [why]}}
         self.put(self.pods[name])
         return name
 

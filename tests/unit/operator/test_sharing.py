@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from roundhouse_api.model import Manifest
+from roundhouse_operator.core.outcome import DONE
+from roundhouse_operator.core.status.shared import told_of
 from tests.unit.operator.samples import engine, variant
-from tests.unit.operator.sharing import SharedScene, gpu_node, shared_engine
+from tests.unit.operator.sharing import SHARED, SharedScene, gpu_node, shared_engine
 from tests.unit.operator.worlds import conditions, message
 
 
@@ -257,6 +259,52 @@ def test_a_change_of_the_engine_stops_at_the_first_pod_that_fails() -> None:
     for _ in range(5):
         shared.act()  # the new pod's engine never says anything
     assert len(before & set(shared.pods)) == 1
+
+
+def on_three_gpus(*full: str) -> SharedScene:
+    """Three pods, of which those that are `full` found no GPU."""
+    shared = SharedScene(shared_engine(), gpu_node(), *(model(name, 20_000) for name in "abc"))
+    shared.full |= {*full}
+    shared.come_to_rest()
+    return shared
+
+
+def image(shared: SharedScene, deployment: str) -> str:
+    pods = (pod for name, pod in shared.pods.items() if name.startswith(f"{deployment}-"))
+    [container] = next(pods)["spec"].get("containers") or [{"image": ""}]
+    return str(container["image"])
+
+
+def test_a_pod_without_a_gpu_keeps_no_change_from_the_others() -> None:
+    shared = on_three_gpus("kws-2")
+    assert [bool(shared.serving(name)) for name in "abc"] == [True, True, False]
+    shared.put(changed(shared_engine(version="2.0.0", workload={"image": "example.org/kws:2"})))
+    serving = []
+    for _ in range(12):
+        shared.act()
+        serving.append(sum(bool(shared.serving(name)) for name in "abc"))
+        shared.ask()
+    assert min(serving) == 1, "one after another"
+    assert [image(shared, f"kws-{number}") for number in (0, 1)] == ["example.org/kws:2"] * 2
+    assert [bool(shared.serving(name)) for name in "abc"] == [True, True, False]
+
+
+def test_a_pod_that_served_and_finds_no_gpu_any_more_stops_the_change_and_is_named() -> None:
+    shared = on_three_gpus()
+    shared.full.add("kws-0")
+    shared.put(changed(shared_engine(version="2.0.0", workload={"image": "example.org/kws:2"})))
+    for _ in range(6):
+        shared.act()
+        shared.ask()
+    assert [image(shared, f"kws-{number}") for number in (1, 2)] == ["example.org/kws:1"] * 2
+    held_up = shared.arrange().held_up
+    assert held_up
+    assert held_up.reason == "InsufficientGPU"
+    assert "goes no further than pod 'kws-0'" in held_up.message
+    engine = shared.cache.resource(SHARED)
+    assert engine
+    told = told_of(engine, shared.arrange(), DONE)
+    assert (held_up.reason, held_up.message) in told.degraded
 
 
 def test_an_exclusive_engine_loads_one() -> None:

@@ -26,12 +26,11 @@ from roundhouse_operator.core.desired.shared import (
     merge_replica,
     replica_name,
 )
-from roundhouse_operator.core.diagnose import Trouble
-from roundhouse_operator.core.kinds import DEPLOYMENT
+from roundhouse_operator.core.diagnose import Trouble, diagnose
 from roundhouse_operator.core.observed import Engine, Invalid
 from roundhouse_operator.core.outcome import Refusal
 from roundhouse_operator.core.packing import Packing, pack
-from roundhouse_operator.core.plan import NOTHING, Apply, Plan, plan_children
+from roundhouse_operator.core.plan import NOTHING, Plan, plan_children
 from roundhouse_operator.core.reports import EngineReport
 from roundhouse_operator.core.rollout.strategy import Strategy
 from roundhouse_operator.core.seat import Seat
@@ -43,8 +42,9 @@ from roundhouse_operator.core.shared.members import (
     packed_items,
     read_members,
 )
-from roundhouse_operator.core.shared.moves import READY, Moves, Step, settled
+from roundhouse_operator.core.shared.moves import READY, Moves, Step
 from roundhouse_operator.core.shared.replicas import Replica, read_replicas
+from roundhouse_operator.core.shared.rolling import one_after_another, with_mark
 from roundhouse_operator.core.shared.room import Room, find_room, placement_of
 from roundhouse_operator.core.shared.seats import Asked, take_seat, unknown_yet
 from roundhouse_operator.core.shared.world import EngineWorld, answers
@@ -68,6 +68,8 @@ class Arrangement:
     """Of an Exclusive engine, the variant that is loaded."""
     weights: frozenset[str] = frozenset()
     """Keys of those that pods are told to read."""
+    held_up: Trouble | None = None
+    """Why a change of the engine goes no further."""
     unsettled: frozenset[str] = frozenset()
     """Pods that are on their way to what they are to hold."""
 
@@ -118,12 +120,23 @@ def arrange(world: EngineWorld, *, api_hosts: Iterable[str] = ()) -> Arrangement
     steps = [moves.step(index) for index in indices]
     asked = Asked(room.need.resource, startup_seconds(spec.probes), room.new_mib)
     told = _tell(world, moves, asked, active)
+    plan, waits_for = _plan(world, spec, steps, room)
     return replace(
         told,
-        plan=_plan(world, spec, steps, room),
+        plan=plan,
+        held_up=_why(waits_for, asked) if waits_for else None,
         patches=tuple(pod_patches(world, moves, steps)),
         unsettled=frozenset(_unsettled(world, steps)),
     )
+
+
+def _why(replica: Replica, asked: Asked) -> Trouble | None:
+    """None while it only takes its time."""
+    found = diagnose(
+        replica.rollout, replica.pods, resource=asked.resource, startup_seconds=asked.startup_seconds
+    )
+    text = f"A change of the engine goes no further than pod {replica.name!r}"
+    return Trouble(found.reason, f"{text}: {found.message}", found.detail) if found else None
 
 
 def _as_it_is(members: Mapping[str, Member], replicas: Mapping[int, Replica]) -> Moves:
@@ -160,13 +173,19 @@ def _inactive(moves: Moves, variant: str, active: str | None) -> bool:
     return active is not None and variant != active and not (active == "" and moves.places(variant))
 
 
-def _plan(world: EngineWorld, spec: EngineSpec, steps: Iterable[Step], room: Room) -> Plan:
+def _plan(
+    world: EngineWorld, spec: EngineSpec, steps: Iterable[Step], room: Room
+) -> tuple[Plan, Replica | None]:
+    """And the pods for whose sake others are not changed yet."""
     steps = tuple(steps)
     wanted = [
         manifest for step in steps if not _over(step, world) for manifest in _objects(world, spec, step, room)
     ]
     plan = plan_children(wanted, world.children, namespace=world.engine.namespace, owner_uid=world.engine.uid)
-    return replace(plan, applies=tuple(_one_after_another(world, plan.applies, steps)))
+    rolling = one_after_another(
+        plan.applies, {step.replica.name: step.replica for step in steps}, world.reports
+    )
+    return replace(plan, applies=rolling.applies), rolling.waits_for
 
 
 def _over(step: Step, world: EngineWorld) -> bool:
@@ -203,43 +222,14 @@ def _objects(world: EngineWorld, spec: EngineSpec, step: Step, room: Room) -> tu
         mib=step.mib,
         placement=placement_of(need, room.fleet),
     )
-    return build_models(intent, listed), *build_claim_templates(intent), build_deployment(intent)
+    deployment = with_mark(build_deployment(intent), replaced=step.replica.replaced)
+    return build_models(intent, listed), *build_claim_templates(intent), deployment
 
 
 def _restarts(engine: Engine, replica: Replica) -> tuple[tuple[str, str], ...]:
     """As the annotation says; one that was taken away again replaces nothing."""
     at = engine.restarted_at or replica.restarted_at
     return ((names.ANNOTATION_ENGINE_RESTARTED_AT, at),) if at else ()
-
-
-def _one_after_another(
-    world: EngineWorld, applies: Iterable[Apply], steps: Iterable[Step]
-) -> Iterator[Apply]:
-    """A change of the engine reaches pods that serve one at a time, and stops at the first that fails."""
-    by_name = {step.replica.name: step.replica for step in steps}
-    applies = tuple(applies)
-    changed = {apply.manifest["metadata"]["name"] for apply in applies if apply.kind == DEPLOYMENT}
-    busy = any(
-        not _settled(one, world) for name, one in by_name.items() if name not in changed and one.rollout
-    )
-    for apply in applies:
-        replica = by_name.get(apply.manifest["metadata"]["name"])
-        if apply.kind == DEPLOYMENT and not apply.new and replica and replica.labelled:
-            if busy:
-                continue
-            busy = True
-        yield apply
-
-
-def _settled(replica: Replica, world: EngineWorld) -> bool:
-    rollout = replica.rollout
-    if (
-        rollout is None
-        or not rollout.current
-        or not rollout.updated == rollout.replicas == rollout.ready == 1
-    ):
-        return False
-    return bool(replica.pods) and all(settled(replica, world.reports))
 
 
 def _unsettled(world: EngineWorld, steps: Iterable[Step]) -> Iterator[str]:

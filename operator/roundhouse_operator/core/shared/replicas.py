@@ -31,6 +31,8 @@ class Replica:
     mib: int | None = None
     placement: Manifest = field(default_factory=dict)
     """Where its pods run, as it was decided; empty before that."""
+    replaced: bool = False
+    """Whether its pod served when it was last changed."""
     restarted_at: str = ""
     """As its template says."""
     rollout: Rollout | None = None
@@ -76,6 +78,7 @@ def _read(world: EngineWorld, index: int) -> Replica:
         restarted_at=(template.get("metadata", {}).get("annotations") or {}).get(
             names.ANNOTATION_ENGINE_RESTARTED_AT, ""
         ),
+        replaced=_annotations(world.children, index).get(names.ANNOTATION_REPLACED) == "true",
         rollout=world.rollouts.get(name),
         pods=tuple(pod for pod in world.pods if pod.share and pod.share.replica == index and not pod.ending),
     )
@@ -89,6 +92,12 @@ def _listed(child: Child) -> Manifest:
     except (ValueError, KeyError, TypeError, RecursionError):
         return {}
     return listed if well else {}
+
+
+def _annotations(children: Iterable[Child], index: int) -> Manifest:
+    """Of the Deployment itself."""
+    deployments = (one for one in children if one.kind == DEPLOYMENT and _index(one) == index)
+    return next((one.live["metadata"].get("annotations") or {} for one in deployments), {})
 
 
 def _template(children: Iterable[Child], index: int) -> Manifest:

@@ -30,7 +30,11 @@ def told_of(engine: Engine, arrangement: Arrangement, outcome: Outcome) -> Share
         ready_replicas=arrangement.ready_replicas,
         active_variant=arrangement.loaded,
         available=_available(arrangement),
-        degraded=(*_unknown_variant(engine, arrangement), *_troubles(outcome)),
+        degraded=(
+            *_unknown_variant(engine, arrangement),
+            *([(held.reason, held.message)] if (held := arrangement.held_up) else []),
+            *_troubles(outcome),
+        ),
     )
 
 
