@@ -70,6 +70,7 @@ class Connection(asyncio.Protocol):
         self._framed = False
         self._in_body = False
         self._keeps = False
+        self._surplus = False
         self.idle_since = 0.0
 
     def ask(self, request: list[bytes], reply: Reply) -> None:
@@ -138,6 +139,8 @@ class Connection(asyncio.Protocol):
         reply.on_news()
 
     def on_message_begin(self) -> None:
+        if self._reply is not None and self._reply.complete:
+            self._surplus = True  # in the same piece as the answer's end
         self._headers = []
         self._head_bytes = 0
         self._interim = self._framed = self._in_body = False
@@ -155,17 +158,17 @@ class Connection(asyncio.Protocol):
             self._interim = True
             return
         self._in_body = True
-        if self._reply is not None:
+        if self._reply is not None and not self._surplus:
             self._reply.status, self._reply.headers = status, self._headers
 
     def on_body(self, body: bytes) -> None:
-        if self._reply is not None:
+        if self._reply is not None and not self._surplus:
             self._reply.parts.append(body)
 
     def on_message_complete(self) -> None:
         if self._interim:
             self._interim = False
-        elif self._reply is not None:
+        elif self._reply is not None and not self._surplus:
             self._reply.complete = True
             self._keeps = self._parser.should_keep_alive()  # which it forgets with the message
 
@@ -174,7 +177,7 @@ class Connection(asyncio.Protocol):
             self._reply, reply.connection = None, None
             self._in_body = False
             # Before the news: who is told may want to send the next request at once.
-            if self._keeps and self.open:
+            if self._keeps and self.open and not self._surplus:
                 self._on_idle(self)
             else:
                 self._transport.close()
