@@ -90,12 +90,12 @@ class WorkQueue(Generic[Key]):
 
     def add_soon(self, key: Key) -> None:
         """Makes `key` due in a second, for keys that many changes at once concern."""
-        if key not in self._due and key not in self._timers:
+        if key not in self._due:
             self._later(key, SOON_SECONDS)
 
     def add_in(self, key: Key, seconds: float) -> None:
         """Makes `key` due by then, for what nobody reports."""
-        if key not in self._due and key not in self._timers:
+        if key not in self._due:
             self._later(key, seconds)
 
     async def run(self, handle: Callable[[Key], Awaitable[None]], *, workers: int) -> None:
@@ -159,8 +159,12 @@ class WorkQueue(Generic[Key]):
             self._later(key, retry_delay_seconds(self._failures[key], jitter))
 
     def _later(self, key: Key, seconds: float) -> None:
-        if key not in self._timers:
-            self._timers[key] = asyncio.get_running_loop().call_later(seconds, self._on_time, key)
+        """By then at the latest: of two wishes the earlier one counts."""
+        if timer := self._timers.get(key):
+            if timer.when() <= _now() + seconds:
+                return
+            timer.cancel()
+        self._timers[key] = asyncio.get_running_loop().call_later(seconds, self._on_time, key)
 
     def _on_time(self, key: Key) -> None:
         # A timer that has fired must not stand in the way of the next: the key may still have to wait.

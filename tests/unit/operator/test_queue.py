@@ -222,3 +222,15 @@ async def test_what_fails_again_and_again_is_told_ever_more_seldom(
     told = [(one.levelname, one.args[1]) for one in caplog.records if isinstance(one.args, tuple)]
     assert told == [("INFO", 1), ("WARNING", 2), ("WARNING", 4), ("WARNING", 8), ("WARNING", 16)]
     assert "a is tried again, failed 16 times in a row: 403 Forbidden" in caplog.text
+
+
+async def test_of_two_wishes_the_earlier_counts() -> None:
+    queue: WorkQueue[str] = WorkQueue()
+    loop = asyncio.get_running_loop()
+    queue.add_in("a", 300)
+    queue.add_soon("a")
+    assert queue._timers["a"].when() < loop.time() + 10, "a node's news does not wait for a retry of weights"
+    queue.add_in("a", 300)
+    assert queue._timers["a"].when() < loop.time() + 10
+    assert queue.waiting == 1
+    queue._timers["a"].cancel()
