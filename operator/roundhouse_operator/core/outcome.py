@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
+
+CONFLICT: Final = 409
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,11 @@ class Refusal:
     message: str
     foreign: bool = False
     """Somebody else has an object of that kind and name."""
+
+    @property
+    def raced(self) -> bool:
+        """Whether somebody was only quicker: the next pass sees to it, and nothing is wrong."""
+        return self.status == CONFLICT and not self.foreign
 
     @property
     def about_spec(self) -> bool:

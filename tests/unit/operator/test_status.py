@@ -355,6 +355,18 @@ def test_a_refused_child_is_told_and_nothing_else_is_forgotten() -> None:
     assert conditions(refused.status("kws-en", full))["Ready"] == ("False", "PodRefused")
 
 
+def test_who_was_only_quicker_is_no_refusal() -> None:
+    quicker = Outcome(refusal=Refusal("Deployment kws-en", 409, "the object has been modified"))
+    first = Scene(node("n1"), engine(), variant()).status("kws-en", quicker)
+    assert conditions(first)["Scheduled"] == ("Unknown", "Pending")
+    assert conditions(first)["UpToDate"] == ("False", "RollingOut")
+    scene = Scene(node("n1"), engine(), variant())
+    scene.settle("kws-en", **SERVING)
+    later = scene.status("kws-en", quicker)
+    assert conditions(later)["UpToDate"] == ("False", "RollingOut")
+    assert "Degraded" not in conditions(later)
+
+
 def test_conflicts_are_told_by_manager_and_path() -> None:
     scene = Scene(node("n1"), engine(), variant())
     scene.settle("kws-en", **SERVING)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from roundhouse_api.conditions import Reason
 from roundhouse_operator.core import fallbacks, ids
 from roundhouse_operator.core.outcome import Outcome
@@ -12,9 +10,6 @@ from roundhouse_operator.core.status.conditions import Degradations, Finding, tr
 from roundhouse_operator.core.status.scene import Scene
 from roundhouse_operator.core.status.verified import shortcoming
 from roundhouse_operator.core.support import unsupported_by_variant
-
-CONFLICT: Final = 409
-"""Somebody was quicker: the next pass sees to it, and nothing is wrong."""
 
 
 def find_degraded(scene: Scene, blocker: Finding | None) -> Finding | None:
@@ -41,7 +36,7 @@ def find_degraded(scene: Scene, blocker: Finding | None) -> Finding | None:
     if owners := _lost_names(scene):
         causes.add(Reason.ALIAS_CONFLICT, f"Names that are not published here: {owners}")
     refusal = scene.outcome.refusal
-    if refusal and scene.ready and not blocker and refusal.status != CONFLICT:
+    if refusal and scene.ready and not blocker and not refusal.raced:
         causes.add(Reason.POD_REFUSED, f"The API server refuses {refusal.child}: {refusal.message}")
     if scene.trouble and scene.ready:
         missing = scene.wanted - scene.ready

@@ -38,7 +38,7 @@ def find_scheduled(scene: Scene, blocker: Finding | None) -> Finding:
     seat = scene.world.seat
     if scene.ready or any(pod.scheduled for pod in living) or (seat and seat.scheduled and scene.wanted):
         return true(Reason.SCHEDULED, "The pods have nodes")
-    if refusal and not refusal.about_spec and not refusal.foreign:
+    if refusal and not (refusal.about_spec or refusal.foreign or refusal.raced):
         reason = cannot_be_made(refusal.message).reason
         return false(reason, f"The API server refuses {refusal.child}: {refusal.message}")
     if scene.trouble and scene.trouble.reason in _SCHEDULING:

@@ -29,9 +29,10 @@ def find_up_to_date(scene: Scene, blocker: Finding | None) -> Finding:
         return troubled(stays)
     if blocker:
         return false(blocker.reason, "Nothing is rolled out as long as this lasts")
-    if refusal := scene.outcome.refusal:
+    refusal = scene.outcome.refusal
+    if refusal and not refusal.raced:
         return false(Reason.POD_REFUSED, f"The API server refuses {refusal.child}: {refusal.message}")
-    if rollout is None or not rollout.current:
+    if rollout is None or not rollout.current or refusal:
         seat = scene.world.seat if rollout is None else None
         return _seated(scene, seat) if seat else false(Reason.ROLLING_OUT, _CHANGING)
     changing = scene.decision.turn.told is not None
