@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -14,7 +15,7 @@ from roundhouse_api.v1alpha1 import EngineSpec
 from roundhouse_operator import leader
 from roundhouse_operator.asking import Asker
 from roundhouse_operator.cache import Cache, Touched
-from roundhouse_operator.cluster import Cluster
+from roundhouse_operator.cluster import Change, Cluster, Page
 from roundhouse_operator.core.desired.overlay import overlay_problems
 from roundhouse_operator.core.diagnose import newest
 from roundhouse_operator.core.fields import differences
@@ -26,6 +27,7 @@ from roundhouse_operator.project_pods import project_pod
 from roundhouse_operator.queue import WorkQueue
 from roundhouse_operator.reconcile import Reconciler
 from roundhouse_operator.verifier import Verifier
+from roundhouse_operator.watch import Scope, Source, follow
 from tests.unit.operator.samples import engine, variant
 from tests.unit.operator.worlds import MANAGER, NAMESPACE, NOW, Scene, applied, node, pod, sent
 
@@ -147,6 +149,34 @@ async def test_a_lease_counts_from_when_its_answer_came(monkeypatch: pytest.Monk
     assert election._holder(lease, now=91.0) == "them"
     assert election._holder(lease, now=105.0) == "them", "14 s after it was asked for, 5 s after it came"
     assert election._holder(lease, now=110.5) is None
+
+
+class Closing:
+    """Behind a proxy that answers each watch well, and ends it at once."""
+
+    def __init__(self) -> None:
+        self.watches = 0
+
+    async def pages(self, *_: object) -> AsyncIterator[Page]:
+        yield Page((), "1")
+
+    async def watch(self, *_: object) -> AsyncIterator[Change]:
+        self.watches += 1
+        changes: tuple[Change, ...] = ()
+        for change in changes:
+            yield change
+
+
+async def test_a_watch_that_ends_at_once_is_not_taken_up_as_fast_as_the_network_allows() -> None:
+    cluster, ignore = Closing(), lambda *_: None
+    source = Source(cast("Cluster", cluster), Scope(VARIANT, None), ignore, ignore, ignore)
+    following = asyncio.create_task(follow(source))
+    await source.listed.wait()
+    await asyncio.sleep(0.2)
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+    assert cluster.watches == 1
+    assert source.silent_seconds() < 60
 
 
 def test_kopf_never_gives_up_on_the_api_server() -> None:
