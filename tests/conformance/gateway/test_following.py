@@ -79,9 +79,14 @@ def test_long_lists_come_in_pages(own_world: Start) -> None:
         world.api.put("modelvariants", Variant(f"v{number}", available="False", reason="Idle").manifest())
     world.api.forget_history()
     wait_until(
+        lambda: any("continue=6" in path for path in world.api.state.requests),
+        seconds=10,
+        what="all pages are asked for",
+        every=0.02,
+    )
+    wait_until(
         lambda: world.gateway.get("/v1/engines").json["total"] == 7, seconds=10, what="all pages are read"
     )
-    assert any("continue=" in path for path in world.api.state.requests)
 
 
 def test_only_managed_slices_are_read_and_only_the_port_named_http_counts(world: World) -> None:
