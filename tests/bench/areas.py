@@ -4,17 +4,18 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Final
 
-from tests.bench import choosing, engines, gateway, operator
+from tests.bench import choosing, engines, gateway, operator, proxying
 from tests.bench.figure import Area, Figure, Result
 
 MEASURE: Final[dict[Area, Callable[[], Iterator[Result]]]] = {
     "operator": operator.measure,
-    "gateway": lambda: chain(gateway.measure(), choosing.measure()),
+    "gateway": lambda: chain(gateway.measure(), choosing.measure(), proxying.measure()),
     "engines": engines.measure,
 }
 FIGURES: Final[tuple[Figure, ...]] = (
     *operator.FIGURES,
     *gateway.FIGURES,
     *choosing.FIGURES,
+    *proxying.FIGURES,
     *engines.FIGURES,
 )

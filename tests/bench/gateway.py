@@ -4,6 +4,7 @@ import json
 import os
 import tempfile
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
+from roundhouse_api.keys import Grant, issue
+from roundhouse_api.names import SECRET_TYPE_API_KEY
 from tests.bench.backends import backend
 from tests.bench.figure import Figure, Result
 from tests.bench.load import requests_per_second
@@ -26,22 +29,24 @@ VARIANTS: Final = 1000
 CONNECTIONS: Final = 32
 LOAD_SECONDS: Final = 2
 LOAD_ROUNDS: Final = 3
-UPLOAD_MB: Final = 50
+UPLOAD_MB: Final = 100
 UPLOAD_ROUNDS: Final = 7
 AT_ONCE: Final = 8
 _FIRST_PIECE: Final = 1 << 16
+_KEYED: Final = {"KEYS_NAMESPACE": "keys"}
 _SETTINGS: Final = {"CLIENT_IDLE_SECONDS": "60", "ENGINE_IDLE_SECONDS": "60"}
 
 LIST: Final = Figure("gateway", "GET /v1/models of 1,000", "req/s", "higher", against="bare uvloop server")
 GROWTH: Final = Figure(
-    "gateway", "memory growth, 8 uploads of 50 MB at once", "MB", "lower", budget=80, noise=0.1
+    "gateway", "memory growth, 8 uploads of 100 MB at once", "MB", "lower", budget=80, noise=0.1
 )
-RESIDENT: Final = Figure("gateway", "peak memory, 8 uploads of 50 MB at once", "MB", "lower", aim=80)
-UPLOAD: Final = Figure("gateway", "upload of 50 MB", "MB/s", "higher", against="direct to the engine")
+GROWTH_LAST: Final = Figure("gateway", "the same, `model` after `file`", "MB", "lower", budget=80, noise=0.1)
+RESIDENT: Final = Figure("gateway", "peak memory, 8 uploads of 100 MB at once", "MB", "lower", aim=80)
+UPLOAD: Final = Figure("gateway", "upload of 100 MB", "MB/s", "higher", against="direct to the engine")
 FIRST_BYTE: Final = Figure(
     "gateway", "first byte of an upload at the engine", "ms", "lower", against="direct to the engine"
 )
-FIGURES: Final = (LIST, GROWTH, RESIDENT, UPLOAD, FIRST_BYTE)
+FIGURES: Final = (LIST, GROWTH, GROWTH_LAST, RESIDENT, UPLOAD, FIRST_BYTE)
 
 
 def measure() -> Iterator[Result]:
@@ -56,13 +61,22 @@ def measure() -> Iterator[Result]:
 
 def _memory(gateway: GatewayProcess) -> Iterator[Result]:
     _upload(gateway.port, _body(1))
-    pid, body = gateway.process.pid, _body(UPLOAD_MB * MEGABYTE)
+    content = bytes(UPLOAD_MB * MEGABYTE)
+    before, peak = _memory_of(gateway, form(field("model", "variant-0000"), file(content)))
+    yield Result(GROWTH, peak - before)
+    yield Result(RESIDENT, peak)
+    before, peak = _memory_of(gateway, form(file(content), field("model", "variant-0000")))
+    yield Result(GROWTH_LAST, peak - before)
+
+
+def _memory_of(gateway: GatewayProcess, body: bytes) -> tuple[float, float]:
+    """Before the uploads, and at most while there are eight of them."""
+    pid = gateway.process.pid
     forget_peak(pid)
     before = resident_mb(pid)
     with ThreadPoolExecutor(AT_ONCE) as threads:
         list(threads.map(lambda _: _upload(gateway.port, body), range(AT_ONCE)))
-    yield Result(GROWTH, peak_mb(pid) - before)
-    yield Result(RESIDENT, peak_mb(pid))
+    return before, peak_mb(pid)
 
 
 def _uploads(gateway_port: int, engine_port: int) -> Iterator[Result]:
@@ -86,7 +100,7 @@ def _lists(gateway: GatewayProcess) -> Iterator[Result]:
     with tempfile.NamedTemporaryFile() as same:
         same.write(answer.body)
         same.flush()
-        with backend("file", same.name) as (bare_pid, bare_port), _load_from_last_core() as first:
+        with backend("file", same.name) as (bare_pid, bare_port), load_from_last_core() as first:
             pin(gateway.process.pid, first)
             pin(bare_pid, first)
             pairs = [(_list_rate(gateway.port), _list_rate(bare_port)) for _ in range(LOAD_ROUNDS)]
@@ -114,20 +128,27 @@ def _upload(port: int, body: bytes) -> tuple[float, float]:
 
 
 @contextmanager
-def a_gateway(engine_port: int, *, variants: int) -> Iterator[tuple[GatewayProcess, FakeApiServer]]:
-    """A ready one that knows so many models, all served by the one engine, and the API server it reads."""
+def a_gateway(
+    engine_port: int, *, variants: int, stage: str = "Transcribe", keyed: bool = False
+) -> Iterator[tuple[GatewayProcess, FakeApiServer]]:
+    """A ready one that knows so many models, all served by the one engine, and the API server it reads.
+
+    `keyed`: it asks for keys, and has one whose limits are not met.
+    """
     thread = LoopThread()
     api = FakeApiServer(thread)
     api.state.page = 500
+    key = _put_key(api)
     api.put("engines", engine())
     for number in range(variants):
-        made = Variant(f"variant-{number:04}")
+        made = Variant(f"variant-{number:04}", stage=stage)
         api.put("modelvariants", made.manifest())
         api.put("endpointslices", slice_of(made.name, engine_port))
     with tempfile.TemporaryDirectory() as folder:
         kubeconfig = Path(folder) / "kubeconfig"
         kubeconfig.write_text(kubeconfig_for(api.url))
-        gateway = launch(Path(folder), kubeconfig, _SETTINGS)
+        gateway = launch(Path(folder), kubeconfig, {**_SETTINGS, **(_KEYED if keyed else {})})
+        gateway.key = key if keyed else ""
         try:
             wait_until(lambda: is_ready(gateway), seconds=60, what="the gateway is ready", every=0.05)
             yield gateway, api
@@ -137,8 +158,16 @@ def a_gateway(engine_port: int, *, variants: int) -> Iterator[tuple[GatewayProce
             thread.close()
 
 
+def _put_key(api: FakeApiServer) -> str:
+    issued = issue(Grant(requests_per_minute=10**9, max_concurrent=1000))
+    data = {name: b64encode(text.encode()).decode() for name, text in issued.data.items()}
+    metadata = {"name": "bench", "namespace": _KEYED["KEYS_NAMESPACE"]}
+    api.put("secrets", {"metadata": metadata, "type": SECRET_TYPE_API_KEY, "data": data})
+    return issued.text
+
+
 @contextmanager
-def _load_from_last_core() -> Iterator[int]:
+def load_from_last_core() -> Iterator[int]:
     """This thread makes the load, on the last core; the first one is left to what is measured."""
     before = cores()
     os.sched_setaffinity(0, {before[-1]})

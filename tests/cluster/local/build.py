@@ -79,7 +79,7 @@ def _unsound(folder: Path, binaries: list[Binary], *, full_check: bool) -> list[
 
 
 def _build(folder: Path, missing: list[Binary], total: int, say: Say) -> None:
-    tools = _toolchain(say)
+    tools = toolchain(say)
     began = time.monotonic()
     done = total - len(missing)
     say(f"building {len(missing)} of {total} binaries into {folder} (all of them: ten minutes on two cores)")
@@ -110,7 +110,7 @@ def _build_one(tools: Toolchain, folder: Path, binary: Binary, label: str, say: 
     say(f"{label}: built in {seconds:.0f} s")
 
 
-def _toolchain(say: Say) -> Toolchain:
+def toolchain(say: Say) -> Toolchain:
     """The Go command and its environment. Its caches are the project's own unless the person set them."""
     own = cache_root() / "go"
     environment = os.environ | {

@@ -14,6 +14,7 @@ from http.client import HTTPException
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from roundhouse_api.keys import Grant, issue, read
 from roundhouse_gateway.guard import Guard
@@ -23,6 +24,7 @@ from tests.conformance.gateway import scripted_engine as scripts
 from tests.conformance.gateway.client import answer_on, field, file, form, random_audio, start_upload
 from tests.conformance.gateway.conftest import World
 from tests.conformance.gateway.manifests import Variant, slice_of
+from tests.conformance.gateway.scripted_engine import Received
 from tests.support.waiting import wait_until
 
 Start = Callable[[Mapping[str, str]], World]
@@ -123,10 +125,16 @@ def ask_for_nobody(world: World) -> None:
     world.gateway.get(f"/{os.urandom(8).hex()}")
 
 
+async def hang_up_in_the_body(request: web.Request, received: Received) -> web.StreamResponse:
+    await request.content.readany()
+    return await scripts.hang_up(request, received)
+
+
 ENGINES: Mapping[str, scripts.Answer] = {
     "answers": scripts.transcript,
     "dies-before": scripts.hang_up,
     "dies-midway": scripts.hang_up_midway,
+    "dies-in-the-body": hang_up_in_the_body,
     "talks-rubbish": scripts.raw(b"\x00\xff" * 500 + b"\r\n\r\n"),
     "answers-at-length": scripts.answering_at_length(300_000),
 }
@@ -135,7 +143,7 @@ ENGINES: Mapping[str, scripts.Answer] = {
 @pytest.mark.parametrize("manner", ENGINES, ids=str)
 def test_nothing_is_left_of_those_who_leave_and_of_engines_that_die(world: World, manner: str) -> None:
     engine = world.serve(WHISPER)
-    engine.answer = ENGINES[manner]
+    engine.answer, engine.read = ENGINES[manner], manner != "dies-in-the-body"
     acts = (
         leave_in_the_middle_of_an_upload,
         reset_in_the_middle_of_an_upload,
@@ -159,7 +167,7 @@ def test_nothing_is_left_of_those_who_leave_and_of_engines_that_die(world: World
     assert world.gateway.metric("roundhouse_gateway_spool_bytes") == 0
     assert world.gateway.metric("roundhouse_gateway_in_flight_requests") == 0
     assert world.gateway.metric("roundhouse_gateway_connections") <= 3
-    engine.answer = scripts.transcript
+    engine.answer, engine.read = scripts.transcript, True
     assert world.gateway.transcribe(MODEL, file()).status == 200
 
 
