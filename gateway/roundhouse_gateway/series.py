@@ -17,7 +17,9 @@ from typing import Final, Generic, TypeVar
 OTHER: Final = "other"
 MOST_SERIES: Final = 50_000
 """Of one family."""
-SLICE_SECONDS: Final = 0.001
+SLICE_SECONDS: Final = 0.0005
+PAUSE_SECONDS: Final = 0.001
+"""Between slices. A request takes several turns of the event loop, and may meet a slice at each."""
 _ESCAPES: Final = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
 
@@ -129,6 +131,6 @@ async def exposition(families: Iterable[Family[Value] | Family[Distribution]]) -
             if time.perf_counter() >= until:
                 yield "".join(lines).encode()
                 lines.clear()
-                await asyncio.sleep(0)
+                await asyncio.sleep(PAUSE_SECONDS)
                 until = time.perf_counter() + SLICE_SECONDS
     yield "".join(lines).encode()

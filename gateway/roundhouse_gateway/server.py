@@ -14,7 +14,9 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from ssl import SSLContext
+from typing import Any
 
+import aiohttp
 import uvicorn
 from starlette.types import ASGIApp, Receive
 from typing_extensions import override
@@ -188,10 +190,21 @@ async def _counting(settings: Settings) -> AsyncIterator[KeyLimits]:
         await limits.close()
 
 
+def _on_stray_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Logs what no task was asked for, but for one thing that is told elsewhere.
+
+    aiohttp sends a body in a task of its own. Where the engine leaves at the body's very end nobody asks that
+    task; that the engine has gone is told by the answer that does not come.
+    """
+    if not isinstance(context.get("exception"), aiohttp.ClientConnectionResetError):
+        loop.default_exception_handler(context)
+
+
 async def serve(settings: Settings) -> None:
     """Runs until SIGTERM or SIGINT, and then until what was begun is finished."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_on_stray_error)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with _counting(settings) as limits:

@@ -5,13 +5,14 @@ for a key with limits and writes its access log.
 """
 
 import json
+import os
 import re
+import signal
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 from statistics import median, quantiles
@@ -22,7 +23,7 @@ from tests.bench.figure import Figure, Result
 from tests.bench.gateway import a_gateway, load_from_last_core
 from tests.bench.machine import cpu_seconds, pin
 from tests.bench.peers import MODEL, Peer
-from tests.conformance.gateway.client import BOUNDARY, field, file, form, request
+from tests.conformance.gateway.client import BOUNDARY, field, file, form
 from tests.conformance.gateway.conftest import GatewayProcess
 
 SECONDS: Final = 2
@@ -116,18 +117,20 @@ def _many_models(folder: Path, gateway: GatewayProcess, first: int) -> Iterator[
     yield Result(LIST, *(median(each[place] for each in rounds) for place in (0, 1)))
     _times(gateway, [f"variant-{number:04}" for number in range(MODELS)])
     before = _times(gateway, [MODEL] * ASKED)
-    scraped = threading.Event()
-
-    def scrape() -> None:
-        while not scraped.is_set():
-            request(gateway.metrics_port, "GET", "/metrics")
-
-    scraping = threading.Thread(target=scrape)
-    scraping.start()
-    during = _times(gateway, [MODEL] * ASKED)
-    scraped.set()
-    scraping.join()
+    with _scraping(gateway.metrics_port):
+        during = _times(gateway, [MODEL] * ASKED)
     yield Result(SCRAPE, max(0.0, 1000 * (_late(during) - _late(before))))
+
+
+@contextmanager
+def _scraping(port: int) -> Iterator[None]:
+    """Again and again, by a process that shares nothing with the one that measures."""
+    again = f"while :; do curl -s -o /dev/null http://127.0.0.1:{port}/metrics; done"
+    with subprocess.Popen(["sh", "-c", again], start_new_session=True) as scraper:
+        try:
+            yield
+        finally:
+            os.killpg(scraper.pid, signal.SIGKILL)
 
 
 def _late(times: Sequence[float]) -> float:
