@@ -50,7 +50,7 @@ from roundhouse_gateway.text.pool import Pool
 from roundhouse_gateway.text.protocol import fast
 from roundhouse_gateway.text.serve import ROUTES as TEXT_ROUTES
 from roundhouse_gateway.text.serve import TextRoutes
-from roundhouse_gateway.tls import Certificate
+from roundhouse_gateway.tls import certified
 from roundhouse_gateway.traces import Tracer
 from roundhouse_gateway.upload import Upload
 from roundhouse_gateway.upstream import EngineClient
@@ -220,7 +220,7 @@ async def _serve(gateway: Gateway, tracer: Tracer | None, stop: asyncio.Event) -
         async with (
             _following(gateway, stop),
             _listening(gateway.service(), settings, _Door(settings.metrics_port, 1.0)) as service,
-            _certified(settings) as tls,
+            certified(settings.tls_cert_file, settings.tls_key_file) as tls,
             _listening(app, settings, gateway.door(tls, lane)) as api,
         ):
             log.info("listening on %s, metrics on %s", api, service)
@@ -255,21 +255,6 @@ async def _following(gateway: Gateway, stop: asyncio.Event) -> AsyncIterator[Non
         watches.cancel()
         await asyncio.gather(watches, return_exceptions=True)
         await api.close()
-
-
-@asynccontextmanager
-async def _certified(settings: Settings) -> AsyncIterator[SSLContext | None]:
-    """TLS for clients, its certificate followed during the block; None where it is not asked for."""
-    if settings.tls_cert_file is None or settings.tls_key_file is None:
-        yield None
-        return
-    certificate = Certificate(settings.tls_cert_file, settings.tls_key_file)
-    looking = asyncio.create_task(certificate.run())
-    try:
-        yield certificate.context
-    finally:
-        looking.cancel()
-        await asyncio.gather(looking, return_exceptions=True)
 
 
 @asynccontextmanager

@@ -7,6 +7,8 @@ cannot be read, or does not fit together, leaves the certificate that was there 
 import asyncio
 import logging
 import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -54,3 +56,18 @@ class Certificate:
         context.set_alpn_protocols(["http/1.1"])
         context.load_cert_chain(*self._files)
         return context
+
+
+@asynccontextmanager
+async def certified(cert_file: Path | None, key_file: Path | None) -> AsyncIterator[ssl.SSLContext | None]:
+    """A context whose certificate is followed during the block; None where no files are named."""
+    if cert_file is None or key_file is None:
+        yield None
+        return
+    certificate = Certificate(cert_file, key_file)
+    looking = asyncio.create_task(certificate.run())
+    try:
+        yield certificate.context
+    finally:
+        looking.cancel()
+        await asyncio.gather(looking, return_exceptions=True)
