@@ -199,8 +199,8 @@ class Reason(StrEnum):
     )
     CACHE_REFUSED = (
         "CacheRefused",
-        "The API server refuses the claim or the Job that the weights need.",
-        "Read the message; it is the refusal itself.",
+        "The API server refuses the claim, the Job or its pod, that the weights need.",
+        "Read the message; it is the refusal itself, or names the Job to describe.",
     )
     SECRET_NOT_FOUND = (
         "SecretNotFound",

@@ -101,6 +101,8 @@ def _job(manifest: Manifest) -> LoaderJob:
         made_from=str(mark.get("from", "")),
         secret_version=str(mark.get("secret", "")),
         claim_uid=str(mark.get("claim", "")),
+        made_at=_seconds(metadata["creationTimestamp"]),
+        suspended=(manifest.get("spec") or {}).get("suspend") is True,
         failed_at=_seconds(failed.get("lastTransitionTime")),
         failure=failed.get("message", ""),
     )

@@ -162,3 +162,26 @@ def test_a_loader_that_waits_for_a_claim_of_others_says_so() -> None:
     status = scene.step()
     assert conditions(status)["WeightsReady"] == ("False", "VolumePending")
     assert "claim 'models' is ReadWriteOnce" in message(status, "WeightsReady")
+
+
+def test_a_job_whose_pod_nobody_makes_says_so() -> None:
+    scene = Caches(engine(cache=PVC), variant(source=HUB))
+    scene.steps()
+    assert conditions(scene.step())["WeightsReady"] == ("False", "Downloading")
+    assert scene.decide("kws-en").revisit_seconds == 60
+    scene.now += 60
+    status = scene.step()
+    assert conditions(status)["WeightsReady"] == ("False", "CacheRefused")
+    assert "No pod is made for Job 'weights-kws-en-" in message(status, "WeightsReady")
+    scene.pod_of_job(running=True)
+    assert conditions(scene.step())["WeightsReady"] == ("False", "Downloading")
+
+
+def test_a_job_that_a_queue_holds_waits_for_it() -> None:
+    scene = Caches(engine(cache=PVC), variant(source=HUB))
+    scene.steps()
+    held = scene.job()
+    del held["metadata"]["resourceVersion"]
+    scene.put({**held, "spec": {**held["spec"], "suspend": True}})
+    scene.now += 3600
+    assert conditions(scene.step())["WeightsReady"] == ("False", "Queued")

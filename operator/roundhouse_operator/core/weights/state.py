@@ -72,8 +72,11 @@ class LoaderJob:
     made_from: str = ""
     secret_version: str = ""
     claim_uid: str = ""
-    failed_at: int = 0
+    made_at: int = 0
     """Seconds since the epoch."""
+    suspended: bool = False
+    """Nobody makes its pod until a queue, or a person, lets it go."""
+    failed_at: int = 0
     failure: str = ""
 
 

@@ -22,6 +22,8 @@ from roundhouse_operator.core.weights.supply import (
     progressed,
 )
 
+POD_SECONDS: Final = 60
+"""For a Job to get its pod."""
 MOUNT_SECONDS: Final = 120
 """For a volume to be attached and mounted, and the loader's image to be pulled."""
 _PULL: Final = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
@@ -33,7 +35,7 @@ def while_active(case: Case, job: LoaderJob) -> Supply:
     pod = next(iter(case.pods(job)), None)
     shown = progressed(delivery, world, world.progress.get(pod.name) if pod else None)
     if pod is None:
-        return Supply(coming("The loader is being started"), shown, asks=case.asks)
+        return _without_pod(case, job, shown)
     if pod.unschedulable is not None and not pod.scheduled:
         nowhere, asks = _nowhere(case, pod.unschedulable)
         return Supply(missing(nowhere), shown, asks=asks, revisit_seconds=LOOK_AGAIN_SECONDS)
@@ -59,6 +61,20 @@ def _not_mounted(case: Case, pod: Pod, shown: Manifest) -> Supply:
         "in use on another node, take one that is ReadWriteMany",
     )
     return Supply(missing(trouble), shown, asks=case.asks)
+
+
+def _without_pod(case: Case, job: LoaderJob, shown: Manifest) -> Supply:
+    """A queue holds the Job, or its pod is refused: a Job does not say so before it gives up, a day later."""
+    if job.suspended:
+        queued = Trouble(Reason.QUEUED, f"Job {job.name!r} waits to be admitted by a queue: it is suspended")
+        return Supply(missing(queued), shown, asks=case.asks)
+    left = job.made_at + POD_SECONDS - case.world.now
+    if left > 0:
+        return Supply(coming("The loader is being started"), shown, asks=case.asks, revisit_seconds=left)
+    if "doneBytes" in shown:
+        return Supply(coming("The loader's pod is gone, and another is being made"), shown, asks=case.asks)
+    why = f"No pod is made for Job {job.name!r}: `kubectl describe job` says which quota or policy it is"
+    return Supply(missing(Trouble(Reason.CACHE_REFUSED, why)), shown, asks=case.asks)
 
 
 def _nowhere(case: Case, message: str) -> tuple[Trouble, frozenset[Ask]]:
