@@ -7,6 +7,7 @@ together from its items once for each change, on the first request after it.
 from bisect import bisect_left
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -71,12 +72,12 @@ class Bodies:
     def engines(self, allowed: tuple[str, ...] = ALL_MODELS) -> bytes:
         return self._body(engine_item, Filter(status=None, allowed=allowed), self._engine_list)
 
-    def _body(self, make: Make, wanted: Filter, put_together: Callable[[list[str]], bytes]) -> bytes:
+    def _body(self, make: Make, wanted: Filter, put_together: Callable[["_List"], bytes]) -> bytes:
         listed = self._lists.pop((make, wanted), None) or _List(wanted)
         self._lists[make, wanted] = listed  # the last one asked for is the last to be dropped
         if listed.body is None:
-            listed.catch_up(self._snapshot)
-            listed.body = put_together(listed.ids)
+            listed.catch_up(self._snapshot, partial(self._row, make))
+            listed.body = put_together(listed)
             self._drop_oldest()
         return listed.body
 
@@ -87,32 +88,28 @@ class Bodies:
                 return
             kept -= len(self._lists.pop(asked).body or b"")
 
-    def _model_list(self, ids: list[str]) -> bytes:
-        models = b",".join(self._encoded(model_item, ids))
+    def _model_list(self, listed: "_List") -> bytes:
+        models = b",".join(listed.items)
         if not self._aliases_enabled:
             return b'{"object":"list","data":[%b]}' % models
-        known, made = self._aliases.get, self._made_aliases
-        fragments = (made(name) if (found := known(name)) is None else found for name in ids)
-        aliases = b",".join(filter(None, fragments))
+        aliases = b",".join(filter(None, listed.aliases))
         return b'{"object":"list","data":[%b],"aliases":{%b}}' % (models, aliases)
 
-    def _engine_list(self, ids: list[str]) -> bytes:
-        engines = b",".join(self._encoded(engine_item, ids))
+    def _engine_list(self, listed: "_List") -> bytes:
         runtimes = b",".join(map(self._runtime, self._snapshot.engines))
-        return b'{"engines":[%b],"total":%d,"runtimes":[%b]}' % (engines, len(ids), runtimes)
+        found = b",".join(listed.items), len(listed.items), runtimes
+        return b'{"engines":[%b],"total":%d,"runtimes":[%b]}' % found
 
-    def _encoded(self, make: Make, ids: list[str]) -> list[bytes]:
-        made, entries = self._items[make], self._snapshot.entries
-        for name in ids:
-            if name not in made:
-                made[name] = msgspec.json.encode(make(entries[name]))
-        return [made[name] for name in ids]
-
-    def _made_aliases(self, name: str) -> bytes:
-        """Members of the object that leads from alias to id; none where the model has no alias."""
-        aliases = dict.fromkeys(self._snapshot.entries[name].model.aliases, name)
-        made = self._aliases[name] = msgspec.json.encode(aliases)[1:-1]
-        return made
+    def _row(self, make: Make, name: str) -> tuple[bytes, bytes]:
+        """The item, and members of the object that leads from alias to id: none where there is no alias."""
+        made, entry = self._items[make], self._snapshot.entries[name]
+        if name not in made:
+            made[name] = msgspec.json.encode(make(entry))
+        if make is not model_item or not entry.model.aliases:
+            return made[name], b""
+        if name not in self._aliases:
+            self._aliases[name] = msgspec.json.encode(dict.fromkeys(entry.model.aliases, name))[1:-1]
+        return made[name], self._aliases[name]
 
     def _runtime(self, engine: EngineRecord) -> bytes:
         place = engine.namespace, engine.name
@@ -123,14 +120,16 @@ class Bodies:
 
 
 class _List:
-    """The ids that a filter lets through, in order, and what is to be looked at before they are right."""
+    """What a filter lets through, by id, and what is to be looked at before that is right."""
 
-    __slots__ = ("_filter", "_unseen", "body", "ids")
+    __slots__ = ("_filter", "_ids", "_unseen", "aliases", "body", "items")
 
     def __init__(self, wanted: Filter) -> None:
         self._filter = wanted
         self._unseen: set[str] | None = None
-        self.ids: list[str] = []
+        self._ids: list[str] = []
+        self.items: list[bytes] = []
+        self.aliases: list[bytes] = []
         self.body: bytes | None = None
 
     def tell(self, changed: Collection[str]) -> None:
@@ -138,20 +137,23 @@ class _List:
         if self._unseen is not None:
             self._unseen |= set(changed)
 
-    def catch_up(self, snapshot: Snapshot) -> None:
+    def catch_up(self, snapshot: Snapshot, row: Callable[[str], tuple[bytes, bytes]]) -> None:
         """After many changes, and at first, all is looked at."""
         entries, passes = snapshot.entries, self._filter.passes
         if self._unseen is None or 8 * len(self._unseen) > len(entries):
-            self.ids = [name for name in snapshot.catalogue.ids if passes(entries[name])]
+            self._ids = [name for name in snapshot.catalogue.ids if passes(entries[name])]
+            rows = [row(name) for name in self._ids]
+            self.items, self.aliases = [item for item, _ in rows], [alias for _, alias in rows]
         else:
             for name in self._unseen:
-                self._place(name, shown=name in entries and passes(entries[name]))
+                shown = name in entries and passes(entries[name])
+                self._place(name, row(name) if shown else None)
         self._unseen = set()
 
-    def _place(self, name: str, *, shown: bool) -> None:
-        at = bisect_left(self.ids, name)
-        there = at < len(self.ids) and self.ids[at] == name
-        if shown and not there:
-            self.ids.insert(at, name)
-        elif there and not shown:
-            del self.ids[at]
+    def _place(self, name: str, row: tuple[bytes, bytes] | None) -> None:
+        """Puts it in its place, instead of what was there."""
+        at = bisect_left(self._ids, name)
+        there = slice(at, at + 1 if self._ids[at : at + 1] == [name] else at)
+        self._ids[there] = [name] if row else []
+        self.items[there] = [row[0]] if row else []
+        self.aliases[there] = [row[1]] if row else []

@@ -32,7 +32,7 @@ LANGUAGES: Final = ("en", "hr", "de", "ja", "pt", "fr")
 
 CHOICE: Final = Figure("gateway", "`auto` among 10,000 running", "µs", "lower", budget=20, noise=0.25)
 FIRST_CHOICE: Final = Figure("gateway", "the first `auto` after a change, 10,000", "µs", "lower")
-JOIN: Final = Figure("gateway", "joining one change in, 10,000", "ms", "lower", budget=10, noise=0.5)
+JOIN: Final = Figure("gateway", "joining one change in, 10,000", "ms", "lower", budget=20, noise=0.5)
 LIST: Final = Figure("gateway", "list of 10,000 after one change", "ms", "lower", budget=20, noise=0.5)
 ROUTED: Final = Figure(
     "gateway", "status change until it is routed on, 10,000", "ms", "lower", budget=50, noise=0.25
