@@ -31,6 +31,8 @@ from roundhouse_gateway.upstream import FULL, REASON_HEADER, REFUSALS
 ERROR_HEADER: Final = "X-Roundhouse-Error"
 """The engine's words, because what follows the head of a refused handshake is read by few clients."""
 HANDSHAKE_SECONDS: Final = 10.0
+HANDSHAKES_AT_ONCE: Final = 32
+"""A thousand clients that come back at once would else all wait for each other until all are late."""
 HEARTBEAT_SECONDS: Final = 20.0
 """An engine that answers no ping for half of that is gone."""
 _CLOSE_SECONDS: Final = 2.0
@@ -57,6 +59,7 @@ class EngineSockets:
         self._endpoints = endpoints
         self._metrics = metrics
         self._load = Load()
+        self._turn = asyncio.Semaphore(HANDSHAKES_AT_ONCE)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, force_close=True),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -105,7 +108,7 @@ class EngineSockets:
         model = entry.model
         query = urlencode({**parameters, "model": model.engine_model})
         try:
-            async with asyncio.timeout(HANDSHAKE_SECONDS):
+            async with self._turn, asyncio.timeout(HANDSHAKE_SECONDS):
                 return await self._session.ws_connect(
                     f"{entry.url(base_url, RouteName.REALTIME)}?{query}",
                     headers={"x-request-id": exchange.request_id, "via": exchange.via},

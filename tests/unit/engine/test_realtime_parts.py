@@ -1,0 +1,168 @@
+"""What a session is made of: lag, encodings and rates, the order of frames, where utterances end."""
+
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from typing_extensions import override
+
+from roundhouse_engine.errors import EngineError
+from roundhouse_engine.lag import END_AFTER_SECONDS, Lag, Verdict
+from roundhouse_engine.realtime_speech import RealtimeSpeech
+from roundhouse_engine.samples import Inlet
+from roundhouse_engine.session import read_order
+from roundhouse_engine.stream_ask import read_stream_ask
+from roundhouse_engine.stream_frames import Frame, Order, packed, unpacked
+from roundhouse_engine.vad import Cutter
+
+RATE = 16_000
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_who_speaks_in_real_time_lags_by_what_is_not_processed() -> None:
+    clock = Clock()
+    lag = Lag(clock)
+    for _ in range(40):
+        lag.receive(0.1)
+        clock.now += 0.1
+    lag.process(1.0)
+    assert lag.seconds == pytest.approx(3.0)
+    assert [lag.judge(), lag.judge()] == [Verdict.WARN, Verdict.FINE], "it is told once"
+    lag.process(4.0)
+    assert (round(lag.seconds, 6), round(lag.backlog, 6), lag.judge()) == (0, 0, Verdict.FINE)
+
+
+def test_what_is_sent_faster_than_it_plays_is_no_lag() -> None:
+    clock = Clock()
+    lag = Lag(clock)
+    lag.receive(60.0)
+    assert (lag.seconds, lag.backlog) == (0, 60)
+    clock.now += 30
+    lag.process(30.0)
+    assert lag.seconds == 0
+    clock.now += 10
+    assert lag.seconds == pytest.approx(10)
+
+
+def test_a_session_ends_when_the_lag_stays_large() -> None:
+    clock = Clock()
+    lag = Lag(clock)
+    lag.receive(6.0)
+    clock.now += 6
+    assert lag.judge() is Verdict.WARN
+    clock.now += END_AFTER_SECONDS / 2
+    lag.process(3.0)
+    assert lag.judge() is Verdict.FINE, "it has caught up in time"
+    lag.receive(6.0)
+    clock.now += 6
+    assert lag.judge() is not Verdict.END
+    clock.now += END_AFTER_SECONDS
+    assert lag.judge() is Verdict.END
+
+
+def test_frames_keep_their_order_and_an_end_that_never_comes_is_seen() -> None:
+    frames = [Frame(Order.AUDIO, b"ab"), Frame(Order.FLUSH, b"id"), Frame(Order.CLEAR), Frame(Order.END)]
+    whole = b"".join(map(packed, frames))
+    assert list(unpacked(io.BytesIO(whole + b"more"))) == frames
+    for cut in range(len(whole)):
+        assert Frame(Order.END) not in list(unpacked(io.BytesIO(whole[:cut])))
+
+
+@pytest.mark.parametrize(
+    ("encoding", "codes", "samples"),
+    [
+        ("mulaw", b"\x00\x80\xff\x7f\xf0\x0f", [-32124, 32124, 0, 0, 120, -16764]),
+        ("alaw", b"\x2a\xaa\xd5\x55", [-32256, 32256, 8, -8]),
+        (
+            "pcm_f32le",
+            np.array([0, 1, -1, 2, np.nan, 0.5], "<f4").tobytes(),
+            [0, 32767, -32767, 32767, 0, 16384],
+        ),
+        ("pcm_s16le", b"\x01\x00\xff\xff", [1, -1]),
+    ],
+)
+def test_encodings(encoding: str, codes: bytes, samples: list[int]) -> None:
+    whole = Inlet(encoding, RATE, RATE).take(codes)
+    assert np.frombuffer(whole, "<i2").tolist() == samples
+    bits = Inlet(encoding, RATE, RATE)
+    assert b"".join(bits.take(codes[at : at + 1]) for at in range(len(codes))) == whole
+
+
+def test_rates_are_converted_without_loss_of_time() -> None:
+    tone = (np.sin(np.arange(48_000) * 2 * np.pi * 440 / 48_000) * 8000).astype("<i2")
+    inlet = Inlet("pcm_s16le", 48_000, RATE)
+    data = tone.tobytes()
+    pieces = [inlet.take(data[at : at + 999]) for at in range(0, len(data), 999)]
+    found = np.frombuffer(b"".join([*pieces, inlet.flush()]), "<i2")
+    assert len(found) == pytest.approx(RATE, abs=40)
+    assert np.abs(np.fft.rfft(found)).argmax() == pytest.approx(440 * len(found) / RATE, abs=1)
+
+
+def ends(cutter: Cutter, frames: Iterator[bool]) -> list[float]:
+    """Where the windows end, in frames of 30 ms."""
+    frame = bytes(cutter.frame_bytes)
+    return [
+        round((window.start + window.seconds) / 0.03)
+        for speech in frames
+        for window in cutter.push(frame, speech=speech)
+    ]
+
+
+def test_an_utterance_ends_after_the_pause_that_was_asked_for() -> None:
+    said = [True] * 20 + [False] * 100
+    early = Cutter(RATE, 30.0, pause_seconds=0.15)
+    assert len(ends(early, iter(said[:25]))) == 1
+    late = Cutter(RATE, 30.0, pause_seconds=2.0)
+    assert ends(late, iter(said[:80])) == []
+    assert len(ends(late, iter([False] * 10))) == 1
+
+
+def test_by_hand_no_pause_ends_an_utterance_and_clear_forgets_it() -> None:
+    cutter = Cutter(RATE, 30.0, by_hand=True)
+    assert ends(cutter, iter([False] * 200)) == []
+    assert cutter.is_open
+    (window,) = cutter.flush()
+    assert (window.start, round(window.seconds, 2)) == (0.0, 6.0)
+    ends(cutter, iter([True] * 50))
+    cutter.clear()
+    assert (cutter.is_open, list(cutter.flush())) == (False, [])
+
+
+@pytest.mark.parametrize(
+    "text", ["", "no", "[1]", '{"type": []}', '{"type": "end", "id": ' + '"x' * 200 + '"}']
+)
+def test_orders_that_are_none(text: str) -> None:
+    with pytest.raises(EngineError):
+        read_order(text)
+
+
+class Engine(RealtimeSpeech):
+    languages = frozenset({"en"})
+
+    @override
+    def load(self, *_: Any) -> None: ...
+
+    @override
+    def transcribe(self, *_: Any) -> Any: ...
+
+    @override
+    def utterance(self, *_: Any, **__: Any) -> Any: ...
+
+
+def test_a_session_is_asked_for_by_its_query() -> None:
+    ask = read_stream_ask(
+        {"model": ["m"], "silence_ms": ["250"], "vad": ["0"], "prompt": ["x"]}, Engine, ["m"]
+    )
+    assert (ask.model, ask.options.language, ask.options.prompt) == ("m", "en", "x")
+    assert (ask.stream.silence_seconds, ask.stream.vad, ask.stream.sample_rate) == (0.25, False, 16_000)
+    for wrong in ({"word_timestamps": ["true"]}, {"vad": ["true", "true"]}, {"silence_ms": ["-1"]}):
+        with pytest.raises(EngineError):
+            read_stream_ask({"model": ["m"], **wrong}, Engine, ["m"])
