@@ -86,6 +86,7 @@ def controller_manager(layout: Layout) -> Component:
         "--use-service-account-credentials",
         "--leader-elect=false",
         "--bind-address=127.0.0.1",
+        "--horizontal-pod-autoscaler-sync-period=3s",  # of fifteen, for which each step would be waited
         *_CLIENT_RATE,
     )
     return Component("kube-controller-manager", argv, health_url="https://127.0.0.1:10257/healthz")

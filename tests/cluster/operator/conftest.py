@@ -10,6 +10,7 @@ import pytest
 
 from tests.cluster.local import Cluster, FakeNode
 from tests.cluster.operator.harness import Kubectl, Operator
+from tests.cluster.operator.nursery import Nursery
 
 NODES = (FakeNode("operator-cpu-1"), FakeNode("operator-cpu-2"))
 
@@ -28,16 +29,23 @@ def kubectl(control_plane: Cluster, namespace: str) -> Kubectl:
     return Kubectl(control_plane, namespace)
 
 
+@pytest.fixture(scope="session")
+def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+    one = Nursery(tmp_path_factory.mktemp("nursery"))
+    yield one
+    one.close()
+
+
 @pytest.fixture
 def start_operator(
-    control_plane: Cluster, namespace: str, nodes: None, tmp_path: Path
+    control_plane: Cluster, namespace: str, nodes: None, nursery: Nursery, tmp_path: Path
 ) -> Iterator[StartOperator]:
     """Starts operators that serve the test's namespace; each must end in order when the test is over."""
     started: list[Operator] = []
 
     def start(environment: dict[str, str] | None = None, **options: str) -> Operator:
         log = tmp_path / f"operator-{len(started)}.log"
-        operator = Operator(control_plane, namespace, log, environment=environment or {})
+        operator = Operator(control_plane, namespace, log, environment=environment or {}, spawn=nursery.spawn)
         started.append(operator)
         return operator.start(**options)
 

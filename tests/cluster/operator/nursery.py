@@ -1,9 +1,10 @@
 """Operators by fork: a process that has loaded everything and makes one in a few milliseconds.
 
-A test that kills operators by the dozen would else spend its time on importing them. What is forked is the
+Tests that start operators by the dozen would else spend their time on importing them. What is forked is the
 same command with the same environment, a process of its own that signals reach.
 
-Run by `Nursery`: `python -m tests.cluster.operator.nursery`, which reads a JSON line for each child.
+Run by `Nursery`: `python -m tests.cluster.operator.nursery <folder>`, which reads a JSON line for each child
+and leaves in the folder how each has ended, in a file that is named like its process.
 """
 
 from __future__ import annotations
@@ -16,40 +17,44 @@ import sys
 import threading
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 
+@dataclass
 class Forked:
-    """As much of Popen as an `Operator` uses. How it ended is not known, only that it has."""
+    """As much of Popen as an `Operator` uses."""
 
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
+    pid: int
+    status: Path
+    """Written once it has ended."""
 
     def poll(self) -> int | None:
-        return None if _runs(self.pid) else 0
+        return int(self.status.read_text()) if self.status.exists() else None
 
     def send_signal(self, number: int) -> None:
         os.kill(self.pid, number)
 
     def wait(self, timeout: float) -> int:
         deadline = time.monotonic() + timeout
-        while _runs(self.pid):
+        while (status := self.poll()) is None:
             if time.monotonic() > deadline:
                 raise subprocess.TimeoutExpired("operator", timeout)
             time.sleep(0.01)
-        return 0
+        return status
 
 
 @dataclass
 class Nursery:
     """Give `spawn` to `Operator`. It may be called from several threads."""
 
+    folder: Path
     _process: subprocess.Popen[str] = field(init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
-        command = [sys.executable, "-m", "tests.cluster.operator.nursery"]
+        command = [sys.executable, "-m", "tests.cluster.operator.nursery", str(self.folder)]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[3]
         )
@@ -62,7 +67,8 @@ class Nursery:
         with self._lock:
             self._process.stdin.write(json.dumps({"environment": environment, "log": str(log)}) + "\n")
             self._process.stdin.flush()
-            return Forked(int(self._process.stdout.readline()))
+            pid = int(self._process.stdout.readline())
+            return Forked(pid, self.folder / str(pid))
 
     def close(self) -> None:
         assert self._process.stdin
@@ -72,27 +78,37 @@ class Nursery:
         self._process.stdout.close()
 
 
-def _runs(pid: int) -> bool:
-    """Whether it lives; one that its parent has not yet buried does not."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state not in {"Z", "X"}
+def _bury(folder: Path) -> None:
+    """All who have ended; renamed into place, so that nobody reads half a status."""
+    with suppress(ChildProcessError):
+        while (found := os.waitpid(-1, os.WNOHANG))[0]:
+            pid, status = found
+            unfinished = folder / f"{pid}.unfinished"
+            unfinished.write_text(str(os.waitstatus_to_exitcode(status)))
+            unfinished.rename(folder / str(pid))
 
 
-def _main() -> None:
+def _fork(folder: Path) -> int:
+    """The child's number, and 0 in the child. A number that comes again has no status of its last bearer."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+    if pid := os.fork():
+        (folder / str(pid)).unlink(missing_ok=True)
+    else:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+    return pid
+
+
+def _main(folder: Path) -> None:
     from roundhouse_operator import cli, handlers, runtime  # noqa: F401, PLC0415  # what is to be there already
 
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel buries the children
+    signal.signal(signal.SIGCHLD, lambda *_: _bury(folder))
     print("ready", flush=True)
     for line in sys.stdin:
         wanted = json.loads(line)
-        pid = os.fork()
-        if pid:
+        if pid := _fork(folder):
             print(pid, flush=True)
             continue
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         log = os.open(wanted["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         null = os.open(os.devnull, os.O_RDONLY)
         for source, target in ((null, 0), (log, 1), (log, 2)):
@@ -110,4 +126,4 @@ def _main() -> None:
 
 
 if __name__ == "__main__":
-    _main()
+    _main(Path(sys.argv[1]))

@@ -10,7 +10,6 @@ import random
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, cast
@@ -37,13 +36,6 @@ class NoCluster:
 
     def __init__(self) -> None:
         self.environment = {}
-
-
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    one = Nursery()
-    yield one
-    one.close()
 
 
 def operator_of(server: EmptyApiServer, log: Path, **options: Any) -> Operator:

@@ -27,13 +27,6 @@ from tests.support.waiting import wait_until
 from tests.unit.operator.samples import engine, variant
 
 
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    one = Nursery()
-    yield one
-    one.close()
-
-
 @pytest.fixture
 def proxy(control_plane: Cluster, nodes: None) -> Iterator[Proxy]:
     with proxied(control_plane.kubeconfig) as one:

@@ -26,7 +26,7 @@ from tests.unit.operator.samples import engine, variant
 EXAMPLES = ROOT / "examples"
 API_SERVICE = "v1beta1.metrics.k8s.io"
 HPA_SECONDS = 120
-"""The controller looks every fifteen seconds."""
+"""The controller looks every few seconds, and waits for figures of pods that are new."""
 
 SetCPU = Callable[[int], None]
 

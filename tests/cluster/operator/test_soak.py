@@ -150,13 +150,6 @@ def proxy(control_plane: Cluster, nodes: None) -> Iterator[Proxy]:
 
 
 @pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    one = Nursery()
-    yield one
-    one.close()
-
-
-@pytest.fixture(scope="module")
 def silence(
     control_plane: Cluster, nodes: None, nursery: Nursery, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Future[None]]:
