@@ -205,6 +205,8 @@ def test_the_description_names_every_route(world: World) -> None:
         "/v1/engines",
         "/v1/select",
         "/v1/speech-to-text",
+        "/v1/realtime/client_secrets",
+        "/v1/single-use-token/realtime_scribe",
         "/v1/audio/transcriptions",
         "/v1/audio/translations",
         "/v1/chat/completions",
