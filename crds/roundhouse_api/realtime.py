@@ -11,7 +11,7 @@ from __future__ import annotations
 from enum import IntEnum, StrEnum
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from roundhouse_api.enums import Encoding
 from roundhouse_api.model import camel_case
@@ -235,6 +235,14 @@ def read_control(text: str | bytes) -> Control:
 def read_event(text: str | bytes) -> Event:
     """Raises pydantic's ValidationError."""
     return _EVENT.validate_json(text)
+
+
+def known_event(text: str | bytes) -> Event | None:
+    """None for an event that this version does not know, or not in this form: readers pass over it."""
+    try:
+        return read_event(text)
+    except ValidationError:
+        return None
 
 
 def write(message: Control | Event) -> str:

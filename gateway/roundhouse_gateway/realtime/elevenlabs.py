@@ -13,7 +13,7 @@ from typing import Any, Final
 import aiohttp
 import msgspec
 
-from roundhouse_api.realtime import Close, Event, Flushed, Partial, SessionEnding, Transcript, read_event
+from roundhouse_api.realtime import Close, Event, Flushed, Partial, SessionEnding, Transcript, known_event
 from roundhouse_gateway.errors import GatewayError, InvalidRequestError, NotReadyError
 from roundhouse_gateway.realtime import voice
 from roundhouse_gateway.realtime.call import Call
@@ -131,7 +131,8 @@ class _Session:
     async def _tell(self) -> Ending:
         engine = self._engine
         while (message := await engine.receive()).type is aiohttp.WSMsgType.TEXT:
-            for each in self._told(read_event(message.data)):
+            heard = known_event(message.data)
+            for each in self._told(heard) if heard else ():
                 await self._call.say(each)
         return ended_by(message, self._call.exchange.model)
 

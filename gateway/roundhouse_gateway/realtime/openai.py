@@ -15,7 +15,7 @@ from typing import Any, Final
 import aiohttp
 import msgspec
 
-from roundhouse_api.realtime import Close, SessionEnding, read_event
+from roundhouse_api.realtime import Close, SessionEnding, known_event
 from roundhouse_gateway.errors import GatewayError, InvalidRequestError, NotReadyError
 from roundhouse_gateway.realtime import openai_config, voice
 from roundhouse_gateway.realtime.call import Call
@@ -220,13 +220,16 @@ class _Session:
         """From the engine to the client, until the engine ends the session."""
         try:
             while (message := await engine.receive()).type is aiohttp.WSMsgType.TEXT:
-                heard = read_event(message.data)
+                heard = known_event(message.data)
                 if isinstance(heard, SessionEnding):
                     await self._warn(heard.deadline_ms, heard.reason)
-                for each in self._items.told(heard):
+                for each in self._items.told(heard) if heard else ():
                     await self._call.say(each)
         except OSError:
             ending = GONE
+        except Exception as fault:  # noqa: BLE001 - handed on to whoever waits for the end
+            self._over.set_exception(fault)
+            return
         else:
             ending = ended_by(message, self._call.exchange.model)
         if engine is self._engine and not self._over.done():
