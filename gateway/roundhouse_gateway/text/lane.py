@@ -160,8 +160,8 @@ class Lane:
 
 
 def takes_lane(settings: Settings) -> bool:
-    """Whether there may be one: behind trusted proxies each request needs a look at who the client is."""
-    return settings.fast_lane and not settings.trusted_proxies
+    """Whether there may be one: it neither sees who is behind a proxy nor makes spans."""
+    return settings.fast_lane and not settings.trusted_proxies and not settings.otlp_endpoint
 
 
 async def no_route(scope: Scope, receive: Receive, send: Send) -> None:
