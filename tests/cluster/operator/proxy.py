@@ -171,6 +171,7 @@ class Proxy:
     async def _forward(self, request: web.Request, body: bytes) -> web.StreamResponse:
         assert self._session
         headers = {name: request.headers[name] for name in _PASSED_ON if name in request.headers}
+        headers["Accept-Encoding"] = "identity"  # a long listing would else come compressed
         url = self._target + request.raw_path
         try:
             async with self._session.request(
