@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 from roundhouse_operator.cache import Cache, Touched
 from roundhouse_operator.cluster import Cluster
 from roundhouse_operator.core.kinds import STORE, Key
+from roundhouse_operator.core.observed import Store
 from roundhouse_operator.core.outcome import Refusal
 from roundhouse_operator.core.plan import Apply, Plan
+from roundhouse_operator.core.weights.loader import UNTOLD, LoaderImage
 from roundhouse_operator.core.weights.sweep import plan_sweep
 from roundhouse_operator.errors import RefusedError
 from roundhouse_operator.queue import RetryError
@@ -32,6 +34,8 @@ class Fetching:
     touch: Callable[[Touched], None]
     later: Callable[[Key, float], None]
     """Takes keys that are to be looked at again by then."""
+    loader: LoaderImage = UNTOLD
+    """What removes weights from claims of others."""
     grace_seconds: float = 0.0
     """How long weights are kept that nobody wants: a variant that is replaced or renamed wants them again."""
     clock: Callable[[], float] = lambda: asyncio.get_running_loop().time()
@@ -77,9 +81,12 @@ class Fetching:
         if now < due:
             self.later(key, due - now)
             return
-        if refusal := await self.carry_out(plan_sweep(key.namespace, key.name, store), key.namespace):
+        if refusal := await self.carry_out(self._sweep(key, store), key.namespace):
             logger.warning("%s is kept: %s is refused: %s", key, refusal.child, refusal.message)
             raise RetryError(refusal.message)
+
+    def _sweep(self, key: Key, store: Store) -> Plan:
+        return plan_sweep(key.namespace, key.name, store, self.loader)
 
 
 def _written(apply: Apply) -> str:

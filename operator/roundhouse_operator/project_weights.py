@@ -12,6 +12,7 @@ from roundhouse_api.model import Manifest
 from roundhouse_api.quantity import Quantity
 from roundhouse_operator.core.kinds import CACHE_KINDS, CONFIG_MAP, JOB, POD, STORE, Key, Kind
 from roundhouse_operator.core.weights.loader import LOADER_CONTAINER
+from roundhouse_operator.core.weights.record import nodes_of
 from roundhouse_operator.core.weights.state import (
     UNKNOWN,
     JobPhase,
@@ -109,11 +110,16 @@ def _job(manifest: Manifest) -> LoaderJob:
 
 
 def _mark(metadata: Manifest) -> Manifest:
-    try:
-        mark = json.loads((metadata.get("annotations") or {}).get(names.ANNOTATION_LOADER, "{}"))
-    except (ValueError, RecursionError):
-        return {}
+    mark = _parsed((metadata.get("annotations") or {}).get(names.ANNOTATION_LOADER, ""))
     return mark if isinstance(mark, dict) else {}
+
+
+def _parsed(text: str) -> object:
+    """None: that is no JSON."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _claim(manifest: Manifest) -> VolumeClaim:
@@ -140,7 +146,9 @@ def _record(manifest: Manifest) -> Record:
         revision=data.get("revision", ""),
         digest=data.get("digest", ""),
         total_bytes=whole(total, UNKNOWN),
-        pod_spec=data.get("pod", ""),
+        # Before there was a release it held the whole pod, of which no more is believed than of the nodes.
+        ours=data.get("ours") == "true" or "pod" in data,
+        nodes=nodes_of(_parsed(data.get("nodes") or data.get("pod", ""))),
     )
 
 

@@ -78,7 +78,9 @@ class Reconciler:
     def __post_init__(self) -> None:
         object.__setattr__(self, "lookups", Lookups(self.cluster))
         object.__setattr__(self, "departures", Departures(self.cluster))
-        fetching = Fetching(self.cluster, self.cache, self.touch, self.later, self.sweep_after_seconds)
+        fetching = Fetching(
+            self.cluster, self.cache, self.touch, self.later, self.loader, self.sweep_after_seconds
+        )
         object.__setattr__(self, "fetching", fetching)
         execution = Execution(self.cluster, self.cache, self.touch)
         object.__setattr__(self, "execution", execution)

@@ -119,7 +119,7 @@ class Caches(Scene):
         for name in sorted(key.name for key in found if key):
             store = self.cache.store(Key(STORE, NAMESPACE, name))
             if store and not (store.wanted_by or store.listed):
-                plan = plan_sweep(NAMESPACE, name, store)
+                plan = plan_sweep(NAMESPACE, name, store, self.loader)
                 self.carry_out(plan)
                 written = Plan(applies=written.applies + plan.applies, deletes=written.deletes + plan.deletes)
         return written

@@ -22,7 +22,7 @@ from roundhouse_operator.core.plan import Delete, Plan
 from roundhouse_operator.core.shared import arrange
 from roundhouse_operator.fetching import Fetching
 from roundhouse_operator.queue import RetryError
-from tests.unit.operator.caches import COMPLETE, HUB, PVC, SHARED_CLAIM, Caches
+from tests.unit.operator.caches import COMPLETE, HUB, LOADER, PVC, SHARED_CLAIM, Caches
 from tests.unit.operator.samples import engine, variant
 from tests.unit.operator.worlds import NAMESPACE, conditions, node, pod
 
@@ -199,7 +199,7 @@ class Sweeps:
         wait = self.later.append
         none: Any = None
         self.fetching = Fetching(
-            none, scene.cache, none, lambda _key, seconds: wait(seconds), grace, lambda: self.now
+            none, scene.cache, none, lambda _key, seconds: wait(seconds), LOADER, grace, lambda: self.now
         )
 
     async def at(self, minutes: float) -> bool:

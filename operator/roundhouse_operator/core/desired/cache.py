@@ -12,7 +12,7 @@ from typing import Final
 
 from roundhouse_api import names
 from roundhouse_api.model import Manifest, Model
-from roundhouse_api.v1alpha1 import AccessMode, PVCCache, Quantity
+from roundhouse_api.v1alpha1 import AccessMode, GCSSource, PVCCache, Quantity, Source, SourceType
 from roundhouse_operator.core.desired.intent import Intent
 from roundhouse_operator.core.desired.resources import build_affinity
 from roundhouse_operator.core.desired.security import USER
@@ -23,12 +23,17 @@ from roundhouse_operator.core.desired.weights import (
     loader_volumes,
 )
 from roundhouse_operator.core.kinds import CONFIG_MAP, JOB, VOLUME_CLAIM, Kind
-from roundhouse_operator.core.weights.delivery import Delivery
-from roundhouse_operator.core.weights.state import JobPurpose, Report
+from roundhouse_operator.core.weights.delivery import Delivery, Way
+from roundhouse_operator.core.weights.loader import LoaderImage
+from roundhouse_operator.core.weights.record import Nodes, nodes_of
+from roundhouse_operator.core.weights.state import JobPurpose, Record, Report
 
 DEFAULT_SIZE: Final = Quantity("50Gi")
 KEPT_SECONDS: Final = 3600
 """How long a Job that has ended, and the log of its pod, can be looked at."""
+SWEEP_TRIES: Final = 3
+_NOTHING: Final = Source(type=SourceType.GCS, gcs=GCSSource(bucket="none"))
+"""A loader is always told a source; one that sweeps does not ask it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,7 @@ def claim_size(intent: Intent, asked: PVCCache) -> Quantity:
 
 
 def build_job(intent: Intent, run: LoaderRun) -> Manifest:
-    pod = _pod_spec(intent, run.purpose)
+    pod = _pod_of(intent, run.purpose)
     mark = {
         "attempt": run.attempt,
         "claim": run.claim_uid,
@@ -74,7 +79,7 @@ def job_name(delivery: Delivery, run: LoaderRun) -> str:
 
 def job_digest(intent: Intent, purpose: JobPurpose) -> str:
     """Of what a Job would be made from now."""
-    return digest_of(_pod_spec(intent, purpose))
+    return digest_of(_pod_of(intent, purpose))
 
 
 def job(head: Manifest, mark: Manifest, pod: Manifest, *, key: str, tries: int = 1) -> Manifest:
@@ -112,12 +117,25 @@ def build_record(
         "key": intent.delivery.key,
         "revision": report.revision,
         "totalBytes": str(report.total_bytes),
-        "pod": json.dumps(_pod_spec(intent, JobPurpose.SWEEP))
-        if ours and _is_shared(intent.delivery)
-        else "",
     }
+    if ours and _is_shared(intent.delivery):
+        said |= _ours(nodes_of(_nodes(intent)))
     data = {name: value for name, value in said.items() if value}
     return {**_head(CONFIG_MAP, intent, intent.delivery.store), "data": data}
+
+
+def swept_record(key: str, record: Record) -> dict[str, str]:
+    """While its directory is being removed: whoever wants the weights again must not believe it."""
+    said = {"claim": record.claim, "key": key, **_ours(record.nodes)}
+    return {name: value for name, value in said.items() if value}
+
+
+def build_sweep(head: Manifest, key: str, record: Record, loader: LoaderImage) -> Manifest:
+    """The Job that removes one directory from a claim of somebody else's."""
+    delivery = Delivery(Way.CACHE, _NOTHING, key=key, claim=record.claim)
+    mark = {"attempt": 1, "purpose": JobPurpose.SWEEP.value}
+    pod = _pod_spec(delivery, loader, JobPurpose.SWEEP, record.nodes.pod)
+    return job(head, mark, pod, key=key, tries=SWEEP_TRIES)
 
 
 def labels(key: str) -> dict[str, str]:
@@ -151,16 +169,31 @@ def head(kind: Kind, namespace: str, name: str, key: str) -> Manifest:
     }
 
 
-def _pod_spec(intent: Intent, purpose: JobPurpose) -> Manifest:
-    """On nodes where the engine's pods can be: a volume that binds to one node must bind to one of those."""
+def _ours(nodes: Nodes) -> dict[str, str]:
+    pod = nodes.pod
+    return {"ours": "true", "nodes": json.dumps(pod, sort_keys=True) if pod else ""}
+
+
+def _pod_of(intent: Intent, purpose: JobPurpose) -> Manifest:
+    return _pod_spec(intent.delivery, intent.loader, purpose, _nodes(intent))
+
+
+def _nodes(intent: Intent) -> Manifest:
+    """Where the engine's pods can be: a volume that binds to one node must bind to one of those."""
     hardware = intent.merged.hardware
-    volumes = [claim_volume(intent.delivery), *loader_volumes(intent.delivery)]
-    if purpose is JobPurpose.SWEEP:
-        volumes = [one for one in volumes if "secret" not in one]
+    return {
+        "imagePullSecrets": [_dump(one) for one in intent.workload.image_pull_secrets],
+        "nodeSelector": dict(hardware.node_selector or {}),
+        "tolerations": [_dump(one) for one in hardware.tolerations or ()],
+        "affinity": build_affinity(intent),
+    }
+
+
+def _pod_spec(delivery: Delivery, loader: LoaderImage, purpose: JobPurpose, nodes: Manifest) -> Manifest:
     spec: Manifest = {
         "restartPolicy": "Never",
-        "containers": [build_loader(intent.delivery, intent.loader, purpose=purpose)],
-        "volumes": volumes,
+        "containers": [build_loader(delivery, loader, purpose=purpose)],
+        "volumes": [claim_volume(delivery), *loader_volumes(delivery)],
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": USER,
@@ -171,10 +204,7 @@ def _pod_spec(intent: Intent, purpose: JobPurpose) -> Manifest:
         },
         "enableServiceLinks": False,
         "automountServiceAccountToken": False,
-        "imagePullSecrets": [_dump(one) for one in intent.workload.image_pull_secrets],
-        "nodeSelector": dict(hardware.node_selector or {}),
-        "tolerations": [_dump(one) for one in hardware.tolerations or ()],
-        "affinity": build_affinity(intent),
+        **nodes,
     }
     return {name: value for name, value in spec.items() if value not in ([], {})}
 

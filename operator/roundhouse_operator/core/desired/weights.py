@@ -88,7 +88,7 @@ def build_loader(
         {"name": VOLUME, "mountPath": CACHE_DIR},
         {"name": _TMP, "mountPath": "/tmp"},  # noqa: S108  # of the container
     ]
-    if credential(delivery.source) and purpose is not JobPurpose.SWEEP:
+    if credential(delivery.source):
         mounts.append({"name": _CREDENTIALS, "mountPath": CREDENTIALS_DIR, "readOnly": True})
     container: Manifest = {
         "name": LOADER_CONTAINER,

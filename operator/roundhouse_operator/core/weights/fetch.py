@@ -142,7 +142,7 @@ def _start(case: Case, run: LoaderRun, told: Weights, instead_of: list[LoaderJob
     applies = [Apply(JOB, build_job(case.intent, made), force=False, new=True)]
     record = case.store.record
     fetches = run.purpose is JobPurpose.FETCH and case.intent.delivery.own is None
-    if fetches and not (record and record.pod_spec):
+    if fetches and not (record and record.ours):
         # On a claim of others it tells, when nobody wants the weights any more, what is to be removed.
         begun = build_record(case.intent, None, ours=True)
         applies.insert(0, Apply(CONFIG_MAP, begun, force=False))
@@ -154,7 +154,7 @@ def _start(case: Case, run: LoaderRun, told: Weights, instead_of: list[LoaderJob
 def _keep_record(case: Case, job: LoaderJob) -> Supply:
     report = next((pod.loader.report for pod in case.pods(job) if pod.loader and pod.loader.report), None)
     # What was only looked at is somebody else's: a person has put it there, for a cluster without a network.
-    ours = job.purpose is JobPurpose.FETCH or bool(case.store.record and case.store.record.pod_spec)
+    ours = job.purpose is JobPurpose.FETCH or bool(case.store.record and case.store.record.ours)
     record = build_record(case.intent, report, claim_uid=case.claim_uid, complete=True, ours=ours)
     plan = Plan(applies=(Apply(CONFIG_MAP, record, force=False),))
     shown = (

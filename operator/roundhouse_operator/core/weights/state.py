@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass
 from enum import StrEnum
 
+from roundhouse_operator.core.weights.record import ANYWHERE, Nodes
+
 UNKNOWN = -1
 _LARGEST = 2**63 - 1
 """That a field of the API holds."""
@@ -103,8 +105,10 @@ class Record:
     revision: str = ""
     digest: str = ""
     total_bytes: int = UNKNOWN
-    pod_spec: str = ""
-    """Of a Job that sweeps, as JSON; empty where the claim goes as a whole."""
+    ours: bool = False
+    """Whether a Job of ours has made a directory, or may have, on a claim that holds others too."""
+    nodes: Nodes = ANYWHERE
+    """Where such a directory is to be removed from."""
 
 
 def read_report(text: str) -> Report | None:

@@ -1,0 +1,121 @@
+"""A record of weights is data: nobody gets a pod of their own making run by what they write into it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from roundhouse_api.model import Manifest
+from roundhouse_operator.core.kinds import CONFIG_MAP, JOB, VARIANT, Key
+from tests.unit.operator.caches import COMPLETE, HUB, LOADER, SHARED_CLAIM, Caches
+from tests.unit.operator.samples import engine, variant
+from tests.unit.operator.worlds import NAMESPACE, node
+
+TAINT = {"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}
+ZONE = {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]}
+REQUIRED = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [ZONE]}}
+PLACED: dict[str, Any] = {
+    "nodeSelector": {"disk": "fast"},
+    "tolerations": [TAINT],
+    "affinity": {"nodeAffinity": REQUIRED},
+}
+EVIL: dict[str, Any] = {
+    "serviceAccountName": "admin",
+    "hostPID": True,
+    "containers": [{"name": "mine", "image": "example.org/mine", "securityContext": {"privileged": True}}],
+    "volumes": [{"name": "host", "hostPath": {"path": "/"}}],
+    "affinity": {
+        "podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": "zone"}]}
+    },
+}
+
+
+def unwanted() -> Caches:
+    """Weights on a claim of somebody else's, whose Job and variant are gone."""
+    hardware = {"gpu": {"mode": "None"}, **PLACED}
+    scene = Caches(
+        node("n1", disk="fast", zone="a"), engine(cache=SHARED_CLAIM, hardware=hardware), variant(source=HUB)
+    )
+    scene.steps()
+    scene.ends(COMPLETE)
+    scene.steps()
+    scene.cache.forget(Key(VARIANT, NAMESPACE, "kws-en"))
+    return scene
+
+
+def rewrite(scene: Caches, data: dict[str, str | None], *, name: str = "") -> None:
+    [record] = scene.all(CONFIG_MAP)
+    said = {key: value for key, value in {**record["data"], **data}.items() if value is not None}
+    metadata = {key: value for key, value in record["metadata"].items() if key != "resourceVersion"}
+    if name:
+        scene.cache.forget(Key(CONFIG_MAP, NAMESPACE, metadata["name"]))
+        del scene._manifests["ConfigMap", metadata["name"]]
+        metadata = {**metadata, "name": name, "uid": "another"}
+    scene.put({**record, "metadata": metadata, "data": said})
+
+
+def swept_by(scene: Caches) -> Manifest | None:
+    """The pod of the Job that sweeps, if there is one."""
+    scene.sweep()
+    jobs = [one for one in scene.all(JOB) if "-sweep-" in one["metadata"]["name"]]
+    return jobs[0]["spec"]["template"]["spec"] if jobs else None
+
+
+def test_the_record_holds_data_and_no_pod() -> None:
+    record = unwanted().record()
+    assert record["ours"] == "true"
+    assert json.loads(record["nodes"]) == PLACED
+    assert not {"image", "containers", "volumes"} & set(json.dumps(record).split('"'))
+
+
+def test_the_pod_that_sweeps_is_made_by_the_operator() -> None:
+    scene = unwanted()
+    pod = swept_by(scene)
+    assert pod
+    assert {name: pod[name] for name in PLACED} == PLACED
+    [container] = pod["containers"]
+    assert (container["image"], container["args"]) == (LOADER.image, ["sweep"])
+    told = {one["name"]: one.get("value") for one in container["env"]}
+    assert told["ROUNDHOUSE_CACHE_KEY"] == scene.record()["key"]
+    assert [one.get("persistentVolumeClaim") for one in pod["volumes"]] == [{"claimName": "models"}, None]
+
+
+@pytest.mark.parametrize("where", ["pod", "nodes"], ids=["older form", "form of today"])
+@pytest.mark.parametrize("said", [json.dumps({**PLACED, **EVIL}), "[" * 4096, "7", '{"tolerations": "all"}'])
+def test_nothing_that_is_written_into_it_is_run(where: str, said: str) -> None:
+    plain, scene = unwanted(), unwanted()
+    rewrite(plain, {"nodes": None})
+    rewrite(scene, {"nodes": None, where: said})
+    expected, pod = swept_by(plain), swept_by(scene)
+    assert expected
+    assert pod
+    chosen = ("nodeSelector", "tolerations")
+    assert {name: value for name, value in pod.items() if name not in chosen} == expected
+
+
+def test_a_record_of_older_form_is_swept_from_the_nodes_that_it_names() -> None:
+    scene = unwanted()
+    older = {**PLACED, "containers": [{"name": "weights-loader", "image": "example.org/loader:0"}]}
+    rewrite(scene, {"ours": None, "nodes": None, "pod": json.dumps(older)})
+    pod = swept_by(scene)
+    assert pod
+    assert {name: pod[name] for name in PLACED} == PLACED
+    assert pod["containers"][0]["image"] == LOADER.image
+    assert json.loads(scene.record()["nodes"]) == PLACED, "told as today from now on"
+    scene.ends({"result": "Complete"})
+    scene.sweep()
+    assert scene.all(JOB) == scene.all(CONFIG_MAP) == []
+
+
+@pytest.mark.parametrize(
+    ("claim", "name"),
+    [("database", ""), ("../models", ""), ("models", "weights-kws-en-0123456789ab")],
+    ids=["a claim of others", "no claim at all", "another name"],
+)
+def test_a_record_that_does_not_fit_its_name_removes_nothing(claim: str, name: str) -> None:
+    scene = unwanted()
+    rewrite(scene, {"claim": claim}, name=name)
+    assert swept_by(scene) is None
+    assert scene.all(CONFIG_MAP) == [], "it is of no use to anybody"
