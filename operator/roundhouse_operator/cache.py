@@ -76,6 +76,10 @@ class Cache(Holdings):
         there = {store for name in freed for store in self._stores[who.namespace, name]}
         return Touched(now=there | {Key(STORE, who.namespace, name) for name in freed})
 
+    def choose(self, variant: Key, engine: Key | None) -> Touched:
+        """What a pass chose for a variant: engines whose pods hold several have to know of it."""
+        return Touched(now=self._variants.choose(variant, engine) & self._sharing)
+
     def progressed(self, pod: Key, progress: Progress) -> Touched:
         """What a loader says of itself."""
         return Touched(now=self._of(self._held[POD][pod])) if self.loaders.tell(pod, progress) else Touched()
@@ -196,6 +200,7 @@ class Cache(Holdings):
         if key.kind == ENGINE:
             (self._sharing.add if after and shares(after) else self._sharing.discard)(key)
             (self._engines.add if after else self._engines.discard)(key.namespace, key)
+            self._parsed.pop(key, None)
         for held, sign in ((before, -1), (after, 1)):
             if held and isinstance(held.value, Pod):
                 self._hold_devices(held.value, sign)
@@ -238,8 +243,9 @@ class Cache(Holdings):
         touched.now |= self._names.put(key, claim, led)
         if key.kind == VARIANT:
             known = facts(resource) if resource else None
-            engines = {one.engine for one in (self._variants.facts(key), known) if one and one.engine}
+            engines = self._variants.engines(key)
             touched.merge(Touched(*self._variants.put(key, known)))
+            engines |= self._variants.engines(key)
             (touched.now if asks_anew(before, after) else touched.soon).update(engines & self._sharing)
         return touched
 

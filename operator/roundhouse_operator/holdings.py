@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from roundhouse_operator.autoscalers import Autoscalers
@@ -29,7 +30,7 @@ from roundhouse_operator.core.observed import (
 from roundhouse_operator.core.placement import Fleet
 from roundhouse_operator.core.reports import Reports
 from roundhouse_operator.core.rollout.line import Stand
-from roundhouse_operator.core.shared.world import EngineWorld, serves
+from roundhouse_operator.core.shared.world import EngineWorld, decided_for, serves
 from roundhouse_operator.core.status.engine import Usage
 from roundhouse_operator.core.verification.proof import ExamFacts
 from roundhouse_operator.groups import Groups
@@ -49,6 +50,7 @@ class Holdings:
         self._held: dict[Kind, dict[Key, Held]] = defaultdict(dict)
         self._belongings: Groups[Key, Key] = Groups()
         self._engines: Groups[str, Key] = Groups()
+        self._parsed: dict[Key, Engine] = {}
         self._taken: dict[str, Counter[str]] = {}
         self._variants = VariantIndex()
         self.autoscalers = Autoscalers()
@@ -66,14 +68,16 @@ class Holdings:
     def world(self, key: Key, now: int = 0) -> World | None:
         """All that concerns a variant; None once it is gone."""
         variant = self.resource(key)
-        if variant is None:
-            return None
+        return self._world(variant, self._engines_for(variant), now) if variant else None
+
+    def _world(self, variant: Variant, engines: Iterable[Key], now: int = 0) -> World:
+        key = variant.key
         belongings = [self._held[one.kind][one].value for one in sorted(self._belongings[key], key=str)]
         children = [one for one in belongings if isinstance(one, StoredChild)]
         read = tuple(self._read(one) for one in children)
         return World(
             variant=variant,
-            engines=tuple(self._engines_for(variant)),
+            engines=tuple(engine for one in engines if (engine := self.resource(one))),
             rivals=self._names.rivals(key),
             detours=self._names.detours(key),
             exam=self._exams.get(key, ExamFacts()),
@@ -121,16 +125,15 @@ class Holdings:
         belongings = {one: self._held[one.kind][one].value for one in self._belongings[key]}
         shared = (pod.share for pod in belongings.values() if isinstance(pod, Pod) and pod.share)
         served = {Key(VARIANT, engine.namespace, name) for share in shared for name in share.serves}
-        variants = (self.world(one) for one in sorted(self._variants.users(key) | served, key=str))
         children = [one for one in belongings.values() if isinstance(one, StoredChild)]
+        read = tuple(self._read(one) for one in sorted(children, key=lambda one: (str(one.kind), one.name)))
+        decided = {Key(VARIANT, engine.namespace, name) for child in read for name in decided_for(child)}
         pods = {one: pod for one, pod in belongings.items() if isinstance(pod, Pod)}
         reports, asked = self.standing.reports, self.standing.asked
         return EngineWorld(
             engine=engine,
-            variants=tuple(one for one in variants if one),
-            children=tuple(
-                self._read(one) for one in sorted(children, key=lambda one: (str(one.kind), one.name))
-            ),
+            variants=tuple(self._members(key, served | decided)),
+            children=read,
             rollouts={one.name: one.rollout for one in children if one.rollout},
             pods=tuple(sorted(pods.values(), key=lambda pod: pod.name)),
             fleet=self.fleet,
@@ -140,6 +143,15 @@ class Holdings:
                 Key(VARIANT, engine.namespace, replica_name(engine.name, number)) in self._held[VARIANT]
             ),
         )
+
+    def _members(self, engine: Key, there: AbstractSet[Key]) -> Iterator[World]:
+        """Variants of an engine, and those that are still `there`.
+
+        Each sees the engines that it has and is to have: what else it might choose is for its own pass.
+        """
+        for key in sorted(self._variants.members(engine) | there, key=str):
+            if variant := self.resource(key):
+                yield self._world(variant, sorted(self._variants.engines(key) | {engine}, key=str))
 
     def store(self, key: Key) -> Store | None:
         """The cache of some weights; None where nothing of it is there."""
@@ -155,8 +167,15 @@ class Holdings:
         return key in self._held[key.kind]
 
     def resource(self, key: Key) -> Resource[Any] | None:
+        """Engines are read once for each version: there are few, and every variant asks for them."""
         held = self._held[key.kind].get(key)
-        return held.value.read() if held and isinstance(held.value, StoredResource) else None
+        if held is None or not isinstance(held.value, StoredResource):
+            return None
+        if key.kind != ENGINE:
+            return held.value.read()
+        if key not in self._parsed:
+            self._parsed[key] = held.value.read()
+        return self._parsed[key]
 
     def award(self, key: Key) -> ids.Award:
         """The public names of a resource that is there."""
@@ -189,12 +208,11 @@ class Holdings:
                 if isinstance(held.value, StoredResource):
                     yield held.value
 
-    def _engines_for(self, variant: Variant) -> Iterator[Engine]:
+    def _engines_for(self, variant: Variant) -> list[Key]:
+        """Those that it names, or may choose from."""
         spec = variant.spec
         if isinstance(spec, Invalid):
-            return
+            return []
         if spec.engine_ref:
-            keys = [Key(ENGINE, variant.namespace, spec.engine_ref.name)]
-        else:
-            keys = sorted(self._engines[variant.namespace], key=str)
-        yield from (engine for key in keys if (engine := self.resource(key)))
+            return [Key(ENGINE, variant.namespace, spec.engine_ref.name)]
+        return sorted(self._engines[variant.namespace], key=str)

@@ -52,6 +52,8 @@ class VariantIndex:
         self._facts: dict[Key, Facts] = {}
         self._users: Groups[Key, Key] = Groups()
         self._selecting: Groups[str, Key] = Groups()
+        self._chosen: dict[Key, Key] = {}
+        self._choosing: Groups[Key, Key] = Groups()
         self._lines: defaultdict[Key, EngineLine] = defaultdict(EngineLine)
 
     def put(self, key: Key, new: Facts | None) -> tuple[set[Key], set[Key]]:
@@ -66,6 +68,8 @@ class VariantIndex:
         if new:
             self._facts[key] = new
             self._link(key, new)
+        if new is None or not new.selects:
+            self._choose(key, None)
         now: set[Key] = set()
         counted = {one and (one.engine, one.usage, one.generation, one.place) for one in (old, new)}
         soon = {one.engine for one in (old, new) if one and one.engine} if len(counted) > 1 else set()
@@ -97,6 +101,35 @@ class VariantIndex:
         line = self._lines.get(engine)
         behind = sum(self._facts[key].generation != generation for key in self._users[engine])
         return replace(line.stand() if line else Stand(), behind=behind)
+
+    def choose(self, key: Key, engine: Key | None) -> set[Key]:
+        """What the last pass chose for a variant that selects; the engines that this is news to.
+
+        On an engine that is shared its status says so only once it has a place there.
+        """
+        known = self._facts.get(key)
+        return self._choose(key, engine if known and known.selects else None)
+
+    def _choose(self, key: Key, engine: Key | None) -> set[Key]:
+        before = self._chosen.pop(key, None)
+        if engine:
+            self._chosen[key] = engine
+        if before == engine:
+            return set()
+        if before:
+            self._choosing.discard(before, key)
+        if engine:
+            self._choosing.add(engine, key)
+        return {one for one in (before, engine) if one}
+
+    def engines(self, key: Key) -> set[Key]:
+        """That a variant uses, or is to use."""
+        known = self._facts.get(key)
+        return {one for one in (known and known.engine, self._chosen.get(key)) if one}
+
+    def members(self, engine: Key) -> set[Key]:
+        """Variants that use the engine, or are to use it."""
+        return {*self._users[engine], *self._choosing[engine]}
 
     def users(self, engine: Key) -> set[Key]:
         """Variants that use the engine, or that might choose it."""

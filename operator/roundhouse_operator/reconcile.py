@@ -126,6 +126,8 @@ class Reconciler:
             self.follow(key, None)
             return  # its children go with it, and must not come back meanwhile
         world, decision = await self._decide(await self.verifier.look(world))
+        chosen = decision.choice.engine if decision.choice else None
+        self.touch(self.cache.choose(key, chosen.key if chosen else None))
         self.touch(self.cache.want(key, decision.stores))
         self.fetching.wanted(key.namespace, decision.stores)
         supply = decision.supply

@@ -13,7 +13,7 @@ from roundhouse_operator.core.desired.shared import replica_name
 from roundhouse_operator.core.kinds import CONFIG_MAP, DEPLOYMENT
 from roundhouse_operator.core.observed import Child, Pod, Rollout
 from roundhouse_operator.core.packing import Bin
-from roundhouse_operator.core.shared.world import EngineWorld
+from roundhouse_operator.core.shared.world import EngineWorld, decided_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ def _read(world: EngineWorld, index: int) -> Replica:
         name=name,
         generation=listed.get("generation", 0),
         entries={one["variant"]: one for one in listed.get("models", ())},
-        target=frozenset(annotations.get(names.ANNOTATION_VARIANTS, "").split()),
+        target=frozenset(decided_for(list_)) if list_ else frozenset(),
         mib=int(mib) if mib.isdecimal() else None,
         placement=_placement(annotations),
         restarted_at=(template.get("metadata", {}).get("annotations") or {}).get(

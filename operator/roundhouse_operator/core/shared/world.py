@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from roundhouse_api import names
+from roundhouse_operator.core.kinds import CONFIG_MAP
 from roundhouse_operator.core.observed import Child, Engine, Pod, Rollout, World
 from roundhouse_operator.core.placement import Fleet
 from roundhouse_operator.core.reports import EngineReport, Reports
@@ -16,7 +18,7 @@ class EngineWorld:
 
     engine: Engine
     variants: tuple[World, ...] = ()
-    """Those that name the engine, were placed on it, might choose it, or are still served by it."""
+    """Those that name the engine, chose it in their last pass, have it, or are still served by it."""
     children: tuple[Child, ...] = ()
     rollouts: Mapping[str, Rollout] = field(default_factory=dict)
     """By name of the Deployment."""
@@ -30,6 +32,14 @@ class EngineWorld:
 
     def report(self, pod: Pod) -> EngineReport | None:
         return self.reports.get(pod.name)
+
+
+def decided_for(child: Child) -> list[str]:
+    """Variants that a pod was decided to hold, as its list of models says; none of another child."""
+    if child.kind != CONFIG_MAP:
+        return []
+    annotations = child.live["metadata"].get("annotations") or {}
+    return str(annotations.get(names.ANNOTATION_VARIANTS, "")).split()
 
 
 def serves(pod: Pod, variant: str) -> bool:
