@@ -7,16 +7,17 @@ variants share the need, and a pass that asks for a survey which is known costs 
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from roundhouse_api.conditions import Reason
 from roundhouse_api.v1alpha1 import AllocationChosen
-from roundhouse_operator.core.placement.devices import ClaimableDevice, DeviceClass, DeviceSlice
+from roundhouse_operator.core.placement.devices import DeviceClass, DeviceSlice
 from roundhouse_operator.core.placement.need import Need
 from roundhouse_operator.core.placement.nodes import Node
-from roundhouse_operator.core.placement.supply import Supply, take_stock
+from roundhouse_operator.core.placement.pools import EVERYWHERE, Pools
+from roundhouse_operator.core.placement.supply import Stock, Supply
 from roundhouse_operator.core.placement.verdict import Claimables, Verdict, judge, nearest
 
 KNOWN_NEEDS: Final = 1024
@@ -91,11 +92,11 @@ class Fleet:
 
     def __init__(self) -> None:
         self._nodes: dict[str, Node] = {}
-        self._slices: dict[str, DeviceSlice] = {}
+        self._pools = Pools()
         self._classes: dict[str, DeviceClass] = {}
         self._tallies: OrderedDict[Need, _Tally] = OrderedDict()
         self._forgot = False
-        self._supply: Supply | None = None
+        self._stock = Stock()
         self.claims_served = False
         """Whether the cluster serves resource.k8s.io/v1."""
 
@@ -107,9 +108,7 @@ class Fleet:
 
     @property
     def supply(self) -> Supply:
-        if self._supply is None:
-            self._supply = take_stock(self._nodes.values())
-        return self._supply
+        return self._stock.supply
 
     def survey(self, need: Need) -> Survey:
         tally = self._tallies.get(need)
@@ -141,8 +140,7 @@ class Fleet:
             self._nodes[name] = node
         if before == node:
             return False
-        known, self._supply = self._supply, None
-        stock_changed = known != self.supply
+        stock_changed = self._stock.put(before, node)
         # Every tally has to be told, so no short cut at the first that changes.
         changed = [
             tally.put(name, self._judge(need, node) if node else None)
@@ -151,37 +149,40 @@ class Fleet:
         return stock_changed or self._forgot or any(changed)
 
     def put_slice(self, name: str, part: DeviceSlice | None) -> bool:
-        before = self._slices.pop(name, None)
-        if part:
-            self._slices[name] = part
-        return before != part and self._judge_claims_anew()
+        """Judges anew for the nodes that reach other devices now: those of the slice, and of older ones."""
+        nodes = self._pools.put(name, part)
+        if not nodes:
+            return False
+        return self._judge_claims(lambda _: True, self._nodes.keys() if EVERYWHERE in nodes else nodes)
 
     def put_class(self, name: str, admits: DeviceClass | None) -> bool:
         before = self._classes.pop(name, None)
         if admits:
             self._classes[name] = admits
-        return before != admits and self._judge_claims_anew()
+        if before == admits:
+            return False
+        return self._judge_claims(lambda need: _class_of(need) == name, self._nodes.keys())
 
-    def _judge_claims_anew(self) -> bool:
-        for need in [one for one in self._tallies if one.allocation is AllocationChosen.DRA]:
-            del self._tallies[need]
-        return True
+    def _judge_claims(self, concerns: Callable[[Need], bool], nodes: Iterable[str]) -> bool:
+        changed = [
+            tally.put(name, self._judge(need, self._nodes[name]))
+            for need, tally in self._tallies.items()
+            if need.allocation is AllocationChosen.DRA and concerns(need)
+            for name in nodes
+            if name in self._nodes
+        ]
+        return any(changed) or self._forgot
 
     def _judge(self, need: Need, node: Node) -> Verdict:
         if need.allocation is not AllocationChosen.DRA:
             return judge(need, node, _NOTHING)
-        allocation = need.stated.allocation
-        name = allocation.dra.device_class_name if allocation and allocation.dra else ""
-        return judge(need, node, Claimables(self._classes.get(name), tuple(self._devices_at(node.name))))
+        return judge(need, node, Claimables(self._classes.get(_class_of(need)), self._pools.at(node.name)))
 
-    def _devices_at(self, node: str) -> Iterator[ClaimableDevice]:
-        """Of the newest generation of each pool; older slices are what a driver has not removed yet."""
-        newest: dict[tuple[str, str], int] = {}
-        for part in self._slices.values():
-            newest[part.pool] = max(newest.get(part.pool, 0), part.generation)
-        for part in self._slices.values():
-            if part.node in ("", node) and part.generation == newest[part.pool]:
-                yield from part.devices
+
+def _class_of(need: Need) -> str:
+    """Of devices that it claims."""
+    allocation = need.stated.allocation
+    return allocation.dra.device_class_name if allocation and allocation.dra else ""
 
 
 _NOTHING: Final = Claimables(None, ())

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Final
 
+from roundhouse_operator.core.placement.counted import Counted
 from roundhouse_operator.core.placement.nodes import (
     AMD,
     AMD_MEMORY_LABEL,
@@ -50,52 +51,115 @@ class Supply:
     amd_sizes: frozenset[str] = frozenset()
 
 
-def take_stock(nodes: Iterable[Node]) -> Supply:
-    nodes = tuple(nodes)
-    return Supply(
-        resources=frozenset(name for node in nodes for name, count in node.devices.items() if count),
-        slices=_slices(nodes),
-        shared=frozenset(
-            (base, sharing)
-            for node in nodes
-            for base in {label_base(name) for name in node.devices if name.startswith(NVIDIA)}
-            if (sharing := sharing_of(node, base)).replicas > 1
-        ),
-        mixed=tuple(sorted(_mixed(nodes)))[:MIXED_NODES],
-        amd_sizes=frozenset(
-            size
-            for node in nodes
-            if any(name.startswith(AMD) for name in node.devices)
-            and (size := node.labels.get(AMD_MEMORY_LABEL))
-        ),
-    )
+@dataclass(frozen=True, slots=True)
+class _Offer:
+    """What one node adds to the supply."""
+
+    resources: frozenset[str] = frozenset()
+    slices: frozenset[tuple[str, str, int]] = frozenset()
+    """Profile, resource and memory."""
+    products: frozenset[tuple[str, str, str]] = frozenset()
+    """Profile, resource and product."""
+    shared: frozenset[tuple[str, Sharing]] = frozenset()
+    amd_sizes: frozenset[str] = frozenset()
+    mixed: frozenset[str] = frozenset()
 
 
-def _slices(nodes: tuple[Node, ...]) -> tuple[Slice, ...]:
-    sizes: dict[tuple[str, str], int] = {}
-    products: dict[tuple[str, str], set[str]] = {}
-    for node in nodes:
-        kinds = [
-            (name.removeprefix(NVIDIA_MIG), name)
-            for name, count in node.devices.items()
-            if count and name.startswith(NVIDIA_MIG) and name == label_base(name)
-        ]
-        if (single := mig_of(node)) and node.devices.get(NVIDIA_GPU):
-            kinds.append((single[1], NVIDIA_GPU))
-            products.setdefault(kinds[-1], set()).add(node.labels[f"{NVIDIA_GPU}.product"])
-        for kind in kinds:
-            sizes[kind] = max(sizes.get(kind, 0), memory_of(node, kind[1]) or 0)
-    return tuple(
-        sorted(
-            Slice(size, profile, resource, tuple(sorted(products.get((profile, resource), ()))))
-            for (profile, resource), size in sizes.items()
+class Stock:
+    """The supply of nodes that come and go: a change of one costs what that node offers."""
+
+    def __init__(self) -> None:
+        self._resources: Counted[str] = Counted()
+        self._slices: Counted[tuple[str, str, int]] = Counted()
+        self._products: Counted[tuple[str, str, str]] = Counted()
+        self._shared: Counted[tuple[str, Sharing]] = Counted()
+        self._amd_sizes: Counted[str] = Counted()
+        self._mixed: Counted[str] = Counted()
+        self._names: list[str] = []
+        """Of nodes with mixed cards, in order."""
+        self.supply = Supply()
+
+    def put(self, before: Node | None, after: Node | None) -> bool:
+        """A node as it was and as it is. Returns whether the supply is another one now."""
+        old, new = _offer(before), _offer(after)
+        if old == new:
+            return False
+        counted = (
+            self._resources.put(old.resources, new.resources),
+            self._slices.put(old.slices, new.slices),
+            self._products.put(old.products, new.products),
+            self._shared.put(old.shared, new.shared),
+            self._amd_sizes.put(old.amd_sizes, new.amd_sizes),
         )
+        named = self._name(old.mixed, new.mixed)
+        if not (any(counted) or named):
+            return False
+        known, self.supply = self.supply, self._sum_up()
+        return known != self.supply
+
+    def _name(self, old: frozenset[str], new: frozenset[str]) -> bool:
+        """Whether others are named now: where all nodes have mixed cards, those in front alone are."""
+        first = self._names[:MIXED_NODES]
+        for name in self._mixed.put(old, new):
+            place = bisect_left(self._names, name)
+            if name in self._mixed:
+                self._names.insert(place, name)
+            else:
+                del self._names[place]
+        return first != self._names[:MIXED_NODES]
+
+    def _sum_up(self) -> Supply:
+        sizes: dict[tuple[str, str], int] = {}
+        products: dict[tuple[str, str], list[str]] = {}
+        for profile, resource, size in self._slices:
+            sizes[profile, resource] = max(sizes.get((profile, resource), 0), size)
+        for profile, resource, product in self._products:
+            products.setdefault((profile, resource), []).append(product)
+        return Supply(
+            resources=frozenset(self._resources),
+            slices=tuple(
+                sorted(
+                    Slice(size, profile, resource, tuple(sorted(products.get((profile, resource), ()))))
+                    for (profile, resource), size in sizes.items()
+                )
+            ),
+            shared=frozenset(self._shared),
+            mixed=tuple(self._names[:MIXED_NODES]),
+            amd_sizes=frozenset(self._amd_sizes),
+        )
+
+
+def _offer(node: Node | None) -> _Offer:
+    if node is None or not node.devices:
+        return _NOTHING
+    nvidia = [name for name in node.devices if name.startswith(NVIDIA)]
+    slices, products = _sliced(node)
+    bases = ((base, sharing_of(node, base)) for base in {label_base(name) for name in nvidia})
+    amd = any(name.startswith(AMD) for name in node.devices) and node.labels.get(AMD_MEMORY_LABEL)
+    mixed = any(has_mixed_cards(node, name) for name in nvidia)
+    return _Offer(
+        resources=frozenset(name for name, count in node.devices.items() if count),
+        slices=slices,
+        products=products,
+        shared=frozenset((base, sharing) for base, sharing in bases if sharing.replicas > 1),
+        amd_sizes=frozenset([amd] if amd else ()),
+        mixed=frozenset([node.labels.get(HOSTNAME_LABEL, node.name)] if mixed else ()),
     )
 
 
-def _mixed(nodes: tuple[Node, ...]) -> set[str]:
-    return {
-        node.labels.get(HOSTNAME_LABEL, node.name)
-        for node in nodes
-        if any(has_mixed_cards(node, name) for name in node.devices if name.startswith(NVIDIA))
-    }
+def _sliced(node: Node) -> tuple[frozenset[tuple[str, str, int]], frozenset[tuple[str, str, str]]]:
+    """Kinds of MIG slices, and how a node that calls its slices `nvidia.com/gpu` is labelled."""
+    kinds = [
+        (name.removeprefix(NVIDIA_MIG), name)
+        for name, count in node.devices.items()
+        if count and name.startswith(NVIDIA_MIG) and name == label_base(name)
+    ]
+    products: set[tuple[str, str, str]] = set()
+    if (single := mig_of(node)) and node.devices.get(NVIDIA_GPU):
+        kinds.append((single[1], NVIDIA_GPU))
+        products.add((*kinds[-1], node.labels[f"{NVIDIA_GPU}.product"]))
+    slices = ((profile, resource, memory_of(node, resource) or 0) for profile, resource in kinds)
+    return frozenset(slices), frozenset(products)
+
+
+_NOTHING: Final = _Offer()
