@@ -39,6 +39,12 @@ class FencedError(UnreachableError):
     result: ClassVar[str] = "fenced"
 
 
+class OwnerGoneError(ClusterError):
+    """What a child was to be made for is gone, or is another one now."""
+
+    result: ClassVar[str] = "gone"
+
+
 class ThrottledError(UnreachableError):
     """An answer that says when to come back, at the earliest."""
 

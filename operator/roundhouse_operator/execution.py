@@ -14,7 +14,7 @@ from roundhouse_operator.core.fields import by_hand
 from roundhouse_operator.core.kinds import ENGINE, Key
 from roundhouse_operator.core.outcome import Cause, Conflict, Outcome, Refusal
 from roundhouse_operator.core.plan import Apply, Plan, Removal
-from roundhouse_operator.errors import ConflictError, RefusedError
+from roundhouse_operator.errors import ConflictError, NotFoundError, OwnerGoneError, RefusedError
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +37,8 @@ class Execution:
 
         `again`: what this pass wrote is looked at by another one.
         """
+        if any(apply.new for apply in plan.applies):
+            await self._see_alive(key)
         for removal in plan.removals:
             await self._take_back(removal, key)
         for apply in plan.applies:
@@ -66,6 +68,25 @@ class Execution:
                 extra={"reason": "Deleted"},
             )
         return Outcome(plan.conflicts)
+
+    async def _see_alive(self, key: Key) -> None:
+        """Before a child is made for a resource that had a pass before; raises OwnerGoneError.
+
+        Of a resource and its children that are deleted together, the news of a child may come first: a pod
+        would be started, and given a GPU, that Kubernetes takes away again.
+        """
+        owner = self.cache.resource(key)
+        if owner is None or not owner.status:
+            return
+        try:
+            there = await self.cluster.get(key.kind, key.namespace, key.name)
+        except NotFoundError as error:
+            self.touch(self.cache.forget(key))
+            raise OwnerGoneError(f"{key} is deleted") from error
+        metadata = there["metadata"]
+        if metadata["uid"] != owner.uid or "deletionTimestamp" in metadata:
+            self.touch(self.cache.upsert(key.kind, there))
+            raise OwnerGoneError(f"{key} is being deleted, or was made anew")
 
     async def _apply(self, apply: Apply) -> Manifest:
         """What a person took out of our sight, by a label, is still ours if it says so, and is taken back."""

@@ -35,7 +35,7 @@ from roundhouse_operator.core.status.variant import variant_status
 from roundhouse_operator.core.weights.asked import Ask
 from roundhouse_operator.core.weights.loader import UNTOLD, LoaderImage
 from roundhouse_operator.departures import Departures
-from roundhouse_operator.errors import ClusterError, NotFoundError, ThrottledError
+from roundhouse_operator.errors import ClusterError, NotFoundError, OwnerGoneError, ThrottledError
 from roundhouse_operator.execution import Execution
 from roundhouse_operator.fetching import Fetching
 from roundhouse_operator.incidents import incident_of
@@ -100,6 +100,8 @@ class Reconciler:
                 await self.fetching.sweep(key)
             else:
                 await self._unserved(key)
+        except OwnerGoneError as error:
+            logger.info("Nothing is made: %s", error)
         except ClusterError as error:
             after = error.after_seconds if isinstance(error, ThrottledError) else 0.0
             raise RetryError(str(error), after) from error

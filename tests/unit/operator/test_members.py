@@ -103,6 +103,9 @@ class Server:
     def __init__(self, scene: SharedScene) -> None:
         self.scene = scene
 
+    async def get(self, _kind: Kind, _namespace: str, name: str) -> Manifest:
+        return sent(selecting(name))
+
     async def apply(self, _kind: Kind, manifest: Manifest, *, force: bool) -> Manifest:  # noqa: ARG002
         return sent(applied(manifest))
 
