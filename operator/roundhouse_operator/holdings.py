@@ -139,6 +139,7 @@ class Holdings:
             fleet=self.fleet,
             reports={one.name: reports[one] for one in pods if one in reports},
             asked=frozenset(one.name for one in pods if one in asked),
+            in_use=self._taken,
             taken=lambda number: (
                 Key(VARIANT, engine.namespace, replica_name(engine.name, number)) in self._held[VARIANT]
             ),

@@ -29,8 +29,8 @@ def shared_engine(kind: str = "Shared", **spec: Any) -> Manifest:
     return engine(**{"serving": {"type": kind}, "hardware": {"gpu": {"mode": "Required"}}, **spec})
 
 
-def gpu_node(name: str = "gpu-1", mib: int = GPU_MIB) -> Manifest:
-    return node(name, 8, nvidia_com__gpu_memory=str(mib))
+def gpu_node(name: str = "gpu-1", mib: int = GPU_MIB, gpus: int = 8) -> Manifest:
+    return node(name, gpus, nvidia_com__gpu_memory=str(mib))
 
 
 class SharedScene(Scene):
@@ -43,6 +43,8 @@ class SharedScene(Scene):
         self.states: dict[str, str] = {}
         self.full: set[str] = set()
         """Deployments for whose pods no node has a GPU left."""
+        self.olds: dict[str, list[str]] = {}
+        """Pods that go once the new one of their Deployment counts."""
         self.writes = 0
         self._pod_number = 0
 
@@ -91,10 +93,11 @@ class SharedScene(Scene):
         there = self._live(DEPLOYMENT, deployment)
         assert there
         template = there["spec"]["template"]
+        labels = {**template["metadata"]["labels"], "pod-template-hash": str(hash(json.dumps(template)))}
         container = {"name": "engine", "ready": True, "started": True}
         self.pods[name] = {
             "kind": "Pod",
-            "metadata": {"name": name, "labels": dict(template["metadata"]["labels"]), "annotations": {}},
+            "metadata": {"name": name, "labels": labels, "annotations": {}},
             "spec": {"nodeName": "gpu-1", "containers": template["spec"]["containers"]},
             "status": {"podIP": "10.0.0.1", "containerStatuses": [container], "conditions": []},
         }
@@ -144,15 +147,42 @@ class SharedScene(Scene):
     def _apply(self, manifest: Manifest) -> None:
         name = manifest["metadata"]["name"]
         deployment = manifest["kind"] == DEPLOYMENT.name
-        figures = {"replicas": 1, "readyReplicas": 1, "updatedReplicas": 1} if deployment else None
         there = self._live(DEPLOYMENT, name) if deployment else None
-        self.put(applied(manifest, rollout=figures))
+        self.put(applied(manifest, rollout={} if deployment else None))
         if manifest["kind"] == CONFIG_MAP.name:
             self.lists[name] = json.loads(manifest["data"]["models.json"])
-        elif deployment and (not there or there["spec"]["template"] != manifest["spec"]["template"]):
-            for pod in [pod for pod in self.pods if self._deployment(pod) == name]:
-                self.end(pod)
+        elif deployment:
+            self._roll(name, manifest, there)
+
+    def _roll(self, name: str, wanted: Manifest, there: Manifest | None) -> None:
+        """As Kubernetes does it: `there` is the Deployment as it was."""
+        pods = [pod for pod in self.pods if self._deployment(pod) == name]
+        surges = wanted["spec"]["strategy"]["rollingUpdate"]["maxSurge"] == 1
+        changed = there is not None and there["spec"]["template"] != wanted["spec"]["template"]
+        if wanted["spec"]["replicas"] == 0 or (changed and not surges):
+            self._end_all(pods)
+        elif changed and pods:
+            self.olds[name] = pods
+        elif name in self.olds and not surges:
+            self._end_all(self.olds.pop(name))
+            self.full.discard(name)
+            self._end_all([pod for pod in self.pods if self._deployment(pod) == name])
+        olds = self.olds.get(name, [])
+        new = [pod for pod in self.pods if self._deployment(pod) == name and pod not in olds]
+        if wanted["spec"]["replicas"] and not new:
             self.start(name)
+        self._count(name, wanted)
+
+    def _end_all(self, pods: list[str]) -> None:
+        for pod in pods:
+            self.end(pod)
+
+    def _count(self, name: str, wanted: Manifest) -> None:
+        """What the Deployment says of its pods."""
+        pods = sum(self._deployment(pod) == name for pod in self.pods)
+        old = len(self.olds.get(name, ()))
+        figures = {"replicas": pods, "readyReplicas": pods - bool(old), "updatedReplicas": pods - old}
+        self.put(applied(wanted, rollout=figures))
 
     def _patch(self, name: str, labels: Manifest, annotations: Manifest, *, loaded: bool) -> None:
         pod = self.pods[name]
@@ -163,6 +193,12 @@ class SharedScene(Scene):
             types = (names.READINESS_GATE_LOADED, "Ready")
             pod["status"]["conditions"] = [{"type": one, "status": "True"} for one in types]
         self.put(pod)
+        deployment = self._deployment(name)
+        if loaded and name not in self.olds.get(deployment, [name]):
+            self._end_all(self.olds.pop(deployment))
+            live = self._live(DEPLOYMENT, deployment)
+            assert live
+            self._count(deployment, live)
 
     def _live(self, kind: Any, name: str) -> Manifest | None:
         world = self.cache.engine_world(SHARED)

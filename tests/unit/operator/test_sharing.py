@@ -258,12 +258,14 @@ def test_a_change_of_the_engine_stops_at_the_first_pod_that_fails() -> None:
     shared.act()
     for _ in range(5):
         shared.act()  # the new pod's engine never says anything
-    assert len(before & set(shared.pods)) == 1
+    assert len(set(shared.pods) - before) == 1
+    assert all(shared.serving(name) for name in "ab"), "there is a GPU for it beside the old one's"
 
 
 def on_three_gpus(*full: str) -> SharedScene:
     """Three pods, of which those that are `full` found no GPU."""
-    shared = SharedScene(shared_engine(), gpu_node(), *(model(name, 20_000) for name in "abc"))
+    node = gpu_node(gpus=3 - len(full))
+    shared = SharedScene(shared_engine(), node, *(model(name, 20_000) for name in "abc"))
     shared.full |= {*full}
     shared.come_to_rest()
     return shared

@@ -8,16 +8,16 @@ itself remembers the way, so that a restart of the operator changes nothing; a c
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import ceil
-from typing import Final
+from typing import Final, Protocol
 
 from roundhouse_api.model import Manifest
 from roundhouse_api.v1alpha1 import Device, RolloutPolicy, RolloutStrategy
 from roundhouse_operator.core.desired.intent import Intent
-from roundhouse_operator.core.observed import Node, Pod, World
-from roundhouse_operator.core.placement import Need
+from roundhouse_operator.core.observed import Node, Pod, Rollout, World
+from roundhouse_operator.core.placement import Fleet, Need
 from roundhouse_operator.core.rollout.turn import old_pods
 from roundhouse_operator.core.weights.mounting import holders, look_at_mounts
 
@@ -40,6 +40,23 @@ _FOR_ONCE: Final = frozenset({NO_ROOM, VOLUME_HELD})
 """What is over with the rollout that it was told of."""
 _FULL: Final = re.compile(r"\bInsufficient |cannot allocate all claims|Too many pods")
 """In the scheduler's words: what would be there if another pod went."""
+
+
+class Ground(Protocol):
+    """Pods that are replaced together, and the nodes on which there could be more of them."""
+
+    @property
+    def pods(self) -> tuple[Pod, ...]: ...
+
+    @property
+    def rollout(self) -> Rollout | None: ...
+
+    @property
+    def fleet(self) -> Fleet: ...
+
+    @property
+    def taken(self) -> Mapping[str, Mapping[str, int]]:
+        """Devices that pods have, by node and resource."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +84,7 @@ def choose_strategy(world: World, intent: Intent, live: Manifest | None, *, chan
     if policy is RolloutPolicy.RECREATE:
         at_once = max(_at_once(world, intent.need), _held_up(world, intent))
         return Strategy(RolloutStrategy.RECREATE, REQUESTED, at_once)
-    known = _read(live)
+    known = read_strategy(live)
     return _choose(world, intent) if known is None or changing else _keep(world, intent, known)
 
 
@@ -82,16 +99,20 @@ def _keep(world: World, intent: Intent, known: Strategy) -> Strategy:
         if known.kind is RolloutStrategy.RECREATE and known.at_once >= held:
             return replace(known, reason=VOLUME_HELD)
         return Strategy(RolloutStrategy.RECREATE, VOLUME_HELD, held)
-    if known.kind is RolloutStrategy.SURGE and _stuck(world, intent.need):
-        return _one_by_one(world, intent)
+    if known.kind is RolloutStrategy.SURGE and is_stuck(world, intent.need):
+        return _one_by_one(world, intent.need)
     return replace(known, reason=told if told in reasons else reasons[0])
 
 
 def _choose(world: World, intent: Intent) -> Strategy:
-    need = intent.need
+    return by_room(world, intent.need, intent.replicas, among=look_at_mounts(world, intent.delivery).nodes)
+
+
+def by_room(world: Ground, need: Need, wanted: int, *, among: frozenset[str] = frozenset()) -> Strategy:
+    """As `has_room` says, where that can be said."""
     if need.device is Device.CPU:
         return Strategy(RolloutStrategy.SURGE, NEEDS_NO_GPU)
-    if has_room(world, need, intent.replicas, among=look_at_mounts(world, intent.delivery).nodes):
+    if has_room(world, need, wanted, among=among):
         return Strategy(RolloutStrategy.SURGE, FREE_GPU)
     if not world.fleet.survey(need).fitting:
         # To end an old pod would help nobody: it serves until there is a node for its successor.
@@ -99,15 +120,15 @@ def _choose(world: World, intent: Intent) -> Strategy:
     if need.claims:
         # What is claimed of a device stands in no pod: the scheduler will say whether one is left.
         return Strategy(RolloutStrategy.SURGE, GPUS_NOT_COUNTED)
-    return _one_by_one(world, intent)
+    return _one_by_one(world, need)
 
 
-def _one_by_one(world: World, intent: Intent) -> Strategy:
-    reason, *_ = _REASONS[RolloutStrategy.RECREATE, intent.need.device is Device.GPU]
-    return Strategy(RolloutStrategy.RECREATE, reason, _at_once(world, intent.need))
+def _one_by_one(world: Ground, need: Need) -> Strategy:
+    reason, *_ = _REASONS[RolloutStrategy.RECREATE, need.device is Device.GPU]
+    return Strategy(RolloutStrategy.RECREATE, reason, _at_once(world, need))
 
 
-def has_room(world: World, need: Need, wanted: int, *, among: frozenset[str] = frozenset()) -> bool:
+def has_room(world: Ground, need: Need, wanted: int, *, among: frozenset[str] = frozenset()) -> bool:
     """Whether nodes, or those `among` them that alone can have the weights, have room for one more.
 
     Only pods that carry our labels are known, so this may be wrong; the scheduler knows better.
@@ -123,7 +144,7 @@ def has_room(world: World, need: Need, wanted: int, *, among: frozenset[str] = f
     return False
 
 
-def _room(world: World, need: Need, node: Node) -> int:
+def _room(world: Ground, need: Need, node: Node) -> int:
     """How many more pods the node's devices suffice for."""
     free = _free(world, need, node)
     if need.resource is None or free < need.count:
@@ -131,7 +152,7 @@ def _room(world: World, need: Need, node: Node) -> int:
     return free // need.count if world.fleet.fits(need, node.name) else 0
 
 
-def _free(world: World, need: Need, node: Node) -> int:
+def _free(world: Ground, need: Need, node: Node) -> int:
     resource = need.resource or ""
     return max(node.devices.get(resource, 0) - world.taken.get(node.name, {}).get(resource, 0), 0)
 
@@ -143,7 +164,7 @@ def _in_flight(world: World) -> bool:
     )
 
 
-def _read(live: Manifest | None) -> Strategy | None:
+def read_strategy(live: Manifest | None) -> Strategy | None:
     """A strategy of ours as it stands in a Deployment; None for anybody else's."""
     match live:
         case {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}:
@@ -154,7 +175,7 @@ def _read(live: Manifest | None) -> Strategy | None:
             return None
 
 
-def _stuck(world: World, need: Need) -> bool:
+def is_stuck(world: Ground, need: Need) -> bool:
     """New pods find no room, old ones run, and one of those that goes would make some."""
     rollout = world.rollout
     if rollout is None or not rollout.current or not rollout.updated or not old_pods(rollout):
@@ -169,12 +190,12 @@ def _held_up(world: World, intent: Intent) -> int:
     return len(holders(world, look_at_mounts(world, intent.delivery)))
 
 
-def _at_once(world: World, need: Need) -> int:
+def _at_once(world: Ground, need: Need) -> int:
     """How many old pods must go, where that is fewest, until a new one has its devices."""
     return min(_made_free(world, need), default=1)
 
 
-def _made_free(world: World, need: Need) -> Iterator[int]:
+def _made_free(world: Ground, need: Need) -> Iterator[int]:
     """For each node with old pods whose end would let a new pod in: how many of them must end."""
     by_node: dict[str, list[Pod]] = {}
     waiting = {pod.template for pod in _roomless(world)}
@@ -187,7 +208,7 @@ def _made_free(world: World, need: Need) -> Iterator[int]:
             yield count
 
 
-def _enough(world: World, need: Need, node: Node, there: list[Pod]) -> int:
+def _enough(world: Ground, need: Need, node: Node, there: list[Pod]) -> int:
     """How many of the pods on a node must end for one new pod; 0 where all of them are too few."""
     if need.resource is None:
         return 1
@@ -198,7 +219,7 @@ def _enough(world: World, need: Need, node: Node, there: list[Pod]) -> int:
     return ceil(lacking / each) if each and ceil(lacking / each) <= len(there) else 0
 
 
-def _roomless(world: World) -> list[Pod]:
+def _roomless(world: Ground) -> list[Pod]:
     return [
         pod for pod in world.pods if pod.unschedulable is not None and not pod.scheduled and not pod.ending
     ]

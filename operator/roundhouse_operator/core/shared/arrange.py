@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final
 
 from roundhouse_api import names
 from roundhouse_api.conditions import Reason
 from roundhouse_api.model import Manifest
-from roundhouse_api.v1alpha1 import EngineSpec, RolloutStrategy
+from roundhouse_api.v1alpha1 import EngineSpec
 from roundhouse_operator.core.desired.claims import build_claim_templates
 from roundhouse_operator.core.desired.models import Listed
 from roundhouse_operator.core.desired.probes import startup_seconds
@@ -43,15 +42,20 @@ from roundhouse_operator.core.shared.members import (
     read_members,
 )
 from roundhouse_operator.core.shared.moves import READY, Moves, Step
+from roundhouse_operator.core.shared.replacing import (
+    SURGE,
+    chosen_way,
+    standing_way,
+    waiting,
+    withheld,
+    without_pod,
+)
 from roundhouse_operator.core.shared.replicas import Replica, read_replicas
-from roundhouse_operator.core.shared.rolling import one_after_another, with_mark
+from roundhouse_operator.core.shared.rolling import Rolling, one_after_another, with_mark
 from roundhouse_operator.core.shared.room import Room, find_room, placement_of
 from roundhouse_operator.core.shared.seats import Asked, take_seat, unknown_yet
 from roundhouse_operator.core.shared.world import EngineWorld, answers
 from roundhouse_operator.core.support import refuse_engine
-
-_SURGE: Final = Strategy(RolloutStrategy.SURGE, "NeedsNoGPU")
-_RECREATE: Final = Strategy(RolloutStrategy.RECREATE, "HoldsGPU")
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,11 +185,29 @@ def _plan(
     wanted = [
         manifest for step in steps if not _over(step, world) for manifest in _objects(world, spec, step, room)
     ]
-    plan = plan_children(wanted, world.children, namespace=world.engine.namespace, owner_uid=world.engine.uid)
-    rolling = one_after_another(
-        plan.applies, {step.replica.name: step.replica for step in steps}, world.reports
-    )
-    return replace(plan, applies=rolling.applies), rolling.waits_for
+    replicas = {step.replica.name: step.replica for step in steps}
+    mib = {step.replica.name: step.mib for step in steps}
+
+    def way(replica: Replica) -> Strategy:
+        need = room.need_of(replica, mib[replica.name])
+        return chosen_way(world, spec, need) if room.on_gpu else SURGE
+
+    def rolled(without: frozenset[str]) -> tuple[Plan, Rolling]:
+        plan = plan_children(
+            [without_pod(one, without) for one in wanted],
+            world.children,
+            namespace=world.engine.namespace,
+            owner_uid=world.engine.uid,
+        )
+        return plan, one_after_another(plan, world.children, replicas, world.reports, way)
+
+    idle = withheld(replicas.values())
+    plan, rolling = rolled(idle)
+    if rolling.recreates and not idle:
+        idle = waiting(replicas.values())
+        plan, rolling = rolled(idle)
+    first = sorted(rolling.applies, key=lambda one: one.manifest["metadata"]["name"] not in idle)
+    return replace(plan, applies=tuple(first)), rolling.waits_for
 
 
 def _over(step: Step, world: EngineWorld) -> bool:
@@ -212,7 +234,7 @@ def _objects(world: EngineWorld, spec: EngineSpec, step: Step, room: Room) -> tu
         need=need,
         delivery=NOTHING_FETCHED,
         restarts=_restarts(engine, step.replica),
-        strategy=(_RECREATE if room.on_gpu else _SURGE).manifest,
+        strategy=(standing_way(world, step.replica, need) if room.on_gpu else SURGE).manifest,
         replica=index,
     )
     listed = Listed(

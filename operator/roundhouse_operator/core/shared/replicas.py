@@ -35,6 +35,8 @@ class Replica:
     """Whether its pod served when it was last changed."""
     restarted_at: str = ""
     """As its template says."""
+    strategy: Manifest = field(default_factory=dict)
+    """Of its Deployment."""
     rollout: Rollout | None = None
     pods: tuple[Pod, ...] = ()
     """Without those that end."""
@@ -79,6 +81,7 @@ def _read(world: EngineWorld, index: int) -> Replica:
             names.ANNOTATION_ENGINE_RESTARTED_AT, ""
         ),
         replaced=_annotations(world.children, index).get(names.ANNOTATION_REPLACED) == "true",
+        strategy=_strategy(world.children, index),
         rollout=world.rollouts.get(name),
         pods=tuple(pod for pod in world.pods if pod.share and pod.share.replica == index and not pod.ending),
     )
@@ -98,6 +101,11 @@ def _annotations(children: Iterable[Child], index: int) -> Manifest:
     """Of the Deployment itself."""
     deployments = (one for one in children if one.kind == DEPLOYMENT and _index(one) == index)
     return next((one.live["metadata"].get("annotations") or {} for one in deployments), {})
+
+
+def _strategy(children: Iterable[Child], index: int) -> Manifest:
+    deployments = (one for one in children if one.kind == DEPLOYMENT and _index(one) == index)
+    return next((one.live["spec"].get("strategy") or {} for one in deployments), {})
 
 
 def _template(children: Iterable[Child], index: int) -> Manifest:

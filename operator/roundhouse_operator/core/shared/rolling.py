@@ -6,15 +6,20 @@ waits for it. One that served and finds no room any more does: the next would fa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from roundhouse_api.model import Manifest
 from roundhouse_api.names import ANNOTATION_REPLACED
+from roundhouse_api.v1alpha1 import RolloutStrategy
 from roundhouse_operator.core.kinds import DEPLOYMENT
-from roundhouse_operator.core.plan import Apply
+from roundhouse_operator.core.observed import Child
+from roundhouse_operator.core.placing import replaces_pods
+from roundhouse_operator.core.plan import Apply, Plan
 from roundhouse_operator.core.reports import Reports
+from roundhouse_operator.core.rollout.strategy import Strategy
 from roundhouse_operator.core.shared.moves import settled
+from roundhouse_operator.core.shared.replacing import is_waiting, with_way
 from roundhouse_operator.core.shared.replicas import Replica
 
 
@@ -24,27 +29,42 @@ class Rolling:
 
     applies: tuple[Apply, ...]
     waits_for: Replica | None = None
+    recreates: bool = False
+    """Whether a pod that serves gives up its GPU now."""
 
 
-def one_after_another(applies: Iterable[Apply], replicas: Mapping[str, Replica], reports: Reports) -> Rolling:
-    """`replicas` by name of their Deployments."""
-    applies = tuple(applies)
-    changed = {apply.manifest["metadata"]["name"] for apply in applies if apply.kind == DEPLOYMENT}
+def one_after_another(
+    plan: Plan,
+    children: tuple[Child, ...],
+    replicas: Mapping[str, Replica],
+    reports: Reports,
+    way: Callable[[Replica], Strategy],
+) -> Rolling:
+    """`replicas` by name of their Deployments; `way`: in which one that serves is to be replaced."""
+    applies = plan.applies
+    changed = {
+        apply.manifest["metadata"]["name"]
+        for apply in applies
+        if apply.kind == DEPLOYMENT and (apply.new or replaces_pods(Plan(applies=(apply,)), children))
+    }
     others = (one for name, one in replicas.items() if name not in changed and one.rollout)
-    waits_for = next((one for one in others if not (_is_settled(one, reports) or _left_out(one))), None)
-    taken, held_back, made = waits_for is not None, False, list[Apply]()
+    waits_for = next((one for one in others if not (_is_settled(one, reports) or is_waiting(one))), None)
+    taken, held_back, recreates, made = waits_for is not None, False, False, list[Apply]()
     for apply in applies:
-        replica = replicas.get(apply.manifest["metadata"]["name"])
-        if apply.kind != DEPLOYMENT or apply.new or replica is None:
+        name = apply.manifest["metadata"]["name"]
+        replica = replicas.get(name)
+        if apply.kind != DEPLOYMENT or apply.new or replica is None or name not in changed:
             made.append(apply)
         elif not replica.labelled:
             made.append(replace(apply, manifest=with_mark(apply.manifest, replaced=False)))
         elif taken:
             held_back = True
         else:
-            taken = True
-            made.append(replace(apply, manifest=with_mark(apply.manifest, replaced=True)))
-    return Rolling(tuple(made), waits_for if held_back else None)
+            taken, chosen = True, way(replica)
+            recreates = chosen.kind is RolloutStrategy.RECREATE
+            manifest = with_way(with_mark(apply.manifest, replaced=True), chosen)
+            made.append(replace(apply, manifest=manifest))
+    return Rolling(tuple(made), waits_for if held_back else None, recreates)
 
 
 def with_mark(deployment: Manifest, *, replaced: bool) -> Manifest:
@@ -66,9 +86,3 @@ def _is_settled(replica: Replica, reports: Reports) -> bool:
     ):
         return False
     return bool(replica.pods) and all(settled(replica, reports))
-
-
-def _left_out(replica: Replica) -> bool:
-    """Whether it has no room, and had none before."""
-    roomless = all(pod.unschedulable is not None and not pod.scheduled for pod in replica.pods)
-    return bool(replica.pods) and roomless and not (replica.replaced or replica.labelled)

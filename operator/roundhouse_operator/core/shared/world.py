@@ -27,6 +27,8 @@ class EngineWorld:
     reports: Reports = field(default_factory=dict)
     asked: frozenset[str] = frozenset()
     """Pods that were asked for a report since they answer, whether or not they gave one."""
+    in_use: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Devices that pods of ours have, by node and resource."""
     taken: Callable[[int], bool] = lambda _: False
     """Whether no pod may have a number, because a variant has the name that would follow from it."""
 

@@ -1,0 +1,100 @@
+"""Which way a pod of a shared engine is replaced, and who waits for a GPU meanwhile.
+
+It is as with pods of a variant's own: a new one first where the nodes seem to have room for it, else the old
+one first. A GPU that is given up for a moment is not for pods of the engine that wait for one and serve none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from roundhouse_api.model import Manifest
+from roundhouse_api.v1alpha1 import EngineSpec, RolloutStrategy
+from roundhouse_operator.core.kinds import DEPLOYMENT
+from roundhouse_operator.core.observed import Pod, Rollout
+from roundhouse_operator.core.placement import Fleet, Need
+from roundhouse_operator.core.rollout.strategy import (
+    NEEDS_NO_GPU,
+    NO_FREE_GPU,
+    VOLUME_HELD,
+    Strategy,
+    by_room,
+    is_stuck,
+    read_strategy,
+)
+from roundhouse_operator.core.shared.replicas import Replica
+from roundhouse_operator.core.shared.world import EngineWorld
+from roundhouse_operator.core.sharing import shared_claim
+
+SURGE: Final = Strategy(RolloutStrategy.SURGE, NEEDS_NO_GPU)
+RECREATE: Final = Strategy(RolloutStrategy.RECREATE, NO_FREE_GPU)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ground:
+    """Some pods of the engine, and where there could be more."""
+
+    pods: tuple[Pod, ...]
+    rollout: Rollout | None
+    fleet: Fleet
+    taken: Mapping[str, Mapping[str, int]]
+
+
+def standing_way(world: EngineWorld, replica: Replica, need: Need) -> Strategy:
+    """As its Deployment says, until the scheduler finds no room for a new pod beside the old one."""
+    known = read_strategy(replica.strategy) or RECREATE
+    ground = _Ground(replica.pods, replica.rollout, world.fleet, world.in_use)
+    return RECREATE if known.kind is RolloutStrategy.SURGE and is_stuck(ground, need) else known
+
+
+def chosen_way(world: EngineWorld, spec: EngineSpec, need: Need) -> Strategy:
+    """For a pod that is about to be replaced."""
+    if shared_claim(spec):
+        # Nobody says whether nodes can mount a claim of somebody else's at the same time.
+        return Strategy(RolloutStrategy.RECREATE, VOLUME_HELD)
+    ground = _Ground(world.pods, None, world.fleet, world.in_use)
+    return by_room(ground, need, sum(one.wanted for one in world.rollouts.values()))
+
+
+def with_way(deployment: Manifest, way: Strategy) -> Manifest:
+    return {**deployment, "spec": {**deployment["spec"], "strategy": way.manifest}}
+
+
+def without_pod(manifest: Manifest, names: frozenset[str]) -> Manifest:
+    """A Deployment of one of these names for now has no pod; all else is as it is."""
+    if manifest["kind"] != DEPLOYMENT.name or manifest["metadata"]["name"] not in names:
+        return manifest
+    return {**manifest, "spec": {**manifest["spec"], "replicas": 0}}
+
+
+def withheld(replicas: Iterable[Replica]) -> frozenset[str]:
+    """Those that are to have no pod as long as another's GPU is free for a moment."""
+    replicas = tuple(replicas)
+    return waiting(replicas) if any(_is_recreated(one) for one in replicas) else frozenset()
+
+
+def waiting(replicas: Iterable[Replica]) -> frozenset[str]:
+    """Names of those that have no room, and had none before."""
+    return frozenset(one.name for one in replicas if is_waiting(one))
+
+
+def is_waiting(replica: Replica) -> bool:
+    if replica.replaced or replica.labelled:
+        return False
+    if replica.rollout and not replica.rollout.wanted:
+        return True
+    roomless = all(pod.unschedulable is not None and not pod.scheduled for pod in replica.pods)
+    return bool(replica.pods) and roomless
+
+
+def _is_recreated(replica: Replica) -> bool:
+    """Whether it has given up its GPU, and its next pod has none yet."""
+    rollout, known = replica.rollout, read_strategy(replica.strategy)
+    if rollout is None or known is None or not replica.replaced or known.kind is RolloutStrategy.SURGE:
+        return False
+    if rollout.current and (rollout.stalled or rollout.completed):
+        return False
+    there = any(pod.scheduled for pod in replica.pods)
+    return not (rollout.current and rollout.updated == rollout.replicas == 1 and there)

@@ -1,0 +1,112 @@
+"""How the pods of a shared engine on GPUs are replaced: a new one first where there is room for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from roundhouse_api.model import Manifest
+from roundhouse_operator.core.kinds import DEPLOYMENT
+from tests.unit.operator.sharing import SharedScene, gpu_node, shared_engine
+from tests.unit.operator.test_sharing import changed, image, model
+
+RECREATE, SURGE = (0, 1), (1, 0)
+
+
+def on_gpus(gpus: int, *full: str, names: str = "ab", **spec: Any) -> SharedScene:
+    """A pod with a GPU of its own for each; those that are `full` found none."""
+    shared = SharedScene(shared_engine(**spec), gpu_node(gpus=gpus), *(model(name, 20_000) for name in names))
+    shared.full |= {*full}
+    shared.come_to_rest()
+    return shared
+
+
+def edit(shared: SharedScene, **spec: Any) -> None:
+    new = shared_engine(version="2.0.0", workload={"image": "example.org/kws:2"}, **spec)
+    shared.put(changed(new))
+
+
+def written(shared: SharedScene) -> dict[str, Manifest]:
+    """Deployments of the next pass."""
+    applies = shared.arrange().plan.applies
+    return {one.manifest["metadata"]["name"]: one.manifest for one in applies if one.kind == DEPLOYMENT}
+
+
+def way(deployment: Manifest) -> tuple[int, int]:
+    amounts = deployment["spec"]["strategy"]["rollingUpdate"]
+    return amounts["maxSurge"], amounts["maxUnavailable"]
+
+
+def serving_all_the_while(shared: SharedScene, passes: int = 20) -> int:
+    """The fewest variants that are served at once while a change goes on."""
+    fewest = []
+    for _ in range(passes):
+        shared.act()
+        fewest.append(sum(bool(shared.serving(name)) for name in "abc"))
+        shared.ask()
+    return min(fewest)
+
+
+def test_a_free_gpu_takes_the_new_pod_and_nobody_is_without() -> None:
+    shared = on_gpus(3)
+    edit(shared)
+    [(_, first)] = written(shared).items()
+    assert way(first) == SURGE
+    assert serving_all_the_while(shared) == 2
+    assert [image(shared, f"kws-{number}") for number in (0, 1)] == ["example.org/kws:2"] * 2
+    assert shared.act() is False, "the way stands as it was chosen"
+
+
+def test_without_a_free_gpu_the_old_pod_goes_first() -> None:
+    shared = on_gpus(2)
+    edit(shared)
+    [(_, first)] = written(shared).items()
+    assert way(first) == RECREATE
+    assert serving_all_the_while(shared) == 1
+    assert [image(shared, f"kws-{number}") for number in (0, 1)] == ["example.org/kws:2"] * 2
+
+
+def test_a_claim_that_perhaps_one_node_can_mount_lets_the_old_pod_go_first() -> None:
+    cache = {"type": "PVC", "pvc": {"claimName": "models"}}
+    shared = on_gpus(3, cache=cache)
+    edit(shared, cache=cache)
+    [(_, first)] = written(shared).items()
+    assert way(first) == RECREATE
+
+
+def test_a_new_pod_that_finds_no_gpu_after_all_lets_the_old_one_go() -> None:
+    shared = on_gpus(3)
+    edit(shared)
+    [name] = written(shared)
+    shared.full.add(name)
+    shared.act()
+    assert {pod["spec"].get("nodeName") for pod in shared.pods.values()} == {"gpu-1", None}
+    [(again, flipped)] = written(shared).items()
+    assert (again, way(flipped)) == (name, RECREATE)
+    serving_all_the_while(shared)
+    assert [image(shared, f"kws-{number}") for number in (0, 1)] == ["example.org/kws:2"] * 2
+    assert all(shared.serving(one) for one in "ab")
+
+
+@pytest.mark.parametrize("gpus", [1, 2])
+def test_a_gpu_that_is_free_for_a_moment_is_not_for_a_pod_that_waits(gpus: int) -> None:
+    waits = [f"kws-{number}" for number in range(gpus, 3)]
+    shared = on_gpus(gpus, *waits, names="abc")
+    edit(shared)
+    plan = shared.arrange().plan
+    deployments = [one.manifest for one in plan.applies if one.kind == DEPLOYMENT]
+    assert [one["metadata"]["name"] for one in deployments] == [*waits, "kws-0"], "before a GPU is free"
+    assert [one["spec"]["replicas"] for one in deployments] == [*[0 for _ in waits], 1]
+    shared.full.add("kws-0")  # its new pod has not got the GPU yet
+    for _ in range(4):
+        shared.act()
+        assert not [pod for pod in shared.pods if shared._deployment(pod) in waits]
+    shared.full.discard("kws-0")
+    [pod] = [one for one in shared.pods if one.startswith("kws-0-")]
+    shared.end(pod)
+    shared.start("kws-0")
+    serving_all_the_while(shared)
+    assert [image(shared, f"kws-{number}") for number in range(gpus)] == ["example.org/kws:2"] * gpus
+    assert {shared._deployment(pod) for pod in shared.pods} >= set(waits), "they wait on"
+    assert shared.act() is False
