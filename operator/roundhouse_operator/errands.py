@@ -30,17 +30,20 @@ Job = TypeVar("Job", bound=Errand)
 
 
 class Errands(Generic[Job]):
-    """`work` is called with each job, for as many at once as may be."""
+    """`work` is called with each job, for as many at once as may be; `waited` is told the seconds before."""
 
-    def __init__(self, work: Callable[[Job], Awaitable[None]]) -> None:
+    def __init__(
+        self, work: Callable[[Job], Awaitable[None]], waited: Callable[[float], None] = lambda _: None
+    ) -> None:
         self._work = work
-        self._waiting: list[Job] = []
+        self._waited = waited
+        self._waiting: list[tuple[Job, float]] = []
         self._running: Counter[str] = Counter()
         self._slow = 0
         self._news = asyncio.Event()
 
     def add(self, job: Job) -> None:
-        self._waiting.append(job)
+        self._waiting.append((job, _now()))
         self._news.set()
 
     async def run(self) -> None:
@@ -56,12 +59,13 @@ class Errands(Generic[Job]):
         """The first that may begin, counted as running."""
         if self._running.total() >= AT_ONCE:
             return None
-        for place, job in enumerate(self._waiting):
+        for place, (job, since) in enumerate(self._waiting):
             full = self._running[job.namespace] >= PER_NAMESPACE
             if not full and not (job.slow and self._slow >= SLOW_AT_ONCE):
                 del self._waiting[place]
                 self._running[job.namespace] += 1
                 self._slow += job.slow
+                self._waited(_now() - since)
                 return job
         return None
 
@@ -75,3 +79,7 @@ class Errands(Generic[Job]):
             if not self._running[namespace]:
                 del self._running[namespace]
             self._news.set()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -60,6 +60,12 @@ class Metrics:
             ["kind"],
             registry=self.registry,
         )
+        self._verification_wait = Histogram(
+            f"{_NAME}verification_wait_seconds",
+            "How long a pod that is to be tested stood in line behind others.",
+            buckets=_START_SECONDS,
+            registry=self.registry,
+        )
         self._scale_writes = Counter(
             "roundhouse_operator_scale_writes",
             "Changes of `replicas` under mode Demand, by direction.",
@@ -78,6 +84,9 @@ class Metrics:
 
     def unread(self, kind: str) -> None:
         self._unread.labels(kind).inc()
+
+    def waited_for_tests(self, seconds: float) -> None:
+        self._verification_wait.observe(seconds)
 
     def became_ready(self, change: str, seconds: float) -> None:
         self._ready.labels(change).observe(seconds)

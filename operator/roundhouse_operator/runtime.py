@@ -84,7 +84,7 @@ class Operator:
         self.recorder = Recorder(cluster, identity)
         self.election = Election(cluster, settings.namespace, settings.lease, identity)
         cluster.fence = self.election.check
-        self.verifier = Verifier(cluster, self.cache, self.queue.add, Asker())
+        self.verifier = Verifier(cluster, self.cache, self.queue.add, Asker(), metrics.waited_for_tests)
         self.scaler = Scaler(cluster, metrics.scaled)
         self.gateways = Gateways(
             cluster, settings.namespace, settings.release, self.scaler.loads, self.intake

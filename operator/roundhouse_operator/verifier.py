@@ -75,15 +75,25 @@ class _State:
 
 
 class Verifier:
-    """`again` brings a key to a pass. Nothing is kept of a variant that has no tests."""
+    """`again` brings a key to a pass. Nothing is kept of a variant that has no tests.
 
-    def __init__(self, cluster: Cluster, cache: Cache, again: Callable[[Key], None], asker: Asker) -> None:
+    `waited` is told how long a pod stood in line before it was asked.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        cache: Cache,
+        again: Callable[[Key], None],
+        asker: Asker,
+        waited: Callable[[float], None] = lambda _: None,
+    ) -> None:
         self._cluster = cluster
         self._cache = cache
         self._again = again
         self._asker = asker
         self._states: dict[Key, _State] = {}
-        self._errands: Errands[_Job] = Errands(self._work)
+        self._errands: Errands[_Job] = Errands(self._work, waited)
 
     async def look(self, world: World) -> World:
         """With what is known of its tests; reads their ConfigMaps where that is a while ago."""

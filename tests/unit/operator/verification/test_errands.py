@@ -6,6 +6,8 @@ import asyncio
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+import pytest
+
 from roundhouse_operator.errands import AT_ONCE, PER_NAMESPACE, SLOW_AT_ONCE, Errands
 
 
@@ -20,7 +22,8 @@ class Job:
 class Office:
     def __init__(self) -> None:
         self.at_work: list[str] = []
-        self.errands: Errands[Job] = Errands(self._work)
+        self.waited: list[float] = []
+        self.errands: Errands[Job] = Errands(self._work, self.waited.append)
         self._running = asyncio.create_task(self.errands.run())
 
     async def _work(self, job: Job) -> None:
@@ -63,4 +66,20 @@ async def test_what_was_slow_waits_for_its_like() -> None:
     slow[0].end.set()
     slow[0].slow = False  # while it worked it turned out well
     await office.until("new", *(one.name for one in slow[1 : SLOW_AT_ONCE + 1]))
+    await office.close()
+
+
+async def test_it_is_told_how_long_a_job_stood_in_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    hours = 0.0
+    monkeypatch.setattr("roundhouse_operator.errands._now", lambda: hours * 3600)
+    office = Office()
+    jobs = [Job(f"many-{number:02}") for number in range(PER_NAMESPACE + 1)]
+    for job in jobs:
+        office.errands.add(job)
+    await office.until(*(one.name for one in jobs[:-1]))
+    assert office.waited == [0.0] * PER_NAMESPACE
+    hours = 1.5
+    jobs[0].end.set()
+    await office.until(*(one.name for one in jobs[1:]))
+    assert office.waited[PER_NAMESPACE:] == [5400.0]
     await office.close()
