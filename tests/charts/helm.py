@@ -1,7 +1,9 @@
 """Runs the Helm that the local cluster's binaries are built with, on this repository's chart."""
 
 import json
+import shutil
 import subprocess
+import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -54,3 +56,16 @@ def _rendered(values: str, release: str, namespace: str) -> str:
     options += [f"--set-json={key}={json.dumps(value)}" for key, value in json.loads(values).items()]
     text = helm("template", release, str(CHART), *options)
     return json.dumps([manifest for manifest in yaml.load_all(text, yaml.CSafeLoader) if manifest])
+
+
+def notes(values: Manifest) -> str:
+    """What `helm install` tells; Helm itself wants a cluster to tell it, so a manifest says it here."""
+    with tempfile.TemporaryDirectory() as folder:
+        chart = Path(shutil.copytree(CHART, Path(folder) / "chart"))
+        templates = chart / "templates"
+        text = (templates / "NOTES.txt").read_text()
+        (templates / "_notes.tpl").write_text(f'{{{{- define "notes" }}}}{text}{{{{- end }}}}')
+        (templates / "notes.yaml").write_text('text: {{ include "notes" . | toJson }}')
+        options = [f"--set-json={key}={json.dumps(value)}" for key, value in values.items()]
+        shown = ["--show-only", "templates/notes.yaml", "--namespace", "models"]
+        return str(yaml.safe_load(helm("template", "rh", str(chart), *shown, *options))["text"])

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 
 import pytest
+import yaml
 
-from tests.charts.helm import HelmError, Manifest, render
+from tests.charts.helm import HelmError, Manifest, notes, render
 from tests.charts.manifests import container, environment, grants, of_kind, only
 
 POLICIES: Manifest = {"networkPolicy": {"enabled": True, "metricsFrom": [{"namespaceSelector": {}}]}}
@@ -130,6 +131,22 @@ def test_two_releases_share_no_object_but_the_definitions() -> None:
         }
 
     assert not identities("one") & identities("two")
+
+
+@pytest.mark.parametrize("policies", [True, False])
+def test_where_all_namespaces_are_served_the_notes_hold_the_policy_of_engines(policies: bool) -> None:
+    enabled: Manifest = {"networkPolicy": {"enabled": policies}}
+    everywhere: Manifest = {"operator": {"namespaces": ["*"]}, **enabled}
+    assert not of_kind(render(everywhere), "NetworkPolicy", "engines")
+    _, _, after = notes(everywhere).partition("apply -f - <<EOF\n")
+    if not policies:
+        assert after == ""
+        return
+    told = yaml.safe_load(after.partition("\nEOF\n")[0])
+    named = only(render({"operator": {"namespaces": ["speech"]}, **enabled}), "NetworkPolicy", "engines")
+    assert "EOF" not in notes({"operator": {"namespaces": ["speech"]}, **enabled})
+    assert named["metadata"].pop("namespace") == "speech"
+    assert told == named
 
 
 def test_network_policies_let_engines_be_reached_by_gateway_operator_and_scrapers() -> None:
