@@ -31,12 +31,14 @@ class FakeNode:
     cpu: str = "64"
     memory: str = "256Gi"
     pods: str = "1000"
+    resource: str = "nvidia.com/gpu"
+    """Which resource its GPUs are."""
 
     def manifest(self) -> Manifest:
         key, value = FAKE_NODE_ANNOTATION.split("=")
         amounts = {"cpu": self.cpu, "memory": self.memory, "pods": self.pods, "ephemeral-storage": "1Ti"}
         if self.gpus:
-            amounts["nvidia.com/gpu"] = str(self.gpus)
+            amounts[self.resource] = str(self.gpus)
         return {
             "apiVersion": "v1",
             "kind": "Node",
