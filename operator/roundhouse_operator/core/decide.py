@@ -23,8 +23,9 @@ from roundhouse_operator.core.judging import judge, published
 from roundhouse_operator.core.kinds import DEPLOYMENT
 from roundhouse_operator.core.moving import changes_service, find_leaving, keep_service
 from roundhouse_operator.core.observed import Engine, Invalid, World
+from roundhouse_operator.core.own import child_of
 from roundhouse_operator.core.plan import NOTHING, Plan, plan_children
-from roundhouse_operator.core.rollout import Turn, changed_by_author, child_of, roll
+from roundhouse_operator.core.rollout import Turn, changed_by_author, roll
 from roundhouse_operator.core.rollout.turn import keep_turn
 from roundhouse_operator.core.scaling import conflict, is_demand, read_policy
 from roundhouse_operator.core.verification.exam import examine
@@ -44,7 +45,7 @@ def decide(world: World, *, api_hosts: Iterable[str] = (), loader: LoaderImage =
 
 
 def _decide(world: World, api_hosts: Iterable[str], loader: LoaderImage) -> Decision:
-    variant, spec, pods = world.variant, world.variant.spec, standing(world.children)
+    variant, spec, pods = world.variant, world.variant.spec, standing(world)
     decision = judge(world, api_hosts=api_hosts)
     choice, engine, merged = decision.choice, decision.engine, decision.merged
     if (

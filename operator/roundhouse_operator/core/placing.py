@@ -11,13 +11,12 @@ from typing import Final
 
 from roundhouse_api.model import Manifest
 from roundhouse_operator.core import placement
-from roundhouse_operator.core.admission import changes_of
 from roundhouse_operator.core.desired import Intent
 from roundhouse_operator.core.desired.resources import join_affinity
 from roundhouse_operator.core.effective import Merged
-from roundhouse_operator.core.fields import has_leftovers
 from roundhouse_operator.core.kinds import DEPLOYMENT
 from roundhouse_operator.core.observed import Child, Engine, World
+from roundhouse_operator.core.own import child_of, has_template
 from roundhouse_operator.core.placement import Need, Survey
 from roundhouse_operator.core.placement.memory import highest, weights_mib
 from roundhouse_operator.core.plan import Plan
@@ -80,10 +79,10 @@ def placement_status(
 
 def _is_written(need: Need, world: World, merged: Merged) -> bool:
     """Whether the Deployment's pods are placed by it."""
-    live = next((one.live for one in world.children if one.kind == DEPLOYMENT), None)
-    if live is None:
+    child = child_of(world, DEPLOYMENT)
+    if child is None:
         return False
-    pod = live["spec"]["template"]["spec"]
+    pod = child.live["spec"]["template"]["spec"]
     limits = [(one.get("resources") or {}).get("limits") or {} for one in pod["containers"]]
     affinity = join_affinity(merged.hardware.affinity or {}, need)
     return (pod.get("affinity") or {}) == affinity and (
@@ -98,6 +97,4 @@ def replaces_pods(plan: Plan, children: tuple[Child, ...]) -> bool:
         return False
     name = wanted["metadata"]["name"]
     live = next(one for one in children if one.kind == DEPLOYMENT and one.name == name)
-    ours = live.ownership.ours.get("f:spec", {}).get("f:template", {})
-    template = wanted["spec"]["template"]
-    return bool(changes_of({"spec": {"template": template}}, live)) or has_leftovers(template, ours)
+    return not has_template(wanted["spec"]["template"], live)

@@ -262,3 +262,16 @@ async def test_nothing_is_swept_before_every_engine_was_heard() -> None:
         await sweeps.at(minutes=0)
     scene.cache.forget(Key(ENGINE, NAMESPACE, "another"))
     assert await sweeps.at(minutes=0)
+
+
+def test_what_a_variant_of_that_name_read_before_is_not_what_this_one_reads() -> None:
+    scene = fetched()
+    [older] = scene.decide("kws-en").stores
+    scene.cache.forget(KWS_EN)
+    anew = variant(source=NEWER)
+    scene.put({**anew, "metadata": {**anew["metadata"], "uid": "another"}})
+    assert [one.owner_uid for one in scene.world("kws-en").children if one.kind == DEPLOYMENT] == [
+        "uid-kws-en"
+    ]
+    [wanted] = scene.decide("kws-en").stores
+    assert wanted != older

@@ -99,13 +99,20 @@ class Intent:
         return DRAIN_SECONDS if asked is None else asked
 
     @property
-    def labels(self) -> dict[str, str]:
+    def app_labels(self) -> dict[str, str]:
+        """What Kubernetes' own tools show of an application."""
         return {
             "app.kubernetes.io/name": self.engine_name,
             "app.kubernetes.io/instance": self.name,
             "app.kubernetes.io/component": "engine",
             "app.kubernetes.io/managed-by": "roundhouse",
             "app.kubernetes.io/part-of": "roundhouse",
+        }
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return {
+            **self.app_labels,
             names.LABEL_MANAGED: "true",
             names.LABEL_ENGINE: self.engine_name,
             names.LABEL_VARIANT: self.name,

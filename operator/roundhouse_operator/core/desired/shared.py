@@ -55,11 +55,7 @@ class ReplicaIntent(Intent):
     @override
     def labels(self) -> dict[str, str]:
         return {
-            "app.kubernetes.io/name": self.engine_name,
-            "app.kubernetes.io/instance": self.name,
-            "app.kubernetes.io/component": "engine",
-            "app.kubernetes.io/managed-by": "roundhouse",
-            "app.kubernetes.io/part-of": "roundhouse",
+            **self.app_labels,
             **self.pod_labels,
             names.LABEL_STAGE: self.engine.stage.value.lower(),
         }

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 
 from roundhouse_api.model import Manifest
 from roundhouse_api.names import ANNOTATION_VARIANT_SPEC
-from roundhouse_operator.core.admission import changes_of
 from roundhouse_operator.core.desired import Intent, desired_children
 from roundhouse_operator.core.desired.claims import without_needed
-from roundhouse_operator.core.fields import has_leftovers, owned_part
-from roundhouse_operator.core.kinds import DEPLOYMENT, DISRUPTION_BUDGET, SERVICE, Kind
+from roundhouse_operator.core.fields import owned_part
+from roundhouse_operator.core.kinds import DEPLOYMENT, DISRUPTION_BUDGET, SERVICE
 from roundhouse_operator.core.observed import Child, World
+from roundhouse_operator.core.own import child_of, has_template, template_changes
 from roundhouse_operator.core.plan import NOTHING, Plan, plan_children
 from roundhouse_operator.core.rollout.strategy import Strategy, choose_strategy
 from roundhouse_operator.core.rollout.turn import ONE_AT_A_TIME, Change, Turn, keep_turn, take_turn
@@ -71,24 +71,16 @@ def changed_by_author(world: World, intent: Intent) -> bool:
     return made is not None and made != intent.digest
 
 
-def child_of(world: World, kind: Kind) -> Child | None:
-    """The variant's own child of its name."""
-    variant = world.variant
-    mine = (one for one in world.children if one.owner_uid == variant.uid and one.name == variant.name)
-    return next((one for one in mine if one.kind == kind), None)
-
-
 def _change(world: World, intent: Intent, plan: Plan, live: Child | None) -> Change:
     apply = next((one for one in plan.applies if one.kind == DEPLOYMENT), None)
     if apply is None or live is None:
         return Change.NONE if apply is None else Change.OWN
-    wanted = {"spec": {"template": apply.manifest["spec"].get("template", {})}}
-    owned = live.ownership.ours.get("f:spec", {}).get("f:template", {})
-    differing = changes_of(wanted, live)
-    if not differing and not has_leftovers(wanted["spec"]["template"], owned):
+    wanted = apply.manifest["spec"].get("template", {})
+    if has_template(wanted, live):
         return Change.NONE
     if changed_by_author(world, intent):
         return Change.OWN
+    differing = template_changes(wanted, live)
     by_hand = [any(one.by_hand for one in live.ownership.holders(path)) for path in differing]
     return Change.BY_HAND if by_hand and all(by_hand) else Change.INHERITED
 

@@ -21,7 +21,7 @@ from roundhouse_operator.core.desired.pod import build_pod_template
 from roundhouse_operator.core.diagnose import Trouble, newest
 from roundhouse_operator.core.kinds import DEPLOYMENT
 from roundhouse_operator.core.observed import Pod, World
-from roundhouse_operator.core.rollout import child_of
+from roundhouse_operator.core.own import child_of
 from roundhouse_operator.core.verification.known_answers import references
 from roundhouse_operator.core.verification.probes import claims
 from roundhouse_operator.core.verification.proof import Input, Proof, Ref, read_proof, revision

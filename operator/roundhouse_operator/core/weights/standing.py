@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from roundhouse_api import names
 from roundhouse_api.v1alpha1 import CacheType
-from roundhouse_operator.core.admission import changes_of
 from roundhouse_operator.core.desired.intent import Intent
 from roundhouse_operator.core.desired.pod import build_pod_template
 from roundhouse_operator.core.desired.weights import VOLUME
-from roundhouse_operator.core.fields import has_leftovers
 from roundhouse_operator.core.kinds import DEPLOYMENT
-from roundhouse_operator.core.observed import Child, World
+from roundhouse_operator.core.observed import World
+from roundhouse_operator.core.own import child_of, has_template
 from roundhouse_operator.core.weights.loader import LoaderImage, loader_of
 
 
@@ -27,26 +25,26 @@ class Standing:
     loader: LoaderImage | None = None
 
 
-def standing(children: Iterable[Child]) -> Standing:
-    for child in children:
-        if child.kind == DEPLOYMENT:
-            template = child.live["spec"]["template"]
-            annotations = template.get("metadata", {}).get("annotations") or {}
-            volumes = {one["name"]: one for one in template["spec"].get("volumes") or ()}
-            mounted = "image" in volumes.get(VOLUME, {})
-            made_for = (child.live["metadata"].get("annotations") or {}).get(names.ANNOTATION_CACHE)
-            return Standing(
-                store=annotations.get(names.ANNOTATION_WEIGHTS, ""),
-                mounts_image=mounted if mounted or made_for == CacheType.IMAGE_VOLUME else None,
-                loader=loader_of(template["spec"].get("initContainers") or ()),
-            )
-    return Standing()
+def standing(world: World) -> Standing:
+    child = child_of(world, DEPLOYMENT)
+    if child is None:
+        return Standing()
+    template = child.live["spec"]["template"]
+    annotations = template.get("metadata", {}).get("annotations") or {}
+    volumes = {one["name"]: one for one in template["spec"].get("volumes") or ()}
+    mounted = "image" in volumes.get(VOLUME, {})
+    made_for = (child.live["metadata"].get("annotations") or {}).get(names.ANNOTATION_CACHE)
+    return Standing(
+        store=annotations.get(names.ANNOTATION_WEIGHTS, ""),
+        mounts_image=mounted if mounted or made_for == CacheType.IMAGE_VOLUME else None,
+        loader=loader_of(template["spec"].get("initContainers") or ()),
+    )
 
 
 def stores_in_use(world: World) -> frozenset[str]:
     """Weights that pods read, or will read when they are started: also pods of an older template."""
     pods = (pod.store for pod in world.pods if not pod.failure)
-    return frozenset(filter(None, (standing(world.children).store, *pods)))
+    return frozenset(filter(None, (standing(world).store, *pods)))
 
 
 def keep_loader(world: World, intent: Intent, pods: Standing) -> Intent:
@@ -54,12 +52,8 @@ def keep_loader(world: World, intent: Intent, pods: Standing) -> Intent:
 
     An update of the operator, which brings its loader along, starts no model anew.
     """
-    live = next((child for child in world.children if child.kind == DEPLOYMENT), None)
+    live = child_of(world, DEPLOYMENT)
     if live is None or pods.loader is None or pods.loader == intent.loader:
         return intent
     kept = replace(intent, loader=pods.loader)
-    template = {"spec": {"template": build_pod_template(kept)}}
-    owned = live.ownership.ours.get("f:spec", {}).get("f:template", {})
-    return (
-        intent if changes_of(template, live) or has_leftovers(template["spec"]["template"], owned) else kept
-    )
+    return kept if has_template(build_pod_template(kept), live) else intent
