@@ -40,12 +40,17 @@ def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
 def start_operator(
     control_plane: Cluster, namespace: str, nodes: None, nursery: Nursery, tmp_path: Path
 ) -> Iterator[StartOperator]:
-    """Starts operators that serve the test's namespace; each must end in order when the test is over."""
+    """Starts operators that serve the test's namespace; each must end in order when the test is over.
+
+    With `anew=True` it is a Python of its own and no fork of one that has loaded everything.
+    """
     started: list[Operator] = []
 
-    def start(environment: dict[str, str] | None = None, **options: str) -> Operator:
+    def start(environment: dict[str, str] | None = None, *, anew: bool = False, **options: str) -> Operator:
         log = tmp_path / f"operator-{len(started)}.log"
-        operator = Operator(control_plane, namespace, log, environment=environment or {}, spawn=nursery.spawn)
+        operator = Operator(control_plane, namespace, log, environment=environment or {})
+        if not anew:
+            operator.spawn = nursery.spawn
         started.append(operator)
         return operator.start(**options)
 

@@ -184,7 +184,7 @@ def test_an_error_that_nobody_foresaw_is_told_and_concerns_nobody_else(
     start_operator: StartOperator, kubectl: Kubectl, tmp_path: Path
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(BOOM)
-    operator = start_operator({"PYTHONPATH": str(tmp_path)})
+    operator = start_operator({"PYTHONPATH": str(tmp_path)}, anew=True)
     kubectl.apply(engine(), variant("boom"), variant())
     found = kubectl.wait_for(lambda: incident(kubectl), "the incident is told")
     assert "ZeroDivisionError" in found["message"]

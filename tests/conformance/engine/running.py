@@ -117,8 +117,16 @@ class Engine:
     def ready(self) -> bool:
         return self.get("/health/ready").status == 200
 
-    def until_ready(self) -> None:
+    def until_ready(self, sessions: int = 0) -> None:
+        """With places for so many realtime sessions: the engine is ready with the first."""
         wait_until(lambda: self.ready, seconds=60, what=f"ready; log:\n{self.logged}", every=0.05)
+
+        def has_places() -> bool:
+            models = json.loads(self.get("/v1/models").body)["data"]
+            return all(model["sessions"]["capacity"] >= sessions for model in models)
+
+        if sessions:
+            wait_until(has_places, seconds=60, what=f"{sessions} places; log:\n{self.logged}", every=0.05)
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of the samples of that name with those labels."""

@@ -246,8 +246,8 @@ async def test_silent_clients_are_ended(tmp_path: Path) -> None:
 
 
 async def test_an_engine_that_leaves_says_so_and_when(tmp_path: Path) -> None:
-    with running(LIVE, tmp_path, ROUNDHOUSE_DRAIN_SECONDS="1.5") as engine:
-        engine.until_ready()
+    with running(LIVE, tmp_path, ROUNDHOUSE_DRAIN_SECONDS="8") as engine:
+        engine.until_ready(sessions=2)
         async with (
             streaming(engine.port, {"model": "m"}) as stays,
             streaming(engine.port, {"model": "m"}) as leaves,
@@ -257,7 +257,7 @@ async def test_an_engine_that_leaves_says_so_and_when(tmp_path: Path) -> None:
             engine.terminate()
             ending = await leaves.until("session.ending")
             assert isinstance(ending, SessionEnding)
-            assert ending.deadline_ms == 1500
+            assert ending.deadline_ms == 8000
             with pytest.raises(InvalidStatus) as refused:
                 await streaming(engine.port, {"model": "m"}).__aenter__()
             assert refused.value.response.headers["X-Roundhouse-Reason"] == "draining"
