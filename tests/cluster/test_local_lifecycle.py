@@ -150,7 +150,7 @@ def test_a_component_that_dies_is_started_again(control_plane: Cluster) -> None:
 def test_a_machine_that_shuts_down_is_not_kept_waiting(clean: None) -> None:
     cluster = start(ONE, "control-plane")
     os.kill(lifecycle.first_process(cluster.layout), signal.SIGTERM)
-    wait_until(lambda: lifecycle.find(ONE) is None, seconds=5, what="the cluster has ended")
+    wait_until(lambda: lifecycle.find(ONE) is None, seconds=30, what="the cluster has ended")
 
 
 def test_down_ends_what_a_test_left_in_the_fake_pods_network(clean: None) -> None:

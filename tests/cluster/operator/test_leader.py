@@ -94,7 +94,7 @@ def test_a_follower_writes_nothing_and_takes_over_from_one_that_was_killed(
 def test_an_orderly_end_hands_over_at_once(start_operator: StartOperator) -> None:
     leader, follower = start_operator(), start_operator(until="ready")
     assert leader.stop() == 0
-    wait_until(lambda: leads(follower), seconds=5, what="the follower leads", every=0.1)
+    wait_until(lambda: leads(follower), seconds=9, what="the follower leads", every=0.1)
 
 
 def test_a_leader_that_is_cut_off_ends_before_another_begins(

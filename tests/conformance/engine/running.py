@@ -102,7 +102,7 @@ class Engine:
             for name, value in (headers | {"Content-Length": str(len(body))}).items():
                 connection.putheader(name, value)
             connection.endheaders(body[:half])
-            wait_until(lambda: self.in_use == 1, seconds=5, what="admitted", every=0.02)
+            wait_until(lambda: self.in_use == 1, seconds=30, what="admitted", every=0.02)
             yield connection, body[half:]
 
     @property

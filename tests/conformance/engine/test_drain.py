@@ -15,7 +15,7 @@ def test_begun_work_ends_and_new_work_is_refused(tmp_path: Path) -> None:
         wait_until(lambda: engine.capacity == 2, seconds=20, what="both are up")
         with engine.started(tones(1), prompt="wait 2") as begun:
             engine.terminate()
-            wait_until(lambda: not engine.ready, seconds=2, what="readiness is off", every=0.02)
+            wait_until(lambda: not engine.ready, seconds=30, what="readiness is off", every=0.02)
             assert engine.get("/health/ready").json["status"] == "draining"
             live = engine.get("/health/live")
             assert (live.status, live.headers["connection"]) == (200, "close")
@@ -64,6 +64,6 @@ def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
         engine.until_ready()
         with engine.started(tones(1), prompt="wait 60"):
             engine.terminate()
-            wait_until(lambda: not engine.ready, seconds=2, what="readiness is off", every=0.02)
+            wait_until(lambda: not engine.ready, seconds=30, what="readiness is off", every=0.02)
             engine.terminate()
             engine.ended(seconds=10)

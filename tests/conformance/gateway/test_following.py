@@ -67,7 +67,7 @@ def test_deletions_are_followed(world: World) -> None:
     world.api.delete("modelvariants", "models", "whisper")
     wait_until(
         lambda: world.gateway.get("/v1/models/whisper").status == 404,
-        seconds=5,
+        seconds=30,
         what="it is gone",
         every=0.02,
     )
@@ -124,7 +124,7 @@ def test_across_namespaces_the_earlier_wins(own_world: Start) -> None:
     world.serve(Variant("whisper", namespace="first", model_name="first"), first)
     wait_until(
         lambda: world.gateway.get("/v1/models/whisper").json["engine_model"] == "first",
-        seconds=5,
+        seconds=30,
         what="the earlier namespace has the name",
         every=0.02,
     )

@@ -23,11 +23,11 @@ def test_sigterm_lets_running_requests_finish(own_world: Start) -> None:
     engine.answer = scripts.after(1.9)
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(world.gateway.transcribe, MODEL, file())
-        wait_until(lambda: engine.requests, seconds=5, what="the engine has the request", every=0.02)
+        wait_until(lambda: engine.requests, seconds=30, what="the engine has the request", every=0.02)
         world.gateway.process.terminate()
         wait_until(
             lambda: world.gateway.get("/readyz").body == b"draining\n",
-            seconds=5,
+            seconds=30,
             what="it is unready while it still listens",
             every=0.02,
         )
@@ -44,7 +44,7 @@ def test_a_request_that_outlasts_the_drain_is_cut(own_world: Start) -> None:
     engine.answer = scripts.never
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(world.gateway.transcribe, MODEL, file())
-        wait_until(lambda: engine.requests, seconds=5, what="the engine has the request", every=0.02)
+        wait_until(lambda: engine.requests, seconds=30, what="the engine has the request", every=0.02)
         assert world.gateway.stop() == 0
         reply = running.result()
     assert (reply.status, reply.error["message"]) == (503, "The gateway is ending; send it again.")
@@ -67,7 +67,7 @@ def test_the_access_log_tells_of_a_request_and_no_secret(world: World) -> None:
     def lines() -> list[Manifest]:
         return [line for line in world.gateway.log()[before:] if line.get("route") == PATH]
 
-    wait_until(lambda: len(lines()) == 2, seconds=5, what="both are logged")
+    wait_until(lambda: len(lines()) == 2, seconds=30, what="both are logged")
     first, second = lines()
     assert first["message"] == "POST /v1/audio/transcriptions 200"
     assert (first["model"], first["status"], first["request_id"]) == ("whisper", 200, "trace-1")
@@ -100,6 +100,6 @@ def test_the_log_can_be_text(own_world: Start) -> None:
     world.gateway.get("/v1/models/x%0AINFO%20forged")
     world.gateway.get("/v1/models")
     line = "INFO    roundhouse.gateway.access: GET /v1/models 200 request_id="
-    wait_until(lambda: line in world.gateway.log_path.read_text(), seconds=5, what="the line is written")
+    wait_until(lambda: line in world.gateway.log_path.read_text(), seconds=30, what="the line is written")
     forged = [each for each in world.gateway.log_path.read_text().splitlines() if each.startswith("INFO")]
     assert forged == [], "a path cannot write lines of its own"

@@ -158,7 +158,7 @@ def test_a_request_in_flight_outlives_its_endpoints_draining(world: World) -> No
     engine.answer = scripts.after(1)
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(world.gateway.transcribe, MODEL, file())
-        wait_until(lambda: engine.requests, seconds=5, what="the engine has the request", every=0.02)
+        wait_until(lambda: engine.requests, seconds=30, what="the engine has the request", every=0.02)
         world.api.put("endpointslices", slice_of("whisper", engine.port, suffix="0", conditions=DRAINING))
         world.wait_for("whisper-base", "unhealthy")
         assert running.result().status == 200
