@@ -8,12 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.local import Cluster
-from tests.e2e.release import Release
+from tests.e2e.release import MODEL, Release
 from tests.support.install import install_chart
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMESPACE = "roundhouse"
-MODEL = "pocketsphinx-en-us"
 
 
 def project(*module_and_arguments: str) -> str:

@@ -13,6 +13,9 @@ from tests.support.waiting import wait_until
 
 Kubectl = Callable[..., str]
 
+MODEL = "pocketsphinx-en-us"
+"""The example's variant, which all tests of a session share."""
+
 
 @dataclass(frozen=True, slots=True)
 class Release:
@@ -27,6 +30,11 @@ class Release:
 
     def delete(self, *resources: str) -> None:
         self.in_namespace("delete", "--ignore-not-found", "--wait", *resources)
+
+    def clear(self) -> None:
+        """Deletes the variants of a test, whatever they are called by now."""
+        mine = f"--field-selector=metadata.name!={MODEL}"
+        self.in_namespace("delete", "modelvariants.roundhouse.dev", "--wait", mine)
 
     def condition(self, resource: str, kind: str) -> dict[str, Any]:
         """One condition of a resource, or an empty dictionary if it has none of that type yet."""

@@ -44,7 +44,7 @@ def shared(release: Release, two_gpus: None) -> Iterator[SharedEngine]:
         script_manifest(NAME), engine_manifest(NAME, {"type": "Shared", "shared": {}}, hardware=hardware)
     )
     yield engine
-    release.in_namespace("delete", "mv", "--all", "--wait")
+    release.clear()
     release.delete(f"engine/{NAME}", f"configmap/{NAME}")
     wait_until(lambda: not engine.pods(), seconds=60, what="its pods are gone")
 

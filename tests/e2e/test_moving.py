@@ -23,7 +23,7 @@ def engines(release: Release) -> Iterator[SharedEngine]:
         engine_manifest("alone", {"type": "Dedicated"}),
     )
     yield shared
-    release.in_namespace("delete", "mv", "--all", "--wait")
+    release.clear()
     release.delete("engine/moving", "engine/alone", "configmap/moving", "configmap/alone")
 
 

@@ -18,7 +18,7 @@ def shared(release: Release) -> Iterator[SharedEngine]:
     engine = SharedEngine(release, "sharing")
     engine.apply(script_manifest("sharing"), engine_manifest("sharing", TWO_A_POD))
     yield engine
-    release.in_namespace("delete", "mv", "--all", "--wait")
+    release.clear()
     release.delete("engine/sharing", "configmap/sharing")
     wait_until(lambda: not engine.pods(), seconds=60, what="its pods are gone")
 
@@ -135,5 +135,5 @@ def test_an_exclusive_engine_switches_from_one_variant_to_another(release: Relea
     assert list(engine.pods()) == [pod]
     active = release.in_namespace("get", "engine/single", "-o", "jsonpath={.status.activeVariantName}")
     assert active == "epsilon"
-    release.in_namespace("delete", "mv", "--all", "--wait")
+    release.clear()
     release.delete("engine/single", "configmap/single")

@@ -79,7 +79,8 @@ class Pods:
             name: pod
             for name, pod in self.found().items()
             if "deletionTimestamp" not in pod["metadata"]
-            and {("Ready", "True")} & {(each["type"], each["status"]) for each in pod["status"]["conditions"]}
+            and {("Ready", "True")}
+            & {(each["type"], each["status"]) for each in pod["status"].get("conditions", ())}
         }
 
     def until(self, count: int) -> dict[str, dict[str, Any]]:
