@@ -206,9 +206,11 @@ class Hold:
                 place = await self._called(one, client)
                 try:
                     entries = one.choose()
-                except _ASLEEP:
+                except BaseException as unheard:
+                    self._give_back(one)
+                    if not isinstance(unheard, _ASLEEP):
+                        raise  # only what runs shows that it cannot do what the request asks for
                     # The endpoint went again between the call and its hearing.
-                    self.book.change(place, "in_flight", -1)
                     one.turn = loop.create_future()
                 else:
                     outcome = "admitted"

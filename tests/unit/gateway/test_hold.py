@@ -1,12 +1,14 @@
 """Who may wait for a model, who is called first, and that nobody is counted twice or forgotten."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
 from roundhouse_api.enums import BackendType, ConditionStatus
 from roundhouse_api.keys import Grant
+from roundhouse_gateway.choice import choose
 from roundhouse_gateway.errors import (
     ClientGoneError,
     GatewayError,
@@ -14,11 +16,13 @@ from roundhouse_gateway.errors import (
     HoldFullError,
     NoEngineError,
     NotRunningError,
+    UnsupportedValueError,
 )
 from roundhouse_gateway.load import Counts
 from roundhouse_gateway.records import Backing, Summary, VariantRecord
-from roundhouse_gateway.snapshot import Observed, build_snapshot
-from tests.unit.gateway.house import HASTY, IDLE, MANUAL, SECOND, Client, House
+from roundhouse_gateway.sleepers import Wish
+from roundhouse_gateway.snapshot import Entry, Observed, build_snapshot
+from tests.unit.gateway.house import EVERYTHING, HASTY, IDLE, MANUAL, SECOND, TRANSCRIBE, Client, House
 from tests.unit.gateway.resources import ENGINE, READY, VARIANT, slice_with
 from tests.unit.gateway.waiting import turns
 
@@ -92,6 +96,41 @@ async def test_who_is_called_and_gone_gives_its_turn_to_the_next() -> None:
     await turns()
     assert (await second).entries
     assert house.counts == Counts(in_flight=1)
+
+
+@pytest.mark.parametrize("name", ["whisper-base", "auto"])
+async def test_who_is_called_and_then_refused_gives_its_turn_to_the_next(name: str) -> None:
+    house = House(IDLE)
+
+    def refusing() -> Sequence[Entry]:
+        choose(house.registry.snapshot, name, TRANSCRIBE, house.metrics, EVERYTHING)
+        raise UnsupportedValueError("The engine has no log probabilities.")
+
+    wish = Wish(name, TRANSCRIBE, EVERYTHING.allows_model)
+    refused = asyncio.ensure_future(house.hold.admit(wish, refusing, Client()))
+    sound = house.ask()
+    await turns()
+    assert house.counts == Counts(held=2)
+    house.see(READY)
+    with pytest.raises(UnsupportedValueError):
+        await refused
+    with await sound:
+        assert house.counts == Counts(in_flight=1)
+    assert house.counts == Counts()
+
+
+async def test_what_went_again_before_its_call_was_heard_holds_no_place() -> None:
+    house = House(IDLE)
+    asked = house.ask()
+    await turns()
+    house.see(READY)
+    house.see()
+    await turns()
+    assert not asked.done()
+    assert house.counts == Counts(held=1)
+    house.see(READY)
+    with await asked:
+        assert house.counts == Counts(in_flight=1)
 
 
 @pytest.mark.parametrize(("in_all", "per_variant"), [(1, 9), (9, 1)])
