@@ -76,7 +76,7 @@ class Admitted:
     @property
     def may_wait(self) -> bool:
         """Whether an engine that is full is a reason to wait once more."""
-        return not self.auto and self._one.until > asyncio.get_running_loop().time()
+        return self._one.until > asyncio.get_running_loop().time()
 
     async def wait(self, client: Client) -> None:
         """Waits once more, before all others, because the engine turned out to be full."""

@@ -147,11 +147,19 @@ class Hold:
             self._wake_asked(wish, first)
             return entries
         if wish.auto:
-            return sorted(entries, key=lambda entry: not has_room(entry, self.book.of(entry.place)))
+            return self._free_for_auto(entries)
         spare = [each for each in entries[1:] if self._may_stand_in(wish, each)]
         if spare:
             self._nudge(first.place)
         return spare or (() if first.may_be_waited_for else entries)
+
+    def _free_for_auto(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """`auto` goes where nobody is before it, else waits with those who named the best."""
+        if any(map(self._is_free, entries)):
+            return sorted(entries, key=lambda entry: not self._is_free(entry))
+        if entries[0].may_be_waited_for:
+            return ()
+        return [entry for entry in entries if entry.place not in self._lines]
 
     def _wake_asked(self, wish: Wish, first: Entry) -> None:
         """That another answers in its place is no reason to let a model sleep."""

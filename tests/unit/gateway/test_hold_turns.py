@@ -180,3 +180,41 @@ async def test_auto_takes_the_next_best_where_the_best_is_full() -> None:
     with await house.ask("auto") as first, await house.ask("auto") as second:
         assert first.entries[0].model.id == "whisper-base"
         assert [entry.model.id for entry in second.entries] == ["other", "whisper-base"]
+
+
+async def test_auto_waits_in_line_where_all_are_full() -> None:
+    house = House(IDLE)
+    house.see(READY)
+    first = await house.ask()
+    named = house.ask(grant=Grant(name="named"))
+    await turns()
+    auto = house.ask("auto", grant=Grant(name="auto"))
+    await turns()
+    assert house.counts == Counts(in_flight=1, held=2), "neither goes to the full engine"
+    first.leave()
+    await turns()
+    assert (named.done(), auto.done()) == (True, False), "first come, first served"
+    with await named:
+        pass
+    with await auto as admitted:
+        assert admitted.may_wait, "in place of the engine's own 429"
+        assert house.counts == Counts(in_flight=1)
+
+
+async def test_auto_passes_no_line_of_another_model() -> None:
+    house = Pair(replace(IDLE, priority=5), replace(standing_in(), effective=IDLE.effective))
+    house.see(READY)
+    with await house.ask(), await house.ask("other") as other:
+        named = house.ask("other")
+        await turns()
+        auto = house.ask("auto")
+        await turns()
+        assert (house.counts, house.book.of(OTHER)) == (
+            Counts(in_flight=1, held=1),
+            Counts(in_flight=1, held=1),
+        )
+        other.leave()
+        with await named:
+            assert not auto.done()
+    with await auto as admitted:
+        assert admitted.entries[0].model.id == "whisper-base"
