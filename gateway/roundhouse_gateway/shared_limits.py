@@ -231,6 +231,8 @@ class SharedLimits:
 
     async def _renew(self, key_id: str, places: _Places) -> None:
         async with self._locks[key_id]:
+            # Who begins meanwhile has to ask for itself: of a spare place taken now the store would not know.
+            places.held = places.running
             granted = await self._hold_places(key_id, places, places.running)
             if granted is not None:
                 places.held = max(granted, places.running)

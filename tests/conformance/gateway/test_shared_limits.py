@@ -84,6 +84,15 @@ async def test_places_are_exact_over_all_and_come_back(store: Store) -> None:
         await eventually(another, seconds=30, what="places that the others do not use are free")
 
 
+async def test_a_place_that_is_taken_while_places_are_renewed_is_not_given_out_twice(store: Store) -> None:
+    async with gateways(store, 2) as [first, second]:
+        assert [await first.begin("key", 2) for _ in range(2)] == [True, True]
+        first.end("key")
+        renewing = asyncio.create_task(first._renew("key", first._places["key"]))
+        begun, _ = await asyncio.gather(first.begin("key", 2), renewing)
+        assert (begun, await second.begin("key", 2)) == (True, False)
+
+
 async def test_places_of_a_gateway_that_ends_are_free_at_once(store: Store) -> None:
     async with gateways(store, 1) as [staying]:
         async with gateways(store, 1) as [ending]:
