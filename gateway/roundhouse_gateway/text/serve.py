@@ -30,7 +30,7 @@ from roundhouse_gateway.exchange import EXCHANGE, Exchange
 from roundhouse_gateway.held_stream import HeldStream
 from roundhouse_gateway.hold import Admitted, Hold
 from roundhouse_gateway.hops import check_hops, via_onwards
-from roundhouse_gateway.json_body import JsonBodies
+from roundhouse_gateway.json_body import TIMES_AS_FAST, JsonBodies
 from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.refusal import refuse
 from roundhouse_gateway.registry import Registry
@@ -99,7 +99,7 @@ class TextRoutes:
             receive,
             limit_bytes=self.settings.body_limit_bytes,
             idle_seconds=self.settings.client_idle_seconds,
-            least_rate=self.settings.upload_bytes_per_second,
+            least_rate=TIMES_AS_FAST * self.settings.upload_bytes_per_second,
         )
         held = HeldStream(send, self.settings.hold_comment_seconds)
         with self.metrics.in_flight(path).track_inprogress():

@@ -1,5 +1,6 @@
 """Uploads that cannot be served: each a clear answer that says what to do, in the one shape."""
 
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -248,3 +249,25 @@ def test_an_upload_that_comes_byte_by_byte(own_world: Start) -> None:
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b"1000 bytes a second" in answer
     wait_until(lambda: engine.gone, seconds=10, what="the engine is told")
+
+
+def test_json_that_comes_as_slowly_as_speech_may(own_world: Start) -> None:
+    """It waits in memory meanwhile."""
+    world = own_world({"CLIENT_IDLE_SECONDS": "1.5", "UPLOAD_BYTES_PER_SECOND": "100"})
+    head = b"POST /v1/embeddings HTTP/1.1\r\nhost: gateway\r\ncontent-length: 1000000\r\n\r\n{"
+    with socket.create_connection(("127.0.0.1", world.gateway.port)) as client:
+        client.sendall(head)
+        client.settimeout(0.1)
+        answer = b""
+        for _ in range(300):
+            try:
+                client.sendall(b" " * 60)
+                answer += client.recv(65536)
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                break
+            if b"upload_too_slow" in answer:
+                break
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"3200 bytes a second" in answer

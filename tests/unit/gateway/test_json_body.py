@@ -1,5 +1,6 @@
 """JSON is counted as a parser would count it, without one; room is given back whatever happens."""
 
+import asyncio
 import json
 import time
 from collections.abc import Sequence
@@ -101,4 +102,29 @@ async def test_all_bodies_together_have_so_much_room_and_give_it_back() -> None:
                     pytest.fail("it was taken")
         async with held.read(upload(b"x" * 40), 40):
             assert held.held_bytes == 100
+    assert held.held_bytes == 0
+
+
+async def test_room_is_taken_by_what_has_come_and_not_by_what_is_announced() -> None:
+    held, rest = bodies(room=100), asyncio.Event()
+    begun = asyncio.Event()
+
+    async def trickling() -> Message:
+        if not begun.is_set():
+            begun.set()
+            return {"type": "http.request", "body": b"x" * 10, "more_body": True}
+        await rest.wait()
+        return {"type": "http.request", "body": b"x" * 50}
+
+    async def read_slowly() -> int:
+        async with held.read(Upload(trickling, limit_bytes=100, idle_seconds=60), 60) as body:
+            return len(body)
+
+    slow = asyncio.ensure_future(read_slowly())
+    await begun.wait()
+    async with held.read(upload(b"x" * 90), 90):
+        assert held.held_bytes == 100
+        rest.set()
+        with pytest.raises(NoRoomError):
+            await slow
     assert held.held_bytes == 0
