@@ -11,6 +11,14 @@ class JsonTooDeepError(InvalidRequestError):
         super().__init__(f"The JSON is nested deeper than this gateway's limit of {limit} levels.")
 
 
+class NotUtf8Error(InvalidRequestError):
+    code = "malformed_json"
+    retry_is_useless = True
+
+    def __init__(self, at: int) -> None:
+        super().__init__(f"The body is not a JSON object: byte {at} is not UTF-8.")
+
+
 class BodyTooLargeError(GatewayError):
     status = 413
     type = "invalid_request_error"

@@ -1,16 +1,18 @@
 """Bodies of JSON: read whole, within a size, a depth, and the room that all of them have together.
 
 Depth is counted without parsing, because the parsers behind this gateway recurse once for each bracket, and
-some of them die of it. What is no JSON at all passes: decoding it is left to the routes.
+some of them die of it. All of it is UTF-8, also what is only passed on. What is no JSON for other reasons
+passes: decoding it is left to the routes.
 """
 
 import asyncio
+from codecs import getincrementaldecoder
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from itertools import accumulate
 from typing import Final
 
-from roundhouse_gateway.guard_errors import BodyTooLargeError, JsonTooDeepError, NoRoomError
+from roundhouse_gateway.guard_errors import BodyTooLargeError, JsonTooDeepError, NoRoomError, NotUtf8Error
 from roundhouse_gateway.upload import Upload
 
 TIMES_AS_FAST: Final = 32
@@ -68,19 +70,32 @@ class JsonBodies:
         if self.held_bytes + more > self.room_bytes:
             raise NoRoomError
 
-    def check_depth(self, body: bytes) -> None:
-        """At once, for a body that is small."""
+    def check_text(self, body: bytes) -> None:
+        """Depth and encoding at once, for a body that is small."""
         for _ in self._looks(body):
             pass
 
     def _looks(self, body: bytes) -> Iterator[None]:
         """One look for each piece. Most bodies have fewer brackets than levels are allowed, and need none."""
+        if not body.isascii():
+            yield from _look_for_utf8(body)
         if body.count(b"[") + body.count(b"{") <= self.depth_limit:
             return
         nesting = _Nesting(self.depth_limit)
         for start in range(0, len(body), PIECE_BYTES):
             nesting.feed(body[start : start + PIECE_BYTES])
             yield
+
+
+def _look_for_utf8(body: bytes) -> Iterator[None]:
+    decoder = getincrementaldecoder("utf-8")()
+    for start in range(0, len(body), PIECE_BYTES):
+        kept = len(decoder.getstate()[0])
+        try:
+            decoder.decode(body[start : start + PIECE_BYTES], final=start + PIECE_BYTES >= len(body))
+        except UnicodeDecodeError as error:
+            raise NotUtf8Error(start - kept + error.start) from None
+        yield
 
 
 class _Hold:

@@ -3,7 +3,7 @@
 import http
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 import aiohttp
 import msgspec
@@ -42,6 +42,7 @@ OF_THE_BODY = frozenset({b"content-type", b"content-length", b"content-encoding"
 _OWN_PREFIXES = (b"x-roundhouse-", b"access-control-")
 # Such bytes have no place in a header, and the server refuses to write them.
 _CONTROL_CHARACTERS = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_MEMBERS: Final = msgspec.json.Decoder(dict[str, Any])
 # What these statuses of an engine mean is for the gateway's operator to mend, not for the client.
 _ENGINE_AT_FAULT = frozenset({401, 403, 404, 405, 407})
 
@@ -128,7 +129,7 @@ def _shaped(status: int, body: bytes) -> bytes:
 def _error_of(body: bytes) -> dict[str, Any]:
     """What an error body says: OpenAI's `error`, an `error` or `detail` that is a text, or its own keys."""
     try:
-        said = msgspec.json.decode(body, type=dict[str, Any])
+        said = _MEMBERS.decode(_in_utf8(body))
     except (msgspec.DecodeError, RecursionError):
         return {}
     match said:
@@ -138,6 +139,15 @@ def _error_of(body: bytes) -> dict[str, Any]:
             return {"message": message}
         case _:
             return said
+
+
+def _in_utf8(body: bytes) -> bytes:
+    """Some engines write their words in Latin-1, which has a character for each byte."""
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return body.decode("latin-1").encode()
+    return body
 
 
 def _text(value: object) -> str | None:

@@ -46,7 +46,7 @@ def read_usage(answer: bytes) -> Usage:
         return NOTHING
     try:
         found = _DECODER.decode(answer)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return NOTHING
     said = found.usage or _Said()
     return Usage(

@@ -92,5 +92,5 @@ class Secrets:
 def _wanted(body: bytes) -> _Wanted:
     try:
         return msgspec.json.decode(body or b"{}", type=_Wanted)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequestError(f"The body is not what it should be: {error}.") from error

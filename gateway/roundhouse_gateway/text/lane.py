@@ -89,7 +89,7 @@ class Lane:
             try:
                 key = self._key(path, key_text, exchange)
                 held.enter_context(self.bodies.hold(len(body)))
-                self.bodies.check_depth(body)
+                self.bodies.check_text(body)
                 request = READERS[route](body)
                 entry = self._entry(route, request, exchange)
             except (GatewayError, UnknownModelError) as error:

@@ -212,8 +212,17 @@ def _structured(response_format: msgspec.Raw) -> tuple[Gate, ...]:
     return () if kind in ("text", None) else (Gate(Feature.STRUCTURED_OUTPUTS, "response_format"),)
 
 
+def decoded_value(encoded: msgspec.Raw, name: str) -> Any:  # noqa: ANN401  # whatever the client sent
+    """All of a field that is looked into; raises what the client is told where it cannot be read."""
+    try:
+        return msgspec.json.decode(encoded)
+    except (msgspec.DecodeError, RecursionError) as error:
+        message, _, _ = str(error).partition(" - at ")
+        raise InvalidRequestError(f"`{name}` cannot be read: {message}.", param=name) from error
+
+
 def _shows_pictures(messages: msgspec.Raw) -> bool:
-    decoded: Any = msgspec.json.decode(messages)
+    decoded = decoded_value(messages, "messages")
     return any(
         isinstance(part, dict) and part.get("type") == "image_url"
         for message in decoded

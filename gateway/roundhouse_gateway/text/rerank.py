@@ -11,7 +11,7 @@ import msgspec
 from roundhouse_gateway.errors import InvalidRequestError
 from roundhouse_gateway.snapshot import Entry
 from roundhouse_gateway.text.dialects import is_tei
-from roundhouse_gateway.text.request import TextRequest
+from roundhouse_gateway.text.request import TextRequest, decoded_value
 from roundhouse_gateway.text.rewrite import rewrite, with_members
 
 V1: Final = "/v1/rerank"
@@ -95,10 +95,9 @@ def _result(each: _Ranked, path: str, request: TextRequest) -> dict[str, Any]:
 
 
 def _text_of(document: msgspec.Raw) -> str:
-    decoded: Any = msgspec.json.decode(document)
-    match decoded:
-        case str():
-            return decoded
+    match decoded_value(document, "documents"):
+        case str(text):
+            return text
         case {"text": str(text)}:
             return text
         case _:

@@ -57,6 +57,14 @@ def test_version_1_with_documents_that_are_objects(world: World, variant: Varian
     assert sent.get("documents") or sent.get("texts") == DOCUMENTS
 
 
+@pytest.mark.parametrize("document", [b"1e999", b'{"text":1e999}', b'"\\ud800"', b'{"text":"x\xff"}', b"7"])
+def test_a_document_that_cannot_be_read(world: World, document: bytes) -> None:
+    world.serve(TEI).answer = scripts.tei_rerank
+    reply = post(world, "/v2/rerank", b'{"model":"bge","query":"x","documents":["x",%b]}' % document)
+    assert reply.status == 400
+    assert reply.error["type"] == "invalid_request_error"
+
+
 def test_jina_s_clients_have_theirs(world: World) -> None:
     engine = world.serve(JINA)
     engine.answer = scripts.rerank

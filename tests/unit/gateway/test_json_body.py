@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.types import Message
 
-from roundhouse_gateway.guard_errors import BodyTooLargeError, JsonTooDeepError, NoRoomError
+from roundhouse_gateway.guard_errors import BodyTooLargeError, JsonTooDeepError, NoRoomError, NotUtf8Error
 from roundhouse_gateway.json_body import PIECE_BYTES, JsonBodies
 from roundhouse_gateway.upload import Upload
 
@@ -52,19 +52,19 @@ def test_depth_is_that_of_the_value_whatever_its_strings_hold(
 ) -> None:
     body = json.dumps(value, ensure_ascii=ascii_only).encode()
     if depth_of(value) <= limit:
-        bodies(depth=limit).check_depth(body)
+        bodies(depth=limit).check_text(body)
     else:
         with pytest.raises(JsonTooDeepError, match=f"{limit} levels"):
-            bodies(depth=limit).check_depth(body)
+            bodies(depth=limit).check_text(body)
 
 
 @given(value=VALUES, at=st.integers(0, 400))
 def test_depth_does_not_depend_on_where_pieces_end(value: Any, at: int) -> None:
     deep = json.dumps([[[value]]]).encode()
     padding = b" " * (PIECE_BYTES - at % (len(deep) + 1))
-    bodies(depth=3 + depth_of(value)).check_depth(padding + deep)
+    bodies(depth=3 + depth_of(value)).check_text(padding + deep)
     with pytest.raises(JsonTooDeepError):
-        bodies(depth=2 + depth_of(value)).check_depth(padding + deep)
+        bodies(depth=2 + depth_of(value)).check_text(padding + deep)
 
 
 @pytest.mark.parametrize(
@@ -80,8 +80,18 @@ async def test_bombs_are_refused_quickly(bomb: bytes) -> None:
 
 
 async def test_a_body_that_is_no_json_passes() -> None:
-    async with bodies().read(upload(b'{"a": "', b'\xff\x00"] }}}')) as body:
-        assert body == b'{"a": "\xff\x00"] }}}'
+    async with bodies().read(upload(b'{"a": "', b'\x01\x00"] }}}')) as body:
+        assert body == b'{"a": "\x01\x00"] }}}'
+
+
+@given(before=st.integers(0, 4), after=st.integers(0, 4))
+async def test_text_is_utf8_wherever_pieces_end(before: int, after: int) -> None:
+    sound = b"x" * (PIECE_BYTES - before) + "é\N{GRINNING FACE}".encode() + b"x" * after
+    bodies().check_text(sound)
+    for spoilt in (b"\xff", b"\xc3", "é".encode("utf-16-le"), b"\xed\xa0\x80"):
+        with pytest.raises(NotUtf8Error, match=f"byte {len(sound)} is not UTF-8") as caught:
+            bodies().check_text(sound + spoilt)
+        assert (caught.value.status, caught.value.code) == (400, "malformed_json")
 
 
 @pytest.mark.parametrize(("pieces", "announced"), [([b"x" * 60, b"x" * 60], 0), ([b"x"], 101)])

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from roundhouse_api.enums import FallbackTrigger
 from roundhouse_gateway.errors import EngineAnsweredError, EngineFailedError
 from roundhouse_gateway.fallbacks import trigger_of
+from roundhouse_gateway.relay import engine_error
 from roundhouse_gateway.text.balance import by_prefix
 from roundhouse_gateway.text.frames import Frames
 from roundhouse_gateway.text.rewrite import rewrite
@@ -153,6 +154,13 @@ def test_what_a_newer_operator_says_is_passed_over() -> None:
     )
     assert spec.prefix is None
     assert list(spec.defaults) == ["seed"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_an_engine_s_words_are_told_in_whichever_encoding_they_came(encoding: str) -> None:
+    said = '{"error": {"message": "Ungültig", "code": "größe"}}'.encode(encoding)
+    told = json.loads(engine_error(400, "m", (), said).body())["error"]
+    assert (told["message"], told["code"]) == ("Ungültig", "größe")
 
 
 def test_only_an_engine_s_failure_is_a_reason_for_another_model() -> None:
