@@ -37,6 +37,10 @@ FIELDS: Final = frozenset(
 )
 
 
+_NOT_EMPTY: Final = frozenset({"scopes", "models", "requestsPerMinute", "maxConcurrent", "expiresAt"})
+"""What bounds a key: one that was emptied, or lost its value in a template, must not open all."""
+
+
 class Scope(StrEnum):
     """What a key may be used for."""
 
@@ -120,14 +124,14 @@ def issue(grant: Grant) -> Issued:
         "id": identity,
         "salt": salt.hex(),
         "hash": _digest(salt, secret).hex(),
-        "name": grant.name,
-        "scopes": ",".join(sorted(grant.scopes)) if grant.scopes != frozenset(Scope) else "",
-        "models": ",".join(grant.models) if grant.models != ("*",) else "",
+        "name": grant.name or None,
+        "scopes": ",".join(sorted(grant.scopes)) if grant.scopes != frozenset(Scope) else None,
+        "models": ",".join(grant.models) if grant.models != ("*",) else None,
         "requestsPerMinute": _written(grant.requests_per_minute),
         "maxConcurrent": _written(grant.max_concurrent),
-        "expiresAt": expires.astimezone(UTC).isoformat(timespec="seconds") if expires else "",
+        "expiresAt": expires.astimezone(UTC).isoformat(timespec="seconds") if expires else None,
     }
-    said = {field: value for field, value in data.items() if value}
+    said = {field: value for field, value in data.items() if value is not None}
     read({field: value.encode() for field, value in said.items()})
     return Issued(f"{PREFIX}{identity}_{secret}", said)
 
@@ -138,6 +142,8 @@ def read(data: Mapping[str, bytes]) -> ApiKey:
         raise KeyFormatError(
             f"`{unknown[0]}` is no entry of an API key; there are {', '.join(sorted(FIELDS))}"
         )
+    if empty := sorted(field for field in data.keys() & _NOT_EMPTY if not _items(data, field)):
+        raise KeyFormatError(f"`{empty[0]}` is empty: leave it out to grant all, or name what is granted")
     if (version := _text(data, "version")) != FORMAT:
         raise KeyFormatError(f"`version` is {version!r}: this gateway reads {FORMAT!r}")
     return ApiKey(
@@ -155,8 +161,8 @@ def read(data: Mapping[str, bytes]) -> ApiKey:
     )
 
 
-def _written(limit: int | None) -> str:
-    return "" if limit is None else str(limit)
+def _written(limit: int | None) -> str | None:
+    return None if limit is None else str(limit)
 
 
 def _digest(salt: bytes, secret: str) -> bytes:
@@ -184,8 +190,12 @@ def _sha256(data: Mapping[str, bytes]) -> bytes:
     return digest
 
 
+def _items(data: Mapping[str, bytes], field: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(item.strip() for item in _text(data, field).split(",") if item.strip()))
+
+
 def _list(data: Mapping[str, bytes], field: str) -> tuple[str, ...]:
-    items = tuple(dict.fromkeys(item.strip() for item in _text(data, field).split(",") if item.strip()))
+    items = _items(data, field)
     if len(items) > _LIST_LENGTH:
         raise KeyFormatError(f"`{field}` has {len(items)} items, and may have {_LIST_LENGTH}")
     return items

@@ -68,6 +68,11 @@ def test_a_key_that_says_nothing_may_do_all() -> None:
         ("hash", "00" * 20, "64 hexadecimal digits"),
         ("hash", "sha256:00", "`hash` must be"),
         ("scopes", "chat,everything", "names 'everything'"),
+        ("scopes", " , ", "`scopes` is empty"),
+        ("models", "", "`models` is empty"),
+        ("requestsPerMinute", "", "`requestsPerMinute` is empty"),
+        ("maxConcurrent", " ", "`maxConcurrent` is empty"),
+        ("expiresAt", "", "`expiresAt` is empty"),
         ("models", ",".join(f"m{n}" for n in range(65)), "65 items"),
         ("requestsPerMinute", "0", "`requestsPerMinute` is '0'"),
         ("requestsPerMinute", "9" * 30, "from 1 to"),
@@ -92,6 +97,9 @@ def test_an_entry_that_is_no_text_is_named() -> None:
 def test_a_key_that_could_not_be_read_is_not_issued() -> None:
     with pytest.raises(KeyFormatError, match="requestsPerMinute"):
         issue(Grant(requests_per_minute=0))
+    for nothing in (Grant(scopes=frozenset()), Grant(models=())):
+        with pytest.raises(KeyFormatError, match="is empty"):
+            issue(nothing)
 
 
 @given(st.text())
