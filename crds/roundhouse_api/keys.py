@@ -84,7 +84,7 @@ class Grant:
         return self.expires_at is not None and self.expires_at <= now
 
     def allows_model(self, model_id: str) -> bool:
-        return any(fnmatchcase(model_id, pattern) for pattern in self.models)
+        return any(fnmatchcase(model_id, _only_stars(pattern)) for pattern in self.models)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +159,11 @@ def read(data: Mapping[str, bytes]) -> ApiKey:
             expires_at=_time(data, "expiresAt"),
         ),
     )
+
+
+def _only_stars(pattern: str) -> str:
+    """Ids may hold the other characters that such patterns know."""
+    return pattern.replace("[", "[[]").replace("?", "[?]")
 
 
 def _written(limit: int | None) -> str | None:

@@ -50,6 +50,14 @@ def test_what_a_key_may_do_survives_its_secret() -> None:
     assert not grant.expired(LATER - timedelta(seconds=1))
 
 
+def test_a_star_alone_stands_for_anything() -> None:
+    grant = Grant(models=("a[b]?", "x/*"))
+    assert grant.allows_model("a[b]?")
+    assert grant.allows_model("x/y[z]")
+    assert not grant.allows_model("ab?")
+    assert not grant.allows_model("a[b]c")
+
+
 def test_a_key_that_says_nothing_may_do_all() -> None:
     key = read(stored())
     assert key.grant == Grant()
