@@ -7,7 +7,7 @@ passes: decoding it is left to the routes.
 
 import asyncio
 from codecs import getincrementaldecoder
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from itertools import accumulate
 from typing import Final
@@ -17,6 +17,8 @@ from roundhouse_gateway.upload import Upload
 
 TIMES_AS_FAST: Final = 32
 """How much faster than other uploads JSON has to come: it is held in memory meanwhile."""
+OF_ONE_KEY: Final = 2
+"""One key may fill one part in so many of the room, or have one body: it cannot shut out the others."""
 PIECE_BYTES: Final = 64 << 10
 """What is looked at between two turns of the event loop."""
 _OPENING: Final = ord("[")
@@ -32,17 +34,18 @@ class JsonBodies:
         self.depth_limit = depth_limit
         self.room_bytes = room_bytes
         self.held_bytes = 0
+        self._of_keys: dict[str, int] = {}
 
     @asynccontextmanager
-    async def read(self, upload: Upload, announced: int = 0) -> AsyncIterator[bytes]:
+    async def read(self, upload: Upload, announced: int = 0, key_id: str = "") -> AsyncIterator[bytes]:
         """The whole body; its room is free again when the block ends.
 
         `announced` is its `Content-Length`, 0 where there is none: what does not fit is refused unread, but
         room is taken only by what has come. Raises `BodyTooLargeError`, `NoRoomError`, `JsonTooDeepError` and
         what reading `upload` raises.
         """
-        self.check(announced, announced)
-        with self.hold(0) as grow:
+        self._check(announced, announced, key_id)
+        with self.hold(0, key_id) as grow:
             pieces: list[bytes] = []
             async for chunk in upload.chunks():
                 grow(upload.received)
@@ -54,20 +57,37 @@ class JsonBodies:
             yield body
 
     @contextmanager
-    def hold(self, size: int) -> Iterator["_Hold"]:
+    def hold(self, size: int, key_id: str = "") -> Iterator[Callable[[int], None]]:
         """Room for a body of so many bytes during the block; calling what it gives makes it larger."""
-        held = _Hold(self)
-        try:
-            held(size)
-            yield held
-        finally:
-            self.held_bytes -= held.size
+        held = 0
 
-    def check(self, size: int, more: int) -> None:
+        def grow(size: int) -> None:
+            nonlocal held
+            if size > held:
+                self._check(size, size - held, key_id)
+                self._count(key_id, size - held)
+                held = size
+
+        try:
+            grow(size)
+            yield grow
+        finally:
+            self._count(key_id, -held)
+
+    def _count(self, key_id: str, more: int) -> None:
+        self.held_bytes += more
+        if key_id:
+            self._of_keys[key_id] = self._of_keys.get(key_id, 0) + more
+            if not self._of_keys[key_id]:
+                del self._of_keys[key_id]
+
+    def _check(self, size: int, more: int, key_id: str) -> None:
         """Whether a body may have so many bytes, and there is room for so many more."""
         if size > self.limit_bytes:
             raise BodyTooLargeError(self.limit_bytes)
-        if self.held_bytes + more > self.room_bytes:
+        of_key = self._of_keys.get(key_id, 0) + more
+        beyond_share = of_key > max(size, self.room_bytes // OF_ONE_KEY)
+        if beyond_share or self.held_bytes + more > self.room_bytes:
             raise NoRoomError
 
     def check_text(self, body: bytes) -> None:
@@ -96,20 +116,6 @@ def _look_for_utf8(body: bytes) -> Iterator[None]:
         except UnicodeDecodeError as error:
             raise NotUtf8Error(start - kept + error.start) from None
         yield
-
-
-class _Hold:
-    def __init__(self, bodies: JsonBodies) -> None:
-        self._bodies = bodies
-        self.size = 0
-
-    def __call__(self, size: int) -> None:
-        """Makes room for so many bytes in all, where there is less."""
-        bodies, more = self._bodies, size - self.size
-        if more > 0:
-            bodies.check(size, more)
-            bodies.held_bytes += more
-            self.size = size
 
 
 class _Nesting:

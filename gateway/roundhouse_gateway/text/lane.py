@@ -88,7 +88,7 @@ class Lane:
         with ExitStack() as held:
             try:
                 key = self._key(path, key_text, exchange)
-                held.enter_context(self.bodies.hold(len(body)))
+                held.enter_context(self.bodies.hold(len(body), exchange.key_id))
                 self.bodies.check_text(body)
                 request = READERS[route](body)
                 entry = self._entry(route, request, exchange)

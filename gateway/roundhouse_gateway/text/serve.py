@@ -121,7 +121,8 @@ class TextRoutes:
         if not self.registry.complete:
             raise NotReadyError("The gateway has not read the cluster yet.")
         route = ROUTES[path]
-        async with self.bodies.read(upload, int(headers.get("content-length", 0))) as body:
+        announced = int(headers.get("content-length", 0))
+        async with self.bodies.read(upload, announced, exchange.key_id) as body:
             request = READERS[route](body)
             check_hops(headers.getlist("via"), request.model)
             await self._serve(

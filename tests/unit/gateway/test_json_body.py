@@ -138,3 +138,19 @@ async def test_room_is_taken_by_what_has_come_and_not_by_what_is_announced() -> 
         with pytest.raises(NoRoomError):
             await slow
     assert held.held_bytes == 0
+
+
+async def test_one_key_does_not_fill_the_room() -> None:
+    held = bodies(room=100)
+    async with held.read(upload(b"x" * 40), 40, "greedy"):
+        for announced in (40, 0):
+            with pytest.raises(NoRoomError):
+                async with held.read(upload(b"x" * 40), announced, "greedy"):
+                    pytest.fail("it was taken")
+        async with held.read(upload(b"x" * 40), 40, "modest"):
+            assert held.held_bytes == 80
+    async with held.read(upload(b"x" * 60, b"x" * 40), 0, "greedy") as body:
+        assert len(body) == 100, "one body may take all that there is"
+    with held.hold(50, "greedy"), held.hold(50, "modest"), pytest.raises(NoRoomError), held.hold(1, "third"):
+        pytest.fail("it was taken")
+    assert held.held_bytes == 0
