@@ -26,6 +26,7 @@ from roundhouse_gateway.errors import (
     MissingFieldError,
     NoEngineError,
     NotReadyError,
+    NotRunningError,
     UnknownModelRequestError,
     UnsupportedValueError,
 )
@@ -169,6 +170,11 @@ class SpeechRoute:
             entries = choose(self.registry.snapshot, name, request.needs, self.metrics, grant)
         except HopelessRequestError as error:
             raise self.manner.told(error) from error
+        except NotRunningError:
+            # No wait for a start that would not help.
+            if (refusal := shortfall(self.registry.snapshot.resolve(name), request)) is not None:
+                raise refusal from None
+            raise
         except UnknownModelRequestError as error:
             if request.model is not None:
                 raise

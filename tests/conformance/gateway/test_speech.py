@@ -245,6 +245,14 @@ def test_what_an_engine_does_not_tell_is_refused(
     assert variant.name in refused.value.message
 
 
+def test_what_an_engine_will_not_tell_is_refused_without_waking_it(world: World) -> None:
+    world.publish(VLLM.asleep())
+    world.wait_for("vllm", "available")
+    client = world.gateway.openai().with_options(timeout=20, max_retries=0)
+    with pytest.raises(openai.BadRequestError, match="no log probabilities"):
+        client.audio.transcriptions.create(model="vllm", file=FILE, include=["logprobs"])
+
+
 def test_a_format_that_the_engine_itself_refuses_is_named(world: World) -> None:
     serve(world, VLLM, vllm_of_text_alone)
     for wanted in ("vtt", "verbose_json"):
