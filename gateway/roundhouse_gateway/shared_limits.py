@@ -49,7 +49,7 @@ end
 return {granted, used + granted, (window + 1) * ARGV[3] - now[1]}
 """
 # Each gateway has a field: how many places it holds, and until when. It asks for a number in all, and gets
-# what the others leave.
+# what the others leave; what it has running already is written down in any case.
 _HOLD = """
 local now = tonumber(redis.call('TIME')[1])
 local others = 0
@@ -62,7 +62,7 @@ for place = 1, #held, 2 do
     others = others + tonumber(count)
   end
 end
-local granted = math.max(0, math.min(tonumber(ARGV[2]), tonumber(ARGV[3]) - others))
+local granted = math.max(tonumber(ARGV[5]), math.min(tonumber(ARGV[2]), tonumber(ARGV[3]) - others))
 if granted > 0 then
   redis.call('HSET', KEYS[1], ARGV[1], granted .. ' ' .. (now + ARGV[4]))
   redis.call('EXPIRE', KEYS[1], ARGV[4] * 2)
@@ -116,8 +116,6 @@ class SharedLimits:
         self._places: dict[str, _Places] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._absent_until = 0.0
-        self._apart: dict[str, int] = {}
-        """Places that were given out while the store was away."""
 
     @property
     def away(self) -> bool:
@@ -146,17 +144,18 @@ class SharedLimits:
         places = self._places.setdefault(key_id, _Places(at_once))
         places.at_once = at_once
         if places.running >= places.held and not await self._more(key_id, places):
-            return await self._begin_apart(key_id, at_once)
+            self._without_store()
+            if places.running >= at_once:
+                return False
+            places.running += 1  # the store hears of it when it is back
+            return True
         if places.running >= places.held:
             return False
         places.running += 1
         return True
 
     def end(self, key_id: str) -> None:
-        if self._apart.get(key_id):
-            self._apart[key_id] -= 1
-            self._alone.end(key_id)
-        elif (places := self._places.get(key_id)) and places.running:
+        if (places := self._places.get(key_id)) and places.running:
             places.running -= 1
 
     async def run(self) -> None:
@@ -221,14 +220,6 @@ class SharedLimits:
             places.held = max(granted, places.running)
             return True
 
-    async def _begin_apart(self, key_id: str, at_once: int) -> bool:
-        """Without the store: within what this gateway has running itself."""
-        alone, running = self._without_store(), self._places[key_id].running
-        if running >= at_once or not await alone.begin(key_id, at_once - running):
-            return False
-        self._apart[key_id] = self._apart.get(key_id, 0) + 1
-        return True
-
     async def _renew(self, key_id: str, places: _Places) -> None:
         async with self._locks[key_id]:
             # Who begins meanwhile has to ask for itself: of a spare place taken now the store would not know.
@@ -239,12 +230,12 @@ class SharedLimits:
 
     async def _hold_places(self, key_id: str, places: _Places, wanted: int) -> int | None:
         name, limit = f"{PREFIX}places:{key_id}", places.at_once
-        answer = await self._ask(self._hold, name, self._identity, wanted, limit, PLACE_SECONDS)
+        arguments = (self._identity, wanted, limit, PLACE_SECONDS, places.running)
+        answer = await self._ask(self._hold, name, *arguments)
         return None if answer is None else int(answer)
 
     def _forget_idle(self) -> None:
         self._places = {name: one for name, one in self._places.items() if one.running or one.held}
-        self._apart = {name: count for name, count in self._apart.items() if count}
         busy = {*self._places, *self._leases, *(name for name, lock in self._locks.items() if lock.locked())}
         for name in [name for name in self._locks if name not in busy]:
             del self._locks[name]

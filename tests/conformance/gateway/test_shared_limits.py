@@ -139,6 +139,30 @@ async def test_without_the_store_each_counts_for_itself_and_says_so(
         await eventually(back, seconds=30, what="the store is used again")
 
 
+async def test_places_given_out_while_the_store_was_away_are_told_to_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_limits, "ABSENT_SECONDS", 0.2)
+    monkeypatch.setattr(shared_limits, "RENEW_SECONDS", 0.1)
+    async with gateways(store, 2) as [first, second]:
+        store.stop()
+        assert [await first.begin("key", 2) for _ in range(3)] == [True, True, False]
+        store.start()
+
+        async def told() -> bool:
+            return store.ask("HLEN", f"{shared_limits.PREFIX}places:key") == "1"
+
+        await eventually(told, seconds=30, what="the store knows of the places")
+        assert not await second.begin("key", 2)
+        first.end("key")
+
+        async def free() -> bool:
+            return await second.begin("key", 2)
+
+        await eventually(free, seconds=30, what="the place that came back is free")
+        assert not await first.begin("key", 2)
+
+
 async def test_where_a_key_stands_is_told_without_counting(store: Store) -> None:
     await a_minute_that_lasts(store)
     async with gateways(store, 2) as [first, second]:
