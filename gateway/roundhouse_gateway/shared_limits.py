@@ -235,8 +235,11 @@ class SharedLimits:
         return None if answer is None else int(answer)
 
     def _forget_idle(self) -> None:
-        self._places = {name: one for name, one in self._places.items() if one.running or one.held}
-        busy = {*self._places, *self._leases, *(name for name, lock in self._locks.items() if lock.locked())}
+        asking = {name for name, lock in self._locks.items() if lock.locked()}
+        self._places = {
+            name: one for name, one in self._places.items() if one.running or one.held or name in asking
+        }
+        busy = {*self._places, *self._leases, *asking}
         for name in [name for name in self._locks if name not in busy]:
             del self._locks[name]
 

@@ -93,6 +93,14 @@ async def test_a_place_that_is_taken_while_places_are_renewed_is_not_given_out_t
         assert (begun, await second.begin("key", 2)) == (True, False)
 
 
+async def test_a_place_that_is_being_asked_for_is_not_forgotten_as_idle(store: Store) -> None:
+    async with gateways(store, 1) as [only]:
+        asking = asyncio.create_task(only.begin("key", 1))
+        await asyncio.sleep(0)
+        only._forget_idle()
+        assert (await asking, await only.begin("key", 1)) == (True, False)
+
+
 async def test_places_of_a_gateway_that_ends_are_free_at_once(store: Store) -> None:
     async with gateways(store, 1) as [staying]:
         async with gateways(store, 1) as [ending]:
