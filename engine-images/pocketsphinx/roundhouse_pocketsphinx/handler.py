@@ -128,8 +128,10 @@ class PocketSphinx(RealtimeSpeech):
     def _decode(self, window: Window) -> tuple[Word, ...]:
         self._decoder.reinit_feat()  # else the last utterance's loudness colours this one
         self._decoder.start_utt()
-        self._decoder.process_raw(window.samples, full_utt=True)
-        self._decoder.end_utt()
+        try:
+            self._decoder.process_raw(window.samples, full_utt=True)
+        finally:
+            self._decoder.end_utt()  # else none can be begun any more
         if self._decoder.hyp() is None:
             return ()
         return tuple(
@@ -167,6 +169,6 @@ class Spoken(Utterance):
 
     @override
     def drop(self) -> None:
-        if self._decoder is not None:
-            self._decoder.end_utt()
-            self._decoder = None
+        decoder, self._decoder = self._decoder, None
+        if decoder is not None:
+            decoder.end_utt()

@@ -29,21 +29,24 @@ def listen(
 ) -> Iterator[Event]:
     """Events until the client has said that no more comes; raises `Cancelled` where it just left."""
     session = _Session(handler, options, stream, cancellation)
-    for frame in unpacked(file):
-        cancellation.check()
-        match frame.order:
-            case Order.AUDIO:
-                yield from session.hear(frame.data)
-                yield Heard(session.seconds)
-            case Order.FLUSH:
-                yield from session.flush()
-                yield Flushed(frame.data.decode())
-            case Order.CLEAR:
-                session.clear()
-                yield Cleared(frame.data.decode())
-            case Order.END:
-                yield from session.end()
-                return
+    try:
+        for frame in unpacked(file):
+            cancellation.check()
+            match frame.order:
+                case Order.AUDIO:
+                    yield from session.hear(frame.data)
+                    yield Heard(session.seconds)
+                case Order.FLUSH:
+                    yield from session.flush()
+                    yield Flushed(frame.data.decode())
+                case Order.CLEAR:
+                    session.clear()
+                    yield Cleared(frame.data.decode())
+                case Order.END:
+                    yield from session.end()
+                    return
+    finally:
+        session.drop()  # the handler serves the next session too, which is to find nothing of this one
     raise Cancelled
 
 
@@ -88,7 +91,7 @@ class _Session:
 
     def clear(self) -> None:
         self._cutter.clear()
-        self._drop()
+        self.drop()
 
     def end(self) -> Iterator[Event]:
         yield from self._take(self._inlet.flush())
@@ -145,17 +148,18 @@ class _Session:
             self._utterance = self._handler.utterance(self._options, interim=False)
         end = window.start + window.seconds
         yield SpeechOver(self._number, end)
-        utterance, self._utterance = self._utterance, None
         segments = []
-        for segment in utterance.finish(window, self._cancellation):
+        for segment in self._utterance.finish(window, self._cancellation):
             self._cancellation.check()
             segments.append(presentable(segment, end))
+        self._utterance = None
         yield Uttered(self._number, _whole(segments, window, self._options.language))
 
-    def _drop(self) -> None:
-        if self._utterance is not None:
-            self._utterance.drop()
-            self._utterance = None
+    def drop(self) -> None:
+        """What is spoken, or was not heard to its end."""
+        utterance, self._utterance = self._utterance, None
+        if utterance is not None:
+            utterance.drop()
 
 
 def _whole(segments: list[Segment], window: Window, language: str | None) -> Segment:

@@ -48,7 +48,7 @@ class Utterance(ABC):
         """
 
     def drop(self) -> None:  # noqa: B027 - a hook, not a duty
-        """It will not be finished: free what it holds."""
+        """It will not be finished, or not to its end: free what it holds."""
 
 
 class RealtimeSpeech(Speech):

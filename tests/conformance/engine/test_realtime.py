@@ -238,6 +238,30 @@ async def test_a_client_that_goes_leaves_its_place(engine: Engine) -> None:
     await eventually(free, seconds=30, what="its place is free")
 
 
+@pytest.mark.parametrize("interim", ["true", "false"])
+async def test_a_client_that_goes_while_it_speaks_spoils_no_session_after_it(
+    interim: str, engine: Engine
+) -> None:
+    """Each place for a session is left like that once."""
+    async with session(engine) as first, session(engine) as second:
+        for stream in (first, second):
+            await stream.send(go_forward_samples()[:32_000])
+            await stream.until("transcript.partial")
+            assert stream.socket.transport is not None
+            stream.socket.transport.abort()
+
+    async def free() -> bool:
+        return sessions(engine) == {"capacity": 2, "inUse": 0}
+
+    await eventually(free, seconds=60, what="their places are free")
+    for _ in range(2):
+        async with session(engine, interim_results=interim) as stream:
+            await stream.send(go_forward_samples())
+            await stream.say("end")
+            assert (await stream.rest())[0] == Close.NORMAL
+        assert stream.texts == [GO_FORWARD_WORDS]
+
+
 async def test_silent_clients_are_ended(tmp_path: Path) -> None:
     with running(LIVE, tmp_path, ROUNDHOUSE_SESSION_IDLE_SECONDS="0.3") as engine:
         engine.until_ready()
