@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from secrets import token_hex
 from typing import Any, Final
 
-from roundhouse_api.realtime import Event, Flushed, SpeechEnd, SpeechStart, Transcript
+from roundhouse_api.realtime import Cleared, Event, Flushed, SpeechEnd, SpeechStart, Transcript
 from roundhouse_gateway.errors import GatewayError
 from roundhouse_gateway.realtime.openai_config import Config
 
@@ -74,6 +74,8 @@ class Items:
             case Flushed(id=item) if self.by_hand and item:
                 text, self._said = " ".join(filter(None, self._said)), []
                 yield from self._completed(item, text)
+            case Cleared():
+                self.clear()  # told in the order of the audio: nothing of what comes after is here yet
             case _:
                 pass
 

@@ -1,0 +1,67 @@
+"""Realtime sessions beside what hangs, dawdles or thinks again."""
+
+import asyncio
+import base64
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from websockets.asyncio.client import ClientConnection, connect
+
+from tests.conformance.engine.streaming import DEADLINE
+from tests.conformance.gateway.conftest import World
+from tests.conformance.gateway.live import NOISE, live, publish
+
+MakeWorld = Callable[[Mapping[str, str]], World]
+COMPLETED = "conversation.item.input_audio_transcription.completed"
+
+
+def noise(seconds: int) -> bytes:
+    """16 kHz."""
+    return np.random.default_rng(7).normal(0, 9000, 16_000).astype("<i2").tobytes() * seconds
+
+
+def talking(world: World, model: str) -> connect:
+    """An OpenAI client's."""
+    return connect(f"ws://127.0.0.1:{world.gateway.port}/v1/realtime?model={model}", proxy=None)
+
+
+async def say(socket: ClientConnection, kind: str, **members: object) -> None:
+    await socket.send(json.dumps({"type": kind, **members}))
+
+
+async def append(socket: ClientConnection, audio: bytes) -> None:
+    await say(socket, "input_audio_buffer.append", audio=base64.b64encode(audio).decode())
+
+
+async def by_hand(socket: ClientConnection) -> None:
+    """The client says where an utterance ends."""
+    heard = {"format": {"type": "audio/pcm", "rate": 16_000}, "turn_detection": None}
+    await say(socket, "session.update", session={"type": "transcription", "audio": {"input": heard}})
+
+
+async def until(socket: ClientConnection, kind: str) -> dict[str, Any]:
+    while True:
+        told: dict[str, Any] = json.loads(await asyncio.wait_for(socket.recv(), DEADLINE))
+        assert told["type"] != "error", told
+        if told["type"] == kind:
+            return told
+
+
+async def test_what_was_cleared_is_in_no_transcript(own_world: MakeWorld, tmp_path: Path) -> None:
+    """Not even what the engine has heard of it by then: it cuts what is longer than 30 s."""
+    world = own_world({})
+    with live(tmp_path) as engines:
+        publish(world, NOISE, engines.noise())
+        async with talking(world, "noise") as socket:
+            await by_hand(socket)
+            await append(socket, noise(31))
+            await say(socket, "input_audio_buffer.commit")
+            assert (await until(socket, COMPLETED))["transcript"] == "sound sound"
+            await append(socket, noise(31))
+            await say(socket, "input_audio_buffer.clear")
+            await append(socket, noise(1))
+            await say(socket, "input_audio_buffer.commit")
+            assert (await until(socket, COMPLETED))["transcript"] == "sound"
