@@ -3,7 +3,6 @@
 The engine's accepting is the reservation of a place, so a session has one before its client is let in.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
@@ -25,14 +24,12 @@ from roundhouse_gateway.errors import (
 from roundhouse_gateway.exchange import Exchange
 from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.realtime.closing import engine_error
+from roundhouse_gateway.realtime.turns import Turns
 from roundhouse_gateway.settings import Settings
 from roundhouse_gateway.upstream import FULL, REASON_HEADER, REFUSALS
 
 ERROR_HEADER: Final = "X-Roundhouse-Error"
 """The engine's words, because what follows the head of a refused handshake is read by few clients."""
-HANDSHAKE_SECONDS: Final = 10.0
-HANDSHAKES_AT_ONCE: Final = 32
-"""A thousand clients that come back at once would else all wait for each other until all are late."""
 HEARTBEAT_SECONDS: Final = 20.0
 """An engine that answers no ping for half of that is gone."""
 _CLOSE_SECONDS: Final = 2.0
@@ -59,7 +56,7 @@ class EngineSockets:
         self._endpoints = endpoints
         self._metrics = metrics
         self._load = Load()
-        self._turn = asyncio.Semaphore(HANDSHAKES_AT_ONCE)
+        self._turns = Turns()
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, force_close=True),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -108,7 +105,7 @@ class EngineSockets:
         model = entry.model
         query = urlencode({**parameters, "model": model.engine_model})
         try:
-            async with self._turn, asyncio.timeout(HANDSHAKE_SECONDS):
+            async with self._turns.take(base_url):
                 return await self._session.ws_connect(
                     f"{entry.url(base_url, RouteName.REALTIME)}?{query}",
                     headers={"x-request-id": exchange.request_id, "via": exchange.via},

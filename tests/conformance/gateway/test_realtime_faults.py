@@ -10,11 +10,16 @@ from typing import Any
 import numpy as np
 from websockets.asyncio.client import ClientConnection, connect
 
-from tests.conformance.engine.streaming import DEADLINE
+from roundhouse_api.realtime import Close
+from roundhouse_gateway.realtime.turns import HANDSHAKES_AT_ONCE
+from tests.conformance.engine.streaming import DEADLINE, streaming
 from tests.conformance.gateway.conftest import World
 from tests.conformance.gateway.live import NOISE, live, publish
+from tests.conformance.gateway.manifests import Variant, slice_of
+from tests.support.waiting import eventually
 
 MakeWorld = Callable[[Mapping[str, str]], World]
+HUNG = Variant("hung", streaming="Chunked", interfaces=("Batch", "Realtime"))
 COMPLETED = "conversation.item.input_audio_transcription.completed"
 
 
@@ -65,3 +70,37 @@ async def test_what_was_cleared_is_in_no_transcript(own_world: MakeWorld, tmp_pa
             await append(socket, noise(1))
             await say(socket, "input_audio_buffer.commit")
             assert (await until(socket, COMPLETED))["transcript"] == "sound"
+
+
+async def test_an_engine_that_accepts_and_says_nothing_holds_up_no_other_models_sessions(
+    own_world: MakeWorld, tmp_path: Path
+) -> None:
+    world = own_world({})
+    silent: list[asyncio.StreamWriter] = []
+
+    async def accept(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        silent.append(writer)
+
+    async def refused() -> int:
+        async with streaming(world.gateway.port, {"model": HUNG.id}) as stream:
+            return (await stream.rest())[0]
+
+    async def taken() -> bool:
+        return len(silent) == HANDSHAKES_AT_ONCE
+
+    with live(tmp_path) as engines:
+        publish(world, NOISE, engines.noise())
+        listening = await asyncio.start_server(accept, "127.0.0.1", 0)
+        world.api.put("endpointslices", slice_of(HUNG.name, listening.sockets[0].getsockname()[1]))
+        world.publish(HUNG)
+        world.wait_for(HUNG.id, "running")
+        waiting = [asyncio.create_task(refused()) for _ in range(2 * HANDSHAKES_AT_ONCE)]
+        await eventually(taken, seconds=60, what="as many handshakes as may be are under way")
+        async with streaming(world.gateway.port, {"model": NOISE.id}) as stream:
+            assert (await stream.next()).type == "session.begin"
+            assert not any(each.done() for each in waiting)
+        assert set(await asyncio.wait_for(asyncio.gather(*waiting), DEADLINE)) == {Close.NOTHING_RUNS}
+        assert len(silent) == HANDSHAKES_AT_ONCE, "nobody tries it again who has waited for it"
+        for each in silent:
+            each.close()
+        listening.close()
