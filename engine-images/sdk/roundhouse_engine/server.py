@@ -42,6 +42,9 @@ _LINGER_SECONDS: Final = 1.0
 # Longer than gateways keep idle connections, so that none is closed just as it is used again.
 _KEEP_ALIVE_SECONDS: Final = 120
 _FLUSH_SECONDS: Final = 2
+# While the engine has enough of a session's audio, the client's pings stand unanswered behind the rest of it:
+# its own tell the client that it lives. The answers are as late, so none is waited for.
+_PING_SECONDS: Final = 5.0
 _STALL_SAMPLE_SECONDS: Final = 0.25
 
 
@@ -133,6 +136,8 @@ def _server(handler: type[Speech], settings: Settings, door: Door, metrics: Metr
         ws="websockets-sansio",
         ws_max_size=MESSAGE_BYTES,
         ws_per_message_deflate=False,
+        ws_ping_interval=_PING_SECONDS,
+        ws_ping_timeout=None,
         lifespan="off",
         log_config=None,
         access_log=False,

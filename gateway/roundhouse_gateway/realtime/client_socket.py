@@ -2,7 +2,8 @@
 
 `websockets-sansio` takes least for each frame of the implementations that uvicorn has, reads no message
 before the last one was taken, and answers pings itself. What it lacks is an end with a reason: it cuts all
-connections off once the listener is to end, where sessions here are told, and end by themselves.
+connections off once the listener is to end, where sessions here are told, and end by themselves; and it takes
+a pong alone for life, which stands behind all audio that the client has sent before.
 """
 
 from typing import Any, Final
@@ -21,6 +22,27 @@ class ClientSocket(WebSocketsSansIOProtocol):
     """One connection of a client. It was counted when it was made, and still spoke HTTP."""
 
     count = Value()
+    _has_sent = False
+    """Anything, since the last ping."""
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        self._has_sent = True
+        super().data_received(data)
+
+    @override
+    def send_keepalive_ping(self) -> None:
+        self._has_sent = False
+        super().send_keepalive_ping()
+
+    @override
+    def keepalive_timeout(self) -> None:
+        """Whether a client that is not read from is there still, the kernel finds out."""
+        if self.close_sent or not (self.read_paused or self._has_sent):
+            super().keepalive_timeout()
+            return
+        self.pong_timer = self.pending_ping_payload = None
+        self.schedule_ping()
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:

@@ -1,21 +1,24 @@
 """Realtime sessions with an engine: what is heard while it is said, in every encoding, and how they end."""
 
+import asyncio
 import contextlib
 import json
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from urllib.parse import urlencode
 
+import aiohttp
 import av
 import numpy as np
 import pytest
 from av.audio.resampler import AudioResampler
 from websockets.exceptions import InvalidStatus
 
-from roundhouse_api.realtime import Close, Partial, SessionBegin, SessionEnd, SessionEnding, Transcript
+from roundhouse_api.realtime import PATH, Close, Partial, SessionBegin, SessionEnd, SessionEnding, Transcript
 from tests.conformance.engine.running import LIVE, LIVE_THREADED, POCKETSPHINX, Engine, running, tones
-from tests.conformance.engine.streaming import Stream, go_forward_samples, streaming
+from tests.conformance.engine.streaming import DEADLINE, Stream, go_forward_samples, streaming
 from tests.support.recordings import GO_FORWARD_WORDS, WEATHER_WORDS, spoken, wav
 from tests.support.waiting import eventually, wait_until
 
@@ -302,6 +305,30 @@ async def test_an_engine_that_falls_behind_says_so_and_gives_up(tmp_path: Path) 
         assert "behind" in reason
         assert "warning" in stream.kinds
         assert stream.seen[-1].lag_ms >= 5000
+
+
+async def test_an_engine_that_reads_no_more_for_now_shows_that_it_lives(tmp_path: Path) -> None:
+    """Pings stand behind minutes of audio, and nothing is to be told of its first half minute."""
+    with running(LIVE, tmp_path) as engine:
+        engine.until_ready()
+        query = {"model": "m", "prompt": "sleep 0.14", "encoding": "mulaw", "sample_rate": "8000"}
+        quiet = {"interim_results": "false", "vad": "false"}
+        url = f"{engine.url}{PATH}?{urlencode({**query, **quiet})}"
+        noise = np.random.default_rng(7).integers(0, 256, 1 << 20, np.uint8).tobytes()
+        async with (
+            aiohttp.ClientSession() as client,
+            client.ws_connect(url, heartbeat=12) as socket,  # it gives up after 18 s without a word
+        ):
+            for _ in range(2):
+                await socket.send_bytes(noise)
+            for kind in ("session.begin", "vad.speech_start"):
+                assert (await socket.receive_json(timeout=DEADLINE))["type"] == kind
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(20):
+                    while (message := await socket.receive()).type is aiohttp.WSMsgType.TEXT:
+                        pass
+                    pytest.fail(f"the session is over: {message}")
+            assert not socket.closed
 
 
 def test_metrics_tell_of_sessions(engine: Engine) -> None:

@@ -1,0 +1,87 @@
+"""Clients' WebSockets as uvicorn has them here, on a real connection: which of them are taken for gone."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+import uvicorn
+from starlette.types import Message, Receive, Scope, Send
+from uvicorn.server import ServerState
+from websockets.asyncio.client import connect
+
+from roundhouse_gateway.realtime.client_socket import websockets
+from roundhouse_gateway.series import Value
+from tests.conformance.engine.streaming import DEADLINE
+
+PING_SECONDS = 0.2
+LONG_SECONDS = 10 * PING_SECONDS
+PIECE = bytes(1 << 20)
+
+
+class Slow:
+    """Takes a piece of audio in a while, and the last one in a long while."""
+
+    def __init__(self, pieces: int, while_seconds: float) -> None:
+        self._pieces = pieces
+        self._while_seconds = while_seconds
+        self.got: list[Message] = []
+        self.over = asyncio.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["type"] == "websocket"
+        await receive()
+        await send({"type": "websocket.accept"})
+        for _ in range(self._pieces):
+            self.got.append(await receive())
+            await asyncio.sleep(self._while_seconds)
+        self.over.set()
+
+
+@asynccontextmanager
+async def listening(app: Slow) -> AsyncIterator[int]:
+    """The port of such a server."""
+    pings = {"ws_ping_interval": PING_SECONDS, "ws_ping_timeout": PING_SECONDS}
+    config = uvicorn.Config(app, lifespan="off", log_config=None, **{**websockets(Value()), **pings})
+    config.load()
+    protocol = config.ws_protocol_class
+    assert protocol is not None
+    state = ServerState()
+    make: Callable[[], asyncio.Protocol] = lambda: protocol(config, state, {})  # type: ignore[call-arg]  # noqa: E731
+    server = await asyncio.get_running_loop().create_server(make, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize(
+    ("pieces", "while_seconds"),
+    [(3, LONG_SECONDS), (20, PING_SECONDS * 0.7)],
+    ids=["long waits", "many waits"],
+)
+async def test_a_client_whose_pong_stands_behind_its_audio_is_there(
+    pieces: int, while_seconds: float
+) -> None:
+    app = Slow(pieces, while_seconds)
+    async with (
+        listening(app) as port,
+        connect(f"ws://127.0.0.1:{port}", ping_interval=None, compression=None, proxy=None) as socket,
+    ):
+        for _ in range(pieces):
+            await socket.send(PIECE)
+        await asyncio.wait_for(app.over.wait(), DEADLINE)
+    assert [each["type"] for each in app.got] == ["websocket.receive"] * pieces
+
+
+async def test_a_client_that_says_nothing_at_all_is_gone() -> None:
+    app = Slow(1, 0)
+    async with listening(app) as port:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(
+            b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Key: MDEyMzQ1Njc4OTAxMjM0NQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        )
+        await asyncio.wait_for(app.over.wait(), DEADLINE)
+        assert app.got[0]["type"] == "websocket.disconnect"
+        writer.close()
