@@ -228,7 +228,8 @@ class _Session:
         except OSError:
             ending = GONE
         except Exception as fault:  # noqa: BLE001 - handed on to whoever waits for the end
-            self._over.set_exception(fault)
+            if not self._over.done():
+                self._over.set_exception(fault)
             return
         else:
             ending = ended_by(message, self._call.exchange.model)
@@ -239,8 +240,9 @@ class _Session:
         """From this engine, once it has said what it heard."""
         engine, self._engine = self._engine, None
         if engine is not None and self._telling is not None:
-            await voice.finish(engine)
-            with contextlib.suppress(TimeoutError):
+            # An engine that has died has no last words, and the next one is asked without it.
+            with contextlib.suppress(ConnectionError, TimeoutError):
+                await voice.finish(engine)
                 await asyncio.wait_for(self._telling, _LAST_WORDS_SECONDS)
         await self._close()
 
