@@ -88,7 +88,6 @@ class ClientProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return  # read and dropped: closing on what is unread would take the answer from the client
-        self._unset_keepalive_if_required()
         self._bytes_of_no_body += len(data)
         try:
             while data:
@@ -100,6 +99,12 @@ class ClientProtocol(HttpToolsProtocol):
             self._refuse(HeadTooLargeError(self.limits.head_bytes))
         elif self._bytes_of_no_body > 2 * self.limits.head_bytes:
             self.transport.abort()  # trailers without end: whatever was asked is being answered already
+
+    @override
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._in_head:  # of the next request, which has a clock of its own
+            self._unset_keepalive_if_required()
 
     @override
     def _should_upgrade(self) -> bool:
@@ -175,6 +180,7 @@ class ClientProtocol(HttpToolsProtocol):
     @override
     def on_message_begin(self) -> None:
         if not self._is_silent:
+            self._unset_keepalive_if_required()  # here alone: empty lines and unread bodies are no request
             self._in_head, self._head_bytes, self._bytes_of_no_body = True, 0, 0
             if self._head_timer is None:
                 self._await_head()
@@ -210,6 +216,14 @@ class ClientProtocol(HttpToolsProtocol):
         if not self.parser.should_upgrade():
             self._bytes_of_no_body = 0
             super().on_message_complete()
+            if self.cycle.response_complete:  # before its body had come, so that the wait begins now
+                self._await_next()
+
+    def _await_next(self) -> None:
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
 
     def _check_head(self) -> None:
         """What the parser lets through and others along the way may read in another way."""

@@ -1,0 +1,131 @@
+"""One connection of a client to a listener with a small application, without sockets."""
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+from typing import Any
+
+import uvicorn
+from starlette.types import Receive, Scope, Send
+from typing_extensions import override
+from uvicorn.server import ServerState
+
+from roundhouse_gateway.protocol import ClientProtocol, ConnectionLimits, limited
+from roundhouse_gateway.realtime.client_socket import websockets
+from roundhouse_gateway.series import Value
+from roundhouse_gateway.text.lane import NotHereError
+from roundhouse_gateway.text.protocol import fast
+from tests.unit.gateway.waiting import turns
+
+LIMITS = ConnectionLimits(connections=100, head_bytes=65_536, head_seconds=20)
+KEEP_ALIVE_SECONDS = 0.2
+
+
+class Wire(asyncio.Transport):
+    """What the gateway does to the connection."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent = b""
+        self.closed = False
+        self.protocol: asyncio.BaseProtocol | None = None
+
+    @override
+    def write(self, data: Any) -> None:
+        self.sent += data
+
+    @override
+    def can_write_eof(self) -> bool:
+        return False
+
+    @override
+    def is_closing(self) -> bool:
+        return self.closed
+
+    @override
+    def close(self) -> None:
+        self.closed = True
+
+    @override
+    def abort(self) -> None:
+        self.closed = True
+
+    @override
+    def pause_reading(self) -> None:
+        """Nothing is read here that was not fed."""
+
+    @override
+    def resume_reading(self) -> None:
+        """As above."""
+
+    @override
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self.protocol = protocol
+
+
+class NoLane:
+    """A fast lane that takes nothing, and counts what it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def plan(self, *_request: object) -> None:
+        self.asked += 1
+        raise NotHereError
+
+
+@dataclass
+class Line:
+    """The connection. `/slow` answers one half at once, the other once `gate` is set."""
+
+    wire: Wire = field(default_factory=Wire)
+    lane: NoLane | None = None
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    asked: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        config = uvicorn.Config(
+            self._app,
+            interface="asgi3",
+            proxy_headers=False,
+            loop="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,  # type: ignore[arg-type]  # parts of seconds do as well
+            **websockets(Value()),
+        )
+        config.load()
+        made = limited(LIMITS, Value())
+        if self.lane is not None:
+            made = fast(made, self.lane)  # type: ignore[arg-type]
+        self.protocol: ClientProtocol = made(config=config, server_state=ServerState(), app_state={})
+        self.protocol.logger = logging.getLogger("test")
+        self.protocol.connection_made(self.wire)
+        self.wire.protocol = self.protocol
+
+    async def feed(self, *pieces: bytes) -> bytes:
+        """What comes back at once."""
+        before = len(self.wire.sent)
+        for piece in pieces:
+            self.protocol.data_received(piece)
+        await turns()
+        return self.wire.sent[before:]
+
+    async def _app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.asked.append(scope["path"])
+        if scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.accept"})
+            return
+        if scope["method"] == "POST":
+            while (await receive()).get("more_body"):
+                pass
+        if scope["path"] == "/slow":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"one", "more_body": True})
+            await self.gate.wait()
+            await send({"type": "http.response.body", "body": b"two"})
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})

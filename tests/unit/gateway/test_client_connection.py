@@ -1,0 +1,44 @@
+"""How long a client may keep its connection, and what may follow on what in it."""
+
+import asyncio
+
+import pytest
+
+from tests.unit.gateway.client_connection import KEEP_ALIVE_SECONDS, Line
+from tests.unit.gateway.waiting import turns
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+SLOW = GET.replace(b"/ ", b"/slow ")
+WITH_A_BODY = b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("begun", "piece"), [(GET, b"\r\n"), (WITH_A_BODY, b"y")], ids=["empty lines", "a body that nobody reads"]
+)
+async def test_what_is_no_request_does_not_keep_a_connection(begun: bytes, piece: bytes) -> None:
+    line = Line()
+    assert b"200 OK" in await line.feed(begun)
+    deadline = asyncio.get_running_loop().time() + 50 * KEEP_ALIVE_SECONDS
+    while not line.wire.closed:
+        await line.feed(piece)
+        assert asyncio.get_running_loop().time() < deadline, "it is kept as long as something comes"
+        await asyncio.sleep(KEEP_ALIVE_SECONDS / 10)
+
+
+async def test_a_connection_goes_on_after_a_body_that_nobody_read() -> None:
+    line = Line()
+    assert b"200 OK" in await line.feed(WITH_A_BODY)
+    await line.feed(b"y" * 1_000_000)
+    assert b"200 OK" in await line.feed(GET)
+
+
+async def test_the_clock_of_a_kept_connection_is_not_that_of_its_next_request() -> None:
+    line = Line()
+    await line.feed(SLOW)
+    await line.feed(SLOW[:10])  # the next begins before the first has ended
+    line.gate.set()
+    await turns()
+    line.gate.clear()
+    await line.feed(SLOW[10:])
+    await asyncio.sleep(3 * KEEP_ALIVE_SECONDS)
+    assert not line.wire.closed
