@@ -129,6 +129,8 @@ class FastProtocol(ClientProtocol):
         return length.isdigit() and 0 < int(length) <= MAX_BODY_BYTES
 
     def _plan(self, body: bytes) -> Trip:
+        if self.flow.write_paused:  # by an answer before, and said once: the ordinary routes look and wait
+            raise NotHereError
         path = self.url.decode()
         scope: Any = self.scope
         exchange = Exchange("POST", path, request_id_of(scope), self.client[0] if self.client else "")

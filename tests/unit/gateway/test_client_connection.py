@@ -4,12 +4,13 @@ import asyncio
 
 import pytest
 
-from tests.unit.gateway.client_connection import KEEP_ALIVE_SECONDS, Line
+from tests.unit.gateway.client_connection import KEEP_ALIVE_SECONDS, Line, NoLane
 from tests.unit.gateway.waiting import turns
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 SLOW = GET.replace(b"/ ", b"/slow ")
 WITH_A_BODY = b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n"
+CHAT = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
 
 
 @pytest.mark.parametrize(
@@ -42,3 +43,17 @@ async def test_the_clock_of_a_kept_connection_is_not_that_of_its_next_request() 
     await line.feed(SLOW[10:])
     await asyncio.sleep(3 * KEEP_ALIVE_SECONDS)
     assert not line.wire.closed
+
+
+async def test_who_takes_nothing_of_an_answer_is_kept_from_the_fast_lane() -> None:
+    lane = NoLane()
+    line = Line(lane=lane)
+    await line.feed(CHAT)
+    line.protocol.pause_writing()
+    early, asked = await line.feed(CHAT), lane.asked
+    line.protocol.resume_writing()  # before anything is asserted: what waits for this is not to be cancelled
+    await turns()
+    assert (early, asked) == (b"", 1)
+    assert line.wire.sent.count(b"200 OK") == 2
+    await line.feed(CHAT)
+    assert lane.asked == 2
