@@ -110,7 +110,8 @@ class ClientProtocol(HttpToolsProtocol):
     def _should_upgrade(self) -> bool:
         """Only for what is a WebSocket's handshake: else the offer is passed over as any other."""
         names = {name for name, _ in self.headers}
-        is_handshake = self.parser.get_method() == b"GET" and b"sec-websocket-key" in names
+        has_body = any(name in _FRAMING and value != b"0" for name, value in self.headers)
+        is_handshake = self.parser.get_method() == b"GET" and b"sec-websocket-key" in names and not has_body
         return is_handshake and super()._should_upgrade()
 
     def _await_head(self) -> None:

@@ -2,14 +2,17 @@
 
 `websockets-sansio` takes least for each frame of the implementations that uvicorn has, reads no message
 before the last one was taken, and answers pings itself. What it lacks is an end with a reason: it cuts all
-connections off once the listener is to end, where sessions here are told, and end by themselves; and it takes
-a pong alone for life, which stands behind all audio that the client has sent before.
+connections off once the listener is to end, where sessions here are told, and end by themselves. It takes a
+pong alone for life, which stands behind all audio that the client has sent before. And it says nothing at all
+to a handshake whose head its parser refuses.
 """
 
+import sys
 from typing import Any, Final
 
 from typing_extensions import override
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets import http11
 
 from roundhouse_gateway.series import Value
 
@@ -29,6 +32,9 @@ class ClientSocket(WebSocketsSansIOProtocol):
     def data_received(self, data: bytes) -> None:
         self._has_sent = True
         super().data_received(data)
+        if not self.handshake_initiated:  # what comes first is the whole of its head
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            self.transport.close()
 
     @override
     def send_keepalive_ping(self) -> None:
@@ -55,7 +61,11 @@ class ClientSocket(WebSocketsSansIOProtocol):
 
 
 def websockets(count: Value) -> dict[str, Any]:
-    """For uvicorn's configuration. `count` has the open connections, of which these go on to be some."""
+    """For uvicorn's configuration. `count` has the open connections, of which these go on to be some.
+
+    Heads are as long and have as many lines as the listener lets pass, which has counted them.
+    """
+    http11.MAX_LINE_LENGTH = http11.MAX_NUM_HEADERS = sys.maxsize
     return {
         "ws": type("CountedClientSocket", (ClientSocket,), {"count": count}),
         "ws_max_size": MESSAGE_BYTES,

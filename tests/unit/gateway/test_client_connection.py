@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from websockets import http11
 
 from tests.unit.gateway.client_connection import KEEP_ALIVE_SECONDS, Line, NoLane
 from tests.unit.gateway.waiting import turns
@@ -11,6 +12,11 @@ GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 SLOW = GET.replace(b"/ ", b"/slow ")
 WITH_A_BODY = b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n"
 CHAT = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
+
+HANDSHAKE = (
+    b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
 
 
 @pytest.mark.parametrize(
@@ -57,3 +63,34 @@ async def test_who_takes_nothing_of_an_answer_is_kept_from_the_fast_lane() -> No
     assert line.wire.sent.count(b"200 OK") == 2
     await line.feed(CHAT)
     assert lane.asked == 2
+
+
+LONG = b"y" * 60_000
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        HANDSHAKE.replace(b"/ws", b"/ws?keyterms=" + LONG),
+        HANDSHAKE.replace(b"\r\n\r\n", b"\r\nCookie: " + LONG + b"\r\n\r\n"),
+        HANDSHAKE.replace(b"\r\n\r\n", b"".join(b"\r\nX-%d: y" % n for n in range(1000)) + b"\r\n\r\n"),
+    ],
+    ids=["line", "header", "many headers"],
+)
+async def test_a_handshake_may_have_as_long_a_head_as_any_request(sent: bytes) -> None:
+    line = Line()
+    assert (await line.feed(sent)).startswith(b"HTTP/1.1 101 ")
+
+
+async def test_a_handshake_that_cannot_be_read_is_answered_and_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = Line()
+    monkeypatch.setattr(http11, "MAX_LINE_LENGTH", 20)
+    assert (await line.feed(HANDSHAKE)).startswith(b"HTTP/1.1 431 ")
+    assert line.wire.closed
+
+
+async def test_a_handshake_with_a_body_is_none() -> None:
+    line = Line()
+    with_a_body = HANDSHAKE.replace(b"\r\n\r\n", b"\r\nContent-Length: 5\r\n\r\n")
+    assert (await line.feed(with_a_body)).startswith(b"HTTP/1.1 200 ")
+    assert (await line.feed(b"12345", GET)).startswith(b"HTTP/1.1 200 ")
