@@ -163,11 +163,20 @@ class ClientProtocol(HttpToolsProtocol):
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as offer:
             if self._should_upgrade():
-                self.handle_websocket_upgrade()  # nothing may follow before that is answered
-                return b""
+                self._take_handshake()
+                return b""  # nothing may follow before that is answered
             self._expect_body()
             return data[offer.args[0] :]
         return b""
+
+    def _take_handshake(self) -> None:
+        """Behind a request that runs it is none: the connection is not to be handed over within an answer."""
+        current: RequestResponseCycle | None = self.cycle
+        if current is None or current.response_complete:
+            self.handle_websocket_upgrade()
+            return
+        current.keep_alive = False  # the last that was begun: its answer ends the connection
+        self._refused = True
 
     def _expect_body(self) -> None:
         """Has a fresh parser stand where the one that stopped should: after the head of this request."""

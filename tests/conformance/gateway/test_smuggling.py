@@ -106,6 +106,9 @@ def tricks() -> Iterator[Trick]:
     unread = post(f"Content-Length: {len(HIDDEN)}\r\n", "/v1/nothing") + HIDDEN
     yield Trick("request-in-a-body-that-nobody-reads", unread, (404, 200))
     yield Trick("star", b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", (404, 200))
+    handshake = "Host: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    handshake += "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    yield Trick("handshake-behind-a-request", get("/healthz") + get("/v1/realtime", handshake), (200,))
     old = post(CHUNKED).replace(b"HTTP/1.1", b"HTTP/1.0") + chunks()
     yield Trick("chunked-of-1.0-ends-the-connection", old, (200,))
 

@@ -94,3 +94,18 @@ async def test_a_handshake_with_a_body_is_none() -> None:
     with_a_body = HANDSHAKE.replace(b"\r\n\r\n", b"\r\nContent-Length: 5\r\n\r\n")
     assert (await line.feed(with_a_body)).startswith(b"HTTP/1.1 200 ")
     assert (await line.feed(b"12345", GET)).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("before", [SLOW, SLOW + GET], ids=["one", "two"])
+async def test_a_handshake_behind_a_request_ends_the_connection_after_its_answer(before: bytes) -> None:
+    line = Line()
+    await line.feed(before)
+    assert await line.feed(HANDSHAKE) == b""
+    await line.feed(b"\x81\x00", HANDSHAKE)
+    assert not line.wire.closed
+    line.gate.set()
+    await turns()
+    assert b"101" not in line.wire.sent
+    assert line.wire.sent.count(b"HTTP/1.1 200 OK") == len(before.split(b"GET")) - 1
+    assert line.wire.closed
+    assert "/ws" not in line.asked
