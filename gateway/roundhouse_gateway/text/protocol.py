@@ -60,6 +60,13 @@ class FastProtocol(ClientProtocol):
         super().connection_lost(exc)
 
     @override
+    def shutdown(self) -> None:
+        if self._gathered is None:
+            super().shutdown()
+        else:
+            self._keeps_alive = False  # a request has begun, though nothing of it is under way
+
+    @override
     def pause_writing(self) -> None:
         super().pause_writing()
         if self._passage is not None:

@@ -109,3 +109,14 @@ async def test_a_handshake_behind_a_request_ends_the_connection_after_its_answer
     assert line.wire.sent.count(b"HTTP/1.1 200 OK") == len(before.split(b"GET")) - 1
     assert line.wire.closed
     assert "/ws" not in line.asked
+
+
+async def test_a_request_whose_body_is_to_come_is_finished_in_a_drain() -> None:
+    line = Line(lane=NoLane())
+    await line.feed(CHAT)
+    await line.feed(CHAT[:-2])
+    line.protocol.shutdown()
+    assert not line.wire.closed
+    last = await line.feed(b"{}")
+    assert (last.count(b"200 OK"), last.count(b"connection: close")) == (1, 1)
+    assert line.wire.closed
