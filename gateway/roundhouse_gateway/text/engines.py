@@ -5,7 +5,7 @@ refuses is passed over; one that breaks off is replaced once only: the body may 
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -131,6 +131,8 @@ class TextEngines:
             with self.load.hold(base_url):
                 try:
                     incoming = await self._post(call, base_url)
+                    if 200 <= incoming.reply.status < 300:
+                        await self._first(call, incoming)
                 except EngineUnreachableError:
                     if not await self._others(call, tour):
                         raise
@@ -203,7 +205,7 @@ class TextEngines:
         if kept is not None:
             incoming = Incoming(self._idle_seconds)
             kept.ask(request, incoming.reply)
-            if await self._head(call, incoming):
+            if await self._told(call, incoming, incoming.begun()):
                 return incoming
         try:
             fresh = await self.pool.connect(address)
@@ -212,14 +214,19 @@ class TextEngines:
             raise self.failed(call, "broken" if stale or kept else "unreachable") from error
         incoming = Incoming(self._idle_seconds)
         fresh.ask(request, incoming.reply)
-        if await self._head(call, incoming):
+        if await self._told(call, incoming, incoming.begun()):
             return incoming
         raise self.failed(call, "broken")
 
-    async def _head(self, call: Call, incoming: Incoming) -> bool:
-        """Whether an answer has begun; False where the connection ended before."""
+    async def _first(self, call: Call, incoming: Incoming) -> None:
+        """Waits for the first byte: an engine may send its head at once, and leave with no answer."""
+        if not await self._told(call, incoming, incoming.first()):
+            raise self.failed(call, "broken")
+
+    async def _told(self, call: Call, incoming: Incoming, coming: Awaitable[bool]) -> bool:
+        """Whether what is awaited has come; False where the connection ended before."""
         try:
-            return await incoming.begun()
+            return await coming
         except TimeoutError as error:
             incoming.reply.abandon()
             raise self.failed(call, "timeout") from error

@@ -31,6 +31,15 @@ class Incoming:
                 await self._news.wait()
         return self.reply.status != 0
 
+    async def first(self) -> bool:
+        """Whether its body has begun, or ended; False where the connection ended before. `TimeoutError`."""
+        reply = self.reply
+        while not (reply.parts or reply.complete or reply.failure):
+            self._news.clear()
+            async with asyncio.timeout(self._idle_seconds):
+                await self._news.wait()
+        return bool(reply.parts) or reply.complete
+
     @property
     def whole(self) -> bool:
         """All of it is here already."""

@@ -131,6 +131,9 @@ class Passage:
             self._return()
         elif not 200 <= reply.status < 300:
             self._refuse()
+        elif not (reply.parts or self._pending or reply.complete):
+            if reply.failure:  # with nothing sent: another endpoint may answer
+                self._return()
         elif is_event_stream(reply.headers):
             self._stream()
             self._send_head(stream_headers(passing_headers(reply.headers)))
