@@ -242,7 +242,7 @@ class ClientProtocol(HttpToolsProtocol):
             if name == b"host":
                 hosts += 1
             elif name == b"transfer-encoding":
-                sound = value.lower() == b"chunked"
+                sound = sound and value.lower() == b"chunked"
         if not sound or version not in _VERSIONS or hosts > 1 or (not hosts and version == "1.1"):
             self._refusal = NotHttpError()
             raise self._refusal

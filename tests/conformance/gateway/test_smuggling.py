@@ -60,6 +60,7 @@ def tricks() -> Iterator[Trick]:
         "chunked-then-identity": post("Transfer-Encoding: chunked, identity\r\n") + chunks(),
         "chunked-twice": post(CHUNKED * 2) + chunks(),
         "chunked-and-identity": post(f"{CHUNKED}Transfer-Encoding: identity\r\n") + chunks(),
+        "identity-and-chunked": post(f"Transfer-Encoding: identity\r\n{CHUNKED}") + chunks(),
         "coded-and-chunked": post("Transfer-Encoding: gzip, chunked\r\n") + chunks(),
         "vertical-tab": post("Transfer-Encoding:\x0bchunked\r\n") + chunks(),
         "quoted": post('Transfer-Encoding: "chunked"\r\n') + chunks(),
