@@ -164,8 +164,11 @@ def test_a_node_is_drained_one_pod_at_a_time(
     control_plane.kubectl(
         "drain", first, "--delete-emptydir-data", "--timeout=90s", "--pod-selector", MANAGED
     )
-    where = {one["spec"]["nodeName"] for one in kubectl.list("pods", MANAGED)}
-    assert where == {f"{pool.name}-1"}
+
+    def where() -> set[str | None]:
+        return {one["spec"].get("nodeName") for one in kubectl.list("pods", MANAGED)}
+
+    kubectl.wait_for(lambda: where() == {f"{pool.name}-1"}, "both are on the other node")
     assert kubectl.condition("mv", "kws-en", "Available")["lastTransitionTime"] == since
     kubectl("scale", "mv/kws-en", "--replicas=1")
     kubectl.wait_for(lambda: not kubectl.get("pdb", "kws-en"), "one pod needs no budget")
