@@ -1,4 +1,4 @@
-"""Calls of engines: which endpoint, when to try the next, and what a failure is called.
+"""Calls of engines with a body that may not come twice, such as an upload that is passed on as it arrives.
 
 An endpoint that takes no connection, breaks off before it answers, or refuses before it has read anything, is
 passed over as long as the body can still be sent. What an engine answers is handed on as it is; whether that
@@ -8,7 +8,7 @@ is good is left to `relay`.
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
 
 import aiohttp
@@ -18,17 +18,14 @@ from roundhouse_api.enums import RouteName
 from roundhouse_gateway.body import Body, nobody_waits
 from roundhouse_gateway.endpoint_load import LOAD_HEADER, Load
 from roundhouse_gateway.endpoints import Endpoints
-from roundhouse_gateway.errors import EngineFailedError, EngineTimeoutError, EngineUnreachableError
+from roundhouse_gateway.errors import EngineFailedError, EngineUnreachableError
 from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.settings import Settings
 from roundhouse_gateway.snapshot import Entry
+from roundhouse_gateway.tour import FULL, REFUSALS, Failure, Tour, Tours
 from roundhouse_gateway.traces import onwards
 
 REASON_HEADER = "X-Roundhouse-Reason"
-FULL = "full"
-NEWS_SECONDS = 2.0
-"""How long the news of another endpoint may be on its way."""
-REFUSALS = frozenset({FULL, "draining", "loading"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +39,6 @@ class Call:
     via: str
 
 
-@dataclass(slots=True)
-class _Tour:
-    """One request's way through the endpoints of a model; `last`: there is no other model to ask."""
-
-    last: bool
-    tried: set[str] = field(default_factory=set)
-    full: set[str] = field(default_factory=set)
-
-
 class EngineClient:
     """The one HTTP client of engines."""
 
@@ -58,6 +46,7 @@ class EngineClient:
         self._idle_seconds = settings.engine_idle_seconds
         self._endpoints = endpoints
         self._metrics = metrics
+        self._tours = Tours(endpoints, metrics, settings.engine_idle_seconds)
         self.load = Load()
         # A new connection for each call: one that was kept may be dead, and an upload cannot be repeated.
         self._session = aiohttp.ClientSession(
@@ -81,7 +70,7 @@ class EngineClient:
         Where no known endpoint takes the request and it is the `last` model to ask, an endpoint that is about
         to be known is waited for: `EngineUnreachableError` where there is none.
         """
-        tour = _Tour(last)
+        tour = Tour(call.entry, last)
         failed = False
         for attempt in count():
             if attempt:
@@ -102,48 +91,23 @@ class EngineClient:
                     continue
                 self.load.told(base_url, response.headers.get(LOAD_HEADER))
                 try:
-                    if await self._goes_on(call, response, base_url, tour):
+                    again, reason = call.body.can_be_sent, reason_of(response)
+                    if await self._tours.goes_on(tour, base_url, reason, can_be_sent=again):
                         continue
                     yield response
                     return
                 finally:
                     response.close()
 
-    async def _next(self, call: Call, tour: _Tour) -> str:
+    async def _next(self, call: Call, tour: Tour) -> str:
         if not await self._others(call, tour):
-            raise EngineUnreachableError(f"Engine '{call.entry.model.id}' has no endpoint just now.")
+            raise self._tours.nowhere(call.entry)
         base_url = self.load.least(self._endpoints.untried(call.entry, tour.tried))
         tour.tried.add(base_url)
         return base_url
 
-    async def _others(self, call: Call, tour: _Tour) -> bool:
-        """Whether another endpoint can be tried, now or, for the last model, in a moment."""
-        if not call.body.can_be_sent:
-            return False
-        if not self._endpoints.untried(call.entry, tour.tried):
-            # To be told that those which stay are full is better than that another one leaves.
-            tour.tried -= tour.full
-            tour.full.clear()
-        if self._endpoints.untried(call.entry, tour.tried):
-            return True
-        patient = tour.last and not call.entry.is_upstream
-        return patient and await self._endpoints.others(call.entry, tour.tried, NEWS_SECONDS)
-
-    async def _goes_on(
-        self, call: Call, response: aiohttp.ClientResponse, base_url: str, tour: _Tour
-    ) -> bool:
-        """Whether the request was refused, and another endpoint is tried instead of saying so."""
-        reason = self._refused(call, response)
-        if not reason:
-            return False
-        if reason == FULL:
-            tour.full.add(base_url)
-            return call.body.can_be_sent and bool(self._endpoints.untried(call.entry, tour.tried))
-        if await self._others(call, tour):
-            return True
-        if call.body.can_be_sent and not tour.last:
-            raise EngineUnreachableError(f"Engine '{call.entry.model.id}' takes no requests just now.")
-        return False
+    async def _others(self, call: Call, tour: Tour) -> bool:
+        return call.body.can_be_sent and await self._tours.others(tour)
 
     async def _post(self, call: Call, base_url: str) -> aiohttp.ClientResponse:
         body, loop = call.body, asyncio.get_running_loop()
@@ -177,29 +141,15 @@ class EngineClient:
         finally:
             body.on_progress = nobody_waits
 
-    def _failed(self, call: Call, reason: str) -> Exception:
+    def _failed(self, call: Call, reason: Failure) -> Exception:
         """The error to answer with; where the body broke off by the client's doing, that."""
-        if call.body.failure is not None:
-            return call.body.failure
-        model = call.entry.model.id
-        self._metrics.engine_errors(model, reason).inc()
-        match reason:
-            case "unreachable":
-                return EngineUnreachableError(f"No endpoint of engine '{model}' takes connections just now.")
-            case "timeout":
-                return EngineTimeoutError(
-                    f"Engine '{model}' did not answer for {self._idle_seconds:g} seconds."
-                )
-            case _:
-                return EngineFailedError(f"Engine '{model}' broke off before it answered.")
+        return call.body.failure or self._tours.failed(call.entry, reason)
 
-    def _refused(self, call: Call, response: aiohttp.ClientResponse) -> str:
-        """Why the engine would not take the request at all; empty where it did."""
-        reason = response.headers.get(REASON_HEADER, "")
-        if response.status not in (429, 503) or reason not in REFUSALS:
-            return ""
-        self._metrics.engine_errors(call.entry.model.id, reason).inc()
-        return reason
+
+def reason_of(response: aiohttp.ClientResponse) -> str:
+    """Why the engine would not take the request at all; empty where it did."""
+    reason = response.headers.get(REASON_HEADER, "")
+    return reason if response.status in (429, 503) and reason in REFUSALS else ""
 
 
 def is_full(response: aiohttp.ClientResponse) -> bool:

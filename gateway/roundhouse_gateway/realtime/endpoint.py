@@ -26,7 +26,8 @@ from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.realtime.closing import engine_error
 from roundhouse_gateway.realtime.turns import Turns
 from roundhouse_gateway.settings import Settings
-from roundhouse_gateway.upstream import FULL, REASON_HEADER, REFUSALS
+from roundhouse_gateway.tour import FULL, REFUSALS
+from roundhouse_gateway.upstream import REASON_HEADER
 
 ERROR_HEADER: Final = "X-Roundhouse-Error"
 """The engine's words, because what follows the head of a refused handshake is read by few clients."""

@@ -1,4 +1,4 @@
-"""Calls of engines with a body that is at hand: which endpoint, when the next, and what a failure is called.
+"""Calls of engines with a body that is at hand: which endpoint, over which connection.
 
 Until the first byte of an answer a request may go to another endpoint. One that takes no connection or
 refuses is passed over; one that breaks off is replaced once only: the body may be what brings engines down.
@@ -7,7 +7,7 @@ refuses is passed over; one that breaks off is replaced once only: the body may 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count
 from typing import Final
@@ -16,23 +16,18 @@ from urllib.parse import urlsplit
 from roundhouse_api.enums import RouteName
 from roundhouse_gateway.endpoint_load import LOAD_HEADER, Load
 from roundhouse_gateway.endpoints import Endpoints
-from roundhouse_gateway.errors import (
-    EngineFailedError,
-    EngineTimeoutError,
-    EngineUnreachableError,
-    GatewayError,
-)
+from roundhouse_gateway.errors import EngineFailedError, EngineUnreachableError
 from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.settings import Settings
 from roundhouse_gateway.snapshot import Entry
 from roundhouse_gateway.text.balance import by_prefix
-from roundhouse_gateway.text.connection import Failure, Reply
+from roundhouse_gateway.text.connection import Reply
 from roundhouse_gateway.text.dialects import url_of
 from roundhouse_gateway.text.incoming import Incoming
 from roundhouse_gateway.text.passages import Passages
 from roundhouse_gateway.text.pool import Pool, address_of
+from roundhouse_gateway.tour import REFUSALS, Tour, Tours
 from roundhouse_gateway.traces import onwards
-from roundhouse_gateway.upstream import FULL, NEWS_SECONDS, REFUSALS
 
 REASON_HEADER: Final = b"x-roundhouse-reason"
 FIRST: Final = "roundhouse.text.first"
@@ -53,15 +48,6 @@ class Call:
     """The endpoint to ask first; empty where any will do."""
     stale: bool = False
     """That broke off on a connection that was kept, and is asked again on a new one."""
-
-
-@dataclass(slots=True)
-class _Tour:
-    """One request's way through the endpoints of a model; `last`: there is no other model to ask."""
-
-    last: bool
-    tried: set[str] = field(default_factory=set)
-    full: set[str] = field(default_factory=set)
 
 
 @lru_cache(4096)
@@ -110,6 +96,7 @@ class TextEngines:
         self._idle_seconds = settings.engine_idle_seconds
         self._metrics = metrics
         self._endpoints = endpoints
+        self.tours = Tours(endpoints, metrics, settings.engine_idle_seconds)
         self.load = load
         self.pool = pool
         self.passages = Passages(settings.engine_idle_seconds)
@@ -122,7 +109,7 @@ class TextEngines:
     @asynccontextmanager
     async def answer(self, call: Call, *, last: bool) -> AsyncIterator[Incoming]:
         """The head of an engine's answer, its body still to be read inside the block."""
-        tour = _Tour(last)
+        tour = Tour(call.entry, last)
         failed = False
         for attempt in count():
             if attempt:
@@ -134,17 +121,17 @@ class TextEngines:
                     if 200 <= incoming.reply.status < 300:
                         await self._first(call, incoming)
                 except EngineUnreachableError:
-                    if not await self._others(call, tour):
+                    if not await self.tours.others(tour):
                         raise
                     continue
                 except EngineFailedError:
-                    if failed or not await self._others(call, tour):
+                    if failed or not await self.tours.others(tour):
                         raise
                     failed = True
                     continue
                 self.load.told(base_url, load_of(incoming.reply))
                 try:
-                    if await self._goes_on(call, incoming.reply, base_url, tour):
+                    if await self.tours.goes_on(tour, base_url, reason_of(incoming.reply)):
                         continue
                     yield incoming
                     return
@@ -162,39 +149,13 @@ class TextEngines:
             return by_prefix(opening, base_urls, self.load.of, prefix.mean_load_percent)
         return self.load.least(base_urls)
 
-    async def _next(self, call: Call, tour: _Tour) -> str:
-        if not await self._others(call, tour):
-            raise EngineUnreachableError(f"Engine '{call.entry.model.id}' has no endpoint just now.")
+    async def _next(self, call: Call, tour: Tour) -> str:
+        if not await self.tours.others(tour):
+            raise self.tours.nowhere(call.entry)
         first = not tour.tried and call.first in self._endpoints.untried(call.entry, tour.tried)
         base_url = call.first if first else self.pick(call, tour.tried)
         tour.tried.add(base_url)
         return base_url
-
-    async def _others(self, call: Call, tour: _Tour) -> bool:
-        """Whether another endpoint can be tried, now or, for the last model, in a moment."""
-        if not self._endpoints.untried(call.entry, tour.tried):
-            # To be told that those which stay are full is better than that another one leaves.
-            tour.tried -= tour.full
-            tour.full.clear()
-        if self._endpoints.untried(call.entry, tour.tried):
-            return True
-        patient = tour.last and not call.entry.is_upstream
-        return patient and await self._endpoints.others(call.entry, tour.tried, NEWS_SECONDS)
-
-    async def _goes_on(self, call: Call, reply: Reply, base_url: str, tour: _Tour) -> bool:
-        """Whether the request was refused, and another endpoint is tried instead of saying so."""
-        reason = reason_of(reply)
-        if not reason:
-            return False
-        self._metrics.engine_errors(call.entry.model.id, reason).inc()
-        if reason == FULL:
-            tour.full.add(base_url)
-            return bool(self._endpoints.untried(call.entry, tour.tried))
-        if await self._others(call, tour):
-            return True
-        if not tour.last:
-            raise EngineUnreachableError(f"Engine '{call.entry.model.id}' takes no requests just now.")
-        return False
 
     async def _post(self, call: Call, base_url: str) -> Incoming:
         """A connection that was kept may have been closed meanwhile; then a new one is tried, unsaid."""
@@ -211,17 +172,17 @@ class TextEngines:
             fresh = await self.pool.connect(address)
         except (OSError, TimeoutError) as error:
             # An engine that left with this very request may have gone because of it.
-            raise self.failed(call, "broken" if stale or kept else "unreachable") from error
+            raise self.tours.failed(call.entry, "broken" if stale or kept else "unreachable") from error
         incoming = Incoming(self._idle_seconds)
         fresh.ask(request, incoming.reply)
         if await self._told(call, incoming, incoming.begun()):
             return incoming
-        raise self.failed(call, "broken")
+        raise self.tours.failed(call.entry, "broken")
 
     async def _first(self, call: Call, incoming: Incoming) -> None:
         """Waits for the first byte: an engine may send its head at once, and leave with no answer."""
         if not await self._told(call, incoming, incoming.first()):
-            raise self.failed(call, "broken")
+            raise self.tours.failed(call.entry, "broken")
 
     async def _told(self, call: Call, incoming: Incoming, coming: Awaitable[bool]) -> bool:
         """Whether what is awaited has come; False where the connection ended before."""
@@ -229,21 +190,7 @@ class TextEngines:
             return await coming
         except TimeoutError as error:
             incoming.reply.abandon()
-            raise self.failed(call, "timeout") from error
+            raise self.tours.failed(call.entry, "timeout") from error
         except asyncio.CancelledError:
             incoming.reply.abandon()
             raise
-
-    def failed(self, call: Call, reason: Failure) -> GatewayError:
-        """What the client is told, and the metrics."""
-        model = call.entry.model.id
-        self._metrics.engine_errors(model, reason).inc()
-        match reason:
-            case "unreachable":
-                return EngineUnreachableError(f"No endpoint of engine '{model}' takes connections just now.")
-            case "timeout":
-                return EngineTimeoutError(
-                    f"Engine '{model}' did not answer for {self._idle_seconds:g} seconds."
-                )
-            case _:
-                return EngineFailedError(f"Engine '{model}' broke off before it answered.")

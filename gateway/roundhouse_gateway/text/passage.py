@@ -106,7 +106,7 @@ class Passage:
         self.cut(
             broke_off(self._trip.entry.model.id)
             if self.response_started
-            else self._lane.engines.failed(self._trip.call, "timeout")
+            else self._lane.engines.tours.failed(self._trip.call.entry, "timeout")
         )
 
     def _on_news(self) -> None:

@@ -1,0 +1,88 @@
+"""One request's way through the endpoints of a model: which may still be tried, and what a failure is called.
+
+How an endpoint is picked among those that may be, and how it is asked, is left to those who call engines.
+"""
+
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from roundhouse_gateway.endpoints import Endpoints
+from roundhouse_gateway.errors import (
+    EngineFailedError,
+    EngineTimeoutError,
+    EngineUnreachableError,
+    GatewayError,
+)
+from roundhouse_gateway.metrics import Metrics
+from roundhouse_gateway.snapshot import Entry
+
+FULL: Final = "full"
+REFUSALS: Final = frozenset({FULL, "draining", "loading"})
+"""Why an engine takes no request at all, as it says before it has read anything."""
+NEWS_SECONDS: Final = 2.0
+"""How long the news of another endpoint may be on its way."""
+
+Failure = Literal["unreachable", "timeout", "broken"]
+
+
+@dataclass(slots=True)
+class Tour:
+    """What was tried so far; `last`: there is no other model to ask."""
+
+    entry: Entry
+    last: bool
+    tried: set[str] = field(default_factory=set)
+    full: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class Tours:
+    """`idle_seconds`: how long an engine may be silent, for the words of that failure."""
+
+    endpoints: Endpoints
+    metrics: Metrics
+    idle_seconds: float
+
+    async def others(self, tour: Tour) -> bool:
+        """Whether another endpoint can be tried, now or, for the last model, in a moment."""
+        if not self.endpoints.untried(tour.entry, tour.tried):
+            # To be told that those which stay are full is better than that another one leaves.
+            tour.tried -= tour.full
+            tour.full.clear()
+        if self.endpoints.untried(tour.entry, tour.tried):
+            return True
+        patient = tour.last and not tour.entry.is_upstream
+        return patient and await self.endpoints.others(tour.entry, tour.tried, NEWS_SECONDS)
+
+    async def goes_on(self, tour: Tour, base_url: str, reason: str, *, can_be_sent: bool = True) -> bool:
+        """Whether an endpoint refused for that reason, and another is tried instead of saying so."""
+        if not reason:
+            return False
+        self.metrics.engine_errors(tour.entry.model.id, reason).inc()
+        if not can_be_sent:
+            return False
+        if reason == FULL:
+            tour.full.add(base_url)
+            return bool(self.endpoints.untried(tour.entry, tour.tried))
+        if await self.others(tour):
+            return True
+        if not tour.last:
+            raise EngineUnreachableError(f"Engine '{tour.entry.model.id}' takes no requests just now.")
+        return False
+
+    def nowhere(self, entry: Entry) -> EngineUnreachableError:
+        return EngineUnreachableError(f"Engine '{entry.model.id}' has no endpoint just now.")
+
+    def failed(self, entry: Entry, reason: Failure) -> GatewayError:
+        """What the client is told, and the metrics."""
+        model = entry.model.id
+        self.metrics.engine_errors(model, reason).inc()
+        match reason:
+            case "unreachable":
+                return EngineUnreachableError(f"No endpoint of engine '{model}' takes connections just now.")
+            case "timeout":
+                return EngineTimeoutError(
+                    f"Engine '{model}' did not answer for {self.idle_seconds:g} seconds."
+                )
+            case "broken":
+                return EngineFailedError(f"Engine '{model}' broke off before it answered.")
