@@ -4,11 +4,29 @@ Many clients read an answer only when they have sent everything: what they still
 before the connection closes.
 """
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from starlette.types import Send
 
-from roundhouse_gateway.errors import GatewayError
+from roundhouse_gateway.errors import BrokenAnswerError, ClientGoneError, GatewayError
 from roundhouse_gateway.exchange import Exchange
 from roundhouse_gateway.upload import Upload
+
+
+@asynccontextmanager
+async def told(upload: Upload, exchange: Exchange, send: Send) -> AsyncIterator[None]:
+    """Around all that is done for a request: what goes wrong is told to its client, or to the log."""
+    try:
+        yield
+    except GatewayError as error:
+        await refuse(error, upload, exchange, send)
+    except ClientGoneError:
+        exchange.client_left()
+    except BrokenAnswerError as error:
+        exchange.note = str(error)
+    finally:
+        exchange.upload_bytes = upload.received
 
 
 async def refuse(error: GatewayError, upload: Upload, exchange: Exchange, send: Send) -> None:

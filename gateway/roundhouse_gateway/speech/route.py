@@ -18,8 +18,6 @@ from roundhouse_gateway.body import Body, IncomingForm, LiveBody, SpooledBody
 from roundhouse_gateway.choice import check_fit, choose
 from roundhouse_gateway.cooldown import Cooldown
 from roundhouse_gateway.errors import (
-    BrokenAnswerError,
-    ClientGoneError,
     EngineUnreachableError,
     GatewayError,
     HopelessRequestError,
@@ -36,7 +34,7 @@ from roundhouse_gateway.held_stream import HeldStream
 from roundhouse_gateway.hold import Admitted, Hold
 from roundhouse_gateway.hops import check_hops, via_onwards
 from roundhouse_gateway.metrics import Metrics
-from roundhouse_gateway.refusal import end, refuse
+from roundhouse_gateway.refusal import end, told
 from roundhouse_gateway.registry import Registry
 from roundhouse_gateway.settings import Settings
 from roundhouse_gateway.sleepers import Wish
@@ -110,18 +108,9 @@ class SpeechRoute:
             least_rate=self.settings.upload_bytes_per_second,
         )
         held = HeldStream(send, self.settings.hold_comment_seconds)
-        in_flight = self.metrics.in_flight(self.manner.path)
-        with in_flight.track_inprogress():
-            try:
+        with self.metrics.in_flight(self.manner.path).track_inprogress():
+            async with told(upload, exchange, held.send):
                 await self._answer(headers, upload, exchange, held)
-            except GatewayError as error:
-                await refuse(error, upload, exchange, held.send)
-            except ClientGoneError:
-                exchange.client_left()
-            except BrokenAnswerError as error:
-                exchange.note = str(error)
-            finally:
-                exchange.upload_bytes = upload.received
 
     async def _answer(self, headers: Headers, upload: Upload, exchange: Exchange, held: HeldStream) -> None:
         if not self.registry.complete:

@@ -18,8 +18,6 @@ from roundhouse_api.selection import Needs, UnknownModelError
 from roundhouse_gateway.choice import choose
 from roundhouse_gateway.cooldown import Cooldown
 from roundhouse_gateway.errors import (
-    BrokenAnswerError,
-    ClientGoneError,
     EngineUnreachableError,
     GatewayError,
     NoEngineError,
@@ -32,7 +30,7 @@ from roundhouse_gateway.hold import Admitted, Hold
 from roundhouse_gateway.hops import check_hops, via_onwards
 from roundhouse_gateway.json_body import TIMES_AS_FAST, JsonBodies
 from roundhouse_gateway.metrics import Metrics
-from roundhouse_gateway.refusal import refuse
+from roundhouse_gateway.refusal import told
 from roundhouse_gateway.registry import Registry
 from roundhouse_gateway.settings import Settings
 from roundhouse_gateway.sleepers import Wish
@@ -44,9 +42,9 @@ from roundhouse_gateway.text.errors import UnknownTextModelError
 from roundhouse_gateway.text.fit import asks_for_something, fitting
 from roundhouse_gateway.text.request import READERS, STAGES, TextRequest, needs_of
 from roundhouse_gateway.text.rewrite import rewrite
+from roundhouse_gateway.tour import FULL
 from roundhouse_gateway.transcription_request import AUTO
 from roundhouse_gateway.upload import Upload
-from roundhouse_gateway.upstream import FULL
 
 T = TypeVar("T")
 
@@ -103,16 +101,8 @@ class TextRoutes:
         )
         held = HeldStream(send, self.settings.hold_comment_seconds)
         with self.metrics.in_flight(path).track_inprogress():
-            try:
+            async with told(upload, exchange, held.send):
                 await self._answer(scope, headers, upload, exchange, held)
-            except GatewayError as error:
-                await refuse(error, upload, exchange, held.send)
-            except ClientGoneError:
-                exchange.client_left()
-            except BrokenAnswerError as error:
-                exchange.note = str(error)
-            finally:
-                exchange.upload_bytes = upload.received
 
     async def _answer(
         self, scope: Scope, headers: Headers, upload: Upload, exchange: Exchange, held: HeldStream
