@@ -52,7 +52,11 @@ class Route(Protocol):
     """What one path's clients speak."""
 
     async def serve(self, call: Call) -> Ending:
-        """The whole session; the client was told how it ended. Raises `GatewayError` before that began."""
+        """The session, and how it ended; the client is still to be told. Raises `GatewayError` too."""
+        ...
+
+    async def end(self, call: Call, ending: Ending) -> None:
+        """Tells the client of an end without an error."""
         ...
 
     async def refuse(self, call: Call, error: GatewayError) -> Ending:

@@ -96,7 +96,7 @@ class Door:
         with ExitStack() as places:
             try:
                 await self._admit(call, places)
-                return await route.serve(call)
+                return await _served(route, call)
             except GatewayError as error:
                 return await route.refuse(call, error)
             except OSError:
@@ -121,6 +121,16 @@ class Door:
         if key is None:
             raise InvalidKeyError(text)
         await self.guard.admit(key, call.scope, exchange, places)
+
+
+async def _served(route: Route, call: Call) -> Ending:
+    """The session, and the word of its end to the client that is still there."""
+    ending = await route.serve(call)
+    if ending.error is not None:
+        return await route.refuse(call, ending.error)
+    if ending.code:
+        await route.end(call, ending)
+    return ending
 
 
 def open_door(sessions: Sessions, guard: Guard | None, tokens: Tokens) -> Door:

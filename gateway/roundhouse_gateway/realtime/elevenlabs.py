@@ -63,23 +63,20 @@ class ElevenLabs:
             await call.accept()
             session = _Session(call, engine, config, Idle(self.bounds))
             try:
-                ending = await session.run(self.sessions.leaving)
+                return await session.run(self.sessions.leaving)
             finally:
                 call.exchange.usage = Usage(audio_seconds=session.bytes / config.byte_rate)
-        if ending.error is not None:
-            return await self.refuse(call, ending.error)
-        if ending.code:
-            if ending.code != Close.NORMAL:
-                await call.say(_error(ending))
-            await call.end(ending)
-        return ending
+
+    async def end(self, call: Call, ending: Ending) -> None:
+        if ending.code != Close.NORMAL:
+            await call.say(_error(ending))
+        await call.end(ending)
 
     async def refuse(self, call: Call, error: GatewayError) -> Ending:
         ending = ending_of(error)
         if not call.accepted:
             await call.accept()
-        await call.say(_error(ending))
-        await call.end(ending)
+        await self.end(call, ending)
         return ending
 
 

@@ -38,16 +38,14 @@ class Native:
             await call.accept()
             relay = _Relay(call, engine, Idle(self.bounds))
             try:
-                ending = await first(
+                return await first(
                     relay.up(), relay.down(), relay.idle.over(), relay.leave(self.sessions.leaving)
                 )
             finally:
                 call.exchange.usage = Usage(audio_seconds=relay.bytes / _byte_rate(wanted))
-        if ending.error is not None:
-            return await self.refuse(call, ending.error)
-        if ending.code:
-            await call.end(ending)
-        return ending
+
+    async def end(self, call: Call, ending: Ending) -> None:
+        await call.end(ending)
 
     async def refuse(self, call: Call, error: GatewayError) -> Ending:
         if not call.accepted:

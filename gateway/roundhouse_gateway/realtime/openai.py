@@ -80,16 +80,14 @@ class OpenAI:
         await call.accept()
         session = _Session(call, self.sessions, self.bounds, config)
         try:
-            ending = await session.run()
+            return await session.run()
         except _RefusedError as refused:
-            return await self.refuse(call, refused.error)
+            raise refused.error from None
         finally:
             call.exchange.usage = Usage(audio_seconds=session.seconds)
-        if ending.error is not None:
-            return await self.refuse(call, ending.error)
-        if ending.code:
-            await call.end(ending)
-        return ending
+
+    async def end(self, call: Call, ending: Ending) -> None:
+        await call.end(ending)
 
     async def refuse(self, call: Call, error: GatewayError) -> Ending:
         ending = ending_of(error)
