@@ -104,7 +104,7 @@ class _NoEssence(kopf.DiffBaseStorage):
 
     @override
     def store(self, **_: Any) -> None:
-        raise NotImplementedError("on.event handlers store nothing")
+        """Nothing is kept."""
 
 
 def kopf_settings() -> kopf.OperatorSettings:
