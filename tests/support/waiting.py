@@ -11,14 +11,15 @@ T = TypeVar("T")
 def wait_until(probe: Callable[[], T], *, seconds: float, what: str, every: float = 0.25) -> T:
     """Call `probe` until it returns something true, and return that; AssertionError after `seconds`.
 
-    A probe that raises AssertionError is tried again, and its message is part of the failure.
+    A probe that raises AssertionError is tried again, and so is one that finds a key or an item missing; what
+    it said last is part of the failure.
     """
     deadline = time.monotonic() + seconds
     while True:
         seen: object
         try:
             value = probe()
-        except AssertionError as error:
+        except (AssertionError, LookupError) as error:
             seen = error
         else:
             if value:

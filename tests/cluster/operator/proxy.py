@@ -204,6 +204,9 @@ class Proxy:
         finally:
             self._watches.discard(task)
             self._stranded.discard(task)
+            if answer.connection is not None and answer.connection.transport is not None:
+                # Closed in order it would wait for the other side, for longer than this loop may live.
+                answer.connection.transport.abort()
         return response
 
 
