@@ -4,6 +4,7 @@ import http.client
 import json
 import threading
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,6 +71,17 @@ def variant_manifest(name: str, engine: str, script: str = "", **spec: Any) -> d
     }
 
 
+def address(pod: dict[str, Any]) -> str:
+    return f"http://{pod['status']['podIP']}:8000"
+
+
+def models_of(pod: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the pod itself says of its models."""
+    with urllib.request.urlopen(f"{address(pod)}/v1/models", timeout=10) as answer:  # noqa: S310
+        models: list[dict[str, Any]] = json.load(answer)["data"]
+        return models
+
+
 @dataclass
 class SharedEngine:
     """One engine and its variants in a release's namespace."""
@@ -98,6 +110,13 @@ class SharedEngine:
             for pod in json.loads(text)["items"]
             if "deletionTimestamp" not in pod["metadata"]
         }
+
+    def in_use(self) -> int:
+        """Requests that its pods are at work on, as they tell it themselves."""
+        text = self.release.in_namespace(
+            "get", "pods", "-l", f"roundhouse.dev/engine={self.name}", "-o", "json"
+        )
+        return sum(model["inUse"] for pod in json.loads(text)["items"] for model in models_of(pod))
 
     def until_placed(self, *wanted: set[str], seconds: float = 120) -> None:
         """Until the pods serve exactly these variants, in whatever order."""

@@ -63,7 +63,7 @@ def test_a_busy_model_finishes_its_requests_before_it_goes(shared: SharedEngine)
     answers: list[tuple[int, str]] = []
     asking = threading.Thread(target=lambda: answers.append(shared.ask("alpha", "wait 12")))
     asking.start()
-    time.sleep(1)  # it has begun
+    wait_until(shared.in_use, seconds=30, what="it has begun")
     shared.apply(variant_manifest("alpha", "sharing", suspend=True))
     shared.until_placed({"beta"})
     assert shared.ask("beta") == (200, "beta")

@@ -2,7 +2,6 @@
 
 import json
 import threading
-import urllib.request
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,7 +11,15 @@ import pytest
 from openai import OpenAI, OpenAIError
 
 from tests.e2e.release import Release
-from tests.e2e.shared import SOUND, SharedEngine, engine_manifest, script_manifest, variant_manifest
+from tests.e2e.shared import (
+    SOUND,
+    SharedEngine,
+    address,
+    engine_manifest,
+    models_of,
+    script_manifest,
+    variant_manifest,
+)
 from tests.support.waiting import wait_until
 
 NAME = "streaming"
@@ -91,8 +98,8 @@ class Pods:
         self.release.in_namespace("scale", f"mv/{NAME}", f"--replicas={replicas}")
 
     def in_use(self, name: str) -> int:
-        with urllib.request.urlopen(f"{address(self.found()[name])}/v1/models", timeout=10) as answer:  # noqa: S310
-            return int(json.load(answer)["data"][0]["inUse"])
+        [model] = models_of(self.found()[name])
+        return int(model["inUse"])
 
     def inside(self, name: str, *command: str) -> None:
         """Run a command beside the engine, which must be there still."""
@@ -105,10 +112,6 @@ class Pods:
 
     def gone(self, *names: str) -> None:
         wait_until(lambda: not set(names) & set(self.found()), seconds=60, what=f"{names} are gone")
-
-
-def address(pod: dict[str, Any]) -> str:
-    return f"http://{pod['status']['podIP']}:8000"
 
 
 @pytest.fixture(scope="module")
