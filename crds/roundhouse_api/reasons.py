@@ -82,8 +82,8 @@ class Reason(StrEnum):
     )
     ROLLOUT_PAUSED = (
         "RolloutPaused",
-        "A change of the Engine went wrong on a variant, and reaches no further ones.",
-        "Mend the Engine or that variant, which the message names; the rest then follows by itself.",
+        "A change of the Engine went wrong on a variant, or on a shared pod, and goes no further.",
+        "Mend the Engine, or the variant or pod that the message names; the rest then follows by itself.",
     )
     VERIFIED = ("Verified", "All tests passed.", "Nothing.")
     VERIFYING = ("Verifying", "Tests are being run.", "Wait.")

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from typing import Final
 
+from roundhouse_api.conditions import Reason
 from roundhouse_api.model import Manifest
 from roundhouse_operator.core import placement
 from roundhouse_operator.core.desired import Intent
 from roundhouse_operator.core.desired.resources import join_affinity
+from roundhouse_operator.core.diagnose import Trouble
 from roundhouse_operator.core.effective import Merged
 from roundhouse_operator.core.kinds import DEPLOYMENT
 from roundhouse_operator.core.observed import Child, Engine, World
@@ -23,6 +25,15 @@ from roundhouse_operator.core.plan import Plan
 from roundhouse_operator.core.reports import peak_bytes
 
 _COUNTS: Final = ("nodesFitting", "nodesRejected")
+_PLACING: Final = frozenset(
+    {
+        Reason.NO_MATCHING_NODE,
+        Reason.INSUFFICIENT_GPU,
+        Reason.INSUFFICIENT_RESOURCES,
+        Reason.UNSCHEDULABLE,
+    }
+)
+"""What the scheduler says where no node would do, as where none is free."""
 
 
 def need_now(world: World, merged: Merged, engine: Engine) -> Need:
@@ -75,6 +86,13 @@ def placement_status(
         return status
     counts = {name: before[name] for name in _COUNTS if name in before}
     return {**{name: status[name] for name in status if name not in _COUNTS}, **counts}
+
+
+def explained(found: Trouble, need: Need, survey: Survey) -> Trouble:
+    """The scheduler counts nodes by rule; the survey knows which of our wishes none of them meets."""
+    if found.reason not in _PLACING or survey.fitting:
+        return found
+    return Trouble(survey.obstacle, f"{found.message}; {placement.explain(need, survey)}")
 
 
 def _is_written(need: Need, world: World, merged: Merged) -> bool:

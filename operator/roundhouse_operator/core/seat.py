@@ -18,11 +18,14 @@ class Seat:
     ready: int = 0
     """That are loaded, and get requests."""
     updated: int = 0
-    """Of those, in pods of the newest template."""
+    """Of those, in pods that are as the engine asks for now."""
     scheduled: bool = False
     """Whether a pod of one has a node."""
     moving: bool = False
     """Whether it still has a place that it is to leave."""
     trouble: Trouble | None = None
+    """What keeps a copy that is wanted from being loaded."""
+    behind: Trouble | None = None
+    """Why a copy is in a pod that a change of the engine has not reached."""
     inactive: bool = False
     """Whether the engine has one active variant, and this is another."""

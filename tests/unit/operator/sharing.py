@@ -22,6 +22,7 @@ from tests.unit.operator.worlds import NAMESPACE, NOW, Scene, applied, node
 
 GPU_MIB = 24_000
 NO_GPU = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."
+QUOTA = 'pods "kws-1-x" is forbidden: exceeded quota: gpus, requested: 1, used: 1, limited: 1'
 SHARED = Key(ENGINE, NAMESPACE, "kws")
 
 
@@ -43,6 +44,8 @@ class SharedScene(Scene):
         self.states: dict[str, str] = {}
         self.full: set[str] = set()
         """Deployments for whose pods no node has a GPU left."""
+        self.over_quota: set[str] = set()
+        """Deployments whose pods a quota does not allow for."""
         self.olds: dict[str, list[str]] = {}
         """Pods that go once the new one of their Deployment counts."""
         self.writes = 0
@@ -169,7 +172,7 @@ class SharedScene(Scene):
             self._end_all([pod for pod in self.pods if self._deployment(pod) == name])
         olds = self.olds.get(name, [])
         new = [pod for pod in self.pods if self._deployment(pod) == name and pod not in olds]
-        if wanted["spec"]["replicas"] and not new:
+        if wanted["spec"]["replicas"] and not new and name not in self.over_quota:
             self.start(name)
         self._count(name, wanted)
 
@@ -181,7 +184,13 @@ class SharedScene(Scene):
         """What the Deployment says of its pods."""
         pods = sum(self._deployment(pod) == name for pod in self.pods)
         old = len(self.olds.get(name, ()))
-        figures = {"replicas": pods, "readyReplicas": pods - bool(old), "updatedReplicas": pods - old}
+        figures: Manifest = {
+            "replicas": pods,
+            "readyReplicas": pods - bool(old),
+            "updatedReplicas": pods - old,
+        }
+        if wanted["spec"]["replicas"] and not pods:
+            figures["conditions"] = [{"type": "ReplicaFailure", "status": "True", "message": QUOTA}]
         self.put(applied(wanted, rollout=figures))
 
     def _patch(self, name: str, labels: Manifest, annotations: Manifest, *, loaded: bool) -> None:

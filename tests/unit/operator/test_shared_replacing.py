@@ -10,6 +10,7 @@ from roundhouse_api.model import Manifest
 from roundhouse_operator.core.kinds import DEPLOYMENT
 from tests.unit.operator.sharing import SharedScene, gpu_node, shared_engine
 from tests.unit.operator.test_sharing import changed, image, model
+from tests.unit.operator.worlds import conditions, message
 
 RECREATE, SURGE = (0, 1), (1, 0)
 
@@ -89,6 +90,66 @@ def test_a_new_pod_that_finds_no_gpu_after_all_lets_the_old_one_go() -> None:
     assert all(shared.serving(one) for one in "ab")
 
 
+def assert_withheld(shared: SharedScene, variant: str, reason: str) -> None:
+    """A variant whose pod is taken away for a while says what it lacks, and what it waits for."""
+    told = shared.tell(variant)
+    assert conditions(told)["Ready"] == ("False", reason)
+    assert conditions(told)["Scheduled"] == conditions(told)["Available"] == ("False", reason)
+    assert "is made again once pod 'kws-0', which is replaced, has its GPU" in message(told, "Available")
+
+
+def test_no_node_that_fits_is_told_with_what_is_missing_also_while_its_pod_is_taken_away() -> None:
+    shared, smaller = on_gpus(1, "kws-1"), gpu_node(gpus=1, mib=16_000)
+    assert conditions(shared.tell("b"))["Scheduled"] == ("False", "InsufficientGPU")
+    shared.put(smaller)
+    shared.act()
+    told = shared.tell("b")
+    assert conditions(told)["Scheduled"] == ("False", "InsufficientVRAM")
+    assert "the largest that is too small has 16000 MiB" in message(told, "Scheduled")
+    shared.put(gpu_node(gpus=1))
+    edit(shared)
+    shared.full.add("kws-0")
+    shared.act()
+    shared.put(smaller)
+    shared.act()
+    assert_withheld(shared, "b", "InsufficientVRAM")
+
+
+def test_a_quota_holds_up_no_change_either_and_is_told_by_those_that_it_stops() -> None:
+    shared = SharedScene(shared_engine(), gpu_node(gpus=2), *(model(name, 20_000) for name in "ab"))
+    shared.over_quota.add("kws-1")
+    shared.come_to_rest()
+    assert conditions(shared.tell("b"))["Scheduled"] == ("False", "QuotaExceeded")
+    edit(shared)
+    serving_all_the_while(shared)
+    assert image(shared, "kws-0") == "example.org/kws:2"
+    assert conditions(shared.tell("a"))["UpToDate"] == ("True", "RolledOut")
+    assert conditions(shared.tell("b"))["Scheduled"] == ("False", "QuotaExceeded")
+
+
+def test_who_waits_for_a_change_of_the_engine_says_for_which_pod_and_why_it_takes_so_long() -> None:
+    shared = on_gpus(2)
+    assert shared.tell("b")["engine"]["generation"] == 1
+    edit(shared)
+    shared.act()
+    told = shared.tell("b")
+    assert conditions(told)["Ready"] == ("True", "Serving")
+    assert conditions(told)["UpToDate"] == ("False", "WaitingForTurn")
+    assert message(told, "UpToDate").endswith(
+        "Pod 'kws-1' is as before, and is changed once pod 'kws-0' is well"
+    )
+    assert told["engine"]["generation"] == 1, "the Engine counts it among those that are behind"
+    [new] = [name for name in shared.pods if name.startswith("kws-0-")]
+    ended = {"exitCode": 3, "reason": "Error", "message": "no such option"}
+    status = {"name": "engine", "ready": False, "state": {"terminated": ended}}
+    shared.pods[new]["status"]["containerStatuses"] = [status]
+    shared.put(shared.pods[new])
+    shared.act()
+    told = shared.tell("b")
+    assert conditions(told)["UpToDate"] == ("False", "RolloutPaused")
+    assert "CrashLoop: Container engine ended with exit code 3" in message(told, "UpToDate")
+
+
 @pytest.mark.parametrize("gpus", [1, 2])
 def test_a_gpu_that_is_free_for_a_moment_is_not_for_a_pod_that_waits(gpus: int) -> None:
     waits = [f"kws-{number}" for number in range(gpus, 3)]
@@ -102,6 +163,7 @@ def test_a_gpu_that_is_free_for_a_moment_is_not_for_a_pod_that_waits(gpus: int) 
     for _ in range(4):
         shared.act()
         assert not [pod for pod in shared.pods if shared._deployment(pod) in waits]
+    assert_withheld(shared, "c", "InsufficientGPU")
     shared.full.discard("kws-0")
     [pod] = [one for one in shared.pods if one.startswith("kws-0-")]
     shared.end(pod)

@@ -25,7 +25,7 @@ from roundhouse_operator.core.desired.shared import (
     merge_replica,
     replica_name,
 )
-from roundhouse_operator.core.diagnose import Trouble, diagnose
+from roundhouse_operator.core.diagnose import Trouble
 from roundhouse_operator.core.observed import Engine, Invalid
 from roundhouse_operator.core.outcome import Refusal
 from roundhouse_operator.core.packing import Packing, pack
@@ -45,6 +45,7 @@ from roundhouse_operator.core.shared.moves import READY, Moves, Step
 from roundhouse_operator.core.shared.replacing import (
     SURGE,
     chosen_way,
+    is_recreated,
     standing_way,
     waiting,
     withheld,
@@ -53,7 +54,7 @@ from roundhouse_operator.core.shared.replacing import (
 from roundhouse_operator.core.shared.replicas import Replica, read_replicas
 from roundhouse_operator.core.shared.rolling import Rolling, one_after_another, with_mark
 from roundhouse_operator.core.shared.room import Room, find_room, placement_of
-from roundhouse_operator.core.shared.seats import Asked, take_seat, unknown_yet
+from roundhouse_operator.core.shared.seats import Asked, Change, take_seat, unknown_yet
 from roundhouse_operator.core.shared.world import EngineWorld, answers
 from roundhouse_operator.core.support import refuse_engine
 
@@ -101,7 +102,7 @@ def arrange(world: EngineWorld, *, api_hosts: Iterable[str] = ()) -> Arrangement
     spec = world.engine.spec
     accepted = not isinstance(spec, Invalid) and refuse_engine(spec, api_hosts=hosts) is None
     if isinstance(spec, Invalid) or not accepted:
-        return _tell(world, _as_it_is(members, replicas), Asked(None, 0, None), active)
+        return _tell(world, _as_it_is(members, replicas), Asked(), active)
     items = packed_items(members, replicas, active)
     room = find_room(spec, world.fleet, replicas, items)
     serving = spec.serving
@@ -122,25 +123,30 @@ def arrange(world: EngineWorld, *, api_hosts: Iterable[str] = ()) -> Arrangement
     moves = Moves(members, replicas, packing, most)
     indices = sorted({*replicas, *packing.bins})
     steps = [moves.step(index) for index in indices]
-    asked = Asked(room.need.resource, startup_seconds(spec.probes), room.new_mib)
-    told = _tell(world, moves, asked, active)
-    plan, waits_for = _plan(world, spec, steps, room)
+    plan, rolling, idle = _plan(world, spec, steps, room)
+    asked = Asked(room, startup_seconds(spec.probes), _change(rolling, idle, replicas.values()))
     return replace(
-        told,
+        _tell(world, moves, asked, active),
         plan=plan,
-        held_up=_why(waits_for, asked) if waits_for else None,
+        held_up=_why(rolling, asked),
         patches=tuple(pod_patches(world, moves, steps)),
         unsettled=frozenset(_unsettled(world, steps)),
     )
 
 
-def _why(replica: Replica, asked: Asked) -> Trouble | None:
-    """None while it only takes its time."""
-    found = diagnose(
-        replica.rollout, replica.pods, resource=asked.resource, startup_seconds=asked.startup_seconds
-    )
+def _change(rolling: Rolling, idle: frozenset[str], replicas: Iterable[Replica]) -> Change:
+    first = rolling.ahead or next((one.name for one in replicas if is_recreated(one)), "")
+    return Change(rolling.waits_for, first, rolling.held_back, idle)
+
+
+def _why(rolling: Rolling, asked: Asked) -> Trouble | None:
+    """None while nobody waits, or it only takes its time."""
+    replica = rolling.waits_for if rolling.held_back else None
+    found = asked.diagnosed(replica) if replica else None
+    if replica is None or found is None:
+        return None
     text = f"A change of the engine goes no further than pod {replica.name!r}"
-    return Trouble(found.reason, f"{text}: {found.message}", found.detail) if found else None
+    return Trouble(found.reason, f"{text}: {found.message}", found.detail)
 
 
 def _as_it_is(members: Mapping[str, Member], replicas: Mapping[int, Replica]) -> Moves:
@@ -179,8 +185,8 @@ def _inactive(moves: Moves, variant: str, active: str | None) -> bool:
 
 def _plan(
     world: EngineWorld, spec: EngineSpec, steps: Iterable[Step], room: Room
-) -> tuple[Plan, Replica | None]:
-    """And the pods for whose sake others are not changed yet."""
+) -> tuple[Plan, Rolling, frozenset[str]]:
+    """And how far a change of the engine has come, and which Deployments have no pod meanwhile."""
     steps = tuple(steps)
     wanted = [
         manifest for step in steps if not _over(step, world) for manifest in _objects(world, spec, step, room)
@@ -207,7 +213,7 @@ def _plan(
         idle = waiting(replicas.values())
         plan, rolling = rolled(idle)
     first = sorted(rolling.applies, key=lambda one: one.manifest["metadata"]["name"] not in idle)
-    return replace(plan, applies=tuple(first)), rolling.waits_for
+    return replace(plan, applies=tuple(first)), rolling, idle
 
 
 def _over(step: Step, world: EngineWorld) -> bool:

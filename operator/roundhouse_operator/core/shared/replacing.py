@@ -72,7 +72,7 @@ def without_pod(manifest: Manifest, names: frozenset[str]) -> Manifest:
 def withheld(replicas: Iterable[Replica]) -> frozenset[str]:
     """Those that are to have no pod as long as another's GPU is free for a moment."""
     replicas = tuple(replicas)
-    return waiting(replicas) if any(_is_recreated(one) for one in replicas) else frozenset()
+    return waiting(replicas) if any(is_recreated(one) for one in replicas) else frozenset()
 
 
 def waiting(replicas: Iterable[Replica]) -> frozenset[str]:
@@ -83,13 +83,14 @@ def waiting(replicas: Iterable[Replica]) -> frozenset[str]:
 def is_waiting(replica: Replica) -> bool:
     if replica.replaced or replica.labelled:
         return False
-    if replica.rollout and not replica.rollout.wanted:
-        return True
+    rollout = replica.rollout
+    if rollout and (not rollout.wanted or (rollout.refused and not replica.pods)):
+        return True  # what a quota allows for is in use, as a GPU may be
     roomless = all(pod.unschedulable is not None and not pod.scheduled for pod in replica.pods)
     return bool(replica.pods) and roomless
 
 
-def _is_recreated(replica: Replica) -> bool:
+def is_recreated(replica: Replica) -> bool:
     """Whether it has given up its GPU, and its next pod has none yet."""
     rollout, known = replica.rollout, read_strategy(replica.strategy)
     if rollout is None or known is None or not replica.replaced or known.kind is RolloutStrategy.SURGE:

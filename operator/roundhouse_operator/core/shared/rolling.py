@@ -25,10 +25,15 @@ from roundhouse_operator.core.shared.replicas import Replica
 
 @dataclass(frozen=True, slots=True)
 class Rolling:
-    """`waits_for`: the pods for whose sake others are not changed yet."""
+    """How far a change has come."""
 
     applies: tuple[Apply, ...]
     waits_for: Replica | None = None
+    """The one that was changed last, while it is not well yet."""
+    ahead: str = ""
+    """Name of the one that is being changed, in this pass perhaps."""
+    held_back: frozenset[str] = frozenset()
+    """Names of those that wait until it is well."""
     recreates: bool = False
     """Whether a pod that serves gives up its GPU now."""
 
@@ -49,7 +54,8 @@ def one_after_another(
     }
     others = (one for name, one in replicas.items() if name not in changed and one.rollout)
     waits_for = next((one for one in others if not (_is_settled(one, reports) or is_waiting(one))), None)
-    taken, held_back, recreates, made = waits_for is not None, False, False, list[Apply]()
+    ahead = waits_for.name if waits_for else ""
+    held_back, recreates, made = set[str](), False, list[Apply]()
     for apply in applies:
         name = apply.manifest["metadata"]["name"]
         replica = replicas.get(name)
@@ -57,14 +63,14 @@ def one_after_another(
             made.append(apply)
         elif not replica.labelled:
             made.append(replace(apply, manifest=with_mark(apply.manifest, replaced=False)))
-        elif taken:
-            held_back = True
+        elif ahead:
+            held_back.add(name)
         else:
-            taken, chosen = True, way(replica)
+            ahead, chosen = name, way(replica)
             recreates = chosen.kind is RolloutStrategy.RECREATE
             manifest = with_way(with_mark(apply.manifest, replaced=True), chosen)
             made.append(replace(apply, manifest=manifest))
-    return Rolling(tuple(made), waits_for if held_back else None, recreates)
+    return Rolling(tuple(made), waits_for, ahead, frozenset(held_back), recreates)
 
 
 def with_mark(deployment: Manifest, *, replaced: bool) -> Manifest:

@@ -6,30 +6,19 @@ What each condition makes of it is in the module of its name.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 from roundhouse_api.conditions import Reason
 from roundhouse_api.v1alpha1 import ModelVariantSpec
-from roundhouse_operator.core import placement
 from roundhouse_operator.core.decision import Decision
 from roundhouse_operator.core.desired.probes import startup_seconds
 from roundhouse_operator.core.diagnose import Trouble, diagnose
 from roundhouse_operator.core.observed import Invalid, World
 from roundhouse_operator.core.outcome import Outcome
+from roundhouse_operator.core.placing import explained
 from roundhouse_operator.core.scaling import is_demand
 from roundhouse_operator.core.seat import Seat
 from roundhouse_operator.core.status.conditions import Finding, unknown
 from roundhouse_operator.core.weights.mounting import Mounting, look_at_mounts
-
-PLACING: Final = frozenset(
-    {
-        Reason.NO_MATCHING_NODE,
-        Reason.INSUFFICIENT_GPU,
-        Reason.INSUFFICIENT_RESOURCES,
-        Reason.UNSCHEDULABLE,
-    }
-)
-"""What the scheduler says where no node would do, as where none is free."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +103,7 @@ def _trouble(world: World, decision: Decision) -> Trouble | None:
     if exam and exam.required and exam.failing and (found is None or found.reason is Reason.START_TIMEOUT):
         # The pods wait for their gate, which their containers and their Deployment know nothing of.
         return exam.failing
-    if found and found.reason in PLACING and need and survey and not survey.fitting:
-        # The scheduler counts nodes by rule; the survey knows which of our wishes none of them meets.
-        return Trouble(survey.obstacle, f"{found.message}; {placement.explain(need, survey)}")
-    return found
+    return explained(found, need, survey) if found and need and survey else found
 
 
 def not_written(scene: Scene) -> Finding:

@@ -66,9 +66,10 @@ def _seated(scene: Scene, seat: Seat) -> Finding:
     figures = f"{seat.updated} of {seat.wanted} copies are loaded in pods of the newest template"
     if seat.moving:
         figures += "; it still has a place that it is to leave"
-    if scene.trouble is None:
+    why = scene.trouble or seat.behind
+    if why is None:
         return false(Reason.ROLLING_OUT, figures)
-    return false(scene.trouble.reason, f"{figures}: {scene.trouble.message}", scene.trouble.detail)
+    return false(why.reason, f"{figures}: {why.message}", why.detail)
 
 
 def find_engine_up_to_date(variants: int, stand: Stand) -> Finding:
