@@ -10,7 +10,7 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from ssl import SSLContext
@@ -19,7 +19,6 @@ from typing import Any
 import aiohttp
 import uvicorn
 from starlette.types import ASGIApp, Receive
-from typing_extensions import override
 
 from roundhouse_gateway.app import build_api, build_service
 from roundhouse_gateway.cluster import API_KEYS, WATCHED, ApiServer, Sink, Watched, watch_all
@@ -30,6 +29,7 @@ from roundhouse_gateway.hold import Hold, Limits
 from roundhouse_gateway.json_body import JsonBodies
 from roundhouse_gateway.keyring import Keyring
 from roundhouse_gateway.limits import KeyLimits, LocalLimits
+from roundhouse_gateway.listener import Listener
 from roundhouse_gateway.load import LoadBook, LoadReport
 from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.protocol import ConnectionLimits, end_dead_connections, limited
@@ -60,15 +60,6 @@ log = logging.getLogger("roundhouse.gateway")
 BACKLOG = 2048
 # Longer than load balancers keep a connection: the one that listens must not be the first to close.
 KEEP_ALIVE_SECONDS = 75
-
-
-class _Listener(uvicorn.Server):
-    """uvicorn without its own signal handlers: the gateway has two listeners and one way to end."""
-
-    @override
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +251,8 @@ async def _following(gateway: Gateway, stop: asyncio.Event) -> AsyncIterator[Non
 @asynccontextmanager
 async def _listening(app: ASGIApp, settings: Settings, door: _Door) -> AsyncIterator[str]:
     """Serves during the block; at its end takes nothing new and lets requests finish for a while."""
-    protocol = limited(_connection_limits(settings), door.connections)
+    limits = _connection_limits(settings)
+    protocol = limited(limits, door.connections)
     config = uvicorn.Config(
         app,
         loop="none",
@@ -275,8 +267,7 @@ async def _listening(app: ASGIApp, settings: Settings, door: _Door) -> AsyncIter
         timeout_graceful_shutdown=max(1, round(door.drain_seconds)),
     )
     config.load()
-    config.ssl = door.tls
-    listener = _Listener(config)
+    listener = Listener(config, door.tls, limits, door.connections)
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     bound = socket.create_server((settings.host, door.port), family=family, backlog=BACKLOG)
     end_dead_connections(bound, settings.client_idle_seconds)

@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from roundhouse_gateway.handshakes import BEYOND
 from tests.conformance.gateway import client, text_engine
 from tests.conformance.gateway import scripted_engine as scripts
 from tests.conformance.gateway.conftest import World, a_world, kubeconfig_for, launch
@@ -189,6 +190,32 @@ def test_over_tls_what_is_no_http_is_refused_in_the_one_shape(own_world: Start, 
     with socket.create_connection(("127.0.0.1", world.gateway.port), timeout=10) as plain:
         plain.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         assert not plain.recv(65536).startswith(b"HTTP/1.1 200")
+
+
+def test_over_tls_who_never_shakes_hands_is_counted_and_bounded(own_world: Start, tmp_path: Path) -> None:
+    cert, key = certify(tmp_path, 1)
+    files = {"TLS_CERT_FILE": str(cert), "TLS_KEY_FILE": str(key)}
+    world = own_world({**files, "HEADER_SECONDS": "5", "CONNECTION_LIMIT": "5"})
+    gateway = world.gateway
+    address = ("127.0.0.1", gateway.port)
+    silent = [socket.create_connection(address, timeout=40) for _ in range(5 + BEYOND + 1)]
+    try:
+        assert silent[-1].recv(1) == b"", "one too many is not even waited for"
+        held = gateway.metric("roundhouse_gateway_connections")
+        assert 5 < held <= 5 + BEYOND
+        for each in silent:
+            assert each.recv(1) == b""
+    finally:
+        for each in silent:
+            each.close()
+    wait_until(
+        lambda: gateway.metric("roundhouse_gateway_connections") == 0, seconds=20, what="none is counted"
+    )
+    assert gateway.get("/v1/models").status == 200
+    assert clients_logged(world, "/v1/models")[-1] == "127.0.0.1"
+    with socket.create_connection(address):
+        assert gateway.stop(60) == 0
+    assert "Traceback" not in gateway.log_path.read_text()
 
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
