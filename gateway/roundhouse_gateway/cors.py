@@ -1,7 +1,8 @@
 """Pages of other origins that may ask this gateway from a browser (CORS): which, and what they may see.
 
 Keys are headers and never cookies, so no credentials are allowed, and a page needs a key of its own. What an
-engine says of origins does not pass.
+engine says of origins does not pass. Browsers keep the answers to requests from pages; who may speak over a
+WebSocket they leave to the server.
 """
 
 import re
@@ -25,6 +26,33 @@ _EXPOSED: Final = ", ".join(
     )
 ).encode()
 _HEADER_NAMES: Final = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~, -]{0,4096}")
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """Which pages may open WebSockets. Where none are named those that have a key may, if one is asked for.
+
+    What is no browser sends no `Origin`, or that of the address that it asks, as a page from there does.
+    """
+
+    origins: Collection[str]
+    keys_asked: bool
+
+    def stranger(self, scope: Scope) -> str:
+        """The origin that may not; empty where there is none."""
+        if ANY in self.origins or (self.keys_asked and not self.origins):
+            return ""
+        named = self._of(scope, b"origin")
+        own = {host.lower() for host in self._of(scope, b"host")}
+        return next((each for each in named if not (each in self.origins or _host(each) in own)), "")
+
+    @staticmethod
+    def _of(scope: Scope, header: bytes) -> list[str]:
+        return [value.decode("latin-1") for name, value in scope["headers"] if name == header and value]
+
+
+def _host(origin: str) -> str:
+    return origin.partition("://")[2].lower()
 
 
 @dataclass(frozen=True, slots=True)

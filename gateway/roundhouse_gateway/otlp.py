@@ -1,6 +1,7 @@
 """Spans of requests, exported by OTLP over HTTP. Imported only where an endpoint is set: see `traces`."""
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from importlib.metadata import version
 
 from opentelemetry import trace
@@ -11,10 +12,13 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from roundhouse_api.realtime import Close
 from roundhouse_gateway.exchange import Exchange
 
 _PATH = "/v1/traces"
 _PROPAGATOR = TraceContextTextMapPropagator()
+_CLOSE_CODES = 1000
+_FAULTS = frozenset({Close.FAILED, Close.LAG, Close.NOTHING_RUNS})
 
 
 class OtlpSpan:
@@ -34,16 +38,23 @@ class OtlpSpan:
             {
                 "http.request.method": exchange.method,
                 "http.route": exchange.route,
-                "http.response.status_code": exchange.status,
+                **_ended(exchange.status),
                 "client.address": exchange.client,
                 "roundhouse.request_id": exchange.request_id,
                 "roundhouse.model": exchange.model,
                 "roundhouse.key_id": exchange.key_id,
             }
         )
-        if exchange.status >= 500:
+        if exchange.status in _FAULTS or 500 <= exchange.status < _CLOSE_CODES:
             span.set_status(Status(StatusCode.ERROR, exchange.note))
         span.end()
+
+
+def _ended(status: int) -> Mapping[str, int]:
+    """A session's status is its close code, behind the handshake's."""
+    if status < _CLOSE_CODES:
+        return {"http.response.status_code": status}
+    return {"http.response.status_code": HTTPStatus.SWITCHING_PROTOCOLS, "roundhouse.close_code": status}
 
 
 class OtlpTracer:

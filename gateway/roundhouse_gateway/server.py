@@ -124,7 +124,7 @@ class Gateway:
         posts: dict[str, ASGIApp] = {**speech, **dict.fromkeys(TEXT_ROUTES, text), **self.realtime.posts()}
         guard = self._guard()
         app = build_api(self.readiness, self.metrics, posts, front(self.settings, guard, tracer))
-        switch = Switch(app, self.realtime.door(self.registry, hold, guard(app) if guard else None))
+        switch = Switch(app, self.realtime.door(self.registry, hold, guard(app) if guard else None, tracer))
         if tracer is not None or not takes_lane(self.settings):
             return switch, None
         keys, model = guard(no_route) if guard else None, self.settings.default_model

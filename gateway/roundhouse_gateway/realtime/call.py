@@ -39,6 +39,7 @@ class Call:
 
     async def deny(self, error: GatewayError) -> None:
         """Instead of the handshake, an HTTP answer in the shape of all others."""
+        self.exchange.status, self.exchange.note = error.status, error.message
         start: Message = {
             "type": "websocket.http.response.start",
             "status": error.status,

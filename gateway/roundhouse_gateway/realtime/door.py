@@ -14,9 +14,11 @@ from typing import Final
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from roundhouse_api.realtime import PATH as NATIVE
+from roundhouse_gateway.cors import Pages
 from roundhouse_gateway.errors import GatewayError, InternalError, RouteNotFoundError
 from roundhouse_gateway.exchange import CLIENT_CLOSED_REQUEST, EXCHANGE, Exchange, request_id_of
 from roundhouse_gateway.guard import Guard
+from roundhouse_gateway.guard_errors import OriginNotAllowedError
 from roundhouse_gateway.hops import check_hops, via_onwards
 from roundhouse_gateway.key_errors import InvalidKeyError
 from roundhouse_gateway.metrics import Metrics
@@ -32,6 +34,7 @@ from roundhouse_gateway.realtime.openai import OpenAI
 from roundhouse_gateway.realtime.pumps import Bounds
 from roundhouse_gateway.realtime.sessions import Sessions
 from roundhouse_gateway.realtime.tokens import Tokens, find
+from roundhouse_gateway.traces import Traced, Tracer
 
 log = logging.getLogger("roundhouse.gateway")
 
@@ -60,6 +63,7 @@ class Door:
 
     routes: Mapping[str, Route]
     guard: Guard | None
+    pages: Pages
     tokens: Tokens
     metrics: Metrics
     around: Layer
@@ -80,10 +84,12 @@ class Door:
         route = self.routes.get(scope["path"])
         try:
             if route is None:
-                exchange.status = 404
                 await call.deny(RouteNotFoundError(f"There is no WebSocket at {exchange.path}."))
                 return
             exchange.route = scope["path"]
+            if stranger := self.pages.stranger(scope):
+                await call.deny(OriginNotAllowedError(stranger))
+                return
             in_flight = self.metrics.in_flight(exchange.route)
             with in_flight.track_inprogress():
                 ending = await self._answer(route, call)
@@ -133,7 +139,7 @@ async def _served(route: Route, call: Call) -> Ending:
     return ending
 
 
-def open_door(sessions: Sessions, guard: Guard | None, tokens: Tokens) -> Door:
+def open_door(sessions: Sessions, guard: Guard | None, tokens: Tokens, tracer: Tracer | None) -> Door:
     """The door with all routes."""
     settings = sessions.settings
     bounds = Bounds(settings.realtime_idle_seconds, settings.realtime_session_seconds)
@@ -144,6 +150,8 @@ def open_door(sessions: Sessions, guard: Guard | None, tokens: Tokens) -> Door:
     }
 
     def around(app: ASGIApp) -> ASGIApp:
+        app = Traced(app, tracer)
         return Proxied(app, settings.trusted_proxies) if settings.trusted_proxies else app
 
-    return Door(routes, guard, tokens, sessions.metrics, around)
+    pages = Pages(frozenset(settings.cors_origins), keys_asked=guard is not None)
+    return Door(routes, guard, pages, tokens, sessions.metrics, around)

@@ -27,6 +27,7 @@ from roundhouse_gateway.realtime.closing import engine_error
 from roundhouse_gateway.realtime.turns import Turns
 from roundhouse_gateway.settings import Settings
 from roundhouse_gateway.tour import FULL, REFUSALS
+from roundhouse_gateway.traces import onwards
 from roundhouse_gateway.upstream import REASON_HEADER
 
 ERROR_HEADER: Final = "X-Roundhouse-Error"
@@ -109,7 +110,7 @@ class EngineSockets:
             async with self._turns.take(base_url):
                 return await self._session.ws_connect(
                     f"{entry.url(base_url, RouteName.REALTIME)}?{query}",
-                    headers={"x-request-id": exchange.request_id, "via": exchange.via},
+                    headers={**onwards.get(), "x-request-id": exchange.request_id, "via": exchange.via},
                     heartbeat=HEARTBEAT_SECONDS,
                     timeout=aiohttp.ClientWSTimeout(ws_close=_CLOSE_SECONDS),
                     compress=0,

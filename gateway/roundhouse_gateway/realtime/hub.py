@@ -14,6 +14,7 @@ from roundhouse_gateway.realtime.token_routes import CLIENT_SECRETS, SINGLE_USE_
 from roundhouse_gateway.realtime.tokens import LocalTokens, SharedTokens, Tokens
 from roundhouse_gateway.registry import Registry
 from roundhouse_gateway.settings import Settings
+from roundhouse_gateway.traces import Tracer
 
 
 class Hub:
@@ -26,10 +27,10 @@ class Hub:
         self._leaving = Leaving(settings.drain_seconds)
         self._tokens = _tokens(settings)
 
-    def door(self, registry: Registry, hold: Hold, guard: Guard | None) -> Door:
+    def door(self, registry: Registry, hold: Hold, guard: Guard | None, tracer: Tracer | None) -> Door:
         """What answers WebSockets."""
         sessions = Sessions(self._settings, registry, hold, self._sockets, self._metrics, self._leaving)
-        return open_door(sessions, guard, self._tokens)
+        return open_door(sessions, guard, self._tokens, tracer)
 
     def posts(self) -> dict[str, ASGIApp]:
         """What gives keys for a moment, by its paths."""
