@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.local import Cluster, FakeNode
+from tests.cluster.operator.api import Api
 from tests.cluster.operator.harness import Kubectl, Operator
 from tests.cluster.operator.nursery import Nursery
+from tests.cluster.operator.proxy import Proxy, proxied
 
 NODES = (FakeNode("operator-cpu-1"), FakeNode("operator-cpu-2"))
 
@@ -27,6 +29,18 @@ def nodes(control_plane: Cluster) -> Iterator[None]:
 @pytest.fixture
 def kubectl(control_plane: Cluster, namespace: str) -> Kubectl:
     return Kubectl(control_plane, namespace)
+
+
+@pytest.fixture
+def proxy(control_plane: Cluster, nodes: None) -> Iterator[Proxy]:
+    """For who meddles with what the operator asks of the API server."""
+    with proxied(control_plane.kubeconfig) as one:
+        yield one
+
+
+@pytest.fixture
+def api(proxy: Proxy, namespace: str) -> Api:
+    return Api(proxy.url, namespace)
 
 
 @pytest.fixture(scope="session")

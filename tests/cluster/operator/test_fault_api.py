@@ -21,21 +21,10 @@ from tests.cluster.operator.apart import Apart
 from tests.cluster.operator.api import Api
 from tests.cluster.operator.harness import Operator
 from tests.cluster.operator.nursery import Nursery
-from tests.cluster.operator.proxy import Call, Proxy, proxied, refusal
+from tests.cluster.operator.proxy import Call, Proxy, refusal
 from tests.cluster.operator.story import Story
 from tests.support.waiting import wait_until
 from tests.unit.operator.samples import engine, variant
-
-
-@pytest.fixture
-def proxy(control_plane: Cluster, nodes: None) -> Iterator[Proxy]:
-    with proxied(control_plane.kubeconfig) as one:
-        yield one
-
-
-@pytest.fixture
-def api(proxy: Proxy, namespace: str) -> Api:
-    return Api(proxy.url, namespace)
 
 
 @pytest.fixture

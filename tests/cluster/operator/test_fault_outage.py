@@ -20,24 +20,13 @@ from tests.cluster.local import Cluster, ClusterError, FakeNode, lifecycle
 from tests.cluster.operator.api import Api
 from tests.cluster.operator.conftest import StartOperator
 from tests.cluster.operator.harness import Kubectl, Operator
-from tests.cluster.operator.proxy import Call, Proxy, proxied
+from tests.cluster.operator.proxy import Call, Proxy
 from tests.cluster.operator.story import Story
 from tests.support.waiting import wait_until
 from tests.unit.operator.samples import engine, variant
 
 TAKE_OVER_SECONDS = 15
 SOAK_SECONDS = float(os.environ.get("SOAK_SECONDS", "120"))
-
-
-@pytest.fixture
-def proxy(control_plane: Cluster, nodes: None) -> Iterator[Proxy]:
-    with proxied(control_plane.kubeconfig) as one:
-        yield one
-
-
-@pytest.fixture
-def api(proxy: Proxy, namespace: str) -> Api:
-    return Api(proxy.url, namespace)
 
 
 def stop_api_server(cluster: Cluster, seconds: float) -> None:

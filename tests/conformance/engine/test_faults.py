@@ -200,6 +200,21 @@ class NoStart:
     says: str
 
 
+def complaint(**variables: str) -> str:
+    """What an engine says on standard error that cannot serve."""
+    done = subprocess.run(
+        [sys.executable, *SCRIPTED],
+        env=environment(**variables),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    return done.stderr
+
+
 @pytest.mark.parametrize(
     "case",
     [
@@ -209,32 +224,14 @@ class NoStart:
     ids=lambda case: case.id,
 )
 def test_an_engine_that_cannot_serve_says_why_and_exits(case: NoStart) -> None:
-    done = subprocess.run(
-        [sys.executable, *SCRIPTED],
-        env=environment(**case.environ),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("roundhouse engine: ")
-    assert case.says in done.stderr.splitlines()[-1]
+    last = complaint(**case.environ).splitlines()[-1]
+    assert last.startswith("roundhouse engine: ")
+    assert case.says in last
 
 
 def test_a_port_that_is_taken() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        done = subprocess.run(
-            [sys.executable, *SCRIPTED],
-            env=environment(ROUNDHOUSE_PORT=port),
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-    assert done.returncode == 1
-    assert f"port {port}" in done.stderr
-    assert "ROUNDHOUSE_PORT" in done.stderr
+        said = complaint(ROUNDHOUSE_PORT=port)
+    assert f"port {port}" in said
+    assert "ROUNDHOUSE_PORT" in said

@@ -1,21 +1,19 @@
 """PocketSphinx over HTTP: the right words of people and of flite, in every format and from every encoding."""
 
-import io
 import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import av
 import pytest
-from av.audio.resampler import AudioResampler
 from pocketsphinx import get_model_path
 
 from roundhouse_engine import ModelError
 from roundhouse_pocketsphinx.handler import find_parts
 from tests.conformance.engine.running import POCKETSPHINX, Engine, running
 from tests.support.recordings import GO_FORWARD_WORDS, TEST_DATA, WEATHER_WORDS, go_forward, spoken, wav
+from tests.unit.engine.encoding import encode
 
 
 def recording(name: str) -> bytes:
@@ -100,19 +98,6 @@ def test_the_same_recording_gives_the_same_words_whatever_came_before(pocketsphi
     assert text(pocketsphinx, recording("cards/005.wav")) == first
 
 
-def encoded(audio: bytes, container: str, codec: str, *, rate: int = 48_000, layout: str = "mono") -> bytes:
-    out = io.BytesIO()
-    with av.open(io.BytesIO(audio), "r") as source, av.open(out, "w", format=container) as target:
-        stream = target.add_stream(codec, rate=rate, layout=layout)
-        assert isinstance(stream, av.AudioStream)
-        resampler = AudioResampler(format=stream.format, layout=layout, rate=rate)
-        for frame in [*source.decode(audio=0), None]:
-            for resampled in resampler.resample(frame):
-                target.mux(stream.encode(resampled))
-        target.mux(stream.encode(None))
-    return out.getvalue()
-
-
 @pytest.mark.parametrize(
     ("container", "codec", "rate", "layout"),
     [
@@ -129,7 +114,7 @@ def test_every_encoding_of_a_recording_says_the_same(
     container: str, codec: str, rate: int, layout: str, pocketsphinx: Engine
 ) -> None:
     assert (
-        text(pocketsphinx, encoded(go_forward(), container, codec, rate=rate, layout=layout))
+        text(pocketsphinx, encode(go_forward(), container, codec, rate=rate, layout=layout))
         == GO_FORWARD_WORDS
     )
 

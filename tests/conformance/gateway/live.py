@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.conformance.engine.running import LIVE, POCKETSPHINX, Engine, running
-from tests.conformance.gateway.conftest import World
+from tests.conformance.gateway.conftest import World, a_world
+from tests.conformance.gateway.keys import KEYS, hand_to_owner
+from tests.conformance.gateway.loop_thread import LoopThread
 from tests.conformance.gateway.manifests import Variant, engine, slice_of
 from tests.support.waiting import wait_until
 
@@ -76,3 +78,12 @@ def publish(world: World, variant: Variant, *engines: Engine) -> None:
         world.api.put("engines", engine(variant.engine, variant.namespace))
     world.api.put("modelvariants", variant.manifest())
     world.wait_for(variant.id, "running")
+
+
+@contextmanager
+def guarded_speech(thread: LoopThread, folder: Path) -> Iterator[tuple[World, Live]]:
+    """A gateway that asks for keys, before pocketsphinx, with an owner's key; other engines as one likes."""
+    with live(folder) as engines, a_world(thread, folder, {"KEYS_NAMESPACE": KEYS}) as world:
+        hand_to_owner(world)
+        publish(world, SPEECH, engines.sphinx())
+        yield world, engines

@@ -1,10 +1,8 @@
 """API keys, on a gateway that asks for them: who gets in, how far, how often, and how a key is revoked."""
 
 import asyncio
-import dataclasses
 import socket
 import threading
-from base64 import b64encode
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
@@ -12,54 +10,27 @@ import openai
 import pytest
 from aiohttp import web
 
-from roundhouse_api.keys import Grant, Issued, Scope, issue
+from roundhouse_api.keys import Grant, Scope, issue
 from tests.conformance.gateway import client
 from tests.conformance.gateway.conftest import World, free_port
+from tests.conformance.gateway.keys import KEYS, hand_to_owner, issue_to, put, put_known, wait_for_key
 from tests.conformance.gateway.manifests import Variant
 from tests.conformance.gateway.scripted_engine import Received, transcript
 from tests.support.store import Store
 from tests.support.waiting import wait_until
 
-KEYS = "keys"
 SMALL = Variant("whisper-small")
 LARGE = Variant("whisper-large")
-
-
-def put(world: World, name: str, data: Mapping[str, str]) -> None:
-    encoded = {field: b64encode(value.encode()).decode() for field, value in data.items()}
-    metadata = {"name": name, "namespace": KEYS}
-    world.api.put("secrets", {"metadata": metadata, "type": "roundhouse.dev/api-key", "data": encoded})
-
-
-def wait_for_key(world: World, issued: Issued, status: int = 200) -> None:
-    header = {"Authorization": f"Bearer {issued.text}"}
-    wait_until(
-        lambda: world.gateway.request("GET", "/metrics", headers=header).status == status,
-        seconds=10,
-        what=f"the key is answered {status}",
-        every=0.02,
-    )
 
 
 @pytest.fixture
 def guarded(own_world: Callable[[Mapping[str, str]], World]) -> World:
     """A gateway that asks for keys, two models, and a key that may do everything."""
     world = own_world({"KEYS_NAMESPACE": KEYS})
-    owner = issue(Grant(name="owner"))
-    put(world, "owner", owner.data)
-    wait_for_key(world, owner)
-    world.gateway.key = owner.text
+    hand_to_owner(world)
     for variant in (SMALL, LARGE):
         world.serve(variant)
     return world
-
-
-def issue_to(world: World, grant: Grant) -> str:
-    """Another key, known to the gateway."""
-    issued = issue(dataclasses.replace(grant, scopes=grant.scopes | {Scope.USAGE}))
-    put(world, f"key-{issued.data['id']}", issued.data)
-    wait_for_key(world, issued)
-    return issued.text
 
 
 @pytest.mark.req("S1-5")
@@ -191,8 +162,7 @@ def test_a_store_that_is_away_shuts_keys_with_limits_out_where_that_is_wished(
         )
         free, limited = issue(Grant()), issue(Grant(requests_per_minute=1000, max_concurrent=5))
         for name, issued in (("free", free), ("limited", limited)):
-            put(world, name, issued.data)
-            wait_for_key(world, issued)
+            put_known(world, name, issued)
         store.stop()
         wait_for_key(world, limited, 503)
         world.gateway.key = limited.text
@@ -236,14 +206,12 @@ def test_a_key_has_so_many_requests_at_once_and_gets_its_places_back(guarded: Wo
 
 def test_keys_are_changed_and_revoked_without_a_restart(guarded: World) -> None:
     issued = issue(Grant())
-    put(guarded, "guest", issued.data)
-    wait_for_key(guarded, issued)
+    put_known(guarded, "guest", issued)
     put(guarded, "guest", {**issued.data, "expiresAt": datetime(2020, 1, 1, tzinfo=UTC).isoformat()})
     wait_for_key(guarded, issued, 401)
     guarded.gateway.key = issued.text
     assert "expired" in guarded.gateway.get("/v1/models").error["message"]
-    put(guarded, "guest", issued.data)
-    wait_for_key(guarded, issued)
+    put_known(guarded, "guest", issued)
     guarded.api.delete("secrets", KEYS, "guest")
     wait_for_key(guarded, issued, 401)
 
@@ -268,11 +236,9 @@ def test_a_gateway_that_asks_for_no_key_says_so_loudly(world: World) -> None:
 
 def test_no_way_to_pass_a_key_brings_it_into_the_log(own_world: Callable[[Mapping[str, str]], World]) -> None:
     world = own_world({"KEYS_NAMESPACE": KEYS, "LOG_LEVEL": "debug"})
-    owner, stranger = issue(Grant()), issue(Grant())
-    put(world, "owner", owner.data)
+    stranger = issue(Grant())
     put(world, "broken", {**stranger.data, "scopes": stranger.text})
-    wait_for_key(world, owner)
-    world.gateway.key = owner.text
+    owner = hand_to_owner(world)
     world.serve(SMALL)
     world.gateway.key = ""
     foreign = "sk-proj-abcdefghijklmnopqrstuvwxyz"

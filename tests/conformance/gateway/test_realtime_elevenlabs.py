@@ -4,7 +4,6 @@ import asyncio
 import base64
 import json
 from collections.abc import Iterator
-from contextlib import ExitStack
 from typing import Any
 from urllib.parse import urlencode
 
@@ -14,13 +13,11 @@ from elevenlabs import AsyncElevenLabs, AudioFormat, CommitStrategy, RealtimeEve
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from roundhouse_api.keys import Grant, issue
 from roundhouse_api.realtime import Close
 from tests.conformance.engine.streaming import DEADLINE, go_forward_samples
-from tests.conformance.gateway.conftest import World, a_world
-from tests.conformance.gateway.live import SPEECH, live, publish
+from tests.conformance.gateway.conftest import World
+from tests.conformance.gateway.live import SPEECH, guarded_speech
 from tests.conformance.gateway.loop_thread import LoopThread
-from tests.conformance.gateway.test_keys import KEYS, put, wait_for_key
 from tests.support.recordings import GO_FORWARD_WORDS
 
 SECOND = bytes(32_000)
@@ -30,15 +27,7 @@ PATH = "/v1/speech-to-text/realtime"
 @pytest.fixture(scope="module")
 def served(loop_thread: LoopThread, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """A gateway that asks for keys, before pocketsphinx, with an owner's key."""
-    folder = tmp_path_factory.mktemp("elevenlabs")
-    with ExitStack() as stack:
-        engines = stack.enter_context(live(folder))
-        world = stack.enter_context(a_world(loop_thread, folder, {"KEYS_NAMESPACE": KEYS}))
-        owner = issue(Grant(name="owner"))
-        put(world, "owner", owner.data)
-        wait_for_key(world, owner)
-        world.gateway.key = owner.text
-        publish(world, SPEECH, engines.sphinx())
+    with guarded_speech(loop_thread, tmp_path_factory.mktemp("elevenlabs")) as (world, _):
         yield world
 
 

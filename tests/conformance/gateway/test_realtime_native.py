@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -14,15 +14,15 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Subprotocol
 
-from roundhouse_api.keys import Grant, Scope, issue
+from roundhouse_api.keys import Grant, Scope
 from roundhouse_api.realtime import PATH, Close, SessionBegin, SessionEnding
 from tests.conformance.engine.running import Engine
 from tests.conformance.engine.streaming import Stream, go_forward_samples, streaming
-from tests.conformance.gateway.conftest import World, a_world
-from tests.conformance.gateway.live import NOISE, SPEECH, Live, live, publish
+from tests.conformance.gateway.conftest import World
+from tests.conformance.gateway.keys import issue_to
+from tests.conformance.gateway.live import NOISE, SPEECH, Live, guarded_speech, live, publish
 from tests.conformance.gateway.loop_thread import LoopThread
 from tests.conformance.gateway.manifests import Variant
-from tests.conformance.gateway.test_keys import KEYS, issue_to, put, wait_for_key
 from tests.support.recordings import GO_FORWARD_WORDS
 from tests.support.waiting import eventually, wait_until
 
@@ -41,16 +41,8 @@ def engines(tmp_path: Path) -> Iterator[Live]:
 def served(loop_thread: LoopThread, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """A gateway that asks for keys, before pocketsphinx and an engine that says `sound`."""
     folder = tmp_path_factory.mktemp("native")
-    with ExitStack() as stack:
-        started = stack.enter_context(live(folder))
-        world = stack.enter_context(a_world(loop_thread, folder, {"KEYS_NAMESPACE": KEYS}))
-        owner = issue(Grant(name="owner"))
-        put(world, "owner", owner.data)
-        wait_for_key(world, owner)
-        world.gateway.key = owner.text
-        noise = started.noise(ROUNDHOUSE_SESSIONS="4")
-        publish(world, SPEECH, started.sphinx())
-        publish(world, NOISE, noise)
+    with guarded_speech(loop_thread, folder) as (world, engines):
+        publish(world, NOISE, engines.noise(ROUNDHOUSE_SESSIONS="4"))
         yield world
 
 

@@ -19,12 +19,12 @@ from roundhouse_api.keys import Grant, Scope, issue
 from roundhouse_api.realtime import Close
 from tests.conformance.engine.streaming import DEADLINE, go_forward_samples
 from tests.conformance.gateway.conftest import World, a_world, free_port
-from tests.conformance.gateway.live import NOISE, SPEECH, live, publish
+from tests.conformance.gateway.keys import KEYS, hand_to_owner, issue_to, put_known
+from tests.conformance.gateway.live import NOISE, SPEECH, guarded_speech, live, publish
 from tests.conformance.gateway.loop_thread import LoopThread
-from tests.conformance.gateway.test_keys import KEYS, issue_to, put, wait_for_key
 from tests.support.recordings import GO_FORWARD_WORDS
 from tests.support.store import Store
-from tests.support.waiting import eventually, wait_until
+from tests.support.waiting import eventually
 
 SECOND = bytes(32_000)
 QUERY = {"intent": "transcription"}
@@ -44,15 +44,7 @@ DELTA = "conversation.item.input_audio_transcription.delta"
 @pytest.fixture(scope="module")
 def served(loop_thread: LoopThread, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """A gateway that asks for keys, before pocketsphinx, with an owner's key."""
-    folder = tmp_path_factory.mktemp("openai")
-    with ExitStack() as stack:
-        engines = stack.enter_context(live(folder))
-        world = stack.enter_context(a_world(loop_thread, folder, {"KEYS_NAMESPACE": KEYS}))
-        owner = issue(Grant(name="owner"))
-        put(world, "owner", owner.data)
-        wait_for_key(world, owner)
-        world.gateway.key = owner.text
-        publish(world, SPEECH, engines.sphinx())
+    with guarded_speech(loop_thread, tmp_path_factory.mktemp("openai")) as (world, _):
         yield world
 
 
@@ -245,16 +237,9 @@ async def test_a_client_secret_lets_a_browser_in_until_it_expires(served: World)
 
 async def test_a_secret_goes_with_the_key_that_asked_for_it(served: World) -> None:
     issued = issue(Grant(max_concurrent=1))
-    put(served, "guest", issued.data)
-    owner, served.gateway.key = served.gateway.key, issued.text
-    try:
-        wait_until(
-            lambda: served.gateway.get("/v1/models").status == 200, seconds=20, what="the key is known"
-        )
-        reply = served.gateway.request("POST", "/v1/realtime/client_secrets", b"{}")
-    finally:
-        served.gateway.key = owner
-    secret = reply.json["value"]
+    put_known(served, "guest", issued)
+    path = "/v1/realtime/client_secrets"
+    secret = served.gateway.request("POST", path, b"{}", bearer(issued.text)).json["value"]
     async with connect(url(served), additional_headers=bearer(secret), proxy=None) as socket:
         await told(socket)
         with pytest.raises(InvalidStatus) as refused:  # the key's limits are the secret's
@@ -321,9 +306,7 @@ async def test_gateways_that_share_a_store_know_each_others_secrets(
             folder = tmp_path / name
             folder.mkdir()
             world = stack.enter_context(a_world(loop_thread, folder, settings))
-            put(world, "owner", owner.data)
-            wait_for_key(world, owner)
-            world.gateway.key = owner.text
+            hand_to_owner(world, owner)
             worlds.append(world)
         one, two = worlds
         secret = one.gateway.request("POST", "/v1/realtime/client_secrets", b"{}").json["value"]

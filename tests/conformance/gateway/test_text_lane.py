@@ -9,14 +9,14 @@ from collections.abc import Callable, Mapping
 import pytest
 from aiohttp import web
 
-from roundhouse_api.keys import Grant, Scope, issue
+from roundhouse_api.keys import Grant, Scope
 from tests.conformance.gateway import scripted_engine as engines
 from tests.conformance.gateway import text_engine as scripts
 from tests.conformance.gateway.client import Reply, request
 from tests.conformance.gateway.conftest import World
+from tests.conformance.gateway.keys import KEYS, hand_to_owner, issue_to
 from tests.conformance.gateway.manifests import Variant
 from tests.conformance.gateway.scripted_engine import Received, ScriptedEngine
-from tests.conformance.gateway.test_keys import issue_to, put, wait_for_key
 from tests.support.waiting import wait_until
 
 CHAT = Variant("qwen", stage="Chat", languages=None)
@@ -38,11 +38,8 @@ def chat(world: World, key: str = "", body: bytes = BODY) -> Reply:
 
 @pytest.fixture
 def guarded(own_world: Callable[[Mapping[str, str]], World]) -> World:
-    world = own_world({"KEYS_NAMESPACE": "keys"})
-    owner = issue(Grant(name="owner"))
-    put(world, "owner", owner.data)
-    wait_for_key(world, owner)
-    world.gateway.key = owner.text
+    world = own_world({"KEYS_NAMESPACE": KEYS})
+    hand_to_owner(world)
     return world
 
 

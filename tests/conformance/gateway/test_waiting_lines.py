@@ -10,14 +10,14 @@ from http.client import HTTPConnection, HTTPResponse
 import openai
 import pytest
 
-from roundhouse_api.keys import Grant, issue
+from roundhouse_api.keys import Grant
 from tests.conformance.gateway import client
 from tests.conformance.gateway import scripted_engine as scripts
 from tests.conformance.gateway.client import FORM_TYPE, file, form
 from tests.conformance.gateway.client import field as text
 from tests.conformance.gateway.conftest import World
+from tests.conformance.gateway.keys import KEYS, hand_to_owner, issue_to
 from tests.conformance.gateway.manifests import Variant, slice_of
-from tests.conformance.gateway.test_keys import KEYS, issue_to, put, wait_for_key
 from tests.support.waiting import wait_until
 
 Start = Callable[[Mapping[str, str]], World]
@@ -125,10 +125,7 @@ def test_who_asked_for_no_stream_is_not_commented_to(patient: World) -> None:
 
 def test_keys_take_turns_and_none_fills_the_line(own_world: Start) -> None:
     world = own_world({"KEYS_NAMESPACE": KEYS, "HOLD_LIMIT_PER_VARIANT": "4"})
-    owner = issue(Grant(name="owner"))
-    put(world, "owner", owner.data)
-    wait_for_key(world, owner)
-    world.gateway.key = owner.text
+    owner = hand_to_owner(world)
     world.publish(replace(SLEEPER, hold_seconds=60, max_in_flight=1).asleep())
     world.wait_for("sleeper", "available")
     modest = issue_to(world, Grant(name="modest"))

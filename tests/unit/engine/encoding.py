@@ -24,10 +24,23 @@ def melody(seconds: float = SECONDS) -> bytes:
 def encoded(
     container: str, codec: str, *, rate: int = 48_000, layout: str = "mono", seekable: bool = True
 ) -> bytes:
-    """The melody as PyAV writes it; not `seekable`, as a live recorder does that never knows the end."""
+    """The melody, as `encode` does."""
+    return encode(wav(melody()), container, codec, rate=rate, layout=layout, seekable=seekable)
+
+
+def encode(
+    audio: bytes,
+    container: str,
+    codec: str,
+    *,
+    rate: int = 48_000,
+    layout: str = "mono",
+    seekable: bool = True,
+) -> bytes:
+    """A recording as PyAV writes it; not `seekable`, as a live recorder does that never knows the end."""
     out = io.BytesIO()
     sink = out if seekable else _Pipe(out)
-    with av.open(io.BytesIO(wav(melody())), "r") as source, av.open(sink, "w", format=container) as target:
+    with av.open(io.BytesIO(audio), "r") as source, av.open(sink, "w", format=container) as target:
         stream = target.add_stream(codec, rate=rate, layout=layout)
         assert isinstance(stream, av.AudioStream)
         resampler = AudioResampler(format=stream.format, layout=layout, rate=rate)

@@ -1,4 +1,4 @@
-"""One connection of a client to a listener with a small application, without sockets."""
+"""A wire without a socket, and one connection of a client on it to a listener with a small application."""
 
 import asyncio
 import logging
@@ -22,7 +22,7 @@ KEEP_ALIVE_SECONDS = 0.2
 
 
 class Wire(asyncio.Transport):
-    """What the gateway does to the connection."""
+    """What the gateway does to a connection, its client's or its engine's."""
 
     def __init__(self) -> None:
         super().__init__()

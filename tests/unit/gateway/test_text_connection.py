@@ -1,42 +1,15 @@
 """Answers of engines off the wire, in whatever pieces they come."""
 
-import asyncio
 from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from typing_extensions import override
 
 from roundhouse_gateway.text.connection import MAX_HEAD_BYTES, Connection, Reply
+from tests.unit.gateway.client_connection import Wire
 
 OK = b"HTTP/1.1 200 OK\r\n"
-
-
-class Wire(asyncio.Transport):
-    """The engine's side of the connection, as far as it is looked at."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sent = b""
-        self.closed = False
-
-    @override
-    def write(self, data: Any) -> None:
-        self.sent += data
-
-    @override
-    def is_closing(self) -> bool:
-        return self.closed
-
-    @override
-    def close(self) -> None:
-        self.closed = True
-
-    @override
-    def abort(self) -> None:
-        self.closed = True
 
 
 @dataclass
