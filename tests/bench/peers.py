@@ -17,8 +17,8 @@ from typing import Final
 
 from tests.cluster.local.build import toolchain
 from tests.cluster.local.paths import cache_root
-from tests.conformance.gateway.conftest import free_port
 from tests.support import packages
+from tests.support.ports import free_port
 from tests.support.waiting import wait_until
 
 LITELLM: Final = "litellm[proxy]==1.106.2"

@@ -14,6 +14,7 @@ from botocore.session import get_session
 
 from tests.cluster.local.build import ensure_binaries
 
+from .ports import free_port
 from .waiting import wait_until
 
 ACCESS = "root-of-the-tests"
@@ -41,9 +42,7 @@ def s3_server(folder: Path, host: str = "127.0.0.1") -> Iterator[Store]:
     program = ensure_binaries(lambda _: None, ("versitygw",)) / "versitygw"
     data = folder / "data"
     data.mkdir(parents=True)
-    with socket.socket() as free:
-        free.bind((host, 0))
-        port = free.getsockname()[1]
+    port = free_port(host)
     command = [
         str(program),
         "--port",

@@ -2,8 +2,11 @@
 
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from tests.support.ports import free_port
 from tests.support.waiting import wait_until
 
 # The package of the command line tools carries the server under this name, and goes by what it is called.
@@ -11,15 +14,14 @@ BINARY = Path("/usr/bin/redis-check-rdb")
 
 
 class Store:
-    """Started at once; `stop` and `start` lose what it held."""
+    """`stop` and `start` lose what it held."""
 
-    def __init__(self, port: int) -> None:
-        self.port = port
-        self._folder = tempfile.TemporaryDirectory()
-        self._command = Path(self._folder.name) / "redis-server"
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        self._folder = folder
+        self._command = folder / "redis-server"
         self._command.symlink_to(BINARY)
         self._process: subprocess.Popen[bytes] | None = None
-        self.start()
 
     @property
     def url(self) -> str:
@@ -28,7 +30,7 @@ class Store:
     def start(self) -> None:
         options = ("--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no")
         self._process = subprocess.Popen(
-            [self._command, *options, "--dir", self._folder.name], stdout=subprocess.DEVNULL
+            [self._command, *options, "--dir", self._folder], stdout=subprocess.DEVNULL
         )
         wait_until(lambda: self.ask("PING") == "PONG", seconds=20, what="the store answers", every=0.05)
 
@@ -38,11 +40,19 @@ class Store:
             self._process.wait()
             self._process = None
 
-    def close(self) -> None:
-        self.stop()
-        self._folder.cleanup()
-
     def ask(self, *command: str) -> str:
         """One command, by the command line client."""
         asked = ["redis-cli", "-p", str(self.port), *command]
         return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+
+
+@contextmanager
+def a_store() -> Iterator[Store]:
+    """Started, and ended with the block."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = Store(Path(folder))
+        try:
+            made.start()
+            yield made
+        finally:
+            made.stop()

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from tests.conformance.gateway.fake_api_server import FakeApiServer
 from tests.conformance.gateway.loop_thread import LoopThread
 from tests.conformance.gateway.manifests import NAMESPACE, Manifest, Variant, engine, slice_of
 from tests.conformance.gateway.scripted_engine import ScriptedEngine
+from tests.support.ports import free_port
 from tests.support.waiting import wait_until
 
 COMMAND = str(Path(sys.executable).with_name("roundhouse-gateway"))
@@ -113,12 +113,6 @@ def kubeconfig_for(url: str) -> str:
     return json.dumps(
         {"clusters": [cluster], "contexts": [context], "users": [user], "current-context": "fake"}
     )
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def launch(folder: Path, kubeconfig: Path, settings: Mapping[str, str]) -> GatewayProcess:

@@ -10,9 +10,10 @@ import pytest
 from tests.conformance.gateway import scripted_engine as scripts
 from tests.conformance.gateway.client import AUDIO, answer_on, file, form, start_upload
 from tests.conformance.gateway.client import field as text
-from tests.conformance.gateway.conftest import World, free_port
+from tests.conformance.gateway.conftest import World
 from tests.conformance.gateway.manifests import Variant, slice_of, upstream
 from tests.conformance.gateway.scripted_engine import ScriptedEngine
+from tests.support.ports import free_port
 from tests.support.waiting import wait_until
 
 WHISPER = Variant("whisper", "whisper-base", model_name="base")

@@ -12,11 +12,11 @@ from aiohttp import web
 
 from roundhouse_api.keys import Grant, Scope, issue
 from tests.conformance.gateway import client
-from tests.conformance.gateway.conftest import World, free_port
+from tests.conformance.gateway.conftest import World
 from tests.conformance.gateway.keys import KEYS, hand_to_owner, issue_to, put, put_known, wait_for_key
 from tests.conformance.gateway.manifests import Variant
 from tests.conformance.gateway.scripted_engine import Received, transcript
-from tests.support.store import Store
+from tests.support.store import a_store
 from tests.support.waiting import wait_until
 
 SMALL = Variant("whisper-small")
@@ -155,8 +155,7 @@ def _counted(world: World, name: str, **labels: str) -> float:
 def test_a_store_that_is_away_shuts_keys_with_limits_out_where_that_is_wished(
     own_world: Callable[[Mapping[str, str]], World],
 ) -> None:
-    store = Store(free_port())
-    try:
+    with a_store() as store:
         world = own_world(
             {"KEYS_NAMESPACE": KEYS, "LIMITS_STORE_URL": store.url, "LIMITS_STORE_AWAY": "closed"}
         )
@@ -175,8 +174,6 @@ def test_a_store_that_is_away_shuts_keys_with_limits_out_where_that_is_wished(
         store.start()
         wait_for_key(world, limited)
         assert _counted(world, "limits_store_away") == 0
-    finally:
-        store.close()
 
 
 def test_a_key_has_so_many_requests_at_once_and_gets_its_places_back(guarded: World) -> None:

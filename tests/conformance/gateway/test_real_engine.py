@@ -14,11 +14,12 @@ from elevenlabs import ElevenLabs
 
 from tests.conformance.gateway import client
 from tests.conformance.gateway.client import field, file
-from tests.conformance.gateway.conftest import World, a_world, free_port
+from tests.conformance.gateway.conftest import World, a_world
 from tests.conformance.gateway.loop_thread import LoopThread
 from tests.conformance.gateway.manifests import Variant, engine, slice_of
 from tests.conformance.gateway.subtitles import parse_srt, parse_vtt
 from tests.support.openai_schema import assert_valid
+from tests.support.ports import free_port
 from tests.support.recordings import GO_FORWARD_WORDS, go_forward
 from tests.support.waiting import wait_until
 

@@ -18,12 +18,12 @@ from websockets.typing import Subprotocol
 from roundhouse_api.keys import Grant, Scope, issue
 from roundhouse_api.realtime import Close
 from tests.conformance.engine.streaming import DEADLINE, go_forward_samples
-from tests.conformance.gateway.conftest import World, a_world, free_port
+from tests.conformance.gateway.conftest import World, a_world
 from tests.conformance.gateway.keys import KEYS, hand_to_owner, issue_to, put_known
 from tests.conformance.gateway.live import NOISE, SPEECH, guarded_speech, live, publish
 from tests.conformance.gateway.loop_thread import LoopThread
 from tests.support.recordings import GO_FORWARD_WORDS
-from tests.support.store import Store
+from tests.support.store import Store, a_store
 from tests.support.waiting import eventually
 
 SECOND = bytes(32_000)
@@ -290,9 +290,8 @@ async def test_a_gateway_that_leaves_says_so(own_world: MakeWorld) -> None:
 
 @pytest.fixture
 def store() -> Iterator[Store]:
-    made = Store(free_port())
-    yield made
-    made.close()
+    with a_store() as made:
+        yield made
 
 
 async def test_gateways_that_share_a_store_know_each_others_secrets(

@@ -9,16 +9,14 @@ import pytest
 
 from roundhouse_gateway import shared_limits
 from roundhouse_gateway.shared_limits import SharedLimits, open_store
-from tests.conformance.gateway.conftest import free_port
-from tests.support.store import Store
+from tests.support.store import Store, a_store
 from tests.support.waiting import eventually
 
 
 @pytest.fixture
 def store() -> Iterator[Store]:
-    made = Store(free_port())
-    yield made
-    made.close()
+    with a_store() as made:
+        yield made
 
 
 @asynccontextmanager

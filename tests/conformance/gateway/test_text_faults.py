@@ -14,9 +14,10 @@ from aiohttp import web
 from tests.conformance.gateway import scripted_engine as engines
 from tests.conformance.gateway import text_engine as scripts
 from tests.conformance.gateway.client import Reply
-from tests.conformance.gateway.conftest import World, free_port
+from tests.conformance.gateway.conftest import World
 from tests.conformance.gateway.manifests import Variant, slice_of, upstream
 from tests.conformance.gateway.scripted_engine import ScriptedEngine, answering
+from tests.support.ports import free_port
 from tests.support.waiting import wait_until
 
 MESSAGES: list[Any] = [{"role": "user", "content": "Where are the birds?"}]
