@@ -1,4 +1,7 @@
-"""Waiting for something to become true, with a deadline and a message that says what was seen last."""
+"""Waiting for something to become true, with a deadline and a message that says what was seen last.
+
+Deadlines are there for what never comes: a test whose point is how soon something comes measures that itself.
+"""
 
 import asyncio
 import time
@@ -7,14 +10,18 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+PATIENCE = 3
+"""Times over that it is waited, because tests share their machine with other tests and with clusters."""
+
 
 def wait_until(probe: Callable[[], T], *, seconds: float, what: str, every: float = 0.25) -> T:
-    """Call `probe` until it returns something true, and return that; AssertionError after `seconds`.
+    """Call `probe` until it returns something true, and return that.
 
+    AssertionError once it has not for `PATIENCE` times `seconds`, which are what a quiet machine may need.
     A probe that raises AssertionError is tried again, and so is one that finds a key or an item missing; what
     it said last is part of the failure.
     """
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + PATIENCE * seconds
     while True:
         seen: object
         try:
@@ -26,7 +33,7 @@ def wait_until(probe: Callable[[], T], *, seconds: float, what: str, every: floa
                 return value
             seen = value
         if time.monotonic() > deadline:
-            raise AssertionError(f"after {seconds:g} s still not: {what}; last seen: {seen!r}")
+            raise AssertionError(f"after {PATIENCE * seconds:g} s still not: {what}; last seen: {seen!r}")
         time.sleep(every)
 
 
@@ -34,8 +41,8 @@ async def eventually(
     probe: Callable[[], Awaitable[object]], *, seconds: float, what: str, every: float = 0.1
 ) -> None:
     """As `wait_until`, for a probe that is awaited."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + PATIENCE * seconds
     while not (seen := await probe()):
         if time.monotonic() > deadline:
-            raise AssertionError(f"after {seconds:g} s still not: {what}; last seen: {seen!r}")
+            raise AssertionError(f"after {PATIENCE * seconds:g} s still not: {what}; last seen: {seen!r}")
         await asyncio.sleep(every)

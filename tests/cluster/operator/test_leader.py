@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from roundhouse_operator.leader import DURATION_SECONDS
 from tests.cluster.local import Cluster
 from tests.cluster.operator.conftest import StartOperator
 from tests.cluster.operator.harness import Kubectl, Operator
@@ -94,7 +95,9 @@ def test_a_follower_writes_nothing_and_takes_over_from_one_that_was_killed(
 def test_an_orderly_end_hands_over_at_once(start_operator: StartOperator) -> None:
     leader, follower = start_operator(), start_operator(until="ready")
     assert leader.stop() == 0
-    wait_until(lambda: leads(follower), seconds=9, what="the follower leads", every=0.1)
+    ended = time.monotonic()
+    wait_until(lambda: leads(follower), seconds=30, what="the follower leads", every=0.1)
+    assert time.monotonic() - ended < DURATION_SECONDS, "it did not wait for the Lease to run out"
 
 
 def test_a_leader_that_is_cut_off_ends_before_another_begins(

@@ -150,7 +150,7 @@ class Engine:
     def terminate(self) -> None:
         self.process.send_signal(signal.SIGTERM)
 
-    def ended(self, seconds: float = 20) -> int:
+    def ended(self, seconds: float = 60) -> int:
         return self.process.wait(timeout=seconds)
 
 

@@ -66,4 +66,4 @@ def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
             engine.terminate()
             wait_until(lambda: not engine.ready, seconds=30, what="readiness is off", every=0.02)
             engine.terminate()
-            engine.ended(seconds=10)
+            engine.ended()

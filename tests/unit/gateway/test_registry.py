@@ -33,7 +33,7 @@ def registry(clock: Clock) -> Registry:
 
 
 async def settle(registry: Registry, before: Snapshot) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while registry.snapshot is before:  # noqa: ASYNC110 - it tells nobody
             await asyncio.sleep(0.001)
 
