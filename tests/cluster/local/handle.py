@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from . import lifecycle
+from .api_server import ApiServer, api_server
 from .config import FAKE_NODE_ANNOTATION
 from .errors import ClusterError
 from .exposing import expose
@@ -86,6 +87,11 @@ class Cluster:
         """Its standard output. A failure is a ClusterError with what kubectl said."""
         return kubectl(self.layout.binaries, self.kubeconfig, *arguments, stdin=input or "")
 
+    @property
+    def api(self) -> ApiServer:
+        """Its API server, for what is read again and again."""
+        return api_server(self.kubeconfig)
+
     def apply(self, *manifests: Manifest) -> None:
         """Server-side apply."""
         listed = {"apiVersion": "v1", "kind": "List", "items": list(manifests)}
@@ -120,12 +126,12 @@ class Cluster:
     def wait_for_service_account(self, namespace: str, within_seconds: float = 30) -> None:
         """Until the namespace takes pods: they are refused before its default service account is made."""
         deadline = time.monotonic() + within_seconds
-        while not self.kubectl("get", "serviceaccount", "default", "-n", namespace, "--ignore-not-found"):
+        while not self.api.get("serviceaccounts", "default", namespace):
             if time.monotonic() > deadline:
                 raise ClusterError(
                     f"namespace {namespace!r} got no default service account in {within_seconds:.0f} s"
                 )
-            time.sleep(0.1)
+            time.sleep(0.02)
 
     def run_in_fake_pod_net(self, argv: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
         """Start a process that may listen on any of `fake_pods`. Options are Popen's; the caller ends it.

@@ -167,12 +167,12 @@ class Operator:
         assert self._process
         if self._process.poll() is None:
             self._process.send_signal(number)
-        return self._process.wait(timeout=20)
+        return self._process.wait(timeout=60)
 
 
 @dataclass(frozen=True)
 class Kubectl:
-    """kubectl in one namespace, with answers as JSON."""
+    """kubectl in one namespace. What is only read is asked of the API server without it."""
 
     cluster: Cluster
     namespace: str
@@ -186,13 +186,10 @@ class Kubectl:
         self("apply", "--server-side", "-f", "-", input=json.dumps(listed))
 
     def get(self, kind: str, name: str) -> dict[str, Any]:
-        text = self("get", kind, name, "--ignore-not-found", "--show-managed-fields", "-o", "json")
-        found: dict[str, Any] = json.loads(text) if text.strip() else {}
-        return found
+        return self.cluster.api.get(kind, name, self.namespace) or {}
 
     def list(self, kind: str, selector: str = "") -> list[dict[str, Any]]:
-        items: list[dict[str, Any]] = json.loads(self("get", kind, "-l", selector, "-o", "json"))["items"]
-        return items
+        return self.cluster.api.list(kind, self.namespace, selector)
 
     def patch(self, kind: str, name: str, patch: dict[str, Any], *options: str) -> None:
         self("patch", kind, name, "--type=merge", "-p", json.dumps(patch), *options)
@@ -251,15 +248,14 @@ def wait_for_quiet(cluster: Cluster) -> None:
     """Until no namespace of an earlier test is being taken apart: its deletions would be counted too."""
 
     def quiet() -> bool:
-        phases = cluster.kubectl("get", "namespaces", "-o", "jsonpath={.items[*].status.phase}")
-        return "Terminating" not in phases
+        return all(one["status"]["phase"] != "Terminating" for one in cluster.api.list("namespaces", ""))
 
     wait_until(quiet, seconds=120, what="no namespace is being deleted")
 
 
 def own_events(kubectl: Kubectl) -> list[dict[str, Any]]:
     """Events that the operator wrote, oldest first."""
-    events = json.loads(kubectl("get", "events.events.k8s.io", "-o", "json"))["items"]
+    events = kubectl.list("events.events.k8s.io")
     ours = [one for one in events if one.get("reportingController") == "roundhouse.dev/operator"]
     return sorted(ours, key=lambda one: one["eventTime"])
 

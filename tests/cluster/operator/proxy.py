@@ -7,10 +7,7 @@ itself, marked by a header, pass untouched.
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
-import ssl
-import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -21,6 +18,7 @@ import aiohttp
 import yaml
 from aiohttp import web
 
+from tests.cluster.local.api_server import tls_context
 from tests.conformance.gateway.loop_thread import LoopThread
 
 DRIVER = "X-Test-Driver"
@@ -134,7 +132,7 @@ class Proxy:
         config = yaml.safe_load(self.kubeconfig.read_text())
         cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
         self._target = cluster["server"]
-        connector = aiohttp.TCPConnector(ssl=_tls(cluster, user), limit=0)
+        connector = aiohttp.TCPConnector(ssl=tls_context(cluster, user), limit=0)
         self._session = aiohttp.ClientSession(
             connector=connector, timeout=aiohttp.ClientTimeout(total=None), auto_decompress=False
         )
@@ -213,18 +211,6 @@ class Proxy:
 def _drop(request: web.Request) -> None:
     if request.transport is not None:
         request.transport.abort()
-
-
-def _tls(cluster: dict[str, Any], user: dict[str, Any]) -> ssl.SSLContext:
-    context = ssl.create_default_context(
-        cadata=base64.b64decode(cluster["certificate-authority-data"]).decode()
-    )
-    with tempfile.NamedTemporaryFile() as file:
-        parts = (base64.b64decode(user[f"client-{part}-data"]) for part in ("certificate", "key"))
-        file.write(b"\n".join(parts))
-        file.flush()
-        context.load_cert_chain(file.name)
-    return context
 
 
 @contextmanager
