@@ -10,14 +10,13 @@ from aiohttp import web
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 
-from roundhouse_api.keys import Grant, issue
 from roundhouse_api.realtime import PATH
 from tests.conformance.engine.streaming import DEADLINE
 from tests.conformance.gateway.conftest import World, a_world
+from tests.conformance.gateway.keys import KEYS, hand_to_owner
 from tests.conformance.gateway.loop_thread import LoopThread
 from tests.conformance.gateway.manifests import Variant, slice_of
 from tests.conformance.gateway.test_front import APP, PARENT, TRACE, Collector
-from tests.conformance.gateway.test_keys import KEYS, put, wait_for_key
 
 MakeWorld = Callable[[Mapping[str, str]], World]
 LISTENER = Variant("listener", streaming="Chunked", interfaces=("Batch", "Realtime"))
@@ -112,10 +111,7 @@ async def test_pages_that_are_named_and_those_that_are_not(own_world: MakeWorld,
 @pytest.fixture(scope="module")
 def keyed(loop_thread: LoopThread, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with a_world(loop_thread, tmp_path_factory.mktemp("keyed"), {"KEYS_NAMESPACE": KEYS}) as made:
-        owner = issue(Grant(name="owner"))
-        put(made, "owner", owner.data)
-        wait_for_key(made, owner)
-        made.gateway.key = owner.text
+        hand_to_owner(made)
         yield made
 
 
