@@ -15,7 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from fnmatch import fnmatchcase
+from fnmatch import translate
+from functools import lru_cache
 from typing import Final
 
 FORMAT: Final = "1"
@@ -84,7 +85,7 @@ class Grant:
         return self.expires_at is not None and self.expires_at <= now
 
     def allows_model(self, model_id: str) -> bool:
-        return any(fnmatchcase(model_id, _only_stars(pattern)) for pattern in self.models)
+        return _matcher(self.models).match(model_id) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +160,12 @@ def read(data: Mapping[str, bytes]) -> ApiKey:
             expires_at=_time(data, "expiresAt"),
         ),
     )
+
+
+@lru_cache(1024)
+def _matcher(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    """All of them in one, because lists ask it of thousands of ids."""
+    return re.compile("|".join(translate(_only_stars(pattern)) for pattern in patterns))
 
 
 def _only_stars(pattern: str) -> str:

@@ -1,6 +1,7 @@
 """Which model answers a request: `auto` by what it needs, a name by what it stands for, else which error."""
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import islice
 from typing import Final, NoReturn
 
@@ -17,6 +18,7 @@ from roundhouse_api.selection import (
 )
 from roundhouse_gateway.errors import (
     EngineNotSupportedError,
+    GatewayError,
     HopelessRequestError,
     InvalidRequestError,
     NoEngineError,
@@ -52,15 +54,16 @@ def choose(snapshot: Snapshot, name: str, needs: Needs, metrics: Metrics, grant:
     the `grant` excludes is chosen.
     """
     if name == AUTO:
-        return _best(snapshot, needs, grant) or _refuse_auto(snapshot, needs, metrics)
+        return _best(snapshot, needs, grant) or _refuse_auto(snapshot, needs, metrics, grant)
     try:
         entry = snapshot.resolve(name)
     except UnknownModelError as error:
         metrics.resolution_errors("unknown").inc()
-        raise UnknownModelRequestError(name, error.text(grant.allows_model)) from error
+        told = partial(_unknown, snapshot, error, grant)
+        raise UnknownModelRequestError(name, told) from error
     if not grant.allows_model(entry.model.id):
         metrics.resolution_errors("not_allowed").inc()
-        raise ModelNotAllowedError(entry.model.id)
+        raise ModelNotAllowedError(name)
     try:
         if entry.model.stage is not None:
             check_fit(entry, needs)
@@ -100,13 +103,24 @@ def _best(snapshot: Snapshot, needs: Needs, grant: Grant) -> Sequence[Entry]:
     return found
 
 
-def _refuse_auto(snapshot: Snapshot, needs: Needs, metrics: Metrics) -> NoReturn:
+def _unknown(snapshot: Snapshot, error: UnknownModelError, grant: Grant) -> str:
+    """Made for those who read it alone: there may be ten thousand ids to look at."""
+    return error.text(snapshot.allowed(grant.models))
+
+
+def _refuse_auto(snapshot: Snapshot, needs: Needs, metrics: Metrics, grant: Grant) -> NoReturn:
+    error = refusal_of_auto(snapshot, needs, grant)
+    metrics.resolution_errors("not_allowed" if error.status == 403 else "nothing_fits").inc()
+    raise error
+
+
+def refusal_of_auto(snapshot: Snapshot, needs: Needs, grant: Grant) -> GatewayError:
+    """What is told where nothing that the key may use fits and runs. Of other models it tells nothing."""
     if next(ranked(snapshot.catalogue, needs), None) is not None:
-        metrics.resolution_errors("not_allowed").inc()
-        raise ModelNotAllowedError(AUTO)
-    metrics.resolution_errors("nothing_fits").inc()
-    error = nothing_fits(snapshot.catalogue, needs)
-    raise (HopelessRequestError if error.hopeless else NoEngineError)(str(error)) from error
+        return ModelNotAllowedError(AUTO)
+    allows = None if grant.models == ALL_MODELS else snapshot.allowed(grant.models).__contains__
+    error = nothing_fits(snapshot.catalogue, needs, allows)
+    return (HopelessRequestError if error.hopeless else NoEngineError)(str(error))
 
 
 def check_fit(entry: Entry, needs: Needs) -> None:

@@ -4,6 +4,7 @@ The body is OpenAI's envelope with all four keys, plus `detail` for older client
 `model` was wrong, an object of type, message and param.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -30,7 +31,12 @@ class GatewayError(Exception):
         super().__init__(message)
         self.message = message
         self.param = param
-        self.detail: Detail = message if detail is None else detail
+        self._detail = detail
+
+    @property
+    def detail(self) -> Detail:
+        """For older clients."""
+        return self.message if self._detail is None else self._detail
 
     def body(self) -> bytes:
         return envelope(self.message, self.type, self.param, self.code, self.detail)
@@ -92,12 +98,15 @@ class UnknownModelRequestError(InvalidRequestError):
 
     code = "model_not_found"
 
-    def __init__(self, name: str, explanation: str) -> None:
-        super().__init__(
-            f"Engine '{name}' not found",
-            param="model",
-            detail={"type": self.type, "message": explanation, "param": "model"},
-        )
+    def __init__(self, name: str, explain: Callable[[], str]) -> None:
+        super().__init__(f"Engine '{name}' not found", param="model")
+        self._explain = explain
+
+    @property
+    @override
+    def detail(self) -> Detail:
+        """Lists the ids there are, and is made where somebody reads it."""
+        return {"type": self.type, "message": self._explain(), "param": "model"}
 
 
 class ModelNotFoundError(GatewayError):

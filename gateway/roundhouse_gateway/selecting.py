@@ -17,9 +17,9 @@ from roundhouse_api.selection import (
     Needs,
     Verdict,
     explain,
-    nothing_fits,
     primary_language,
 )
+from roundhouse_gateway.choice import refusal_of_auto
 from roundhouse_gateway.errors import NotReadyError
 from roundhouse_gateway.exchange import EXCHANGE, Exchange
 from roundhouse_gateway.registry import Registry
@@ -108,10 +108,10 @@ def explained(snapshot: Snapshot, needs: Needs, grant: Grant, limit: int) -> dic
     return {
         "model": chosen,
         "wakes": asleep.model.id if asleep else None,
-        "message": None if chosen else str(nothing_fits(snapshot.catalogue, needs)),
+        "message": None if chosen else refusal_of_auto(snapshot, needs, grant).message,
         "needs": _needs(needs),
         "candidates": [_verdict(verdict) for verdict in verdicts],
-        "total": sum(map(grant.allows_model, snapshot.catalogue.ids)),
+        "total": len(snapshot.allowed(grant.models)),
     }
 
 

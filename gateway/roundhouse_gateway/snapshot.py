@@ -8,6 +8,7 @@ is in `entry`. Where the records come from is left to `registry`.
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from roundhouse_api.keys import Grant
 from roundhouse_api.selection import Catalogue, Model, Needs, Ranking
@@ -20,16 +21,18 @@ __all__ = ["Entry", "Join", "Observed", "Snapshot", "Target", "build_snapshot"]
 Allowed = tuple[str, ...]
 """The ids that a key may use, or patterns of them."""
 ALL_MODELS: Allowed = Grant().models
+MOST_ALLOWED: Final = 64
+"""Kinds of keys whose ids one snapshot remembers: these may be ten thousand each."""
 
 
 class Snapshot:
     """Entries by id, the catalogue over them, and the engines' own resources.
 
-    `wakeable` are the models that a request may wait for, and `remembered` what `auto` came to for requests
-    like it.
+    `wakeable` are the models that a request may wait for. `remembered` is what `auto` came to for requests
+    like it, and `of_keys` which ids keys of the same models may use.
     """
 
-    __slots__ = ("catalogue", "engines", "entries", "remembered", "wakeable")
+    __slots__ = ("catalogue", "engines", "entries", "of_keys", "remembered", "wakeable")
 
     def __init__(self, entries: Iterable[Entry] = (), engines: Iterable[EngineRecord] = ()) -> None:
         entries = list(entries)
@@ -38,10 +41,21 @@ class Snapshot:
         self.wakeable = Ranking.of(_wakeable(entries))
         self.engines = tuple(engines)
         self.remembered: dict[tuple[Needs, Allowed], Sequence[Entry]] = {}
+        self.of_keys: dict[Allowed, Collection[str]] = {}
 
     def resolve(self, name: str) -> Entry:
         """The entry behind a name; the catalogue's `UnknownModelError` where there is none."""
         return self.entries[self.catalogue.resolve(name).id]
+
+    def allowed(self, models: Allowed) -> Collection[str]:
+        """The ids that a key with these models may use, in order, and quick to ask for one."""
+        found = self.of_keys.get(models)
+        if found is None:
+            allows = None if models == ALL_MODELS else Grant(models=models).allows_model
+            found = dict.fromkeys(each for each in self.catalogue.ids if allows is None or allows(each))
+            if len(self.of_keys) < MOST_ALLOWED:
+                self.of_keys[models] = found
+        return found
 
     def changed(
         self, gone: Collection[Entry], come: Collection[Entry], engines: Iterable[EngineRecord]
@@ -59,6 +73,7 @@ class Snapshot:
         made.wakeable = self.wakeable.changed(_wakeable(gone), _wakeable(come))
         made.engines = tuple(engines)
         made.remembered = {}
+        made.of_keys = {}
         return made
 
 

@@ -1,8 +1,9 @@
 """The models of one moment, by every name they answer to, and in the order in which `auto` takes them."""
 
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from operator import attrgetter
 from typing import Final
 
@@ -26,12 +27,11 @@ class UnknownModelError(ValueError):
 
     @override
     def __str__(self) -> str:
-        return self.text(lambda _: True)
+        return self.text(self._catalogue.ids)
 
-    def text(self, allows: Callable[[str], bool]) -> str:
-        """The same for somebody who is not to be told of all ids."""
-        ids = list(filter(allows, self._catalogue.ids))
-        listed = ", ".join(ids[:LISTED_IDS])
+    def text(self, ids: Collection[str]) -> str:
+        """The same for somebody who is not to be told of all ids, but of these."""
+        listed = ", ".join(islice(ids, LISTED_IDS))
         rest = f" and {len(ids) - LISTED_IDS} more" if len(ids) > LISTED_IDS else ""
         return f"Unknown model: '{self.name}'. Available models: {listed}{rest}"
 

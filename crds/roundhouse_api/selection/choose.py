@@ -99,10 +99,14 @@ def fitting(models: Iterable[Model], needs: Needs) -> tuple[Model, ...]:
     )
 
 
-def nothing_fits(catalogue: Catalogue, needs: Needs) -> NothingFitsError:
-    """The error for a request that finds nothing. An empty catalogue may just be filling."""
-    passed_over = next(catalogue.running.fitting(needs), None)
-    hopeless = bool(catalogue.all) and not catalogue.all.may_fit(needs)
+def nothing_fits(catalogue: Catalogue, needs: Needs, allows: Allows | None = None) -> NothingFitsError:
+    """The error for a request that finds nothing, told to somebody who may use these and hears of no other.
+
+    An empty catalogue may just be filling.
+    """
+    passed_over = next(_allowed(catalogue.running.fitting(needs), allows), None)
+    possible = next(_allowed(catalogue.all.possible(needs), allows), None)
+    hopeless = bool(catalogue.all) and possible is None
     return NothingFitsError(needs, hopeless=hopeless, of_one_language=passed_over)
 
 
@@ -132,6 +136,9 @@ def _why_not(model: Model, needs: Needs) -> Mismatch:
 
 def _has_many_languages(catalogue: Catalogue, needs: Needs, allows: Allows | None) -> bool:
     """Models of one language come last in every order, so the first tells."""
-    allowed = (model for model in catalogue.all.fitting(needs) if allows is None or allows(model.id))
-    first = next(allowed, None)
+    first = next(_allowed(catalogue.all.fitting(needs), allows), None)
     return first is not None and not first.single_language
+
+
+def _allowed(models: Iterator[Model], allows: Allows | None) -> Iterator[Model]:
+    return models if allows is None else (model for model in models if allows(model.id))

@@ -121,10 +121,11 @@ class Ranking:
             else:
                 heapreplace(heads, (how, following, rest))
 
-    def may_fit(self, needs: Needs) -> bool:
-        """Whether any fits, or is of no known stage: of that nobody knows what it does."""
-        unknown = any(profile.stage is None for profile in self._groups)
-        return unknown or next(self._fitting_groups(needs), None) is not None
+    def possible(self, needs: Needs) -> Iterator[Model]:
+        """Those that fit or are of no known stage, of which nobody knows what they do; in no order."""
+        for profile, group in self._groups.items():
+            if profile.stage is None or mismatch(group.example, needs) is None:
+                yield from (model for *_, model in group.by_priority)
 
     def _fitting_groups(self, needs: Needs) -> Iterator[_Group]:
         return (group for group in self._groups.values() if mismatch(group.example, needs) is None)

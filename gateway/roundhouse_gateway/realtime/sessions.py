@@ -89,7 +89,7 @@ class Sessions:
             raise NotReadyError("The gateway has not read the cluster yet.")
         if self.leaving.begun:
             raise NotReadyError("The gateway is shutting down; begin the session again.")
-        name = self._realtime_name(wanted)
+        name = self._realtime_name(wanted, exchange.grant)
         wish = Wish(name, wanted.needs, exchange.grant.allows_model, exchange.key_id)
         choosing = partial(self._choose, name, wanted.needs, exchange.grant)
         async with AsyncExitStack() as opened:
@@ -127,8 +127,11 @@ class Sessions:
         found = choose(self.registry.snapshot, name, needs, self.metrics, grant)
         return self.cooldown.order(found) if name == AUTO else found
 
-    def _realtime_name(self, wanted: Wanted) -> str:
-        """The model, or the one that its resource names for realtime where it takes no sessions itself."""
+    def _realtime_name(self, wanted: Wanted, grant: Grant) -> str:
+        """The model, or the one that its resource names for realtime where it takes no sessions itself.
+
+        Whoever may not use both of them hears of none.
+        """
         name = wanted.model or self.settings.default_model
         if len(name) > _LONGEST_NAME or not name.isprintable():
             raise InvalidRequestError(
@@ -145,5 +148,6 @@ class Sessions:
         stand_in = (entry.record.namespace, entry.record.realtime_variant)
         if entry.record.realtime_variant and mismatch(entry.model, plain) is not None:
             found = (each.model.id for each in snapshot.entries.values() if each.place == stand_in)
-            return next(found, name)
+            instead = next(found, name)
+            return instead if grant.allows_model(entry.model.id) and grant.allows_model(instead) else name
         return name

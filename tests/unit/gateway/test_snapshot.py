@@ -169,3 +169,14 @@ def test_an_upstream_whose_operator_says_no_is_not_running() -> None:
 def test_an_upstream_without_its_engine_is_not_called() -> None:
     entry = snapshot_of(HOSTED, engines=()).resolve("base")
     assert entry.model.status is not ModelStatus.RUNNING
+
+
+def test_which_ids_a_key_may_use_is_looked_up_once() -> None:
+    others = [
+        replace(VARIANT, name=name, served_name=name, published_names=frozenset({name})) for name in "ba"
+    ]
+    snapshot = snapshot_of(VARIANT, *others)
+    assert list(snapshot.allowed(("*",))) == ["a", "b", "whisper-base"]
+    some = snapshot.allowed(("w*", "a"))
+    assert list(some) == ["a", "whisper-base"]
+    assert snapshot.allowed(("w*", "a")) is some

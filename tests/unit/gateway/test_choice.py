@@ -1,0 +1,62 @@
+"""What is told where a request gets no model: never more than its key may see."""
+
+from dataclasses import replace
+
+import pytest
+
+from roundhouse_api.keys import Grant
+from roundhouse_gateway.choice import choose, refusal_of_auto
+from roundhouse_gateway.errors import HopelessRequestError, NoEngineError, UnknownModelRequestError
+from roundhouse_gateway.key_errors import ModelNotAllowedError
+from roundhouse_gateway.metrics import Metrics
+from roundhouse_gateway.selecting import explained
+from tests.unit.gateway.test_fallbacks import ENGLISH, TRANSCRIBE, house, model
+
+OWN, ALL = Grant(models=("own*",)), Grant()
+METRICS = Metrics(lambda: 0.0, lambda: 0)
+SPEAKS_TWO = house(
+    model("english", effective=ENGLISH), model("own-asleep"), model("many"), asleep=("own-asleep", "many")
+)
+
+
+def test_no_model_is_named_that_the_key_may_not_use() -> None:
+    told = refusal_of_auto(SPEAKS_TWO, TRANSCRIBE, ALL)
+    assert "'english' runs and understands 'en' alone" in told.message
+    told = refusal_of_auto(SPEAKS_TWO, TRANSCRIBE, OWN)
+    assert told.message == "No engine available for stage 'transcribe'"
+    assert explained(SPEAKS_TWO, TRANSCRIBE, OWN, 10)["message"] == told.message
+
+
+def test_what_another_key_may_wait_for_is_hopeless_for_this_one() -> None:
+    snapshot = house(model("many"), model("own", effective=ENGLISH), asleep=("many",))
+    portuguese = replace(TRANSCRIBE, language="pt")
+    assert isinstance(refusal_of_auto(snapshot, portuguese, OWN), HopelessRequestError)
+    found = refusal_of_auto(snapshot, portuguese, ALL)
+    assert isinstance(found, NoEngineError)
+    assert not isinstance(found, HopelessRequestError)
+
+
+def test_select_tells_the_refusal_that_a_request_would_get() -> None:
+    snapshot = house(model("many"))
+    with pytest.raises(ModelNotAllowedError) as refused:
+        choose(snapshot, "auto", TRANSCRIBE, METRICS, OWN)
+    assert explained(snapshot, TRANSCRIBE, OWN, 10)["message"] == refused.value.message
+
+
+def test_a_refusal_names_what_was_asked_for_and_not_what_that_stands_for() -> None:
+    with pytest.raises(ModelNotAllowedError) as refused:
+        choose(house(model("many")), "many-alias", TRANSCRIBE, METRICS, OWN)
+    assert "'many-alias'" in refused.value.message
+    assert "'many'" not in refused.value.message
+
+
+def test_the_names_there_are_are_gathered_only_where_somebody_reads_them() -> None:
+    snapshot = house(model("many"), model("own"), model("own-too"))
+    with pytest.raises(UnknownModelRequestError) as refused:
+        choose(snapshot, "nobody", TRANSCRIBE, METRICS, OWN)
+    assert snapshot.of_keys == {}
+    assert refused.value.detail == {
+        "type": "invalid_request_error",
+        "message": "Unknown model: 'nobody'. Available models: own, own-too",
+        "param": "model",
+    }
