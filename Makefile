@@ -12,9 +12,10 @@ PYTHON := .venv/bin/python
 STAMP := .venv/.synced
 PYTEST := $(PYTHON) -m pytest
 NOT_IN_CI := not gpu and not soak
-# Files of tests go to workers with clusters of their own: most of the time a test waits for something.
+# Files of tests go to workers side by side: most of the time a test waits for something. tests/scheduling.py says
+# which go to whom; in the order of the folders, so that the quick ones even out the end.
 WORKERS ?= 2
-ALL_AT_ONCE := -n $(WORKERS) --dist loadfile
+ALL_AT_ONCE := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -16,11 +16,22 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from xdist.remote import Producer
+    from xdist.scheduler import LoadFileScheduling
+
     from tests.cluster.local import Cluster
     from tests.cluster.local.layout import Mode
 
 CRDS = Path(__file__).parents[1] / "crds"
 NUMBERS_PER_WORKER = 4
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: "Producer") -> "LoadFileScheduling | None":
+    """Workers beside each other share the clusters out among them, where they are dealt whole files."""
+    from tests.scheduling import ByCluster  # noqa: PLC0415 - see the module's docstring
+
+    return ByCluster(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @pytest.fixture(scope="session")
