@@ -10,6 +10,7 @@ import yaml
 
 from roundhouse_api.names import API_VERSION
 from roundhouse_api.v1alpha1 import Engine, ModelVariant
+from tests.requirements import LIST, marks, read_list
 
 ROOT = Path(__file__).resolve().parents[2]
 TOP_LEVEL = {
@@ -75,6 +76,12 @@ def test_no_file_names_a_place_of_one_machine() -> None:
         name = path.relative_to(ROOT)
         found += [f"{name}: {f}" for f in folders if f" {f}" in text or f'"{f}' in text]
     assert found == []
+
+
+def test_each_requirement_that_a_test_names_is_in_the_list() -> None:
+    required = read_list(LIST.read_text())
+    named = [one for path in tracked("tests/*.py") for one in marks(path.read_text(), path.name)]
+    assert [one for one in named if one.number not in required] == []
 
 
 def test_versions_agree() -> None:

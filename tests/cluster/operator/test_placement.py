@@ -158,7 +158,6 @@ async def verdicts(cluster: Cluster, namespace: str) -> dict[str, dict[str, str]
     return {one["name"]: {each["name"]: each["verdict"] for each in one["nodes"]} for one in told if one}
 
 
-@pytest.mark.req("C11")
 def test_each_verdict_on_each_node_is_what_the_scheduler_does(
     gpu_nodes: list[str], control_plane: Cluster, operator: Operator, kubectl: Kubectl
 ) -> None:
@@ -282,7 +281,6 @@ def test_a_queues_gate_is_told_and_its_label_passed_on(operator: Operator, kubec
     kubectl.wait("mv", "kws-en", "Ready", "True", "Serving")
 
 
-@pytest.mark.req("C10")
 def test_an_optional_gpu_goes_where_the_hardware_is(
     gpu_nodes: list[str], operator: Operator, kubectl: Kubectl
 ) -> None:

@@ -30,7 +30,7 @@ def claim(volumes: Volumes, **pvc: Any) -> dict[str, Any]:
     return {"type": "PVC", "pvc": {"storageClassName": volumes.storage_class, "size": "200Mi", **pvc}}
 
 
-@pytest.mark.req("S2-14", "C3")
+@pytest.mark.req("S2-14")
 def test_two_variants_of_the_same_weights_fetch_them_once_and_hear(
     operator: Operator, kubectl: Kubectl, hub: Hub, volumes: Volumes, model: dict[str, bytes]
 ) -> None:

@@ -75,7 +75,6 @@ def test_pods_that_all_wait_for_a_node_are_placed_anew() -> None:
     assert changed(scene) == ["Deployment"]
 
 
-@pytest.mark.req("C10")
 def test_an_optional_gpu_is_taken_where_one_fits_and_a_cpu_elsewhere() -> None:
     hardware = gpu(mode="Optional", minMemory="16G")
     small = node("old-t4", 1, nvidia_com__gpu_memory="15109")
@@ -87,7 +86,7 @@ def test_an_optional_gpu_is_taken_where_one_fits_and_a_cpu_elsewhere() -> None:
     assert changed(on_cpu) == []
 
 
-@pytest.mark.req("C11")
+@pytest.mark.req("S0-3")
 def test_displayed_memory_never_schedules() -> None:
     scene = running(PLAIN, hardware=gpu(displayMemory="80G"))
     status = scene.status("kws-en")

@@ -58,7 +58,7 @@ def test_weights_are_fetched_once_before_there_are_pods() -> None:
     assert mount == {"name": "weights", "mountPath": "/weights", "readOnly": True, "subPath": f"{key}/files"}
 
 
-@pytest.mark.req("C3")
+@pytest.mark.req("S2-14")
 def test_variants_of_the_same_weights_share_one_copy() -> None:
     scene = cached()
     scene.put(variant("other", source=HUB, servedName="acme/other"))

@@ -51,7 +51,7 @@ def test_keys_are_those_of_every_release(expected: str, source: dict[str, Any]) 
     assert key(source) == expected
 
 
-@pytest.mark.req("C3")
+@pytest.mark.req("S2-14")
 @pytest.mark.parametrize(
     "same",
     [
