@@ -56,6 +56,12 @@ ANNOTATION_CACHE: Final = f"{GROUP}/cache"
 """On a Deployment: `ImageVolume` where its pods were made under that cache, mounted or not."""
 ANNOTATION_LOADER: Final = f"{GROUP}/loader"
 """On a Job that fetches weights: for whom it was made, from what, and the how manieth attempt it is."""
+ANNOTATION_FETCHED: Final = f"fetched.{GROUP}/"
+"""Followed by the key of weights: on a claim of somebody else's, onto which a Job of ours has fetched them.
+
+The value says from which nodes they can be removed."""
+ANNOTATION_UNWANTED: Final = f"{GROUP}/unwanted-since"
+"""On an object of a cache of weights: the time since which nobody wants them."""
 
 ANNOTATION_TEMPLATE: Final = f"{GROUP}/template"
 """On the pods of a variant with `verification.policy: Required`: the hash of their template."""

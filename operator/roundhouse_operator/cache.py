@@ -68,13 +68,15 @@ class Cache(Holdings):
         self._gone: OrderedDict[Key, int] = OrderedDict()
 
     def want(self, who: Key, stores: frozenset[str]) -> Touched:
-        """What a pass found that a variant, or an engine, wants; what it no longer wants may have to go.
+        """What a pass found that a variant, or an engine, wants.
+
+        What it no longer wants may have to go, and what it wants now may bear the mark that nobody does.
 
         By name of the store or, where that is not known, by the key of the weights, wherever they are.
         """
-        freed = self.wants.put(who, stores if self.has(who) else frozenset())
-        there = {store for name in freed for store in self._stores[who.namespace, name]}
-        return Touched(now=there | {Key(STORE, who.namespace, name) for name in freed})
+        changed = self.wants.put(who, stores if self.has(who) else frozenset())
+        there = {store for name in changed for store in self._stores[who.namespace, name]}
+        return Touched(now=there | {Key(STORE, who.namespace, name) for name in changed})
 
     def choose(self, variant: Key, engine: Key | None) -> Touched:
         """What a pass chose for a variant: engines whose pods hold several have to know of it."""

@@ -16,6 +16,7 @@ from kubernetes.aio.client import Configuration
 from roundhouse_api.model import Manifest
 from roundhouse_operator.connection import Connection, Request, decoded, lines
 from roundhouse_operator.core.kinds import LEASE, POD, Key, Kind
+from roundhouse_operator.core.plan import Mark
 from roundhouse_operator.core.replicas import scaler_of
 from roundhouse_operator.errors import ClusterError, NotFoundError, refusal_of
 
@@ -169,6 +170,14 @@ class Cluster:
         """JSON merge patch of what stands on a pod."""
         request = Request("PATCH", _path(POD, namespace, name), self._signed, MERGE_PATCH)
         return await self._write(POD, "patch", request, patch)
+
+    async def mark(self, mark: Mark) -> Manifest:
+        """Sets annotations and leaves all others."""
+        body = {
+            "metadata": {"annotations": dict(mark.annotations), **({"uid": mark.uid} if mark.uid else {})}
+        }
+        request = Request("PATCH", _path(mark.kind, mark.namespace, mark.name), self._signed, MERGE_PATCH)
+        return await self._write(mark.kind, "patch", request, body)
 
     async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
         """Deletes that very object, not one which took its name since; its dependents follow."""

@@ -6,20 +6,28 @@ seen to that two passes at once do not make the same Job twice.
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from roundhouse_operator.cache import Cache, Touched
 from roundhouse_operator.cluster import Cluster
-from roundhouse_operator.core.kinds import STORE, Key
+from roundhouse_operator.core.kinds import VOLUME_CLAIM, Key
 from roundhouse_operator.core.observed import Store
 from roundhouse_operator.core.outcome import Refusal
-from roundhouse_operator.core.plan import Apply, Plan
+from roundhouse_operator.core.plan import Apply, Mark, Plan
 from roundhouse_operator.core.weights.loader import UNTOLD, LoaderImage
-from roundhouse_operator.core.weights.sweep import plan_sweep
-from roundhouse_operator.errors import RefusedError
+from roundhouse_operator.core.weights.mark import Nodes, read_mark
+from roundhouse_operator.core.weights.sweep import (
+    mark_unwanted,
+    mark_wanted,
+    plan_sweep,
+    swept_claim,
+    unwanted_since,
+)
+from roundhouse_operator.errors import NotFoundError, RefusedError
 from roundhouse_operator.queue import RetryError
 
 logger = logging.getLogger(__name__)
@@ -38,13 +46,13 @@ class Fetching:
     """What removes weights from claims of others."""
     grace_seconds: float = 0.0
     """How long weights are kept that nobody wants: a variant that is replaced or renamed wants them again."""
-    clock: Callable[[], float] = lambda: asyncio.get_running_loop().time()
+    clock: Callable[[], float] = time.time
     _under_way: set[Key] = field(default_factory=set)
-    _unwanted: dict[Key, float] = field(default_factory=dict)
-    """Since when; after a start of the operator anew."""
 
     async def carry_out(self, plan: Plan, namespace: str) -> Refusal | None:
         """Raises ClusterError where the API server does not answer."""
+        for mark in plan.marks:
+            await self._mark(mark)
         for apply in plan.applies:
             key = Key(apply.kind, namespace, apply.manifest["metadata"]["name"])
             if key in self._under_way or (apply.new and self.cache.has(key)):
@@ -63,30 +71,56 @@ class Fetching:
             logger.info("Deleted %s %s/%s", delete.kind, delete.namespace, delete.name)
         return None
 
-    def wanted(self, namespace: str, stores: Iterable[str]) -> None:
-        """Somebody wants these now, however long they were unwanted."""
-        for name in stores:
-            self._unwanted.pop(Key(STORE, namespace, name), None)
+    async def _mark(self, mark: Mark) -> None:
+        """Without a mark weights are kept, which is no reason not to fetch them."""
+        key = Key(mark.kind, mark.namespace, mark.name)
+        try:
+            answer = await self.cluster.mark(mark)
+        except (NotFoundError, RefusedError) as error:
+            logger.warning("%s is not marked: %s", key, error)
+            return
+        if self.cache.has(key):  # a claim of somebody else's is not followed
+            self.touch(self.cache.upsert(mark.kind, answer))
 
     async def sweep(self, key: Key) -> None:
         """A pass over a cache: takes away what nobody wants for a while; RetryError while that is unknown."""
         store = self.cache.store(key)
-        if store is None or store.wanted_by or store.listed:
-            self._unwanted.pop(key, None)
+        if store is None:
+            return
+        if store.wanted:
+            await self.carry_out(mark_wanted(key.namespace, key.name, store), key.namespace)
             return
         if not self.cache.wants.heard_all(key.namespace):
             raise RetryError("not every variant has said yet which weights it wants")
-        now = self.clock()
-        due = self._unwanted.setdefault(key, now) + self.grace_seconds
-        if now < due:
-            self.later(key, due - now)
+        if (left := await self._grace_left(key, store)) > 0:
+            self.later(key, left)
             return
-        if refusal := await self.carry_out(self._sweep(key, store), key.namespace):
+        plan = plan_sweep(key.namespace, key.name, store, self.loader, await self._marked(key, store))
+        if refusal := await self.carry_out(plan, key.namespace):
             logger.warning("%s is kept: %s is refused: %s", key, refusal.child, refusal.message)
             raise RetryError(refusal.message)
 
-    def _sweep(self, key: Key, store: Store) -> Plan:
-        return plan_sweep(key.namespace, key.name, store, self.loader)
+    async def _grace_left(self, key: Key, store: Store) -> float:
+        """Counted from what is written down, which is done where nothing is; no time begins in the future."""
+        if self.grace_seconds <= 0:
+            return 0
+        now, since = self.clock(), unwanted_since(store)
+        if not since or since > now:
+            at = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            await self.carry_out(mark_unwanted(key.namespace, key.name, store, at), key.namespace)
+            return self.grace_seconds
+        return since + self.grace_seconds - now
+
+    async def _marked(self, key: Key, store: Store) -> Nodes | None:
+        """Whether a Job of ours has made the directory that a sweep would remove, and from where."""
+        claim = swept_claim(key.name, store)
+        if claim is None:
+            return None
+        try:
+            manifest = await self.cluster.get_metadata(VOLUME_CLAIM, key.namespace, claim)
+        except NotFoundError:
+            return None
+        return read_mark(manifest["metadata"].get("annotations") or {}, store.key)
 
 
 def _written(apply: Apply) -> str:

@@ -12,7 +12,6 @@ from roundhouse_api.model import Manifest
 from roundhouse_api.quantity import Quantity
 from roundhouse_operator.core.kinds import CACHE_KINDS, CONFIG_MAP, JOB, POD, STORE, Key, Kind
 from roundhouse_operator.core.weights.loader import LOADER_CONTAINER
-from roundhouse_operator.core.weights.record import nodes_of
 from roundhouse_operator.core.weights.state import (
     UNKNOWN,
     JobPhase,
@@ -106,6 +105,7 @@ def _job(manifest: Manifest) -> LoaderJob:
         suspended=(manifest.get("spec") or {}).get("suspend") is True,
         failed_at=_seconds(failed.get("lastTransitionTime")),
         failure=failed.get("message", ""),
+        unwanted_since=_unwanted(metadata),
     )
 
 
@@ -132,6 +132,7 @@ def _claim(manifest: Manifest) -> VolumeClaim:
         class_name=spec.get("storageClassName"),
         size_bytes=Quantity.parse(requests.get("storage", "0")).bytes,
         ending="deletionTimestamp" in metadata,
+        unwanted_since=_unwanted(metadata),
     )
 
 
@@ -146,10 +147,16 @@ def _record(manifest: Manifest) -> Record:
         revision=data.get("revision", ""),
         digest=data.get("digest", ""),
         total_bytes=whole(total, UNKNOWN),
-        # Before there was a release it held the whole pod, of which no more is believed than of the nodes.
-        ours=data.get("ours") == "true" or "pod" in data,
-        nodes=nodes_of(_parsed(data.get("nodes") or data.get("pod", ""))),
+        unwanted_since=_unwanted(manifest["metadata"]),
     )
+
+
+def _unwanted(metadata: Manifest) -> int:
+    """What is no time was not written by us, and says nothing."""
+    try:
+        return max(_seconds((metadata.get("annotations") or {}).get(names.ANNOTATION_UNWANTED)), 0)
+    except (ValueError, OverflowError):
+        return 0
 
 
 def _seconds(time: str | None) -> int:

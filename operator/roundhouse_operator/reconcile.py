@@ -131,7 +131,6 @@ class Reconciler:
         chosen = decision.choice.engine if decision.choice else None
         self.touch(self.cache.choose(key, chosen.key if chosen else None))
         self.touch(self.cache.want(key, decision.stores))
-        self.fetching.wanted(key.namespace, decision.stores)
         supply = decision.supply
         try:
             refused = await self.fetching.carry_out(supply.plan, key.namespace) if supply else None

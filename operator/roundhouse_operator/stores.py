@@ -30,7 +30,7 @@ class Wants:
         self._unheard.add(who.namespace, who)
 
     def put(self, who: Key, wanted: frozenset[str]) -> frozenset[str]:
-        """Of one that had a pass, or that is gone and wants nothing; what it no longer wants."""
+        """Of one that had a pass, or that is gone and wants nothing; what it wants newly, or no longer."""
         self._unheard.discard(who.namespace, who)
         before = self._wanted.pop(who, frozenset())
         if wanted:
@@ -39,7 +39,7 @@ class Wants:
             self._wanting.add((who.namespace, name), who)
         for name in before - wanted:
             self._wanting.discard((who.namespace, name), who)
-        return before - wanted
+        return before ^ wanted
 
     def by(self, namespace: str, *names: str) -> set[Key]:
         """Who wants weights by one of these names."""

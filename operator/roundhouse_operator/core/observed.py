@@ -230,6 +230,10 @@ class Store:
     listed: bool = False
     """Whether a pod that holds several models is told to read them."""
 
+    @property
+    def wanted(self) -> bool:
+        return bool(self.wanted_by) or self.listed
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:

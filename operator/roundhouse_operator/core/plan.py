@@ -7,7 +7,7 @@ taken back, because nobody is going to keep it there. `plan` of what was just ap
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from roundhouse_api.model import Manifest
@@ -52,6 +52,18 @@ class Removal:
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """Annotations that are to stand on an object beside those of others; None takes one away."""
+
+    kind: Kind
+    namespace: str
+    name: str
+    annotations: Mapping[str, str | None]
+    uid: str = ""
+    """Empty: whichever object has the name."""
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """Writes in the order in which they are to be made, and the fields that others hold against us."""
 
@@ -59,10 +71,11 @@ class Plan:
     applies: tuple[Apply, ...] = ()
     deletes: tuple[Delete, ...] = ()
     conflicts: tuple[Conflict, ...] = ()
+    marks: tuple[Mark, ...] = ()
 
     @property
     def empty(self) -> bool:
-        return not (self.removals or self.applies or self.deletes)
+        return not (self.removals or self.applies or self.deletes or self.marks)
 
 
 NOTHING = Plan()

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from roundhouse_api.model import Manifest
+from roundhouse_operator.core.weights.key import store_name
 from tests.cluster.local import Cluster
 from tests.cluster.operator.conftest import StartOperator
 from tests.cluster.operator.harness import Kubectl, Operator, wait_for_quiet, writes
@@ -15,6 +17,7 @@ from tests.unit.operator.samples import engine, variant
 
 HUB = {"type": "HuggingFace", "huggingFace": {"repo": "acme/kws-en"}}
 OF_WEIGHTS = "roundhouse.dev/weights"
+UNWANTED = "roundhouse.dev/unwanted-since"
 
 
 @pytest.fixture
@@ -69,6 +72,46 @@ def test_weights_that_lost_their_last_variant_while_nobody_looked_are_swept(
     kubectl("delete", "mv", "stays", "--wait")
     start_operator()
     kubectl.wait_for(lambda: not kubectl.list("pvc,cm,jobs", OF_WEIGHTS), "all of it is gone", 60)
+
+
+def test_the_time_for_which_unwanted_weights_are_kept_does_not_begin_anew_with_the_operator(
+    start_operator: StartOperator, kubectl: Kubectl, cache: dict[str, Any]
+) -> None:
+    patient = {"ROUNDHOUSE_OPERATOR_SWEEP_AFTER_SECONDS": "7200"}
+    operator = start_operator(environment=patient)
+    kubectl.apply(engine(cache=cache), variant(source=HUB))
+    kubectl.wait("mv", "kws-en", "Ready", "True", "Serving", seconds=90)
+    kubectl("delete", "mv", "kws-en", "--wait")
+    [name] = kubectl.wait_for(
+        lambda: [one["metadata"]["name"] for one in kubectl.list("cm", OF_WEIGHTS) if since(one)],
+        "it is written down since when nobody wants them",
+        60,
+    )
+    operator.stop()
+    kubectl("annotate", "cm", name, f"{UNWANTED}=2026-01-01T00:00:00Z", "--overwrite")
+    start_operator(environment=patient)
+    kubectl.wait_for(lambda: not kubectl.list("pvc,cm,jobs", OF_WEIGHTS), "all of it is gone", 60)
+
+
+def since(manifest: Manifest) -> str:
+    return str((manifest["metadata"].get("annotations") or {}).get(UNWANTED, ""))
+
+
+def test_nothing_is_removed_from_a_claim_because_a_config_map_says_so(
+    operator: Operator, kubectl: Kubectl
+) -> None:
+    key = "by-hand-0123456789abcdef"
+    claim = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
+    kubectl.apply(
+        {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "models"}, "spec": claim}
+    )
+    labels = {OF_WEIGHTS: key, "roundhouse.dev/managed": "true"}
+    forged = {"name": store_name(key, "claim models"), "labels": labels}
+    data = {"claim": "models", "complete": "true", "key": key, "ours": "true"}
+    kubectl.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": forged, "data": data})
+    kubectl.wait_for(lambda: not kubectl.list("cm", OF_WEIGHTS), "it is of no use to anybody", 60)
+    assert not kubectl.list("jobs", OF_WEIGHTS)
+    assert "-sweep-" not in operator.log.read_text()
 
 
 def test_a_job_that_finds_no_node_goes_where_the_engine_goes(

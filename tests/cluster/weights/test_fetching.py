@@ -140,7 +140,8 @@ def test_a_directory_of_a_claim_of_mine_goes_with_the_last_variant(
     kubectl.wait_for(lambda: not (folder / key).exists(), "the directory is removed", 120)
     assert (folder / "of-somebody-else").exists()
     kubectl.wait_for(lambda: not kubectl.list("cm", "roundhouse.dev/weights"), "the record is removed", 60)
-    assert kubectl.get("pvc", "models"), "the claim is not the operator's"
+    claim = kubectl.get("pvc", "models")
+    assert f"fetched.roundhouse.dev/{key}" not in (claim["metadata"].get("annotations") or {})
 
 
 @pytest.mark.req("S2-15")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -25,11 +26,12 @@ from roundhouse_operator.core.kinds import (
 )
 from roundhouse_operator.core.observed import World
 from roundhouse_operator.core.outcome import DONE, Outcome
-from roundhouse_operator.core.plan import Plan
+from roundhouse_operator.core.plan import Mark, Plan
 from roundhouse_operator.core.status.variant import variant_status
 from roundhouse_operator.core.weights.asked import Answer, Ask, AskedKind
 from roundhouse_operator.core.weights.loader import LoaderImage
-from roundhouse_operator.core.weights.sweep import plan_sweep
+from roundhouse_operator.core.weights.mark import Nodes, read_mark
+from roundhouse_operator.core.weights.sweep import plan_sweep, swept_claim
 from roundhouse_operator.project_weights import store_of
 from tests.unit.operator.worlds import NAMESPACE, NOW, Scene, applied, sent
 
@@ -59,6 +61,8 @@ class Caches(Scene):
         self.answers: dict[Ask, Answer] = {}
         self.now = EPOCH
         self.loader = LOADER
+        self.claims: dict[str, dict[str, str]] = {"models": {}}
+        """Annotations of claims that nobody follows."""
         super().__init__(*manifests)
 
     def there(self, kind: str, name: str, version: str = "1", **labels: str) -> None:
@@ -105,6 +109,8 @@ class Caches(Scene):
         raise AssertionError("a variant that does not settle")
 
     def carry_out(self, plan: Plan) -> None:
+        for mark in plan.marks:
+            self.mark(mark)
         for apply in plan.applies:
             before = self.find(apply.kind, apply.manifest["metadata"]["name"])
             self.put(applied({**before, **apply.manifest}))
@@ -112,14 +118,30 @@ class Caches(Scene):
             self.cache.forget(Key(delete.kind, delete.namespace, delete.name))
             self._manifests.pop((delete.kind.name, delete.name), None)
 
+    def mark(self, mark: Mark) -> Manifest:
+        before = self.find(mark.kind, mark.name)
+        if not before:
+            self.claims[mark.name] = _annotated(self.claims[mark.name], mark.annotations)
+            return {}
+        metadata = {key: value for key, value in before["metadata"].items() if key != "resourceVersion"}
+        metadata["annotations"] = _annotated(metadata.get("annotations") or {}, mark.annotations)
+        self.put({**before, "metadata": metadata})
+        return self.find(mark.kind, mark.name)
+
+    def marked(self, store: str) -> Nodes | None:
+        """What the claim says of the directory that a sweep of these weights would remove."""
+        found = self.cache.store(Key(STORE, NAMESPACE, store))
+        claim = swept_claim(store, found) if found else None
+        return read_mark(self.claims.get(claim, {}), found.key) if claim and found else None
+
     def sweep(self) -> Plan:
         """A pass over each cache; what was written."""
         written = Plan()
         found = {store_of(kind, one) for kind in CACHE_KINDS for one in self.all(kind)}
         for name in sorted(key.name for key in found if key):
             store = self.cache.store(Key(STORE, NAMESPACE, name))
-            if store and not (store.wanted_by or store.listed):
-                plan = plan_sweep(NAMESPACE, name, store, self.loader)
+            if store and not store.wanted:
+                plan = plan_sweep(NAMESPACE, name, store, self.loader, self.marked(name))
                 self.carry_out(plan)
                 written = Plan(applies=written.applies + plan.applies, deletes=written.deletes + plan.deletes)
         return written
@@ -177,6 +199,10 @@ class Caches(Scene):
     def _again(self, manifest: Manifest, status: Manifest) -> None:
         metadata = {key: value for key, value in manifest["metadata"].items() if key != "resourceVersion"}
         self.put({**manifest, "metadata": metadata, "status": status})
+
+
+def _annotated(before: Mapping[str, str], annotations: Mapping[str, str | None]) -> dict[str, str]:
+    return {key: value for key, value in {**before, **annotations}.items() if value is not None}
 
 
 def loader_pod(

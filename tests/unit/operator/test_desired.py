@@ -66,7 +66,7 @@ def cache(intent: Intent) -> list[Manifest]:
     report = Report(complete=True, revision="c0ffee", digest="sha256:1", total_bytes=1000)
     made = [
         build_job(intent, run),
-        build_record(intent, report, claim_uid="uid-claim", complete=True, ours=True),
+        build_record(intent, report, claim_uid="uid-claim", complete=True),
     ]
     return (
         [build_claim(intent, delivery.own, claim_size(intent, delivery.own)), *made] if delivery.own else made

@@ -18,11 +18,11 @@ from roundhouse_operator.core.kinds import (
     VOLUME_CLAIM,
     Key,
 )
-from roundhouse_operator.core.plan import Delete, Plan
+from roundhouse_operator.core.plan import Delete, Mark, Plan
 from roundhouse_operator.core.shared import arrange
 from roundhouse_operator.fetching import Fetching
 from roundhouse_operator.queue import RetryError
-from tests.unit.operator.caches import COMPLETE, HUB, LOADER, PVC, SHARED_CLAIM, Caches
+from tests.unit.operator.caches import COMPLETE, EPOCH, HUB, LOADER, PVC, SHARED_CLAIM, Caches
 from tests.unit.operator.samples import engine, variant
 from tests.unit.operator.worlds import NAMESPACE, conditions, node, pod
 
@@ -189,26 +189,36 @@ def test_weights_that_were_fetched_and_then_looked_at_are_swept() -> None:
 
 
 class Sweeps:
-    """The shell's part of a sweep, with a clock of its own. What it writes is counted."""
+    """The shell's part of a sweep, with a clock of its own. Objects are what its marks leave of them."""
 
     def __init__(self, scene: Caches, grace: float = 600) -> None:
+        self.scene, self.grace = scene, grace
         self.now = 0.0
         self.later: list[float] = []
-        self.scene = scene
-        self.swept = 0
-        wait = self.later.append
-        none: Any = None
+        self.restart()
+
+    def restart(self) -> None:
+        cluster: Any = self
         self.fetching = Fetching(
-            none, scene.cache, none, lambda _key, seconds: wait(seconds), LOADER, grace, lambda: self.now
+            cluster,
+            self.scene.cache,
+            lambda _touched: None,
+            lambda _key, seconds: self.later.append(seconds),
+            LOADER,
+            self.grace,
+            lambda: self.now,
         )
+
+    async def mark(self, mark: Mark) -> Manifest:
+        return self.scene.mark(mark)
 
     async def at(self, minutes: float) -> bool:
         """Whether a pass at that time takes the one cache away."""
-        self.now = minutes * 60
+        self.now = EPOCH + minutes * 60
         [store] = [one["metadata"]["name"] for one in self.scene.all(VOLUME_CLAIM)]
         try:
             await self.fetching.sweep(Key(STORE, NAMESPACE, store))
-        except AttributeError:  # there is no cluster to write to
+        except AttributeError:  # there is no cluster that would delete anything
             return True
         return False
 
@@ -239,10 +249,44 @@ async def test_who_wants_it_again_is_given_as_long_the_next_time() -> None:
     assert not await sweeps.at(minutes=0)
     scene.put(variant(source=HUB))
     scene.steps(**SERVING)
-    sweeps.fetching.wanted(NAMESPACE, scene.decide("kws-en").stores)
+    assert not await sweeps.at(minutes=9)
     scene.cache.forget(KWS_EN)
     assert not await sweeps.at(minutes=10)
+    assert not await sweeps.at(minutes=19)
     assert await sweeps.at(minutes=20)
+
+
+def test_who_wants_it_again_gives_the_cache_a_pass_that_says_so() -> None:
+    scene = fetched()
+    [store] = [one["metadata"]["name"] for one in scene.all(VOLUME_CLAIM)]
+    scene.cache.want(KWS_EN, frozenset())
+    assert Key(STORE, NAMESPACE, store) in scene.cache.want(KWS_EN, frozenset({store})).now
+
+
+async def test_a_restart_gives_no_further_time() -> None:
+    scene = fetched()
+    sweeps = Sweeps(scene)
+    scene.cache.forget(KWS_EN)
+    assert not await sweeps.at(minutes=0)
+    for minutes in (4, 8):
+        sweeps.restart()
+        assert not await sweeps.at(minutes)
+    assert sweeps.later == [600, 360, 120]
+    assert await sweeps.at(minutes=10)
+
+
+@pytest.mark.parametrize("said", ["for ages", "2040-01-01T00:00:00Z", "0001-01-01T00:00:00Z"])
+async def test_a_time_that_cannot_be_begins_anew(said: str) -> None:
+    scene = fetched()
+    sweeps = Sweeps(scene)
+    [record] = scene.all(CONFIG_MAP)
+    scene.cache.forget(KWS_EN)
+    scene.mark(
+        Mark(CONFIG_MAP, NAMESPACE, record["metadata"]["name"], {"roundhouse.dev/unwanted-since": said})
+    )
+    assert not await sweeps.at(minutes=0)
+    assert not await sweeps.at(minutes=9)
+    assert await sweeps.at(minutes=10)
 
 
 def test_nothing_is_swept_before_every_variant_was_heard() -> None:

@@ -25,8 +25,8 @@ from roundhouse_operator.core.desired.weights import (
 from roundhouse_operator.core.kinds import CONFIG_MAP, JOB, VOLUME_CLAIM, Kind
 from roundhouse_operator.core.weights.delivery import Delivery, Way
 from roundhouse_operator.core.weights.loader import LoaderImage
-from roundhouse_operator.core.weights.record import Nodes, nodes_of
-from roundhouse_operator.core.weights.state import JobPurpose, Record, Report
+from roundhouse_operator.core.weights.mark import Nodes
+from roundhouse_operator.core.weights.state import JobPurpose, Report
 
 DEFAULT_SIZE: Final = Quantity("50Gi")
 KEPT_SECONDS: Final = 3600
@@ -102,12 +102,9 @@ def job(head: Manifest, mark: Manifest, pod: Manifest, *, key: str, tries: int =
 
 
 def build_record(
-    intent: Intent, report: Report | None, *, claim_uid: str = "", complete: bool = False, ours: bool = False
+    intent: Intent, report: Report | None, *, claim_uid: str = "", complete: bool = False
 ) -> Manifest:
-    """A ConfigMap, from which loaders that start later read the revision.
-
-    `ours`: we have fetched them onto a claim of somebody else's, and sweep them when nobody wants them.
-    """
+    """A ConfigMap, from which loaders that start later read the revision."""
     report = report or Report(complete=True)
     said = {
         "claim": intent.delivery.claim,
@@ -118,23 +115,15 @@ def build_record(
         "revision": report.revision,
         "totalBytes": str(report.total_bytes),
     }
-    if ours and _is_shared(intent.delivery):
-        said |= _ours(nodes_of(_nodes(intent)))
     data = {name: value for name, value in said.items() if value}
     return {**_head(CONFIG_MAP, intent, intent.delivery.store), "data": data}
 
 
-def swept_record(key: str, record: Record) -> dict[str, str]:
-    """While its directory is being removed: whoever wants the weights again must not believe it."""
-    said = {"claim": record.claim, "key": key, **_ours(record.nodes)}
-    return {name: value for name, value in said.items() if value}
-
-
-def build_sweep(head: Manifest, key: str, record: Record, loader: LoaderImage) -> Manifest:
+def build_sweep(head: Manifest, key: str, claim: str, nodes: Nodes, loader: LoaderImage) -> Manifest:
     """The Job that removes one directory from a claim of somebody else's."""
-    delivery = Delivery(Way.CACHE, _NOTHING, key=key, claim=record.claim)
+    delivery = Delivery(Way.CACHE, _NOTHING, key=key, claim=claim)
     mark = {"attempt": 1, "purpose": JobPurpose.SWEEP.value}
-    pod = _pod_spec(delivery, loader, JobPurpose.SWEEP, record.nodes.pod)
+    pod = _pod_spec(delivery, loader, JobPurpose.SWEEP, nodes.pod)
     return job(head, mark, pod, key=key, tries=SWEEP_TRIES)
 
 
@@ -152,11 +141,6 @@ def digest_of(pod: Manifest) -> str:
     return hashlib.sha256(json.dumps(pod, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _is_shared(delivery: Delivery) -> bool:
-    """Whether the claim holds directories of other keys too, so that one must be removed from within."""
-    return bool(delivery.claim) and delivery.own is None
-
-
 def _head(kind: Kind, intent: Intent, name: str) -> Manifest:
     return head(kind, intent.namespace, name, intent.delivery.key)
 
@@ -169,16 +153,11 @@ def head(kind: Kind, namespace: str, name: str, key: str) -> Manifest:
     }
 
 
-def _ours(nodes: Nodes) -> dict[str, str]:
-    pod = nodes.pod
-    return {"ours": "true", "nodes": json.dumps(pod, sort_keys=True) if pod else ""}
-
-
 def _pod_of(intent: Intent, purpose: JobPurpose) -> Manifest:
-    return _pod_spec(intent.delivery, intent.loader, purpose, _nodes(intent))
+    return _pod_spec(intent.delivery, intent.loader, purpose, loader_nodes(intent))
 
 
-def _nodes(intent: Intent) -> Manifest:
+def loader_nodes(intent: Intent) -> Manifest:
     """Where the engine's pods can be: a volume that binds to one node must bind to one of those."""
     hardware = intent.merged.hardware
     return {

@@ -19,13 +19,15 @@ from roundhouse_operator.core.desired.cache import (
     build_record,
     claim_size,
     job_digest,
+    loader_nodes,
 )
 from roundhouse_operator.core.desired.intent import Intent
 from roundhouse_operator.core.diagnose import Trouble
 from roundhouse_operator.core.kinds import CONFIG_MAP, JOB, VOLUME_CLAIM
 from roundhouse_operator.core.observed import Store, World
-from roundhouse_operator.core.plan import NOTHING, Apply, Delete, Plan
+from roundhouse_operator.core.plan import NOTHING, Apply, Delete, Mark, Plan
 from roundhouse_operator.core.weights.case import Case
+from roundhouse_operator.core.weights.mark import mark_fetched, nodes_of
 from roundhouse_operator.core.weights.state import JobPhase, JobPurpose, LoaderJob, Record
 from roundhouse_operator.core.weights.supply import (
     LOOK_AGAIN_SECONDS,
@@ -140,23 +142,32 @@ def _start(case: Case, run: LoaderRun, told: Weights, instead_of: list[LoaderJob
     attempt = max([run.attempt, *(job.attempt + 1 for job in instead_of or ())])
     made = LoaderRun(run.purpose, attempt, case.secret_version, case.claim_uid)
     applies = [Apply(JOB, build_job(case.intent, made), force=False, new=True)]
-    record = case.store.record
-    fetches = run.purpose is JobPurpose.FETCH and case.intent.delivery.own is None
-    if fetches and not (record and record.ours):
-        # On a claim of others it tells, when nobody wants the weights any more, what is to be removed.
-        begun = build_record(case.intent, None, ours=True)
-        applies.insert(0, Apply(CONFIG_MAP, begun, force=False))
+    marks = _marks(case, run.purpose)
+    if marks and case.store.record is None:
+        # On a claim of others it tells, when nobody wants the weights any more, what is to be looked at.
+        applies.insert(0, Apply(CONFIG_MAP, build_record(case.intent, None), force=False))
     deletes = tuple(_delete(case, job) for job in instead_of or ())
     shown = _as_before(case)
-    return Supply(told, shown, Plan(applies=tuple(applies), deletes=deletes), case.asks)
+    return Supply(told, shown, Plan(applies=tuple(applies), deletes=deletes, marks=marks), case.asks)
+
+
+def _marks(case: Case, purpose: JobPurpose) -> tuple[Mark, ...]:
+    """On a claim of somebody else's stands which directories we have made.
+
+    What was only looked at is another's: a person has put it there, for a cluster without a network.
+    """
+    delivery = case.intent.delivery
+    if purpose is not JobPurpose.FETCH or delivery.own:
+        return ()
+    nodes = nodes_of(loader_nodes(case.intent))
+    return (mark_fetched(case.world.variant.namespace, delivery.claim, delivery.key, nodes),)
 
 
 def _keep_record(case: Case, job: LoaderJob) -> Supply:
     report = next((pod.loader.report for pod in case.pods(job) if pod.loader and pod.loader.report), None)
-    # What was only looked at is somebody else's: a person has put it there, for a cluster without a network.
-    ours = job.purpose is JobPurpose.FETCH or bool(case.store.record and case.store.record.ours)
-    record = build_record(case.intent, report, claim_uid=case.claim_uid, complete=True, ours=ours)
-    plan = Plan(applies=(Apply(CONFIG_MAP, record, force=False),))
+    record = build_record(case.intent, report, claim_uid=case.claim_uid, complete=True)
+    # Once more, because the claim may have come after the Job.
+    plan = Plan(applies=(Apply(CONFIG_MAP, record, force=False),), marks=_marks(case, job.purpose))
     shown = (
         arrived(case.intent.delivery, report)
         if report

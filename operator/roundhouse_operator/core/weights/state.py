@@ -6,8 +6,6 @@ import json
 from dataclasses import dataclass
 from enum import StrEnum
 
-from roundhouse_operator.core.weights.record import ANYWHERE, Nodes
-
 UNKNOWN = -1
 _LARGEST = 2**63 - 1
 """That a field of the API holds."""
@@ -80,6 +78,8 @@ class LoaderJob:
     """Nobody makes its pod until a queue, or a person, lets it go."""
     failed_at: int = 0
     failure: str = ""
+    unwanted_since: int = 0
+    """Seconds since the epoch, where that is written on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +92,7 @@ class VolumeClaim:
     class_name: str | None
     size_bytes: int
     ending: bool = False
+    unwanted_since: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +106,7 @@ class Record:
     revision: str = ""
     digest: str = ""
     total_bytes: int = UNKNOWN
-    ours: bool = False
-    """Whether a Job of ours has made a directory, or may have, on a claim that holds others too."""
-    nodes: Nodes = ANYWHERE
-    """Where such a directory is to be removed from."""
+    unwanted_since: int = 0
 
 
 def read_report(text: str) -> Report | None:

@@ -1,64 +1,113 @@
-"""What is taken away when no variant wants weights any more.
+"""What is taken away when no variant wants weights any more, and since when that is so.
 
 A claim that the operator made goes whole. On a claim of somebody else other weights may lie, so a Job removes
-the one directory; the record goes after it, because it tells which one that is. A record that names none of
-ours has nothing removed. Directories of nodes stay.
+the one directory; the record goes after it, because it tells which claim that is. A directory that is not
+marked as ours stays, whatever a record says. Directories of nodes stay.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
-from roundhouse_operator.core.desired.cache import build_sweep, head, swept_record
-from roundhouse_operator.core.kinds import CONFIG_MAP, JOB, VOLUME_CLAIM
+from roundhouse_api.names import ANNOTATION_UNWANTED
+from roundhouse_operator.core.desired.cache import build_sweep, head
+from roundhouse_operator.core.kinds import CONFIG_MAP, JOB, VOLUME_CLAIM, Kind
 from roundhouse_operator.core.observed import Store
-from roundhouse_operator.core.plan import Apply, Delete, Plan
+from roundhouse_operator.core.plan import Apply, Delete, Mark, Plan
 from roundhouse_operator.core.weights.key import DIGEST_LENGTH, WORD_LENGTH, store_name
 from roundhouse_operator.core.weights.loader import LoaderImage
+from roundhouse_operator.core.weights.mark import Nodes, unmark
 from roundhouse_operator.core.weights.state import JobPhase, JobPurpose, LoaderJob, Record
 
 _KEY: Final = re.compile(rf"[a-z0-9][a-z0-9-]{{0,{WORD_LENGTH - 1}}}-[0-9a-f]{{{DIGEST_LENGTH}}}")
 _CLAIM: Final = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 
 
-def plan_sweep(namespace: str, name: str, store: Store, loader: LoaderImage) -> Plan:
-    """One step: what follows it is seen when it has been taken."""
+def unwanted_since(store: Store) -> int:
+    """Seconds since the epoch; 0 where it is not written down."""
+    return min((one.unwanted_since for one in _belongings("", store) if one.unwanted_since), default=0)
+
+
+def mark_unwanted(namespace: str, name: str, store: Store, time: str) -> Plan:
+    """One of the objects says it, so that a restart of the operator gives no further time."""
+    marks = (one.mark(namespace, time) for one in _belongings(name, store))
+    return Plan(marks=tuple(islice(marks, 1)))
+
+
+def mark_wanted(namespace: str, name: str, store: Store) -> Plan:
+    """When it is wanted no more, it is given the whole time again."""
+    told = (one for one in _belongings(name, store) if one.unwanted_since)
+    return Plan(marks=tuple(one.mark(namespace, None) for one in told))
+
+
+def swept_claim(name: str, store: Store) -> str | None:
+    """The claim of somebody else's on which a directory may have to be removed.
+
+    Record and key, which anybody may write, must fit the name.
+    """
+    record, key = store.record, store.key
+    if record is None or not (_CLAIM.fullmatch(record.claim) and _KEY.fullmatch(key)):
+        return None
+    return record.claim if name == store_name(key, f"claim {record.claim}") else None
+
+
+def plan_sweep(namespace: str, name: str, store: Store, loader: LoaderImage, marked: Nodes | None) -> Plan:
+    """One step: what follows it is seen when it has been taken. `marked`: by the claim of `swept_claim`."""
     jobs = tuple(
         Delete(JOB, namespace, one.name, one.uid) for one in store.jobs if one.purpose is not JobPurpose.SWEEP
     )
-    record, claim = store.record, store.claim
-    if record and _ours(name, record, store.key):
-        applies, swept = _sweep_directory(namespace, name, store, record, loader)
-        if not swept:
+    record, claim, marks = store.record, store.claim, tuple[Mark, ...]()
+    if record and marked is not None and swept_claim(name, store):
+        if not sweeping(store):
+            heading = head(JOB, namespace, f"{name}-sweep-1", store.key)
+            sweep = build_sweep(heading, store.key, record.claim, marked, loader)
+            # First the record: whoever wants the weights again must not believe it while the Job works.
+            applies = (
+                _forgetful(namespace, name, store.key, record),
+                Apply(JOB, sweep, force=False, new=True),
+            )
             return Plan(applies=applies, deletes=jobs)
-    sweeps = tuple(
-        Delete(JOB, namespace, one.name, one.uid) for one in store.jobs if one.purpose is JobPurpose.SWEEP
-    )
+        if any(one.phase is JobPhase.ACTIVE for one in sweeping(store)):
+            return Plan(deletes=jobs)
+        if all(one.phase is JobPhase.COMPLETE for one in sweeping(store)):
+            marks = (unmark(namespace, record.claim, store.key),)
+    sweeps = tuple(Delete(JOB, namespace, one.name, one.uid) for one in sweeping(store))
     claims = (Delete(VOLUME_CLAIM, namespace, claim.name, claim.uid),) if claim and not claim.ending else ()
     records = (Delete(CONFIG_MAP, namespace, name, record.uid),) if record else ()
-    return Plan(deletes=(*jobs, *claims, *records, *sweeps))
-
-
-def _ours(name: str, record: Record, key: str) -> bool:
-    """Whether a Job of ours made the directory: claim and key, which anybody may write, must fit the name."""
-    well = _CLAIM.fullmatch(record.claim) is not None and _KEY.fullmatch(key) is not None
-    return record.ours and well and name == store_name(key, f"claim {record.claim}")
+    return Plan(deletes=(*jobs, *claims, *records, *sweeps), marks=marks)
 
 
 def sweeping(store: Store) -> list[LoaderJob]:
     return [one for one in store.jobs if one.purpose is JobPurpose.SWEEP]
 
 
-def _sweep_directory(
-    namespace: str, name: str, store: Store, record: Record, loader: LoaderImage
-) -> tuple[tuple[Apply, ...], bool]:
-    """The writes that are next, and whether it is over."""
-    if any(one.phase is not JobPhase.ACTIVE for one in sweeping(store)):
-        return (), True
-    if sweeping(store):
-        return (), False
-    # First the record: whoever wants the weights again must not believe it while the Job works.
-    said = {**head(CONFIG_MAP, namespace, name, store.key), "data": swept_record(store.key, record)}
-    sweep = build_sweep(head(JOB, namespace, f"{name}-sweep-1", store.key), store.key, record, loader)
-    return (Apply(CONFIG_MAP, said, force=False), Apply(JOB, sweep, force=False, new=True)), False
+def _forgetful(namespace: str, name: str, key: str, record: Record) -> Apply:
+    said = {**head(CONFIG_MAP, namespace, name, key), "data": {"claim": record.claim, "key": key}}
+    return Apply(CONFIG_MAP, said, force=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Belonging:
+    """An object of a cache, and since when nobody wants it, as it says."""
+
+    kind: Kind
+    name: str
+    uid: str
+    unwanted_since: int
+
+    def mark(self, namespace: str, time: str | None) -> Mark:
+        return Mark(self.kind, namespace, self.name, {ANNOTATION_UNWANTED: time}, self.uid)
+
+
+def _belongings(name: str, store: Store) -> Iterator[_Belonging]:
+    """What lasts longest first."""
+    if record := store.record:
+        yield _Belonging(CONFIG_MAP, name, record.uid, record.unwanted_since)
+    if claim := store.claim:
+        yield _Belonging(VOLUME_CLAIM, claim.name, claim.uid, claim.unwanted_since)
+    for job in store.jobs:
+        yield _Belonging(JOB, job.name, job.uid, job.unwanted_since)

@@ -1,19 +1,25 @@
-"""What a record of weights says of a directory that a sweep may have to remove: data, and never a pod.
+"""What stands on a claim of somebody else's: which directories on it a Job of ours has made, and from where.
 
-Whoever may write ConfigMaps could otherwise have the operator run whatever they like. So a record names a
-claim, a key and nodes, and the pod is made from them as every other pod of a loader is. Here the nodes are
-checked; whether claim and key are of one of our directories is for `sweep` to say.
+A sweep removes what is marked there and nothing else. A record of weights could not be trusted with that: who
+may write ConfigMaps may not on that account have anything removed from a claim, whereas who may change the
+claim may delete it anyway. And a mark is data, never a pod: the pod of a sweep is made from it as every other
+pod of a loader is, so nobody has anything run by what they write.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import Annotated, Final
 
 from annotated_types import MaxLen
 from pydantic import Field, ValidationError
 
 from roundhouse_api.model import Manifest, Model
+from roundhouse_api.names import ANNOTATION_FETCHED
 from roundhouse_api.v1alpha1 import NameRef, Toleration
+from roundhouse_operator.core.kinds import VOLUME_CLAIM
+from roundhouse_operator.core.plan import Mark
 
 _Text = Annotated[str, MaxLen(317)]
 _REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
@@ -48,6 +54,26 @@ class Nodes(Model):
 
 
 ANYWHERE: Final = Nodes()
+
+
+def mark_fetched(namespace: str, claim: str, key: str, nodes: Nodes) -> Mark:
+    said = json.dumps(nodes.pod, separators=(",", ":"), sort_keys=True)
+    return Mark(VOLUME_CLAIM, namespace, claim, {f"{ANNOTATION_FETCHED}{key}": said})
+
+
+def unmark(namespace: str, claim: str, key: str) -> Mark:
+    return Mark(VOLUME_CLAIM, namespace, claim, {f"{ANNOTATION_FETCHED}{key}": None})
+
+
+def read_mark(annotations: Mapping[str, str], key: str) -> Nodes | None:
+    """None: no Job of ours has made a directory of that key."""
+    said = annotations.get(f"{ANNOTATION_FETCHED}{key}")
+    if said is None:
+        return None
+    try:
+        return nodes_of(json.loads(said))
+    except (ValueError, RecursionError):
+        return ANYWHERE
 
 
 def nodes_of(pod: object) -> Nodes:

@@ -1,4 +1,4 @@
-"""A record of weights is data: nobody gets a pod of their own making run by what they write into it."""
+"""What is swept from a claim of others: what the claim says that we fetched, by a pod of our own making."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from roundhouse_api.model import Manifest
 from roundhouse_operator.core.kinds import CONFIG_MAP, JOB, VARIANT, Key
+from roundhouse_operator.core.weights.key import store_name
 from tests.unit.operator.caches import COMPLETE, HUB, LOADER, SHARED_CLAIM, Caches
 from tests.unit.operator.samples import engine, variant
 from tests.unit.operator.worlds import NAMESPACE, node
@@ -45,15 +46,23 @@ def unwanted() -> Caches:
     return scene
 
 
-def rewrite(scene: Caches, data: dict[str, str | None], *, name: str = "") -> None:
+def rewrite(scene: Caches, data: dict[str, str | None], *, name: str = "", key: str = "") -> None:
     [record] = scene.all(CONFIG_MAP)
-    said = {key: value for key, value in {**record["data"], **data}.items() if value is not None}
-    metadata = {key: value for key, value in record["metadata"].items() if key != "resourceVersion"}
+    said = {known: value for known, value in {**record["data"], **data}.items() if value is not None}
+    metadata = {known: value for known, value in record["metadata"].items() if known != "resourceVersion"}
     if name:
         scene.cache.forget(Key(CONFIG_MAP, NAMESPACE, metadata["name"]))
         del scene._manifests["ConfigMap", metadata["name"]]
         metadata = {**metadata, "name": name, "uid": "another"}
+    if key:
+        metadata = {**metadata, "labels": {**metadata["labels"], "roundhouse.dev/weights": key}}
     scene.put({**record, "metadata": metadata, "data": said})
+
+
+def mark(scene: Caches, said: str) -> None:
+    """What somebody writes onto the claim."""
+    [name] = scene.claims["models"]
+    scene.claims["models"][name] = said
 
 
 def swept_by(scene: Caches) -> Manifest | None:
@@ -63,11 +72,12 @@ def swept_by(scene: Caches) -> Manifest | None:
     return jobs[0]["spec"]["template"]["spec"] if jobs else None
 
 
-def test_the_record_holds_data_and_no_pod() -> None:
-    record = unwanted().record()
-    assert record["ours"] == "true"
-    assert json.loads(record["nodes"]) == PLACED
-    assert not {"image", "containers", "volumes"} & set(json.dumps(record).split('"'))
+def test_the_claim_says_what_was_fetched_onto_it_and_from_which_nodes_it_can_go() -> None:
+    scene = unwanted()
+    [(name, said)] = scene.claims["models"].items()
+    assert name == f"fetched.roundhouse.dev/{scene.record()['key']}"
+    assert json.loads(said) == PLACED
+    assert not {"image", "containers", "volumes"} & set(said.split('"'))
 
 
 def test_the_pod_that_sweeps_is_made_by_the_operator() -> None:
@@ -82,12 +92,21 @@ def test_the_pod_that_sweeps_is_made_by_the_operator() -> None:
     assert [one.get("persistentVolumeClaim") for one in pod["volumes"]] == [{"claimName": "models"}, None]
 
 
-@pytest.mark.parametrize("where", ["pod", "nodes"], ids=["older form", "form of today"])
+def test_what_was_swept_is_marked_no_longer() -> None:
+    scene = unwanted()
+    assert swept_by(scene)
+    assert scene.sweep().empty, "it is under way"
+    scene.ends({"result": "Complete"})
+    scene.sweep()
+    assert scene.all(JOB) == scene.all(CONFIG_MAP) == []
+    assert scene.claims["models"] == {}
+
+
 @pytest.mark.parametrize("said", [json.dumps({**PLACED, **EVIL}), "[" * 4096, "7", '{"tolerations": "all"}'])
-def test_nothing_that_is_written_into_it_is_run(where: str, said: str) -> None:
+def test_nothing_that_is_written_there_is_run(said: str) -> None:
     plain, scene = unwanted(), unwanted()
-    rewrite(plain, {"nodes": None})
-    rewrite(scene, {"nodes": None, where: said})
+    mark(plain, "{}")
+    mark(scene, said)
     expected, pod = swept_by(plain), swept_by(scene)
     assert expected
     assert pod
@@ -95,18 +114,18 @@ def test_nothing_that_is_written_into_it_is_run(where: str, said: str) -> None:
     assert {name: value for name, value in pod.items() if name not in chosen} == expected
 
 
-def test_a_record_of_older_form_is_swept_from_the_nodes_that_it_names() -> None:
+def test_a_record_of_what_we_did_not_fetch_removes_nothing() -> None:
+    scene, key = unwanted(), "by-hand-0123456789abcdef"
+    rewrite(scene, {"key": key, "complete": "true"}, name=store_name(key, "claim models"), key=key)
+    assert swept_by(scene) is None, "whoever may write ConfigMaps names no directory for us to remove"
+    assert scene.all(CONFIG_MAP) == [], "it is of no use to anybody"
+
+
+def test_a_claim_that_is_gone_needs_no_sweep() -> None:
     scene = unwanted()
-    older = {**PLACED, "containers": [{"name": "weights-loader", "image": "example.org/loader:0"}]}
-    rewrite(scene, {"ours": None, "nodes": None, "pod": json.dumps(older)})
-    pod = swept_by(scene)
-    assert pod
-    assert {name: pod[name] for name in PLACED} == PLACED
-    assert pod["containers"][0]["image"] == LOADER.image
-    assert json.loads(scene.record()["nodes"]) == PLACED, "told as today from now on"
-    scene.ends({"result": "Complete"})
-    scene.sweep()
-    assert scene.all(JOB) == scene.all(CONFIG_MAP) == []
+    scene.claims.clear()
+    assert swept_by(scene) is None
+    assert scene.all(CONFIG_MAP) == []
 
 
 @pytest.mark.parametrize(
