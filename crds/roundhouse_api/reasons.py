@@ -207,6 +207,11 @@ class Reason(StrEnum):
         "A Secret or a key in it that the spec names does not exist.",
         "Create it in the namespace of the resource.",
     )
+    CONFIG_MAP_NOT_FOUND = (
+        "ConfigMapNotFound",
+        "The ConfigMap of certificates that `upstream.caConfigMapRef` names does not exist.",
+        "Create it in the namespace of the Engine.",
+    )
     SECRET_NOT_LABELLED = (
         "SecretNotLabelled",
         "The Secret lacks the label roundhouse.dev/credential, so it may not be used.",

@@ -17,7 +17,6 @@ from roundhouse_api.selection import (
     ranked,
 )
 from roundhouse_gateway.errors import (
-    EngineNotSupportedError,
     GatewayError,
     HopelessRequestError,
     InvalidRequestError,
@@ -33,6 +32,7 @@ from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.pace import retry_after
 from roundhouse_gateway.snapshot import ALL_MODELS, Entry, Snapshot
 from roundhouse_gateway.transcription_request import AUTO
+from roundhouse_gateway.upstream_errors import UpstreamAccessError
 
 REMEMBERED: Final = 1024
 """Kinds of requests, for one snapshot: languages come from clients, so it is bounded."""
@@ -79,12 +79,9 @@ def choose(snapshot: Snapshot, name: str, needs: Needs, metrics: Metrics, grant:
 
 def _refuse(entry: Entry, metrics: Metrics) -> NoReturn:
     """For a model that does not run and that none stands in for."""
-    if entry.needs_upstream_key:
-        raise EngineNotSupportedError(
-            f"Engine '{entry.model.id}' is an upstream with an API key (`apiKeySecretRef`), "
-            "which this version does not support yet."
-        )
     metrics.resolution_errors("not_running").inc()
+    if entry.access.trouble:
+        raise UpstreamAccessError(entry.model.id, entry.access.trouble)
     error = NotRunningError(entry.model.id)
     error.retry_after = retry_after(entry.record.remaining_seconds)
     raise error

@@ -11,7 +11,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -24,6 +24,7 @@ from kubernetes.aio.config.config_exception import ConfigException
 
 from roundhouse_api.model import Manifest
 from roundhouse_api.names import API_VERSION, ENGINES, LABEL_MANAGED, MODEL_VARIANTS, SECRET_TYPE_API_KEY
+from roundhouse_gateway.credentials import Found, Named
 from roundhouse_gateway.records import ENDPOINT_SLICES
 
 log = logging.getLogger("roundhouse.gateway.cluster")
@@ -37,7 +38,11 @@ LONGEST_PAUSE_SECONDS = 10.0
 
 
 class ClusterError(Exception):
-    """The API server cannot be reached or refuses; the text says what to do."""
+    """The API server cannot be reached or refuses; the text says what to do. `status` 0: not an answer."""
+
+    def __init__(self, text: str, status: int = 0) -> None:
+        super().__init__(text)
+        self.status = status
 
 
 class _ExpiredError(ClusterError):
@@ -122,7 +127,22 @@ class ApiServer:
                 raise _ExpiredError(f"{path} is no longer watched from where it was")
             if response.status == 401:
                 await self.refresh_credentials()
-            raise ClusterError(_refusal(response.status, path, await response.read()))
+            raise ClusterError(_refusal(response.status, path, await response.read()), response.status)
+
+    async def fetch(self, named: Named) -> Found | None:
+        """One object by its name; None where the API server does not say."""
+        path = f"{Watched(named.plural, 'v1').path(named.namespace)}/{named.name}"
+        try:
+            async with await self.get(path, {}, MARGIN_SECONDS) as response:
+                return Found(msgspec.json.decode(await response.read()))
+        except ClusterError as error:
+            if error.status == 404:
+                return Found()
+            if error.status == 403:
+                return Found(refusal="may not be read: the gateway's Role must allow to get it")
+        except (aiohttp.ClientError, OSError, TimeoutError, msgspec.DecodeError):
+            pass
+        return None
 
 
 class Watch:
@@ -213,9 +233,12 @@ class Watch:
             log.warning("%s; trying again", complaint)
 
 
-async def watch_all(api: ApiServer, followed: Iterable[tuple[Watched, str, Sink]]) -> None:
-    """A watch for each kind, namespace and sink, until cancelled."""
+async def watch_all(
+    api: ApiServer, followed: Iterable[tuple[Watched, str, Sink]], beside: Coroutine[Any, Any, None]
+) -> None:
+    """A watch for each kind, namespace and sink, and what runs `beside` them, until cancelled."""
     async with asyncio.TaskGroup() as group:
+        group.create_task(beside)
         for watched, namespace, sink in followed:
             group.create_task(Watch(api, watched, namespace, sink).run())
 

@@ -22,6 +22,7 @@ from roundhouse_api.enums import (
 )
 from roundhouse_api.realtime import PATH as REALTIME
 from roundhouse_api.selection import Model, ModelStatus, primary_language
+from roundhouse_gateway.access import OPEN, Access, access_to
 from roundhouse_gateway.claims import Names
 from roundhouse_gateway.records import EngineRecord, VariantRecord
 
@@ -60,6 +61,7 @@ class Entry:
     record: VariantRecord
     engine: EngineRecord | None
     target: Target | None
+    access: Access = OPEN
 
     @property
     def place(self) -> tuple[str, str]:
@@ -90,11 +92,6 @@ class Entry:
     def is_upstream(self) -> bool:
         return self.target is not None and self.target.type is BackendType.UPSTREAM
 
-    @property
-    def needs_upstream_key(self) -> bool:
-        upstream = self.engine.spec.upstream if self.engine else None
-        return upstream is not None and upstream.api_key_secret_ref is not None
-
     def url(self, base_url: str, route: RouteName) -> str:
         """Where the engine serves a route: as its resource says, else where OpenAI has it.
 
@@ -112,11 +109,16 @@ def known_stage(record: VariantRecord) -> bool:
 
 
 def build_entry(
-    record: VariantRecord, engine: EngineRecord | None, addresses: Addresses, names: Names
+    record: VariantRecord,
+    engine: EngineRecord | None,
+    addresses: Addresses,
+    names: Names,
+    access: Access | None = None,
 ) -> Entry:
-    """The variant of a known stage joined with its engine and endpoints."""
+    """The variant of a known stage joined with its engine, its endpoints and what these are shown."""
     effective = record.effective
-    target = _target(record, engine, addresses)
+    access = access_to(engine.spec.upstream if engine else None, access)
+    target = _target(record, engine, addresses, access)
     capabilities, performance = effective.capabilities, effective.performance
     languages = capabilities.languages if capabilities else None
     model = Model(
@@ -139,15 +141,17 @@ def build_entry(
         speed_factor=_number(performance.speed_factor if performance else None),
         priority=record.priority,
     )
-    return Entry(model, record, engine, target)
+    return Entry(model, record, engine, target, access)
 
 
-def _target(record: VariantRecord, engine: EngineRecord | None, addresses: Addresses) -> Target | None:
+def _target(
+    record: VariantRecord, engine: EngineRecord | None, addresses: Addresses, access: Access
+) -> Target | None:
     """The first backend with an address that takes requests now, else the first with none, else None."""
     targets = []
     for backend in record.backends:
         if backend.type is BackendType.UPSTREAM:
-            base_urls = _base_urls_of_upstream(engine)
+            base_urls = () if access.trouble else _base_urls_of_upstream(engine)
         else:
             base_urls = tuple(sorted(addresses(backend.name)))
         targets.append(Target(backend.type, backend.model_name, base_urls))
@@ -155,9 +159,9 @@ def _target(record: VariantRecord, engine: EngineRecord | None, addresses: Addre
 
 
 def _base_urls_of_upstream(engine: EngineRecord | None) -> tuple[str, ...]:
-    """None where the engine is gone, or wants a key, which this version cannot send."""
+    """None where the engine is gone."""
     upstream = engine.spec.upstream if engine else None
-    return () if upstream is None or upstream.api_key_secret_ref else (upstream.base_url,)
+    return () if upstream is None else (upstream.base_url,)
 
 
 def _status(record: VariantRecord, target: Target | None) -> ModelStatus:

@@ -12,6 +12,7 @@ from typing import Any
 
 from roundhouse_api.model import Manifest
 from roundhouse_api.names import ENGINES, MODEL_VARIANTS
+from roundhouse_gateway.access import Access
 from roundhouse_gateway.bodies import Bodies
 from roundhouse_gateway.records import ENDPOINT_SLICES, read_engine, read_slice, read_variant
 from roundhouse_gateway.snapshot import Join, Snapshot
@@ -70,6 +71,11 @@ class Registry:
 
     def delete(self, plural: str, manifest: Manifest) -> None:
         self._drop(plural, _place(manifest))
+        self._changed()
+
+    def admit(self, engine: Place, access: Access | None) -> None:
+        """What the engine's upstream is called with from now on."""
+        self._join.put_access(engine, access)
         self._changed()
 
     def connected(self, plural: str, namespace: str) -> None:

@@ -9,6 +9,7 @@ import aiohttp
 import msgspec
 from starlette.types import Send
 
+from roundhouse_gateway.access import OPEN, Access
 from roundhouse_gateway.errors import (
     CLOSE,
     BrokenAnswerError,
@@ -45,16 +46,19 @@ _CONTROL_CHARACTERS = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, Any])
 # What these statuses of an engine mean is for the gateway's operator to mend, not for the client.
 _ENGINE_AT_FAULT = frozenset({401, 403, 404, 405, 407})
+_WRONG_KEY: Final = "The key that its Engine names in `upstream.apiKeySecretRef` may be wrong."
 
 
-async def relay(response: aiohttp.ClientResponse, model: str, send: Send, *, keep_alive: bool) -> None:
+async def relay(
+    response: aiohttp.ClientResponse, model: str, send: Send, *, keep_alive: bool, access: Access = OPEN
+) -> None:
     """Sends the engine's answer but for its end; without `keep_alive` the client's connection ends with it.
 
     Before anything is sent it may raise `EngineAnsweredError`, the engine's own error, or
     `EngineFailedError`; after that `BrokenAnswerError`.
     """
     if not 200 <= response.status < 300:
-        raise await read_error(response, model)
+        raise await read_error(response, model, access)
     headers = passing(response) if keep_alive else [*passing(response), CLOSE]
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
     try:
@@ -64,24 +68,30 @@ async def relay(response: aiohttp.ClientResponse, model: str, send: Send, *, kee
         raise BrokenAnswerError(f"engine '{model}' broke off in its answer: {error!r}") from error
 
 
-async def read_error(response: aiohttp.ClientResponse, model: str) -> GatewayError:
+async def read_error(response: aiohttp.ClientResponse, model: str, access: Access = OPEN) -> GatewayError:
     if _is_engine_at_fault(response.status):
-        return engine_error(response.status, model, (), b"")
+        return engine_error(response.status, model, (), b"", access)
     try:
         body = await _read_bounded(response)
     except (aiohttp.ClientError, OSError, TimeoutError):
         return EngineFailedError(f"Engine '{model}' broke off in its answer.")
-    return engine_error(response.status, model, response.raw_headers, body)
+    return engine_error(response.status, model, response.raw_headers, body, access)
 
 
 def engine_error(
-    status: int, model: str, headers: Iterable[tuple[bytes, bytes]], body: bytes
+    status: int, model: str, headers: Iterable[tuple[bytes, bytes]], body: bytes, access: Access = OPEN
 ) -> GatewayError:
-    """The engine's refusal; a redirect, a change of protocol and a made-up status are no answers at all."""
+    """The engine's refusal; a redirect, a change of protocol and a made-up status are no answers at all.
+
+    What an upstream says of the gateway's own key, as some do in full, is not handed on.
+    """
     if _is_engine_at_fault(status):
-        return EngineFailedError(f"Engine '{model}' refused the gateway's request: {status}.")
-    kept = [(name, value) for name, value in passing_headers(headers) if name not in OF_THE_BODY]
-    return EngineAnsweredError(status, kept, _shaped(status, body))
+        about = f"Engine '{model}' refused the gateway's request: {status}."
+        keyed = status == 401 and access.key
+        return EngineFailedError(f"{about} {_WRONG_KEY}" if keyed else about)
+    passed = ((name, access.blotted(value)) for name, value in passing_headers(headers))
+    kept = [(name, value) for name, value in passed if name not in OF_THE_BODY]
+    return EngineAnsweredError(status, kept, _shaped(status, access.blotted(body)))
 
 
 def _is_engine_at_fault(status: int) -> bool:

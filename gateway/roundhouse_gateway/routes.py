@@ -12,6 +12,7 @@ from roundhouse_api.enums import Stage
 from roundhouse_api.keys import Grant
 from roundhouse_api.selection import ModelStatus, UnknownModelError, primary_language
 from roundhouse_gateway.bodies import Filter
+from roundhouse_gateway.credentials import Credentials
 from roundhouse_gateway.errors import ModelNotFoundError, NotReadyError
 from roundhouse_gateway.exchange import EXCHANGE, Exchange
 from roundhouse_gateway.keyring import Keyring
@@ -41,6 +42,7 @@ class Readiness:
 
     registry: Registry
     keyring: Keyring | None = None
+    credentials: Credentials | None = None
     draining: bool = False
 
     def reason_against(self) -> str | None:
@@ -48,7 +50,11 @@ class Readiness:
             return "draining"
         if self.keyring is not None and not self.keyring.complete:
             return "the API keys have not been read yet"
-        return None if self.registry.complete else "the cluster has not been read yet"
+        if not self.registry.complete:
+            return "the cluster has not been read yet"
+        if self.credentials is not None and not self.credentials.complete:
+            return "the keys of upstreams have not been read yet"
+        return None
 
 
 def api_routes(registry: Registry) -> APIRouter:

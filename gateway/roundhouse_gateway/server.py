@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Receive
 
 from roundhouse_gateway.app import build_api, build_service
 from roundhouse_gateway.cluster import API_KEYS, WATCHED, ApiServer, Sink, Watched, watch_all
+from roundhouse_gateway.credentials import Credentials
 from roundhouse_gateway.endpoints import Endpoints
 from roundhouse_gateway.front import front, tracing
 from roundhouse_gateway.guard import Guard
@@ -87,6 +88,7 @@ class Gateway:
     realtime: Hub
     load: LoadBook
     keyring: Keyring | None
+    access: Credentials
     limits: KeyLimits
 
     @classmethod
@@ -99,9 +101,12 @@ class Gateway:
         pool = Pool(settings.connect_timeout_seconds)
         text = TextEngines(settings, metrics, endpoints, engines.load, pool)
         keyring = Keyring() if settings.keys_namespace else None
-        readiness = Readiness(registry, keyring)
+        access = Credentials(registry)
+        readiness = Readiness(registry, keyring, access)
         realtime, book = Hub(settings, metrics, endpoints), LoadBook()
-        return cls(settings, registry, readiness, metrics, engines, text, realtime, book, keyring, limits)
+        return cls(
+            settings, registry, readiness, metrics, engines, text, realtime, book, keyring, access, limits
+        )
 
     def api(self, tracer: Tracer | None) -> tuple[ASGIApp, Lane | None]:
         """What clients talk to, and the shorter way for most of what they ask as JSON."""
@@ -232,7 +237,7 @@ async def _serve(gateway: Gateway, tracer: Tracer | None, stop: asyncio.Event) -
 async def _following(gateway: Gateway, stop: asyncio.Event) -> AsyncIterator[None]:
     """Watches the cluster during the block. A fault in that ends the gateway: a blind one is worse."""
     api = await ApiServer.from_environment()
-    watches = asyncio.create_task(watch_all(api, gateway.followed()))
+    watches = asyncio.create_task(watch_all(api, gateway.followed(), gateway.access.run(api.fetch)))
 
     def on_end(watches: "asyncio.Task[None]") -> None:
         if not watches.cancelled():

@@ -12,6 +12,7 @@ from typing import Final
 
 from roundhouse_api.keys import Grant
 from roundhouse_api.selection import Catalogue, Model, Needs, Ranking
+from roundhouse_gateway.access import Access
 from roundhouse_gateway.claims import Claim, Claims, Key, Names
 from roundhouse_gateway.entry import Entry, Target, build_entry, known_stage
 from roundhouse_gateway.records import EngineRecord, SliceRecord, VariantRecord
@@ -90,6 +91,7 @@ class Join:
         self._variants: dict[Key, VariantRecord] = {}
         self._engines: dict[Key, EngineRecord] = {}
         self._slices: dict[Key, SliceRecord] = {}
+        self._accesses: dict[Key, Access] = {}
         self._pieces: defaultdict[Key, set[Key]] = defaultdict(set)
         self._of_engine: defaultdict[Key, set[Key]] = defaultdict(set)
         self._of_service: defaultdict[Key, set[Key]] = defaultdict(set)
@@ -122,6 +124,14 @@ class Join:
         if record is not None:
             self._engines[key] = record
         if (before and before.spec) != (record and record.spec):
+            self._stale |= self._of_engine.get(key, set())
+
+    def put_access(self, key: Key, access: Access | None) -> None:
+        """What the upstream of that engine is called with."""
+        before = self._accesses.pop(key, None)
+        if access is not None:
+            self._accesses[key] = access
+        if before != access:
             self._stale |= self._of_engine.get(key, set())
 
     def put_slice(self, key: Key, record: SliceRecord | None) -> None:
@@ -162,7 +172,8 @@ class Join:
             pieces = (self._slices[piece] for piece in self._pieces.get((namespace, service), ()))
             return {each.base_url for piece in pieces for each in piece.endpoints if each.ready}
 
-        return build_entry(record, self._engines.get((namespace, record.engine)), addresses, names)
+        at = namespace, record.engine
+        return build_entry(record, self._engines.get(at), addresses, names, self._accesses.get(at))
 
     def _claim(self, key: Key, record: VariantRecord) -> Claim | None:
         if record.served_name not in record.published_names or not known_stage(record):

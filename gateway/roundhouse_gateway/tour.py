@@ -6,6 +6,7 @@ How an endpoint is picked among those that may be, and how it is asked, is left 
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from roundhouse_gateway.access import distrust
 from roundhouse_gateway.endpoints import Endpoints
 from roundhouse_gateway.errors import (
     EngineFailedError,
@@ -15,6 +16,7 @@ from roundhouse_gateway.errors import (
 )
 from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.snapshot import Entry
+from roundhouse_gateway.upstream_errors import UntrustedUpstreamError
 
 FULL: Final = "full"
 REFUSALS: Final = frozenset({FULL, "draining", "loading"})
@@ -73,10 +75,12 @@ class Tours:
     def nowhere(self, entry: Entry) -> EngineUnreachableError:
         return EngineUnreachableError(f"Engine '{entry.model.id}' has no endpoint just now.")
 
-    def failed(self, entry: Entry, reason: Failure) -> GatewayError:
-        """What the client is told, and the metrics."""
+    def failed(self, entry: Entry, reason: Failure, error: Exception | None = None) -> GatewayError:
+        """What the client is told, and the metrics; `error` is what happened."""
         model = entry.model.id
         self.metrics.engine_errors(model, reason).inc()
+        if error is not None and (why := distrust(error)):
+            return UntrustedUpstreamError(model, why)
         match reason:
             case "unreachable":
                 return EngineUnreachableError(f"No endpoint of engine '{model}' takes connections just now.")

@@ -15,6 +15,7 @@ import aiohttp
 from yarl import URL
 
 from roundhouse_api.enums import RouteName
+from roundhouse_gateway.access import trust
 from roundhouse_gateway.body import Body, nobody_waits
 from roundhouse_gateway.endpoint_load import LOAD_HEADER, Load
 from roundhouse_gateway.endpoints import Endpoints
@@ -121,6 +122,7 @@ class EngineClient:
             "accept": "*/*",
             # What is compressed here would reach clients that may not have asked for that.
             "accept-encoding": "identity",
+            **call.entry.access.headers,
         }
         try:
             async with asyncio.timeout(self._idle_seconds) as patience:
@@ -131,9 +133,10 @@ class EngineClient:
                     headers=headers,
                     expect100=call.entry.speaks_roundhouse,
                     allow_redirects=False,
+                    ssl=trust(call.entry.access.ca),
                 )
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise self._failed(call, "unreachable") from error
+            raise self._failed(call, "unreachable", error) from error
         except TimeoutError as error:
             raise self._failed(call, "timeout") from error
         except (aiohttp.ClientError, OSError) as error:
@@ -141,9 +144,9 @@ class EngineClient:
         finally:
             body.on_progress = nobody_waits
 
-    def _failed(self, call: Call, reason: Failure) -> Exception:
+    def _failed(self, call: Call, reason: Failure, error: Exception | None = None) -> Exception:
         """The error to answer with; where the body broke off by the client's doing, that."""
-        return call.body.failure or self._tours.failed(call.entry, reason)
+        return call.body.failure or self._tours.failed(call.entry, reason, error)
 
 
 def reason_of(response: aiohttp.ClientResponse) -> str:

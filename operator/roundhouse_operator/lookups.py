@@ -1,4 +1,4 @@
-"""Objects that nobody watches, looked up by name when a decision asks: Secrets, StorageClasses, claims.
+"""Objects that nobody watches, looked up by name when a decision asks: Secrets, ConfigMaps, classes, claims.
 
 Only the metadata is asked for, so no Secret's data ever reaches this process. An answer is good for some
 seconds, so that many variants of one Secret cost one request.
@@ -11,13 +11,14 @@ from collections.abc import Iterable
 from typing import Final
 
 from roundhouse_operator.cluster import Cluster
-from roundhouse_operator.core.kinds import SECRET, STORAGE_CLASS, VOLUME_CLAIM, Kind
+from roundhouse_operator.core.kinds import CONFIG_MAP, SECRET, STORAGE_CLASS, VOLUME_CLAIM, Kind
 from roundhouse_operator.core.weights.asked import Answer, Answers, Ask, AskedKind
 from roundhouse_operator.errors import NotFoundError
 
 FRESH_SECONDS: Final = 5.0
 _KINDS: Final[dict[AskedKind, Kind]] = {
     AskedKind.SECRET: SECRET,
+    AskedKind.CONFIG_MAP: CONFIG_MAP,
     AskedKind.STORAGE_CLASS: STORAGE_CLASS,
     AskedKind.CLAIM: VOLUME_CLAIM,
 }

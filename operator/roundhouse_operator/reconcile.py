@@ -217,12 +217,11 @@ class Reconciler:
 
     async def _credential(self, engine: Engine) -> Trouble | None:
         """Looked at again by and by, because nobody watches Secrets."""
-        ask = credentials.asked_of(engine)
-        if ask is None:
+        asks = credentials.asked_of(engine)
+        if not asks:
             return None
         self.later(engine.key, credentials.REVISIT_SECONDS)
-        answers = await self.lookups.answers(engine.namespace, (ask,))
-        return credentials.refuse_credential(ask, answers[ask])
+        return credentials.refuse_credentials(await self.lookups.answers(engine.namespace, asks), asks)
 
     async def _unserved(self, key: Key) -> None:
         resource = self.cache.resource(key)

@@ -114,8 +114,15 @@ GATEWAY_MAY = (
     "watch roundhouse.dev/engines",
     "list roundhouse.dev/modelvariants",
     "get discovery.k8s.io/endpointslices",
+    "get /secrets",  # by name: the key that an Engine shows to its upstream
 )
-GATEWAY_MAY_NOT = ("get /secrets", "list /pods", "list /nodes", "patch roundhouse.dev/modelvariants")
+GATEWAY_MAY_NOT = (
+    "list /secrets",
+    "watch /secrets",
+    "list /pods",
+    "list /nodes",
+    "patch roundhouse.dev/modelvariants",
+)
 
 
 def allowed(

@@ -50,12 +50,14 @@ def test_all_namespaces_need_a_cluster_role() -> None:
     assert environment(manifests, "operator")["ROUNDHOUSE_OPERATOR_NAMESPACES"] == "*"
 
 
-def test_the_gateway_reads_three_kinds_in_its_own_namespaces_in_order() -> None:
+def test_the_gateway_reads_three_kinds_in_its_own_namespaces_in_order_and_two_by_name() -> None:
     manifests = render({"gateway": {"namespaces": ["b", "a"]}})
     roles = of_kind(manifests, "Role", "gateway")
     assert [role["metadata"]["namespace"] for role in roles] == ["b", "a"]
     kinds = ("roundhouse.dev/engines", "roundhouse.dev/modelvariants", "discovery.k8s.io/endpointslices")
-    assert grants(roles[0]) == {f"{verb} {kind}" for verb in ("get", "list", "watch") for kind in kinds}
+    by_name = {"get /secrets", "get /configmaps"}
+    watched = {f"{verb} {kind}" for verb in ("get", "list", "watch") for kind in kinds}
+    assert grants(roles[0]) == watched | by_name
     assert not of_kind(manifests, "ClusterRole", "gateway")
     assert environment(manifests, "gateway")["ROUNDHOUSE_GATEWAY_NAMESPACES"] == "b,a"
 
@@ -69,8 +71,14 @@ def test_api_keys_are_read_in_their_own_namespace_alone() -> None:
     assert (binding["metadata"]["namespace"], binding["subjects"][0]["namespace"]) == ("keys", "models")
     assert environment(manifests, "gateway")["ROUNDHOUSE_GATEWAY_KEYS_NAMESPACE"] == "keys"
     elsewhere = [rule for role, rule in rules(manifests) if "gateway" in role and not role.endswith("-keys")]
-    assert elsewhere
-    assert all("secrets" not in rule["resources"] for rule in elsewhere)
+    [of_upstreams] = [rule for rule in elsewhere if "secrets" in rule["resources"]]
+    assert of_upstreams["verbs"] == ["get"]
+
+
+def test_secrets_of_upstreams_can_be_narrowed_to_names() -> None:
+    manifests = render({"gateway": {"upstreamSecrets": ["openai", "groq"]}})
+    [rule] = [each for _, each in rules(manifests) if each.get("resourceNames") == ["openai", "groq"]]
+    assert (rule["resources"], rule["verbs"]) == (["secrets"], ["get"])
 
 
 def test_api_keys_among_models_are_refused() -> None:
@@ -93,8 +101,7 @@ def test_no_role_holds_a_wildcard_or_lists_secrets(namespaces: list[str]) -> Non
     for role, rule in rules(render({"operator": {"namespaces": namespaces}})):
         assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]], role
         if "secrets" in rule["resources"]:
-            assert rule["verbs"] == ["get"], "the operator asks for metadata, by name"
-            assert "operator" in role
+            assert rule["verbs"] == ["get"], f"{role} asks by name"
 
 
 def test_caches_of_weights_take_jobs_claims_and_records() -> None:

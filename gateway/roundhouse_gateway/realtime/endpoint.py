@@ -11,7 +11,8 @@ from urllib.parse import urlencode
 import aiohttp
 import msgspec
 
-from roundhouse_api.enums import RouteName
+from roundhouse_api.enums import Dialect, RouteName
+from roundhouse_gateway.access import distrust, trust
 from roundhouse_gateway.endpoint_load import Load
 from roundhouse_gateway.endpoints import Endpoints
 from roundhouse_gateway.entry import Entry
@@ -29,6 +30,7 @@ from roundhouse_gateway.settings import Settings
 from roundhouse_gateway.tour import FULL, REFUSALS
 from roundhouse_gateway.traces import onwards
 from roundhouse_gateway.upstream import REASON_HEADER
+from roundhouse_gateway.upstream_errors import UntrustedUpstreamError
 
 ERROR_HEADER: Final = "X-Roundhouse-Error"
 """The engine's words, because what follows the head of a refused handshake is read by few clients."""
@@ -77,7 +79,7 @@ class EngineSockets:
         Raises `FullError` where all endpoints are full, `EngineUnreachableError` where none takes it, and the
         engine's own refusal.
         """
-        if not entry.speaks_roundhouse:
+        if entry.record.effective.dialect != Dialect.ROUNDHOUSE:
             raise EngineNotSupportedError(
                 f"Engine '{entry.model.id}' has sessions in a dialect that this version cannot speak."
             )
@@ -110,7 +112,13 @@ class EngineSockets:
             async with self._turns.take(base_url):
                 return await self._session.ws_connect(
                     f"{entry.url(base_url, RouteName.REALTIME)}?{query}",
-                    headers={**onwards.get(), "x-request-id": exchange.request_id, "via": exchange.via},
+                    headers={
+                        **onwards.get(),
+                        "x-request-id": exchange.request_id,
+                        "via": exchange.via,
+                        **entry.access.headers,
+                    },
+                    ssl=trust(entry.access.ca),
                     heartbeat=HEARTBEAT_SECONDS,
                     timeout=aiohttp.ClientWSTimeout(ws_close=_CLOSE_SECONDS),
                     compress=0,
@@ -119,6 +127,8 @@ class EngineSockets:
             raise self._refused(entry, error) from error
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             self._metrics.engine_errors(model.id, "unreachable").inc()
+            if why := distrust(error):
+                raise UntrustedUpstreamError(model.id, why) from error
             raise EngineUnreachableError(
                 f"No endpoint of engine '{model.id}' takes connections just now."
             ) from error
@@ -134,7 +144,8 @@ class EngineSockets:
             return EngineUnreachableError(f"Engine '{model}' takes no sessions just now.")
         said = _said(headers.get(ERROR_HEADER, ""))
         if error.status in (400, 422) and said:
-            return engine_error(error.status, str(said.get("message")), said.get("param"))
+            message = entry.access.blotted_text(str(said.get("message")))
+            return engine_error(error.status, message, said.get("param"))
         self._metrics.engine_errors(model, "broken").inc()
         return EngineFailedError(f"Engine '{model}' answered {error.status} instead of taking the session.")
 

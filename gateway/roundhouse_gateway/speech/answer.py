@@ -69,7 +69,7 @@ class Answer:
     async def hear(self) -> Heard:
         """The whole answer, read; the engine's own error, or `EngineFailedError`."""
         if not 200 <= self.response.status < 300:
-            raise await read_error(self.response, self.model)
+            raise await read_error(self.response, self.model, self.entry.access)
         body = bytearray()
         try:
             async for chunk in self.response.content.iter_any():
@@ -105,7 +105,8 @@ class Answer:
 async def send_answer(answer: Answer, request: TranscriptionRequest, plan: Plan) -> None:
     """All of the answer but for its end. Raises what `relay` raises."""
     if answer.response.status == 400 and plan.added:
-        raise _explained(await read_error(answer.response, answer.model), answer.model, request)
+        error = await read_error(answer.response, answer.model, answer.entry.access)
+        raise _explained(error, answer.model, request)
     if _is_right(answer, request, plan):
         await _pass_on(answer)
     elif request.stream:
@@ -119,7 +120,8 @@ async def _pass_on(answer: Answer) -> None:
     """Untouched; a stream that breaks off between two events ends with one that says so."""
     meter = Meter(answer.send, answer.response.content_type)
     try:
-        await relay(answer.response, answer.model, meter, keep_alive=answer.keep_alive)
+        access = answer.entry.access
+        await relay(answer.response, answer.model, meter, keep_alive=answer.keep_alive, access=access)
     except BrokenAnswerError:
         if meter.is_between_events:
             broken = EngineFailedError(f"Engine '{answer.model}' broke off in its answer.")

@@ -13,6 +13,7 @@ import msgspec
 from starlette.types import Send
 
 from roundhouse_api.enums import RouteName
+from roundhouse_gateway.access import OPEN, Access
 from roundhouse_gateway.errors import BrokenAnswerError, EngineFailedError, GatewayError, Headers
 from roundhouse_gateway.relay import MAX_ERROR_BYTES, engine_error, passing_headers
 from roundhouse_gateway.text.frames import EVENT_STREAM, Frames
@@ -37,6 +38,7 @@ class Asked:
     request: TextRequest
     request_id: str
     model: str
+    access: Access = OPEN
 
 
 def is_event_stream(headers: Headers) -> bool:
@@ -83,7 +85,8 @@ async def _error(asked: Asked, incoming: Incoming) -> GatewayError:
         body = await incoming.everything(MAX_ERROR_BYTES)
     except BrokenOffError:
         return broke_off(asked.model)
-    return engine_error(incoming.reply.status, asked.model, incoming.reply.headers, body)
+    reply = incoming.reply
+    return engine_error(reply.status, asked.model, reply.headers, body, asked.access)
 
 
 async def _pass(asked: Asked, incoming: Incoming, send: Send, seen: UsageReader) -> None:
@@ -122,7 +125,7 @@ async def _stream(asked: Asked, incoming: Incoming, send: Send, seen: UsageReade
     await send({"type": "http.response.start", "status": incoming.reply.status, "headers": headers})
     try:
         while first:
-            if ready := frames.feed(first):
+            if ready := asked.access.blotted(frames.feed(first)):
                 seen.see(ready)
                 await send({"type": "http.response.body", "body": ready, "more_body": True})
             first = await incoming.piece()

@@ -26,7 +26,7 @@ from roundhouse_gateway.text.dialects import url_of
 from roundhouse_gateway.text.incoming import Incoming
 from roundhouse_gateway.text.passages import Passages
 from roundhouse_gateway.text.pool import Pool, address_of
-from roundhouse_gateway.tour import REFUSALS, Tour, Tours
+from roundhouse_gateway.tour import REFUSALS, Failure, Tour, Tours
 from roundhouse_gateway.traces import onwards
 
 REASON_HEADER: Final = b"x-roundhouse-reason"
@@ -64,7 +64,8 @@ def head_of(url: str) -> bytes:
 
 def request_of(call: Call, base_url: str) -> list[bytes]:
     trace = "".join(f"{name}: {value}\r\n" for name, value in onwards.get().items())
-    head = b"%sx-request-id: %s\r\nvia: %s\r\ncontent-length: %d\r\n\r\n" % (
+    head = b"%s%sx-request-id: %s\r\nvia: %s\r\ncontent-length: %d\r\n\r\n" % (
+        call.entry.access.lines,
         trace.encode(),
         call.request_id.encode(),
         call.via.encode("latin-1", "replace"),
@@ -160,7 +161,7 @@ class TextEngines:
     async def _post(self, call: Call, base_url: str) -> Incoming:
         """A connection that was kept may have been closed meanwhile; then a new one is tried, unsaid."""
         request = request_of(call, base_url)
-        address = address_of(base_url)
+        address = address_of(base_url, call.entry.access.ca)
         stale = call.stale and base_url == call.first
         kept = None if stale else self.pool.idle(address)
         if kept is not None:
@@ -172,7 +173,8 @@ class TextEngines:
             fresh = await self.pool.connect(address)
         except (OSError, TimeoutError) as error:
             # An engine that left with this very request may have gone because of it.
-            raise self.tours.failed(call.entry, "broken" if stale or kept else "unreachable") from error
+            reason: Failure = "broken" if stale or kept else "unreachable"
+            raise self.tours.failed(call.entry, reason, error) from error
         incoming = Incoming(self._idle_seconds)
         fresh.ask(request, incoming.reply)
         if await self._told(call, incoming, incoming.begun()):

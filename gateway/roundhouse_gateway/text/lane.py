@@ -98,14 +98,15 @@ class Lane:
             sent = rewrite(body, request.model, name, defaults)
             call = Call(entry, route, sent, request.opening, exchange.request_id, OWN_HOP)
             base_url = self.engines.pick(call, set())
-            connection = self.engines.pool.idle(address_of(base_url)) if base_url else None
+            address = address_of(base_url, entry.access.ca)
+            connection = self.engines.pool.idle(address) if base_url else None
             if connection is None:
                 raise NotHereError(base_url)
             held.enter_context(self.engines.load.hold(base_url))
             try:
                 counted = self._count(key, held)
             except NotHereError:
-                self.engines.pool.keep(address_of(base_url), connection)
+                self.engines.pool.keep(address, connection)
                 raise
             exchange.model = entry.model.id
             exchange.standing = counted.headers() if counted else []
@@ -128,7 +129,7 @@ class Lane:
         if name == AUTO:
             raise NotHereError
         entry = self.registry.snapshot.resolve(name)
-        if entry.record.fallbacks or entry.needs_upstream_key or not entry.model.running:
+        if entry.record.fallbacks or not entry.model.running:
             raise NotHereError
         fits = mismatch(entry.model, needs_of(route, request)) is None and lack(entry, request, route) is None
         if not (fits and exchange.grant.allows_model(entry.model.id) and self.hold.is_free(entry)):

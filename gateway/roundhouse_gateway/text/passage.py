@@ -161,13 +161,14 @@ class Passage:
 
     def _refuse(self) -> None:
         """The engine's own error, once it is whole."""
-        reply, model = self._reply, self._trip.entry.model.id
+        reply, entry = self._reply, self._trip.entry
         self._pending += reply.take()
         if reply.failure:
-            self._fail(broke_off(model))
+            self._fail(broke_off(entry.model.id))
         elif reply.complete or len(self._pending) > MAX_ERROR_BYTES:
             reply.abandon()
-            self._fail(engine_error(reply.status, model, reply.headers, self._pending[:MAX_ERROR_BYTES]))
+            said = self._pending[:MAX_ERROR_BYTES]
+            self._fail(engine_error(reply.status, entry.model.id, reply.headers, said, entry.access))
 
     def _is_as_asked(self) -> bool:
         """Whether vectors may pass as they are; where not, they are changed once all of them are there."""
@@ -203,7 +204,7 @@ class Passage:
         reply = self._reply
         data = reply.take()
         if data and self._frames is not None:
-            data = self._frames.feed(data)
+            data = self._trip.entry.access.blotted(self._frames.feed(data))
         if data:
             self._seen.see(data)
             self._write(data)

@@ -2,12 +2,12 @@
 
 import asyncio
 import socket
-import ssl
 from collections import defaultdict
 from functools import lru_cache
 from typing import Final
 from urllib.parse import urlsplit
 
+from roundhouse_gateway.access import trust
 from roundhouse_gateway.text.connection import Connection
 
 KEPT_SECONDS: Final = 15.0
@@ -16,15 +16,15 @@ KEPT_PER_ADDRESS: Final = 256
 DEAD_SECONDS: Final = 20
 """How long an engine's host may acknowledge nothing: one that vanished says no word of it."""
 
-Address = tuple[str, int, bool]
-"""Host, port, and whether it is TLS."""
+Address = tuple[str, int, bool, str]
+"""Host, port, whether it is TLS, and the certificates that are believed there besides the system's."""
 
 
 @lru_cache(4096)
-def address_of(url: str) -> Address:
+def address_of(url: str, ca: str = "") -> Address:
     parts = urlsplit(url)
     tls = parts.scheme == "https"
-    return parts.hostname or "", parts.port or (443 if tls else 80), tls
+    return parts.hostname or "", parts.port or (443 if tls else 80), tls, ca
 
 
 class Pool:
@@ -34,7 +34,6 @@ class Pool:
         self._connect_seconds = connect_seconds
         self._idle: defaultdict[Address, list[Connection]] = defaultdict(list)
         self._sweeper: asyncio.TimerHandle | None = None
-        self._tls: ssl.SSLContext | None = None
         self._closed = False
 
     def idle(self, address: Address) -> Connection | None:
@@ -48,7 +47,7 @@ class Pool:
 
     async def connect(self, address: Address) -> Connection:
         """A new one. `OSError` or `TimeoutError` where nobody takes it."""
-        host, port, tls = address
+        host, port, tls, ca = address
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(self._connect_seconds):
             _, connection = await loop.create_connection(
@@ -57,7 +56,7 @@ class Pool:
                 ),
                 host,
                 port,
-                ssl=self._context() if tls else None,
+                ssl=trust(ca) if tls else None,
             )
         _end_if_dead(connection)
         return connection
@@ -99,11 +98,6 @@ class Pool:
             if not kept:
                 del self._idle[address]
         self._sweeper = loop.call_later(KEPT_SECONDS, self._sweep) if self._idle else None
-
-    def _context(self) -> ssl.SSLContext:
-        if self._tls is None:
-            self._tls = ssl.create_default_context()
-        return self._tls
 
 
 def _end_if_dead(connection: Connection) -> None:

@@ -173,7 +173,7 @@ class TextRoutes:
                     exchange.via,
                     *job.first,
                 )
-                asked = Asked(job.route, job.path, request, exchange.request_id, entry.model.id)
+                asked = Asked(job.route, job.path, request, exchange.request_id, entry.model.id, entry.access)
                 try:
                     async with self.engines.answer(call, last=attempt.last) as incoming:
                         self.cooldown.end(entry)

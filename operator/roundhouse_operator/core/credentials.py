@@ -1,11 +1,13 @@
-"""Whether the Secret that an engine's upstream needs is there, and meant for that.
+"""Whether the Secret and the ConfigMap that an engine's upstream needs are there, and meant for that.
 
-Only its metadata is known here: an author of engines could otherwise have the gateway post any Secret of the
-namespace to an address of their choice. Whether the key in it is right, the upstream says.
+Only their metadata is known here. Without the label an author of engines could have the gateway post any
+Secret of the namespace to an address of their choice. What is in them the gateway reads, and says where it is
+of no use.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from roundhouse_api.conditions import ConditionStatus, ConditionType, Reason
@@ -15,23 +17,30 @@ from roundhouse_operator.core.observed import Engine, Invalid
 from roundhouse_operator.core.weights.asked import Answer, Ask, AskedKind
 
 UPSTREAM: Final = "upstream"
-_REFUSALS: Final = frozenset({Reason.SECRET_NOT_FOUND, Reason.SECRET_NOT_LABELLED})
+_REFUSALS: Final = frozenset(
+    {Reason.SECRET_NOT_FOUND, Reason.SECRET_NOT_LABELLED, Reason.CONFIG_MAP_NOT_FOUND}
+)
 REVISIT_SECONDS: Final = 15.0
-"""Between looks at a Secret that nobody watches."""
+"""Between looks at what nobody watches."""
 
 
-def asked_of(engine: Engine) -> Ask | None:
-    """The Secret to look at, if there is one."""
+def asked_of(engine: Engine) -> tuple[Ask, ...]:
+    """What to look at."""
     upstream = None if isinstance(engine.spec, Invalid) else engine.spec.upstream
-    ref = upstream.api_key_secret_ref if upstream else None
-    return Ask(AskedKind.SECRET, ref.name) if ref else None
+    if upstream is None:
+        return ()
+    named = (
+        (AskedKind.SECRET, upstream.api_key_secret_ref),
+        (AskedKind.CONFIG_MAP, upstream.ca_config_map_ref),
+    )
+    return tuple(Ask(kind, ref.name) for kind, ref in named if ref)
 
 
 def told_by(engine: Engine) -> Trouble | None:
     """What the engine's own pass has found out, for its variants: of its status, because that outlasts us."""
     said = engine.condition(ConditionType.ACCEPTED) or {}
     if (
-        asked_of(engine) is None
+        not asked_of(engine)
         or said.get("status") != ConditionStatus.FALSE
         or said.get("reason") not in _REFUSALS
         or said.get("observedGeneration") != engine.generation
@@ -41,11 +50,20 @@ def told_by(engine: Engine) -> Trouble | None:
 
 
 def foremost(credential: Trouble | None, found: Trouble | None) -> Trouble | None:
-    """What its author can mend comes before what this version lacks."""
-    return credential if credential and (not found or found.reason is Reason.NOT_YET_SUPPORTED) else found
+    """What is wrong with the Engine itself comes before what it lacks."""
+    return found or credential
 
 
-def refuse_credential(ask: Ask, answer: Answer) -> Trouble | None:
+def refuse_credentials(answers: Mapping[Ask, Answer], asks: Iterable[Ask]) -> Trouble | None:
+    """The first thing that is wrong with what was asked for."""
+    return next((trouble for ask in asks if (trouble := _refuse(ask, answers[ask]))), None)
+
+
+def _refuse(ask: Ask, answer: Answer) -> Trouble | None:
+    if ask.kind is AskedKind.CONFIG_MAP:
+        where = f"spec.upstream.caConfigMapRef: ConfigMap {ask.name!r}"
+        absent = Trouble(Reason.CONFIG_MAP_NOT_FOUND, f"{where} does not exist in this namespace")
+        return None if answer.found else absent
     where = f"spec.upstream.apiKeySecretRef: Secret {ask.name!r}"
     if not answer.found:
         return Trouble(Reason.SECRET_NOT_FOUND, f"{where} does not exist in this namespace")

@@ -59,11 +59,6 @@ def refuse_engine(spec: EngineSpec, *, api_hosts: Iterable[str] = ()) -> Trouble
     """Why an engine is not accepted. `api_hosts` are the API server's own names and addresses."""
     if spec.upstream and (trouble := _uncallable(spec.upstream.base_url, frozenset(api_hosts))):
         return trouble
-    if spec.upstream and (fields := _given(spec.upstream) - {"baseURL"}):
-        named = ", ".join(f"spec.upstream.{name}" for name in sorted(fields))
-        return Trouble(
-            Reason.NOT_YET_SUPPORTED, f"{named}: requests would be refused without what is not honoured yet"
-        )
     if trouble := refuse_sharing_engine(spec):
         return trouble
     if spec.workload:

@@ -214,11 +214,4 @@ def test_the_secret_of_an_upstream_is_missed_and_found(operator: Operator, kubec
     kubectl("create", "secret", "generic", "hosted", "--from-literal=token=abc")
     kubectl.wait("eng", "elsewhere", "Accepted", "False", "SecretNotLabelled", seconds=60)
     kubectl("label", "secret", "hosted", "roundhouse.dev/credential=upstream")
-    kubectl.wait_for(
-        lambda: (
-            kubectl.condition("eng", "elsewhere", "Accepted")["reason"]
-            not in ("SecretNotFound", "SecretNotLabelled")
-        ),
-        "the Secret may be used",
-        seconds=60,
-    )
+    kubectl.wait("eng", "elsewhere", "Accepted", "True", "Valid", seconds=60)

@@ -156,8 +156,8 @@ class World:
     fast: bool = False
     """Whether JSON requests are to find kept connections, and so to take the fast lane."""
 
-    def engine(self) -> ScriptedEngine:
-        made = ScriptedEngine(self.thread)
+    def engine(self, tls: ssl.SSLContext | None = None) -> ScriptedEngine:
+        made = ScriptedEngine(self.thread, tls=tls)
         self.engines.append(made)
         return made
 

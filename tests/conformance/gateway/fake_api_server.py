@@ -1,7 +1,7 @@
 """A small Kubernetes API server: real HTTP, list with pages, watch with bookmarks, history that can be lost.
 
-It knows the resources that the gateway reads, and tests edit it by `put` and `delete` from their own
-thread. Nothing is validated: what the real one does is shown against the real one.
+It knows the resources that the gateway reads, and one by its name; tests edit it by `put` and `delete` from
+their own thread. Nothing is validated: what the real one does is shown against the real one.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ APIS = {
     "modelvariants": "roundhouse.dev/v1alpha1",
     "endpointslices": "discovery.k8s.io/v1",
     "secrets": "v1",
+    "configmaps": "v1",
 }
 
 
@@ -70,6 +71,7 @@ class FakeApiServer:
         app = web.Application()
         app.router.add_get("/apis/{group}/{version}/namespaces/{namespace}/{plural}", self._get)
         app.router.add_get("/api/{version}/namespaces/{namespace}/{plural}", self._get)
+        app.router.add_get("/api/{version}/namespaces/{namespace}/{plural}/{name}", self._get_one)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self.port)
@@ -136,6 +138,14 @@ class FakeApiServer:
         if request.query.get("watch"):
             return await self._watch(request, plural, namespace)
         return self._list(request, plural, namespace)
+
+    async def _get_one(self, request: web.Request) -> web.Response:
+        plural, namespace, name = (request.match_info[part] for part in ("plural", "namespace", "name"))
+        self.state.requests.append(request.path_qs)
+        if plural in self.state.forbidden:
+            return _status(403, f"{plural} {name!r} is forbidden")
+        found = self.state.objects.get((plural, namespace, name))
+        return web.json_response(found) if found else _status(404, f"{plural} {name!r} not found")
 
     def _list(self, request: web.Request, plural: str, namespace: str) -> web.Response:
         found = list(self._matching(request, plural, namespace))

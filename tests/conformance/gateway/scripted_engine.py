@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -63,6 +64,7 @@ class Received:
 
 Answer = Callable[[web.Request, Received], Awaitable[web.StreamResponse]]
 Admit = Callable[[web.Request], web.StreamResponse | None]
+Talk = Callable[[web.Request, web.WebSocketResponse], Awaitable[None]]
 
 
 async def transcript(request: web.Request, received: Received) -> web.StreamResponse:
@@ -77,15 +79,22 @@ async def transcript(request: web.Request, received: Received) -> web.StreamResp
 
 
 class ScriptedEngine:
-    """`answer` makes the answer once the form is read, `admit` may refuse before; `read` off leaves it."""
+    """`answer` makes the answer once the form is read, `admit` may refuse before; `read` off leaves it.
 
-    def __init__(self, thread: LoopThread, host: str = "127.0.0.1") -> None:
+    `talk` holds the engine's side of a session over a WebSocket.
+    """
+
+    def __init__(
+        self, thread: LoopThread, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+    ) -> None:
         self._thread = thread
         self._host = host
+        self._tls = tls
         self._runner: web.AppRunner | None = None
         self.requests: list[Received] = []
         self.answer: Answer = transcript
         self.admit: Admit | None = None
+        self.talk: Talk | None = None
         self.read = True
         self.gone: list[float] = []
         self.connections = 0
@@ -94,7 +103,7 @@ class ScriptedEngine:
 
     @property
     def url(self) -> str:
-        return f"http://{self._host}:{self.port}"
+        return f"{'https' if self._tls else 'http'}://{self._host}:{self.port}"
 
     def stop(self) -> None:
         if self._runner is not None:
@@ -104,9 +113,10 @@ class ScriptedEngine:
     async def _start(self) -> None:
         app = web.Application(client_max_size=1 << 40)
         app.router.add_post("/{path:.*}", self._post, expect_handler=self._expect)
+        app.router.add_get("/{path:.*}", self._listen)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
         await self._runner.setup()
-        await web.TCPSite(self._runner, self._host, 0).start()
+        await web.TCPSite(self._runner, self._host, 0, ssl_context=self._tls).start()
         self.port = self._runner.addresses[0][1]
 
     async def _expect(self, request: web.Request) -> web.StreamResponse | None:
@@ -115,6 +125,17 @@ class ScriptedEngine:
         if refusal is None and request.transport is not None:
             request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         return refusal
+
+    async def _listen(self, request: web.Request) -> web.StreamResponse:
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        self.requests.append(Received(headers, request.path_qs))
+        if self.admit is not None and (refusal := self.admit(request)) is not None:
+            return refusal
+        assert self.talk is not None, f"nobody speaks at {request.path}"
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        await self.talk(request, socket)
+        return socket
 
     async def _post(self, request: web.Request) -> web.StreamResponse:
         received = Received({name.lower(): value for name, value in request.headers.items()}, request.path)

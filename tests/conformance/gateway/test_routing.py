@@ -184,19 +184,6 @@ def test_an_upstream_engine_is_called_at_its_own_address(world: World, suffix: s
     assert (received.path, received.model) == ("/v1/audio/transcriptions", "gpt-4o")
 
 
-def test_an_upstream_that_needs_a_key_is_refused_clearly(world: World) -> None:
-    engine = world.engine()
-    world.api.put("engines", upstream(engine.url, apiKeySecretRef={"name": "key", "key": "token"}))
-    variant = Variant("hosted", engine="elsewhere", backend="Upstream", dialect="OpenAI")
-    world.api.put("modelvariants", variant.manifest())
-    world.wait_for("hosted", "available")
-    reply = world.gateway.transcribe(text("model", "hosted"), file())
-    assert reply.status == 503
-    assert "does not support yet" in reply.error["message"]
-    assert world.gateway.transcribe(file()).error["code"] == "no_engine_available", "`auto` leaves it alone"
-    assert engine.requests == []
-
-
 @pytest.mark.parametrize("parts", [(text("model", "round"), file()), (file(), text("model", "round"))])
 def test_an_upstream_that_leads_back_here_is_called_a_loop(world: World, parts: tuple[bytes, ...]) -> None:
     world.api.put("engines", upstream(world.gateway.base_url))

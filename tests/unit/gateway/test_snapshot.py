@@ -8,8 +8,9 @@ import pytest
 from roundhouse_api.enums import BackendType, Device, RouteName
 from roundhouse_api.selection import ModelStatus, UnknownModelError
 from roundhouse_api.v1alpha1 import Effective, Performance
+from roundhouse_gateway.access import Access
 from roundhouse_gateway.records import Backing, EngineRecord, SliceRecord, Summary, VariantRecord
-from roundhouse_gateway.snapshot import Observed, Snapshot, build_snapshot
+from roundhouse_gateway.snapshot import Join, Observed, Snapshot, build_snapshot
 from tests.unit.gateway.resources import (
     DRAINING,
     ENGINE,
@@ -159,6 +160,29 @@ def test_where_an_upstream_is_called(base_url: str, expected: str) -> None:
     assert entry.target is not None
     assert entry.url(entry.target.base_urls[0], RouteName.TRANSCRIPTIONS) == expected
     assert not entry.speaks_roundhouse
+
+
+def test_a_key_is_shown_to_no_other_upstream_than_it_was_read_for() -> None:
+    """Not even while the gateway has seen a change of the Engine, and has not read anew what it names."""
+    keyed = upstream(apiKeySecretRef={"name": "hosted", "key": "token"})
+    moved = upstream(apiKeySecretRef={"name": "hosted", "key": "token"}, baseURL="https://other.example.org")
+    at = keyed.namespace, keyed.name
+    join = Join(["models"], aliases_enabled=True)
+    join.put_engine(at, keyed)
+    join.put_variant((HOSTED.namespace, HOSTED.name), HOSTED)
+    join.put_access(at, Access(key="sk-1", upstream=keyed.spec.upstream))
+    join.renew()
+    entry = join.snapshot.resolve("base")
+    assert (entry.model.status, entry.access.headers) == (
+        ModelStatus.RUNNING,
+        {"authorization": "Bearer sk-1"},
+    )
+    assert "sk-1" not in repr(entry)
+    join.put_engine(at, moved)
+    join.renew()
+    entry = join.snapshot.resolve("base")
+    assert (entry.model.status, dict(entry.access.headers)) == (ModelStatus.AVAILABLE, {})
+    assert "not been read yet" in entry.access.trouble
 
 
 def test_an_upstream_whose_operator_says_no_is_not_running() -> None:

@@ -217,14 +217,6 @@ def test_an_allocation_is_one_value() -> None:
     ("manifest", "reason", "words"),
     [
         (
-            upstream(
-                "kws",
-                upstream={"baseURL": "https://x.example.org", "apiKeySecretRef": {"name": "a", "key": "b"}},
-            ),
-            "NotYetSupported",
-            "spec.upstream.apiKeySecretRef",
-        ),
-        (
             engine(hardware={"gpu": {"mode": "None"}, "resources": {"limits": {"nvidia.com/gpu": "1"}}}),
             "InvalidSpec",
             "devices belong to spec.hardware.gpu",

@@ -1,4 +1,4 @@
-"""The Secret of an upstream: looked at by its metadata, refused where it is not meant for that."""
+"""The Secret and the ConfigMap of an upstream: looked at by their metadata, missed where they are not."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from roundhouse_api.model import Manifest
-from roundhouse_operator.core.credentials import asked_of, refuse_credential
+from roundhouse_operator.core.credentials import asked_of, refuse_credentials
 from roundhouse_operator.core.kinds import ENGINE, VARIANT, Key
 from roundhouse_operator.core.status.engine import Usage, engine_status
 from roundhouse_operator.core.weights.asked import Answer, Ask, AskedKind
@@ -18,15 +18,16 @@ KEYED: Manifest = {
     "baseURL": "https://api.example.org/v1",
     "apiKeySecretRef": {"name": "hosted", "key": "token"},
 }
+GOOD = Answer(True, {"roundhouse.dev/credential": "upstream"})
 
 
-def status_with(answer: Answer, **spec: Any) -> Manifest:
-    scene = Scene(upstream(upstream=KEYED, **spec))
+def status_with(*answers: Answer, **spec: Any) -> Manifest:
+    """The answers are those about the Secret, and about the ConfigMap if the upstream names one."""
+    scene = Scene(upstream(upstream={**KEYED, **spec}))
     found = scene.cache.resource(Key(ENGINE, NAMESPACE, "elsewhere"))
     assert found
-    ask = asked_of(found)
-    assert ask
-    trouble = refuse_credential(ask, answer)
+    asks = asked_of(found)
+    trouble = refuse_credentials(dict(zip(asks, answers, strict=True)), asks)
     return engine_status(found, Usage(), scene.cache.fleet, now=NOW, credential=trouble)
 
 
@@ -49,19 +50,22 @@ def test_a_secret_that_may_not_be_used_is_named(answer: Answer, reason: str, wor
 
 
 def test_one_that_is_labelled_is_not_in_the_way() -> None:
-    status = status_with(Answer(True, {"roundhouse.dev/credential": "upstream"}))
-    assert conditions(status)["Accepted"][1] not in ("SecretNotFound", "SecretNotLabelled")
+    assert conditions(status_with(GOOD))["Accepted"] == ("True", "Valid")
+
+
+@pytest.mark.parametrize(
+    ("there", "accepted"), [(True, ("True", "Valid")), (False, ("False", "ConfigMapNotFound"))]
+)
+def test_certificates_are_looked_for_too(there: bool, accepted: tuple[str, str]) -> None:
+    ca = {"name": "own-ca", "key": "ca.crt"}
+    status = status_with(GOOD, Answer(there), caConfigMapRef=ca)
+    assert conditions(status)["Accepted"] == accepted
+    if not there:
+        assert "ConfigMap 'own-ca' does not exist in this namespace" in message(status, "Accepted")
 
 
 def test_an_address_that_nobody_may_call_comes_first() -> None:
-    forbidden = {**KEYED, "baseURL": "http://127.0.0.1/v1"}
-    scene = Scene(upstream(upstream=forbidden))
-    found = scene.cache.resource(Key(ENGINE, NAMESPACE, "elsewhere"))
-    assert found
-    ask = asked_of(found)
-    assert ask
-    trouble = refuse_credential(ask, Answer(found=False))
-    status = engine_status(found, Usage(), scene.cache.fleet, now=NOW, credential=trouble)
+    status = status_with(Answer(found=False), baseURL="http://127.0.0.1/v1")
     assert conditions(status)["Accepted"] == ("False", "ForbiddenAddress")
 
 
@@ -69,7 +73,7 @@ def test_an_engine_of_pods_names_no_secret_of_an_upstream() -> None:
     scene = Scene(engine())
     found = scene.cache.resource(Key(ENGINE, NAMESPACE, "kws"))
     assert found
-    assert asked_of(found) is None
+    assert asked_of(found) == ()
 
 
 def test_its_variants_say_so_too_and_until_it_is_there() -> None:
@@ -79,7 +83,8 @@ def test_its_variants_say_so_too_and_until_it_is_there() -> None:
     def engine_says(answer: Answer) -> set[Key]:
         found = scene.cache.resource(key)
         assert found
-        trouble = refuse_credential(Ask(AskedKind.SECRET, "hosted"), answer)
+        ask = Ask(AskedKind.SECRET, "hosted")
+        trouble = refuse_credentials({ask: answer}, [ask])
         status = engine_status(found, Usage(), scene.cache.fleet, now=NOW, credential=trouble)
         touched = scene.cache.upsert(ENGINE, sent({**upstream(upstream=KEYED), "status": status}))
         return touched.now
@@ -92,5 +97,5 @@ def test_its_variants_say_so_too_and_until_it_is_there() -> None:
         status, "EngineSelected"
     )
     assert mine not in engine_says(Answer(found=False)), "nothing new"
-    assert mine in engine_says(Answer(True, {"roundhouse.dev/credential": "upstream"}))
-    assert "SecretNotFound" not in message(scene.settle("kws-en"), "EngineSelected")
+    assert mine in engine_says(GOOD)
+    assert conditions(scene.settle("kws-en"))["EngineSelected"][0] == "True"

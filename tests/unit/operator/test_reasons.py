@@ -15,7 +15,7 @@ import pytest
 from roundhouse_api.conditions import Reason
 from roundhouse_api.model import Manifest
 from roundhouse_api.v1alpha1 import VerificationResult
-from roundhouse_operator.core.credentials import asked_of, refuse_credential
+from roundhouse_operator.core.credentials import asked_of, refuse_credentials
 from roundhouse_operator.core.kinds import ADAPTER, ENGINE, VARIANT, Key
 from roundhouse_operator.core.outcome import DONE, Conflict, Outcome, Refusal
 from roundhouse_operator.core.status.engine import engine_status
@@ -162,11 +162,12 @@ def on_node(one: Manifest, **gpu: Any) -> Callable[[], Statuses]:
     return told
 
 
-def engine_told(scene: Scene, name: str = "kws") -> Manifest:
+def engine_told(scene: Scene, name: str = "kws", *, there: bool = True) -> Manifest:
+    """`there`: what it refers to exists."""
     found = scene.cache.resource(Key(ENGINE, NAMESPACE, name))
     assert found
-    ask = asked_of(found)
-    credential = refuse_credential(ask, Answer(found=True)) if ask else None
+    asks = asked_of(found)
+    credential = refuse_credentials({ask: Answer(there) for ask in asks}, asks)
     return engine_status(
         found, scene.cache.usage(found.key), scene.cache.fleet, now=NOW, credential=credential
     )
@@ -266,6 +267,12 @@ def credentials() -> Statuses:
     yield scene.steps()
     scene.there("Secret", "hf")
     yield scene.steps()
+
+
+def without_certificates() -> Statuses:
+    ca = {"name": "own-ca", "key": "ca.crt"}
+    scene = Scene(upstream(upstream={"baseURL": "https://x.example.org", "caConfigMapRef": ca}))
+    yield engine_told(scene, "elsewhere", there=False)
 
 
 def examined(*results: str, problem: bool = False, silent: bool = False) -> Callable[[], Statuses]:
@@ -430,6 +437,7 @@ CASES: dict[Reason, Callable[[], Statuses]] = {
     Reason.VOLUME_PENDING: volumes,
     Reason.CACHE_REFUSED: cache_refused,
     Reason.SECRET_NOT_FOUND: credentials,
+    Reason.CONFIG_MAP_NOT_FOUND: without_certificates,
     Reason.SECRET_NOT_LABELLED: credentials,
     Reason.INSUFFICIENT_VRAM: on_node(PLAIN, minMemory="40G"),
     Reason.INSUFFICIENT_GPU: on_node(PLAIN, count=2),

@@ -11,6 +11,7 @@ class AskedKind(StrEnum):
     """Of a Secret only the metadata is read."""
 
     SECRET = "Secret"  # noqa: S105  # the kind
+    CONFIG_MAP = "ConfigMap"
     STORAGE_CLASS = "StorageClass"
     CLAIM = "PersistentVolumeClaim"
 

@@ -1,0 +1,22 @@
+"""Why an upstream is not called: what it asks for is not at hand, or it is not who it says."""
+
+from roundhouse_gateway.errors import EngineUnreachableError, GatewayError
+
+
+class UpstreamAccessError(GatewayError):
+    """What an upstream asks for, a key or a certificate to believe, is not at hand."""
+
+    status = 503
+    type = "service_unavailable"
+    code = "upstream_not_accessible"
+    retry_is_useless = True
+
+    def __init__(self, model_id: str, trouble: str) -> None:
+        super().__init__(f"Engine '{model_id}' is an upstream that cannot be called: {trouble}.")
+
+
+class UntrustedUpstreamError(EngineUnreachableError):
+    """Its certificate is not to be believed, so nothing was sent."""
+
+    def __init__(self, model_id: str, why: str) -> None:
+        super().__init__(f"Engine '{model_id}': the certificate of its upstream is not trusted: {why}.")
