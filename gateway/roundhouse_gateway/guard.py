@@ -5,8 +5,9 @@ Without a namespace for keys everything is open, which the start says loudly; wi
 good key is refused, also while there is none.
 """
 
+import asyncio
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -115,6 +116,14 @@ class Guard:
         """The key whose token was shown; None where it is gone or has expired since."""
         key = self.keyring.find(key_id)
         return None if key is None or key.grant.expired(self.now()) else key
+
+    async def until_revoked(self, key: ApiKey) -> None:
+        """Returns once a key that was good is gone, has expired, or goes with another secret."""
+        while (found := self.key_of(key.id)) is not None and found.digest == key.digest:
+            expires = found.grant.expires_at
+            with suppress(TimeoutError):
+                async with asyncio.timeout((expires - self.now()).total_seconds() if expires else None):
+                    await self.keyring.changed()
 
     def authenticate(self, text: str) -> ApiKey:
         """The key of that text; raises what the client is told where it is none that is good."""

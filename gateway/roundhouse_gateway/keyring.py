@@ -5,6 +5,7 @@ before is dropped, because a key that was spoilt to shut somebody out must shut 
 is away the keys that were known last go on to be good.
 """
 
+import asyncio
 import logging
 from base64 import b64decode
 from binascii import Error as NotBase64Error
@@ -26,6 +27,7 @@ class Keyring:
     def __init__(self) -> None:
         self._by_secret: dict[str, ApiKey] = {}
         self._by_id: Mapping[str, ApiKey] = {}
+        self._changed = asyncio.Event()
         self.complete = False
 
     def __len__(self) -> int:
@@ -33,6 +35,10 @@ class Keyring:
 
     def find(self, key_id: str) -> ApiKey | None:
         return self._by_id.get(key_id)
+
+    async def changed(self) -> None:
+        """Returns once any key has."""
+        await self._changed.wait()
 
     def replace(self, plural: str, namespace: str, manifests: Sequence[Manifest]) -> None:
         del plural, namespace
@@ -78,6 +84,8 @@ class Keyring:
             else:
                 found[key.id] = key
         self._by_id = found
+        self._changed.set()
+        self._changed = asyncio.Event()
 
 
 def _decoded(data: Mapping[str, str]) -> dict[str, bytes]:

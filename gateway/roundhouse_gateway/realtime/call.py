@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import msgspec
 from starlette.types import Message, Receive, Scope, Send
 
+from roundhouse_api.keys import ApiKey
 from roundhouse_gateway.errors import GatewayError
 from roundhouse_gateway.exchange import Exchange
 from roundhouse_gateway.realtime.closing import Ending, close_message
@@ -15,13 +16,14 @@ from roundhouse_gateway.realtime.tokens import Token
 
 @dataclass(slots=True)
 class Call:
-    """`token` is what the client was let in by, where that was one."""
+    """`key` is the one that the client was let in by, and `token` stands for it, where that was one."""
 
     scope: Scope
     receive: Receive
     send: Send
     exchange: Exchange
     credentials: Credentials
+    key: ApiKey | None = None
     token: Token | None = None
     accepted: bool = field(default=False, init=False)
 

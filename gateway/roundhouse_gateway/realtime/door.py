@@ -13,6 +13,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from roundhouse_api.keys import ApiKey
 from roundhouse_api.realtime import PATH as NATIVE
 from roundhouse_gateway.cors import Pages
 from roundhouse_gateway.errors import GatewayError, InternalError, RouteNotFoundError
@@ -24,16 +25,16 @@ from roundhouse_gateway.key_errors import InvalidKeyError
 from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.proxies import Proxied
 from roundhouse_gateway.realtime.call import Call, Route
-from roundhouse_gateway.realtime.closing import GONE, Ending
+from roundhouse_gateway.realtime.closing import GONE, Ending, ending_of
 from roundhouse_gateway.realtime.credentials import credentials
 from roundhouse_gateway.realtime.elevenlabs import PATH as ELEVENLABS
 from roundhouse_gateway.realtime.elevenlabs import ElevenLabs
 from roundhouse_gateway.realtime.native import Native
 from roundhouse_gateway.realtime.openai import PATH as OPENAI
 from roundhouse_gateway.realtime.openai import OpenAI
-from roundhouse_gateway.realtime.pumps import Bounds
+from roundhouse_gateway.realtime.pumps import Bounds, first
 from roundhouse_gateway.realtime.sessions import Sessions
-from roundhouse_gateway.realtime.tokens import Tokens, find
+from roundhouse_gateway.realtime.tokens import Tokens, find, use
 from roundhouse_gateway.traces import Traced, Tracer
 
 log = logging.getLogger("roundhouse.gateway")
@@ -102,7 +103,7 @@ class Door:
         with ExitStack() as places:
             try:
                 await self._admit(call, places)
-                return await _served(route, call)
+                return await self._served(route, call)
             except GatewayError as error:
                 return await route.refuse(call, error)
             except OSError:
@@ -118,25 +119,38 @@ class Door:
         exchange.via = via_onwards(via)
         check_hops(via, None)
         call.token = await find(self.tokens, text)
-        if self.guard is None:
-            return
+        if self.guard is not None:
+            call.key = self._key(self.guard, call)
+            await self.guard.admit(call.key, call.scope, exchange, places)
+        if call.token is not None and not await use(self.tokens, text):
+            raise InvalidKeyError(text)  # somebody else was quicker
+
+    def _key(self, guard: Guard, call: Call) -> ApiKey:
+        text = call.credentials.text
         if call.token is None:
-            await self.guard.admit(self.guard.authenticate(text), call.scope, exchange, places)
-            return
-        key = self.guard.key_of(call.token.key_id)
+            return guard.authenticate(text)
+        key = guard.key_of(call.token.key_id)
         if key is None:
             raise InvalidKeyError(text)
-        await self.guard.admit(key, call.scope, exchange, places)
+        return key
+
+    async def _served(self, route: Route, call: Call) -> Ending:
+        """The session, and the word of its end to the client that is still there."""
+        if self.guard is None or call.key is None:
+            ending = await route.serve(call)
+        else:
+            ending = await first(route.serve(call), _revoked(self.guard, call.key, call.credentials.text))
+        if ending.error is not None:
+            return await route.refuse(call, ending.error)
+        if ending.code:
+            await route.end(call, ending)
+        return ending
 
 
-async def _served(route: Route, call: Call) -> Ending:
-    """The session, and the word of its end to the client that is still there."""
-    ending = await route.serve(call)
-    if ending.error is not None:
-        return await route.refuse(call, ending.error)
-    if ending.code:
-        await route.end(call, ending)
-    return ending
+async def _revoked(guard: Guard, key: ApiKey, text: str) -> Ending:
+    """A session goes on for hours: it ends with the key that it was begun with."""
+    await guard.until_revoked(key)
+    return ending_of(InvalidKeyError(text))
 
 
 def open_door(sessions: Sessions, guard: Guard | None, tokens: Tokens, tracer: Tracer | None) -> Door:

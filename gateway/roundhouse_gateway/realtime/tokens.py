@@ -3,12 +3,14 @@
 A token is random and says nothing; what it stands for is kept until it expires: in the store that gateways
 share for the limits of keys, where there is one, so that all of them know it, else in this gateway alone.
 What is kept goes by the token's hash, so that reading the store gives nobody a token. A single-use token is
-taken out with its first use, in one step, also when two gateways are asked at once.
+taken out with its first use, in one step, also when two gateways are asked at once; to be refused is no use.
 """
 
 import hashlib
 import secrets
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -42,7 +44,11 @@ class Made:
 class Tokens(Protocol):
     async def put(self, name: str, token: Token, seconds: int) -> None: ...
 
-    async def get(self, name: str, *, once: bool) -> Token | None: ...
+    async def get(self, name: str) -> Token | None: ...
+
+    async def take(self, name: str) -> bool:
+        """Whether it was there still, and is not now."""
+        ...
 
     async def close(self) -> None: ...
 
@@ -58,8 +64,13 @@ async def find(tokens: Tokens, text: str) -> Token | None:
     """What the text stands for; None where it is no token of ours, has expired or was used up."""
     if not text.startswith((CLIENT_SECRET, SINGLE_USE)):
         return None
-    found = await tokens.get(_name(text), once=text.startswith(SINGLE_USE))
+    found = await tokens.get(_name(text))
     return found if found is not None and found.expires > time.time() else None
+
+
+async def use(tokens: Tokens, text: str) -> bool:
+    """Whether a token that was found may still be used. One for a single use is used up."""
+    return not text.startswith(SINGLE_USE) or await tokens.take(_name(text))
 
 
 def _name(text: str) -> str:
@@ -81,8 +92,11 @@ class LocalTokens:
             del self._tokens[next(iter(self._tokens))]
         self._tokens[name] = token
 
-    async def get(self, name: str, *, once: bool) -> Token | None:
-        return self._tokens.pop(name, None) if once else self._tokens.get(name)
+    async def get(self, name: str) -> Token | None:
+        return self._tokens.get(name)
+
+    async def take(self, name: str) -> bool:
+        return self._tokens.pop(name, None) is not None
 
     async def close(self) -> None: ...
 
@@ -94,24 +108,28 @@ class SharedTokens:
         self._store = store
 
     async def put(self, name: str, token: Token, seconds: int) -> None:
-        try:
+        with _answering():
             await self._store.set(_STORE_PREFIX + name, msgspec.json.encode(token), ex=seconds)
-        except _store_errors() as error:
-            raise NotReadyError("The store of tokens does not answer.") from error
 
-    async def get(self, name: str, *, once: bool) -> Token | None:
-        try:
-            key = _STORE_PREFIX + name
-            kept = await (self._store.getdel(key) if once else self._store.get(key))
-        except _store_errors() as error:
-            raise NotReadyError("The store of tokens does not answer.") from error
+    async def get(self, name: str) -> Token | None:
+        with _answering():
+            kept = await self._store.get(_STORE_PREFIX + name)
         return None if kept is None else msgspec.json.decode(kept, type=Token)
+
+    async def take(self, name: str) -> bool:
+        with _answering():
+            return bool(await self._store.delete(_STORE_PREFIX + name))
 
     async def close(self) -> None:
         await self._store.aclose()
 
 
-def _store_errors() -> tuple[type[Exception], ...]:
+@contextmanager
+def _answering() -> Iterator[None]:
+    """Raises what a client is told where the store does not."""
     from redis.exceptions import RedisError  # noqa: PLC0415 - megabytes, for some
 
-    return RedisError, OSError, TimeoutError
+    try:
+        yield
+    except (RedisError, OSError, TimeoutError) as error:
+        raise NotReadyError("The store of tokens does not answer.") from error

@@ -1,6 +1,7 @@
 """What stands before realtime sessions, and beside them for as long as they last: pages, traces, keys."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -8,15 +9,17 @@ from typing import Any
 import pytest
 from aiohttp import web
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from roundhouse_api.realtime import PATH
+from roundhouse_api.keys import Grant, Issued, issue
+from roundhouse_api.realtime import PATH, Close
 from tests.conformance.engine.streaming import DEADLINE
 from tests.conformance.gateway.conftest import World, a_world
-from tests.conformance.gateway.keys import KEYS, hand_to_owner
+from tests.conformance.gateway.keys import KEYS, hand_to_owner, put, put_known
 from tests.conformance.gateway.loop_thread import LoopThread
 from tests.conformance.gateway.manifests import Variant, slice_of
 from tests.conformance.gateway.test_front import APP, PARENT, TRACE, Collector
+from tests.support.waiting import eventually
 
 MakeWorld = Callable[[Mapping[str, str]], World]
 LISTENER = Variant("listener", streaming="Chunked", interfaces=("Batch", "Realtime"))
@@ -117,8 +120,7 @@ def keyed(loop_thread: LoopThread, tmp_path_factory: pytest.TempPathFactory) -> 
 
 async def test_where_no_page_is_named_one_that_has_a_key_is_let_in(keyed: World, listener: Listener) -> None:
     listener.behind(keyed)
-    headers = {"Origin": STRANGER, "Authorization": f"Bearer {keyed.gateway.key}"}
-    assert await answer_to(keyed, headers) == LET_IN
+    assert await answer_to(keyed, from_page(STRANGER) | bearer(keyed.gateway.key)) == LET_IN
 
 
 async def test_a_trace_goes_on_with_a_session_too(world: World, listener: Listener) -> None:
@@ -149,3 +151,64 @@ async def test_a_session_is_a_span_where_a_collector_is_named(
     first = next(span for span in spans if span.trace_id.hex() == TRACE)
     assert listener.handshakes[0]["traceparent"] == f"00-{TRACE}-{first.span_id.hex()}-01"
     assert first.status.code != first.status.STATUS_CODE_ERROR
+
+
+def new_key(world: World, name: str, grant: Grant) -> Issued:
+    issued = issue(grant)
+    put_known(world, name, issued)
+    return issued
+
+
+def bearer(text: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {text}"}
+
+
+def token_of(world: World, key: Issued) -> str:
+    path = "/v1/single-use-token/realtime_scribe"
+    return str(world.gateway.request("POST", path, b"", bearer(key.text)).json["token"])
+
+
+async def how_it_ends(socket: ClientConnection) -> tuple[str, int | None]:
+    """The code of the last event, and of the close frame behind it."""
+    told: dict[str, Any] = {}
+    with contextlib.suppress(ConnectionClosed):
+        while True:
+            told = await begun(socket)
+    return told["error"]["code"], socket.close_code
+
+
+async def test_a_session_ends_with_the_key_that_it_was_begun_with(keyed: World, listener: Listener) -> None:
+    listener.behind(keyed)
+    gone, spoilt, other = (new_key(keyed, name, Grant(name=name)) for name in ("gone", "spoilt", "other"))
+    async with (
+        session(keyed, bearer(gone.text)) as by_key,
+        session(keyed, query=f"&token={token_of(keyed, gone)}") as by_token,
+        session(keyed, bearer(spoilt.text)) as by_spoilt,
+        session(keyed, bearer(other.text)) as goes_on,
+    ):
+        for socket in (by_key, by_token, by_spoilt, goes_on):
+            await begun(socket)
+        keyed.api.delete("secrets", KEYS, "gone")
+        put(keyed, "spoilt", {**spoilt.data, "scopes": ""})
+        for socket in (by_key, by_token, by_spoilt):
+            assert await how_it_ends(socket) == ("invalid_api_key", Close.UNAUTHENTICATED)
+        await goes_on.send(b"1234")
+        await goes_on.close(1000)
+
+
+async def test_a_token_that_limits_refuse_is_not_used_up(keyed: World, listener: Listener) -> None:
+    listener.behind(keyed)
+    key = new_key(keyed, "narrow", Grant(name="narrow", max_concurrent=1))
+    query = f"&token={token_of(keyed, key)}"
+    async with session(keyed, bearer(key.text)) as first:
+        await begun(first)
+        async with session(keyed, query=query) as second:
+            assert await how_it_ends(second) == ("concurrency_limit_exceeded", Close.LIMIT)
+
+    async def is_taken() -> bool:
+        async with session(keyed, query=query) as third:
+            return bool((await begun(third))["type"] == LET_IN)
+
+    await eventually(is_taken, seconds=60, what="the place is given back, and the token is good still")
+    async with session(keyed, query=query) as fourth:
+        assert await how_it_ends(fourth) == ("invalid_api_key", Close.UNAUTHENTICATED)

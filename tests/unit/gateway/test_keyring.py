@@ -1,13 +1,21 @@
 """The keyring: what watched Secrets make of it."""
 
+import asyncio
 import logging
+import time
 from base64 import b64encode
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from starlette.types import Receive
 
 from roundhouse_api.keys import Grant, issue, parse
+from roundhouse_gateway.guard import Guard
 from roundhouse_gateway.keyring import SECRETS, Keyring
+from roundhouse_gateway.limits import LocalLimits
+from roundhouse_gateway.text.lane import no_route
+from roundhouse_gateway.upload import Upload
 
 
 def secret(name: str, data: dict[str, str], kind: str = "roundhouse.dev/api-key") -> dict[str, Any]:
@@ -64,3 +72,28 @@ def test_of_two_secrets_with_one_id_the_first_by_name_counts(caplog: pytest.LogC
     assert presented
     assert key.matches(presented.secret)
     assert "Secret 'b' repeats" in caplog.text
+
+
+def no_upload(receive: Receive) -> Upload:
+    raise AssertionError("keys alone are asked for")
+
+
+async def test_who_holds_a_key_hears_that_it_is_good_no_more() -> None:
+    ring, ends, stays = Keyring(), issue(Grant()), issue(Grant(expires_at=datetime.now(UTC) + timedelta(1)))
+    ring.replace(SECRETS, "keys", [secret("ends", dict(ends.data)), secret("stays", dict(stays.data))])
+    limits = LocalLimits(time.time)
+    guard = Guard(no_route, ring, limits, lambda: datetime.now(UTC), no_upload)
+    waiting = {
+        name: asyncio.create_task(guard.until_revoked(guard.authenticate(issued.text)))
+        for name, issued in {"ends": ends, "stays": stays}.items()
+    }
+    ring.apply(SECRETS, secret("another", dict(issue(Grant()).data)))
+    await asyncio.sleep(0)
+    assert not any(each.done() for each in waiting.values())
+    expired = (datetime.now(UTC) + timedelta(seconds=0.01)).isoformat()
+    ring.apply(SECRETS, secret("ends", {**ends.data, "expiresAt": expired}))
+    await asyncio.wait_for(waiting["ends"], 10)
+    assert not waiting["stays"].done()
+    rotated = {**issue(Grant()).data, "id": stays.data["id"]}
+    ring.apply(SECRETS, secret("stays", rotated))
+    await asyncio.wait_for(waiting["stays"], 10)
