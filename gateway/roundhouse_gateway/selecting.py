@@ -22,10 +22,11 @@ from roundhouse_api.selection import (
 from roundhouse_gateway.choice import refusal_of_auto
 from roundhouse_gateway.errors import NotReadyError
 from roundhouse_gateway.exchange import EXCHANGE, Exchange
+from roundhouse_gateway.hints import MAX_CLASS, MAX_CLASSES, TIERS, Hints
 from roundhouse_gateway.registry import Registry
 from roundhouse_gateway.sleepers import Wish, sleeper
 from roundhouse_gateway.snapshot import ALL_MODELS, Snapshot
-from roundhouse_gateway.transcription_request import AUTO, MAX_LANGUAGE, TIERS
+from roundhouse_gateway.transcription_request import AUTO, MAX_LANGUAGE
 
 PATH: Final = "/v1/select"
 MOST: Final = 1000
@@ -67,22 +68,26 @@ class Asked(BaseModel):
     task: Annotated[str, _known(TASKS)] | None = Field(
         default=None, description="What it is for: stands for a tier and classes that are preferred."
     )
+    classes: list[Annotated[str, Field(max_length=MAX_CLASS)]] = Field(
+        default=[],
+        alias="class",
+        max_length=MAX_CLASSES,
+        description="A class of models that is preferred; may be repeated.",
+    )
     limit: int = Field(default=USUAL, ge=1, le=MOST, description="How many verdicts to show.")
 
     @property
     def needs(self) -> Needs:
-        task = TASKS.get(self.task or "")
-        tier = TIERS.get(self.tier or "")
-        return Needs(
+        hints = Hints(TIERS.get(self.tier or ""), TASKS.get(self.task or ""), frozenset(self.classes))
+        needs = Needs(
             stage=_STAGES[self.stage],
             interface=Interface(self.interface.capitalize()),
             language=primary_language(self.language) if self.language else None,
             streaming=self.streaming,
             word_timestamps=self.word_timestamps,
-            tier=tier or (task.cost_tier if task else None),
             features=frozenset(_FEATURES[word] for word in self.feature),
-            classes=task.classes if task else frozenset(),
         )
+        return hints.over(needs)
 
 
 def select_routes(registry: Registry) -> APIRouter:

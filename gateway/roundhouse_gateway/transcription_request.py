@@ -11,18 +11,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from roundhouse_api.enums import CostTier, Feature, SpeedTier, Stage
+from roundhouse_api.enums import Feature, Stage
 from roundhouse_api.selection import Needs, Tier, primary_language
 from roundhouse_engine.formats import Granularity, ResponseFormat
 from roundhouse_gateway.errors import InvalidRequestError, UnsupportedValueError
 from roundhouse_gateway.form import Field
+from roundhouse_gateway.hints import TIERS
 
 AUTO = "auto"
 RESPONSE_FORMATS = tuple(ResponseFormat)
 STREAMED_FORMATS = frozenset({ResponseFormat.JSON, ResponseFormat.TEXT, ResponseFormat.DIARIZED_JSON})
 GRANULARITIES = tuple(Granularity)
 LOGPROBS = "logprobs"
-TIERS: dict[str, Tier] = {tier.lower(): tier for tier in (*SpeedTier, *CostTier)}
 MAX_MODEL_NAME = 200
 MAX_LANGUAGE = 35
 _LANGUAGE_CODE = re.compile(r"[A-Za-z]{2,3}([-_].*)?")

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from roundhouse_gateway.error_shapes import SPEECH_TO_TEXT
+from roundhouse_gateway.hints import PARAMETERS, TIERS
 from roundhouse_gateway.speech import elevenlabs_request as elevenlabs
 from roundhouse_gateway.speech.audio_api import TRANSCRIPTIONS, TRANSLATIONS
-from roundhouse_gateway.transcription_request import GRANULARITIES, RESPONSE_FORMATS, TIERS
+from roundhouse_gateway.transcription_request import GRANULARITIES, RESPONSE_FORMATS
 
 ErrorAnswer = Callable[[str], dict[str, Any]]
 
@@ -106,6 +107,7 @@ def _operation(summary: str, form: dict[str, Any], error: ErrorAnswer, *streamed
     return {
         "tags": ["audio"],
         "summary": summary,
+        "parameters": PARAMETERS,
         "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}},
         "responses": {
             "200": {

@@ -5,7 +5,7 @@ disk until the rest is known. Raw ASGI, so that nothing stands between the clien
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -31,6 +31,7 @@ from roundhouse_gateway.errors import (
 from roundhouse_gateway.exchange import EXCHANGE, Exchange
 from roundhouse_gateway.form import Field, FileStart, boundary_of
 from roundhouse_gateway.held_stream import HeldStream
+from roundhouse_gateway.hints import Hints, read_hints
 from roundhouse_gateway.hold import Admitted, Hold
 from roundhouse_gateway.hops import check_hops, via_onwards
 from roundhouse_gateway.metrics import Metrics
@@ -110,9 +111,12 @@ class SpeechRoute:
         held = HeldStream(send, self.settings.hold_comment_seconds)
         with self.metrics.in_flight(self.manner.path).track_inprogress():
             async with told(upload, exchange, held.send):
-                await self._answer(headers, upload, exchange, held)
+                hints = read_hints(scope["query_string"])
+                await self._answer(headers, upload, exchange, held, hints)
 
-    async def _answer(self, headers: Headers, upload: Upload, exchange: Exchange, held: HeldStream) -> None:
+    async def _answer(
+        self, headers: Headers, upload: Upload, exchange: Exchange, held: HeldStream, hints: Hints
+    ) -> None:
         if not self.registry.complete:
             raise NotReadyError("The gateway has not read the cluster yet.")
         upload.check_announced(int(headers.get("content-length", 0)))
@@ -122,13 +126,13 @@ class SpeechRoute:
         check_hops(headers.getlist("via"), request.model)
         if request.model is not None:
             visit = _Visit(form, partial(self._live_body, form, first), upload, exchange, held)
-            await self._serve(request, visit)
+            await self._serve(_hinted(request, hints), visit)
             return
         with self.spool.open() as spooled:
             await form.spool_rest(first, spooled)
             request = self.manner.read(form.fields, complete=True)
             visit = _Visit(form, partial(self._spooled_body, form, spooled), upload, exchange, held)
-            await self._serve(request, visit)
+            await self._serve(_hinted(request, hints), visit)
 
     async def _until_audio(self, form: IncomingForm) -> bytes:
         try:
@@ -273,6 +277,10 @@ class _ForEntry:
 
     def _plan(self, fields: Sequence[Field]) -> Plan:
         return plan(self.entry.record.effective.dialect, self.manner.read(fields, complete=False))
+
+
+def _hinted(request: TranscriptionRequest, hints: Hints) -> TranscriptionRequest:
+    return replace(request, needs=hints.over(request.needs))
 
 
 def _of_all(refusal: UnsupportedValueError, number: int) -> UnsupportedValueError:

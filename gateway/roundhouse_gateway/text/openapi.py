@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from roundhouse_gateway.hints import PARAMETERS
 from roundhouse_gateway.text.request import ENCODINGS, MAX_INPUTS
 
 Schema = dict[str, Any]
@@ -94,6 +95,7 @@ def _operation(path: str, errors: Schema) -> Schema:
     return {
         "tags": ["text"],
         "summary": summary,
+        "parameters": PARAMETERS,
         "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
         "responses": {
             "200": {

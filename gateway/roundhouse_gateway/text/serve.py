@@ -26,6 +26,7 @@ from roundhouse_gateway.errors import (
 )
 from roundhouse_gateway.exchange import EXCHANGE, Exchange
 from roundhouse_gateway.held_stream import HeldStream
+from roundhouse_gateway.hints import Hints, read_hints
 from roundhouse_gateway.hold import Admitted, Hold
 from roundhouse_gateway.hops import check_hops, via_onwards
 from roundhouse_gateway.json_body import TIMES_AS_FAST, JsonBodies
@@ -68,12 +69,13 @@ class _Job:
     exchange: Exchange
     upload: Upload
     held: HeldStream
+    hints: Hints
     first: tuple[str, bool]
     """The endpoint that the fast lane chose, and whether that broke off: an old connection may have."""
 
     @property
     def needs(self) -> Needs:
-        return needs_of(self.route, self.request)
+        return self.hints.over(needs_of(self.route, self.request))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +112,13 @@ class TextRoutes:
         path = scope["path"]
         if not self.registry.complete:
             raise NotReadyError("The gateway has not read the cluster yet.")
-        route = ROUTES[path]
+        route, hints = ROUTES[path], read_hints(scope["query_string"])
         announced = int(headers.get("content-length", 0))
         async with self.bodies.read(upload, announced, exchange.key_id) as body:
             request = READERS[route](body)
             check_hops(headers.getlist("via"), request.model)
-            await self._serve(
-                _Job(path, route, body, request, exchange, upload, held, scope.get(FIRST, ("", False)))
-            )
+            first = scope.get(FIRST, ("", False))
+            await self._serve(_Job(path, route, body, request, exchange, upload, held, hints, first))
 
     async def _serve(self, job: _Job) -> None:
         """Waits where the model may be waited for, then forwards."""

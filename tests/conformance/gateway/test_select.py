@@ -1,14 +1,18 @@
 """What the gateway tells of the choices that it would make, and that it makes them so."""
 
+import json
 from dataclasses import dataclass
 
 import pytest
 
+from tests.conformance.gateway import client
+from tests.conformance.gateway import text_engine as scripts
 from tests.conformance.gateway.client import field as text
 from tests.conformance.gateway.client import file
 from tests.conformance.gateway.conftest import World
 from tests.conformance.gateway.manifests import Manifest, Variant
 
+JSON = {"Content-Type": "application/json"}
 MANY = Variant("many", languages=("en", "hr"), word_timestamps="Alignment", real_time_factor="0.1")
 ENGLISH = Variant("english", languages=("en",), real_time_factor="0.01", spec={"selection": {"priority": 3}})
 STREAMER = Variant("streamer", interfaces=("Batch", "Realtime"), streaming="Native", real_time_factor="5")
@@ -54,6 +58,7 @@ CASES = (
     Case("stage=chat&task=summarization", "cheap", {}),
     Case("stage=chat&tier=budget&task=classification", "cheap", {}),
     Case("stage=Chat&tier=BUDGET", "cheap", {}),
+    Case("stage=chat&class=fast", "cheap", {}),
 )
 
 
@@ -77,6 +82,70 @@ def test_auto_does_what_was_told(house: World, query: str, fields: tuple[bytes, 
     told = house.gateway.get(f"/v1/select?{query}").json
     reply = house.gateway.transcribe(text("model", "auto"), *fields, file())
     assert reply.headers["x-roundhouse-model"] == told["model"]
+
+
+@pytest.mark.req("S4-5", "S4-6", "S4-9")
+@pytest.mark.parametrize(
+    "query",
+    [
+        "task=classification",
+        "task=summarization",
+        "tier=budget&task=classification",
+        "class=fast",
+        "class=fast&class=cheerful",
+        "",
+    ],
+)
+def test_json_routes_choose_by_the_same_words(house: World, query: str) -> None:
+    told = house.gateway.get(f"/v1/select?stage=chat&{query}").json
+    for engine in house.engines:
+        engine.answer = scripts.chat
+    body = json.dumps({"model": "auto", "messages": [], "task": "the engine's own"}).encode()
+    reply = house.gateway.request("POST", f"/v1/chat/completions?{query}", body, JSON)
+    assert reply.headers["x-roundhouse-model"] == told["model"]
+    (received,) = [each for engine in house.engines for each in engine.requests]
+    assert received.json["task"] == "the engine's own"
+
+
+def test_the_official_client_says_its_task(house: World) -> None:
+    for engine in house.engines:
+        engine.answer = scripts.chat
+    chat = house.gateway.openai().chat.completions.with_raw_response
+    for task, chosen in (("extraction", "cheap"), ("diarization", "clever")):
+        said = chat.create(model="auto", messages=[], extra_query={"task": task})
+        assert said.headers["x-roundhouse-model"] == chosen
+
+
+@pytest.mark.parametrize("path", ["/v1/audio/transcriptions", "/v1/audio/translations", "/v1/speech-to-text"])
+def test_speech_routes_choose_by_the_same_words(path: str, world: World) -> None:
+    for name, classes in (("plain", []), ("better", ["quality"])):
+        spec = {"selection": {"classes": classes, "priority": -len(classes)}}
+        world.serve(Variant(name, features=("Translation",), spec=spec))
+    for query, chosen in (("", "plain"), ("?task=diarization", "better"), ("?class=quality", "better")):
+        body = client.form(text("model_id", "scribe_v1"), file())
+        reply = world.gateway.request("POST", path + query, body, client.FORM_TYPE)
+        assert (reply.status, reply.headers["x-roundhouse-model"]) == (200, chosen)
+
+
+@pytest.mark.parametrize(
+    ("query", "param"),
+    [
+        ("task=poetry", "task"),
+        ("tier=cheapest", "tier"),
+        ("tier=fast&tier=budget", "tier"),
+        ("class=" + "x" * 64, "class"),
+    ],
+)
+def test_a_hint_that_is_wrong_is_named(query: str, param: str, house: World) -> None:
+    body = json.dumps({"messages": []}).encode()
+    for reply in (
+        house.gateway.request("POST", f"/v1/chat/completions?{query}", body, JSON),
+        house.gateway.request(
+            "POST", f"/v1/audio/transcriptions?{query}", client.form(file()), client.FORM_TYPE
+        ),
+    ):
+        assert (reply.status, reply.error["param"]) == (400, param)
+        assert reply.error["message"]
 
 
 @pytest.mark.req("S1-18")

@@ -16,6 +16,7 @@ from roundhouse_api.selection import TASKS, MismatchReason
 from roundhouse_gateway.app import build_api
 from roundhouse_gateway.errors import GatewayError
 from roundhouse_gateway.exchange import Observed
+from roundhouse_gateway.hints import TIERS
 from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.openapi import describe
 from roundhouse_gateway.realtime.door import WEBSOCKETS
@@ -26,7 +27,7 @@ from roundhouse_gateway.settings import Settings
 from roundhouse_gateway.speech import elevenlabs_request
 from roundhouse_gateway.speech.audio_api import TRANSCRIPTIONS
 from roundhouse_gateway.text.serve import ROUTES as TEXT_ROUTES
-from roundhouse_gateway.transcription_request import _ARRAYS, _SINGLE, GRANULARITIES, RESPONSE_FORMATS, TIERS
+from roundhouse_gateway.transcription_request import _ARRAYS, _SINGLE, GRANULARITIES, RESPONSE_FORMATS
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs/reference/http.md").read_text()
@@ -75,6 +76,14 @@ def test_routes(app: FastAPI) -> None:
 def test_parameters_of_lists(app: FastAPI, path: str) -> None:
     parameters = describe(app)["paths"][path]["get"]["parameters"]
     assert first_cells(f"### `GET {path}`") == [each["name"] for each in parameters]
+
+
+def test_hints(app: FastAPI) -> None:
+    """The same parameters on every route that chooses a model."""
+    wanted = first_cells("### What `auto` prefers")
+    paths = describe(app)["paths"]
+    for path in (TRANSCRIPTIONS.path, "/v1/audio/translations", "/v1/speech-to-text", *TEXT_ROUTES):
+        assert [each["name"] for each in paths[path]["post"]["parameters"]] == wanted, path
 
 
 def test_words_of_a_choice() -> None:
