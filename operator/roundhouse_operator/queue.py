@@ -128,6 +128,9 @@ class WorkQueue(Generic[Key]):
             self._settle(key, succeeded=succeeded, after_seconds=after)
             if self._observe:
                 self._observe(key, _now() - started, succeeded)
+            # A pass that writes nothing awaits nothing: thousands after a start would let nobody else come to
+            # turn, and the Lease would be lost.
+            await asyncio.sleep(0)
 
     def _tell(self, key: Key, retry: RetryError) -> None:
         """At 1, 2, 4, 8 failures in a row, so that what goes on for ever does not fill the log."""

@@ -209,6 +209,8 @@ def _settle(operator: Operator) -> float:
 
     def idle() -> bool:
         nonlocal first
+        if not operator.alive():
+            raise RuntimeError(f"the operator has ended:\n{operator.log.read_text()[-3000:]}")
         if not operator.idle():
             first = 0.0
             return False

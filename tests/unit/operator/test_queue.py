@@ -46,6 +46,29 @@ async def test_a_burst_is_one_pass() -> None:
     assert seen == {"a": 1, "b": 1}
 
 
+async def test_passes_that_await_nothing_let_others_come_to_turn() -> None:
+    turns = 0
+    at: list[int] = []
+
+    async def handle(_: str) -> None:
+        at.append(turns)
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    queue: WorkQueue[str] = WorkQueue()
+    for number in range(100):
+        queue.add(f"{number}")
+    other = asyncio.create_task(others())
+    async with running(queue, handle, workers=4):
+        await settled(queue, lambda: len(at) == 100)
+    other.cancel()
+    assert at[-1] - at[0] >= 100 // 4 - 1
+
+
 async def test_a_change_during_a_pass_brings_another_and_never_beside_it() -> None:
     at_once, most, passes = 0, 0, 0
     entered = asyncio.Event()
