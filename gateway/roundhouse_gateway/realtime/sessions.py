@@ -110,14 +110,15 @@ class Sessions:
                 socket = await opened.enter_async_context(
                     self.sockets.open(entry, wanted.parameters, exchange)
                 )
-            except FullError:
+            except FullError as error:
                 if not attempt.goes_on(FallbackTrigger.RATE_LIMITED) and not admitted.may_wait:
-                    raise
+                    raise _told(admitted, entry, error, exchange) from None
             except GatewayError as error:
                 if isinstance(error, EngineUnreachableError):
                     self.cooldown.begin(entry)
+                    self.metrics.ejections(entry.model.id).inc()
                 if not attempt.goes_on(error):
-                    raise
+                    raise _told(admitted, entry, error, exchange) from None
             else:
                 self.cooldown.end(entry)
                 return socket
@@ -151,3 +152,10 @@ class Sessions:
             instead = next(found, name)
             return instead if grant.allows_model(entry.model.id) and grant.allows_model(instead) else name
         return name
+
+
+def _told(admitted: Admitted, entry: Entry, error: GatewayError, exchange: Exchange) -> GatewayError:
+    """Of several that were asked the failure of the first, which was asked for."""
+    first, told = admitted.first_failure or (entry, error)
+    exchange.model = first.model.id
+    return told

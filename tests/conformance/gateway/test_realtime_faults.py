@@ -16,6 +16,7 @@ from tests.conformance.engine.streaming import DEADLINE, streaming
 from tests.conformance.gateway.conftest import World
 from tests.conformance.gateway.live import NOISE, live, publish
 from tests.conformance.gateway.manifests import Variant, slice_of
+from tests.support.ports import free_port
 from tests.support.waiting import eventually
 
 MakeWorld = Callable[[Mapping[str, str]], World]
@@ -104,3 +105,17 @@ async def test_an_engine_that_accepts_and_says_nothing_holds_up_no_other_models_
         for each in silent:
             each.close()
         listening.close()
+
+
+async def test_of_several_that_take_no_session_the_one_that_was_asked_for_is_told_of(world: World) -> None:
+    realtime: dict[str, Any] = {"streaming": "Chunked", "interfaces": ("Batch", "Realtime")}
+    asked = Variant("asked", spec={"fallbacks": [{"model": "instead"}]}, **realtime)
+    for each in (asked, Variant("instead", **realtime)):
+        world.api.put("endpointslices", slice_of(each.name, free_port()))
+        world.publish(each)
+        world.wait_for(each.id, "running")
+    async with streaming(world.gateway.port, {"model": asked.id}) as stream:
+        said = "No endpoint of engine 'asked' takes connections just now."
+        assert await stream.rest() == (Close.NOTHING_RUNS, said)
+    for name in ("asked", "instead"):
+        assert world.gateway.metric("roundhouse_gateway_ejections_total", model=name) == 1
