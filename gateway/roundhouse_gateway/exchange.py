@@ -24,6 +24,8 @@ log = logging.getLogger("roundhouse.gateway")
 STANDING_PREFIX = b"x-ratelimit-"
 MODEL_HEADER = b"x-roundhouse-model"
 EXCHANGE = "roundhouse.exchange"
+BEGUN = "roundhouse.begun"
+"""Where a scope has the exchange of a request that was begun elsewhere, and goes on with its id and clock."""
 EVERYTHING = Grant()
 CLIENT_CLOSED_REQUEST = 499
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:+/=-]{1,128}")
@@ -130,6 +132,8 @@ class Observed:
         path = scope["raw_path"].decode(errors="replace")
         peer, _ = scope.get("client") or ("", 0)
         exchange = Exchange(scope["method"], path, request_id_of(scope), peer)
+        if (begun := scope.get(BEGUN)) is not None:
+            exchange.request_id, exchange.started = begun.request_id, begun.started
         # HEAD is GET without the body, which the server leaves out.
         method = "GET" if exchange.method == "HEAD" else exchange.method
         scope = {**scope, "method": method, EXCHANGE: exchange}

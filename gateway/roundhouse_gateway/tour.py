@@ -29,12 +29,25 @@ Failure = Literal["unreachable", "timeout", "broken"]
 
 @dataclass(slots=True)
 class Tour:
-    """What was tried so far; `last`: there is no other model to ask."""
+    """What was tried so far; `last`: there is no other model to ask.
+
+    `again` are endpoints to go back to where no other is left, `broken` is how often one broke off, and
+    `left` the one that did on a connection that had been kept.
+    """
 
     entry: Entry
     last: bool
     tried: set[str] = field(default_factory=set)
-    full: set[str] = field(default_factory=set)
+    again: set[str] = field(default_factory=set)
+    broken: int = 0
+    left: str = ""
+
+    def broke_off(self, base_url: str) -> None:
+        """On a kept connection: that was closed before, or this very request has brought the engine down."""
+        self.broken += 1
+        self.tried.add(base_url)
+        self.again.add(base_url)
+        self.left = base_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +62,8 @@ class Tours:
         """Whether another endpoint can be tried, now or, for the last model, in a moment."""
         if not self.endpoints.untried(tour.entry, tour.tried):
             # To be told that those which stay are full is better than that another one leaves.
-            tour.tried -= tour.full
-            tour.full.clear()
+            tour.tried -= tour.again
+            tour.again.clear()
         if self.endpoints.untried(tour.entry, tour.tried):
             return True
         patient = tour.last and not tour.entry.is_upstream
@@ -64,7 +77,7 @@ class Tours:
         if not can_be_sent:
             return False
         if reason == FULL:
-            tour.full.add(base_url)
+            tour.again.add(base_url)
             return bool(self.endpoints.untried(tour.entry, tour.tried))
         if await self.others(tour):
             return True

@@ -5,7 +5,7 @@ off in it, a last frame says so in OpenAI's shape: clients raise that as an erro
 """
 
 import struct
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,10 +21,8 @@ from roundhouse_gateway.text.incoming import BrokenOffError, Incoming
 from roundhouse_gateway.text.request import TextRequest
 from roundhouse_gateway.text.rerank import answer_for
 from roundhouse_gateway.text.usage import UsageReader
-from roundhouse_gateway.text.vectors import converted, is_in_form
-from roundhouse_gateway.usage import Usage
+from roundhouse_gateway.text.vectors import MAX_BYTES, converted, is_in_form
 
-MAX_CONVERTED_BYTES: Final = 256 << 20
 OF_LENGTH: Final = b"content-length"
 _UNBUFFERED: Final = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
 
@@ -45,8 +43,8 @@ def is_event_stream(headers: Headers) -> bool:
     return any(name == b"content-type" and value.startswith(EVENT_STREAM) for name, value in headers)
 
 
-async def relay(asked: Asked, incoming: Incoming, send: Send) -> Usage:
-    """Sends the whole answer; what it says it has used.
+async def relay(asked: Asked, incoming: Incoming, send: Send, seen: UsageReader) -> None:
+    """Sends the whole answer, and shows it to `seen`.
 
     Before anything is sent it may raise the engine's own error or `EngineFailedError`; after that
     `BrokenAnswerError`.
@@ -54,19 +52,16 @@ async def relay(asked: Asked, incoming: Incoming, send: Send) -> Usage:
     reply = incoming.reply
     if not 200 <= reply.status < 300:
         raise await _error(asked, incoming)
-    seen = UsageReader()
     if is_event_stream(reply.headers):
         await _stream(asked, incoming, send, seen)
     elif asked.route is RouteName.RERANK:
-        await _convert(
-            asked,
-            incoming,
-            send,
-            lambda body: answer_for(asked.path, asked.model, asked.request_id, body, asked.request),
-        )
+
+        async def ranked(body: bytes) -> bytes:
+            return answer_for(asked.path, asked.model, asked.request_id, body, asked.request)
+
+        await _convert(asked, incoming, send, ranked)
     else:
         await _pass(asked, incoming, send, seen)
-    return seen.usage()
 
 
 def stream_headers(headers: Headers) -> Headers:
@@ -97,8 +92,12 @@ async def _pass(asked: Asked, incoming: Incoming, send: Send, seen: UsageReader)
                 break
             first += more
         if fits is False:
-            seen.see(first)
-            await _convert(asked, incoming, send, lambda body: converted(body, asked.request.encoding), first)
+
+            async def in_form(body: bytes) -> bytes:
+                seen.see(body)
+                return await converted(body, asked.request.encoding)
+
+            await _convert(asked, incoming, send, in_form, first)
             return
     headers = passing_headers(incoming.reply.headers)
     if incoming.whole and all(name != OF_LENGTH for name, _ in headers):
@@ -136,10 +135,14 @@ async def _stream(asked: Asked, incoming: Incoming, send: Send, seen: UsageReade
 
 
 async def _convert(
-    asked: Asked, incoming: Incoming, send: Send, change: Callable[[bytes], bytes], before: bytes = b""
+    asked: Asked,
+    incoming: Incoming,
+    send: Send,
+    change: Callable[[bytes], Awaitable[bytes]],
+    before: bytes = b"",
 ) -> None:
     try:
-        body = change(before + await incoming.everything(MAX_CONVERTED_BYTES))
+        body = await change(before + await incoming.everything(MAX_BYTES))
     except BrokenOffError as error:
         raise broke_off(asked.model) from error
     except (msgspec.DecodeError, struct.error, KeyError, IndexError, ValueError) as error:

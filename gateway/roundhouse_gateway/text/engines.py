@@ -1,7 +1,8 @@
 """Calls of engines with a body that is at hand: which endpoint, over which connection.
 
 Until the first byte of an answer a request may go to another endpoint. One that takes no connection or
-refuses is passed over; one that breaks off is replaced once only: the body may be what brings engines down.
+refuses is passed over; one that breaks off is replaced once only, also on a connection that was kept and may
+just have been closed: the body may be what brings engines down.
 """
 
 import asyncio
@@ -47,7 +48,7 @@ class Call:
     first: str = ""
     """The endpoint to ask first; empty where any will do."""
     stale: bool = False
-    """That broke off on a connection that was kept, and is asked again on a new one."""
+    """That broke off on a connection that was kept."""
 
 
 @lru_cache(4096)
@@ -111,24 +112,26 @@ class TextEngines:
     async def answer(self, call: Call, *, last: bool) -> AsyncIterator[Incoming]:
         """The head of an engine's answer, its body still to be read inside the block."""
         tour = Tour(call.entry, last)
-        failed = False
+        if call.stale:
+            tour.broke_off(call.first)
         for attempt in count():
             if attempt:
                 self._metrics.retries(call.entry.model.id).inc()
             base_url = await self._next(call, tour)
             with self.load.hold(base_url):
                 try:
-                    incoming = await self._post(call, base_url)
+                    incoming = await self._post(call, base_url, tour)
+                    if incoming is None:
+                        continue
                     if 200 <= incoming.reply.status < 300:
-                        await self._first(call, incoming)
+                        await self._first(call, incoming, tour)
                 except EngineUnreachableError:
                     if not await self.tours.others(tour):
                         raise
                     continue
                 except EngineFailedError:
-                    if failed or not await self.tours.others(tour):
+                    if tour.broken > 1 or not await self.tours.others(tour):
                         raise
-                    failed = True
                     continue
                 self.load.told(base_url, load_of(incoming.reply))
                 try:
@@ -158,32 +161,35 @@ class TextEngines:
         tour.tried.add(base_url)
         return base_url
 
-    async def _post(self, call: Call, base_url: str) -> Incoming:
-        """A connection that was kept may have been closed meanwhile; then a new one is tried, unsaid."""
+    async def _post(self, call: Call, base_url: str, tour: Tour) -> Incoming | None:
+        """None where a connection broke off that was kept: what is asked next gets a new one, unsaid."""
         request = request_of(call, base_url)
         address = address_of(base_url, call.entry.access.ca)
-        stale = call.stale and base_url == call.first
-        kept = None if stale else self.pool.idle(address)
+        kept = None if tour.broken else self.pool.idle(address)
         if kept is not None:
             incoming = Incoming(self._idle_seconds)
             kept.ask(request, incoming.reply)
             if await self._told(call, incoming, incoming.begun()):
                 return incoming
+            tour.broke_off(base_url)
+            return None
         try:
             fresh = await self.pool.connect(address)
         except (OSError, TimeoutError) as error:
             # An engine that left with this very request may have gone because of it.
-            reason: Failure = "broken" if stale or kept else "unreachable"
+            reason: Failure = "broken" if base_url == tour.left else "unreachable"
             raise self.tours.failed(call.entry, reason, error) from error
         incoming = Incoming(self._idle_seconds)
         fresh.ask(request, incoming.reply)
         if await self._told(call, incoming, incoming.begun()):
             return incoming
+        tour.broken += 1
         raise self.tours.failed(call.entry, "broken")
 
-    async def _first(self, call: Call, incoming: Incoming) -> None:
+    async def _first(self, call: Call, incoming: Incoming, tour: Tour) -> None:
         """Waits for the first byte: an engine may send its head at once, and leave with no answer."""
         if not await self._told(call, incoming, incoming.first()):
+            tour.broken += 1
             raise self.tours.failed(call.entry, "broken")
 
     async def _told(self, call: Call, incoming: Incoming, coming: Awaitable[bool]) -> bool:

@@ -7,13 +7,11 @@ routes, which know of retries and waiting. To uvicorn it looks like its own requ
 
 import asyncio
 import logging
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Final
 
-import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from roundhouse_api.enums import RouteName
@@ -27,7 +25,7 @@ from roundhouse_gateway.text.engines import load_of, reason_of, request_of
 from roundhouse_gateway.text.frames import Frames
 from roundhouse_gateway.text.lane import Lane, Trip
 from roundhouse_gateway.text.usage import UsageReader
-from roundhouse_gateway.text.vectors import converted, is_in_form
+from roundhouse_gateway.text.vectors import MAX_BYTES, WRONG, converted, is_in_form
 
 log = logging.getLogger("roundhouse.gateway")
 
@@ -37,13 +35,16 @@ _CHUNKED: Final = (b"transfer-encoding", b"chunked")
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """The client's: `on_end` is told when the answer is complete, `back` takes a request back."""
+    """The client's. `on_end` is told when the answer is complete.
+
+    `back` takes a request back, and whether the engine broke off from it.
+    """
 
     transport: asyncio.Transport
     headers: Headers
     keep_alive: bool
     on_end: Callable[[], None]
-    back: Callable[[Trip], None]
+    back: Callable[[Trip, bool], None]
 
 
 class Passage:
@@ -62,6 +63,8 @@ class Passage:
         self._seen = UsageReader()
         self._chunked = False
         self._pending = b""
+        self._to_change: list[bytes] = []
+        self._changing: asyncio.Task[None] | None = None
         self._figure: Figure = "in_flight"
         self.paused = False
         self.heard = asyncio.get_running_loop().time()
@@ -157,7 +160,7 @@ class Passage:
         self._reply.abandon()
         self.response_complete = True
         self._give_back()
-        self._client.back(trip)
+        self._client.back(trip, bool(self._reply.failure))
 
     def _refuse(self) -> None:
         """The engine's own error, once it is whole."""
@@ -172,22 +175,38 @@ class Passage:
 
     def _is_as_asked(self) -> bool:
         """Whether vectors may pass as they are; where not, they are changed once all of them are there."""
-        reply, encoding = self._reply, self._trip.request.encoding
-        self._pending += reply.take()
-        fits = is_in_form(self._pending, encoding)
-        if fits is not False:
-            return fits is True or reply.complete
-        if reply.complete:
-            try:
-                changed = converted(self._pending, encoding)
-            except (msgspec.DecodeError, struct.error, KeyError, ValueError) as error:
-                self._fail(EngineFailedError(f"Engine '{self._trip.entry.model.id}': {error}."))
-            else:
-                self._seen.see(self._pending)
+        reply = self._reply
+        if not self._to_change:
+            self._pending += reply.take()
+            fits = is_in_form(self._pending, self._trip.request.encoding)
+            if fits is not False:
+                return fits is True or reply.complete
+            self._to_change = [self._pending]
+        elif more := reply.take():
+            self._to_change.append(more)
+        if sum(map(len, self._to_change)) > MAX_BYTES:
+            reply.abandon()
+            self._fail(broke_off(self._trip.entry.model.id))
+        elif reply.complete:
+            self._changing = asyncio.get_running_loop().create_task(self._change())
+        return False
+
+    async def _change(self) -> None:
+        """Sends the vectors in the other form, unless the client has left meanwhile."""
+        reply, exchange = self._reply, self._trip.exchange
+        body = b"".join(self._to_change)
+        self._seen.see(body)
+        try:
+            changed = await converted(body, self._trip.request.encoding)
+            if not self.response_complete:
                 headers = [each for each in passing_headers(reply.headers) if each[0] != OF_LENGTH]
                 self._send_head([*headers, (OF_LENGTH, b"%d" % len(changed))], changed)
                 self._end()
-        return False
+        except WRONG as error:
+            self.cut(EngineFailedError(f"Engine '{self._trip.entry.model.id}': {error}."))
+        except Exception:
+            log.exception("fault in answering %s", exchange.path, extra={"fields": exchange.fields()})
+            self.cut(InternalError(exchange.request_id))
 
     def _pass(self) -> None:
         reply = self._reply

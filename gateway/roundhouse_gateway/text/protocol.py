@@ -12,7 +12,7 @@ from typing_extensions import override
 from uvicorn._types import HTTPScope
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from roundhouse_gateway.exchange import Exchange, request_id_of
+from roundhouse_gateway.exchange import BEGUN, Exchange, request_id_of
 from roundhouse_gateway.guard import COUNTED, presented
 from roundhouse_gateway.protocol import ClientProtocol
 from roundhouse_gateway.text.engines import FIRST
@@ -153,12 +153,12 @@ class FastProtocol(ClientProtocol):
     def _set_off(self, trip: Trip, body: bytes, *, keep_alive: bool) -> None:
         scope = self.scope
 
-        def back(trip: Trip) -> None:
-            """The ordinary routes begin with the endpoint that was asked, and do not count it again."""
+        def back(trip: Trip, broke_off: bool) -> None:
+            """The ordinary routes know what has happened, and neither count it again nor begin it anew."""
             self._passage = None
             self.lane.engines.passages.discard(passage)
             extended: Any = scope
-            extended |= {FIRST: (trip.base_url, True), COUNTED: trip.counted}
+            extended |= {FIRST: (trip.base_url, broke_off), COUNTED: trip.counted, BEGUN: trip.exchange}
             cycle = self._cycle(scope, body, keep_alive=passage.keep_alive)
             if cast("object", self.cycle) is passage:
                 self.cycle = cycle

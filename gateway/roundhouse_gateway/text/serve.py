@@ -43,6 +43,7 @@ from roundhouse_gateway.text.errors import UnknownTextModelError
 from roundhouse_gateway.text.fit import asks_for_something, fitting
 from roundhouse_gateway.text.request import READERS, STAGES, TextRequest, needs_of
 from roundhouse_gateway.text.rewrite import rewrite
+from roundhouse_gateway.text.usage import UsageReader
 from roundhouse_gateway.tour import FULL
 from roundhouse_gateway.transcription_request import AUTO
 from roundhouse_gateway.upload import Upload
@@ -185,7 +186,11 @@ class TextRoutes:
                                 return False
                         if is_event_stream(incoming.reply.headers):
                             admitted.streams()
-                        exchange.usage = await relay(asked, incoming, job.held.send)
+                        seen = UsageReader()
+                        try:
+                            await relay(asked, incoming, job.held.send, seen)
+                        finally:  # what an engine has counted it has used, whoever left before the end
+                            exchange.usage = seen.usage()
                     break
                 except GatewayError as error:
                     self._count(entry, error)

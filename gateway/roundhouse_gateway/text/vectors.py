@@ -1,45 +1,70 @@
 """Embeddings as the client wants them: base64 of little-endian float32, or lists of numbers.
 
 Not every engine knows `encoding_format`; what came in the other form is put into the one that was asked for.
+That is seconds of work for the largest answers, so it is done vector by vector, and others have their turn
+between. A text cannot fake a vector: its quotes are escaped.
 """
 
+import asyncio
 import base64
 import re
 import struct
-from typing import Any, Final
+import time
+from collections.abc import Iterator
+from typing import Final
 
 import msgspec
 
+MAX_BYTES: Final = 256 << 20
+"""Of an answer that is to be changed, for which all of it has to be there."""
+LOOK_BYTES: Final = 64 << 10
+"""So far into an answer its first vector has begun, or it is passed as it is."""
+SLICE_SECONDS: Final = 0.0005
+WRONG: Final = (msgspec.DecodeError, struct.error, ValueError)
+"""What is raised where an answer is none."""
 _FIRST: Final = re.compile(rb'"embedding"\s*:\s*(["\[])')
-_MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_ITEMS: Final = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 _NUMBERS: Final = msgspec.json.Decoder(list[float])
 _TEXT: Final = msgspec.json.Decoder(str)
 
 
 def is_in_form(beginning: bytes, encoding: str) -> bool | None:
-    """Whether an answer is as it was asked for; None while its first vector has not come."""
+    """Whether an answer is as it was asked for; None while its first vector may still come."""
     for found in _FIRST.finditer(beginning):
         return (found[1] == b'"') == (encoding == "base64")
-    return None
+    return True if len(beginning) > LOOK_BYTES else None
 
 
-def converted(body: bytes, encoding: str) -> bytes:
-    """The same answer with its vectors in the other form. `msgspec.DecodeError` or `struct.error`."""
-    members: dict[str, Any] = dict(_MEMBERS.decode(body))
+async def converted(body: bytes, encoding: str) -> bytes:
+    """The same answer with its vectors in the other form. Raises one of `WRONG`."""
+    parts: list[bytes] = []
+    until = time.perf_counter() + SLICE_SECONDS
+    for part in _pieces(body, encoding):
+        parts.append(part)
+        if time.perf_counter() >= until:
+            await asyncio.sleep(0)
+            until = time.perf_counter() + SLICE_SECONDS
+    return b"".join(parts)
+
+
+def _pieces(body: bytes, encoding: str) -> Iterator[bytes]:
     change = _to_base64 if encoding == "base64" else _to_numbers
-    members["data"] = [
-        {name: change(value) if name == "embedding" else value for name, value in item.items()}
-        for item in _ITEMS.decode(members["data"])
-    ]
-    return msgspec.json.encode(members)
+    end_mark = b"]" if encoding == "base64" else b'"'
+    done = at = 0
+    while (found := _FIRST.search(body, at)) is not None:
+        at = found.end()
+        if (found[1] == b'"') != (encoding == "base64"):
+            start, at = found.start(1), body.index(end_mark, at) + 1
+            yield body[done:start]
+            yield change(body[start:at])
+            done = at
+    yield body[done:]
 
 
-def _to_base64(encoded: msgspec.Raw) -> str:
+def _to_base64(encoded: bytes) -> bytes:
     numbers = _NUMBERS.decode(encoded)
-    return base64.b64encode(struct.pack(f"<{len(numbers)}f", *numbers)).decode()
+    return b'"%b"' % base64.b64encode(struct.pack(f"<{len(numbers)}f", *numbers))
 
 
-def _to_numbers(encoded: msgspec.Raw) -> list[float]:
+def _to_numbers(encoded: bytes) -> bytes:
     packed = base64.b64decode(_TEXT.decode(encoded), validate=True)
-    return list(struct.unpack(f"<{len(packed) // 4}f", packed))
+    return msgspec.json.encode(struct.unpack(f"<{len(packed) // 4}f", packed))

@@ -3,6 +3,7 @@
 import http.client
 import json
 import socket
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -41,9 +42,10 @@ def serve(world: World, variant: Variant = CHAT, *behind: ScriptedEngine) -> Scr
     return engine
 
 
-def chat(world: World, **members: object) -> Reply:
+def chat(world: World, headers: Mapping[str, str] | None = None, **members: object) -> Reply:
     body = json.dumps({"model": CHAT.id, "messages": MESSAGES, **members}).encode()
-    return world.gateway.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json"})
+    sent = {"Content-Type": "application/json", **(headers or {})}
+    return world.gateway.request("POST", "/v1/chat/completions", body, sent)
 
 
 def backed(when: list[str] | None = None, *names: str) -> Variant:
@@ -104,7 +106,11 @@ def test_a_request_that_brings_engines_down_meets_two_of_them_at_most(world: Wor
     reply = chat(world)
     assert (reply.status, reply.error["code"]) == (502, "engine_failed")
     assert reply.headers["x-should-retry"] == "false"
-    assert len({id(each) for each in behind if each.requests}) == 2
+    assert (
+        sum(len(each.requests) for each in behind) == len({id(each) for each in behind if each.requests}) == 2
+    )
+    chat(world, headers={"traceparent": "not for the fast lane"})
+    assert sum(len(each.requests) for each in behind) == 4, "whether a connection was kept or not"
 
 
 def test_an_endpoint_that_takes_no_connection_is_passed_over(world: World) -> None:

@@ -1,5 +1,6 @@
 """The parts of the JSON routes that need no network: bytes in, bytes out."""
 
+import asyncio
 import base64
 import json
 import struct
@@ -19,7 +20,7 @@ from roundhouse_gateway.text.frames import Frames
 from roundhouse_gateway.text.rewrite import rewrite
 from roundhouse_gateway.text.spec import read_text_spec
 from roundhouse_gateway.text.usage import UsageReader
-from roundhouse_gateway.text.vectors import converted, is_in_form
+from roundhouse_gateway.text.vectors import LOOK_BYTES, WRONG, converted, is_in_form
 
 KEYS = st.sampled_from(["model", "Model", "MODEL", "messages", "mod", "x"])
 VALUES = st.recursive(
@@ -80,21 +81,48 @@ def test_a_frame_too_long_to_keep_is_passed_on_and_what_follows_stands_apart() -
 
 
 @given(st.lists(st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=4), min_size=1, max_size=3))
-def test_vectors_go_to_base64_and_back(vectors: list[list[float]]) -> None:
+async def test_vectors_go_to_base64_and_back(vectors: list[list[float]]) -> None:
     members = {"object": "list", "data": [{"index": 0, "embedding": each} for each in vectors], "x": 1}
     body = msgspec.json.encode(members)
-    packed = converted(body, "base64")
+    packed = await converted(body, "base64")
     assert is_in_form(body, "float")
     assert is_in_form(packed, "base64")
     first = base64.b64decode(json.loads(packed)["data"][0]["embedding"])
     assert list(struct.unpack(f"<{len(vectors[0])}f", first)) == vectors[0]
-    back = json.loads(converted(packed, "float"))
+    back = json.loads(await converted(packed, "float"))
     assert back["x"] == 1
     assert [each["embedding"] for each in back["data"]] == vectors
 
 
 def test_the_form_is_not_known_before_the_first_vector() -> None:
     assert is_in_form(b'{"object":"list","data":[{"object":"embedding"', "float") is None
+    assert is_in_form(b" " * (LOOK_BYTES + 1), "float") is True
+
+
+async def test_others_have_their_turn_while_vectors_are_changed() -> None:
+    vector = b'{"embedding":[' + b",".join([b"0.0123456789"] * 1024) + b"]}"
+    body = b'{"data":[' + b",".join([vector] * 500) + b"]}"
+    changing = asyncio.create_task(converted(body, "base64"))
+    turns = 0
+    while not changing.done():
+        turns += 1
+        await asyncio.sleep(0)
+    assert turns > 10
+    assert len(json.loads(changing.result())["data"]) == 500
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding"),
+    [
+        (b'{"data":[{"embedding":[1,2', "base64"),
+        (b'{"data":[{"embedding":[[1],[2]]}]}', "base64"),
+        (b'{"data":[{"embedding":"AAA="}]}', "float"),
+        (b'{"data":[{"embedding":"not base64"}]}', "float"),
+    ],
+)
+async def test_what_is_no_vector_is_not_changed(body: bytes, encoding: str) -> None:
+    with pytest.raises(WRONG):
+        await converted(body, encoding)
 
 
 URLS = [f"http://10.0.0.{number}:8000" for number in range(8)]
