@@ -52,9 +52,13 @@ class ImageRegistry(Origin):
     """Serves images while its context is open. `login` is user and password, if it wants them."""
 
     def __init__(
-        self, *, login: tuple[str, str] | None = None, scheme: Literal["Bearer", "Basic"] = "Bearer"
+        self,
+        *,
+        login: tuple[str, str] | None = None,
+        scheme: Literal["Bearer", "Basic"] = "Bearer",
+        host: str = "127.0.0.1",
     ) -> None:
-        super().__init__()
+        super().__init__(host=host)
         self.login = login
         self.scheme = scheme
         self.stored: dict[str, bytes] = {}
@@ -62,7 +66,7 @@ class ImageRegistry(Origin):
         self.tokens: list[str] = []
         self.token_lives = -1
         """After so many requests a token is stale; negative: never."""
-        self.store = Origin()
+        self.store = Origin(host=host)
         """Where blobs are redirected to."""
 
     @override
@@ -81,7 +85,7 @@ class ImageRegistry(Origin):
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self.server_port}"
+        return f"{self.host}:{self.server_port}"
 
     def put(self, repository: str, tag: str, layers: Sequence[Layer]) -> str:
         """Store an image under a tag; its digest."""

@@ -5,6 +5,7 @@
 
 import fnmatch
 import re
+import ssl
 import threading
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -75,7 +76,8 @@ class Origin(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        return f"http://{self.host}:{self.server_port}"
+        scheme = "https" if isinstance(self.socket, ssl.SSLSocket) else "http"
+        return f"{scheme}://{self.host}:{self.server_port}"
 
     @override
     def __enter__(self) -> Self:

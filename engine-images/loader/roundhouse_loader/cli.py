@@ -4,10 +4,10 @@ import logging
 import sys
 import time
 from collections.abc import MutableMapping, Sequence
-from typing import Final
 
 from . import report
 from .cache import Complete
+from .certificates import trust
 from .credentials import read_credentials, secret_values
 from .failure import LoadError, Reason
 from .load import load, sweep
@@ -18,9 +18,6 @@ from .settings import Settings, read_reporting, read_settings
 from .sources import open_source
 from .status_server import serving
 from .ticker import ticking
-
-# Each client reads another one of these; one bundle for all of them is what anybody means.
-_BUNDLES: Final = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 log = logging.getLogger(__name__)
 
@@ -70,11 +67,5 @@ def _load(
 ) -> Complete:
     credentials = read_credentials(settings.credentials)
     redact.add(secret_values(credentials))
-    _share_certificates(environ)
+    trust(environ)
     return load(settings, lambda: open_source(settings, credentials, environ), progress)
-
-
-def _share_certificates(environ: MutableMapping[str, str]) -> None:
-    given = next((environ[name] for name in _BUNDLES if environ.get(name)), None)
-    for name in _BUNDLES if given else ():
-        environ.setdefault(name, str(given))

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
-import os
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
-from tests.cluster.local import Cluster, lifecycle
+from tests.cluster.local import Cluster
 from tests.cluster.operator.harness import Kubectl
 from tests.cluster.weights.conftest import REPO, StartOperator, reference
 from tests.cluster.weights.hearing import heard
@@ -23,9 +20,9 @@ from tests.support.gcs import Buckets
 from tests.support.oci import ImageRegistry, docker_config, gzipped
 from tests.support.origin import Origin
 from tests.support.recordings import GO_FORWARD_WORDS
+from tests.support.tls import Authority
 from tests.unit.operator.samples import engine, variant
 
-T = TypeVar("T")
 Model = Mapping[str, bytes]
 LOGIN = ("robot", "pa55word-of-the-robot")
 HEADERS = {"X-Api-Key": "k3y-of-the-origin"}
@@ -37,7 +34,6 @@ class Served:
 
     source: dict[str, Any]
     secret: dict[str, str]
-    host_network: bool = False
     loader_env: dict[str, str] = field(default_factory=dict)
 
 
@@ -60,14 +56,19 @@ def from_gcs(stack: ExitStack, cluster: Cluster, model: Model, _: Path) -> Serve
     return Served({"type": "GCS", "gcs": gcs}, {"key.json": buckets.account()}, loader_env=emulator)
 
 
-def from_oci(stack: ExitStack, cluster: Cluster, model: Model, _: Path) -> Served:
-    """Registries without TLS are spoken to on loopback alone: this one is on the node's."""
-    registry = stack.enter_context(_on_the_node(cluster, lambda: ImageRegistry(login=LOGIN)))
+def from_oci(stack: ExitStack, cluster: Cluster, model: Model, folder: Path) -> Served:
+    """A registry whose certificate no public authority has signed, as those of companies are."""
+    folder.mkdir()
+    authority = Authority(folder)
+    registry = stack.enter_context(ImageRegistry(login=LOGIN, host=_host(cluster)))
     registry.put("models/sphinx", "1", [gzipped({f"model/{path}": body for path, body in model.items()})])
+    authority.encrypt(registry)
+    authority.encrypt(registry.store)
     image = f"{registry.address}/models/sphinx:1"
     oci = {"image": image, "path": "model", "pullSecretRef": {"name": "door"}}
     config = docker_config(registry.address, LOGIN)
-    return Served({"type": "OCI", "oci": oci}, {".dockerconfigjson": config}, host_network=True)
+    own = {"ROUNDHOUSE_CA_CERTIFICATES": authority.pem}
+    return Served({"type": "OCI", "oci": oci}, {".dockerconfigjson": config}, loader_env=own)
 
 
 def from_http(stack: ExitStack, cluster: Cluster, model: Model, _: Path) -> Served:
@@ -81,24 +82,6 @@ def from_http(stack: ExitStack, cluster: Cluster, model: Model, _: Path) -> Serv
 def _host(cluster: Cluster) -> str:
     """This machine, as pods reach it."""
     return str(cluster.layout.addresses.host_address)
-
-
-def _on_the_node(cluster: Cluster, make: Callable[[], T]) -> T:
-    """Sockets stay in the network in which they were made; a thread of its own goes there for it."""
-    made: list[T] = []
-
-    def run() -> None:
-        network = os.open(f"/proc/{lifecycle.first_process(cluster.layout)}/ns/net", os.O_RDONLY)
-        try:
-            assert ctypes.CDLL(None).setns(network, 0) == 0
-        finally:
-            os.close(network)
-        made.append(make())
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    return made[0]
 
 
 @pytest.fixture(params=[from_s3, from_gcs, from_oci, from_http])
@@ -115,8 +98,6 @@ def test_a_model_comes_from_its_source_by_its_secret_and_hears(
 ) -> None:
     operator = start_operator(**served.loader_env)
     workload: dict[str, Any] = {"image": reference("pocketsphinx"), "imagePullPolicy": "Never"}
-    if served.host_network:
-        workload["podTemplate"] = {"spec": {"hostNetwork": True}}
     source = {**served.source, "format": "Sphinx"}
     secret = {
         "apiVersion": "v1",

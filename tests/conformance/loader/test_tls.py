@@ -1,65 +1,39 @@
 """Encrypted sources: an authority of one's own, for every client, and no way back to plain HTTP."""
 
-import datetime as dt
 import hashlib
-import ipaddress
-import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from certifi import where
 
+from roundhouse_loader.certificates import trust
 from tests.support.gcs import Buckets
 from tests.support.hub import Hub
 from tests.support.loader import Loader
 from tests.support.oci import ImageRegistry, gzipped
 from tests.support.origin import Fault, Origin
+from tests.support.tls import Authority
 
 BODY = b"weights" * 1000
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for loopback that signs itself, with its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "loopback of the tests")])
-    now = dt.datetime.now(dt.UTC)
-    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(address, critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path_factory.mktemp("tls") / "certificate.pem"
-    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    path.write_bytes(made.public_bytes(serialization.Encoding.PEM) + key.private_bytes(*form))
-    return path
-
-
-def encrypted(server: Origin, certificate: Path) -> str:
-    """Its address from now on."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    return f"https://127.0.0.1:{server.server_port}"
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture
-def origin(certificate: Path) -> Iterator[Origin]:
+def certificate(authority: Authority) -> Path:
+    """A file with the authority's own."""
+    return authority.bundle
+
+
+@pytest.fixture
+def origin(authority: Authority) -> Iterator[Origin]:
     server = Origin({"model.gguf": BODY})
-    encrypted(server, certificate)
+    authority.encrypt(server)
     with server:
         yield server
 
@@ -75,6 +49,36 @@ def test_an_authority_of_ones_own_is_trusted(origin: Origin, certificate: Path, 
     stranger = loader(tmp_path / "stranger", url).run()
     assert stranger.reason == "SourceUnreachable"
     assert "certificate" in stranger.said["message"].lower()
+
+
+def test_an_authority_is_trusted_beside_those_of_a_bundle(
+    origin: Origin, authority: Authority, tmp_path: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    other = Authority(tmp_path / "other")
+    with Origin({"model.gguf": BODY}) as second:
+        url = other.encrypt(second)
+        both = {"SSL_CERT_FILE": str(other.bundle), "ROUNDHOUSE_CA_CERTIFICATES": authority.pem}
+        here = f"https://127.0.0.1:{origin.server_port}"
+        assert loader(tmp_path / "first", here, **both).run().reason == "Complete"
+        assert loader(tmp_path / "second", url, **both).run().reason == "Complete"
+
+
+def test_public_authorities_are_trusted_still(authority: Authority) -> None:
+    environ = {"ROUNDHOUSE_CA_CERTIFICATES": authority.pem}
+    trust(environ)
+    joined = Path(environ["SSL_CERT_FILE"]).read_text()
+    assert joined.startswith(Path(where()).read_text())
+    assert authority.pem in joined
+    assert {environ[name] for name in ("REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE")} == {environ["SSL_CERT_FILE"]}
+
+
+@pytest.mark.parametrize("said", ["/etc/ssl/mine.pem", "-----BEGIN CERTIFICATE-----\nmine\n"])
+def test_what_is_no_certificate_is_told(origin: Origin, tmp_path: Path, said: str) -> None:
+    url = f"https://127.0.0.1:{origin.server_port}"
+    ended = loader(tmp_path, url, ROUNDHOUSE_CA_CERTIFICATES=said).run()
+    assert ended.reason == "LoaderFailed"
+    assert "ROUNDHOUSE_CA_CERTIFICATES holds no certificates in PEM form" in ended.said["message"]
 
 
 def test_a_bundle_that_is_not_there_is_told(origin: Origin, tmp_path: Path) -> None:
@@ -94,20 +98,31 @@ def test_an_encrypted_source_leads_to_no_other(origin: Origin, certificate: Path
     assert "not encrypted" in ended.said["message"]
 
 
-@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE"])
-@pytest.mark.parametrize("place", ["huggingFace", "s3", "gcs"])
+@pytest.mark.parametrize(
+    ("place", "variable"),
+    [
+        ("huggingFace", "ROUNDHOUSE_CA_CERTIFICATES"),
+        ("huggingFace", "AWS_CA_BUNDLE"),
+        ("s3", "ROUNDHOUSE_CA_CERTIFICATES"),
+        ("s3", "SSL_CERT_FILE"),
+        ("gcs", "ROUNDHOUSE_CA_CERTIFICATES"),
+        ("gcs", "SSL_CERT_FILE"),
+        ("gcs", "REQUESTS_CA_BUNDLE"),
+    ],
+)
 def test_one_bundle_holds_for_every_client(
-    certificate: Path, tmp_path: Path, place: str, variable: str
+    authority: Authority, tmp_path: Path, place: str, variable: str
 ) -> None:
     kinds: dict[str, type[Origin]] = {"huggingFace": Hub, "s3": Origin, "gcs": Buckets}
     server = kinds[place]()
-    url = encrypted(server, certificate)
+    url = authority.encrypt(server)
     sources: dict[str, dict[str, Any]] = {
         "huggingFace": {"type": "HuggingFace", "huggingFace": {"repo": "acme/tiny"}},
         "s3": {"type": "S3", "s3": {"bucket": "models", "endpointURL": url}},
         "gcs": {"type": "GCS", "gcs": {"bucket": "models"}},
     }
-    environment = {"HF_ENDPOINT": url, "STORAGE_EMULATOR_HOST": url, variable: str(certificate)}
+    said = authority.pem if variable == "ROUNDHOUSE_CA_CERTIFICATES" else str(authority.bundle)
+    environment = {"HF_ENDPOINT": url, "STORAGE_EMULATOR_HOST": url, variable: said}
     with server:
         if isinstance(server, Hub):
             server.commit("acme/tiny", {"config.json": b"{}"})

@@ -33,7 +33,8 @@ from tests.unit.operator.samples import adapter, engine, upstream, variant
 from tests.unit.operator.sharing import SHARED, SharedScene, gpu_node, shared_engine
 from tests.unit.operator.test_demand import NONE, Life
 from tests.unit.operator.test_sharing import model
-from tests.unit.operator.test_weights import cached, in_pod, versions
+from tests.unit.operator.test_weights import cached
+from tests.unit.operator.test_weights_with_pods import in_pod, versions
 from tests.unit.operator.worlds import NAMESPACE, NOW, Scene, node, pod
 
 REFERENCE = Path(__file__).parents[3] / "docs/reference/conditions.md"

@@ -13,6 +13,7 @@ from roundhouse_operator.core.kinds import DEPLOYMENT
 from roundhouse_operator.core.observed import World
 from roundhouse_operator.core.own import child_of, has_template
 from roundhouse_operator.core.weights.loader import LoaderImage, loader_of
+from roundhouse_operator.core.weights.state import Loader
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +48,25 @@ def stores_in_use(world: World) -> frozenset[str]:
     return frozenset(filter(None, (standing(world).store, *pods)))
 
 
+def _none_loads(world: World) -> bool:
+    loaders = [pod.loader for pod in world.pods if not pod.ending]
+    return bool(loaders) and all(one is not None and _fails(one) for one in loaders)
+
+
+def _fails(loader: Loader) -> bool:
+    return not loader.running and (
+        bool(loader.exit_code) or (loader.report is not None and not loader.report.complete)
+    )
+
+
 def keep_loader(world: World, intent: Intent, pods: Standing) -> Intent:
     """With the loader of the pods that are there, if it is all in which they differ from the wanted ones.
 
-    An update of the operator, which brings its loader along, starts no model anew.
+    An update of the operator, which brings its loader along, starts no model anew. Pods whose loaders fail
+    have none to lose, and the new loader may know what the old one lacked: a proxy, or an authority.
     """
     live = child_of(world, DEPLOYMENT)
-    if live is None or pods.loader is None or pods.loader == intent.loader:
+    if live is None or pods.loader is None or pods.loader == intent.loader or _none_loads(world):
         return intent
     kept = replace(intent, loader=pods.loader)
     return kept if has_template(build_pod_template(kept), live) else intent
