@@ -74,7 +74,7 @@ gpu: $(STAMP)  ## The tests that need a GPU
 
 soak: $(STAMP)  ## The tests that run long; SOAK_SECONDS says how long (default 120)
 	@$(PYTHON) -m tests.prepare
-	@SOAK_SECONDS=$${SOAK_SECONDS:-120} $(PYTEST) -m soak || { test $$? -eq 5 && echo "No test is marked soak yet."; }
+	@SOAK_SECONDS=$${SOAK_SECONDS:-120} $(PYTEST) -m soak $(ALL_AT_ONCE) || { test $$? -eq 5 && echo "No test is marked soak yet."; }
 
 bench: $(STAMP)  ## Measure; AREA=operator|gateway|engines for one part. Writes build/bench.json
 	@$(PYTHON) -m tests.prepare $(if $(filter operator,$(AREA)),--no-images)

@@ -5,6 +5,7 @@ served, else `other`; `key` is the name of an API key, else its id, and `other` 
 were used. So no client can make new series.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
@@ -84,6 +85,8 @@ class Metrics:
             "spool_bytes", "Bytes on disk of forms whose file came first."
         ).labels()
         self.connections = self._gauge("connections", "Open connections of clients.").labels()
+        tasks = self._gauge("tasks", "Tasks of the event loop.").labels()
+        tasks.set_function(lambda: len(asyncio.all_tasks()))
         self.limits_store_away = self._gauge(
             "limits_store_away", "1 while the store of limits does not answer."
         ).labels()
