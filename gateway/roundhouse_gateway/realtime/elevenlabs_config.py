@@ -13,11 +13,12 @@ from roundhouse_gateway.speech.iso639 import engines_code
 
 _RATES: Final = (8_000, 16_000, 22_050, 24_000, 44_100, 48_000)
 FORMATS: Final = {f"pcm_{rate}": ("pcm_s16le", rate) for rate in _RATES} | {"ulaw_8000": ("mulaw", 8_000)}
-_STRATEGIES: Final = ("manual", "vad")
-_CHANGING: Final = (
+STRATEGIES: Final = ("manual", "vad")
+CHANGING: Final = (
     *("entity_detection", "entity_redaction", "transcript_edit", "no_verbatim"),
     *("include_language_detection", "secondary_languages"),
 )
+SILENCE: Final = "vad_silence_threshold_secs"
 _FLAGS: Final = {"true": True, "1": True, "false": False, "0": False}
 _SILENCE_SECONDS: Final = (0.1, 10.0)
 _DEFAULT_SILENCE_SECONDS: Final = 1.5
@@ -67,17 +68,17 @@ class Config:
             "sample_rate": self.rate,
             "commit_strategy": "manual" if self.by_hand else "vad",
             "include_timestamps": self.timestamps,
-            "vad_silence_threshold_secs": self.silence_seconds,
+            SILENCE: self.silence_seconds,
             "keyterms": list(self.keyterms),
         }
 
 
 def read_config(query: Mapping[str, Sequence[str]]) -> Config:
     """Raises `InvalidRequestError`."""
-    for name in _CHANGING:
+    for name in CHANGING:
         if any(value not in ("", "false", "0", "null") for value in query.get(name, ())):
             raise UnsupportedValueError(f"`{name}` is not supported; leave it out.", param=name)
-    strategy = _one_of(query, "commit_strategy", _STRATEGIES, "manual")
+    strategy = _one_of(query, "commit_strategy", STRATEGIES, "manual")
     return Config(
         model=_single(query, "model_id"),
         language=engines_code(_single(query, "language_code")),
@@ -111,12 +112,11 @@ def _flag(query: Mapping[str, Sequence[str]], name: str) -> bool:
 
 
 def _silence(query: Mapping[str, Sequence[str]]) -> float:
-    name = "vad_silence_threshold_secs"
-    text = _single(query, name)
+    text = _single(query, SILENCE)
     try:
         seconds = float(text) if text else _DEFAULT_SILENCE_SECONDS
     except ValueError:
         seconds = -1.0
     if not _SILENCE_SECONDS[0] <= seconds <= _SILENCE_SECONDS[1]:
-        raise InvalidRequestError(f"`{name}` must be a number of seconds, not {text!r}.", param=name)
+        raise InvalidRequestError(f"`{SILENCE}` must be a number of seconds, not {text!r}.", param=SILENCE)
     return seconds

@@ -13,7 +13,8 @@ from roundhouse_api.realtime import Cleared, Event, Flushed, SpeechEnd, SpeechSt
 from roundhouse_gateway.errors import GatewayError
 from roundhouse_gateway.realtime.openai_config import Config
 
-_TRANSCRIPTION: Final = "conversation.item.input_audio_transcription"
+_DELTA: Final = "conversation.item.input_audio_transcription.delta"
+_COMPLETED: Final = "conversation.item.input_audio_transcription.completed"
 
 ServerEvent = dict[str, Any]
 
@@ -91,17 +92,18 @@ class Items:
         yield event("input_audio_buffer.committed", previous_item_id=before, item_id=item)
         content = [{"type": "input_audio", "transcript": None}]
         shown = {"id": item, "object": "realtime.item", "type": "message", "role": "user", "content": content}
-        for kind, status in (("added", "in_progress"), ("done", "completed")):
-            yield event(
-                f"conversation.item.{kind}", previous_item_id=before, item={**shown, "status": status}
-            )
+        for kind, status in (
+            ("conversation.item.added", "in_progress"),
+            ("conversation.item.done", "completed"),
+        ):
+            yield event(kind, previous_item_id=before, item={**shown, "status": status})
 
     def _completed(self, item: str, text: str) -> Iterator[ServerEvent]:
         place = {"item_id": item, "content_index": 0}
         if text:
-            yield event(f"{_TRANSCRIPTION}.delta", **place, delta=text)
+            yield event(_DELTA, **place, delta=text)
         usage = {"type": "duration", "seconds": round(self._seconds.pop(item, 0.0), 3)}
-        yield event(f"{_TRANSCRIPTION}.completed", **place, transcript=text, usage=usage)
+        yield event(_COMPLETED, **place, transcript=text, usage=usage)
 
 
 def _item_id() -> str:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 from typing import Final
@@ -18,15 +19,15 @@ from typing import Final
 import pytest
 
 from tests.conformance.engine.streaming import go_forward_samples
-from tests.conformance.gateway.conftest import World, a_world, free_port
+from tests.conformance.gateway.conftest import World, a_world
+from tests.conformance.gateway.keys import KEYS
 from tests.conformance.gateway.live import live
 from tests.conformance.gateway.loop_thread import LoopThread
 from tests.conformance.gateway.soak.churn import LIMITED, Churn
 from tests.conformance.gateway.soak.crowd import Crowd
 from tests.conformance.gateway.soak.reading import Reading, memory_of, read, series
 from tests.conformance.gateway.soak.tally import Tally
-from tests.conformance.gateway.test_keys import KEYS
-from tests.support.store import Store
+from tests.support.store import a_store
 from tests.support.waiting import wait_until
 
 SECONDS: Final = float(os.environ.get("SOAK_SECONDS", "120"))
@@ -61,19 +62,15 @@ SETTINGS: Final = {
 @pytest.fixture
 def churn(loop_thread: LoopThread, tmp_path: Path) -> Iterator[Churn]:
     """A gateway with keys, limits, metrics and log on, before engines that are processes of their own."""
-    store = Store(free_port())
     chance = random.Random(7)  # noqa: S311  # the same churn each time
-    settings = {**SETTINGS, "LIMITS_STORE_URL": store.url}
-    try:
-        with live(tmp_path) as engines, a_world(loop_thread, tmp_path, settings) as world:
-            made = Churn(world, engines, store, chance)
-            try:
-                made.begin()
-                yield made
-            finally:
-                made.end()
-    finally:
-        store.close()
+    with ExitStack() as stack:
+        store = stack.enter_context(a_store())
+        engines = stack.enter_context(live(tmp_path))
+        settings = {**SETTINGS, "LIMITS_STORE_URL": store.url}
+        made = Churn(stack.enter_context(a_world(loop_thread, tmp_path, settings)), engines, store, chance)
+        stack.callback(made.end)
+        made.begin()
+        yield made
 
 
 @pytest.mark.soak

@@ -8,11 +8,11 @@ from typing import Final
 from roundhouse_api.keys import Grant, issue
 from tests.conformance.engine.running import Engine
 from tests.conformance.gateway.conftest import World
+from tests.conformance.gateway.keys import KEYS, put, wait_for_key
 from tests.conformance.gateway.live import Live, publish
 from tests.conformance.gateway.manifests import NAMESPACE, Variant, slice_of
 from tests.conformance.gateway.soak.caller import Keys
 from tests.conformance.gateway.soak.engine import EngineProcess
-from tests.conformance.gateway.test_keys import KEYS, put, wait_for_key
 from tests.support.store import Store
 from tests.support.waiting import wait_until
 
