@@ -8,7 +8,6 @@ from typing import Final, NoReturn
 from roundhouse_api.enums import FallbackTrigger, Stage
 from roundhouse_api.keys import Grant
 from roundhouse_api.selection import (
-    MOST,
     MismatchReason,
     Needs,
     UnknownModelError,
@@ -36,6 +35,8 @@ from roundhouse_gateway.upstream_errors import UpstreamAccessError
 
 REMEMBERED: Final = 1024
 """Kinds of requests, for one snapshot: languages come from clients, so it is bounded."""
+MOST: Final = 16
+"""Models for one request: when so many have failed, the fault is not theirs."""
 UNROUTED_STAGES = frozenset({Stage.ALIGN, Stage.DIARIZE, Stage.SPEAK})
 PARAM_AT_FAULT = {
     MismatchReason.STAGE: "model",

@@ -113,12 +113,11 @@ class EngineRecord:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One address of a Service. Only a ready one is given requests; a draining one finishes what it has."""
+    """One address of a Service. Only a ready one is given requests; one that ends finishes what it has."""
 
     host: str
     port: int
     ready: bool
-    draining: bool
 
     @property
     def base_url(self) -> str:
@@ -204,8 +203,7 @@ def _endpoints(item: dict[str, Any], port: int) -> list[Endpoint]:
     conditions = item.get("conditions") or {}
     terminating = conditions.get("terminating") is True
     ready = conditions.get("ready") is not False and not terminating
-    draining = terminating and conditions.get("serving") is not False
-    return [Endpoint(address, port, ready, draining) for address in (item.get("addresses") or ())[:1]]
+    return [Endpoint(address, port, ready) for address in (item.get("addresses") or ())[:1]]
 
 
 def _backing(backend: Backend) -> Backing:

@@ -7,7 +7,6 @@ is in `entry`. Where the records come from is left to `registry`.
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from roundhouse_api.keys import Grant
@@ -17,7 +16,7 @@ from roundhouse_gateway.claims import Claim, Claims, Key, Names
 from roundhouse_gateway.entry import Entry, Target, build_entry, known_stage
 from roundhouse_gateway.records import EngineRecord, SliceRecord, VariantRecord
 
-__all__ = ["Entry", "Join", "Observed", "Snapshot", "Target", "build_snapshot"]
+__all__ = ["Entry", "Join", "Snapshot", "Target"]
 
 Allowed = tuple[str, ...]
 """The ids that a key may use, or patterns of them."""
@@ -194,25 +193,3 @@ def _leave(index: dict[Key, set[Key]], at: Key, key: Key) -> None:
     index[at].discard(key)
     if not index[at]:
         del index[at]
-
-
-@dataclass(frozen=True, slots=True)
-class Observed:
-    """All records of the served namespaces, in no order."""
-
-    variants: Sequence[VariantRecord]
-    engines: Sequence[EngineRecord]
-    slices: Sequence[SliceRecord]
-
-
-def build_snapshot(observed: Observed, namespaces: Sequence[str], *, aliases_enabled: bool) -> Snapshot:
-    """What all of it comes to."""
-    join = Join(namespaces, aliases_enabled=aliases_enabled)
-    for engine in observed.engines:
-        join.put_engine((engine.namespace, engine.name), engine)
-    for number, piece in enumerate(observed.slices):
-        join.put_slice((piece.namespace, f"{number}/{piece.name}"), piece)
-    for variant in observed.variants:
-        join.put_variant((variant.namespace, variant.name), variant)
-    join.renew()
-    return join.snapshot

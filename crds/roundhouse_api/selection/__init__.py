@@ -1,21 +1,17 @@
 """Which model answers a request: the rules that operator and gateway share.
 
-`Catalogue` resolves a name (exact id, then alternate name, then alias), `select` chooses for `auto`,
+`Catalogue` resolves a name (exact id, then alternate name, then alias), `ranked` is what `auto` chooses from,
 `explain` says of each candidate why or why not. All of it works on plain frozen values; finding out what
 runs, and telling an HTTP client, is left to the programs.
 """
 
 from roundhouse_api.selection.catalogue import Catalogue, UnknownModelError
 from roundhouse_api.selection.choose import (
-    MOST,
     NothingFitsError,
     Verdict,
-    candidates,
     explain,
-    fitting,
     nothing_fits,
     ranked,
-    select,
     without_guesses,
 )
 from roundhouse_api.selection.fit import mismatch
@@ -26,7 +22,6 @@ from roundhouse_api.selection.tasks import TASKS, Task
 
 __all__ = [
     "ANY_LANGUAGE",
-    "MOST",
     "TASKS",
     "Catalogue",
     "Mismatch",
@@ -40,13 +35,10 @@ __all__ = [
     "Tier",
     "UnknownModelError",
     "Verdict",
-    "candidates",
     "explain",
-    "fitting",
     "mismatch",
     "nothing_fits",
     "primary_language",
     "ranked",
-    "select",
     "without_guesses",
 ]

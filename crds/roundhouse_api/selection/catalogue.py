@@ -10,7 +10,6 @@ from typing import Final
 from typing_extensions import override
 
 from roundhouse_api.selection.model import Model
-from roundhouse_api.selection.needs import Needs
 from roundhouse_api.selection.ranking import Ranking
 
 LISTED_IDS: Final = 100
@@ -52,11 +51,10 @@ class Catalogue:
     that before an alias.
     """
 
-    __slots__ = ("_index", "remembered")
+    __slots__ = ("_index",)
 
     def __init__(self, models: Iterable[Model] = (), *, index: _Index | None = None) -> None:
         self._index = index or _indexed(models)
-        self.remembered: dict[Needs, tuple[Model, ...]] = {}
 
     @property
     def ids(self) -> Sequence[str]:

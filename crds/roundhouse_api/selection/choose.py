@@ -7,18 +7,11 @@ said. Where a model of many languages is there and does not run, the request is 
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
-from typing import Final
 
 from roundhouse_api.selection.catalogue import Catalogue
-from roundhouse_api.selection.fit import mismatch, rank
+from roundhouse_api.selection.fit import mismatch
 from roundhouse_api.selection.model import Model
 from roundhouse_api.selection.needs import Mismatch, MismatchReason, Needs
-
-MOST: Final = 16
-"""Candidates for one request: when so many have failed, the fault is not theirs."""
-# Requests remembered with their candidates for one catalogue: languages come from clients, so it is bounded.
-_REMEMBERED: Final = 256
 
 Allows = Callable[[str], bool]
 
@@ -48,26 +41,6 @@ class Verdict:
     mismatch: Mismatch | None
 
 
-def select(catalogue: Catalogue, needs: Needs) -> Model:
-    """The running model that fits best; `NothingFitsError` where none fits."""
-    return candidates(catalogue, needs)[0]
-
-
-def candidates(catalogue: Catalogue, needs: Needs) -> tuple[Model, ...]:
-    """The best of the running models that fit, the best first: at least one, `MOST` at most.
-
-    `NothingFitsError` where none fits.
-    """
-    found = catalogue.remembered.get(needs)
-    if found is None:
-        found = tuple(islice(ranked(catalogue, needs), MOST))
-        if len(catalogue.remembered) < _REMEMBERED:
-            catalogue.remembered[needs] = found
-    if not found:
-        raise nothing_fits(catalogue, needs)
-    return found
-
-
 def ranked(catalogue: Catalogue, needs: Needs, allows: Allows | None = None) -> Iterator[Model]:
     """All running models that fit and that whoever asks may use, the best first."""
     return without_guesses(catalogue.running.fitting(needs), catalogue, needs, allows)
@@ -87,16 +60,6 @@ def without_guesses(
             if guesses:
                 return  # they come last in every order
         yield model
-
-
-def fitting(models: Iterable[Model], needs: Needs) -> tuple[Model, ...]:
-    """Those of the models that fit, running or not, the best first."""
-    return tuple(
-        sorted(
-            (model for model in models if mismatch(model, needs) is None),
-            key=lambda model: rank(model, needs),
-        )
-    )
 
 
 def nothing_fits(catalogue: Catalogue, needs: Needs, allows: Allows | None = None) -> NothingFitsError:

@@ -1,7 +1,5 @@
 """Whether one model fits a request, and how well: the conditions, and the wishes in order of weight."""
 
-from dataclasses import dataclass
-
 from roundhouse_api.enums import SpeedTier, Streaming, WordTimestamps
 from roundhouse_api.selection.model import Model
 from roundhouse_api.selection.needs import Mismatch, MismatchReason, Needs, Tier, in_small_words
@@ -14,17 +12,6 @@ _NEAREST_TIERS = {
 
 Manner = tuple[int, int, int, int, int]
 Merit = tuple[float, float, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Rank:
-    """The lower, the better."""
-
-    manner: Manner
-    merit: Merit
-
-    def __lt__(self, other: "Rank") -> bool:
-        return (self.manner, self.merit) < (other.manner, other.merit)
 
 
 def mismatch(model: Model, needs: Needs) -> Mismatch | None:
@@ -53,10 +40,6 @@ def _lacking(model: Model, needs: Needs) -> Mismatch | None:
     return None
 
 
-def rank(model: Model, needs: Needs) -> Rank:
-    return Rank(manner(model, needs), merit(model, needs))
-
-
 def manner(model: Model, needs: Needs) -> Manner:
     """How near its capabilities come to what is wished. In order of weight:
 
@@ -72,16 +55,13 @@ def manner(model: Model, needs: Needs) -> Manner:
     )
 
 
-def merit(model: Model, needs: Needs) -> Merit:
-    """Among equals: priority and speed, where tier `fast` asks for speed before priority; then the name."""
-    return by_speed(model) if needs.tier is SpeedTier.FAST else by_priority(model)
-
-
 def by_priority(model: Model) -> Merit:
+    """Among equals; the lower, the better."""
     return -model.priority, model.seconds_per_audio_second, model.id
 
 
 def by_speed(model: Model) -> Merit:
+    """The same where tier `fast` is asked for."""
     return model.seconds_per_audio_second, -model.priority, model.id
 
 

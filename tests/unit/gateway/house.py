@@ -14,8 +14,8 @@ from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.records import Endpoint, Summary, VariantRecord
 from roundhouse_gateway.registry import Registry
 from roundhouse_gateway.sleepers import Wish
-from roundhouse_gateway.snapshot import Entry, Observed, build_snapshot
-from tests.unit.gateway.resources import ENGINE, READY, VARIANT, lost, slice_with
+from roundhouse_gateway.snapshot import Entry
+from tests.unit.gateway.resources import READY, VARIANT, joined, lost, slice_with
 
 TRANSCRIBE = Needs(stage=Stage.TRANSCRIBE)
 PLACE = ("models", "whisper")
@@ -60,8 +60,7 @@ class House:
     def see(self, *endpoints: Endpoint) -> None:
         """The first variant has these endpoints now."""
         slices = [slice_with(*endpoints)] if endpoints else []
-        observed = Observed(variants=list(self.variants), engines=[ENGINE], slices=slices)
-        self.registry.snapshot = build_snapshot(observed, ["models"], aliases_enabled=True)
+        self.registry.snapshot = joined(self.variants, slices)
         for told in self.registry.on_rebuild:
             told()
 

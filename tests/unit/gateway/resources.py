@@ -1,5 +1,6 @@
 """Records as `records` makes them, with what a test wants different."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from roundhouse_api.enums import BackendType, ConditionStatus
@@ -13,6 +14,7 @@ from roundhouse_gateway.records import (
     Texts,
     VariantRecord,
 )
+from roundhouse_gateway.snapshot import Join, Snapshot
 
 SERVING = Summary(ConditionStatus.TRUE, "Serving", "")
 
@@ -83,6 +85,25 @@ def slice_with(*endpoints: Endpoint, service: str = "whisper", namespace: str = 
     return SliceRecord(namespace, f"{service}-a", service, endpoints)
 
 
-READY = Endpoint("10.0.0.1", 8000, ready=True, draining=False)
-UNREADY = Endpoint("10.0.0.2", 8000, ready=False, draining=False)
-DRAINING = Endpoint("10.0.0.3", 8000, ready=False, draining=True)
+READY = Endpoint("10.0.0.1", 8000, ready=True)
+UNREADY = Endpoint("10.0.0.2", 8000, ready=False)
+
+
+def joined(
+    variants: Iterable[VariantRecord],
+    slices: Iterable[SliceRecord] = (),
+    engines: Iterable[EngineRecord] = (ENGINE,),
+    *,
+    namespaces: Sequence[str] = ("models",),
+    aliases: bool = True,
+) -> Snapshot:
+    """What all of these come to, in no order."""
+    join = Join(namespaces, aliases_enabled=aliases)
+    for engine in engines:
+        join.put_engine((engine.namespace, engine.name), engine)
+    for number, piece in enumerate(slices):
+        join.put_slice((piece.namespace, f"{number}/{piece.name}"), piece)
+    for variant in variants:
+        join.put_variant((variant.namespace, variant.name), variant)
+    join.renew()
+    return join.snapshot

@@ -24,8 +24,8 @@ from roundhouse_gateway.fallbacks import MOST, chain, permitted, trigger_of
 from roundhouse_gateway.key_errors import ModelNotAllowedError
 from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.records import Backing, VariantRecord
-from roundhouse_gateway.snapshot import Observed, Snapshot, build_snapshot
-from tests.unit.gateway.resources import ENGINE, READY, VARIANT, slice_with
+from roundhouse_gateway.snapshot import Snapshot
+from tests.unit.gateway.resources import READY, VARIANT, joined, slice_with
 
 TRANSCRIBE = Needs(stage=Stage.TRANSCRIBE)
 ALL = Grant()
@@ -50,7 +50,7 @@ def model(name: str, *fallbacks: str | Fallback, **changes: object) -> VariantRe
 
 def house(*records: VariantRecord, asleep: Sequence[str] = ()) -> Snapshot:
     slices = [slice_with(READY, service=each.name) for each in records if each.name not in asleep]
-    return build_snapshot(Observed(records, [ENGINE], slices), ["models"], aliases_enabled=True)
+    return joined(records, slices)
 
 
 ENGLISH = VARIANT.effective.model_copy(update={"capabilities": Capabilities(languages=("en",))})

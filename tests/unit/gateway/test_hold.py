@@ -21,9 +21,9 @@ from roundhouse_gateway.errors import (
 from roundhouse_gateway.load import Counts
 from roundhouse_gateway.records import Backing, Summary, VariantRecord
 from roundhouse_gateway.sleepers import Wish
-from roundhouse_gateway.snapshot import Entry, Observed, build_snapshot
+from roundhouse_gateway.snapshot import Entry
 from tests.unit.gateway.house import EVERYTHING, HASTY, IDLE, MANUAL, SECOND, TRANSCRIBE, Client, House
-from tests.unit.gateway.resources import ENGINE, READY, VARIANT, slice_with
+from tests.unit.gateway.resources import READY, VARIANT, joined, slice_with
 from tests.unit.gateway.waiting import turns
 
 
@@ -275,8 +275,7 @@ async def test_auto_waits_for_what_its_key_may_use_though_something_else_runs() 
     awake = replace(VARIANT, name="other", served_name="other", published_names=frozenset({"other"}))
     house = House(IDLE, replace(awake, backends=(Backing("other", BackendType.SERVICE, "other"),)))
     slices = [slice_with(READY, service="other")]
-    observed = Observed(variants=list(house.variants), engines=[ENGINE], slices=slices)
-    house.registry.snapshot = build_snapshot(observed, ["models"], aliases_enabled=True)
+    house.registry.snapshot = joined(house.variants, slices)
     asked = house.ask("auto", grant=Grant(models=("whisper-*",)))
     await turns()
     assert house.counts == Counts(held=1)

@@ -19,9 +19,8 @@ from roundhouse_gateway.errors import (
 )
 from roundhouse_gateway.load import Counts
 from roundhouse_gateway.records import Backing, Endpoint, VariantRecord
-from roundhouse_gateway.snapshot import Observed, build_snapshot
 from tests.unit.gateway.house import IDLE, MANUAL, PLACE, House
-from tests.unit.gateway.resources import ENGINE, READY, VARIANT, slice_with
+from tests.unit.gateway.resources import READY, VARIANT, joined, slice_with
 from tests.unit.gateway.waiting import turns
 
 
@@ -93,8 +92,7 @@ class Pair(House):
     def see(self, *endpoints: Endpoint) -> None:
         slices = [slice_with(READY, service="other")]
         slices += [slice_with(*endpoints)] if endpoints else []
-        observed = Observed(variants=list(self.variants), engines=[ENGINE], slices=slices)
-        self.registry.snapshot = build_snapshot(observed, ["models"], aliases_enabled=True)
+        self.registry.snapshot = joined(self.variants, slices)
         for told in self.registry.on_rebuild:
             told()
 
@@ -143,8 +141,7 @@ async def test_who_waits_goes_to_a_fallback_that_comes_to_life() -> None:
     await turns()
     assert house.counts == Counts(held=1)
     slices = [slice_with(READY, service="other")]
-    observed = Observed(variants=list(house.variants), engines=[ENGINE], slices=slices)
-    house.registry.snapshot = build_snapshot(observed, ["models"], aliases_enabled=True)
+    house.registry.snapshot = joined(house.variants, slices)
     for told in house.registry.on_rebuild:
         told()
     with await asked as admitted:

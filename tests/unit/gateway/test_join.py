@@ -13,8 +13,8 @@ from roundhouse_api.selection import Needs
 from roundhouse_gateway import bodies, snapshot
 from roundhouse_gateway.bodies import Bodies, Filter
 from roundhouse_gateway.records import Backing, EngineRecord, SliceRecord, VariantRecord
-from roundhouse_gateway.snapshot import Join, Observed, Snapshot, build_snapshot
-from tests.unit.gateway.resources import DRAINING, ENGINE, READY, VARIANT, slice_with, upstream
+from roundhouse_gateway.snapshot import Join, Snapshot
+from tests.unit.gateway.resources import ENGINE, READY, UNREADY, VARIANT, joined, slice_with, upstream
 
 NAMESPACES = ("first", "second")
 NAMES = ("a", "b", "c")
@@ -52,7 +52,7 @@ def changes(draw: st.DrawFn) -> Change:
         made: EngineRecord = draw(st.sampled_from([ENGINE, upstream()]))
         return kind, (namespace, "fake"), replace(made, namespace=namespace)
     if kind == "slice":
-        endpoints = draw(st.sampled_from([(READY,), (DRAINING,), (READY, DRAINING)]))
+        endpoints = draw(st.sampled_from([(READY,), (UNREADY,), (READY, UNREADY)]))
         return kind, key, slice_with(*endpoints, service=name, namespace=namespace)
     identity = draw(st.sampled_from(["x", "y", "z"]))
     others = draw(st.lists(st.sampled_from(["x", "y", "z", "u", "v"]), max_size=3))
@@ -108,14 +108,11 @@ def test_piece_by_piece_or_all_at_once(steps: list[list[Change]]) -> None:
             put(join, change)
         changed = join.renew()
         shown.show(join.snapshot, changed)
-        anew = build_snapshot(
-            Observed(
-                [each for each in there.values() if isinstance(each, VariantRecord)],
-                [each for each in there.values() if isinstance(each, EngineRecord)],
-                [each for each in there.values() if isinstance(each, SliceRecord)],
-            ),
-            NAMESPACES,
-            aliases_enabled=True,
+        anew = joined(
+            [each for each in there.values() if isinstance(each, VariantRecord)],
+            [each for each in there.values() if isinstance(each, SliceRecord)],
+            [each for each in there.values() if isinstance(each, EngineRecord)],
+            namespaces=NAMESPACES,
         )
         assert answers(join.snapshot) == answers(anew)
         afresh = Bodies(aliases_enabled=True)
@@ -168,7 +165,7 @@ def test_only_what_a_change_touches_is_joined_anew(built: Count) -> None:
     join = house(200)
     join.renew()
     assert built.since() == 200
-    join.put_slice(("models", "v-0007"), slice_with(DRAINING, service="v-0007"))
+    join.put_slice(("models", "v-0007"), slice_with(UNREADY, service="v-0007"))
     before = join.snapshot
     assert join.renew() == {"v-0007"}
     assert built.since() == 1
@@ -216,7 +213,7 @@ def test_only_the_item_that_changed_is_encoded_anew(encoded: Count) -> None:
     assert encoded.since() == 2 * 200, "each item and its aliases once, however many lists hold it"
     assert [made.models(wanted) for wanted in filters] == first
     assert encoded.since() == 0
-    join.put_slice(("models", "v-0007"), slice_with(DRAINING, service="v-0007"))
+    join.put_slice(("models", "v-0007"), slice_with(UNREADY, service="v-0007"))
     made = next(showing)
     second = [made.models(wanted) for wanted in filters]
     assert encoded.since() == 2

@@ -50,22 +50,21 @@ def test_what_cannot_be_read_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("conditions", "ready", "draining"),
+    ("conditions", "ready"),
     [
-        ({}, True, False),
-        ({"ready": True, "serving": True, "terminating": False}, True, False),
-        ({"ready": False, "serving": False}, False, False),
-        ({"ready": False, "serving": True, "terminating": True}, False, True),
-        ({"ready": True, "serving": True, "terminating": True}, False, True),
-        ({"ready": False, "serving": False, "terminating": True}, False, False),
+        ({}, True),
+        ({"ready": True, "serving": True, "terminating": False}, True),
+        ({"ready": False, "serving": False}, False),
+        ({"ready": False, "serving": True, "terminating": True}, False),
+        ({"ready": True, "serving": True, "terminating": True}, False),
     ],
 )
-def test_the_conditions_of_an_endpoint(conditions: dict[str, bool], ready: bool, draining: bool) -> None:
+def test_the_conditions_of_an_endpoint(conditions: dict[str, bool], ready: bool) -> None:
     manifest = slice_of("whisper", 8000)
     manifest["endpoints"][0]["conditions"] = conditions
     record = read_slice(manifest)
     assert record.service == "whisper"
-    assert record.endpoints == (Endpoint("127.0.0.1", 8000, ready, draining),)
+    assert record.endpoints == (Endpoint("127.0.0.1", 8000, ready),)
 
 
 @pytest.mark.parametrize("missing", ["ports", "endpoints"])

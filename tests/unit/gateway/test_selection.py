@@ -1,6 +1,7 @@
 """The rules by which a name or `auto` becomes a model."""
 
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import pytest
 from hypothesis import given
@@ -13,12 +14,12 @@ from roundhouse_api.selection import (
     Model,
     ModelStatus,
     Needs,
-    NothingFitsError,
     UnknownModelError,
     explain,
     mismatch,
+    nothing_fits,
     primary_language,
-    select,
+    ranked,
 )
 from tests.unit.gateway.registry import LANGUAGES, PARAKEET, REGISTRY, STREAMING
 
@@ -242,12 +243,8 @@ CHOICES = (
 @pytest.mark.parametrize("case", CHOICES, ids=lambda case: case.id)
 def test_auto_chooses(case: Choice) -> None:
     catalogue = Catalogue(case.models)
-    if case.expected is None:
-        with pytest.raises(NothingFitsError):
-            select(catalogue, case.needs)
-    else:
-        assert select(catalogue, case.needs).id == case.expected, case.reason
-        assert select(catalogue, case.needs).id == case.expected, "the second time too, when it is remembered"
+    chosen = next(ranked(catalogue, case.needs), None)
+    assert (chosen and chosen.id) == case.expected, case.reason
 
 
 @pytest.mark.req("S1-18")
@@ -263,9 +260,7 @@ def test_auto_chooses(case: Choice) -> None:
     ],
 )
 def test_the_text_when_nothing_fits(needs: Needs, text: str) -> None:
-    with pytest.raises(NothingFitsError) as raised:
-        select(Catalogue(()), needs)
-    assert str(raised.value) == text
+    assert str(nothing_fits(Catalogue(()), needs)) == text
 
 
 @pytest.mark.parametrize(
@@ -279,9 +274,7 @@ def test_the_text_when_nothing_fits(needs: Needs, text: str) -> None:
     ],
 )
 def test_hopeless_is_what_no_model_could_do_if_it_ran(found: tuple[Model, ...], hopeless: bool) -> None:
-    with pytest.raises(NothingFitsError) as raised:
-        select(Catalogue(found), replace(BATCH, language="hr"))
-    assert raised.value.hopeless is hopeless
+    assert nothing_fits(Catalogue(found), replace(BATCH, language="hr")).hopeless is hopeless
 
 
 def test_explain_gives_every_candidate_a_verdict() -> None:
@@ -344,18 +337,13 @@ needs = st.builds(
 
 
 @given(st.lists(models, max_size=8), needs)
-def test_select_and_explain_agree_and_never_choose_what_does_not_fit(
-    found: list[Model], wanted: Needs
-) -> None:
+def test_what_explain_chooses_is_first_and_never_what_does_not_fit(found: list[Model], wanted: Needs) -> None:
     catalogue = Catalogue(found)
     chosen = [verdict.model for verdict in explain(catalogue, wanted) if verdict.chosen]
-    if not chosen:
-        with pytest.raises(NothingFitsError):
-            select(catalogue, wanted)
-        return
-    assert select(catalogue, wanted) == chosen[0]
-    assert chosen[0].running
-    assert mismatch(chosen[0], wanted) is None
+    assert chosen == list(islice(ranked(catalogue, wanted), 1))
+    for model in chosen:
+        assert model.running
+        assert mismatch(model, wanted) is None
 
 
 @given(st.lists(models, max_size=8), needs, st.randoms())

@@ -10,14 +10,14 @@ from roundhouse_api.selection import ModelStatus, UnknownModelError
 from roundhouse_api.v1alpha1 import Effective, Performance
 from roundhouse_gateway.access import Access
 from roundhouse_gateway.records import Backing, EngineRecord, SliceRecord, Summary, VariantRecord
-from roundhouse_gateway.snapshot import Join, Observed, Snapshot, build_snapshot
+from roundhouse_gateway.snapshot import Join, Snapshot
 from tests.unit.gateway.resources import (
-    DRAINING,
     ENGINE,
     READY,
     SERVING,
     UNREADY,
     VARIANT,
+    joined,
     lost,
     slice_with,
     upstream,
@@ -31,7 +31,7 @@ def snapshot_of(
     namespaces: Sequence[str] = ("models",),
     aliases: bool = True,
 ) -> Snapshot:
-    return build_snapshot(Observed(variants, engines, slices), namespaces, aliases_enabled=aliases)
+    return joined(variants, slices, engines, namespaces=namespaces, aliases=aliases)
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,6 @@ CASES = (
     Case("some-ready", SERVING, (slice_with(UNREADY, READY),), ModelStatus.RUNNING),
     Case("second-slice", SERVING, (slice_with(UNREADY), slice_with(READY)), ModelStatus.RUNNING),
     Case("lost-before-the-operator-saw", SERVING, (slice_with(UNREADY),), ModelStatus.UNHEALTHY),
-    Case("draining-only", SERVING, (slice_with(DRAINING),), ModelStatus.UNHEALTHY),
     Case("scaled-down", SERVING, (), ModelStatus.AVAILABLE, wanted=False),
     Case("lost", lost("EndpointLost"), (), ModelStatus.UNHEALTHY),
     Case("crash-loop", lost("CrashLoop"), (), ModelStatus.UNHEALTHY),
@@ -69,7 +68,7 @@ def test_status(case: Case) -> None:
 
 
 def test_only_ready_endpoints_are_given_requests() -> None:
-    target = snapshot_of(VARIANT, slices=[slice_with(READY, UNREADY, DRAINING)]).resolve("base").target
+    target = snapshot_of(VARIANT, slices=[slice_with(READY, UNREADY)]).resolve("base").target
     assert target is not None
     assert (target.base_urls, target.model_name) == (("http://10.0.0.1:8000",), "base")
 
