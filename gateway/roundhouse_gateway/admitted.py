@@ -113,8 +113,9 @@ class Admitted:
     def streams(self) -> None:
         """From here on the answer has no foreseeable end."""
         if self._place and not self._streaming:
-            self._hold.book.change(self._place, "in_flight", -1)
+            # In this order: nobody is to see room in between.
             self._hold.book.change(self._place, "streams", 1)
+            self._hold.book.change(self._place, "in_flight", -1)
             self._streaming = True
 
     def leave(self) -> None:

@@ -9,6 +9,7 @@ from roundhouse_gateway import logs
 from roundhouse_gateway.cluster import ClusterError
 from roundhouse_gateway.server import serve
 from roundhouse_gateway.settings import Settings
+from roundhouse_gateway.supervise import supervise
 
 CONFIGURATION_ERROR = 2
 
@@ -23,7 +24,10 @@ def main() -> None:
         sys.exit(CONFIGURATION_ERROR)
     logs.configure(settings.log_level, settings.log_format)
     try:
-        uvloop.run(serve(settings))
+        if settings.workers == 1:
+            uvloop.run(serve(settings))
+        else:
+            sys.exit(supervise(settings))
     except (ClusterError, ImportError, OSError) as error:
         sys.stderr.write(f"roundhouse-gateway: {error}\n")
         sys.exit(CONFIGURATION_ERROR)

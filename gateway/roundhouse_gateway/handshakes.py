@@ -11,7 +11,7 @@ import socket
 from collections.abc import Callable, Sized
 from dataclasses import dataclass
 from ssl import SSLContext
-from typing import Final
+from typing import Final, Protocol
 
 from roundhouse_gateway.protocol import ConnectionLimits
 from roundhouse_gateway.series import Value
@@ -35,13 +35,23 @@ class Bounds:
     count: Value
 
 
-class TlsServer:
-    """Takes connections of a listening socket, as the servers that a loop makes."""
+class Accepts(Protocol):
+    """A listening socket, or what is like one in this."""
+
+    def accept(self) -> tuple[socket.socket, object]: ...
+
+    def fileno(self) -> int: ...
+
+    def setblocking(self, flag: bool, /) -> None: ...
+
+
+class Server:
+    """Takes connections of a listening socket, as the servers that a loop makes. No context: no TLS."""
 
     def __init__(
         self,
-        listening: socket.socket,
-        context: SSLContext,
+        listening: Accepts,
+        context: SSLContext | None,
         bounds: Bounds,
         protocol: Callable[[], asyncio.Protocol],
     ) -> None:
@@ -53,11 +63,11 @@ class TlsServer:
         self._pause: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         listening.setblocking(False)
-        self._loop.add_reader(listening, self._take)
+        self._loop.add_reader(listening.fileno(), self._take)
 
     def close(self) -> None:
         """Takes nothing new. Handshakes that are not done come to nothing."""
-        self._loop.remove_reader(self._listening)
+        self._loop.remove_reader(self._listening.fileno())
         if self._pause is not None:
             self._pause.cancel()
         for task in self._shaking:
@@ -74,33 +84,35 @@ class TlsServer:
                 return
             except OSError as error:
                 log.warning("connections cannot be taken: %s", error)
-                self._loop.remove_reader(self._listening)
+                self._loop.remove_reader(self._listening.fileno())
                 self._pause = self._loop.call_later(
-                    PAUSE_SECONDS, self._loop.add_reader, self._listening, self._take
+                    PAUSE_SECONDS, self._loop.add_reader, self._listening.fileno(), self._take
                 )
                 return
             accepted.setblocking(False)
             if self._is_full():
                 accepted.close()
                 continue
+            self._bounds.count.inc()
             shaking = self._loop.create_task(self._shake(accepted))
             self._shaking.add(shaking)
-            shaking.add_done_callback(self._shaking.discard)
+            shaking.add_done_callback(self._shaken)
+
+    def _shaken(self, task: "asyncio.Task[None]") -> None:
+        self._shaking.discard(task)
+        self._bounds.count.inc(-1)
 
     def _is_full(self) -> bool:
         bounds = self._bounds
         return len(bounds.connections) + len(self._shaking) >= bounds.limits.connections + BEYOND
 
     async def _shake(self, accepted: socket.socket) -> None:
-        self._bounds.count.inc()
         try:
             await self._loop.connect_accepted_socket(
                 self._protocol,
                 accepted,
                 ssl=self._context,
-                ssl_handshake_timeout=self._bounds.limits.head_seconds,
+                ssl_handshake_timeout=self._bounds.limits.head_seconds if self._context else None,
             )
         except OSError:  # no TLS, not in time, or gone: nobody is there who could be told
             accepted.close()
-        finally:
-            self._bounds.count.inc(-1)

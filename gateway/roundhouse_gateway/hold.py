@@ -8,7 +8,6 @@ be waited for is decided in `sleepers`, whose turn it is in `line`, and who stan
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from roundhouse_api.enums import FallbackTrigger
@@ -23,9 +22,10 @@ from roundhouse_gateway.errors import (
 )
 from roundhouse_gateway.fallbacks import permitted
 from roundhouse_gateway.key_errors import ModelNotAllowedError
-from roundhouse_gateway.line import Line, who_makes_room
+from roundhouse_gateway.line import Limits, Line, who_makes_room
 from roundhouse_gateway.load import LoadBook, Place
 from roundhouse_gateway.metrics import Metrics
+from roundhouse_gateway.nudges import Nudges
 from roundhouse_gateway.pace import Paces, retry_after
 from roundhouse_gateway.registry import Registry
 from roundhouse_gateway.sleepers import Wish, has_room, running, sleeper
@@ -33,21 +33,10 @@ from roundhouse_gateway.snapshot import Entry, Snapshot
 
 __all__ = ["Admitted", "Client", "Hold", "Limits"]
 
-NUDGE_SECONDS: Final = 2.0
-"""For how long a request that may not wait is told of as one that does, so that it wakes its model too."""
-
 _ASLEEP: Final = (NotRunningError, NoEngineError, ModelNotAllowedError)
 """What a choice says where nothing runs that the request may use."""
 FULL_SECONDS: Final = 0.5
 """How long an engine is left alone that was full, though by this gateway's count it had room."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How many may wait, in this gateway."""
-
-    in_all: int
-    per_variant: int
 
 
 class Hold:
@@ -60,8 +49,9 @@ class Hold:
         self._metrics = metrics
         self._lines: dict[Place, Line[Waiting]] = {}
         self._paces = Paces()
-        self._nudged: dict[Place, asyncio.TimerHandle] = {}
+        self._nudges = Nudges(book)
         registry.on_rebuild.append(self._call_all)
+        book.on_wake.append(self._call_all)
 
     @property
     def snapshot(self) -> Snapshot:
@@ -76,23 +66,27 @@ class Hold:
             if entry is None:
                 raise
             if not entry.max_hold_seconds:
-                self._nudge(entry.place)
+                self._nudges.tell(entry.place)
                 self._tell_when(refusal, entry)
                 raise
             self._paces.of(entry.place).asleep(self._now)
             one = Waiting(wish, choose, refusal)
         else:
             one = Waiting(wish, choose, HoldFullError(entries[0].model.id))
-            free = self._free(wish, entries)
-            if free:
-                return self._let_through(free, one)
+            with self.book.exclusive:
+                free = self._free(wish, entries)
+                if free:
+                    return self._let_through(free, one)
             entry = entries[0]
             if not entry.max_hold_seconds:
-                self._nudge(entry.place)
+                self._nudges.tell(entry.place)
                 return self._let_through(entries, one)  # the engine itself says that it is full
-        self._make_room(entry, one)
-        one.until = self._now + entry.max_hold_seconds
-        self._lines.setdefault(entry.place, Line()).join(one)
+        with self.book.exclusive:
+            self._make_room(entry, one)
+            one.until = self._now + entry.max_hold_seconds
+            line = self._lines.setdefault(entry.place, Line())
+            line.join(one)
+            self.book.wait_in_line(entry.place, len(line))
         return Admitted(self, one, *await self._wait(entry, one, client))
 
     async def wait_again(self, entry: Entry, one: Waiting, client: Client) -> Call:
@@ -101,6 +95,7 @@ class Hold:
         one.turn = loop.create_future()
         line = self._lines.setdefault(entry.place, Line())
         line.rejoin(one)
+        self.book.wait_in_line(entry.place, len(line))
         line.closed_until = loop.time() + FULL_SECONDS
         loop.call_later(FULL_SECONDS, self.call, entry.place)
         return await self._wait(entry, one, client)
@@ -110,19 +105,32 @@ class Hold:
         line = self._lines.get(place)
         if line is None:
             return
-        full = self._now < line.closed_until
+        with self.book.exclusive:
+            if self._call(place, line):
+                self.book.wake(place)
+
+    def _call(self, place: Place, line: Line[Waiting]) -> bool:
+        """Whether anybody was let through."""
+        full, went = self._now < line.closed_until, False
         for one in list(line.in_order()):
             entry = running(self.snapshot, one.wish)
             if entry is None:
                 if sleeper(self.snapshot, one.wish, waiting=True) is None:
                     one.turn.set_exception(one.refusal)
-            elif entry.place != place or not (full := full or not has_room(entry, self.book.of(place))):
+                    self.book.wait_in_line(place, len(line))
+            elif entry.place != place or not (full := full or not self._may_call(entry)):
                 self.book.change(entry.place, "in_flight", 1)
                 one.turn.set_result(entry.place)
                 line.had_its_turn(one.key)
+                self.book.wait_in_line(place, len(line), turn=True)
+                went = True
                 pace = self._paces.of(place)
                 pace.awake(self._now)
                 pace.turn(self._now, others_wait=len(line) > 0)
+        return went
+
+    def _may_call(self, entry: Entry) -> bool:
+        return self.book.is_own_turn(entry.place) and has_room(entry, self.book.of(entry.place))
 
     def _call_all(self) -> None:
         for place in list(self._lines):
@@ -134,7 +142,20 @@ class Hold:
 
     def _is_free(self, entry: Entry) -> bool:
         """Nobody is before, and there is room."""
-        return entry.place not in self._lines and has_room(entry, self.book.of(entry.place))
+        place = entry.place
+        is_first = place not in self._lines and not self.book.waiting_elsewhere(place)
+        return is_first and has_room(entry, self.book.of(place))
+
+    def take(self, entry: Entry) -> bool:
+        """Counts a request in flight to a model that runs, if it is let through at once."""
+        if not entry.may_be_waited_for:
+            self.book.change(entry.place, "in_flight", 1)
+            return True
+        with self.book.exclusive:
+            free = self._is_free(entry)
+            if free:
+                self.book.change(entry.place, "in_flight", 1)
+            return free
 
     @property
     def _now(self) -> float:
@@ -150,7 +171,7 @@ class Hold:
             return self._free_for_auto(entries)
         spare = [each for each in entries[1:] if self._may_stand_in(wish, each)]
         if spare:
-            self._nudge(first.place)
+            self._nudges.tell(first.place)
         return spare or (() if first.may_be_waited_for else entries)
 
     def _free_for_auto(self, entries: Sequence[Entry]) -> Sequence[Entry]:
@@ -166,7 +187,7 @@ class Hold:
         if not wish.auto and wish.name not in first.model.names:
             asked = sleeper(self.snapshot, wish)
             if asked is not None:
-                self._nudge(asked.place)
+                self._nudges.tell(asked.place)
 
     def _may_stand_in(self, wish: Wish, entry: Entry) -> bool:
         return has_room(entry, self.book.of(entry.place)) and permitted(
@@ -182,8 +203,8 @@ class Hold:
     def _make_room(self, entry: Entry, one: Waiting) -> None:
         """A place for one more: a free one, or that of a key with more than its share. `HoldFullError`."""
         line = self._lines.get(entry.place, Line())
-        in_all = sum(map(len, self._lines.values()))
-        if len(line) >= self._limits.per_variant:
+        in_all = sum(map(len, self._lines.values())) + self.book.waiting_elsewhere()
+        if len(line) + self.book.waiting_elsewhere(entry.place) >= self._limits.per_variant:
             lines = [line]
         elif in_all >= self._limits.in_all:
             lines = list(self._lines.values())
@@ -194,7 +215,7 @@ class Hold:
         self._tell_when(error, entry)
         leaves = who_makes_room(lines, one.key, of_own)
         if leaves is None:
-            self._nudge(entry.place)
+            self._nudges.tell(entry.place)
             raise error
         leaves.turn.set_exception(error)
 
@@ -268,16 +289,8 @@ class Hold:
     def _part(self, place: Place, one: Waiting) -> None:
         line = self._lines[place]
         line.leave(one)
+        self.book.wait_in_line(place, len(line))
+        self.book.wake(place)
         if not line:
             del self._lines[place]
             self._paces.of(place).nobody_waits()
-
-    def _nudge(self, place: Place) -> None:
-        """Tells of a request that does not wait for long enough to be heard."""
-        if place not in self._nudged:
-            self.book.change(place, "held", 1)
-            self._nudged[place] = asyncio.get_running_loop().call_later(NUDGE_SECONDS, self._unnudge, place)
-
-    def _unnudge(self, place: Place) -> None:
-        del self._nudged[place]
-        self.book.change(place, "held", -1)

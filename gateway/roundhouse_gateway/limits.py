@@ -1,8 +1,9 @@
 """How often and how many at once: what the limits of API keys ask of whatever counts them.
 
-`LocalLimits` counts within this process, which is all there is to know for one gateway; several count
-together in `shared_limits`. A minute is a window of the clock: a key has its whole allowance at the start of
-each. What is refused is not counted, and keys that were not used for a window are forgotten.
+`LocalLimits` counts within this process, which is all there is to know for one gateway; its workers count
+together in `workers.key_table`, several gateways in `shared_limits`. A minute is a window of the clock: a key
+has its whole allowance at the start of each. What is refused is not counted, and keys that were not used for
+a window are forgotten.
 """
 
 from collections.abc import Callable
@@ -41,6 +42,11 @@ class KeyLimits(Protocol):
         """Whether what is shared with other gateways cannot be reached."""
         ...
 
+    @property
+    def waits(self) -> bool:
+        """Whether an answer may take its time, as that of a store elsewhere."""
+        ...
+
     async def standing(self, key_id: str, per_minute: int) -> Standing:
         """Where the key stands; counts nothing."""
         ...
@@ -69,6 +75,7 @@ class LocalLimits:
     """Of this process. `clock` gives seconds since the epoch."""
 
     away = False
+    waits = False
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock

@@ -6,8 +6,17 @@ the line is full, the last of the key that has most in it makes room for a key t
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import chain, zip_longest
 from typing import Generic, Protocol, TypeVar
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How many may wait, in this gateway."""
+
+    in_all: int
+    per_variant: int
 
 
 class Waiting(Protocol):

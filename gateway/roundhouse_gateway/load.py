@@ -7,7 +7,7 @@ follows from the figures is the operator's business.
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Final, Literal
 
 import msgspec
@@ -54,11 +54,19 @@ _NOTHING: Final = Counts()
 
 
 class LoadBook:
-    """The counts of all variants that have any, and the readers who are behind."""
+    """The counts of all variants that have any, and the readers who are behind.
+
+    Where the gateway has several processes, `workers.book` knows the others: what is asked and then counted
+    under `exclusive` is exact over all of them.
+    """
+
+    exclusive: AbstractContextManager[object] = nullcontext()
 
     def __init__(self) -> None:
         self._counts: dict[Place, Counts] = {}
         self._readers: set[Reader] = set()
+        self.on_wake: list[Callable[[], None]] = []
+        """Called where another process may have left room for those who wait in this one."""
 
     def of(self, place: Place) -> Counts:
         return self._counts.get(place, _NOTHING)
@@ -73,6 +81,20 @@ class LoadBook:
             del self._counts[place]
         for reader in self._readers:
             reader.tell(place)
+
+    def waiting_elsewhere(self, place: Place | None = None) -> int:  # noqa: ARG002 - nobody else
+        """How many wait in other processes of this gateway, for the variant or for any."""
+        return 0
+
+    def is_own_turn(self, place: Place) -> bool:  # noqa: ARG002 - nobody else
+        """Whether nobody in another process comes before those who wait in this one."""
+        return True
+
+    def wait_in_line(self, place: Place, waiting: int, *, turn: bool = False) -> None:
+        """So many wait here now; `turn`: one of them has just been called."""
+
+    def wake(self, place: Place) -> None:
+        """Has other processes look whether those who wait there may go."""
 
     @contextmanager
     def follow(self) -> Iterator["Reader"]:

@@ -7,11 +7,20 @@ were used. So no client can make new series.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from functools import partial
+from itertools import chain
 from typing import Final
 
-from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-
-from roundhouse_gateway.series import OTHER, Distribution, Family, Value, exposition
+from roundhouse_gateway.series import (
+    OTHER,
+    AnyFamily,
+    Distribution,
+    Family,
+    Numbers,
+    OwnNumbers,
+    Value,
+    exposition,
+)
 from roundhouse_gateway.usage import NOTHING, Usage
 
 UNKNOWN_MODEL: Final = "unknown"
@@ -42,11 +51,12 @@ _PREFIX: Final = "roundhouse_gateway_"
 class Metrics:
     """One set of metrics; `age_seconds` and `models` are asked at each scrape."""
 
-    def __init__(self, age_seconds: Callable[[], float], models: Callable[[], int]) -> None:
-        self.families: list[Family[Value] | Family[Distribution]] = []
+    def __init__(
+        self, age_seconds: Callable[[], float], models: Callable[[], int], numbers: Numbers | None = None
+    ) -> None:
+        self.families: list[AnyFamily] = []
         self._keys: dict[str, str] = {"": ""}
-        self._process = CollectorRegistry()
-        ProcessCollector(registry=self._process)
+        self._numbers = numbers or OwnNumbers()
         self.requests = self._counter(
             "requests", "Requests answered.", "route", "code", "model", "key"
         ).labels
@@ -90,6 +100,9 @@ class Metrics:
         self.limits_store_away = self._gauge(
             "limits_store_away", "1 while the store of limits does not answer."
         ).labels()
+        self.worker_restarts = self._counter(
+            "worker_restarts", "Workers of this gateway that ended and were replaced."
+        ).labels()
         age = self._gauge("snapshot_age_seconds", "How long the cluster has not been followed.")
         age.labels().set_function(age_seconds)
         self._gauge("models", "Models that are published.").labels().set_function(models)
@@ -120,17 +133,23 @@ class Metrics:
         return self._values(name, "gauge", text, labels)
 
     def _values(self, name: str, kind: str, text: str, labels: tuple[str, ...]) -> Family[Value]:
-        made = Family(_PREFIX + name, kind, text, labels, Value)
+        full = _PREFIX + name
+        make = partial(self._numbers.value, full, kind=kind)
+        made = Family(full, kind, text, labels, make)
         self.families.append(made)
         return made
 
     def _histogram(self, name: str, text: str, *labels: str) -> Family[Distribution]:
-        made = Family(_PREFIX + name, "histogram", text, labels, lambda: Distribution(SECONDS))
+        full = _PREFIX + name
+        make = partial(self._numbers.distribution, full, bounds=SECONDS)
+        made = Family(full, "histogram", text, labels, make)
+        made.bounds = SECONDS
         self.families.append(made)
         return made
 
     async def exposition(self) -> AsyncIterator[bytes]:
         """The whole text, in slices; what the process itself uses comes last."""
-        async for piece in exposition(self.families):
+        texts = chain.from_iterable(map(self._numbers.texts, self.families))
+        async for piece in exposition(texts):
             yield piece
-        yield generate_latest(self._process)
+        yield self._numbers.of_process()

@@ -73,7 +73,7 @@ class ClientProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.count.inc()
         super().connection_made(transport)
-        if len(self.connections) > self.limits.connections:
+        if len(self.connections) + self.count.elsewhere() > self.limits.connections:
             self._refuse(FullError(self.limits.connections))
             return
         self._await_head()

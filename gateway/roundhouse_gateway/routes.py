@@ -1,5 +1,6 @@
 """The routes that tell of models and engines, and those by which a cluster looks after the gateway."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -38,14 +39,21 @@ StageWord = Annotated[str, AfterValidator(_known_stage)]
 
 @dataclass(slots=True)
 class Readiness:
-    """Whether requests should come here. Draining is for ever."""
+    """Whether requests should come here. Draining is for ever.
+
+    `whole` says it of all workers, where there are several, given what this one has against it.
+    """
 
     registry: Registry
     keyring: Keyring | None = None
     credentials: Credentials | None = None
     draining: bool = False
+    whole: Callable[[str | None], str | None] | None = None
 
     def reason_against(self) -> str | None:
+        return self.whole(self.own_reason()) if self.whole else self.own_reason()
+
+    def own_reason(self) -> str | None:
         if self.draining:
             return "draining"
         if self.keyring is not None and not self.keyring.complete:

@@ -12,7 +12,9 @@ from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 
 OTHER: Final = "other"
 MOST_SERIES: Final = 50_000
@@ -50,9 +52,12 @@ class Value:
         finally:
             self.value -= 1
 
+    def elsewhere(self) -> float:
+        """What the same series comes to in other processes of this gateway."""
+        return 0
+
     def text(self, name: str, labels: str) -> str:
-        value = self._ask() if self._ask else self.value
-        return f"{name}{{{labels}}} {value!r}\n" if labels else f"{name} {value!r}\n"
+        return value_text(name, labels, self._ask() if self._ask else self.value)
 
 
 class Distribution:
@@ -70,13 +75,24 @@ class Distribution:
         self._sum += value
 
     def text(self, name: str, labels: str) -> str:
-        start = f'{name}_bucket{{{labels}{"," if labels else ""}le="'
-        totals = list(accumulate(self._counts))
-        lines = [f'{start}{bound}"}} {total}\n' for bound, total in zip(self._bounds, totals, strict=False)]
-        among = f"{{{labels}}}" if labels else ""
-        lines.append(f'{start}+Inf"}} {totals[-1]}\n')
-        lines.append(f"{name}_count{among} {totals[-1]}\n{name}_sum{among} {self._sum!r}\n")
-        return "".join(lines)
+        return distribution_text(name, labels, self._bounds, self._counts, self._sum)
+
+
+def value_text(name: str, labels: str, value: float) -> str:
+    return f"{name}{{{labels}}} {value!r}\n" if labels else f"{name} {value!r}\n"
+
+
+def distribution_text(
+    name: str, labels: str, bounds: Sequence[float], counts: Iterable[float], total: float
+) -> str:
+    """`counts` has one more than there are `bounds`: what is past all of them."""
+    start = f'{name}_bucket{{{labels}{"," if labels else ""}le="'
+    totals = list(accumulate(counts))
+    lines = [f'{start}{bound}"}} {each}\n' for bound, each in zip(bounds, totals, strict=False)]
+    among = f"{{{labels}}}" if labels else ""
+    lines.append(f'{start}+Inf"}} {totals[-1]}\n')
+    lines.append(f"{name}_count{among} {totals[-1]}\n{name}_sum{among} {total!r}\n")
+    return "".join(lines)
 
 
 Series = TypeVar("Series", Value, Distribution)
@@ -86,12 +102,15 @@ class Family(Generic[Series]):
     """All series of one name."""
 
     def __init__(
-        self, name: str, kind: str, text: str, labels: Sequence[str], make: Callable[[], Series]
+        self, name: str, kind: str, text: str, labels: Sequence[str], make: Callable[[str], Series]
     ) -> None:
+        """`make` is given the labels as they are written."""
         self.name = name
-        self._head = f"# HELP {name} {text}\n# TYPE {name} {kind}\n"
+        self.head = f"# HELP {name} {text}\n# TYPE {name} {kind}\n"
         self._label_names = tuple(labels)
-        self._make: Callable[[], Series] = make
+        self._make: Callable[[str], Series] = make
+        self.bounds: Sequence[float] = ()
+        """Of the buckets, where it is a histogram."""
         self._series: dict[tuple[str, ...], Series] = {}
         self._written: dict[tuple[str, ...], str] = {}
 
@@ -111,26 +130,62 @@ class Family(Generic[Series]):
                 return found
         pairs = zip(self._label_names, values, strict=True)
         self._written[values] = ",".join(f'{name}="{value.translate(_ESCAPES)}"' for name, value in pairs)
-        made = self._series[values] = self._make()
+        made = self._series[values] = self._make(self._written[values])
         return made
 
     def texts(self) -> Iterator[str]:
         """The head, then each series; what is new meanwhile waits for the next time."""
-        yield self._head
+        yield self.head
         for values, series in list(self._series.items()):
             yield series.text(self.name, self._written[values])
 
 
-async def exposition(families: Iterable[Family[Value] | Family[Distribution]]) -> AsyncIterator[bytes]:
+AnyFamily = Family[Value] | Family[Distribution]
+
+
+class Numbers(Protocol):
+    """Where series keep what they count: each by itself, or so that other processes see it."""
+
+    def value(self, family: str, labels: str, kind: str) -> Value: ...
+
+    def distribution(self, family: str, labels: str, bounds: Sequence[float]) -> Distribution: ...
+
+    def texts(self, family: AnyFamily) -> Iterator[str]: ...
+
+    def of_process(self) -> bytes:
+        """What the process itself uses, as text."""
+        ...
+
+
+class OwnNumbers:
+    """Of this process alone."""
+
+    def __init__(self) -> None:
+        self._process = CollectorRegistry()
+        ProcessCollector(registry=self._process)
+
+    def value(self, family: str, labels: str, kind: str) -> Value:  # noqa: ARG002 - nobody else is to find it
+        return Value()
+
+    def distribution(self, family: str, labels: str, bounds: Sequence[float]) -> Distribution:  # noqa: ARG002
+        return Distribution(bounds)
+
+    def texts(self, family: AnyFamily) -> Iterator[str]:
+        return family.texts()
+
+    def of_process(self) -> bytes:
+        return generate_latest(self._process)
+
+
+async def exposition(texts: Iterable[str]) -> AsyncIterator[bytes]:
     """The text, in slices that take no longer to make than others may wait."""
     lines: list[str] = []
     until = time.perf_counter() + SLICE_SECONDS
-    for family in families:
-        for text in family.texts():
-            lines.append(text)
-            if time.perf_counter() >= until:
-                yield "".join(lines).encode()
-                lines.clear()
-                await asyncio.sleep(PAUSE_SECONDS)
-                until = time.perf_counter() + SLICE_SECONDS
+    for text in texts:
+        lines.append(text)
+        if time.perf_counter() >= until:
+            yield "".join(lines).encode()
+            lines.clear()
+            await asyncio.sleep(PAUSE_SECONDS)
+            until = time.perf_counter() + SLICE_SECONDS
     yield "".join(lines).encode()

@@ -7,17 +7,15 @@ takes notice, then running requests may finish.
 import asyncio
 import logging
 import signal
-import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from ssl import SSLContext
 from typing import Any
 
 import aiohttp
-import uvicorn
 from starlette.types import ASGIApp, Receive
 
 from roundhouse_gateway.app import build_api, build_service
@@ -30,16 +28,13 @@ from roundhouse_gateway.hold import Hold, Limits
 from roundhouse_gateway.json_body import JsonBodies
 from roundhouse_gateway.keyring import Keyring
 from roundhouse_gateway.limits import KeyLimits, LocalLimits
-from roundhouse_gateway.listener import Listener
+from roundhouse_gateway.listener import Door, listening
 from roundhouse_gateway.load import LoadBook, LoadReport
 from roundhouse_gateway.metrics import Metrics
-from roundhouse_gateway.protocol import ConnectionLimits, end_dead_connections, limited
-from roundhouse_gateway.realtime.client_socket import websockets
 from roundhouse_gateway.realtime.door import Switch
 from roundhouse_gateway.realtime.hub import Hub
 from roundhouse_gateway.registry import Registry
 from roundhouse_gateway.routes import Readiness
-from roundhouse_gateway.series import Value
 from roundhouse_gateway.settings import Settings
 from roundhouse_gateway.speech.audio_api import TRANSCRIPTIONS, TRANSLATIONS
 from roundhouse_gateway.speech.elevenlabs import SpeechToText
@@ -48,31 +43,15 @@ from roundhouse_gateway.spool import Spool
 from roundhouse_gateway.text.engines import TextEngines
 from roundhouse_gateway.text.lane import Lane, no_route, takes_lane
 from roundhouse_gateway.text.pool import Pool
-from roundhouse_gateway.text.protocol import fast
 from roundhouse_gateway.text.serve import ROUTES as TEXT_ROUTES
 from roundhouse_gateway.text.serve import TextRoutes
 from roundhouse_gateway.tls import certified
 from roundhouse_gateway.traces import Tracer
 from roundhouse_gateway.upload import Upload
 from roundhouse_gateway.upstream import EngineClient
+from roundhouse_gateway.workers.member import Member
 
 log = logging.getLogger("roundhouse.gateway")
-
-BACKLOG = 2048
-# Longer than load balancers keep a connection: the one that listens must not be the first to close.
-KEEP_ALIVE_SECONDS = 75
-
-
-@dataclass(frozen=True, slots=True)
-class _Door:
-    """Where it is listened, and how."""
-
-    port: int
-    drain_seconds: float
-    connections: Value = field(default_factory=Value)
-    """Counts those that are open."""
-    tls: SSLContext | None = None
-    lane: Lane | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,28 +69,33 @@ class Gateway:
     keyring: Keyring | None
     access: Credentials
     limits: KeyLimits
+    member: Member | None = None
+    """This process among the gateway's workers, where there are several."""
 
     @classmethod
-    def build(cls, settings: Settings, limits: KeyLimits) -> "Gateway":
+    def build(cls, settings: Settings, limits: KeyLimits, member: Member | None = None) -> "Gateway":
         registry = Registry(settings.served_namespaces, aliases_enabled=settings.aliases_enabled)
-        metrics = Metrics(registry.age_seconds, lambda: len(registry.snapshot.entries))
+        numbers = member.numbers if member else None
+        metrics = Metrics(registry.age_seconds, lambda: len(registry.snapshot.entries), numbers)
         metrics.limits_store_away.set_function(lambda: float(limits.away))
+        if member:
+            metrics.worker_restarts.set_function(lambda: member.restarts)
         endpoints = Endpoints(registry)
         engines = EngineClient(settings, metrics, endpoints)
         pool = Pool(settings.connect_timeout_seconds)
         text = TextEngines(settings, metrics, endpoints, engines.load, pool)
         keyring = Keyring() if settings.keys_namespace else None
         access = Credentials(registry)
-        readiness = Readiness(registry, keyring, access)
-        realtime, book = Hub(settings, metrics, endpoints), LoadBook()
-        return cls(
-            settings, registry, readiness, metrics, engines, text, realtime, book, keyring, access, limits
-        )
+        whole = member.reason_against if member else None
+        readiness = Readiness(registry, keyring, access, whole=whole)
+        realtime = Hub(settings, metrics, endpoints, member)
+        book = member.book if member else LoadBook()
+        seen = (settings, registry, readiness, metrics, engines, text, realtime, book)
+        return cls(*seen, keyring, access, limits, member)
 
     def api(self, tracer: Tracer | None) -> tuple[ASGIApp, Lane | None]:
         """What clients talk to, and the shorter way for most of what they ask as JSON."""
-        spool = Spool(self.settings.spool_dir, self.settings.spool_limit_bytes)
-        self.metrics.spool_bytes.set_function(lambda: spool.used_bytes)
+        spool = Spool(self.settings.spool_dir, self.settings.spool_limit_bytes, self.metrics.spool_bytes)
         limits = Limits(self.settings.hold_limit, self.settings.hold_limit_per_variant)
         hold = Hold(self.registry, self.load, limits, self.metrics)
         speech = {
@@ -123,7 +107,7 @@ class Gateway:
         bodies = JsonBodies(
             limit_bytes=min(self.settings.json_limit_bytes, self.settings.body_limit_bytes),
             depth_limit=self.settings.json_depth_limit,
-            room_bytes=self.settings.json_room_bytes,
+            room_bytes=self._json_room_bytes(),
         )
         text = TextRoutes(self.settings, self.registry, self.text, hold, self.metrics, bodies)
         posts: dict[str, ASGIApp] = {**speech, **dict.fromkeys(TEXT_ROUTES, text), **self.realtime.posts()}
@@ -135,9 +119,20 @@ class Gateway:
         keys, model = guard(no_route) if guard else None, self.settings.default_model
         return switch, Lane(self.registry, self.text, hold, self.metrics, bodies, keys, model)
 
-    def door(self, tls: SSLContext | None, lane: Lane | None) -> _Door:
-        """That of clients."""
-        return _Door(self.settings.port, self.settings.drain_seconds, self.metrics.connections, tls, lane)
+    def _json_room_bytes(self) -> int:
+        """This worker's part of the room, in which the longest body has a place in any case."""
+        settings = self.settings
+        part = settings.json_room_bytes // (self.member.workers if self.member else 1)
+        return max(part, min(settings.json_limit_bytes, settings.json_room_bytes))
+
+    def clients(self, tls: SSLContext | None, lane: Lane | None) -> Door:
+        """Where clients come in."""
+        settings, handed = self.settings, self.member.clients if self.member else None
+        return Door(settings.port, settings.drain_seconds, handed, self.metrics.connections, tls, lane)
+
+    def cluster(self) -> Door:
+        """Where the cluster looks after the gateway."""
+        return Door(self.settings.metrics_port, 1.0, self.member.cluster if self.member else None)
 
     def service(self) -> ASGIApp:
         return build_service(self.readiness, self.metrics, LoadReport(self.load))
@@ -168,11 +163,11 @@ class Gateway:
 
 
 @asynccontextmanager
-async def _counting(settings: Settings) -> AsyncIterator[KeyLimits]:
-    """What counts the limits of keys during the block: alone, or together with other gateways."""
+async def _counting(settings: Settings, member: Member | None) -> AsyncIterator[KeyLimits]:
+    """What counts the limits of keys during the block: alone, with other workers, or with other gateways."""
     url = settings.limits_store_url.get_secret_value()
     if not url:
-        yield LocalLimits(time.time)
+        yield member.limits() if member else LocalLimits(time.time)
         return
     from roundhouse_gateway.shared_limits import SharedLimits, open_store  # noqa: PLC0415 - megabytes, for some
 
@@ -196,16 +191,20 @@ def _on_stray_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) ->
         loop.default_exception_handler(context)
 
 
-async def serve(settings: Settings) -> None:
-    """Runs until SIGTERM or SIGINT, and then until what was begun is finished."""
+async def serve(settings: Settings, make_member: Callable[[], Member] | None = None) -> None:
+    """Runs until SIGTERM or SIGINT, and then until what was begun is finished.
+
+    `make_member` is there for one of several workers.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_on_stray_error)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with _counting(settings) as limits:
+    member = make_member() if make_member else None
+    async with _counting(settings, member) as limits:
         with tracing(settings.otlp_endpoint) as tracer:
-            await _serve(Gateway.build(settings, limits), tracer, stop)
+            await _serve(Gateway.build(settings, limits, member), tracer, stop)
     log.info("ended")
 
 
@@ -214,23 +213,41 @@ async def _serve(gateway: Gateway, tracer: Tracer | None, stop: asyncio.Event) -
     app, lane = gateway.api(tracer)
     try:
         async with (
+            _among_workers(gateway, stop),
             _following(gateway, stop),
-            _listening(gateway.service(), settings, _Door(settings.metrics_port, 1.0)) as service,
+            listening(gateway.service(), settings, gateway.cluster()) as service,
             certified(settings.tls_cert_file, settings.tls_key_file) as tls,
-            _listening(app, settings, gateway.door(tls, lane)) as api,
+            listening(app, settings, gateway.clients(tls, lane)) as api,
         ):
-            log.info("listening on %s, metrics on %s", api, service)
+            if gateway.member:
+                gateway.member.up()
+            else:
+                log.info("listening on %s, metrics on %s", api, service)
             await stop.wait()
             log.info("draining: unready at once, no new connections in %g s", settings.drain_delay_seconds)
             gateway.readiness.draining = True
+            if gateway.member:
+                gateway.member.drain()
             with suppress(TimeoutError):
                 stop.clear()
                 await asyncio.wait_for(stop.wait(), settings.drain_delay_seconds)
+            if gateway.member:
+                await gateway.member.leave()
             gateway.realtime.leave()
     finally:
         gateway.text.close()
         await gateway.engines.close()
         await gateway.realtime.close()
+
+
+@asynccontextmanager
+async def _among_workers(gateway: Gateway, stop: asyncio.Event) -> AsyncIterator[None]:
+    """Takes its place among the workers during the block, where there are several."""
+    if gateway.member is None:
+        yield
+        return
+    async with gateway.member.working(gateway.readiness.own_reason, stop.set):
+        yield
 
 
 @asynccontextmanager
@@ -251,38 +268,3 @@ async def _following(gateway: Gateway, stop: asyncio.Event) -> AsyncIterator[Non
         watches.cancel()
         await asyncio.gather(watches, return_exceptions=True)
         await api.close()
-
-
-@asynccontextmanager
-async def _listening(app: ASGIApp, settings: Settings, door: _Door) -> AsyncIterator[str]:
-    """Serves during the block; at its end takes nothing new and lets requests finish for a while."""
-    limits = _connection_limits(settings)
-    protocol = limited(limits, door.connections)
-    config = uvicorn.Config(
-        app,
-        loop="none",
-        http=fast(protocol, door.lane) if door.lane else protocol,
-        **websockets(door.connections),
-        lifespan="off",
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        proxy_headers=False,  # uvicorn would believe whoever comes from loopback
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=max(1, round(door.drain_seconds)),
-    )
-    config.load()
-    listener = Listener(config, door.tls, limits, door.connections)
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    bound = socket.create_server((settings.host, door.port), family=family, backlog=BACKLOG)
-    end_dead_connections(bound, settings.client_idle_seconds)
-    serving = asyncio.create_task(listener.serve(sockets=[bound]))
-    try:
-        yield "{}:{}".format(*bound.getsockname()[:2])
-    finally:
-        listener.should_exit = True
-        await serving
-
-
-def _connection_limits(settings: Settings) -> ConnectionLimits:
-    return ConnectionLimits(settings.connection_limit, settings.header_limit_bytes, settings.header_seconds)

@@ -43,6 +43,13 @@ class Settings(BaseSettings):
         le=65535,
         description="Port of `/metrics`, `/healthz` and `/readyz` for the cluster.",
     )
+    workers: int = Field(
+        default=1,
+        ge=1,
+        le=16,
+        description="Processes that serve both ports together, each on a core; limits and metrics are those "
+        "of all.",
+    )
     aliases_enabled: bool = Field(
         default=True, description="Whether aliases are names that a client may use."
     )

@@ -102,6 +102,8 @@ class SharedLimits:
     `closed`: nothing is counted without the store, and `LimitsUnavailableError` raised instead.
     """
 
+    waits = True
+
     def __init__(
         self, store: Redis, *, closed: bool = False, clock: Callable[[], float] = time.monotonic
     ) -> None:

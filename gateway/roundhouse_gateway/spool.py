@@ -7,17 +7,29 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from roundhouse_gateway.errors import NotReadyError, UploadTooLargeError
+from roundhouse_gateway.series import Value
 
 PIECE_BYTES = 256 * 1024
 
 
 class Spool:
-    """All the room there is, shared by all requests."""
+    """All the room there is, shared by all requests, also those of other workers.
 
-    def __init__(self, directory: Path | None, limit_bytes: int) -> None:
+    `gauge` tells of what is used here, and of what is elsewhere.
+    """
+
+    def __init__(self, directory: Path | None, limit_bytes: int, gauge: Value | None = None) -> None:
         self.directory = directory
         self.limit_bytes = limit_bytes
         self.used_bytes = 0
+        self._gauge = gauge or Value()
+
+    def use(self, more: int) -> None:
+        self.used_bytes += more
+        self._gauge.inc(more)
+
+    def has_room_for(self, more: int) -> bool:
+        return self.used_bytes + self._gauge.elsewhere() + more <= self.limit_bytes
 
     def open(self) -> "SpooledFile":
         return SpooledFile(self)
@@ -45,11 +57,11 @@ class SpooledFile:
                 "send `model` first and the file is passed on without being stored.",
                 param="file",
             )
-        if spool.used_bytes + len(piece) > spool.limit_bytes:
+        if not spool.has_room_for(len(piece)):
             raise NotReadyError("No room to hold the upload now; send `model` before `file`, or try later.")
         self._write_all(piece)
         self.size += len(piece)
-        spool.used_bytes += len(piece)
+        spool.use(len(piece))
 
     def _write_all(self, piece: bytes) -> None:
         try:
@@ -76,6 +88,6 @@ class SpooledFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._spool.used_bytes -= self.size
+        self._spool.use(-self.size)
         self.size = 0
         self._file.close()

@@ -94,6 +94,11 @@ def _selected(text: str) -> list[tuple[str, str]]:
     return [(name, value) for name, _, value in (part.partition("=") for part in text.split(","))]
 
 
+def test_the_gateway_is_told_how_many_workers_it_has() -> None:
+    assert environment(render(), "gateway")["ROUNDHOUSE_GATEWAY_WORKERS"] == "1"
+    assert environment(render({"gateway": {"workers": 3}}), "gateway")["ROUNDHOUSE_GATEWAY_WORKERS"] == "3"
+
+
 def test_limits_of_waiting_reach_the_gateway() -> None:
     given = environment(
         render({"gateway": {"hold": {"limit": 7, "limitPerVariant": 3, "commentSeconds": 4}}}), "gateway"

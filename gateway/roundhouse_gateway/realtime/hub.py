@@ -20,12 +20,15 @@ from roundhouse_gateway.traces import Tracer
 class Hub:
     """Made within the running loop."""
 
-    def __init__(self, settings: Settings, metrics: Metrics, endpoints: Endpoints) -> None:
+    def __init__(
+        self, settings: Settings, metrics: Metrics, endpoints: Endpoints, among_workers: Tokens | None = None
+    ) -> None:
+        """`among_workers` keeps tokens where there are several of them, and no store."""
         self._settings = settings
         self._metrics = metrics
         self._sockets = EngineSockets(settings, metrics, endpoints)
         self._leaving = Leaving(settings.drain_seconds)
-        self._tokens = _tokens(settings)
+        self._tokens = _tokens(settings, among_workers)
 
     def door(self, registry: Registry, hold: Hold, guard: Guard | None, tracer: Tracer | None) -> Door:
         """What answers WebSockets."""
@@ -45,10 +48,10 @@ class Hub:
         await self._tokens.close()
 
 
-def _tokens(settings: Settings) -> Tokens:
+def _tokens(settings: Settings, among_workers: Tokens | None) -> Tokens:
     url = settings.limits_store_url.get_secret_value()
     if not url:
-        return LocalTokens()
+        return among_workers or LocalTokens()
     from roundhouse_gateway.shared_limits import open_store  # noqa: PLC0415 - megabytes, for some
 
     return SharedTokens(open_store(url))

@@ -1,9 +1,10 @@
 """The fast lane: JSON requests that need nothing but to be passed on, answered without ASGI in between.
 
 `Lane.plan` decides, before anything has been counted or sent, whether a request may go here: its key is good
-and within limits that this process counts alone, its model runs and has room, and a connection to one of its
-endpoints is at hand. Everything else, what is refused included, is left to the ordinary routes, so that there
-is one place that says no. A `Trip` is what the request has taken meanwhile, to be given back at its end.
+and within limits that are counted in this machine, its model runs and has room, and a connection to one of
+its endpoints is at hand. Everything else, what is refused included, is left to the ordinary routes, so that
+there is one place that says no. A `Trip` is what the request has taken meanwhile, to be given back at its
+end.
 """
 
 from collections.abc import Coroutine
@@ -23,7 +24,7 @@ from roundhouse_gateway.guard import Guard, scope_of
 from roundhouse_gateway.hold import Hold
 from roundhouse_gateway.hops import OWN_HOP
 from roundhouse_gateway.json_body import JsonBodies
-from roundhouse_gateway.limits import KeyLimits, LocalLimits, Standing
+from roundhouse_gateway.limits import KeyLimits, Standing
 from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.registry import Registry
 from roundhouse_gateway.settings import Settings
@@ -104,10 +105,10 @@ class Lane:
                 raise NotHereError(base_url)
             held.enter_context(self.engines.load.hold(base_url))
             try:
-                counted = self._count(key, held)
-            except NotHereError:
+                counted = self._begin(entry, key, held)
+            except (NotHereError, GatewayError) as error:
                 self.engines.pool.keep(address, connection)
-                raise
+                raise NotHereError from error
             exchange.model = entry.model.id
             exchange.standing = counted.headers() if counted else []
             return Trip(exchange, entry, request, call, base_url, connection, counted, held.pop_all())
@@ -136,6 +137,17 @@ class Lane:
             raise NotHereError
         return entry
 
+    def _begin(self, entry: Entry, key: ApiKey | None, held: ExitStack) -> Standing | None:
+        """Counts it: to the model, which its end takes back, and to the key."""
+        if not self.hold.take(entry):
+            raise NotHereError
+        try:
+            return self._count(key, held)
+        except BaseException:
+            self.hold.book.change(entry.place, "in_flight", -1)
+            self.hold.call(entry.place)
+            raise
+
     def _count(self, key: ApiKey | None, held: ExitStack) -> Standing | None:
         """The last step, because it cannot be taken back. What is refused was not counted."""
         if key is None or self.guard is None:
@@ -143,10 +155,10 @@ class Lane:
         limits, grant = self.guard.limits, key.grant
         if grant.max_concurrent is None and grant.requests_per_minute is None:
             return None
-        if not isinstance(limits, LocalLimits):
+        if limits.waits:
             raise NotHereError
         if grant.max_concurrent is not None:
-            self._begin(limits, key.id, grant.max_concurrent, held)
+            self._take_place(limits, key.id, grant.max_concurrent, held)
         if grant.requests_per_minute is None:
             return None
         allowed, standing = _at_once(limits.take(key.id, grant.requests_per_minute))
@@ -154,7 +166,7 @@ class Lane:
             raise NotHereError
         return standing
 
-    def _begin(self, limits: KeyLimits, key_id: str, at_once: int, held: ExitStack) -> None:
+    def _take_place(self, limits: KeyLimits, key_id: str, at_once: int, held: ExitStack) -> None:
         if not _at_once(limits.begin(key_id, at_once)):
             raise NotHereError
         held.callback(limits.end, key_id)
@@ -170,7 +182,7 @@ async def no_route(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def _at_once(coroutine: Coroutine[Any, Any, T]) -> T:
-    """What comes of a coroutine that waits for nothing, as those of `LocalLimits`."""
+    """What comes of a coroutine that waits for nothing, as those of limits within this machine."""
     try:
         coroutine.send(None)
     except StopIteration as done:

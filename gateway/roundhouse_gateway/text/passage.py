@@ -77,7 +77,6 @@ class Passage:
     def start(self) -> None:
         trip = self._trip
         self._lane.metrics.in_flight(trip.exchange.route).inc()
-        self._lane.hold.book.change(trip.entry.place, self._figure, 1)
         trip.connection.ask(request_of(trip.call, trip.base_url), self._reply)
 
     def pause(self) -> None:
@@ -150,8 +149,8 @@ class Passage:
         """From here on the answer has no foreseeable end."""
         self._frames = Frames()
         book, place = self._lane.hold.book, self._trip.entry.place
-        book.change(place, "in_flight", -1)
         book.change(place, "streams", 1)
+        book.change(place, "in_flight", -1)
         self._figure = "streams"
 
     def _return(self) -> None:

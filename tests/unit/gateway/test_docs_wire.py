@@ -212,7 +212,7 @@ def test_labels_and_kinds_of_metrics() -> None:
         for cells in [[cell.strip() for cell in line.strip("|").split("|")]]
     }
     made = {
-        f"`{family.name}`": (set(family._label_names), "histogram" in family._head)
+        f"`{family.name}`": (set(family._label_names), "histogram" in family.head)
         for family in Metrics(lambda: 0.0, lambda: 0).families
     }
     assert table == made

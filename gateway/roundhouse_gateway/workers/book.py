@@ -1,0 +1,157 @@
+"""The load of all workers as one: what each has in hand of a variant, and whose turn it is where they wait.
+
+Whether an engine has room for one more is asked and answered under a lock, so two workers never take the same
+place. Those who wait do so in the worker that has their connection; workers take turns as keys do within
+each: a place that is free goes to the one that has waited longest since it last had one. Who frees a place
+wakes the others that wait.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+from typing_extensions import override
+
+from roundhouse_gateway.load import Counts, Figure, LoadBook, Place, Reader
+from roundhouse_gateway.workers.arena import Arena, ArenaFullError, Row, Seen
+from roundhouse_gateway.workers.lock import Lock
+
+_MARK: Final = "load "
+_ALL: Final = "waiting"
+_AT: Final[dict[Figure, int]] = {"in_flight": 0, "held": 1, "streams": 2}
+_WAITING, _SINCE, _SIZE = 3, 4, 5
+
+
+class SharedBook(LoadBook):
+    """As worker `own` keeps it. `wake` tells another worker to look whether those who wait there may go."""
+
+    def __init__(
+        self,
+        arenas: Sequence[Arena],
+        own: int,
+        lock: Lock,
+        wake: Callable[[int], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__()
+        self.exclusive = lock
+        self._arena = arenas[own]
+        self._others = [(place, each) for place, each in enumerate(arenas) if place != own]
+        self._seen = [Seen() for _ in self._others]
+        self._wake = wake
+        self._clock = clock
+        self._names: dict[Place, str] = {}
+        self._places: dict[Place, int] = {}
+        self._all = self._arena.row(_ALL, 1, lasts=False).at
+
+    @override
+    def of(self, place: Place) -> Counts:
+        own = super().of(place)
+        in_flight, held, streams = own.in_flight, own.held, own.streams
+        for cells, at in self._elsewhere(place):
+            in_flight += int(cells[at])
+            held += int(cells[at + 1])
+            streams += int(cells[at + 2])
+        return Counts(in_flight, held, streams)
+
+    @override
+    def change(self, place: Place, figure: Figure, by: int) -> None:
+        super().change(place, figure, by)
+        at = self._own(place)
+        if at:
+            self._arena.cells[at + _AT[figure]] += by
+            self._arena.changed(at)
+        if by < 0 and figure != "held":
+            self.wake(place)
+
+    @override
+    def waiting_elsewhere(self, place: Place | None = None) -> int:
+        if place is not None:
+            return sum(int(cells[at + _WAITING]) for cells, at in self._elsewhere(place))
+        found = ((arena, arena.find(_ALL)) for _, arena in self._others)
+        return sum(int(arena.cells[row.at]) for arena, row in found if row is not None)
+
+    @override
+    def is_own_turn(self, place: Place) -> bool:
+        at = self._own(place)
+        mine = self._arena.cells[at + _SINCE] if at else 0.0
+        return all(not (0 < cells[at + _SINCE] < mine) for cells, at in self._elsewhere(place))
+
+    @override
+    def wait_in_line(self, place: Place, waiting: int, *, turn: bool = False) -> None:
+        at, cells = self._own(place), self._arena.cells
+        if not at:
+            return
+        cells[self._all] += waiting - cells[at + _WAITING]
+        cells[at + _WAITING] = waiting
+        if not waiting:
+            cells[at + _SINCE] = 0
+        elif turn or not cells[at + _SINCE]:
+            cells[at + _SINCE] = self._clock()
+
+    @override
+    def wake(self, place: Place) -> None:
+        name = self._name(place)
+        for number, arena in self._others:
+            row = arena.find(name)
+            if row is not None and arena.cells[row.at + _WAITING]:
+                self._wake(number)
+
+    @override
+    @contextmanager
+    def follow(self) -> Iterator[Reader]:
+        with super().follow() as reader:
+            self._tell_all(reader)
+            yield reader
+
+    def called(self) -> None:
+        """A place may have been freed in another worker."""
+        for tell in self.on_wake:
+            tell()
+
+    def look(self) -> None:
+        """Tells readers what has changed elsewhere."""
+        for (_, arena), seen in zip(self._others, self._seen, strict=True):
+            rows = arena.changes(seen)
+            for row in arena.rows() if rows is None else rows:
+                place = _place_of(row)
+                if place is not None:
+                    for reader in self._readers:
+                        reader.tell(place)
+
+    def _tell_all(self, reader: Reader) -> None:
+        for _, arena in self._others:
+            for row in arena.rows():
+                place = _place_of(row)
+                if place is not None and any(arena.cells[row.at : row.at + len(_AT)]):
+                    reader.tell(place)
+
+    def _elsewhere(self, place: Place) -> Iterator[tuple["memoryview[float]", int]]:
+        name = self._name(place)
+        for _, arena in self._others:
+            row = arena.find(name)
+            if row is not None:
+                yield arena.cells, row.at
+
+    def _own(self, place: Place) -> int:
+        """Where its numbers are. 0 where there is no room for one more: they stay its own."""
+        found = self._places.get(place)
+        if found is None:
+            try:
+                found = self._arena.row(self._name(place), _SIZE, lasts=False).at
+            except ArenaFullError:
+                found = 0
+            self._places[place] = found
+        return found
+
+    def _name(self, place: Place) -> str:
+        return self._names.get(place) or self._names.setdefault(place, f"{_MARK}{place[0]} {place[1]}")
+
+
+def _place_of(row: Row) -> Place | None:
+    """None where the row is no variant's."""
+    if not row.name.startswith(_MARK):
+        return None
+    namespace, _, variant = row.name.removeprefix(_MARK).partition(" ")
+    return namespace, variant
