@@ -31,7 +31,7 @@ def release(cluster: Cluster) -> Release:
     port = cluster.gateway_url.rsplit(":", 1)[1]
     service = ("--service", f"{NAMESPACE}/roundhouse-gateway", "--port", port, "--target", "http")
     project("tests.cluster.local", "expose", "--number", number, *service)
-    return Release(cluster.kubectl, NAMESPACE, cluster.gateway_url)
+    return Release(cluster.kubectl, cluster.api, NAMESPACE, cluster.gateway_url)
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from typing import Any
 
 from openai import APIError, OpenAI
 
+from tests.cluster.local.api_server import ApiServer
 from tests.support.recordings import GO_FORWARD_WORDS, go_forward
 from tests.support.waiting import wait_until
 
@@ -22,6 +23,7 @@ class Release:
     """One `helm install`: where it is and how it is reached. `url` is the gateway's address on loopback."""
 
     kubectl: Kubectl
+    api: ApiServer
     namespace: str
     url: str
 
@@ -36,10 +38,24 @@ class Release:
         mine = f"--field-selector=metadata.name!={MODEL}"
         self.in_namespace("delete", "modelvariants.roundhouse.dev", "--wait", mine)
 
+    def get(self, resource: str) -> dict[str, Any]:
+        """One resource, named as `kind/name`; AssertionError where there is none."""
+        what, _, name = resource.partition("/")
+        found = self.api.get(what, name, self.namespace)
+        assert found is not None, f"there is no {resource}"
+        return found
+
+    def staying(self, selector: str) -> list[dict[str, Any]]:
+        """The pods that are not about to end."""
+        return [one for one in self.list("pods", selector) if "deletionTimestamp" not in one["metadata"]]
+
+    def list(self, what: str, selector: str) -> list[dict[str, Any]]:
+        """Of one kind or, with commas between, of several."""
+        return self.api.list(what, self.namespace, selector)
+
     def condition(self, resource: str, kind: str) -> dict[str, Any]:
         """One condition of a resource, or an empty dictionary if it has none of that type yet."""
-        text = self.in_namespace("get", resource, "-o", "json")
-        conditions = json.loads(text).get("status", {}).get("conditions", [])
+        conditions = self.get(resource).get("status", {}).get("conditions", [])
         return next((condition for condition in conditions if condition["type"] == kind), {})
 
     def wait_for_condition(

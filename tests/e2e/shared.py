@@ -102,21 +102,17 @@ class SharedEngine:
     def pods(self) -> dict[str, set[str]]:
         """Variants whose requests each pod gets, by the pod's name; without pods that end."""
         selector = f"roundhouse.dev/engine={self.name}"
-        text = self.release.in_namespace("get", "pods", "-l", selector, "-o", "json")
         return {
             pod["metadata"]["name"]: {
                 label.partition("/")[2] for label in pod["metadata"]["labels"] if label.startswith("serves.")
             }
-            for pod in json.loads(text)["items"]
-            if "deletionTimestamp" not in pod["metadata"]
+            for pod in self.release.staying(selector)
         }
 
     def in_use(self) -> int:
         """Requests that its pods are at work on, as they tell it themselves."""
-        text = self.release.in_namespace(
-            "get", "pods", "-l", f"roundhouse.dev/engine={self.name}", "-o", "json"
-        )
-        return sum(model["inUse"] for pod in json.loads(text)["items"] for model in models_of(pod))
+        pods = self.release.list("pods", f"roundhouse.dev/engine={self.name}")
+        return sum(model["inUse"] for pod in pods for model in models_of(pod))
 
     def until_placed(self, *wanted: set[str], seconds: float = 120) -> None:
         """Until the pods serve exactly these variants, in whatever order."""

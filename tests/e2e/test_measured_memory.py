@@ -71,8 +71,7 @@ def test_what_a_model_was_seen_to_use_decides_where_the_next_one_goes(shared: Sh
     assert told_by_the_engine(shared, pod) == PEAK_MIB << 20
 
     def measured() -> bool:
-        text = shared.release.in_namespace("get", "mv/small", "-o", "json")
-        placement = json.loads(text)["status"]["placement"]
+        placement = shared.release.get("mv/small")["status"]["placement"]
         assert placement.get("measuredPeakMemory") == f"{ROUNDED_MIB}Mi", placement
         assert placement["required"]["total"] == f"{ROUNDED_MIB}Mi", placement
         return True

@@ -133,12 +133,10 @@ def rolling(release: Release) -> Iterator[Release]:
 
 
 def ready_pods(release: Release) -> set[str]:
-    found = json.loads(release.in_namespace("get", "pods", "-l", SELECTOR, "-o", "json"))["items"]
     return {
         one["metadata"]["name"]
-        for one in found
-        if "deletionTimestamp" not in one["metadata"]
-        and any(
+        for one in release.staying(SELECTOR)
+        if any(
             each["type"] == "Ready" and each["status"] == "True"
             for each in one["status"].get("conditions", ())
         )

@@ -48,7 +48,7 @@ def test_a_cold_start_answers_those_who_waited_for_it(
     asleep = ("Ready", "True", "Idle")
     release.wait_for_condition(variant, *asleep, seconds=180)
     wait_until(
-        lambda: not release.in_namespace("get", "pods", "--selector", selector, "-o", "name").strip(),
+        lambda: not release.list("pods", selector),
         seconds=120,
         what="no pod of it is left",
     )
@@ -58,7 +58,7 @@ def test_a_cold_start_answers_those_who_waited_for_it(
     with ThreadPoolExecutor(4) as pool:
         heard = [pool.submit(release.transcribe, on_demand) for _ in range(4)]
         wait_until(
-            lambda: release.in_namespace("get", variant, "-o", "jsonpath={.spec.replicas}") == "1",
+            lambda: release.get(variant)["spec"]["replicas"] == 1,
             seconds=60,
             what="it is woken",
             every=0.1,

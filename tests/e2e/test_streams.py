@@ -77,8 +77,7 @@ class Pods:
     release: Release
 
     def found(self) -> dict[str, dict[str, Any]]:
-        items = json.loads(self.release.in_namespace("get", "pods", "-l", SELECTOR, "-o", "json"))["items"]
-        return {one["metadata"]["name"]: one for one in items}
+        return {one["metadata"]["name"]: one for one in self.release.list("pods", SELECTOR)}
 
     def staying(self) -> dict[str, dict[str, Any]]:
         """Ready, and not about to end."""

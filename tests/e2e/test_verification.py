@@ -56,9 +56,7 @@ def engine(release: Release, tmp_path: Path) -> Iterator[None]:
 
 
 def pods(release: Release) -> list[dict[str, Any]]:
-    text = release.in_namespace("get", "pods", "-l", f"roundhouse.dev/variant={VARIANT}", "-o", "json")
-    items: list[dict[str, Any]] = json.loads(text)["items"]
-    return [one for one in items if "deletionTimestamp" not in one["metadata"]]
+    return release.staying(f"roundhouse.dev/variant={VARIANT}")
 
 
 def test_a_pod_serves_once_it_answers_right(release: Release, engine: None) -> None:
@@ -79,7 +77,7 @@ def test_a_pod_serves_once_it_answers_right(release: Release, engine: None) -> N
     release.wait_for_condition(f"modelvariant/{VARIANT}", "Ready", "True", "Serving")
     assert [one["metadata"]["uid"] for one in pods(release)] == [pod["metadata"]["uid"]]
     release.answers_again(VARIANT)
-    status = json.loads(release.in_namespace("get", "modelvariant", VARIANT, "-o", "json"))["status"]
+    status = release.get(f"modelvariant/{VARIANT}")["status"]
     assert status["verification"]["tests"] == [{"name": "go-forward", "result": "Passed", "score": "0.0 %"}]
     assert status["verification"]["verifiedFeatures"] == ["WordTimestamps"]
     assert status["verification"]["unprovenFeatures"] == ["Diarization"]
