@@ -21,8 +21,8 @@ from tests.cluster.local import Cluster
 from tests.support.waiting import wait_until
 
 START_SECONDS = 120
-SETTLE_SECONDS = 2.5
-"""Longer than the second for which the operator gathers changes of an engine's counts."""
+SETTLE_SECONDS = 3.0
+"""Longer than the two for which a pod is ready before it counts and the one in which changes are gathered."""
 WRITES = frozenset({"POST", "PUT", "PATCH", "APPLY", "DELETE", "DELETECOLLECTION"})
 _SAMPLE = re.compile(r"^apiserver_request_total\{(.*)\} ([0-9.e+]+)$", re.MULTILINE)
 
@@ -123,8 +123,7 @@ class Operator:
     def metric(self, name: str) -> float | None:
         """The sum of a metric's series."""
         assert self.alive_or_log()
-        found = re.findall(rf"^{name}(?:\{{[^}}]*\}})? ([0-9.e+-]+)$", self.get("/metrics")[1], re.MULTILINE)
-        return sum(map(float, found)) if found else None
+        return _total(self.get("/metrics")[1], name)
 
     def idle(self) -> bool:
         """Whether it leads and nothing is due, now or later."""
@@ -140,15 +139,18 @@ class Operator:
 
     def settle(self) -> None:
         """Until nothing is due and nothing is about to be."""
+        passes, since = -1.0, 0.0
 
         def quiet() -> bool:
-            before = self.metric("roundhouse_operator_reconcile_seconds_count")
-            time.sleep(SETTLE_SECONDS)
-            return self.metric("roundhouse_operator_queue_depth") == 0 and before == self.metric(
-                "roundhouse_operator_reconcile_seconds_count"
-            )
+            nonlocal passes, since
+            assert self.alive_or_log()
+            text = self.get("/metrics")[1]
+            now, seen = time.monotonic(), _total(text, "roundhouse_operator_reconcile_seconds_count") or 0.0
+            if seen != passes or _total(text, "roundhouse_operator_queue_depth") != 0:
+                passes, since = seen, now
+            return now - since >= SETTLE_SECONDS
 
-        wait_until(quiet, seconds=60, what="the operator has settled", every=0)
+        wait_until(quiet, seconds=60, what="the operator has settled", every=0.1)
 
     def stop(self) -> int:
         """In order, as a pod is ended."""
@@ -168,6 +170,11 @@ class Operator:
         if self._process.poll() is None:
             self._process.send_signal(number)
         return self._process.wait(timeout=60)
+
+
+def _total(metrics: str, name: str) -> float | None:
+    found = re.findall(rf"^{name}(?:\{{[^}}]*\}})? ([0-9.e+-]+)$", metrics, re.MULTILINE)
+    return sum(map(float, found)) if found else None
 
 
 @dataclass(frozen=True)
