@@ -86,7 +86,9 @@ def test_engine_that_crashes(release: Release, cleared: str) -> None:
 
 
 def test_engine_that_never_gets_ready(release: Release, cleared: str) -> None:
-    sleep = ["python3", "-c", "import time; time.sleep(3600)"]
+    # The first process of a container has no signal that ends it by itself: it would be waited for.
+    heeding = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))"
+    sleep = ["python3", "-c", f"import signal, sys; {heeding}; signal.pause()"]
     release.apply(both(cleared, engine(cleared, command=sleep, startup_seconds=5)))
     message = release.wait_for_condition(f"modelvariant/{cleared}", "Ready", "False", "StartTimeout")
     assert "5" in message
@@ -121,8 +123,4 @@ def test_deleting_a_variant_takes_its_pod(release: Release, cleared: str) -> Non
     release.delete(f"modelvariant/{cleared}")
     selector = f"roundhouse.dev/variant={cleared}"
     kinds = "deployments,services,pods,endpointslices"
-
-    def left() -> str:
-        return release.in_namespace("get", kinds, "--selector", selector, "-o", "name")
-
-    wait_until(lambda: not left().strip(), seconds=60, what=f"nothing of {cleared} is left")
+    wait_until(lambda: not release.list(kinds, selector), seconds=60, what=f"nothing of {cleared} is left")
