@@ -22,6 +22,8 @@ from roundhouse_gateway.views import engine_item, model_item, runtime_item, stag
 KEPT_BYTES: Final = 48 << 20
 """Bodies of lists, all together: one of ten thousand models is four megabytes, and clients choose filters."""
 KEPT_LISTS: Final = 64
+_MANY: Final = 8
+"""Where one of so many has changed, all are looked at."""
 
 Make = Callable[[Entry], dict[str, Any]]
 
@@ -64,7 +66,10 @@ class Bodies:
             for name in changed:
                 made.pop(name, None)
         for each in self._lists.values():
-            each.tell(changed)
+            each.tell(changed, len(snapshot.entries))
+        there = {(engine.namespace, engine.name) for engine in snapshot.engines}
+        for place in self._runtimes.keys() - there:
+            del self._runtimes[place]
 
     def models(self, wanted: Filter) -> bytes:
         return self._body(model_item, wanted, self._model_list)
@@ -132,15 +137,19 @@ class _List:
         self.aliases: list[bytes] = []
         self.body: bytes | None = None
 
-    def tell(self, changed: Collection[str]) -> None:
+    def tell(self, changed: Collection[str], of: int) -> None:
+        """That many models there are. What is worth no look one by one is not kept until somebody asks."""
         self.body = None
         if self._unseen is not None:
             self._unseen |= set(changed)
+            if _MANY * len(self._unseen) > of:
+                self._unseen = None
+                self._ids, self.items, self.aliases = [], [], []
 
     def catch_up(self, snapshot: Snapshot, row: Callable[[str], tuple[bytes, bytes]]) -> None:
         """After many changes, and at first, all is looked at."""
         entries, passes = snapshot.entries, self._filter.passes
-        if self._unseen is None or 8 * len(self._unseen) > len(entries):
+        if self._unseen is None:
             self._ids = [name for name in snapshot.catalogue.ids if passes(entries[name])]
             rows = [row(name) for name in self._ids]
             self.items, self.aliases = [item for item, _ in rows], [alias for _, alias in rows]

@@ -45,6 +45,9 @@ SECONDS: Final = (
     600.0,
 )
 MOST_KEYS: Final = 200
+"""Labels of keys."""
+MOST_KNOWN: Final = 50 * MOST_KEYS
+"""Keys whose label is remembered: past that all are asked for their names again."""
 _PREFIX: Final = "roundhouse_gateway_"
 
 
@@ -56,6 +59,7 @@ class Metrics:
     ) -> None:
         self.families: list[AnyFamily] = []
         self._keys: dict[str, str] = {"": ""}
+        self._key_labels: set[str] = set()
         self._numbers = numbers or OwnNumbers()
         self.requests = self._counter(
             "requests", "Requests answered.", "route", "code", "model", "key"
@@ -108,12 +112,19 @@ class Metrics:
         self._gauge("models", "Models that are published.").labels().set_function(models)
 
     def key(self, key_id: str, name: str) -> str:
-        """The label of a key. Which it is stays until the gateway ends, whatever the key is called then."""
+        """The label of a key. Which it is stays, whatever the key is called then.
+
+        Keys of one name share it: one that is replaced by another, again and again, takes no further place.
+        """
         if (known := self._keys.get(key_id)) is not None:
             return known
-        if len(self._keys) > MOST_KEYS:
+        label = name or key_id
+        if label not in self._key_labels and len(self._key_labels) >= MOST_KEYS:
             return OTHER
-        return self._keys.setdefault(key_id, name or key_id)
+        if len(self._keys) >= MOST_KNOWN:
+            self._keys = {"": ""}
+        self._key_labels.add(label)
+        return self._keys.setdefault(key_id, label)
 
     def used(self, model: str, key: str, usage: Usage) -> None:
         """Counts what an answer of the model says it has used; `key` is a label."""

@@ -32,7 +32,7 @@ from tests.support.waiting import wait_until
 
 SECONDS: Final = float(os.environ.get("SOAK_SECONDS", "120"))
 LOOKS: Final = 60
-STEP_SECONDS: Final = 0.7
+STEP_SECONDS: Final = 0.4
 LISTENER_SECONDS: Final = 45.0
 """How long an engine of sessions and the store live: both are slow to come."""
 GROWTH_MIB: Final = 6.0

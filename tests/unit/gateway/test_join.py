@@ -232,3 +232,25 @@ def test_lists_that_clients_make_up_do_not_add_up(monkeypatch: pytest.MonkeyPatc
     kept = [each.body or b"" for each in made._lists.values()]
     assert sum(map(len, kept)) <= 30_000 + len(made.models(Filter()))
     assert made.models(Filter()) is made.models(Filter()), "what is asked for again and again stays"
+
+
+def test_nothing_of_engines_and_models_that_are_gone_is_kept() -> None:
+    join = house(4)
+    showing = shown_by(join)
+    asked = next(showing)
+    asked.models(Filter())
+    asked.engines()
+    for number in range(100):
+        name = f"guest-{number}"
+        join.put_engine(("models", name), replace(ENGINE, name=name))
+        join.put_variant(
+            ("models", name),
+            replace(VARIANT, name=name, served_name=name, published_names=frozenset({name})),
+        )
+        next(showing).engines()
+        join.put_engine(("models", name), None)
+        join.put_variant(("models", name), None)
+        next(showing)
+    assert len(asked._runtimes) <= 1
+    assert max(len(each._unseen or ()) for each in asked._lists.values()) <= 4
+    assert max(map(len, asked._items.values())) <= 4

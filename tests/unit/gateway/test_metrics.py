@@ -81,6 +81,15 @@ def test_keys_are_named_until_there_are_too_many(monkeypatch: pytest.MonkeyPatch
     assert [metrics.key("c", "Cat"), metrics.key("a", "Bob")] == ["other", "Ann"]
 
 
+def test_a_key_that_is_replaced_again_and_again_takes_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics_module, "MOST_KEYS", 2)
+    monkeypatch.setattr(metrics_module, "MOST_KNOWN", 10)
+    metrics = Metrics(lambda: 0, lambda: 0)
+    assert {metrics.key(f"id-{number}", "Ann") for number in range(100)} == {"Ann"}
+    assert [metrics.key("b", "Bob"), metrics.key("c", "Cat")] == ["Bob", "other"]
+    assert len(metrics._keys) <= 10
+
+
 async def test_a_scrape_of_very_many_series_lets_others_go_on() -> None:
     metrics = made()
     for number in range(10_000):
