@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from roundhouse_api import names
 from roundhouse_api.model import Manifest
@@ -16,8 +16,10 @@ from roundhouse_operator.cluster import Cluster
 from roundhouse_operator.core.kinds import POD, Key
 from roundhouse_operator.core.outcome import DONE, Outcome
 from roundhouse_operator.core.plan import Plan
-from roundhouse_operator.core.shared import Arrangement, PodPatch, arrange
+from roundhouse_operator.core.shared import Arrangement, EngineWorld, PodPatch, arrange
+from roundhouse_operator.core.weights.asked import Answers
 from roundhouse_operator.errors import ConflictError, NotFoundError
+from roundhouse_operator.lookups import Lookups
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +33,7 @@ class Arranger:
     touch: Callable[[Touched], None]
     hurry: Callable[[], None]
     carry_out: Callable[[Plan, Key], Awaitable[Outcome]]
+    lookups: Lookups
 
     async def arrange(self, key: Key, api_hosts: frozenset[str]) -> tuple[Arrangement | None, Outcome]:
         """None: the engine's variants have pods of their own."""
@@ -38,7 +41,7 @@ class Arranger:
         if world is None:
             self.forget(key)
             return None, DONE
-        arrangement = arrange(world, api_hosts=api_hosts)
+        arrangement = await self._arranged(world, api_hosts)
         self.touch(self.cache.want(key, arrangement.weights))
         outcome = await self.carry_out(arrangement.plan, key)
         if outcome.refusal is None:
@@ -47,6 +50,18 @@ class Arranger:
         arrangement = arrangement.refused(outcome.refusal)
         self._tell(key, arrangement)
         return arrangement, outcome
+
+    async def _arranged(self, world: EngineWorld, api_hosts: frozenset[str]) -> Arrangement:
+        """Decided once more where the first time it had to know of objects that nobody watches."""
+        arrangement = arrange(world, api_hosts=api_hosts)
+        if not arrangement.asks:
+            return arrangement
+        answers = await self.lookups.answers(world.engine.namespace, arrangement.asks)
+        return arrange(self._fresh(world, answers), api_hosts=api_hosts)
+
+    def _fresh(self, world: EngineWorld, answers: Answers) -> EngineWorld:
+        """Much may have changed while something was looked up."""
+        return replace(self.cache.engine_world(world.engine.key) or world, answers=answers)
 
     def forget(self, key: Key) -> None:
         """The engine is gone, or shares no pods."""

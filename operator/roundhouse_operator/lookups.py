@@ -1,7 +1,7 @@
 """Objects that nobody watches, looked up by name when a decision asks: Secrets, ConfigMaps, classes, claims.
 
-Only the metadata is asked for, so no Secret's data ever reaches this process. An answer is good for some
-seconds, so that many variants of one Secret cost one request.
+Only the metadata is asked for, but of claims, so no Secret's data ever reaches this process. An answer is
+good for some seconds, so that many variants of one Secret cost one request.
 """
 
 from __future__ import annotations
@@ -41,12 +41,14 @@ class Lookups:
         if known:
             return known[1]
         try:
-            manifest = await self._cluster.get_metadata(_KINDS[ask.kind], namespace, ask.name)
+            get = self._cluster.get if ask.kind is AskedKind.CLAIM else self._cluster.get_metadata
+            manifest = await get(_KINDS[ask.kind], namespace, ask.name)
         except NotFoundError:
             answer = Answer(found=False)
         else:
             metadata = manifest["metadata"]
-            answer = Answer(True, metadata.get("labels") or {}, metadata["resourceVersion"])
+            modes = frozenset((manifest.get("spec") or {}).get("accessModes") or ())
+            answer = Answer(True, metadata.get("labels") or {}, metadata["resourceVersion"], modes)
         self._known[namespace, ask] = (_now(), answer)
         return answer
 

@@ -85,7 +85,7 @@ class Reconciler:
         execution = Execution(self.cluster, self.cache, self.touch)
         object.__setattr__(self, "execution", execution)
         again = partial(execution.carry_out, again=True)
-        arranger = Arranger(self.cluster, self.cache, self.touch, self.hurry, again)
+        arranger = Arranger(self.cluster, self.cache, self.touch, self.hurry, again, self.lookups)
         object.__setattr__(self, "arranger", arranger)
 
     async def __call__(self, key: Key) -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from kubernetes.aio.client import Configuration
+from kubernetes.aio.config import load_kube_config
 
 from roundhouse_api.model import Manifest
+from roundhouse_operator.cluster import Cluster as Client
+from roundhouse_operator.core.weights.asked import Answer, Ask, AskedKind
 from roundhouse_operator.core.weights.key import store_name
+from roundhouse_operator.lookups import Lookups
 from tests.cluster.local import Cluster
 from tests.cluster.operator.conftest import StartOperator
 from tests.cluster.operator.harness import Kubectl, Operator, wait_for_quiet, writes
@@ -112,6 +118,19 @@ def test_nothing_is_removed_from_a_claim_because_a_config_map_says_so(
     kubectl.wait_for(lambda: not kubectl.list("cm", OF_WEIGHTS), "it is of no use to anybody", 60)
     assert not kubectl.list("jobs", OF_WEIGHTS)
     assert "-sweep-" not in operator.log.read_text()
+    found = asyncio.run(looked_up(kubectl.cluster, kubectl.namespace, Ask(AskedKind.CLAIM, "models")))
+    assert found.many_nodes, "the claim itself says how it can be mounted"
+
+
+async def looked_up(cluster: Cluster, namespace: str, ask: Ask) -> Answer:
+    """As a pass over a resource asks."""
+    configuration = Configuration()
+    await load_kube_config(str(cluster.kubeconfig), client_configuration=configuration)  # type: ignore[no-untyped-call]
+    client = Client(configuration, field_manager="test")
+    try:
+        return (await Lookups(client).answers(namespace, [ask]))[ask]
+    finally:
+        await client.close()
 
 
 def test_a_job_that_finds_no_node_goes_where_the_engine_goes(

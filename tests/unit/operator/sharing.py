@@ -7,6 +7,7 @@ SDK would do is played here, one step at a time.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from roundhouse_api import names
@@ -17,6 +18,7 @@ from roundhouse_operator.core.outcome import DONE
 from roundhouse_operator.core.reports import EngineReport, ModelReport
 from roundhouse_operator.core.shared import Arrangement, arrange
 from roundhouse_operator.core.status.variant import variant_status
+from roundhouse_operator.core.weights.asked import Answer, Ask
 from tests.unit.operator.samples import engine
 from tests.unit.operator.worlds import NAMESPACE, NOW, Scene, applied, node
 
@@ -48,13 +50,14 @@ class SharedScene(Scene):
         """Deployments whose pods a quota does not allow for."""
         self.olds: dict[str, list[str]] = {}
         """Pods that go once the new one of their Deployment counts."""
+        self.answers: dict[Ask, Answer] = {}
         self.writes = 0
         self._pod_number = 0
 
     def arrange(self) -> Arrangement:
         world = self.cache.engine_world(SHARED)
         assert world
-        return arrange(world)
+        return arrange(replace(world, answers=self.answers))
 
     def act(self) -> bool:
         """One pass, carried out. Returns whether it wrote anything."""

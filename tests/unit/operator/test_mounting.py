@@ -9,6 +9,7 @@ import pytest
 from roundhouse_api.model import Manifest
 from roundhouse_operator.core.kinds import DEPLOYMENT, POD, Key
 from roundhouse_operator.core.rollout import Strategy
+from roundhouse_operator.core.weights.asked import Answer
 from roundhouse_operator.core.weights.mounting import PATIENCE_SECONDS
 from tests.unit.operator.caches import COMPLETE, EPOCH, HUB, PVC, SHARED_CLAIM, Caches
 from tests.unit.operator.samples import engine, variant
@@ -120,6 +121,22 @@ def test_what_many_nodes_may_mount_is_no_obstacle(cache: Manifest) -> None:
     wait(scene, "new", "b")
     late(scene)
     assert chosen(scene)[0] == "Surge"
+
+
+@pytest.mark.parametrize(("mode", "way"), [("ReadWriteOnce", "Recreate"), ("ReadWriteMany", "Surge")])
+def test_how_a_claim_of_others_is_mounted_is_asked_for_when_a_pod_waits(mode: str, way: str) -> None:
+    scene = scene_of(SHARED_CLAIM)
+    supply = scene.decide("kws-en").supply
+    assert supply
+    assert supply.asks == frozenset()
+    scene.step(**ROLLING)
+    wait(scene, "new", "b")
+    late(scene)
+    supply = scene.decide("kws-en").supply
+    assert supply
+    [ask] = supply.asks
+    scene.answers[ask] = Answer(found=True, access_modes=frozenset({mode}))
+    assert chosen(scene)[0] == way
 
 
 def test_a_pod_that_begins_beside_the_others_proves_the_storage_less_strict() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from roundhouse_api.model import Manifest
 from roundhouse_operator.core.kinds import DEPLOYMENT
+from roundhouse_operator.core.weights.asked import Answer
 from tests.unit.operator.sharing import SharedScene, gpu_node, shared_engine
 from tests.unit.operator.test_sharing import changed, image, model
 from tests.unit.operator.worlds import conditions, message
@@ -68,12 +69,22 @@ def test_without_a_free_gpu_the_old_pod_goes_first() -> None:
     assert [image(shared, f"kws-{number}") for number in (0, 1)] == ["example.org/kws:2"] * 2
 
 
-def test_a_claim_that_perhaps_one_node_can_mount_lets_the_old_pod_go_first() -> None:
+@pytest.mark.parametrize(
+    ("modes", "expected"),
+    [("", RECREATE), ("ReadWriteOnce", RECREATE), ("ReadWriteMany", SURGE), ("ReadOnlyMany", SURGE)],
+)
+def test_a_claim_that_one_node_at_a_time_can_mount_lets_the_old_pod_go_first(
+    modes: str, expected: tuple[int, int]
+) -> None:
     cache = {"type": "PVC", "pvc": {"claimName": "models"}}
     shared = on_gpus(3, cache=cache)
+    assert shared.arrange().asks == frozenset()
     edit(shared, cache=cache)
+    [ask] = shared.arrange().asks
+    assert str(ask.name) == "models"
+    shared.answers[ask] = Answer(found=bool(modes), access_modes=frozenset(modes.split()))
     [(_, first)] = written(shared).items()
-    assert way(first) == RECREATE
+    assert way(first) == expected
 
 
 def test_a_new_pod_that_finds_no_gpu_after_all_lets_the_old_one_go() -> None:

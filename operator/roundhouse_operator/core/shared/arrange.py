@@ -44,6 +44,7 @@ from roundhouse_operator.core.shared.members import (
 from roundhouse_operator.core.shared.moves import READY, Moves, Step
 from roundhouse_operator.core.shared.replacing import (
     SURGE,
+    asked_for,
     chosen_way,
     is_recreated,
     standing_way,
@@ -57,6 +58,7 @@ from roundhouse_operator.core.shared.room import Room, find_room, placement_of
 from roundhouse_operator.core.shared.seats import Asked, Change, take_seat, unknown_yet
 from roundhouse_operator.core.shared.world import EngineWorld, answers
 from roundhouse_operator.core.support import refuse_engine
+from roundhouse_operator.core.weights.asked import Ask
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,8 @@ class Arrangement:
     """Keys of those that pods are told to read."""
     held_up: Trouble | None = None
     """Why a change of the engine goes no further."""
+    asks: frozenset[Ask] = frozenset()
+    """What has to be looked up for a sound answer."""
     unsettled: frozenset[str] = frozenset()
     """Pods that are on their way to what they are to hold."""
 
@@ -129,6 +133,7 @@ def arrange(world: EngineWorld, *, api_hosts: Iterable[str] = ()) -> Arrangement
         _tell(world, moves, asked, active),
         plan=plan,
         held_up=_why(rolling, asked),
+        asks=asked_for(spec) if rolling.ahead and room.on_gpu else frozenset(),
         patches=tuple(pod_patches(world, moves, steps)),
         unsettled=frozenset(_unsettled(world, steps)),
     )

@@ -27,6 +27,7 @@ from roundhouse_operator.core.rollout.strategy import (
 from roundhouse_operator.core.shared.replicas import Replica
 from roundhouse_operator.core.shared.world import EngineWorld
 from roundhouse_operator.core.sharing import shared_claim
+from roundhouse_operator.core.weights.asked import Ask, AskedKind
 
 SURGE: Final = Strategy(RolloutStrategy.SURGE, NEEDS_NO_GPU)
 RECREATE: Final = Strategy(RolloutStrategy.RECREATE, NO_FREE_GPU)
@@ -51,11 +52,19 @@ def standing_way(world: EngineWorld, replica: Replica, need: Need) -> Strategy:
 
 def chosen_way(world: EngineWorld, spec: EngineSpec, need: Need) -> Strategy:
     """For a pod that is about to be replaced."""
-    if shared_claim(spec):
-        # Nobody says whether nodes can mount a claim of somebody else's at the same time.
+    claim = shared_claim(spec)
+    answer = world.answers.get(Ask(AskedKind.CLAIM, claim)) if claim else None
+    if claim and not (answer and answer.many_nodes):
+        # It may be that the node of a new pod gets the volume only when the old one has let go of it.
         return Strategy(RolloutStrategy.RECREATE, VOLUME_HELD)
     ground = _Ground(world.pods, None, world.fleet, world.in_use)
     return by_room(ground, need, sum(one.wanted for one in world.rollouts.values()))
+
+
+def asked_for(spec: EngineSpec) -> frozenset[Ask]:
+    """What has to be known before a pod is replaced: how many nodes can mount the claim of the weights."""
+    claim = shared_claim(spec)
+    return frozenset({Ask(AskedKind.CLAIM, claim)} if claim else ())
 
 
 def with_way(deployment: Manifest, way: Strategy) -> Manifest:

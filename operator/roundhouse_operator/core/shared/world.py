@@ -10,6 +10,7 @@ from roundhouse_operator.core.kinds import CONFIG_MAP
 from roundhouse_operator.core.observed import Child, Engine, Pod, Rollout, World
 from roundhouse_operator.core.placement import Fleet
 from roundhouse_operator.core.reports import EngineReport, Reports
+from roundhouse_operator.core.weights.asked import Answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,9 @@ class EngineWorld:
     """Devices that pods of ours have, by node and resource."""
     taken: Callable[[int], bool] = lambda _: False
     """Whether no pod may have a number, because a variant has the name that would follow from it."""
+
+    answers: Answers = field(default_factory=dict)
+    """What was found of objects that nobody watches."""
 
     def report(self, pod: Pod) -> EngineReport | None:
         return self.reports.get(pod.name)

@@ -31,6 +31,13 @@ class Answer:
     found: bool
     labels: Mapping[str, str] = field(default_factory=dict)
     version: str = ""
+    access_modes: frozenset[str] = frozenset()
+    """Of a claim."""
+
+    @property
+    def many_nodes(self) -> bool:
+        """Whether any number of nodes can mount the claim at a time."""
+        return bool(self.access_modes & {"ReadWriteMany", "ReadOnlyMany"})
 
 
 Answers = Mapping[Ask, Answer]

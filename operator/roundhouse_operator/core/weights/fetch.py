@@ -28,6 +28,7 @@ from roundhouse_operator.core.observed import Store, World
 from roundhouse_operator.core.plan import NOTHING, Apply, Delete, Mark, Plan
 from roundhouse_operator.core.weights.case import Case
 from roundhouse_operator.core.weights.mark import mark_fetched, nodes_of
+from roundhouse_operator.core.weights.mounting import asked_of_mounts
 from roundhouse_operator.core.weights.state import JobPhase, JobPurpose, LoaderJob, Record
 from roundhouse_operator.core.weights.supply import (
     LOOK_AGAIN_SECONDS,
@@ -57,7 +58,7 @@ def supply_by_job(world: World, intent: Intent) -> Supply:
         return waiting
     if store.record and _complete(intent, store, store.record):
         told = there(Reason.DOWNLOADED, f"PersistentVolumeClaim {delivery.claim!r} holds them")
-        return Supply(told, arrived(delivery, store.record))
+        return Supply(told, arrived(delivery, store.record), asks=asked_of_mounts(world, delivery))
     if intent.variant.suspend:
         told = Weights(False, False, Reason.SUSPENDED, "Nothing is fetched while `spec.suspend` is true")
         return Supply(told, progressed(delivery, world, None))

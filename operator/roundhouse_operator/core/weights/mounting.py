@@ -13,11 +13,12 @@ from roundhouse_api.conditions import Reason
 from roundhouse_api.v1alpha1 import AccessMode
 from roundhouse_operator.core.diagnose import Trouble
 from roundhouse_operator.core.observed import Pod, Store, World
+from roundhouse_operator.core.weights.asked import Ask, AskedKind
 from roundhouse_operator.core.weights.delivery import Delivery
 
 PATIENCE_SECONDS: Final = 60
 """For a volume that is on its way from one node to another, or that many nodes can mount after all."""
-_ADVICE: Final = "take `accessMode: ReadWriteMany`, or `type: Node`, for the engine's cache"
+_ADVICE: Final = "take one that is ReadWriteMany, or `type: Node`, for the engine's cache"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +46,14 @@ class Mounting:
         )
 
 
+def asked_of_mounts(world: World, delivery: Delivery) -> frozenset[Ask]:
+    """How a claim of somebody else's can be mounted has to be known once a pod waits for something."""
+    lacking = not delivery.own and any(_waits(pod) and pod.store == delivery.store for pod in world.pods)
+    return frozenset({Ask(AskedKind.CLAIM, delivery.claim)} if lacking and delivery.claim else ())
+
+
 def look_at_mounts(world: World, delivery: Delivery) -> Mounting:
-    if delivery.own is None or delivery.own.access_mode is AccessMode.READ_WRITE_MANY:
+    if not delivery.claim or _many_nodes(world, delivery):
         return Mounting()
     readers = (world.stores.get(delivery.store) or Store()).readers
     nodes = frozenset(pod.node for pod in readers if pod.node and pod.begun and not pod.failure)
@@ -57,6 +64,13 @@ def look_at_mounts(world: World, delivery: Delivery) -> Mounting:
     ]
     waiting = tuple(pod for pod in late if pod.scheduled_at + PATIENCE_SECONDS <= world.now)
     return Mounting(nodes, waiting, soon=len(waiting) < len(late), claim=delivery.claim)
+
+
+def _many_nodes(world: World, delivery: Delivery) -> bool:
+    if delivery.own:
+        return delivery.own.access_mode is AccessMode.READ_WRITE_MANY
+    answer = world.answers.get(Ask(AskedKind.CLAIM, delivery.claim))
+    return answer is None or not answer.found or answer.many_nodes
 
 
 def _waits(pod: Pod) -> bool:
