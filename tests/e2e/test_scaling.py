@@ -18,7 +18,7 @@ DEMAND = {"mode": "Demand", "idleSeconds": IDLE_SECONDS, "maxHoldSeconds": 180}
 def two_gateways(release: Release) -> Iterator[None]:
     def scale(count: int) -> None:
         release.in_namespace("scale", "deployment/roundhouse-gateway", f"--replicas={count}")
-        release.in_namespace("rollout", "status", "deployment/roundhouse-gateway", "--timeout=120s")
+        release.in_namespace("rollout", "status", "deployment/roundhouse-gateway", "--timeout=600s")
 
     scale(2)
     yield
@@ -52,7 +52,9 @@ def test_a_cold_start_answers_those_who_waited_for_it(
         seconds=120,
         what="no pod of it is left",
     )
-    assert release.get_json("/v1/models")["data"] == []
+    wait_until(
+        lambda: release.get_json("/v1/models")["data"] == [], seconds=60, what="the gateway lists it no more"
+    )
     assert release.get_json(f"/v1/models/{on_demand}")["status"] == "available"
 
     with ThreadPoolExecutor(4) as pool:

@@ -133,7 +133,7 @@ def test_an_exclusive_engine_switches_from_one_variant_to_another(release: Relea
     engine.answers("epsilon")
     release.wait_for_condition("modelvariant/delta", "Ready", "False", "NotActive")
     assert list(engine.pods()) == [pod]
-    active = release.in_namespace("get", "engine/single", "-o", "jsonpath={.status.activeVariantName}")
-    assert active == "epsilon"
+    active = ("get", "engine/single", "-o", "jsonpath={.status.activeVariantName}")
+    wait_until(lambda: release.in_namespace(*active) == "epsilon", seconds=60, what="the engine says so too")
     release.clear()
     release.delete("engine/single", "configmap/single")

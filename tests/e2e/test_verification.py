@@ -64,12 +64,15 @@ def test_a_pod_serves_once_it_answers_right(release: Release, engine: None) -> N
     said = release.wait_for_condition(f"modelvariant/{VARIANT}", "Ready", "False", "VerificationFailed")
     assert f"10 % allowed: {GO_FORWARD_WORDS!r}" in said
     [pod] = pods(release)
-    states = {one["type"]: one["status"] for one in pod["status"]["conditions"]}
-    assert (states["ContainersReady"], states["Ready"], states["roundhouse.dev/Verified"]) == (
-        "True",
-        "False",
-        "False",
-    )
+
+    def held_back() -> bool:
+        """The gate is closed behind the pass that tells of it."""
+        [one] = pods(release)
+        states = {each["type"]: each["status"] for each in one["status"]["conditions"]}
+        kinds = ("ContainersReady", "Ready", "roundhouse.dev/Verified")
+        return [states[kind] for kind in kinds] == ["True", "False", "False"]
+
+    wait_until(held_back, seconds=60, what="the pod runs and is not ready")
     with pytest.raises(AssertionError, match="not currently running"):
         release.transcribe(VARIANT)
     # Another test is another question for the very same pod.

@@ -42,7 +42,15 @@ async def eventually(
 ) -> None:
     """As `wait_until`, for a probe that is awaited."""
     deadline = time.monotonic() + PATIENCE * seconds
-    while not (seen := await probe()):
+    while True:
+        seen: object
+        try:
+            seen = await probe()
+        except (AssertionError, LookupError) as error:
+            seen = error
+        else:
+            if seen:
+                return
         if time.monotonic() > deadline:
             raise AssertionError(f"after {PATIENCE * seconds:g} s still not: {what}; last seen: {seen!r}")
         await asyncio.sleep(every)

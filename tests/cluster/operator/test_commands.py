@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from tests.cluster.local import Cluster
-from tests.cluster.operator.harness import Kubectl, Operator
+from tests.cluster.operator.harness import Kubectl, Operator, own_events
 from tests.cluster.operator.test_pods import STARTED, PlayedNode, node, terminated  # noqa: F401  # a fixture
 from tests.unit.operator.samples import engine, variant
 
@@ -38,7 +38,7 @@ class Roundhouse:
     def __call__(self, *arguments: str, status: int = 0) -> str:
         command = [sys.executable, "-m", "roundhouse_operator.cli", *arguments, "-n", self.namespace]
         done = subprocess.run(
-            command, env=self.environment, capture_output=True, text=True, check=False, timeout=60
+            command, env=self.environment, capture_output=True, text=True, check=False, timeout=300
         )
         assert done.returncode == status, (done.returncode, done.stdout, done.stderr)
         return done.stdout + done.stderr
@@ -69,6 +69,7 @@ def test_what_is_ready_is_said_in_a_line_and_at_length(
     kubectl.wait("mv", "kws-en", "Ready", "True")
     lines = [line.split() for line in roundhouse("status").splitlines()]
     assert ["kws-en", "True", "Serving", "kws", "1/1"] in lines
+    kubectl.wait_for(lambda: own_events(kubectl), "an event is written")
     page = roundhouse("status", "kws-en")
     assert page.startswith("ModelVariant ")
     assert "/kws-en: Ready, Serving" in page

@@ -87,9 +87,9 @@ def test_a_follower_writes_nothing_and_takes_over_from_one_that_was_killed(
     leader.kill()
     killed = time.monotonic()
     kubectl.apply(variant("kws-de"))
-    kubectl.wait("mv", "kws-de", "Ready", "True", seconds=TAKE_OVER_SECONDS)
-    assert leads(follower)
+    wait_until(lambda: leads(follower), seconds=TAKE_OVER_SECONDS, what="the follower leads", every=0.1)
     assert time.monotonic() - killed < TAKE_OVER_SECONDS
+    kubectl.wait("mv", "kws-de", "Ready", "True")
 
 
 def test_an_orderly_end_hands_over_at_once(start_operator: StartOperator) -> None:

@@ -332,7 +332,7 @@ async def test_a_kind_that_is_not_served_is_no_trouble(control_plane: Cluster) -
     async def followed(kind: Kind) -> Source:
         source = Source(client, Scope(kind, None), ignore, ignore, ignore, told.append)
         following = asyncio.create_task(follow(source))
-        await asyncio.wait_for(source.listed.wait(), 30)
+        await asyncio.wait_for(source.listed.wait(), 300)
         following.cancel()
         return source
 

@@ -86,7 +86,7 @@ def node(control_plane: Cluster, kubectl: Kubectl) -> Iterator[PlayedNode]:
     }
     control_plane.kubectl("create", "-f", "-", input=json.dumps(manifest))
     yield PlayedNode(kubectl, name)
-    kubectl("delete", "mv,eng", "--all", "--timeout=20s")
+    kubectl("delete", "mv,eng", "--all", "--timeout=200s")
     kubectl("delete", "pods", "--all", "--force", "--grace-period=0")
     control_plane.kubectl("delete", "node", name)
 
@@ -108,6 +108,7 @@ def test_an_image_that_cannot_be_pulled(operator: Operator, kubectl: Kubectl, no
     node.say(state={"waiting": {"reason": "ErrImagePull", "message": "example.org/kws:1: not found"}})
     found = kubectl.wait("mv", "kws-en", "Ready", "False", "ImagePull")
     assert "example.org/kws:1: not found" in found["message"]
+    operator.settle()
     before = kubectl.get("mv", "kws-en")["metadata"]["resourceVersion"]
     # The kubelet goes to and fro between two words for one trouble.
     node.say(state={"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}})
@@ -131,6 +132,7 @@ def test_a_crash_loop_tells_exit_code_and_last_words(
     assert "exit code 3: loading | fatal:" in found["message"]
     assert "abcdef" not in found["message"]
     assert kubectl.get("mv", "kws-en")["status"]["phase"] == "Unhealthy"
+    operator.settle()
     before = kubectl.get("mv", "kws-en")["metadata"]["resourceVersion"]
     node.say(
         restartCount=4, state={"running": {"startedAt": STARTED}}, lastState=terminated(3, message="other")

@@ -48,14 +48,14 @@ class Pool:
             "spec": {"nodeSelector": {"pool": self.name}, "containers": [container]},
         }
         self.kubectl("create", "-f", "-", input=json.dumps(pod))
-        self.kubectl("wait", "pod/training", "--for=condition=Ready", "--timeout=30s")
+        self.kubectl("wait", "pod/training", "--for=condition=Ready", "--timeout=300s")
 
 
 @pytest.fixture
 def pool(control_plane: Cluster, kubectl: Kubectl) -> Iterator[Pool]:
     made = Pool(control_plane, kubectl, f"pool-{secrets.token_hex(3)}")
     yield made
-    kubectl("delete", "mv,eng,pods", "--all", "--timeout=60s")
+    kubectl("delete", "mv,eng,pods", "--all", "--timeout=300s")
     control_plane.kubectl("delete", "node", "-l", f"pool={made.name}")
 
 
@@ -162,7 +162,7 @@ def test_a_node_is_drained_one_pod_at_a_time(
     control_plane.kubectl("uncordon", f"{pool.name}-1")
     since = kubectl.condition("mv", "kws-en", "Available")["lastTransitionTime"]
     control_plane.kubectl(
-        "drain", first, "--delete-emptydir-data", "--timeout=90s", "--pod-selector", MANAGED
+        "drain", first, "--delete-emptydir-data", "--timeout=300s", "--pod-selector", MANAGED
     )
 
     def where() -> set[str | None]:

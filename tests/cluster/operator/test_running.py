@@ -139,7 +139,7 @@ def test_waiting_and_gitops_see_an_edit_before_the_operator_does(
 ) -> None:
     operator = start_operator()
     kubectl.apply(engine(), variant())
-    kubectl("wait", "mv/kws-en", "--for=condition=Ready", "--timeout=30s")
+    kubectl("wait", "mv/kws-en", "--for=condition=Ready", "--timeout=300s")
     assert (health(kubectl.get("mv", "kws-en")), kstatus(kubectl.get("mv", "kws-en"))) == (
         "Healthy",
         "Current",
@@ -153,7 +153,7 @@ def test_waiting_and_gitops_see_an_edit_before_the_operator_does(
     with pytest.raises(ClusterError, match="timed out waiting"):
         kubectl("wait", "mv/kws-en", "--for=condition=Ready", "--timeout=2s")
     start_operator()
-    kubectl("wait", "mv/kws-en", "--for=condition=Ready", "--for=condition=UpToDate", "--timeout=60s")
+    kubectl("wait", "mv/kws-en", "--for=condition=Ready", "--for=condition=UpToDate", "--timeout=300s")
     assert health(kubectl.get("mv", "kws-en")) == "Healthy"
 
 

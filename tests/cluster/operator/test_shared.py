@@ -131,8 +131,12 @@ def test_variants_come_to_an_engines_pod_and_leave_it(
     service = kubectl.get("svc", "c")["spec"]
     assert service["selector"][f"{SERVES}c"] == "true"
     assert kubectl.get("mv", "c")["status"]["backends"][0]["name"] == "c"
-    status = kubectl.get("eng", "kws")["status"]
-    assert (status["replicas"], status["readyReplicas"], status["variants"]) == (1, 1, 3)
+
+    def counted() -> bool:
+        status = kubectl.get("eng", "kws")["status"]
+        return (status["replicas"], status["readyReplicas"], status["variants"]) == (1, 1, 3)
+
+    kubectl.wait_for(counted, "the engine counts its variants")
     kubectl("delete", "mv/b", "mv/c")
     kubectl.wait_for(lambda: engine.labels() == {"a"}, "two have left")
     kubectl.wait_for(
@@ -182,7 +186,7 @@ def test_a_deployment_of_somebody_else_is_not_taken_over(
     kubectl.apply(engine.manifest(), model("a"))
     found = kubectl.wait("mv", "a", "Ready", "False", "PodRefused")
     assert "'kws-0' exists and belongs to somebody else" in found["message"]
-    assert kubectl.condition("eng", "kws", "Degraded")["reason"] == "PodRefused"
+    kubectl.wait("eng", "kws", "Degraded", "True", "PodRefused")
     kubectl("delete", "deploy/kws-0")
     kubectl.wait_for(lambda: kubectl.get("deploy", "kws-0"), "ours is made", seconds=90)
 
