@@ -223,7 +223,13 @@ Event = (
     | SessionEnd
 )
 
+_CONTROL: Final[TypeAdapter[Control]] = TypeAdapter(Annotated[Control, Field(discriminator="type")])
 _EVENT: Final[TypeAdapter[Event]] = TypeAdapter(Annotated[Event, Field(discriminator="type")])
+
+
+def read_control(text: str | bytes) -> Control:
+    """Raises pydantic's ValidationError."""
+    return _CONTROL.validate_json(text)
 
 
 def read_event(text: str | bytes) -> Event:

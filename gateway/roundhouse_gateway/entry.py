@@ -37,6 +37,8 @@ DEFAULT_ROUTES = {
     RouteName.RERANK: "/v1/rerank",
 }
 VERSION_PREFIX = "/v1"
+FOREIGN_REALTIME: Final = "/v1/realtime"
+"""Where engines have their sessions that are not built on the engine SDK."""
 _STAGES: Final = frozenset(Stage)
 _INTERFACES: Final = frozenset(Interface)
 
@@ -92,13 +94,18 @@ class Entry:
     def is_upstream(self) -> bool:
         return self.target is not None and self.target.type is BackendType.UPSTREAM
 
+    def _usual_path(self, route: RouteName) -> str:
+        if route is RouteName.REALTIME and self.record.effective.dialect != Dialect.ROUNDHOUSE:
+            return FOREIGN_REALTIME
+        return DEFAULT_ROUTES[route]
+
     def url(self, base_url: str, route: RouteName) -> str:
         """Where the engine serves a route: as its resource says, else where OpenAI has it.
 
         The base URL of an upstream mostly ends in `/v1`, as OpenAI's SDKs have it; that is not said twice.
         """
         routes = self.engine.spec.api.routes if self.engine else ()
-        path = next((each.path for each in routes if each.name == route), DEFAULT_ROUTES[route])
+        path = next((each.path for each in routes if each.name == route), self._usual_path(route))
         base = base_url.rstrip("/")
         return base + (path.removeprefix(VERSION_PREFIX) if base.endswith(VERSION_PREFIX) else path)
 

@@ -19,7 +19,7 @@ from roundhouse_gateway.realtime import voice
 from roundhouse_gateway.realtime.call import Call
 from roundhouse_gateway.realtime.closing import GONE, Ending, ended_by, ending_of
 from roundhouse_gateway.realtime.elevenlabs_config import Config, read_config
-from roundhouse_gateway.realtime.endpoint import EngineSocket
+from roundhouse_gateway.realtime.engine_socket import EngineSocket
 from roundhouse_gateway.realtime.leaving import REASON, Leaving
 from roundhouse_gateway.realtime.pumps import Bounds, Idle, first
 from roundhouse_gateway.realtime.sessions import Sessions, WaitingClient, Wanted

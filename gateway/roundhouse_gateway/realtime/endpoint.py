@@ -24,7 +24,10 @@ from roundhouse_gateway.errors import (
 )
 from roundhouse_gateway.exchange import Exchange
 from roundhouse_gateway.metrics import Metrics
+from roundhouse_gateway.realtime.asked import read_asked
 from roundhouse_gateway.realtime.closing import engine_error
+from roundhouse_gateway.realtime.engine_socket import EngineSocket
+from roundhouse_gateway.realtime.foreign import SPEAKERS, speaking
 from roundhouse_gateway.realtime.turns import Turns
 from roundhouse_gateway.settings import Settings
 from roundhouse_gateway.tour import FULL, REFUSALS
@@ -37,8 +40,6 @@ ERROR_HEADER: Final = "X-Roundhouse-Error"
 HEARTBEAT_SECONDS: Final = 20.0
 """An engine that answers no ping for half of that is gone."""
 _CLOSE_SECONDS: Final = 2.0
-
-EngineSocket = aiohttp.ClientWebSocketResponse
 
 
 class FullError(GatewayError):
@@ -79,7 +80,8 @@ class EngineSockets:
         Raises `FullError` where all endpoints are full, `EngineUnreachableError` where none takes it, and the
         engine's own refusal.
         """
-        if entry.record.effective.dialect != Dialect.ROUNDHOUSE:
+        dialect = entry.record.effective.dialect
+        if dialect != Dialect.ROUNDHOUSE and dialect not in SPEAKERS:
             raise EngineNotSupportedError(
                 f"Engine '{entry.model.id}' has sessions in a dialect that this version cannot speak."
             )
@@ -90,7 +92,7 @@ class EngineSockets:
             tried.add(base_url)
             with self._load.hold(base_url):
                 try:
-                    socket = await self._connect(entry, base_url, parameters, exchange)
+                    socket = await self._begin(entry, base_url, parameters, exchange)
                 except (FullError, EngineUnreachableError) as error:
                     # That one is full says more than that another is not there.
                     refusal = refusal if isinstance(refusal, FullError) else error
@@ -103,15 +105,34 @@ class EngineSockets:
                 return
         raise refusal or EngineUnreachableError(f"Engine '{entry.model.id}' has no endpoint just now.")
 
-    async def _connect(
+    async def _begin(
         self, entry: Entry, base_url: str, parameters: Mapping[str, str], exchange: Exchange
     ) -> EngineSocket:
+        """A socket that speaks our protocol, whatever the engine does."""
         model = entry.model
-        query = urlencode({**parameters, "model": model.engine_model})
+        speaks = SPEAKERS.get(entry.record.effective.dialect or "")
+        if speaks is None:
+            return await self._connect(entry, base_url, {**parameters, "model": model.engine_model}, exchange)
+        asked = read_asked(parameters, model.id)
+        speaker = speaks(model.engine_model, asked)
+        socket = await self._connect(entry, base_url, speaker.query(), exchange)
+        try:
+            return await speaking(socket, speaker, asked, entry)
+        except (OSError, TimeoutError) as error:
+            self._metrics.engine_errors(model.id, "unreachable").inc()
+            raise EngineUnreachableError(f"Engine '{model.id}' takes no sessions just now.") from error
+        except EngineFailedError:
+            self._metrics.engine_errors(model.id, "broken").inc()
+            raise
+
+    async def _connect(
+        self, entry: Entry, base_url: str, query: Mapping[str, str], exchange: Exchange
+    ) -> aiohttp.ClientWebSocketResponse:
+        model = entry.model
         try:
             async with self._turns.take(base_url):
                 return await self._session.ws_connect(
-                    f"{entry.url(base_url, RouteName.REALTIME)}?{query}",
+                    f"{entry.url(base_url, RouteName.REALTIME)}?{urlencode(query)}",
                     headers={
                         **onwards.get(),
                         "x-request-id": exchange.request_id,

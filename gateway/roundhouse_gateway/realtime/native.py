@@ -16,7 +16,7 @@ from roundhouse_api.realtime import DEFAULT_SAMPLE_RATE, MESSAGE_BYTES, Close, P
 from roundhouse_gateway.errors import GatewayError, InvalidRequestError
 from roundhouse_gateway.realtime.call import Call
 from roundhouse_gateway.realtime.closing import GONE, Ending, ended_by, ending_of
-from roundhouse_gateway.realtime.endpoint import EngineSocket
+from roundhouse_gateway.realtime.engine_socket import EngineSocket
 from roundhouse_gateway.realtime.leaving import REASON, Leaving
 from roundhouse_gateway.realtime.pumps import Bounds, Idle, first
 from roundhouse_gateway.realtime.sessions import Sessions, WaitingClient, Wanted

@@ -20,7 +20,7 @@ from roundhouse_gateway.errors import GatewayError, InvalidRequestError, NotRead
 from roundhouse_gateway.realtime import openai_config, voice
 from roundhouse_gateway.realtime.call import Call
 from roundhouse_gateway.realtime.closing import GONE, Ending, ended_by, ending_of
-from roundhouse_gateway.realtime.endpoint import EngineSocket
+from roundhouse_gateway.realtime.engine_socket import EngineSocket
 from roundhouse_gateway.realtime.leaving import REASON, Leaving
 from roundhouse_gateway.realtime.openai_config import Config
 from roundhouse_gateway.realtime.openai_events import Items, error_event, event, session_event

@@ -24,7 +24,8 @@ from roundhouse_gateway.errors import (
 from roundhouse_gateway.exchange import Exchange
 from roundhouse_gateway.hold import Admitted, Client, Hold
 from roundhouse_gateway.metrics import Metrics
-from roundhouse_gateway.realtime.endpoint import EngineSocket, EngineSockets, FullError
+from roundhouse_gateway.realtime.endpoint import EngineSockets, FullError
+from roundhouse_gateway.realtime.engine_socket import EngineSocket
 from roundhouse_gateway.realtime.leaving import Leaving
 from roundhouse_gateway.registry import Registry
 from roundhouse_gateway.settings import Settings

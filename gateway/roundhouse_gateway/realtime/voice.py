@@ -5,7 +5,7 @@ from typing import Final
 
 from roundhouse_api.realtime import Clear, End, Flush, write
 from roundhouse_gateway.errors import InvalidRequestError
-from roundhouse_gateway.realtime.endpoint import EngineSocket
+from roundhouse_gateway.realtime.engine_socket import EngineSocket
 
 _PIECE_BYTES: Final = 256 << 10
 """Engines take a MiB at once; smaller ones let other sessions have their turn in between."""

@@ -1,0 +1,160 @@
+"""A session's socket to an engine that speaks another protocol: to those who use it, one that speaks ours.
+
+Which protocol is in the `Speaker`; here is what waits: the greeting, the engine's frames, and whoever is
+slower.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Final, Protocol
+
+import aiohttp
+import msgspec
+from pydantic import ValidationError
+
+from roundhouse_api.enums import Dialect
+from roundhouse_api.realtime import Close, Control, Failed, Problem, SessionBegin, read_control, write
+from roundhouse_gateway.access import Access
+from roundhouse_gateway.entry import Entry
+from roundhouse_gateway.errors import EngineFailedError
+from roundhouse_gateway.realtime.asked import Asked
+from roundhouse_gateway.realtime.closing import Ending
+from roundhouse_gateway.realtime.speaches import SpeachesSpeaker
+from roundhouse_gateway.realtime.speaker import LAG, Said, Speaker, begin
+from roundhouse_gateway.realtime.turns import HANDSHAKE_SECONDS
+from roundhouse_gateway.realtime.vllm import VllmSpeaker
+
+SPEAKERS: Final[dict[str, Callable[[str, Asked], Speaker]]] = {
+    Dialect.VLLM: VllmSpeaker,
+    Dialect.SPEACHES: SpeachesSpeaker,
+}
+_HEARD_AHEAD: Final = 256
+"""Events that wait for a slow client, before the engine waits too."""
+
+
+class Inlet(Protocol):
+    """See `inlet`, which is imported where there is need of it."""
+
+    def take(self, data: bytes) -> bytes: ...
+
+    def rest(self) -> bytes: ...
+
+
+class ForeignSocket:
+    """Speaks ours to the routes, and the speaker's to the engine."""
+
+    def __init__(
+        self, socket: aiohttp.ClientWebSocketResponse, speaker: Speaker, inlet: Inlet, access: Access
+    ) -> None:
+        self._socket = socket
+        self._speaker = speaker
+        self._inlet = inlet
+        self._access = access
+        self._heard: asyncio.Queue[aiohttp.WSMessage] = asyncio.Queue(_HEARD_AHEAD)
+        self._in_turn = asyncio.Lock()
+        self._listening: asyncio.Task[None] | None = None
+
+    async def greet(self, begin: SessionBegin) -> None:
+        """Until the engine listens; raises `EngineFailedError` where it does not get there."""
+        ready = False
+        while not ready:
+            message = await self._socket.receive()
+            if message.type is not aiohttp.WSMsgType.TEXT:
+                raise EngineFailedError(f"Engine '{begin.model}' broke off its session.")
+            try:
+                greeting = self._speaker.greet(message.data)
+            except msgspec.DecodeError as error:
+                raise EngineFailedError(f"Engine '{begin.model}' does not speak JSON.") from error
+            for each in greeting.says:
+                await self._socket.send_str(each)
+            ready = greeting.ready
+        self._heard.put_nowait(_text(write(begin)))
+        self._listening = asyncio.create_task(self._listen())
+
+    async def send_bytes(self, data: bytes) -> None:
+        samples = self._inlet.take(data)
+        if samples:
+            async with self._in_turn:
+                await self._say(self._speaker.audio(samples))
+
+    async def send_str(self, data: str) -> None:
+        try:
+            control = read_control(data)
+        except ValidationError:
+            await self._heard.put(_text(write(_not_heeded(data))))
+            await self._heard.put(_close(Ending(Close.PARAMETERS, "The message is none that there is.")))
+            return
+        async with self._in_turn:
+            await self._say(self._ended(control))
+
+    async def receive(self) -> aiohttp.WSMessage:
+        return await self._heard.get()
+
+    async def close(self) -> None:
+        if self._listening is not None:
+            self._listening.cancel()
+            await asyncio.gather(self._listening, return_exceptions=True)
+        await self._socket.close()
+
+    def _ended(self, control: Control) -> Iterable[Said]:
+        """What a resampler keeps belongs to the utterance that ends."""
+        if samples := self._inlet.rest():
+            yield from self._speaker.audio(samples)
+        yield from self._speaker.control(control)
+
+    async def _listen(self) -> None:
+        while (message := await self._socket.receive()).type is aiohttp.WSMsgType.TEXT:
+            try:
+                async with self._in_turn:
+                    await self._say(self._speaker.told(self._access.blotted_text(message.data)))
+            except (msgspec.DecodeError, KeyError):
+                break  # it speaks something else by now
+            except ConnectionError:
+                continue  # the next frame tells how it ended
+        await self._heard.put(aiohttp.WSMessage(aiohttp.WSMsgType.CLOSED, None, None))
+
+    async def _say(self, parts: Iterable[Said]) -> None:
+        """In order: all of them are known before the first has gone."""
+        for each in list(parts):
+            match each:
+                case str():
+                    await self._socket.send_str(each)
+                case Ending():
+                    await self._heard.put(_close(each))
+                case _:
+                    await self._heard.put(_text(write(each)))
+
+
+async def speaking(
+    socket: aiohttp.ClientWebSocketResponse, speaker: Speaker, asked: Asked, entry: Entry
+) -> ForeignSocket:
+    """The socket once its engine listens, closed where it does not; a silent one raises `TimeoutError`."""
+    inlet = await asyncio.to_thread(_inlet, asked, speaker.rate)
+    made = ForeignSocket(socket, speaker, inlet, entry.access)
+    try:
+        async with asyncio.timeout(HANDSHAKE_SECONDS):
+            await made.greet(begin(entry.model.id, asked))
+    except BaseException:
+        await made.close()
+        raise
+    return made
+
+
+def _inlet(asked: Asked, rate: int) -> Inlet:
+    from roundhouse_gateway.realtime import inlet  # noqa: PLC0415 - megabytes, for some
+
+    return inlet.Inlet(asked.encoding, asked.sample_rate, rate)
+
+
+def _text(data: str) -> aiohttp.WSMessage:
+    return aiohttp.WSMessage(aiohttp.WSMsgType.TEXT, data, None)
+
+
+def _close(ending: Ending) -> aiohttp.WSMessage:
+    return aiohttp.WSMessage(aiohttp.WSMsgType.CLOSE, ending.code, ending.reason)
+
+
+def _not_heeded(data: str) -> Failed:
+    message = f"There is no message {data[:80]!r}; there are flush, clear and end."
+    problem = Problem(type="invalid_request_error", message=message, param=None, code="invalid_value")
+    return Failed(type="error", lag_ms=LAG, error=problem)
