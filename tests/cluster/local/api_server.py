@@ -8,6 +8,7 @@ import http.client
 import json
 import ssl
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -20,6 +21,8 @@ from .errors import ClusterError
 Manifest = dict[str, Any]
 _DISCOVERY = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 _SECONDS = 30
+_LATER = (http.client.TOO_MANY_REQUESTS, http.client.SERVICE_UNAVAILABLE)
+"""As an API server answers that has just started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,22 +70,31 @@ class ApiServer:
             yield {"apiVersion": resource.api_version, "kind": resource.kind, **item}
 
     def read(self, path: str, accept: str = "application/json") -> Manifest | None:
-        """The answer to a GET; None to 404, ClusterError to whatever else is no answer."""
+        """The answer to a GET; None to 404, ClusterError to whatever else is no answer.
+
+        One that is told to come later does, as kubectl would, for half a minute.
+        """
+        deadline = time.monotonic() + _SECONDS
+        while (answer := self._get(path, accept))[0] in _LATER and time.monotonic() < deadline:
+            time.sleep(0.2)
+        status, body = answer
+        if status == http.client.NOT_FOUND:
+            return None
+        if status != http.client.OK:
+            raise ClusterError(f"GET {path!r} was answered {status}: {body[:500]!r}")
+        found: Manifest = json.loads(body)
+        return found
+
+    def _get(self, path: str, accept: str) -> tuple[int, bytes]:
         connection = http.client.HTTPSConnection(self.host, self.port, timeout=_SECONDS, context=self.tls)
         try:
             connection.request("GET", path, headers={"Accept": accept})
             response = connection.getresponse()
-            body = response.read()
+            return response.status, response.read()
         except (OSError, http.client.HTTPException) as error:
             raise ClusterError(f"GET {path!r} got no answer: {error!r}") from error
         finally:
             connection.close()
-        if response.status == http.client.NOT_FOUND:
-            return None
-        if response.status != http.client.OK:
-            raise ClusterError(f"GET {path!r} was answered {response.status}: {body[:500]!r}")
-        found: Manifest = json.loads(body)
-        return found
 
     def _resource(self, what: str) -> Resource:
         if what not in self._resources:

@@ -123,7 +123,7 @@ class Cluster:
         """Forward 127.0.0.1:`port` to the Service's port named `target`, or its first, until `down`."""
         return expose(self.layout, namespace, service, port, target)
 
-    def wait_for_service_account(self, namespace: str, within_seconds: float = 30) -> None:
+    def wait_for_service_account(self, namespace: str, within_seconds: float = 120) -> None:
         """Until the namespace takes pods: they are refused before its default service account is made."""
         deadline = time.monotonic() + within_seconds
         while not self.api.get("serviceaccounts", "default", namespace):
