@@ -129,7 +129,7 @@ def _upload(port: int, body: bytes) -> tuple[float, float]:
 
 @contextmanager
 def a_gateway(
-    engine_port: int, *, variants: int, stage: str = "Transcribe", keyed: bool = False
+    engine_port: int, *, variants: int, stage: str = "Transcribe", keyed: bool = False, workers: int = 1
 ) -> Iterator[tuple[GatewayProcess, FakeApiServer]]:
     """A ready one that knows so many models, all served by the one engine, and the API server it reads.
 
@@ -147,7 +147,8 @@ def a_gateway(
     with tempfile.TemporaryDirectory() as folder:
         kubeconfig = Path(folder) / "kubeconfig"
         kubeconfig.write_text(kubeconfig_for(api.url))
-        gateway = launch(Path(folder), kubeconfig, {**_SETTINGS, **(_KEYED if keyed else {})})
+        settings = {**_SETTINGS, **(_KEYED if keyed else {}), "WORKERS": str(workers)}
+        gateway = launch(Path(folder), kubeconfig, settings)
         gateway.key = key if keyed else ""
         try:
             wait_until(lambda: is_ready(gateway), seconds=60, what="the gateway is ready", every=0.05)

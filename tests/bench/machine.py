@@ -52,7 +52,7 @@ def forget_peak(pid: int) -> None:
 def cpu_seconds(pid: int) -> float:
     """Of the process and those that it started."""
     ticks = os.sysconf("SC_CLK_TCK")
-    return sum(_cpu_ticks(one) for one in _tree(pid)) / ticks
+    return sum(_cpu_ticks(one) for one in tree(pid)) / ticks
 
 
 def _memory_mb(pid: int, name: str) -> float:
@@ -61,11 +61,12 @@ def _memory_mb(pid: int, name: str) -> float:
     return int(found[1]) * 1024 / MEGABYTE
 
 
-def _tree(pid: int) -> Iterator[int]:
+def tree(pid: int) -> Iterator[int]:
+    """The process, and those that it started."""
     yield pid
     for thread in Path(f"/proc/{pid}/task").iterdir():
         for child in (thread / "children").read_text().split():
-            yield from _tree(int(child))
+            yield from tree(int(child))
 
 
 def _cpu_ticks(pid: int) -> int:

@@ -6,15 +6,17 @@ environment of its own in the project's cache. What cannot be had here is said, 
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tests.bench.machine import tree
 from tests.cluster.local.build import toolchain
 from tests.cluster.local.paths import cache_root
 from tests.support import packages
@@ -30,7 +32,8 @@ CHAT: Final = (
     '"usage":{"prompt_tokens":5,"completion_tokens":1,"total_tokens":6}}'
 )
 _NGINX: Final = """\
-worker_processes 1; daemon off; master_process off; pid {folder}/{name}.pid; error_log {folder}/{name}.err;
+worker_processes {workers}; daemon off; master_process {master};
+pid {folder}/{name}.pid; error_log {folder}/{name}.err;
 events {{ worker_connections 8192; }}
 http {{
   access_log {log}; client_max_body_size 0; client_body_buffer_size 128k; keepalive_requests 100000000;
@@ -58,15 +61,16 @@ def backend(folder: Path) -> Iterator[Peer]:
 
 
 @contextmanager
-def nginx(folder: Path, backend_port: int) -> Iterator[Peer]:
+def nginx(folder: Path, backend_port: int, *, workers: int = 1) -> Iterator[Peer]:
     """The proxy that others are measured by, with its access log on as the gateway's is."""
     location = (
         'proxy_pass http://backend; proxy_http_version 1.1; proxy_set_header Connection "";'
         "proxy_buffering off; proxy_request_buffering off;"
     )
     upstream = f"upstream backend {{ server 127.0.0.1:{backend_port}; keepalive 256; }}"
-    log = f"{folder}/nginx.log combined"
-    with _nginx(folder, "nginx", location, log=log, upstream=upstream) as peer:
+    name = f"nginx{workers}"
+    log = f"{folder}/{name}.log combined"
+    with _nginx(folder, name, location, log=log, upstream=upstream, workers=workers) as peer:
         yield peer
 
 
@@ -160,15 +164,26 @@ def _installed(home: Path) -> bool:
 
 
 @contextmanager
-def _nginx(folder: Path, name: str, location: str, *, log: str, upstream: str = "") -> Iterator[Peer]:
+def _nginx(
+    folder: Path, name: str, location: str, *, log: str, upstream: str = "", workers: int = 1
+) -> Iterator[Peer]:
+    """One process; several are workers of one more, which would outlive it."""
     port = free_port()
     config = folder / f"{name}.conf"
-    config.write_text(
-        _NGINX.format(folder=folder, name=name, log=log, port=port, location=location, upstream=upstream)
-    )
+    how = {"workers": workers, "master": "off" if workers == 1 else "on", "upstream": upstream}
+    config.write_text(_NGINX.format(folder=folder, name=name, log=log, port=port, location=location, **how))
     arguments = ["/usr/sbin/nginx", "-p", str(folder), "-c", str(config)]
-    with _running(name, arguments, port) as peer:
-        yield peer
+    with ExitStack() as afterwards, _running(name, arguments, port) as peer:
+        try:
+            yield peer
+        finally:
+            for pid in [each for each in tree(peer.pid) if each != peer.pid]:
+                afterwards.callback(_end, pid)
+
+
+def _end(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 @contextmanager

@@ -44,6 +44,7 @@ class Arena:
         self._in_order: list[Row] = []
         self._by_place: dict[int, Row] = {}
         self._read_to = _FIRST
+        self._changes = 0
         if not self.cells[_USED]:
             self.cells[_USED] = _FIRST
 
@@ -91,12 +92,15 @@ class Arena:
         self._read()
         return row
 
+    def take_over(self) -> None:
+        """By a new worker, which goes on where the last one ended."""
+        self._changes = int(self.cells[_CHANGES])
+
     def changed(self, at: int) -> None:
         """Tells readers that the row there is no longer as it was."""
-        cells = self.cells
-        count = int(cells[_CHANGES])
+        cells, count = self.cells, self._changes
         cells[_RING + count % RING] = at
-        cells[_CHANGES] = count + 1
+        cells[_CHANGES] = self._changes = count + 1
 
     def changes(self, since: "Seen") -> list[Row] | None:
         """The rows that have changed since; None where it may be any of them."""

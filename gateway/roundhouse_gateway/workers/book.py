@@ -19,8 +19,14 @@ from roundhouse_gateway.workers.lock import Lock
 
 _MARK: Final = "load "
 _ALL: Final = "waiting"
+"""A row in each arena."""
 _AT: Final[dict[Figure, int]] = {"in_flight": 0, "held": 1, "streams": 2}
 _WAITING, _SINCE, _SIZE = 3, 4, 5
+
+
+def waiting_row(arena: Arena) -> Row:
+    """Of how many wait in a worker in all: there from the beginning, as others look at it again and again."""
+    return arena.row(_ALL, 1, lasts=False)
 
 
 class SharedBook(LoadBook):
@@ -37,13 +43,18 @@ class SharedBook(LoadBook):
         super().__init__()
         self.exclusive = lock
         self._arena = arenas[own]
+        self._arena.take_over()
         self._others = [(place, each) for place, each in enumerate(arenas) if place != own]
         self._seen = [Seen() for _ in self._others]
         self._wake = wake
         self._clock = clock
         self._names: dict[Place, str] = {}
         self._places: dict[Place, int] = {}
-        self._all = self._arena.row(_ALL, 1, lasts=False).at
+        self._arenas = arenas
+        self._cells = self._arena.cells
+        in_all = [(number, arena, waiting_row(arena)) for number, arena in enumerate(arenas)]
+        self._all = in_all[own][2].at
+        self._waiting = [(number, arena.cells, row.at) for number, arena, row in in_all if number != own]
 
     @override
     def of(self, place: Place) -> Counts:
@@ -58,9 +69,9 @@ class SharedBook(LoadBook):
     @override
     def change(self, place: Place, figure: Figure, by: int) -> None:
         super().change(place, figure, by)
-        at = self._own(place)
+        at = self._places.get(place) or self._own(place)
         if at:
-            self._arena.cells[at + _AT[figure]] += by
+            self._cells[at + _AT[figure]] += by
             self._arena.changed(at)
         if by < 0 and figure != "held":
             self.wake(place)
@@ -69,8 +80,7 @@ class SharedBook(LoadBook):
     def waiting_elsewhere(self, place: Place | None = None) -> int:
         if place is not None:
             return sum(int(cells[at + _WAITING]) for cells, at in self._elsewhere(place))
-        found = ((arena, arena.find(_ALL)) for _, arena in self._others)
-        return sum(int(arena.cells[row.at]) for arena, row in found if row is not None)
+        return sum(int(cells[at]) for _, cells, at in self._waiting)
 
     @override
     def is_own_turn(self, place: Place) -> bool:
@@ -92,11 +102,14 @@ class SharedBook(LoadBook):
 
     @override
     def wake(self, place: Place) -> None:
-        name = self._name(place)
-        for number, arena in self._others:
-            row = arena.find(name)
-            if row is not None and arena.cells[row.at + _WAITING]:
+        for number, cells, at in self._waiting:
+            if cells[at] and self._waits_in(number, place):
                 self._wake(number)
+
+    def _waits_in(self, number: int, place: Place) -> bool:
+        arena = self._arenas[number]
+        row = arena.find(self._name(place))
+        return row is not None and arena.cells[row.at + _WAITING] > 0
 
     @override
     @contextmanager

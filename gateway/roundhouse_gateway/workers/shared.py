@@ -12,6 +12,7 @@ from enum import IntEnum
 from typing import Final, Self
 
 from roundhouse_gateway.workers.arena import Arena, Row
+from roundhouse_gateway.workers.book import waiting_row
 from roundhouse_gateway.workers.key_table import SLOTS, KeyTable, size_of
 from roundhouse_gateway.workers.lock import SIZE as LOCK_BYTES
 from roundhouse_gateway.workers.lock import Lock
@@ -113,6 +114,8 @@ class Shared:
         lock, keys_lock, keys, *arenas = _memory(parts)
         made = Lock(lock)
         found = tuple(Arena(each, made) for each in arenas)
+        for each in found:
+            waiting_row(each)
         return cls(
             workers=workers,
             lock=made,
