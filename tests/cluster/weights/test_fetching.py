@@ -16,6 +16,7 @@ from tests.cluster.weights.hearing import heard
 from tests.support.hub import Hub
 from tests.support.origin import Fault
 from tests.support.recordings import GO_FORWARD_WORDS
+from tests.support.waiting import wait_until
 from tests.unit.operator.samples import engine, variant
 
 SOURCE = {"type": "HuggingFace", "format": "Sphinx", "huggingFace": {"repo": REPO, "include": ["*"]}}
@@ -169,6 +170,18 @@ def own_claim(volumes: Volumes) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "models"}, "spec": spec}
 
 
+def when_looked_at(kubectl: Kubectl, status: str, reason: str) -> dict[str, Any]:
+    """The condition Ready, once it says so. The variant is touched, or half a minute would pass each time."""
+
+    def said() -> dict[str, Any]:
+        kubectl("label", "--overwrite", "mv", "one", f"touched={secrets.token_hex(4)}")
+        found = kubectl.condition("mv", "one", "Ready")
+        assert (found["status"], found["reason"]) == (status, reason), found
+        return found
+
+    return wait_until(said, seconds=180, what=f"Ready={status} {reason}", every=2)
+
+
 def test_a_secret_is_needed_labelled_and_right(
     operator: Operator, kubectl: Kubectl, hub: Hub, volumes: Volumes
 ) -> None:
@@ -183,11 +196,11 @@ def test_a_secret_is_needed_labelled_and_right(
     kubectl("create", "secret", "generic", "hf", "--from-literal=token=hf_wrong")
     kubectl.wait("mv", "one", "Ready", "False", "SecretNotLabelled", seconds=60)
     kubectl("label", "secret", "hf", "roundhouse.dev/credential=weights")
-    found = kubectl.wait("mv", "one", "Ready", "False", "Unauthorized", seconds=120)
+    found = when_looked_at(kubectl, "False", "Unauthorized")
     assert "Secret 'hf', key 'token'" in found["message"]
     assert "hf_wrong" not in json.dumps(kubectl.get("mv", "one"))
     kubectl.patch("secret", "hf", {"stringData": {"token": "hf_right"}})
-    kubectl.wait("mv", "one", "Ready", "True", "Serving", seconds=180)
+    when_looked_at(kubectl, "True", "Serving")
     assert "hf_right" not in operator.log.read_text()
 
 
