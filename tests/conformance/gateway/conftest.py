@@ -227,8 +227,9 @@ def shared_world(loop_thread: LoopThread, tmp_path_factory: pytest.TempPathFacto
 def world(shared_world: World) -> Iterator[World]:
     """The gateway that most tests share, empty before and after."""
     yield shared_world
-    if shared_world.api.running:
-        shared_world.clear()
+    if not shared_world.api.running:  # of a test that failed before it came back
+        shared_world.api.start()
+    shared_world.clear()
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import pytest
 from roundhouse_api.conditions import Reason
 from roundhouse_api.model import Manifest
 from roundhouse_api.v1alpha1 import EngineSpec
-from roundhouse_operator import leader
+from roundhouse_operator import leader, watch
 from roundhouse_operator.asking import Asker
 from roundhouse_operator.cache import Cache, Touched
 from roundhouse_operator.cluster import Change, Cluster, Page
@@ -167,7 +167,10 @@ class Closing:
             yield change
 
 
-async def test_a_watch_that_ends_at_once_is_not_taken_up_as_fast_as_the_network_allows() -> None:
+async def test_a_watch_that_ends_at_once_is_not_taken_up_as_fast_as_the_network_allows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(watch, "LEAST_SECONDS", 60.0)
     cluster, ignore = Closing(), lambda *_: None
     source = Source(cast("Cluster", cluster), Scope(VARIANT, None), ignore, ignore, ignore)
     following = asyncio.create_task(follow(source))

@@ -132,7 +132,7 @@ async def test_a_change_overtakes_a_retry(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 async def test_soon_gathers_what_many_changes_concern(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queues, "SOON_SECONDS", 0.5)
+    monkeypatch.setattr(queues, "SOON_SECONDS", 1.5)
     passes = 0
 
     async def handle(key: str) -> None:
