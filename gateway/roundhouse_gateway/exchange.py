@@ -8,15 +8,16 @@ import logging
 import re
 import time
 from dataclasses import dataclass, field
-from uuid import uuid4
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from roundhouse_api.keys import Grant
 from roundhouse_gateway import error_shapes
 from roundhouse_gateway.errors import CLOSE, GatewayError, Headers, NotReadyError
-from roundhouse_gateway.logs import request_log
+from roundhouse_gateway.limits import Standing
+from roundhouse_gateway.logs import Line, request_log
 from roundhouse_gateway.metrics import OTHER_ROUTE, UNKNOWN_MODEL, Metrics
+from roundhouse_gateway.request_ids import new_request_id
 from roundhouse_gateway.usage import NOTHING, Usage
 
 log = logging.getLogger("roundhouse.gateway")
@@ -54,8 +55,8 @@ class Exchange:
     key_id: str = ""
     grant: Grant = EVERYTHING
     """What the client may do; all, where no keys are asked for."""
-    standing: Headers = field(default_factory=list)
-    """Headers that tell where the client stands with its limits."""
+    standing: Standing | None = None
+    """Where the client stands with its limits; None where it has none."""
     usage: Usage = NOTHING
     """What the answer says it has used: set by the routes that read it, counted at the end."""
     started: float = field(default_factory=time.perf_counter)
@@ -63,46 +64,49 @@ class Exchange:
 
     def own_headers(self) -> Headers:
         """What every answer tells: the request's id, and the model once it is chosen."""
-        found = [(b"x-request-id", self.request_id.encode()), *self.standing]
+        found = [(b"x-request-id", self.request_id.encode())]
+        if self.standing is not None:
+            found += self.standing.headers()
         return found if self.model == UNKNOWN_MODEL else [*found, (MODEL_HEADER, self.model.encode())]
 
     def finish(self, metrics: Metrics) -> None:
         """Counts the request and logs it."""
-        seconds = time.perf_counter() - self.started
+        ended = time.perf_counter()
         key = metrics.key(self.key_id, self.grant.name)
-        metrics.requests(self.route, str(self.status), self.model, key).inc()
-        metrics.duration(self.route, self.model).observe(seconds)
-        if self.first_byte is not None:
-            metrics.first_byte(self.route, self.model).observe(self.first_byte - self.started)
+        tally = metrics.tally(self.route, self.model, key)
+        first_byte = self.first_byte
+        tally.count(
+            self.status, ended - self.started, None if first_byte is None else first_byte - self.started
+        )
         if self.upload_bytes:
             metrics.upload_bytes.inc(self.upload_bytes)
-        metrics.used(self.model, key, self.usage)
-        if self.route not in _QUIET_ROUTES:
-            request_log.write(f"{self.method} {self.path} {self.status}", self.fields(seconds))
+        if self.usage is not NOTHING:
+            tally.used(self.usage)
+        if self.route not in _QUIET_ROUTES and request_log.wanted:
+            request_log.write(f"{self.method} {self.path} {self.status}", self.line(ended))
 
-    def fields(self, seconds: float | None = None) -> dict[str, object]:
-        """Of the line in the log; what is not known is left out."""
-        fields: dict[str, object] = {
-            "request_id": self.request_id,
-            "client": self.client,
-            "route": self.route,
-            "model": self.model,
-            "status": self.status,
-            "upload_bytes": self.upload_bytes,
-        }
-        if seconds is not None:
-            fields["seconds"] = round(seconds, 6)
-        if self.first_byte is not None:
-            fields["first_byte_seconds"] = round(self.first_byte - self.started, 6)
-        if self.key_id:
-            fields["key_id"] = self.key_id
-        usage = self.usage
-        if usage is not NOTHING:
-            said = ("input_tokens", "output_tokens", "audio_seconds")
-            fields |= {name: value for name in said if (value := getattr(usage, name))}
-        if self.note:
-            fields["note"] = self.note
-        return fields
+    def line(self, ended: float | None = None) -> Line:
+        """Of the access log."""
+        first_byte, usage = self.first_byte, self.usage
+        return Line(
+            self.request_id,
+            self.client,
+            self.route,
+            self.model,
+            self.status,
+            self.upload_bytes,
+            None if ended is None else round(ended - self.started, 6),
+            None if first_byte is None else round(first_byte - self.started, 6),
+            self.key_id,
+            usage.input_tokens,
+            usage.output_tokens,
+            usage.audio_seconds,
+            self.note,
+        )
+
+    def fields(self) -> dict[str, object]:
+        """What is known of the request by now, for a log of something else."""
+        return self.line().fields()
 
     def client_left(self) -> None:
         self.note = "the client left"
@@ -143,7 +147,9 @@ class Observed:
                 exchange.status = message["status"]
                 exchange.first_byte = time.perf_counter()
                 headers = message.get("headers", ())
-                if exchange.standing:  # an upstream's own are about the gateway's key, and not the client's
+                if (
+                    exchange.standing is not None
+                ):  # an upstream's own are about the gateway's key, and not the client's
                     headers = [each for each in headers if not each[0].startswith(STANDING_PREFIX)]
                 message["headers"] = [*headers, *exchange.own_headers()]
             await send(message)
@@ -172,7 +178,12 @@ class Observed:
 
 def request_id_of(scope: Scope) -> str:
     """The client's own id where it is sane, else a new one."""
-    for name, value in scope["headers"]:
+    return sent_id(scope["headers"]) or new_request_id()
+
+
+def sent_id(headers: Headers) -> str:
+    """The client's own id; empty where it sent none that is sane."""
+    for name, value in headers:
         if name == b"x-request-id" and _SANE_ID.fullmatch(value):
-            return str(value.decode())
-    return uuid4().hex
+            return value.decode()
+    return ""

@@ -72,7 +72,7 @@ class Guard:
         exchange: Exchange = scope[EXCHANGE]
         with ExitStack() as places:
             try:
-                await self.admit(self.authenticate(presented(scope)), scope, exchange, places)
+                await self.admit(self.authenticate(presented(scope["headers"])), scope, exchange, places)
             except GatewayError as error:
                 await refuse(error, self.make_upload(receive), exchange, send)
                 return
@@ -90,7 +90,7 @@ class Guard:
         except GatewayError:
             exchange.standing = await self._standing(key)
             raise
-        exchange.standing = standing.headers() if standing else []
+        exchange.standing = standing
         if standing and not allowed:
             raise RateLimitError(standing.limit, standing.reset_seconds)
 
@@ -108,9 +108,14 @@ class Guard:
         per_minute = key.grant.requests_per_minute
         return (True, None) if per_minute is None else await self.limits.take(key.id, per_minute)
 
-    async def _standing(self, key: ApiKey) -> Headers:
+    async def _standing(self, key: ApiKey) -> Standing | None:
         per_minute = key.grant.requests_per_minute
-        return [] if per_minute is None else (await self.limits.standing(key.id, per_minute)).headers()
+        return None if per_minute is None else await self.limits.standing(key.id, per_minute)
+
+    def is_good(self, key: ApiKey) -> bool:
+        """Whether a key that was good is so still, and as it was."""
+        expires = key.grant.expires_at
+        return self.keyring.find(key.id) is key and (expires is None or not key.grant.expired(self.now()))
 
     def key_of(self, key_id: str) -> ApiKey | None:
         """The key whose token was shown; None where it is gone or has expired since."""
@@ -142,9 +147,9 @@ class Guard:
         return key
 
 
-def presented(scope: Scope) -> str:
+def presented(headers: Headers) -> str:
     """The key that the request carries: as OpenAI's and Cohere's clients send it, or as ElevenLabs' do."""
-    found: dict[bytes, bytes] = dict(scope["headers"])
+    found = dict(headers)
     bearer = found.get(b"authorization", b"").decode("latin-1").strip()
     if bearer[: len(_BEARER)].lower() == _BEARER:
         return bearer[len(_BEARER) :].strip()

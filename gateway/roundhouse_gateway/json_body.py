@@ -74,12 +74,22 @@ class JsonBodies:
         finally:
             self._count(key_id, -held)
 
+    def take(self, size: int, key_id: str) -> None:
+        """Room for a body that is here; `give` gives it back."""
+        self._check(size, size, key_id)
+        self._count(key_id, size)
+
+    def give(self, size: int, key_id: str) -> None:
+        self._count(key_id, -size)
+
     def _count(self, key_id: str, more: int) -> None:
         self.held_bytes += more
         if key_id:
-            self._of_keys[key_id] = self._of_keys.get(key_id, 0) + more
-            if not self._of_keys[key_id]:
-                del self._of_keys[key_id]
+            held = self._of_keys.get(key_id, 0) + more
+            if held:
+                self._of_keys[key_id] = held
+            else:
+                self._of_keys.pop(key_id, None)
 
     def _check(self, size: int, more: int, key_id: str) -> None:
         """Whether a body may have so many bytes, and there is room for so many more."""
@@ -92,19 +102,25 @@ class JsonBodies:
 
     def check_text(self, body: bytes) -> None:
         """Depth and encoding at once, for a body that is small."""
+        if body.isascii() and self._is_shallow(body):
+            return
         for _ in self._looks(body):
             pass
 
     def _looks(self, body: bytes) -> Iterator[None]:
-        """One look for each piece. Most bodies have fewer brackets than levels are allowed, and need none."""
+        """One look for each piece."""
         if not body.isascii():
             yield from _look_for_utf8(body)
-        if body.count(b"[") + body.count(b"{") <= self.depth_limit:
+        if self._is_shallow(body):
             return
         nesting = _Nesting(self.depth_limit)
         for start in range(0, len(body), PIECE_BYTES):
             nesting.feed(body[start : start + PIECE_BYTES])
             yield
+
+    def _is_shallow(self, body: bytes) -> bool:
+        """Most bodies have fewer brackets than levels are allowed, and need no look at how these stand."""
+        return body.count(b"[") + body.count(b"{") <= self.depth_limit
 
 
 def _look_for_utf8(body: bytes) -> Iterator[None]:

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Final, Protocol
 
+import msgspec
+
 from roundhouse_gateway.errors import Headers
 
 WINDOW_SECONDS: Final = 60
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(msgspec.Struct, frozen=True):
     """Where a key stands after a request was counted, or refused."""
 
     limit: int
@@ -33,6 +34,13 @@ class Standing:
             (b"x-ratelimit-reset-requests", b"%ds" % self.reset_seconds),
         ]
 
+    def lines(self) -> bytes:
+        """The same as lines of a head."""
+        return (
+            b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\n"
+            b"x-ratelimit-reset-requests: %ds\r\n" % (self.limit, self.remaining, self.reset_seconds)
+        )
+
 
 class KeyLimits(Protocol):
     """Counts by key id. Where nothing can be counted, all but `end` may raise `LimitsUnavailableError`."""
@@ -40,11 +48,6 @@ class KeyLimits(Protocol):
     @property
     def away(self) -> bool:
         """Whether what is shared with other gateways cannot be reached."""
-        ...
-
-    @property
-    def waits(self) -> bool:
-        """Whether an answer may take its time, as that of a store elsewhere."""
         ...
 
     async def standing(self, key_id: str, per_minute: int) -> Standing:
@@ -55,8 +58,16 @@ class KeyLimits(Protocol):
         """Counts a request if it is within the limit; whether it was, and where that leaves the key."""
         ...
 
+    def take_now(self, key_id: str, per_minute: int) -> tuple[bool, Standing] | None:
+        """As `take`, where that needs to wait for nothing; else None, and nothing is counted."""
+        ...
+
     async def begin(self, key_id: str, at_once: int) -> bool:
         """Takes one of the key's places; False where all are taken. `end` gives it back."""
+        ...
+
+    def begin_now(self, key_id: str, at_once: int) -> bool | None:
+        """As `begin`, where that needs to wait for nothing; else None, and no place is taken."""
         ...
 
     def end(self, key_id: str) -> None: ...
@@ -75,7 +86,6 @@ class LocalLimits:
     """Of this process. `clock` gives seconds since the epoch."""
 
     away = False
-    waits = False
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -86,6 +96,9 @@ class LocalLimits:
         return len(self._uses)
 
     async def take(self, key_id: str, per_minute: int) -> tuple[bool, Standing]:
+        return self.take_now(key_id, per_minute)
+
+    def take_now(self, key_id: str, per_minute: int) -> tuple[bool, Standing]:
         now = self._clock()
         use = self._use(key_id, now)
         allowed = use.requests < per_minute
@@ -97,6 +110,9 @@ class LocalLimits:
         return _standing(self._use(key_id, now), per_minute, now)
 
     async def begin(self, key_id: str, at_once: int) -> bool:
+        return self.begin_now(key_id, at_once)
+
+    def begin_now(self, key_id: str, at_once: int) -> bool:
         use = self._use(key_id, self._clock())
         if use.running >= at_once:
             return False
@@ -115,7 +131,9 @@ class LocalLimits:
             self._uses = {
                 name: use for name, use in self._uses.items() if use.running or use.window >= window
             }
-        use = self._uses.setdefault(key_id, _Use(window))
+        use = self._uses.get(key_id)
+        if use is None:
+            use = self._uses[key_id] = _Use(window)
         if use.window < window:
             use.window, use.requests = window, 0
         return use

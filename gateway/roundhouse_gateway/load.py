@@ -36,10 +36,6 @@ class Counts(msgspec.Struct, rename="camel"):
     held: int = 0
     streams: int = 0
 
-    @property
-    def zero(self) -> bool:
-        return not (self.in_flight or self.held or self.streams)
-
 
 class _Line(msgspec.Struct, rename="camel", tag_field="t", tag="load"):
     namespace: str
@@ -75,9 +71,11 @@ class LoadBook:
         return sum(getattr(counts, figure) for counts in self._counts.values())
 
     def change(self, place: Place, figure: Figure, by: int) -> None:
-        counts = self._counts.setdefault(place, Counts())
+        counts = self._counts.get(place)
+        if counts is None:
+            counts = self._counts[place] = Counts()
         setattr(counts, figure, getattr(counts, figure) + by)
-        if counts.zero:
+        if not (counts.in_flight or counts.held or counts.streams):
             del self._counts[place]
         for reader in self._readers:
             reader.tell(place)

@@ -1,8 +1,10 @@
 """Lines of the log on standard output: one JSON object each, or text for people."""
 
+import asyncio
 import logging
 import re
 import sys
+import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import BinaryIO, Literal
@@ -13,6 +15,8 @@ from typing_extensions import override
 from roundhouse_api.keys import PREFIX
 
 _KEY = re.compile(rf"({PREFIX}[a-z0-9]{{1,32}}_)[A-Za-z0-9]+")
+_PREFIX = PREFIX.encode()
+_ENCODER = msgspec.json.Encoder()
 _LEVELS = {"uvicorn": logging.WARNING, "asyncio": logging.WARNING}
 
 
@@ -36,25 +40,84 @@ class JsonFormatter(logging.Formatter):
         return masked(msgspec.json.encode(line).decode())
 
 
+class Line(msgspec.Struct, omit_defaults=True):
+    """What the access log says of one request; what is not known is left out."""
+
+    request_id: str
+    client: str
+    route: str
+    model: str
+    status: int
+    upload_bytes: int
+    seconds: float | None = None
+    first_byte_seconds: float | None = None
+    key_id: str = ""
+    input_tokens: int = 0
+    output_tokens: int = 0
+    audio_seconds: float = 0
+    note: str = ""
+
+    def fields(self) -> dict[str, object]:
+        """As `logging` takes them along."""
+        found: dict[str, object] = msgspec.to_builtins(self)
+        return found
+
+
 class RequestLog:
-    """The line of each request. As JSON it goes past `logging`, which takes longer than the rest of it."""
+    """The line of each request. As JSON it goes past `logging`, which takes longer than the rest of it.
+
+    What is said in one turn of the event loop is written at its end, in one go.
+    """
 
     def __init__(self) -> None:
         self._logger = logging.getLogger("roundhouse.gateway.access")
+        self._head = f'","level":"info","logger":"{self._logger.name}","message":'.encode()
+        self._second = 0
+        self._time = b""
+        self._lines: list[bytes] = []
         self.stream: BinaryIO | None = None
         """Where lines of JSON go; without it `logging` has them."""
 
-    def write(self, message: str, fields: dict[str, object]) -> None:
-        if not self._logger.isEnabledFor(logging.INFO):
+    @property
+    def wanted(self) -> bool:
+        return self._logger.isEnabledFor(logging.INFO)
+
+    def write(self, message: str, line: Line) -> None:
+        if not self.wanted:
             return
         if self.stream is None:
-            self._logger.info(message, extra={"fields": fields})
+            self._logger.info(message, extra={"fields": line.fields()})
             return
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        head = {"time": now, "level": "info", "logger": self._logger.name, "message": message}
-        with suppress(OSError):  # as `logging` does: nobody is left to be told
-            self.stream.write(masked(msgspec.json.encode(head | fields).decode()).encode() + b"\n")
-            self.stream.flush()
+        now = time.time()
+        second = int(now)
+        if second != self._second:
+            self._second = second
+            self._time = datetime.fromtimestamp(second, UTC).strftime('{"time":"%Y-%m-%dT%H:%M:%S').encode()
+        said = b"%s.%03d+00:00%s%s,%s\n" % (
+            self._time,
+            (now - second) * 1000,
+            self._head,
+            _ENCODER.encode(message),
+            _ENCODER.encode(line)[1:],
+        )
+        if _PREFIX in said:
+            said = masked(said.decode()).encode()
+        self._lines.append(said)
+        if len(self._lines) == 1:
+            self._write_soon()
+
+    def _write_soon(self) -> None:
+        try:
+            asyncio.get_running_loop().call_soon(self._flush)
+        except RuntimeError:  # no loop runs, so nothing else is about to be said
+            self._flush()
+
+    def _flush(self) -> None:
+        lines, self._lines = self._lines, []
+        if self.stream is not None:
+            with suppress(OSError):  # as `logging` does: nobody is left to be told
+                self.stream.write(b"".join(lines))
+                self.stream.flush()
 
 
 request_log = RequestLog()

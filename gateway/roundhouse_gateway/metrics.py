@@ -21,7 +21,7 @@ from roundhouse_gateway.series import (
     Value,
     exposition,
 )
-from roundhouse_gateway.usage import NOTHING, Usage
+from roundhouse_gateway.usage import Usage
 
 UNKNOWN_MODEL: Final = "unknown"
 OTHER_ROUTE: Final = OTHER
@@ -47,7 +47,7 @@ SECONDS: Final = (
 MOST_KEYS: Final = 200
 """Labels of keys."""
 MOST_KNOWN: Final = 50 * MOST_KEYS
-"""Keys whose label is remembered: past that all are asked for their names again."""
+"""Keys whose label is remembered, and tallies: past that all are looked up again."""
 _PREFIX: Final = "roundhouse_gateway_"
 
 
@@ -60,6 +60,7 @@ class Metrics:
         self.families: list[AnyFamily] = []
         self._keys: dict[str, str] = {"": ""}
         self._key_labels: set[str] = set()
+        self._tallies: dict[tuple[str, str, str], Tally] = {}
         self._numbers = numbers or OwnNumbers()
         self.requests = self._counter(
             "requests", "Requests answered.", "route", "code", "model", "key"
@@ -70,8 +71,8 @@ class Metrics:
         self.first_byte = self._histogram(
             "time_to_first_byte_seconds", "From a request's head to the head of its answer.", "route", "model"
         ).labels
-        self._tokens = self._counter("tokens", "Tokens, as answers say.", "model", "kind", "key").labels
-        self._audio_seconds = self._counter(
+        self.tokens = self._counter("tokens", "Tokens, as answers say.", "model", "kind", "key").labels
+        self.audio_seconds = self._counter(
             "audio_seconds", "Seconds of audio, as answers say.", "model", "key"
         ).labels
         self.engine_errors = self._counter(
@@ -126,16 +127,15 @@ class Metrics:
         self._key_labels.add(label)
         return self._keys.setdefault(key_id, label)
 
-    def used(self, model: str, key: str, usage: Usage) -> None:
-        """Counts what an answer of the model says it has used; `key` is a label."""
-        if usage is NOTHING:
-            return
-        if usage.input_tokens:
-            self._tokens(model, "input", key).inc(usage.input_tokens)
-        if usage.output_tokens:
-            self._tokens(model, "output", key).inc(usage.output_tokens)
-        if usage.audio_seconds:
-            self._audio_seconds(model, key).inc(usage.audio_seconds)
+    def tally(self, route: str, model: str, key: str) -> "Tally":
+        """What counts the requests of these labels."""
+        labels = route, model, key
+        found = self._tallies.get(labels)
+        if found is None:
+            if len(self._tallies) >= MOST_KNOWN:
+                self._tallies = {}
+            found = self._tallies[labels] = Tally(self, *labels)
+        return found
 
     def _counter(self, name: str, text: str, *labels: str) -> Family[Value]:
         return self._values(f"{name}_total", "counter", text, labels)
@@ -164,3 +164,42 @@ class Metrics:
         async for piece in exposition(texts):
             yield piece
         yield self._numbers.of_process()
+
+
+class Tally:
+    """The series of one route, model and key, each looked up once and there once it has something to say."""
+
+    __slots__ = ("_duration", "_first_byte", "_labels", "_metrics", "_requests")
+
+    def __init__(self, metrics: Metrics, route: str, model: str, key: str) -> None:
+        self._metrics = metrics
+        self._labels = route, model, key
+        self._duration = metrics.duration(route, model)
+        self._first_byte: Distribution | None = None
+        self._requests: dict[int, Value] = {}
+
+    def count(self, status: int, seconds: float, first_byte_seconds: float | None) -> None:
+        """One request that is over."""
+        requests = self._requests.get(status)
+        if requests is None:
+            requests = self._requests[status] = self._of_status(status)
+        requests.inc()
+        self._duration.observe(seconds)
+        if first_byte_seconds is not None:
+            if self._first_byte is None:
+                self._first_byte = self._metrics.first_byte(*self._labels[:2])
+            self._first_byte.observe(first_byte_seconds)
+
+    def used(self, usage: Usage) -> None:
+        """What an answer says it has used."""
+        _, model, key = self._labels
+        if usage.input_tokens:
+            self._metrics.tokens(model, "input", key).inc(usage.input_tokens)
+        if usage.output_tokens:
+            self._metrics.tokens(model, "output", key).inc(usage.output_tokens)
+        if usage.audio_seconds:
+            self._metrics.audio_seconds(model, key).inc(usage.audio_seconds)
+
+    def _of_status(self, status: int) -> Value:
+        route, model, key = self._labels
+        return self._metrics.requests(route, str(status), model, key)

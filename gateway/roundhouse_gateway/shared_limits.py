@@ -102,8 +102,6 @@ class SharedLimits:
     `closed`: nothing is counted without the store, and `LimitsUnavailableError` raised instead.
     """
 
-    waits = True
-
     def __init__(
         self, store: Redis, *, closed: bool = False, clock: Callable[[], float] = time.monotonic
     ) -> None:
@@ -132,6 +130,9 @@ class SharedLimits:
                     found = self._spend(key_id, per_minute)
         return found or await self._without_store().take(key_id, per_minute)
 
+    def take_now(self, key_id: str, per_minute: int) -> tuple[bool, Standing] | None:
+        return self._spend(key_id, per_minute)
+
     async def standing(self, key_id: str, per_minute: int) -> Standing:
         """By what is leased, else as the store has it."""
         async with self._locks[key_id]:
@@ -153,6 +154,14 @@ class SharedLimits:
             return True
         if places.running >= places.held:
             return False
+        places.running += 1
+        return True
+
+    def begin_now(self, key_id: str, at_once: int) -> bool | None:
+        places = self._places.get(key_id)
+        if places is None or places.running >= places.held:
+            return None
+        places.at_once = at_once
         places.running += 1
         return True
 

@@ -3,14 +3,12 @@
 OpenAI's `usage` is read in its three forms. An engine's word is taken; nothing is counted anew.
 """
 
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True):
     """Of one answer; zero where it does not say."""
 
     input_tokens: int = 0

@@ -37,7 +37,7 @@ def credentials(scope: Scope) -> Credentials:
     offered = scope.get("subprotocols", [])
     headers = dict(scope["headers"])
     found = (
-        presented(scope),
+        presented(scope["headers"]),
         headers.get(b"x-api-key", b"").decode("latin-1").strip(),
         next((each[len(KEY_SUBPROTOCOL) :] for each in offered if each.startswith(KEY_SUBPROTOCOL)), ""),
         *(query.get(name, [""])[0] for name in (KEY_PARAMETER, TOKEN_PARAMETER)),

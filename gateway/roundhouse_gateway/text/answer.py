@@ -15,15 +15,15 @@ from starlette.types import Send
 from roundhouse_api.enums import RouteName
 from roundhouse_gateway.access import OPEN, Access
 from roundhouse_gateway.errors import BrokenAnswerError, EngineFailedError, GatewayError, Headers
-from roundhouse_gateway.relay import MAX_ERROR_BYTES, engine_error, passing_headers
-from roundhouse_gateway.text.frames import EVENT_STREAM, Frames
+from roundhouse_gateway.relay import MAX_ERROR_BYTES, engine_error
+from roundhouse_gateway.text.answer_head import OF_LENGTH
+from roundhouse_gateway.text.frames import Frames
 from roundhouse_gateway.text.incoming import BrokenOffError, Incoming
 from roundhouse_gateway.text.request import TextRequest
 from roundhouse_gateway.text.rerank import answer_for
 from roundhouse_gateway.text.usage import UsageReader
 from roundhouse_gateway.text.vectors import MAX_BYTES, converted, is_in_form
 
-OF_LENGTH: Final = b"content-length"
 _UNBUFFERED: Final = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
 
 
@@ -39,10 +39,6 @@ class Asked:
     access: Access = OPEN
 
 
-def is_event_stream(headers: Headers) -> bool:
-    return any(name == b"content-type" and value.startswith(EVENT_STREAM) for name, value in headers)
-
-
 async def relay(asked: Asked, incoming: Incoming, send: Send, seen: UsageReader) -> None:
     """Sends the whole answer, and shows it to `seen`.
 
@@ -50,9 +46,9 @@ async def relay(asked: Asked, incoming: Incoming, send: Send, seen: UsageReader)
     `BrokenAnswerError`.
     """
     reply = incoming.reply
-    if not 200 <= reply.status < 300:
+    if not reply.head.is_good:
         raise await _error(asked, incoming)
-    if is_event_stream(reply.headers):
+    if reply.head.is_event_stream:
         await _stream(asked, incoming, send, seen)
     elif asked.route is RouteName.RERANK:
 
@@ -99,10 +95,10 @@ async def _pass(asked: Asked, incoming: Incoming, send: Send, seen: UsageReader)
 
             await _convert(asked, incoming, send, in_form, first)
             return
-    headers = passing_headers(incoming.reply.headers)
+    headers = incoming.reply.head.passing
     if incoming.whole and all(name != OF_LENGTH for name, _ in headers):
         first += incoming.reply.take()
-        headers.append((OF_LENGTH, b"%d" % len(first)))
+        headers = [*headers, (OF_LENGTH, b"%d" % len(first))]
     await send({"type": "http.response.start", "status": incoming.reply.status, "headers": headers})
     try:
         while first:
@@ -119,7 +115,7 @@ async def _pass(asked: Asked, incoming: Incoming, send: Send, seen: UsageReader)
 
 async def _stream(asked: Asked, incoming: Incoming, send: Send, seen: UsageReader) -> None:
     frames = Frames()
-    headers = stream_headers(passing_headers(incoming.reply.headers))
+    headers = stream_headers(incoming.reply.head.passing)
     first = await _more(asked, incoming)
     await send({"type": "http.response.start", "status": incoming.reply.status, "headers": headers})
     try:
@@ -149,7 +145,7 @@ async def _convert(
         raise EngineFailedError(
             f"Engine '{asked.model}' answered what is no answer to this request: {error}."
         ) from error
-    headers = [each for each in passing_headers(incoming.reply.headers) if each[0] != OF_LENGTH]
+    headers = [each for each in incoming.reply.head.passing if each[0] != OF_LENGTH]
     headers.append((OF_LENGTH, b"%d" % len(body)))
     await send({"type": "http.response.start", "status": incoming.reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

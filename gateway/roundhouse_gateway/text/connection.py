@@ -13,6 +13,8 @@ import httptools
 from typing_extensions import override
 
 from roundhouse_gateway.errors import Headers
+from roundhouse_gateway.text.answer_head import NOTHING_YET, AnswerHead
+from roundhouse_gateway.text.heads import Known, known
 
 MAX_HEAD_BYTES: Final = 256 << 10
 
@@ -26,16 +28,23 @@ def nobody_listens() -> None:
 class Reply:
     """An answer as far as it has come. `on_news` is called with its head, and after each further piece."""
 
-    __slots__ = ("complete", "connection", "failure", "headers", "on_news", "parts", "status")
+    __slots__ = ("complete", "connection", "failure", "head", "on_news", "parts")
 
     def __init__(self, on_news: Callable[[], None]) -> None:
         self.on_news = on_news
-        self.status = 0
-        self.headers: Headers = []
+        self.head = NOTHING_YET
         self.parts: list[bytes] = []
         self.complete = False
         self.failure: Failure = ""
         self.connection: Connection | None = None
+
+    @property
+    def status(self) -> int:
+        return self.head.status
+
+    @property
+    def headers(self) -> Headers:
+        return self.head.headers
 
     def take(self) -> bytes:
         """What of the body has come since this was asked last."""
@@ -71,12 +80,16 @@ class Connection(asyncio.Protocol):
         self._in_body = False
         self._keeps = False
         self._surplus = False
+        self._begun = 0
+        """Messages in the piece that is being read."""
+        self._known: Known[AnswerHead] | None = None
+        """The head of the last answer, while nothing has come since."""
         self.idle_since = 0.0
 
-    def ask(self, request: list[bytes], reply: Reply) -> None:
+    def ask(self, request: bytes, reply: Reply) -> None:
         """Sends a whole request; there is one at a time."""
         self._reply, reply.connection = reply, self
-        self._transport.write(b"".join(request))
+        self._transport.write(request)
 
     @property
     def open(self) -> bool:
@@ -109,6 +122,13 @@ class Connection(asyncio.Protocol):
         if reply is None:
             self.abort()
             return
+        if self._known is not None and (body := self._known.body_of(data)) is not None:
+            reply.head = self._known.meaning
+            reply.parts.append(body)
+            reply.complete = True
+            self._tell(reply)
+            return
+        self._begun = 0
         if not self._in_body:
             self._head_bytes += len(data)
         try:
@@ -119,6 +139,8 @@ class Connection(asyncio.Protocol):
         if self._head_bytes > MAX_HEAD_BYTES and not self._in_body:
             self._fail(reply)
         elif self._in_body or reply.complete:
+            if reply.complete and self._begun == 1 and self._keeps:
+                self._known = known(data, sum(map(len, reply.parts)), reply.head.of_any_length())
             self._tell(reply)
 
     @override
@@ -141,6 +163,8 @@ class Connection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         if self._reply is not None and self._reply.complete:
             self._surplus = True  # in the same piece as the answer's end
+        self._known = None
+        self._begun += 1
         self._headers = []
         self._head_bytes = 0
         self._interim = self._framed = self._in_body = False
@@ -159,7 +183,7 @@ class Connection(asyncio.Protocol):
             return
         self._in_body = True
         if self._reply is not None and not self._surplus:
-            self._reply.status, self._reply.headers = status, self._headers
+            self._reply.head = AnswerHead(status, self._headers)
 
     def on_body(self, body: bytes) -> None:
         if self._reply is not None and not self._surplus:

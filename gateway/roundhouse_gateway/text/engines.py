@@ -6,7 +6,7 @@ just have been closed: the body may be what brings engines down.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,22 +15,22 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from roundhouse_api.enums import RouteName
-from roundhouse_gateway.endpoint_load import LOAD_HEADER, Load
+from roundhouse_gateway.endpoint_load import Load
 from roundhouse_gateway.endpoints import Endpoints
 from roundhouse_gateway.errors import EngineFailedError, EngineUnreachableError
+from roundhouse_gateway.hops import OWN_HOP
 from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.settings import Settings
 from roundhouse_gateway.snapshot import Entry
 from roundhouse_gateway.text.balance import by_prefix
-from roundhouse_gateway.text.connection import Reply
 from roundhouse_gateway.text.dialects import url_of
 from roundhouse_gateway.text.incoming import Incoming
 from roundhouse_gateway.text.passages import Passages
 from roundhouse_gateway.text.pool import Pool, address_of
-from roundhouse_gateway.tour import REFUSALS, Failure, Tour, Tours
+from roundhouse_gateway.tour import Failure, Tour, Tours
 from roundhouse_gateway.traces import onwards
 
-REASON_HEADER: Final = b"x-roundhouse-reason"
+_VIA: Final = f"via: {OWN_HOP}\r\n".encode()
 FIRST: Final = "roundhouse.text.first"
 """Where a request's scope has the endpoint that the fast lane chose, and whether that broke off."""
 
@@ -63,7 +63,7 @@ def head_of(url: str) -> bytes:
     ).encode()
 
 
-def request_of(call: Call, base_url: str) -> list[bytes]:
+def request_of(call: Call, base_url: str) -> bytes:
     trace = "".join(f"{name}: {value}\r\n" for name, value in onwards.get().items())
     head = b"%s%sx-request-id: %s\r\nvia: %s\r\ncontent-length: %d\r\n\r\n" % (
         call.entry.access.lines,
@@ -72,21 +72,18 @@ def request_of(call: Call, base_url: str) -> list[bytes]:
         call.via.encode("latin-1", "replace"),
         len(call.body),
     )
-    return [head_of(url_of(call.entry, base_url, call.route)), head, call.body]
+    return b"".join((head_of(url_of(call.entry, base_url, call.route)), head, call.body))
 
 
-def reason_of(reply: Reply) -> str:
-    """Why the engine would not take the request at all; empty where it did."""
-    if reply.status not in (429, 503):
-        return ""
-    reason = dict(reply.headers).get(REASON_HEADER, b"").decode("latin-1")
-    return reason if reason in REFUSALS else ""
-
-
-def load_of(reply: Reply) -> str | None:
-    """What the engine tells of its load."""
-    found = dict(reply.headers).get(LOAD_HEADER.lower().encode())
-    return None if found is None else found.decode("latin-1")
+def simple_request(head: bytes, request_id: str, body: bytes) -> bytes:
+    """One that is traced by nobody, and passed nothing before this gateway."""
+    return b"%sx-request-id: %s\r\n%scontent-length: %d\r\n\r\n%s" % (
+        head,
+        request_id.encode(),
+        _VIA,
+        len(body),
+        body,
+    )
 
 
 class TextEngines:
@@ -123,7 +120,7 @@ class TextEngines:
                     incoming = await self._post(call, base_url, tour)
                     if incoming is None:
                         continue
-                    if 200 <= incoming.reply.status < 300:
+                    if incoming.reply.head.is_good:
                         await self._first(call, incoming, tour)
                 except EngineUnreachableError:
                     if not await self.tours.others(tour):
@@ -133,31 +130,32 @@ class TextEngines:
                     if tour.broken > 1 or not await self.tours.others(tour):
                         raise
                     continue
-                self.load.told(base_url, load_of(incoming.reply))
+                self.load.told(base_url, incoming.reply.head.load)
                 try:
-                    if await self.tours.goes_on(tour, base_url, reason_of(incoming.reply)):
+                    if await self.tours.goes_on(tour, base_url, incoming.reply.head.reason):
                         continue
                     yield incoming
                     return
                 finally:
                     incoming.reply.abandon()
 
-    def pick(self, call: Call, tried: set[str]) -> str:
-        """The endpoint to ask, of those that were not tried; empty where there is none."""
-        base_urls = self._endpoints.untried(call.entry, tried)
+    def pick(self, entry: Entry, base_urls: Collection[str], opening: memoryview) -> str:
+        """The endpoint to ask, of these; empty where there is none."""
         if not base_urls:
             return ""
-        prefix = call.entry.record.text.prefix
-        if prefix is not None and call.opening:
-            opening = bytes(call.opening[: prefix.characters])
-            return by_prefix(opening, base_urls, self.load.of, prefix.mean_load_percent)
+        prefix = entry.record.text.prefix
+        if prefix is not None and opening:
+            return by_prefix(
+                bytes(opening[: prefix.characters]), base_urls, self.load.of, prefix.mean_load_percent
+            )
         return self.load.least(base_urls)
 
     async def _next(self, call: Call, tour: Tour) -> str:
         if not await self.tours.others(tour):
             raise self.tours.nowhere(call.entry)
-        first = not tour.tried and call.first in self._endpoints.untried(call.entry, tour.tried)
-        base_url = call.first if first else self.pick(call, tour.tried)
+        base_urls = self._endpoints.untried(call.entry, tour.tried)
+        first = not tour.tried and call.first in base_urls
+        base_url = call.first if first else self.pick(call.entry, base_urls, call.opening)
         tour.tried.add(base_url)
         return base_url
 

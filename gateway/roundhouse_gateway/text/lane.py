@@ -1,50 +1,44 @@
 """The fast lane: JSON requests that need nothing but to be passed on, answered without ASGI in between.
 
 `Lane.plan` decides, before anything has been counted or sent, whether a request may go here: its key is good
-and within limits that are counted in this machine, its model runs and has room, and a connection to one of
-its endpoints is at hand. Everything else, what is refused included, is left to the ordinary routes, so that
-there is one place that says no. A `Trip` is what the request has taken meanwhile, to be given back at its
-end.
+and within limits of which nobody elsewhere has to be asked, its model runs and has room, and a connection to
+one of its endpoints is at hand. Everything else, what is refused included, is left to the ordinary routes, so
+that there is one place that says no. A `Trip` is what the request has taken meanwhile, to be given back at
+its end.
 """
 
-from collections.abc import Coroutine
-from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from dataclasses import dataclass, field
+from typing import Final
 
 from starlette.types import Receive, Scope, Send
 
 from roundhouse_api.enums import RouteName
 from roundhouse_api.keys import ApiKey
 from roundhouse_api.selection import UnknownModelError, mismatch
-from roundhouse_gateway.entry import Entry
 from roundhouse_gateway.errors import GatewayError
 from roundhouse_gateway.exchange import Exchange
 from roundhouse_gateway.guard import Guard, scope_of
 from roundhouse_gateway.hold import Hold
-from roundhouse_gateway.hops import OWN_HOP
 from roundhouse_gateway.json_body import JsonBodies
-from roundhouse_gateway.limits import KeyLimits, Standing
 from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.registry import Registry
+from roundhouse_gateway.request_ids import new_request_id
 from roundhouse_gateway.settings import Settings
-from roundhouse_gateway.text.connection import Connection
-from roundhouse_gateway.text.engines import Call, TextEngines
-from roundhouse_gateway.text.fit import lack
-from roundhouse_gateway.text.pool import address_of
+from roundhouse_gateway.snapshot import Snapshot
+from roundhouse_gateway.text.asking import PATHS, Asking
+from roundhouse_gateway.text.engines import TextEngines
+from roundhouse_gateway.text.fit import asks_for_something, lack
 from roundhouse_gateway.text.request import READERS, TextRequest, needs_of
-from roundhouse_gateway.text.rewrite import rewrite
+from roundhouse_gateway.text.rewrite import rewritten
+from roundhouse_gateway.text.trip import Trip
+from roundhouse_gateway.text.way import Way, way_to
 from roundhouse_gateway.transcription_request import AUTO
 
-PATHS: Final = {
-    b"/v1/chat/completions": RouteName.CHAT,
-    b"/v1/completions": RouteName.COMPLETIONS,
-    b"/v1/embeddings": RouteName.EMBEDDINGS,
-}
 MAX_BODY_BYTES: Final = 256 << 10
 """A longer one takes so long anyway that nothing is won here."""
-
-T = TypeVar("T")
+MOST_WAYS: Final = 20_000
+"""Of those that are remembered."""
+_SCOPES: Final = {path: scope_of(path.decode()) for path in PATHS}
 
 
 class NotHereError(Exception):
@@ -55,21 +49,7 @@ class NotHereError(Exception):
         self.base_url = base_url
 
 
-@dataclass(frozen=True, slots=True)
-class Trip:
-    """One request on the lane: where it goes, and what it gives back at its end."""
-
-    exchange: Exchange
-    entry: Entry
-    request: TextRequest
-    call: Call
-    base_url: str
-    connection: Connection
-    counted: Standing | None
-    held: ExitStack
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Lane:
     """What requests on the lane share. `guard` is None where no keys are asked for."""
 
@@ -80,96 +60,114 @@ class Lane:
     bodies: JsonBodies
     guard: Guard | None
     default_model: str
+    _ways: dict[tuple[RouteName, str], Way] = field(default_factory=dict, init=False)
+    _ways_of: Snapshot | None = field(default=None, init=False)
 
-    def plan(self, path: bytes, key_text: str, body: bytes, exchange: Exchange) -> Trip:
+    def plan(self, asking: Asking, body: bytes, client: str) -> Trip:
         """Raises `NotHereError`, and then nothing has happened."""
-        route = PATHS[path]
         if not self.registry.complete:
             raise NotHereError
-        with ExitStack() as held:
-            try:
-                key = self._key(path, key_text, exchange)
-                held.enter_context(self.bodies.hold(len(body), exchange.key_id))
-                self.bodies.check_text(body)
-                request = READERS[route](body)
-                entry = self._entry(route, request, exchange)
-            except (GatewayError, UnknownModelError) as error:
-                raise NotHereError from error
-            name, defaults = entry.model.engine_model, entry.record.text.defaults
-            sent = rewrite(body, request.model, name, defaults)
-            call = Call(entry, route, sent, request.opening, exchange.request_id, OWN_HOP)
-            base_url = self.engines.pick(call, set())
-            address = address_of(base_url, entry.access.ca)
-            connection = self.engines.pool.idle(address) if base_url else None
-            if connection is None:
-                raise NotHereError(base_url)
-            held.enter_context(self.engines.load.hold(base_url))
-            try:
-                counted = self._begin(entry, key, held)
-            except (NotHereError, GatewayError) as error:
-                self.engines.pool.keep(address, connection)
-                raise NotHereError from error
-            exchange.model = entry.model.id
-            exchange.standing = counted.headers() if counted else []
-            return Trip(exchange, entry, request, call, base_url, connection, counted, held.pop_all())
-
-    def _key(self, path: bytes, text: str, exchange: Exchange) -> ApiKey | None:
-        """The key, if one is asked for and may ask for the path."""
-        if self.guard is None:
-            return None
-        key = self.guard.authenticate(text)
-        needed = scope_of(path.decode())
-        if needed is not None and needed not in key.grant.scopes:
+        try:
+            key = self._key(asking)
+            self.bodies.check_text(body)
+            request = READERS[asking.route](body)
+            way = self._way(asking, request)
+        except (GatewayError, UnknownModelError) as error:
+            raise NotHereError from error
+        if not self._may_go(way, key, request):
             raise NotHereError
-        exchange.key_id, exchange.grant = key.id, key.grant
+        base_url = self.engines.pick(way.entry, way.base_urls, request.opening)
+        stop = way.stops[base_url]
+        connection = self.engines.pool.idle(stop.address)
+        if connection is None:
+            raise NotHereError(base_url)
+        sent = rewritten(body, request.model, way.name, way.entry.record.text.defaults)
+        exchange = self._exchange(asking, way, key, client)
+        exchange.upload_bytes = len(body)
+        trip = Trip(exchange, asking, body, way, request, sent, stop, connection)
+        if not self._take(trip, key):
+            trip.give_back()
+            self.engines.pool.keep(stop.address, connection)
+            raise NotHereError(base_url)
+        return trip
+
+    def _exchange(self, asking: Asking, way: Way, key: ApiKey | None, client: str) -> Exchange:
+        exchange = Exchange(
+            "POST",
+            asking.path,
+            asking.request_id or new_request_id(),
+            client,
+            route=asking.path,
+            model=way.entry.model.id,
+        )
+        if key is not None:
+            exchange.key_id, exchange.grant = key.id, key.grant
+        return exchange
+
+    def _key(self, asking: Asking) -> ApiKey | None:
+        """The key, if one is asked for and may ask for the path."""
+        guard = self.guard
+        if guard is None:
+            return None
+        key = asking.key
+        if key is None or not guard.is_good(key):
+            asking.key = None
+            key = asking.key = guard.authenticate(asking.key_text)
+        if _SCOPES[asking.raw_path] not in key.grant.scopes:
+            raise NotHereError
         return key
 
-    def _entry(self, route: RouteName, request: TextRequest, exchange: Exchange) -> Entry:
-        """The model that is named, where it can answer at once and nobody else is to stand in for it."""
+    def _way(self, asking: Asking, request: TextRequest) -> Way:
+        """To the model that is named."""
+        snapshot = self.registry.snapshot
+        if snapshot is not self._ways_of:
+            self._ways, self._ways_of = {}, snapshot
         name = request.model or self.default_model
         if name == AUTO:
             raise NotHereError
-        entry = self.registry.snapshot.resolve(name)
-        if entry.record.fallbacks or not entry.model.running:
-            raise NotHereError
-        fits = mismatch(entry.model, needs_of(route, request)) is None and lack(entry, request, route) is None
-        if not (fits and exchange.grant.allows_model(entry.model.id) and self.hold.is_free(entry)):
-            raise NotHereError
-        return entry
+        found = self._ways.get((asking.route, name))
+        if found is None:
+            found = way_to(snapshot.resolve(name), asking.route, asking.path, self.metrics)
+            if found is None:
+                raise NotHereError
+            if len(self._ways) < MOST_WAYS:
+                self._ways[asking.route, name] = found
+        return found
 
-    def _begin(self, entry: Entry, key: ApiKey | None, held: ExitStack) -> Standing | None:
-        """Counts it: to the model, which its end takes back, and to the key."""
-        if not self.hold.take(entry):
-            raise NotHereError
+    def _may_go(self, way: Way, key: ApiKey | None, request: TextRequest) -> bool:
+        """Whether the key may use the model, and that can do what is asked."""
+        if asks_for_something(request):
+            fits = mismatch(way.entry.model, needs_of(way.route, request)) is None
+            if not fits or lack(way.entry, request, way.route) is not None:
+                return False
+        elif not way.fits:
+            return False
+        return key is None or way.permits(key)
+
+    def _take(self, trip: Trip, key: ApiKey | None) -> bool:
+        """What it needs, where that is to be had at once; the count of its key last: it is not given back."""
         try:
-            return self._count(key, held)
-        except BaseException:
-            self.hold.book.change(entry.place, "in_flight", -1)
-            self.hold.call(entry.place)
-            raise
+            trip.take_room(self.bodies)
+            if not trip.take_turn(self.hold):
+                return False
+            trip.load(self.engines.load)
+            return self._count(trip, key)
+        except GatewayError:
+            return False
 
-    def _count(self, key: ApiKey | None, held: ExitStack) -> Standing | None:
-        """The last step, because it cannot be taken back. What is refused was not counted."""
+    def _count(self, trip: Trip, key: ApiKey | None) -> bool:
         if key is None or self.guard is None:
-            return None
+            return True
         limits, grant = self.guard.limits, key.grant
-        if grant.max_concurrent is None and grant.requests_per_minute is None:
-            return None
-        if limits.waits:
-            raise NotHereError
-        if grant.max_concurrent is not None:
-            self._take_place(limits, key.id, grant.max_concurrent, held)
+        if grant.max_concurrent is not None and not trip.take_place(limits, grant.max_concurrent):
+            return False
         if grant.requests_per_minute is None:
-            return None
-        allowed, standing = _at_once(limits.take(key.id, grant.requests_per_minute))
-        if not allowed:
-            raise NotHereError
-        return standing
-
-    def _take_place(self, limits: KeyLimits, key_id: str, at_once: int, held: ExitStack) -> None:
-        if not _at_once(limits.begin(key_id, at_once)):
-            raise NotHereError
-        held.callback(limits.end, key_id)
+            return True
+        counted = limits.take_now(key.id, grant.requests_per_minute)
+        if counted is None or not counted[0]:  # what is refused was not counted
+            return False
+        trip.exchange.standing = counted[1]
+        return True
 
 
 def takes_lane(settings: Settings) -> bool:
@@ -179,13 +177,3 @@ def takes_lane(settings: Settings) -> bool:
 
 async def no_route(scope: Scope, receive: Receive, send: Send) -> None:
     """Stands behind a guard that is only asked about keys."""
-
-
-def _at_once(coroutine: Coroutine[Any, Any, T]) -> T:
-    """What comes of a coroutine that waits for nothing, as those of limits within this machine."""
-    try:
-        coroutine.send(None)
-    except StopIteration as done:
-        result: T = done.value
-        return result
-    raise RuntimeError(f"{coroutine!r} waits, which it must not")

@@ -7,44 +7,29 @@ routes, which know of retries and waiting. To uvicorn it looks like its own requ
 
 import asyncio
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
 from time import perf_counter
 from typing import Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from roundhouse_api.enums import RouteName
-from roundhouse_gateway.errors import EngineFailedError, GatewayError, Headers, InternalError
-from roundhouse_gateway.exchange import STANDING_PREFIX
-from roundhouse_gateway.load import Figure
-from roundhouse_gateway.relay import MAX_ERROR_BYTES, engine_error, passing_headers
-from roundhouse_gateway.text.answer import OF_LENGTH, broke_off, is_event_stream, stream_headers
+from roundhouse_gateway.errors import EngineFailedError, GatewayError, InternalError
+from roundhouse_gateway.relay import MAX_ERROR_BYTES, engine_error
+from roundhouse_gateway.text.answer import broke_off, stream_headers
+from roundhouse_gateway.text.answer_head import OF_LENGTH, AnswerHead, lines_of
+from roundhouse_gateway.text.client_side import Client
 from roundhouse_gateway.text.connection import Reply
-from roundhouse_gateway.text.engines import load_of, reason_of, request_of
+from roundhouse_gateway.text.engines import simple_request
 from roundhouse_gateway.text.frames import Frames
-from roundhouse_gateway.text.lane import Lane, Trip
+from roundhouse_gateway.text.lane import Lane
+from roundhouse_gateway.text.trip import Trip
 from roundhouse_gateway.text.usage import UsageReader
 from roundhouse_gateway.text.vectors import MAX_BYTES, WRONG, converted, is_in_form
 
 log = logging.getLogger("roundhouse.gateway")
 
-_CLOSE: Final = (b"connection", b"close")
-_CHUNKED: Final = (b"transfer-encoding", b"chunked")
-
-
-@dataclass(frozen=True, slots=True)
-class Side:
-    """The client's. `on_end` is told when the answer is complete.
-
-    `back` takes a request back, and whether the engine broke off from it.
-    """
-
-    transport: asyncio.Transport
-    headers: Headers
-    keep_alive: bool
-    on_end: Callable[[], None]
-    back: Callable[[Trip, bool], None]
+_CLOSE: Final = b"connection: close\r\n"
+_CHUNKED: Final = b"transfer-encoding: chunked\r\n"
 
 
 class Passage:
@@ -53,7 +38,7 @@ class Passage:
     message_event = asyncio.Event()
     """Which uvicorn sets for those who wait for a request's body; here nobody does."""
 
-    def __init__(self, lane: Lane, trip: Trip, client: Side) -> None:
+    def __init__(self, lane: Lane, trip: Trip, client: Client, *, keep_alive: bool) -> None:
         self._lane = lane
         self._trip = trip
         self._client = client
@@ -65,19 +50,18 @@ class Passage:
         self._pending = b""
         self._to_change: list[bytes] = []
         self._changing: asyncio.Task[None] | None = None
-        self._figure: Figure = "in_flight"
         self.paused = False
-        self.heard = asyncio.get_running_loop().time()
+        self.heard = client.loop.time()
         # What uvicorn looks at in a request in progress.
-        self.keep_alive = client.keep_alive
+        self.keep_alive = keep_alive
         self.response_started = False
         self.response_complete = False
         self.disconnected = False
 
     def start(self) -> None:
         trip = self._trip
-        self._lane.metrics.in_flight(trip.exchange.route).inc()
-        trip.connection.ask(request_of(trip.call, trip.base_url), self._reply)
+        trip.way.in_flight.inc()
+        trip.connection.ask(simple_request(trip.stop.head, trip.exchange.request_id, trip.sent), self._reply)
 
     def pause(self) -> None:
         """The client takes nothing just now."""
@@ -87,7 +71,7 @@ class Passage:
 
     def resume(self) -> None:
         self.paused = False
-        self.heard = asyncio.get_running_loop().time()
+        self.heard = self._client.loop.time()
         if self._reply.connection is not None:
             self._reply.connection.resume()
 
@@ -106,17 +90,20 @@ class Passage:
 
     def out_of_patience(self) -> None:
         self.cut(
-            broke_off(self._trip.entry.model.id)
+            self._broke_off()
             if self.response_started
-            else self._lane.engines.tours.failed(self._trip.call.entry, "timeout")
+            else self._lane.engines.tours.failed(self._trip.way.entry, "timeout")
         )
 
+    def _broke_off(self) -> GatewayError:
+        return broke_off(self._trip.way.entry.model.id)
+
     def _on_news(self) -> None:
-        self.heard = asyncio.get_running_loop().time()
+        self.heard = self._client.loop.time()
         try:
             if self.response_started:
                 self._go_on()
-            elif self._reply.status == 0:
+            elif self._reply.head.status == 0:
                 self._return()
             else:
                 self._begin()
@@ -128,42 +115,39 @@ class Passage:
     def _begin(self) -> None:
         """The head has come, and perhaps all of it. Nothing is sent yet."""
         reply = self._reply
-        self._lane.engines.load.told(self._trip.base_url, load_of(reply))
-        if reason_of(reply):
+        head = reply.head
+        self._lane.engines.load.told(self._trip.stop.base_url, head.load)
+        if head.reason:
             self._return()
-        elif not 200 <= reply.status < 300:
+        elif not head.is_good:
             self._refuse()
         elif not (reply.parts or self._pending or reply.complete):
             if reply.failure:  # with nothing sent: another endpoint may answer
                 self._return()
-        elif is_event_stream(reply.headers):
-            self._stream()
-            self._send_head(stream_headers(passing_headers(reply.headers)))
-            self._go_on()
+        elif head.is_event_stream:
+            self._stream(head)
         elif reply.failure:
-            self._fail(broke_off(self._trip.entry.model.id))
-        elif self._trip.call.route is not RouteName.EMBEDDINGS or self._is_as_asked():
-            self._pass()
+            self._fail(self._broke_off())
+        elif self._trip.way.route is not RouteName.EMBEDDINGS or self._is_as_asked():
+            self._pass(head)
 
-    def _stream(self) -> None:
-        """From here on the answer has no foreseeable end."""
+    def _stream(self, head: AnswerHead) -> None:
         self._frames = Frames()
-        book, place = self._lane.hold.book, self._trip.entry.place
-        book.change(place, "streams", 1)
-        book.change(place, "in_flight", -1)
-        self._figure = "streams"
+        self._trip.streams()
+        self._chunked = True
+        self._send_head(lines_of(stream_headers(head.passing_to(self._trip.exchange.standing))))
+        self._go_on()
 
     def _return(self) -> None:
         """To the ordinary routes."""
-        trip = self._trip
         self._reply.abandon()
         self.response_complete = True
         self._give_back()
-        self._client.back(trip, bool(self._reply.failure))
+        self._client.take_back(self._trip, keep_alive=self.keep_alive, broke_off=bool(self._reply.failure))
 
     def _refuse(self) -> None:
         """The engine's own error, once it is whole."""
-        reply, entry = self._reply, self._trip.entry
+        reply, entry = self._reply, self._trip.way.entry
         self._pending += reply.take()
         if reply.failure:
             self._fail(broke_off(entry.model.id))
@@ -185,9 +169,9 @@ class Passage:
             self._to_change.append(more)
         if sum(map(len, self._to_change)) > MAX_BYTES:
             reply.abandon()
-            self._fail(broke_off(self._trip.entry.model.id))
+            self._fail(self._broke_off())
         elif reply.complete:
-            self._changing = asyncio.get_running_loop().create_task(self._change())
+            self._changing = self._client.loop.create_task(self._change())
         return False
 
     async def _change(self) -> None:
@@ -198,23 +182,23 @@ class Passage:
         try:
             changed = await converted(body, self._trip.request.encoding)
             if not self.response_complete:
-                headers = [each for each in passing_headers(reply.headers) if each[0] != OF_LENGTH]
-                self._send_head([*headers, (OF_LENGTH, b"%d" % len(changed))], changed)
+                self._send_head(reply.head.lines_to(exchange.standing), changed, len(changed))
                 self._end()
         except WRONG as error:
-            self.cut(EngineFailedError(f"Engine '{self._trip.entry.model.id}': {error}."))
+            self.cut(EngineFailedError(f"Engine '{self._trip.way.entry.model.id}': {error}."))
         except Exception:
             log.exception("fault in answering %s", exchange.path, extra={"fields": exchange.fields()})
             self.cut(InternalError(exchange.request_id))
 
-    def _pass(self) -> None:
+    def _pass(self, head: AnswerHead) -> None:
         reply = self._reply
-        headers = passing_headers(reply.headers)
-        body = self._pending + reply.take()
-        if reply.complete and all(name != OF_LENGTH for name, _ in headers):
-            headers.append((OF_LENGTH, b"%d" % len(body)))
+        body = reply.take()
+        if self._pending:
+            body = self._pending + body
         self._seen.see(body)
-        self._send_head(headers, body)
+        length = len(body) if reply.complete else head.length
+        self._chunked = length is None
+        self._send_head(head.lines_to(self._trip.exchange.standing), body, length)
         if reply.complete:
             self._end()
 
@@ -222,7 +206,7 @@ class Passage:
         reply = self._reply
         data = reply.take()
         if data and self._frames is not None:
-            data = self._trip.entry.access.blotted(self._frames.feed(data))
+            data = self._trip.way.entry.access.blotted(self._frames.feed(data))
         if data:
             self._seen.see(data)
             self._write(data)
@@ -231,28 +215,32 @@ class Passage:
                 self._write(rest)
             self._end()
         elif reply.failure:
-            self._fail(broke_off(self._trip.entry.model.id))
+            self._fail(self._broke_off())
 
-    def _send_head(self, headers: Headers, body: bytes = b"") -> None:
-        exchange = self._trip.exchange
-        exchange.status, exchange.first_byte = self._reply.status, perf_counter()
-        if exchange.standing:  # an upstream's own are about the gateway's key, and not the client's
-            headers = [each for each in headers if not each[0].startswith(STANDING_PREFIX)]
-        headers = [*self._client.headers, *headers, *exchange.own_headers()]
-        self._chunked = all(name != OF_LENGTH for name, _ in headers)
-        if self._chunked:
-            headers.append(_CHUNKED)
-        self._write_head(headers, b"%x\r\n%s\r\n" % (len(body), body) if self._chunked and body else body)
-
-    def _write_head(self, headers: Headers, body: bytes) -> None:
+    def _send_head(self, lines: bytes, body: bytes = b"", length: int | None = None) -> None:
+        trip = self._trip
+        exchange = trip.exchange
+        exchange.status, exchange.first_byte = self._reply.head.status, perf_counter()
         self.response_started = True
-        if not self.keep_alive:
-            headers.append(_CLOSE)
-        parts = [STATUS_LINE[self._trip.exchange.status]]
-        for name, value in headers:
-            parts += (name, b": ", value, b"\r\n")
-        parts += (b"\r\n", body)
-        self._transport.write(b"".join(parts))
+        if length is not None:
+            framing = b"content-length: %d\r\n" % length
+        else:
+            framing, body = _CHUNKED, b"%x\r\n%s\r\n" % (len(body), body) if body else body
+        standing = exchange.standing
+        self._transport.write(
+            b"%s%s%s%sx-request-id: %s\r\n%s%s%s\r\n%s"
+            % (
+                STATUS_LINE[exchange.status],
+                self._client.default_lines(),
+                lines,
+                framing,
+                exchange.request_id.encode(),
+                b"" if standing is None else standing.lines(),
+                trip.way.model_line,
+                b"" if self.keep_alive else _CLOSE,
+                body,
+            )
+        )
 
     def _write(self, data: bytes) -> None:
         self._transport.write(b"%x\r\n%s\r\n" % (len(data), data) if self._chunked else data)
@@ -264,8 +252,10 @@ class Passage:
         if not self.response_started:
             body = error.body()
             exchange.status, exchange.first_byte = error.status, perf_counter()
-            headers = [*self._client.headers, *error.headers(), (OF_LENGTH, b"%d" % len(body))]
-            self._write_head([*headers, *exchange.own_headers()], body)
+            self.response_started, self._chunked = True, False
+            headers = [*error.headers(), (OF_LENGTH, b"%d" % len(body)), *exchange.own_headers()]
+            head = STATUS_LINE[error.status] + self._client.default_lines() + lines_of(headers)
+            self._transport.write(head + (b"" if self.keep_alive else _CLOSE) + b"\r\n" + body)
         elif self._frames is not None:
             self._write(self._frames.broken(error))
         else:
@@ -282,7 +272,7 @@ class Passage:
         if not self.keep_alive:
             self._transport.close()
         self._lane.metrics.fast_lane.inc()
-        self._client.on_end()
+        self._client.answered()
 
     def _close(self) -> None:
         self.response_complete = True
@@ -291,8 +281,5 @@ class Passage:
         self._trip.exchange.finish(self._lane.metrics)
 
     def _give_back(self) -> None:
-        trip, hold = self._trip, self._lane.hold
-        trip.held.close()
-        hold.book.change(trip.entry.place, self._figure, -1)
-        hold.call(trip.entry.place)
-        self._lane.metrics.in_flight(trip.exchange.route).inc(-1)
+        self._trip.give_back()
+        self._trip.way.in_flight.inc(-1)

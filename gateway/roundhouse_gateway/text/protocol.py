@@ -1,7 +1,7 @@
 """A client's connection that knows the fast lane: which requests may try it, and how they come back from it.
 
 A request that may is read whole first. Where it is slow to come, or is not for the lane after all, it enters
-the application as if nothing had been.
+the application as if nothing had been. One whose head came before on the connection is not even parsed.
 """
 
 import asyncio
@@ -9,18 +9,24 @@ import logging
 from typing import Any, Final, cast
 
 from typing_extensions import override
-from uvicorn._types import HTTPScope
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from roundhouse_gateway.exchange import BEGUN, Exchange, request_id_of
-from roundhouse_gateway.guard import COUNTED, presented
+from roundhouse_gateway.exchange import BEGUN
+from roundhouse_gateway.guard import COUNTED
 from roundhouse_gateway.protocol import ClientProtocol
+from roundhouse_gateway.text.answer_head import OF_LENGTH, Lines
+from roundhouse_gateway.text.asking import PATHS, Asking
 from roundhouse_gateway.text.engines import FIRST
-from roundhouse_gateway.text.lane import MAX_BODY_BYTES, PATHS, Lane, NotHereError, Trip
-from roundhouse_gateway.text.passage import Passage, Side
+from roundhouse_gateway.text.entering import cycle_of, scope_of
+from roundhouse_gateway.text.heads import Known, known
+from roundhouse_gateway.text.lane import MAX_BODY_BYTES, Lane, NotHereError
+from roundhouse_gateway.text.passage import Passage
+from roundhouse_gateway.text.trip import Trip
 
 log = logging.getLogger("roundhouse.gateway")
 
+CLOCK_SECONDS: Final = 0.002
+"""By so much may the clock of the event loop be early."""
 GATHER_SECONDS: Final = 0.05
 """How long the rest of a small body may take before the ordinary routes, which have clocks, wait for it."""
 _ELSEWHERE: Final = frozenset(
@@ -31,37 +37,93 @@ _ELSEWHERE: Final = frozenset(
 
 def fast(protocol: type[ClientProtocol], lane: Lane) -> type[ClientProtocol]:
     """The protocol with this lane."""
-    return type("FastClientProtocol", (FastProtocol, protocol), {"lane": lane})
+    return type("FastClientProtocol", (FastProtocol, protocol), {"lane": lane, "lines": Lines()})
 
 
 class FastProtocol(ClientProtocol):
     """One connection of a client."""
 
     lane: Lane
+    lines: Lines
     _passage: Passage | None = None
     _gathered: list[bytes] | None = None
     """The body of a request that may try the lane, as far as it has come."""
+    _awaited = b""
+    """A request with the known head, as far as it has come."""
     _gathering: asyncio.TimerHandle | None = None
+    """Runs while there is either."""
     _keeps_alive = True
+    _known: Known[Asking] | None = None
+    """The head of the last request, while the parser has seen nothing since."""
+    _piece = b""
+    _began_in = b""
+    """The piece that the message begins, where it does begin one."""
+    _between = True
+    """No message is in the parser."""
+    _idle_since = 0.0
 
     @override
     def data_received(self, data: bytes) -> None:
+        if self._known is not None:
+            data = self._by_known_head(self._known, data)
+        if data:
+            self._by_parser(data)
+
+    def _by_known_head(self, head: Known[Asking], data: bytes) -> bytes:
+        """Takes a request that has it; what the parser is to see, if anything."""
+        if self._awaited:
+            data, self._awaited = self._awaited + data, b""
+        if not self._is_busy():
+            body = head.body_of(data)
+            if body is not None:
+                self._end_gathering()
+                self._answer(head.meaning, body)
+                return b""
+            if len(data) < MAX_BODY_BYTES and head.is_begun_by(data):
+                self._awaited = data
+                self._gather()
+                return b""
+        self._known = None
+        self._end_gathering()
+        return data
+
+    def _by_parser(self, data: bytes) -> None:
+        self._piece = data if self._between else b""
         super().data_received(data)
-        if self._gathered is not None and self._gathering is None:
-            self._gathering = self.loop.call_later(GATHER_SECONDS, self._stop_gathering)
+        self._piece = b""
+        if self._gathered is not None:
+            self._gather()
+
+    def _is_busy(self) -> bool:
+        """With an answer that is still under way, or with a refusal."""
+        current: RequestResponseCycle | None = self.cycle
+        answers = current is not None and not current.response_complete
+        return answers or self._refused
+
+    def _answer(self, asking: Asking, body: bytes) -> None:
+        """By the lane where that takes it, else by the ordinary routes."""
+        try:
+            trip = self._plan(asking, body)
+        except NotHereError as error:
+            scope = scope_of(self, asking.with_length(len(body)))
+            if error.base_url:
+                extended: Any = scope
+                extended[FIRST] = error.base_url, False
+            self._enter(cycle_of(self, scope, body, keep_alive=self._keeps_alive))
+        else:
+            self._set_off(trip)
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
+        self._awaited = b""
         self._stop_gathering()
-        passage, self._passage = self._passage, None
-        if passage is not None:
+        if (passage := self._leave_lane()) is not None:
             passage.leave()
-            self.lane.engines.passages.discard(passage)
         super().connection_lost(exc)
 
     @override
     def shutdown(self) -> None:
-        if self._gathered is None:
+        if self._gathered is None and not self._awaited:
             super().shutdown()
         else:
             self._keeps_alive = False  # a request has begun, though nothing of it is under way
@@ -77,6 +139,30 @@ class FastProtocol(ClientProtocol):
         super().resume_writing()
         if self._passage is not None:
             self._passage.resume()
+
+    @override
+    def on_response_complete(self) -> None:
+        self._idle_since = self.loop.time()
+        super().on_response_complete()
+
+    @override
+    def timeout_keep_alive_handler(self) -> None:
+        """Requests of the lane do not touch the clock of a kept connection, so it may be early."""
+        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if self._passage is not None or self._awaited:
+            self.timeout_keep_alive_task = None  # begun again after the answer
+        elif left > CLOCK_SECONDS:
+            self.timeout_keep_alive_task = self.loop.call_later(left, self.timeout_keep_alive_handler)
+        else:
+            super().timeout_keep_alive_handler()
+
+    @override
+    def on_message_begin(self) -> None:
+        if not self._is_silent:
+            self._began_in, self._piece = self._piece, b""
+            self._between = False
+            self._known = None
+        super().on_message_begin()
 
     @override
     def on_headers_complete(self) -> None:
@@ -99,24 +185,18 @@ class FastProtocol(ClientProtocol):
 
     @override
     def on_message_complete(self) -> None:
+        self._between = True
         gathered = self._gathered
         if gathered is None:
             super().on_message_complete()
             return
-        self._bytes_of_no_body = 0
-        self._no_more_gathering()
+        self._bytes_of_no_body, self._gathered = 0, None
+        self._end_gathering()
         body = gathered[0] if len(gathered) == 1 else b"".join(gathered)
-        keep_alive = self._keeps_alive
-        self._complete_scope()
-        try:
-            trip = self._plan(body)
-        except NotHereError as error:
-            if error.base_url:
-                extended: Any = self.scope
-                extended[FIRST] = error.base_url, False
-            self._enter(self._cycle(self.scope, body, keep_alive=keep_alive))
-        else:
-            self._set_off(trip, body, keep_alive=keep_alive)
+        asking = Asking(self.url, self.headers)
+        if self._keeps_alive:
+            self._known = known(self._began_in, len(body), asking)
+        self._answer(asking, body)
 
     def _may_try(self) -> bool:
         """By its head alone."""
@@ -131,96 +211,82 @@ class FastProtocol(ClientProtocol):
         for name, value in self.headers:
             if name in _ELSEWHERE:
                 return False
-            if name == b"content-length":
+            if name == OF_LENGTH:
                 length = value
         return length.isdigit() and 0 < int(length) <= MAX_BODY_BYTES
 
-    def _plan(self, body: bytes) -> Trip:
+    def _plan(self, asking: Asking, body: bytes) -> Trip:
         if self.flow.write_paused:  # by an answer before, and said once: the ordinary routes look and wait
             raise NotHereError
-        path = self.url.decode()
-        scope: Any = self.scope
-        exchange = Exchange("POST", path, request_id_of(scope), self.client[0] if self.client else "")
-        exchange.route, exchange.upload_bytes = path, len(body)
         try:
-            return self.lane.plan(self.url, presented(scope), body, exchange)
+            return self.lane.plan(asking, body, self.client[0] if self.client else "")
         except NotHereError:
             raise
         except Exception as error:
-            log.exception("fault in planning %s", path)
+            log.exception("fault in planning %s", asking.path)
             raise NotHereError from error
 
-    def _set_off(self, trip: Trip, body: bytes, *, keep_alive: bool) -> None:
-        scope = self.scope
-
-        def back(trip: Trip, broke_off: bool) -> None:
-            """The ordinary routes know what has happened, and neither count it again nor begin it anew."""
-            self._passage = None
-            self.lane.engines.passages.discard(passage)
-            extended: Any = scope
-            extended |= {FIRST: (trip.base_url, broke_off), COUNTED: trip.counted, BEGUN: trip.exchange}
-            cycle = self._cycle(scope, body, keep_alive=passage.keep_alive)
-            if cast("object", self.cycle) is passage:
-                self.cycle = cycle
-            cycle.disconnected = self.transport.is_closing()
-            self._start_asgi_task(cycle, self.app)
-
-        def on_end() -> None:
-            self._passage = None
-            self.lane.engines.passages.discard(passage)
-            self.on_response_complete()
-
-        headers = self.server_state.default_headers
-        passage = Passage(self.lane, trip, Side(self.transport, headers, keep_alive, on_end, back))
+    def _set_off(self, trip: Trip) -> None:
+        passage = Passage(self.lane, trip, self, keep_alive=self._keeps_alive)
         self._passage = passage
         self.cycle = cast("RequestResponseCycle", passage)
         self.lane.engines.passages.add(passage)
         passage.start()
 
-    def _complete_scope(self) -> None:
-        """As uvicorn does it at the end of a head; the path is one of those known, without a query."""
-        path = self.url.decode()
-        self.scope |= {"method": "POST", "path": path, "raw_path": self.url, "query_string": b""}
+    def default_lines(self) -> bytes:
+        return self.lines.of(self.server_state.default_headers)
 
-    def _cycle(
-        self, scope: HTTPScope, body: bytes, *, keep_alive: bool, more_body: bool = False
-    ) -> RequestResponseCycle:
-        cycle = RequestResponseCycle(
-            scope=scope,
-            transport=self.transport,
-            flow=self.flow,
-            logger=self.logger,
-            access_logger=self.access_logger,
-            access_log=self.access_log,
-            default_headers=self.server_state.default_headers,
-            message_event=asyncio.Event(),
-            expect_100_continue=False,
-            keep_alive=keep_alive,
-            on_response=self.on_response_complete,
-        )
-        cycle.body += body
-        cycle.more_body = more_body
-        cycle.message_event.set()
-        return cycle
+    def answered(self) -> None:
+        self._leave_lane()
+        if self.timeout_keep_alive_task is None or self.pipeline or self.transport.is_closing():
+            self.on_response_complete()
+        else:  # nothing of a next request has come, so the clock of the connection may run on
+            self._idle_since = self.loop.time()
+            self.server_state.total_requests += 1
+
+    def take_back(self, trip: Trip, *, keep_alive: bool, broke_off: bool) -> None:
+        """The ordinary routes know what has happened, and neither count it again nor begin it anew."""
+        passage, exchange = self._leave_lane(), trip.exchange
+        scope = scope_of(self, trip.asking.with_length(len(trip.body)))
+        extended: Any = scope
+        extended |= {FIRST: (trip.stop.base_url, broke_off), COUNTED: exchange.standing, BEGUN: exchange}
+        cycle = cycle_of(self, scope, trip.body, keep_alive=keep_alive)
+        cycle.disconnected = self.transport.is_closing()
+        if cast("object", self.cycle) is passage:
+            self._enter(cycle)
+        else:  # the next request has come already, and waits
+            self._start_asgi_task(cycle, self.app)
+
+    def _leave_lane(self) -> Passage | None:
+        passage, self._passage = self._passage, None
+        if passage is not None:
+            self.lane.engines.passages.discard(passage)
+        return passage
 
     def _enter(self, cycle: RequestResponseCycle) -> None:
+        self._unset_keepalive_if_required()
         self.cycle = cycle
         self._start_asgi_task(cycle, self.app)
 
-    def _no_more_gathering(self) -> None:
-        self._gathered = None
+    def _gather(self) -> None:
+        """Waits a moment for the rest of a body."""
+        if self._gathering is None:
+            self._gathering = self.loop.call_later(GATHER_SECONDS, self._stop_gathering)
+
+    def _end_gathering(self) -> None:
         if self._gathering is not None:
             self._gathering.cancel()
             self._gathering = None
 
     def _stop_gathering(self) -> None:
         """The rest is read by the application as it comes."""
-        gathered = self._gathered
-        if gathered is not None:
-            self._no_more_gathering()
-            if self._refused:
-                return
-            self._complete_scope()
-            self._enter(
-                self._cycle(self.scope, b"".join(gathered), keep_alive=self._keeps_alive, more_body=True)
-            )
+        self._end_gathering()
+        awaited, self._awaited = self._awaited, b""
+        gathered, self._gathered = self._gathered, None
+        if awaited:
+            self._known = None
+            self._by_parser(awaited)
+        elif gathered is not None and not self._refused:
+            scope = scope_of(self, Asking(self.url, self.headers))
+            body = b"".join(gathered)
+            self._enter(cycle_of(self, scope, body, keep_alive=self._keeps_alive, more_body=True))

@@ -32,14 +32,13 @@ class Gate:
     param: str
 
 
-@dataclass(frozen=True, slots=True)
-class TextRequest:
+class TextRequest(msgspec.Struct, frozen=True):
     """`model` is None where none was given or an empty one; `items` is what a request may hold many of."""
 
     model: str | None
     streams: bool = False
     gates: tuple[Gate, ...] = ()
-    opening: memoryview = memoryview(b"")  # noqa: RUF009 - of constant bytes
+    opening: memoryview = memoryview(b"")
     """The conversation, encoded, by whose beginning replicas may be told apart."""
     items: int = 1
     encoding: str = "float"
@@ -151,13 +150,13 @@ STAGES: Final = {
     RouteName.EMBEDDINGS: Stage.EMBED,
     RouteName.RERANK: Stage.RERANK,
 }
-_PLAIN_NEEDS: Final = {route: Needs(stage) for route, stage in STAGES.items()}
+PLAIN_NEEDS: Final = {route: Needs(stage) for route, stage in STAGES.items()}
 
 
 def needs_of(route: RouteName, request: TextRequest) -> Needs:
     """What the model must be and have."""
     if not request.gates:
-        return _PLAIN_NEEDS[route]
+        return PLAIN_NEEDS[route]
     return Needs(STAGES[route], features=frozenset(gate.feature for gate in request.gates))
 
 

@@ -48,7 +48,7 @@ def body_for(entry: Entry, body: bytes, request: TextRequest) -> bytes:
     objects = any(bytes(each)[:1] != b'"' for each in request.documents)
     if not objects and not is_tei(entry):
         return rewrite(body, request.model, entry.model.engine_model, defaults)
-    members = with_members(_MEMBERS.decode(body), entry.model.engine_model, defaults)
+    members = with_members(_MEMBERS.decode(body), msgspec.json.encode(entry.model.engine_model), defaults)
     texts = [_text_of(each) for each in request.documents]
     if not is_tei(entry):
         return msgspec.json.encode({**members, "documents": texts})

@@ -20,29 +20,30 @@ _MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 def rewrite(body: bytes, asked: str | None, model: str, defaults: Mapping[str, msgspec.Raw]) -> bytes:
     """`body` is a JSON object that was read before; `asked` is its `model`, None where it has none."""
+    return rewritten(body, asked, msgspec.json.encode(model), defaults)
+
+
+def rewritten(body: bytes, asked: str | None, name: bytes, defaults: Mapping[str, msgspec.Raw]) -> bytes:
+    """The same with the model's name as JSON."""
     if asked is not None and not defaults and is_plain(body):
         found = _MODEL.search(body)
         if found is not None:
-            name = msgspec.json.encode(model)
             start, end = found.span(1)
             return body if body[start:end] == name else b"".join((body[:start], name, body[end:]))
     members = _MEMBERS.decode(body)
-    return msgspec.json.encode(with_members(members, model, defaults))
+    return msgspec.json.encode(with_members(members, name, defaults))
 
 
 def with_members(
-    members: Mapping[str, msgspec.Raw], model: str, defaults: Mapping[str, msgspec.Raw]
+    members: Mapping[str, msgspec.Raw], name: bytes, defaults: Mapping[str, msgspec.Raw]
 ) -> dict[str, msgspec.Raw]:
     """The members in their order, `model` where it was, what the client left out at the end."""
     named: dict[str, msgspec.Raw] = {}
-    for name, value in members.items():
-        if name.lower() != "model":
-            named[name] = value
-        else:
-            named["model"] = value
-    named["model"] = msgspec.Raw(msgspec.json.encode(model))
-    for name, value in defaults.items():
-        named.setdefault(name, value)
+    for key, value in members.items():
+        named[key if key.lower() != "model" else "model"] = value
+    named["model"] = msgspec.Raw(name)
+    for key, value in defaults.items():
+        named.setdefault(key, value)
     return named
 
 

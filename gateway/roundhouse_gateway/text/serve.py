@@ -37,8 +37,8 @@ from roundhouse_gateway.settings import Settings
 from roundhouse_gateway.sleepers import Wish
 from roundhouse_gateway.snapshot import Entry
 from roundhouse_gateway.text import rerank
-from roundhouse_gateway.text.answer import Asked, is_event_stream, relay
-from roundhouse_gateway.text.engines import FIRST, Call, TextEngines, reason_of
+from roundhouse_gateway.text.answer import Asked, relay
+from roundhouse_gateway.text.engines import FIRST, Call, TextEngines
 from roundhouse_gateway.text.errors import UnknownTextModelError
 from roundhouse_gateway.text.fit import asks_for_something, fitting
 from roundhouse_gateway.text.request import READERS, STAGES, TextRequest, needs_of
@@ -179,12 +179,12 @@ class TextRoutes:
                 try:
                     async with self.engines.answer(call, last=attempt.last) as incoming:
                         self.cooldown.end(entry)
-                        if reason_of(incoming.reply) == FULL:
+                        if incoming.reply.head.reason == FULL:
                             if attempt.goes_on(FallbackTrigger.RATE_LIMITED):
                                 continue
                             if admitted.may_wait:
                                 return False
-                        if is_event_stream(incoming.reply.headers):
+                        if incoming.reply.head.is_event_stream:
                             admitted.streams()
                         seen = UsageReader()
                         try:

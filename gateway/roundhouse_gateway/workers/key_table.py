@@ -34,7 +34,6 @@ class KeyTable(KeyLimits):
     """As worker `own` of so many uses it. `clock` gives seconds since the epoch."""
 
     away = False
-    waits = False
 
     def __init__(
         self, memory: memoryview, workers: int, own: int, lock: Lock, clock: Callable[[], float]
@@ -55,6 +54,10 @@ class KeyTable(KeyLimits):
 
     @override
     async def take(self, key_id: str, per_minute: int) -> tuple[bool, Standing]:
+        return self.take_now(key_id, per_minute)
+
+    @override
+    def take_now(self, key_id: str, per_minute: int) -> tuple[bool, Standing]:
         now, cells = self._clock(), self._cells
         with self._lock:
             slot = self._slot(key_id, int(now // WINDOW_SECONDS))
@@ -65,6 +68,10 @@ class KeyTable(KeyLimits):
 
     @override
     async def begin(self, key_id: str, at_once: int) -> bool:
+        return self.begin_now(key_id, at_once)
+
+    @override
+    def begin_now(self, key_id: str, at_once: int) -> bool:
         cells = self._cells
         with self._lock:
             slot = self._slot(key_id, int(self._clock() // WINDOW_SECONDS))

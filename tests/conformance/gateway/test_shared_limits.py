@@ -169,6 +169,18 @@ async def test_places_given_out_while_the_store_was_away_are_told_to_it(
         assert not await first.begin("key", 2)
 
 
+async def test_what_was_leased_is_given_without_waiting(store: Store) -> None:
+    await a_minute_that_lasts(store)
+    async with gateways(store, 1) as [only]:
+        assert (only.take_now("key", 100), only.begin_now("key", 100)) == (None, None)
+        before = (await only.take("key", 100))[1]
+        taken = only.take_now("key", 100)
+        assert taken is not None
+        assert (taken[0], taken[1].remaining) == (True, before.remaining - 1)
+        assert await only.begin("key", 100)
+        assert only.begin_now("key", 100)
+
+
 async def test_where_a_key_stands_is_told_without_counting(store: Store) -> None:
     await a_minute_that_lasts(store)
     async with gateways(store, 2) as [first, second]:

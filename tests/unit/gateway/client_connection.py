@@ -13,6 +13,7 @@ from uvicorn.server import ServerState
 from roundhouse_gateway.protocol import ClientProtocol, ConnectionLimits, limited
 from roundhouse_gateway.realtime.client_socket import websockets
 from roundhouse_gateway.series import Value
+from roundhouse_gateway.text.asking import Asking
 from roundhouse_gateway.text.lane import NotHereError
 from roundhouse_gateway.text.protocol import fast
 from tests.unit.gateway.waiting import turns
@@ -64,13 +65,17 @@ class Wire(asyncio.Transport):
 
 
 class NoLane:
-    """A fast lane that takes nothing, and counts what it was asked for."""
+    """A fast lane that takes nothing, and knows what it was asked for: keys and bodies."""
 
     def __init__(self) -> None:
-        self.asked = 0
+        self.requests: list[tuple[str, bytes]] = []
 
-    def plan(self, *_request: object) -> None:
-        self.asked += 1
+    @property
+    def asked(self) -> int:
+        return len(self.requests)
+
+    def plan(self, asking: Asking, body: bytes, _client: str) -> None:
+        self.requests.append((asking.key_text, body))
         raise NotHereError
 
 
@@ -82,6 +87,8 @@ class Line:
     lane: NoLane | None = None
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     asked: list[str] = field(default_factory=list)
+    bodies: list[tuple[bytes, bytes]] = field(default_factory=list)
+    """Of POST requests: the length that was announced, and what came."""
 
     def __post_init__(self) -> None:
         config = uvicorn.Config(
@@ -119,8 +126,11 @@ class Line:
             await send({"type": "websocket.accept"})
             return
         if scope["method"] == "POST":
-            while (await receive()).get("more_body"):
-                pass
+            body, more = b"", True
+            while more:
+                message = await receive()
+                body, more = body + message["body"], message["more_body"]
+            self.bodies.append((dict(scope["headers"])[b"content-length"], body))
         if scope["path"] == "/slow":
             await send({"type": "http.response.start", "status": 200, "headers": []})
             await send({"type": "http.response.body", "body": b"one", "more_body": True})

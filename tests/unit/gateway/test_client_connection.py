@@ -1,10 +1,12 @@
 """How long a client may keep its connection, and what may follow on what in it."""
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 from websockets import http11
 
+from roundhouse_gateway.text.protocol import GATHER_SECONDS
 from tests.unit.gateway.client_connection import KEEP_ALIVE_SECONDS, Line, NoLane
 from tests.unit.gateway.waiting import turns
 
@@ -65,6 +67,12 @@ async def test_who_takes_nothing_of_an_answer_is_kept_from_the_fast_lane() -> No
     assert lane.asked == 2
 
 
+def chat(body: bytes, key: bytes = b"one") -> bytes:
+    return CHAT.replace(
+        b"Content-Length: 2", b"Content-Length: %d\r\nXI-API-Key: %s" % (len(body), key)
+    ).replace(b"{}", body)
+
+
 LONG = b"y" * 60_000
 
 
@@ -119,4 +127,74 @@ async def test_a_request_whose_body_is_to_come_is_finished_in_a_drain() -> None:
     assert not line.wire.closed
     last = await line.feed(b"{}")
     assert (last.count(b"200 OK"), last.count(b"connection: close")) == (1, 1)
+    assert line.wire.closed
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 3])
+async def test_a_head_that_came_before_is_not_read_again(pieces: int) -> None:
+    """Answers are the same as if it was, however the request comes."""
+    lane = NoLane()
+    line = Line(lane=lane)
+    bodies = [b"{}", b'{"a": 1}', b"{}", b'{"long": "%s"}' % (b"y" * 5000)]
+    for body in bodies:
+        sent = chat(body)
+        cuts = [0, len(sent) - len(body), len(sent) - 1, len(sent)]
+        cuts = {1: [0, len(sent)], 2: [0, cuts[1], len(sent)], 3: cuts}[pieces]
+        answer = await line.feed(*(sent[start:end] for start, end in pairwise(cuts)))
+        assert answer.count(b"200 OK") == 1
+    assert lane.requests == [("one", body) for body in bodies]
+    assert line.bodies == [(b"%d" % len(body), body) for body in bodies]
+
+
+async def test_another_key_on_the_same_connection_is_another_key() -> None:
+    lane = NoLane()
+    line = Line(lane=lane)
+    await line.feed(chat(b"{}"), chat(b"[]"))
+    await line.feed(chat(b"{}", b"two"))
+    await line.feed(chat(b"{}", b"two"))
+    await line.feed(chat(b"{}"))
+    assert [key for key, _ in lane.requests] == ["one", "two", "two", "one"], "what is behind another waits"
+    assert line.wire.sent.count(b"200 OK") == 5
+
+
+@pytest.mark.parametrize("behind", [chat(b"[]"), b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"], ids=["chat", "get"])
+async def test_two_requests_in_one_piece_are_two(behind: bytes) -> None:
+    line = Line(lane=NoLane())
+    await line.feed(chat(b"{}"))
+    assert (await line.feed(chat(b"{}") + behind)).count(b"200 OK") == 2
+    assert (await line.feed(chat(b"{}"))).count(b"200 OK") == 1
+
+
+async def test_what_follows_a_known_head_too_slowly_is_read_by_the_application() -> None:
+    lane = NoLane()
+    line = Line(lane=lane)
+    await line.feed(chat(b"{}"))
+    sent = chat(b"12345")
+    await line.feed(sent[:-2])
+    await asyncio.sleep(4 * GATHER_SECONDS)
+    assert b"200 OK" in await line.feed(sent[-2:])
+    assert (lane.asked, line.bodies[-1]) == (1, (b"5", b"12345"))
+
+
+async def test_requests_of_known_heads_keep_their_connection_and_nothing_else_does() -> None:
+    line = Line(lane=NoLane())
+    loop = asyncio.get_running_loop()
+    until = loop.time() + 3 * KEEP_ALIVE_SECONDS
+    while loop.time() < until:
+        assert b"200 OK" in await line.feed(chat(b"{}"))
+        await asyncio.sleep(KEEP_ALIVE_SECONDS / 10)
+    assert not line.wire.closed
+    await asyncio.sleep(3 * KEEP_ALIVE_SECONDS)
+    assert line.wire.closed
+
+
+async def test_a_drain_ends_a_connection_behind_the_request_that_has_begun() -> None:
+    line = Line(lane=NoLane())
+    await line.feed(chat(b"{}"))
+    await line.feed(chat(b"12345")[:-2])
+    line.protocol.shutdown()
+    assert not line.wire.closed
+    answer = await line.feed(b"45")
+    assert b"200 OK" in answer
+    assert b"connection: close" in answer
     assert line.wire.closed

@@ -132,8 +132,8 @@ def test_what_answers_say_of_their_use(answer: bytes, usage: Usage) -> None:
 
 async def test_use_is_counted_by_model_and_key() -> None:
     metrics = made()
-    metrics.used("m", "k", Usage(3, 4, 1.5))
-    metrics.used("m", "k", NOTHING)
+    metrics.tally("r", "m", "k").used(Usage(3, 4, 1.5))
+    metrics.tally("s", "m", "k").used(NOTHING)
     found = await samples(metrics)
     assert found["tokens_total", frozenset({("model", "m"), ("kind", "input"), ("key", "k")})] == 3
     assert found["tokens_total", frozenset({("model", "m"), ("kind", "output"), ("key", "k")})] == 4

@@ -28,7 +28,7 @@ class Line:
 
     def ask(self) -> None:
         self.reply = Reply(self._on_news)
-        self.connection.ask([b"POST ", b"/"], self.reply)
+        self.connection.ask(b"POST /", self.reply)
 
     def feed(self, *pieces: bytes) -> bytes:
         for piece in pieces:

@@ -1,0 +1,81 @@
+"""What the requests of one route for one model share on the fast lane, as long as a snapshot stands."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from roundhouse_api.enums import RouteName
+from roundhouse_api.keys import ApiKey
+from roundhouse_api.selection import mismatch
+from roundhouse_gateway.metrics import Metrics
+from roundhouse_gateway.series import Value
+from roundhouse_gateway.snapshot import Entry
+from roundhouse_gateway.text.dialects import url_of
+from roundhouse_gateway.text.engines import head_of
+from roundhouse_gateway.text.pool import Address, address_of
+from roundhouse_gateway.text.request import PLAIN_NEEDS
+
+MOST_KEYS: Final = 1000
+"""Of those whose grant is remembered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """One endpoint: where it listens, and how each request to it begins."""
+
+    base_url: str
+    address: Address
+    head: bytes
+
+
+class Way:
+    """`fits`: the model can do what the route is for; `name` is the engine's for it, as JSON."""
+
+    __slots__ = (
+        "_permitted",
+        "base_urls",
+        "entry",
+        "fits",
+        "in_flight",
+        "model_line",
+        "name",
+        "place",
+        "route",
+        "stops",
+    )
+
+    def __init__(self, entry: Entry, route: RouteName, path: str, metrics: Metrics) -> None:
+        self.entry = entry
+        self.route = route
+        self.place = entry.place
+        self.fits = mismatch(entry.model, PLAIN_NEEDS[route]) is None
+        self.base_urls = entry.target.base_urls if entry.target else ()
+        self.stops = {url: _stop(entry, url, route) for url in self.base_urls}
+        self.name = msgspec.json.encode(entry.model.engine_model)
+        self.model_line = b"x-roundhouse-model: %s\r\n" % entry.model.id.encode()
+        self.in_flight: Value = metrics.in_flight(path)
+        self._permitted: dict[str, ApiKey] = {}
+
+    def permits(self, key: ApiKey) -> bool:
+        """Whether the key may use the model."""
+        if self._permitted.get(key.id) is key:
+            return True
+        if not key.grant.allows_model(self.entry.model.id):
+            return False
+        if len(self._permitted) < MOST_KEYS:
+            self._permitted[key.id] = key
+        return True
+
+
+def way_to(entry: Entry, route: RouteName, path: str, metrics: Metrics) -> Way | None:
+    """None where the model does not run, or another may stand in for it: then the ordinary routes decide."""
+    if entry.record.fallbacks or not entry.model.running:
+        return None
+    return Way(entry, route, path, metrics)
+
+
+def _stop(entry: Entry, base_url: str, route: RouteName) -> Stop:
+    access = entry.access
+    head = head_of(url_of(entry, base_url, route)) + access.lines
+    return Stop(base_url, address_of(base_url, access.ca), head)
