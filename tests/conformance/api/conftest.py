@@ -15,7 +15,7 @@ from tests.conformance.api.table import Shelf
 
 @pytest.fixture(scope="module")
 def shelf(control_plane: Cluster) -> Iterator[Shelf]:
-    """A namespace of a module's own; the names in the table are distinct within a kind."""
+    """A namespace of a module's own; names in the table and of examples are distinct within a kind."""
     namespace = f"test-{secrets.token_hex(4)}"
     control_plane.kubectl("create", "namespace", namespace)
     configuration = Configuration()

@@ -22,6 +22,7 @@ from roundhouse_api.model import Manifest
 from roundhouse_api.names import GROUP, VERSION
 
 TABLE = Path(__file__).parent
+EXAMPLES = TABLE.parents[2] / "examples"
 HEADER = re.compile(r"^# (field|expect): (.+)$", re.MULTILINE)
 KIND_BY_FOLDER = {kind.name.lower(): kind for kind in KINDS}
 
@@ -45,6 +46,18 @@ class Case:
 def cases(verdict: str) -> tuple[Case, ...]:
     """The cases of one verdict."""
     return tuple(read(path) for path in sorted(TABLE.glob(f"*/{verdict}/*.yaml")))
+
+
+@cache
+def examples() -> tuple[Case, ...]:
+    """What users are given to begin with, each resource of ours a case."""
+    kinds = {kind.name: kind for kind in KINDS}
+    return tuple(
+        Case(f"{path.stem}/{manifest['metadata']['name']}", kinds[manifest["kind"]], (manifest,))
+        for path in sorted(EXAMPLES.glob("*.yaml"))
+        for manifest in yaml.safe_load_all(path.read_text(encoding="utf-8"))
+        if manifest["apiVersion"] == f"{GROUP}/{VERSION}"
+    )
 
 
 def read(path: Path) -> Case:

@@ -14,10 +14,10 @@ from pydantic import ValidationError
 from roundhouse_api.crdgen import build_crd
 from roundhouse_api.kinds import KINDS
 from roundhouse_api.model import problems
-from tests.conformance.api.table import Case, Shelf, cases, refusal
+from tests.conformance.api.table import Case, Shelf, cases, examples, refusal
 
 
-@pytest.mark.parametrize("case", cases("valid"), ids=attrgetter("id"))
+@pytest.mark.parametrize("case", [*cases("valid"), *examples()], ids=attrgetter("id"))
 def test_the_api_server_stores_a_valid_resource_whole(case: Case, shelf: Shelf) -> None:
     stored = shelf.create(case.kind, case.manifest)
     if "status" in case.manifest:
@@ -29,7 +29,7 @@ def test_the_api_server_stores_a_valid_resource_whole(case: Case, shelf: Shelf) 
     assert read["status"] == given["status"]
 
 
-@pytest.mark.parametrize("case", cases("valid"), ids=attrgetter("id"))
+@pytest.mark.parametrize("case", [*cases("valid"), *examples()], ids=attrgetter("id"))
 def test_the_models_keep_a_valid_resource_whole(case: Case) -> None:
     resource = case.kind.model.model_validate(case.manifest)
     written = resource.model_dump(by_alias=True, exclude_none=True, mode="json")
