@@ -3,10 +3,13 @@
 `websockets-sansio` takes least for each frame of the implementations that uvicorn has, reads no message
 before the last one was taken, and answers pings itself. What it lacks is an end with a reason: it cuts all
 connections off once the listener is to end, where sessions here are told, and end by themselves. It takes a
-pong alone for life, which stands behind all audio that the client has sent before. And it says nothing at all
-to a handshake whose head its parser refuses.
+pong alone for life, which stands behind all audio that the client has sent before, and the client's own pings
+may stand behind as much as the kernel likes. And it says nothing at all to a handshake whose head its parser
+refuses.
 """
 
+import asyncio
+import socket
 import sys
 from typing import Any, Final
 
@@ -19,6 +22,10 @@ from roundhouse_gateway.series import Value
 MESSAGE_BYTES: Final = 16 << 20
 """OpenAI's clients may send 15 MiB in one event."""
 PING_SECONDS: Final = 20.0
+UNREAD_BYTES: Final = 128 << 10
+"""What the kernel is to keep of a client that is not read from; it takes about twice of that. Left to itself
+it keeps megabytes, minutes of audio, and a ping of the client behind them is answered too late.
+"""
 
 
 class ClientSocket(WebSocketsSansIOProtocol):
@@ -27,6 +34,11 @@ class ClientSocket(WebSocketsSansIOProtocol):
     count = Value()
     _has_sent = False
     """Anything, since the last ping."""
+
+    @override
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, UNREAD_BYTES)
+        super().connection_made(transport)
 
     @override
     def data_received(self, data: bytes) -> None:

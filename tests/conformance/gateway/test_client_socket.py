@@ -1,6 +1,7 @@
 """Clients' WebSockets as uvicorn has them here, on a real connection: which of them are taken for gone."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -17,14 +18,17 @@ from tests.conformance.engine.streaming import DEADLINE
 PING_SECONDS = 0.2
 LONG_SECONDS = 10 * PING_SECONDS
 PIECE = bytes(1 << 20)
+SMALL = bytes(32 << 10)
+TAKEN = 1000
 
 
 class Slow:
     """Takes a piece of audio in a while, and the last one in a long while."""
 
-    def __init__(self, pieces: int, while_seconds: float) -> None:
+    def __init__(self, pieces: int, while_seconds: float, then_seconds: float = 0) -> None:
         self._pieces = pieces
         self._while_seconds = while_seconds
+        self._then_seconds = then_seconds
         self.got: list[Message] = []
         self.over = asyncio.Event()
 
@@ -36,6 +40,7 @@ class Slow:
             self.got.append(await receive())
             await asyncio.sleep(self._while_seconds)
         self.over.set()
+        await asyncio.sleep(self._then_seconds)
 
 
 @asynccontextmanager
@@ -85,3 +90,28 @@ async def test_a_client_that_says_nothing_at_all_is_gone() -> None:
         await asyncio.wait_for(app.over.wait(), DEADLINE)
         assert app.got[0]["type"] == "websocket.disconnect"
         writer.close()
+
+
+async def test_little_of_what_a_client_sends_stands_before_its_pings() -> None:
+    """Once much was taken of it quickly, which has the kernel keep ever more, nothing is."""
+    app = Slow(TAKEN, 0, then_seconds=DEADLINE)
+    sent = 0
+    with socket.socket() as own:
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 << 10)
+        async with listening(app) as port:
+            own.connect(("127.0.0.1", port))
+            async with connect(
+                f"ws://127.0.0.1:{port}", sock=own, ping_interval=None, compression=None, close_timeout=0
+            ) as client:
+                held = False
+                while not (held and app.over.is_set()):
+                    sent += 1
+                    held = False
+                    try:
+                        async with asyncio.timeout(1):
+                            await client.send(SMALL)
+                    except TimeoutError:
+                        held = True
+                client.transport.abort()
+    assert len(app.got) == TAKEN
+    assert (sent - TAKEN) * len(SMALL) < 3 << 19

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 from roundhouse_gateway.handshakes import BEYOND
 from tests.conformance.gateway import client, text_engine
@@ -213,6 +215,8 @@ def test_over_tls_who_never_shakes_hands_is_counted_and_bounded(own_world: Start
     )
     before = len(clients_logged(world, "/v1/engines"))
     assert ask_from(world, "203.0.113.9", before) == "127.0.0.1"
+    with pytest.raises(InvalidStatus, match="404"):
+        connect(f"wss://127.0.0.1:{gateway.port}/nowhere", ssl=gateway.tls, proxy=None)
     with socket.create_connection(address):
         assert gateway.stop(60) == 0
     assert "Traceback" not in gateway.log_path.read_text()
