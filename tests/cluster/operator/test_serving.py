@@ -72,10 +72,20 @@ def test_a_second_pass_and_a_restart_write_nothing(
     control_plane: Cluster, start_operator: StartOperator, kubectl: Kubectl
 ) -> None:
     operator = start_operator()
+    spread = {
+        "maxSkew": 1,
+        "topologyKey": "kubernetes.io/hostname",
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": {"roundhouse.dev/engine": "kws"}},
+    }
+    template = {"spec": {"topologySpreadConstraints": [spread]}}
     kubectl.apply(
-        engine(), variant(), upstream(), variant("gpt", on="elsewhere"), variant("lost", on="nobody")
+        engine(workload={"image": "example.org/kws:1", "podTemplate": template}),
+        *(variant(), upstream(), variant("gpt", on="elsewhere"), variant("lost", on="nobody")),
     )
     kubectl.wait("mv", "kws-en", "Ready", "True")
+    [pod] = kubectl.list("pods", "roundhouse.dev/variant=kws-en")
+    assert pod["spec"]["topologySpreadConstraints"] == [spread]
     operator.settle()
     wait_for_quiet(control_plane)
     before, events = writes(control_plane), all_events(kubectl)
