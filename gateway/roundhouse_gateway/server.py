@@ -216,6 +216,7 @@ async def _serve(gateway: Gateway, tracer: Tracer | None, stop: asyncio.Event) -
             _among_workers(gateway, stop),
             _following(gateway, stop),
             listening(gateway.service(), settings, gateway.cluster()) as service,
+            _ending_together(gateway),
             certified(settings.tls_cert_file, settings.tls_key_file) as tls,
             listening(app, settings, gateway.clients(tls, lane)) as api,
         ):
@@ -248,6 +249,14 @@ async def _among_workers(gateway: Gateway, stop: asyncio.Event) -> AsyncIterator
         return
     async with gateway.member.working(gateway.readiness.own_reason, stop.set):
         yield
+
+
+@asynccontextmanager
+async def _ending_together(gateway: Gateway) -> AsyncIterator[None]:
+    """Ends when other workers that are draining have drained, too."""
+    yield
+    if gateway.member:
+        await gateway.member.others_drained()
 
 
 @asynccontextmanager

@@ -30,7 +30,7 @@ def waiting_row(arena: Arena) -> Row:
 
 
 class SharedBook(LoadBook):
-    """As worker `own` keeps it. `wake` tells another worker to look whether those who wait there may go."""
+    """As worker `own` keeps it. `wake` has a worker look whether those who wait there may go."""
 
     def __init__(
         self,
@@ -42,6 +42,7 @@ class SharedBook(LoadBook):
     ) -> None:
         super().__init__()
         self.exclusive = lock
+        self._number = own
         self._arena = arenas[own]
         self._arena.take_over()
         self._others = [(place, each) for place, each in enumerate(arenas) if place != own]
@@ -93,6 +94,8 @@ class SharedBook(LoadBook):
         at, cells = self._own(place), self._arena.cells
         if not at:
             return
+        if waiting > cells[at + _WAITING]:  # a place may have been freed while it was on its way here
+            self._wake(self._number)
         cells[self._all] += waiting - cells[at + _WAITING]
         cells[at + _WAITING] = waiting
         if not waiting:

@@ -7,6 +7,8 @@ end of connections.
 
 import array
 import asyncio
+import errno
+import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -54,6 +56,10 @@ class Handed:
         for _, _, rights in ancillary:
             found.frombytes(rights)
         self._took()
+        if not found:
+            raise OSError(
+                errno.EMFILE, os.strerror(errno.EMFILE)
+            )  # it was handed over, and found no room here
         return socket.socket(fileno=found[0]), None
 
     def fileno(self) -> int:

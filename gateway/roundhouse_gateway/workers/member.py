@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from itertools import count
 from typing import Final
 
 import msgspec
@@ -28,7 +29,10 @@ from roundhouse_gateway.workers.shared import Shared, State
 log = logging.getLogger("roundhouse.gateway.workers")
 
 BEAT_SECONDS: Final = 0.1
-"""How often it is told what nobody is told of at once; also the longest that a missed wake is waited out."""
+"""How often it is told what nobody is told of at once."""
+MISSED_BEATS: Final = 10
+"""After so many those who wait look for a place, though nobody has woken them."""
+LEAVING: Final = (State.DRAINING, State.DRAINED)
 ANSWER_SECONDS: Final = 2.0
 LEAVE_SECONDS: Final = 5.0
 LONGEST_MESSAGE: Final = 1 << 20
@@ -78,7 +82,7 @@ class Member:
         """Why requests should not come to this gateway; `own` is what this worker has against it."""
         if own is not None:
             return own
-        if self._post.state is State.DRAINING:
+        if self._post.state in LEAVING:
             return "draining"
         waited_for = sum(post.state in (State.ABSENT, State.STARTING) for post in self._shared.posts)
         if waited_for:
@@ -118,6 +122,12 @@ class Member:
     def drain(self) -> None:
         self._post.state = State.DRAINING
 
+    async def others_drained(self) -> None:
+        """Waits for those that end as this one does, so that what is told of the load is told to the last."""
+        self._post.state = State.DRAINED
+        while any(post.state is State.DRAINING for post in self._shared.posts):  # noqa: ASYNC110 - other processes'
+            await asyncio.sleep(BEAT_SECONDS)
+
     async def put(self, name: str, token: Token, seconds: int) -> None:
         """As `Tokens` has it: the supervisor keeps them, so each is known to all workers."""
         if not self._say(Put(name, msgspec.msgpack.encode(token), seconds)):
@@ -148,17 +158,18 @@ class Member:
             del self._answers[number]
 
     async def _beat(self, reason_against: Callable[[], str | None]) -> None:
-        while True:
+        for beats in count():
             self._post.beat = time.monotonic()
             state = self._post.state
-            if state is not State.DRAINING:
+            if state not in LEAVING:
                 if reason_against() is None:
                     self._post.state = State.READY
                 elif state is State.ABSENT:
                     self._post.state = State.STARTING
             self.numbers.publish()
             self.book.look()
-            self.book.called()
+            if beats % MISSED_BEATS == 0:
+                self.book.called()
             await asyncio.sleep(BEAT_SECONDS)
 
     def _wake(self, worker: int) -> None:

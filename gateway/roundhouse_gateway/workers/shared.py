@@ -38,6 +38,7 @@ class State(IntEnum):
     READY = 2
     DRAINING = 3
     REPLACED = 4
+    DRAINED = 5
 
 
 class Post:

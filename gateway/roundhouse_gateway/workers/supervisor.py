@@ -58,6 +58,9 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._signals, self._signalled = socket.socketpair()
         self._accepting = False
+        self._rests_until = 0.0
+        self._left: list[tuple[socket.socket, bool]] = []
+        """Connections that no worker had room for yet, and whether they are of clients."""
 
     def serve(self) -> int:
         """Until all workers have ended after a signal, or one cannot start. The exit status."""
@@ -180,25 +183,23 @@ class Supervisor:
 
     def _accept_or_not(self) -> None:
         """Connections wait in the kernel while nobody can take them."""
-        can = any(worker.up for worker in self._workers.values())
-        if can and not self._accepting:
+        self._left = [each for each in self._left if not self._handed(*each)]
+        up = any(worker.up for worker in self._workers.values())
+        can = up and not self._left and time.monotonic() >= self._rests_until
+        if can != self._accepting:
             for door in (self._clients, self._cluster):
-                self._selector.register(door, selectors.EVENT_READ, partial(self._accept, door))
-        elif self._accepting and not can:
-            self._pause()
+                if can:
+                    self._selector.register(door, selectors.EVENT_READ, partial(self._accept, door))
+                else:
+                    self._selector.unregister(door)
         self._accepting = can
-        if self._stopping and not can and self._clients.fileno() >= 0:
+        if self._stopping and not up and self._clients.fileno() >= 0:
             self._clients.close()
             self._cluster.close()
 
-    def _pause(self) -> None:
-        self._selector.unregister(self._clients)
-        self._selector.unregister(self._cluster)
-        self._accepting = False
-
     def _accept(self, door: socket.socket) -> None:
         for _ in range(AT_ONCE):
-            if not self._accepting:
+            if self._left:
                 return
             try:
                 connection, _ = door.accept()
@@ -206,14 +207,17 @@ class Supervisor:
                 return
             except OSError as error:
                 log.warning("connections cannot be taken: %s", error)
-                self._pause()
+                self._rests_until = time.monotonic() + LOOK_SECONDS
                 return
-            with connection:
-                if not self._hand(connection, of_client=door is self._clients):
-                    self._pause()
+            if not self._handed(connection, door is self._clients):
+                self._left.append((connection, door is self._clients))
 
-    def _hand(self, connection: socket.socket, *, of_client: bool) -> bool:
-        return any(worker.hand(connection, of_client=of_client) for worker in self._in_order())
+    def _handed(self, connection: socket.socket, of_client: bool) -> bool:
+        """Whether a worker has room for it; then it is no longer open here."""
+        done = any(worker.hand(connection, of_client=of_client) for worker in self._in_order())
+        if done:
+            connection.close()
+        return done
 
     def _in_order(self) -> Iterator[Worker]:
         """Who is to have the next connection, the first first; among equals they take turns."""

@@ -265,14 +265,18 @@ def _ask_or_lose(connection: HTTPConnection, key: str) -> int:
 def test_both_finish_what_they_have_before_the_gateway_ends(own_world: Start) -> None:
     world = own_world({"WORKERS": "2", "DRAIN_SECONDS": "60"})
     gate = Gate(world.serve(WHISPER))
-    with one_on_each(world) as connections, ThreadPoolExecutor(2) as threads:
-        asked = [threads.submit(ask, each, "POST", PATH, "", BODY) for each in connections]
+    with load_of(world) as load, one_on_each(world) as (leaves, stays), ThreadPoolExecutor(1) as threads:
+        leaves.request("POST", PATH, BODY, client.FORM_TYPE)
+        asked = threads.submit(ask, stays, "POST", PATH, "", BODY)
         gate.wait_for(2)
         world.gateway.process.send_signal(signal.SIGTERM)
         wait_until(lambda: _refuses(world), seconds=60, what="nothing new is taken", every=0.02)
-        assert len(workers_of(world)) == 2
+        leaves.close()
+        load.wait(WHISPER.name, in_flight=1)
+        beats = load.beats
+        wait_until(lambda: load.beats > beats + 1, seconds=60, what="the load is told on", every=0.02)
         gate.opened.set()
-        assert [each.result() for each in asked] == [200, 200]
+        assert asked.result() == 200
     assert world.gateway.process.wait(60) == 0
 
 

@@ -206,6 +206,7 @@ def test_workers_take_turns_where_requests_wait_in_both(shared: Shared) -> None:
         first.wait_in_line(WHISPER, left[0 if first is one else 1], turn=True)
     assert turns == [[True, False], [False, True], [True, False]]
     assert other.is_own_turn(WHISPER)
+    woken.clear()
     one.change(WHISPER, "in_flight", 1)
     one.change(WHISPER, "in_flight", -1)
     assert woken == [1], "a place was freed, and the other worker has somebody who waits"
