@@ -25,6 +25,8 @@ DURATION_SECONDS: Final = 10
 RENEW_SECONDS: Final = 3.0
 DEADLINE_SECONDS: Final = 7.0
 """Without a renewal for so long the leader gives up, three seconds before others may take over."""
+RETRY_SECONDS: Final = 0.5
+"""After a renewal that failed: what time there is until then is used."""
 CONTEND_SECONDS: Final = 2.0
 RELEASE_SECONDS: Final = 3.0
 
@@ -71,8 +73,10 @@ class Election:
 
     async def hold(self) -> None:
         """Renews until cancelled; raises LeadershipLostError when that fails for too long."""
+        pause = RENEW_SECONDS
         while True:
-            await asyncio.sleep(RENEW_SECONDS)
+            await asyncio.sleep(pause)
+            pause = RENEW_SECONDS
             try:
                 async with asyncio.timeout(self._renewed_at + DEADLINE_SECONDS - _now()):
                     if not await self._renew():
@@ -80,9 +84,10 @@ class Election:
                         raise LeadershipLostError(f"{self._seen and self._seen[0]!r} took the Lease")
             except (ClusterError, TimeoutError) as error:
                 age = _now() - self._renewed_at
-                if age + RENEW_SECONDS > DEADLINE_SECONDS:
+                if age + RETRY_SECONDS > DEADLINE_SECONDS:
                     self._lost = True
-                    raise LeadershipLostError(f"not renewed for {age:.0f} s: {error}") from error
+                    raise LeadershipLostError(f"not renewed for {age:.0f} s: {error!r}") from error
+                pause = RETRY_SECONDS
                 logger.warning(
                     "Cannot renew Lease %s/%s yet: %s",
                     self.namespace,

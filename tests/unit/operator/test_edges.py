@@ -21,6 +21,7 @@ from roundhouse_operator.core.diagnose import newest
 from roundhouse_operator.core.fields import differences
 from roundhouse_operator.core.kinds import VARIANT, Key, Kind
 from roundhouse_operator.core.support import refuse_engine
+from roundhouse_operator.errors import UnreachableError
 from roundhouse_operator.handlers import Backoffs
 from roundhouse_operator.leader import Election
 from roundhouse_operator.project_pods import project_pod
@@ -149,6 +150,42 @@ async def test_a_lease_counts_from_when_its_answer_came(monkeypatch: pytest.Monk
     assert election._holder(lease, now=91.0) == "them"
     assert election._holder(lease, now=105.0) == "them", "14 s after it was asked for, 5 s after it came"
     assert election._holder(lease, now=110.5) is None
+
+
+class Away:
+    """Does not answer until the clock shows `until`."""
+
+    def __init__(self, until: float) -> None:
+        self.until, self.clock, self.asked = until, 0.0, 0
+
+    async def sleep(self, seconds: float) -> None:
+        self.clock += seconds
+
+    async def get(self, *_: object) -> Manifest:
+        self.asked += 1
+        self.clock += 1.5
+        if self.clock < self.until:
+            raise UnreachableError("away")
+        return {"metadata": {"resourceVersion": "1"}, "spec": {"holderIdentity": "us"}}
+
+    async def replace(self, _: Kind, lease: Manifest) -> Manifest:
+        if self.clock > self.until + 10:
+            raise asyncio.CancelledError
+        return lease
+
+
+@pytest.mark.parametrize(("seconds", "kept"), [(6.5, True), (60, False)])
+async def test_a_leader_uses_the_time_it_has_to_renew(
+    seconds: float, kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = Away(seconds)
+    monkeypatch.setattr(leader, "_now", lambda: cluster.clock)
+    monkeypatch.setattr(leader, "asyncio", SimpleNamespace(sleep=cluster.sleep, timeout=asyncio.timeout))
+    election = Election(cast("Cluster", cluster), NAMESPACE, "lease", "us")
+    election._renewed_at = 0.0
+    with pytest.raises(asyncio.CancelledError if kept else leader.LeadershipLostError):
+        await election.hold()
+    assert cluster.clock < 10 or kept
 
 
 class Closing:
