@@ -4,12 +4,14 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Final
 
-from tests.bench import choosing, engines, gateway, operator, proxying, workers
+from tests.bench import choosing, engines, gateway, live, operator, proxying, workers
 from tests.bench.figure import Area, Figure, Result
 
 MEASURE: Final[dict[Area, Callable[[], Iterator[Result]]]] = {
     "operator": operator.measure,
-    "gateway": lambda: chain(gateway.measure(), choosing.measure(), proxying.measure(), workers.measure()),
+    "gateway": lambda: chain(
+        gateway.measure(), choosing.measure(), proxying.measure(), live.measure(), workers.measure()
+    ),
     "engines": engines.measure,
 }
 FIGURES: Final[tuple[Figure, ...]] = (
@@ -17,6 +19,7 @@ FIGURES: Final[tuple[Figure, ...]] = (
     *gateway.FIGURES,
     *choosing.FIGURES,
     *proxying.FIGURES,
+    *live.FIGURES,
     *workers.FIGURES,
     *engines.FIGURES,
 )

@@ -3,6 +3,7 @@
 `python -m tests.bench.backends file PATH`: the file's bytes to every request, by the least that Python can.
 `python -m tests.bench.backends engine`: the tests' scripted engine, which reads an upload and says as its
 text when the first byte of the body came, by the machine's monotonic clock.
+`python -m tests.bench.backends live`: streams of events and sessions of audio, by `live_engine`.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ import uvloop
 from aiohttp import web
 from typing_extensions import override
 
+from tests.bench import live_engine
 from tests.conformance.gateway.loop_thread import LoopThread
 from tests.conformance.gateway.scripted_engine import Received, ScriptedEngine
 
@@ -79,5 +81,7 @@ if __name__ == "__main__":
             uvloop.run(_serve(Path(path).read_bytes()))
         case ["engine"]:
             _serve_engine()
+        case ["live"]:
+            uvloop.run(live_engine.serve())
         case other:
-            sys.exit(f"error: {other!r}: say `file PATH` or `engine`")
+            sys.exit(f"error: {other!r}: say `file PATH`, `engine` or `live`")

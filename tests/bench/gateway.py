@@ -8,6 +8,7 @@ from base64 import b64encode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Final
@@ -32,9 +33,11 @@ LOAD_ROUNDS: Final = 3
 UPLOAD_MB: Final = 100
 UPLOAD_ROUNDS: Final = 7
 AT_ONCE: Final = 8
+SPEECH: Final = Variant("")
+CHAT: Final = replace(SPEECH, stage="Chat")
 _FIRST_PIECE: Final = 1 << 16
 _KEYED: Final = {"KEYS_NAMESPACE": "keys"}
-_SETTINGS: Final = {"CLIENT_IDLE_SECONDS": "60", "ENGINE_IDLE_SECONDS": "60"}
+_SETTINGS: Final = {"CLIENT_IDLE_SECONDS": "60", "ENGINE_IDLE_SECONDS": "60", "CONNECT_TIMEOUT_SECONDS": "10"}
 
 LIST: Final = Figure("gateway", "GET /v1/models of 1,000", "req/s", "higher", against="bare uvloop server")
 GROWTH: Final = Figure(
@@ -129,9 +132,9 @@ def _upload(port: int, body: bytes) -> tuple[float, float]:
 
 @contextmanager
 def a_gateway(
-    engine_port: int, *, variants: int, stage: str = "Transcribe", keyed: bool = False, workers: int = 1
+    engine_port: int, *, variants: int, like: Variant = SPEECH, keyed: bool = False, workers: int = 1
 ) -> Iterator[tuple[GatewayProcess, FakeApiServer]]:
-    """A ready one that knows so many models, all served by the one engine, and the API server it reads.
+    """A ready one that knows so many models of a kind, served by the one engine, and the API server it reads.
 
     `keyed`: it asks for keys, and has one whose limits are not met.
     """
@@ -141,7 +144,7 @@ def a_gateway(
     key = _put_key(api)
     api.put("engines", engine())
     for number in range(variants):
-        made = Variant(f"variant-{number:04}", stage=stage)
+        made = replace(like, name=f"variant-{number:04}")
         api.put("modelvariants", made.manifest())
         api.put("endpointslices", slice_of(made.name, engine_port))
     with tempfile.TemporaryDirectory() as folder:
@@ -160,7 +163,7 @@ def a_gateway(
 
 
 def _put_key(api: FakeApiServer) -> str:
-    issued = issue(Grant(requests_per_minute=10**9, max_concurrent=1000))
+    issued = issue(Grant(requests_per_minute=10**9, max_concurrent=10_000))
     data = {name: b64encode(text.encode()).decode() for name, text in issued.data.items()}
     metadata = {"name": "bench", "namespace": _KEYED["KEYS_NAMESPACE"]}
     api.put("secrets", {"metadata": metadata, "type": SECRET_TYPE_API_KEY, "data": data})

@@ -14,7 +14,7 @@ from typing import Final
 
 from tests.bench import peers
 from tests.bench.figure import Figure, Result
-from tests.bench.gateway import a_gateway
+from tests.bench.gateway import CHAT, a_gateway
 from tests.bench.peers import Peer
 from tests.bench.proxying import _CHAT, MANY, ROUNDS, _cost, _script
 
@@ -36,7 +36,7 @@ def measure() -> Iterator[Result]:
         ours = []
         for each in (1, 2):
             gateway, _ = stack.enter_context(
-                a_gateway(backend.port, variants=1, stage="Chat", keyed=True, workers=each)
+                a_gateway(backend.port, variants=1, like=CHAT, keyed=True, workers=each)
             )
             script = _script(folder, f"workers{each}", gateway, _CHAT, "application/json")
             ours.append((Peer("gateway", gateway.process.pid, gateway.port), script))
