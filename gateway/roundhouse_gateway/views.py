@@ -49,6 +49,7 @@ def model_detail(entry: Entry) -> Item:
         "license": record.texts.license,
         "alternate_names": list(model.alternate_names),
         "aliases": list(model.aliases),
+        "request_defaults": dict(record.text.defaults),
         "resource_hints": {
             "vram_gb": _gigabytes(record.effective.display_memory or record.effective.min_memory),
             "speed_factor": model.speed_factor,

@@ -48,6 +48,7 @@ def test_a_variant_becomes_ready_and_says_how_it_is_reached(operator: Operator, 
     )
 
 
+@pytest.mark.req("S2-27")
 def test_an_upstream_has_no_pods(operator: Operator, kubectl: Kubectl) -> None:
     kubectl.apply(upstream(), variant("gpt", on="elsewhere", engineModelName="whisper-1"))
     kubectl.wait("mv", "gpt", "Ready", "True", "Upstream")

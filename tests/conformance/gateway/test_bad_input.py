@@ -131,17 +131,19 @@ def test_an_unknown_model_on_an_upload(world: World) -> None:
     assert world.gateway.metric("roundhouse_gateway_model_resolution_errors_total", reason="unknown") >= 1
 
 
-@pytest.mark.req("S1-14", "S1-17")
+@pytest.mark.req("S0-16", "S1-14", "S1-17")
 @pytest.mark.parametrize(
     ("reason", "status"),
     [("ScaledToZero", "available"), ("ImagePull", "available"), ("CrashLoop", "unhealthy")],
 )
 def test_a_known_model_that_does_not_run(world: World, reason: str, status: str) -> None:
     name = "faster-whisper-large-v3"
+    another = world.serve(Variant("another"))
     world.publish(Variant(name, available="False", reason=reason))
     world.wait_for(name, status)
     reply = world.gateway.transcribe(text("model", name), file())
     assert reply.status == 503
+    assert another.requests == [], "no other model is put in its place"
     assert reply.error == {
         "type": "service_unavailable",
         "message": "Engine 'faster-whisper-large-v3' is not currently running",

@@ -136,6 +136,7 @@ def test_the_official_client_notices_nothing_but_the_time(asleep: World) -> None
         assert answer.result().text == scripts.TEXT
 
 
+@pytest.mark.req("S2-24")
 def test_those_who_wait_go_in_order_and_as_the_engine_has_room(world: World) -> None:
     variant = replace(WHISPER, max_in_flight=1).asleep()
     world.publish(variant)

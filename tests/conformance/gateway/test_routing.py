@@ -164,6 +164,7 @@ def test_a_request_in_flight_outlives_its_endpoints_draining(world: World) -> No
         assert running.result().status == 200
 
 
+@pytest.mark.req("S2-27")
 @pytest.mark.parametrize("suffix", ["", "/v1", "/v1/"])
 def test_an_upstream_engine_is_called_at_its_own_address(world: World, suffix: str) -> None:
     engine = world.engine()

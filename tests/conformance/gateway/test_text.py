@@ -178,7 +178,7 @@ def test_nothing_is_touched_where_the_engine_has_the_same_name(world: World) -> 
     assert engine.requests[0].body == sent
 
 
-@pytest.mark.req("S2-13")
+@pytest.mark.req("S0-16", "S2-13", "S2-25")
 def test_defaults_of_the_variant_are_added_and_the_request_s_own_fields_win(world: World) -> None:
     defaults = {"temperature": 0.7, "top_p": 0.9, "chat_template_kwargs": {"enable_thinking": False}}
     engine = serve_chat(
@@ -189,6 +189,7 @@ def test_defaults_of_the_variant_are_added_and_the_request_s_own_fields_win(worl
         b'{"top_p":1.0,"model":"engine-tuned","messages":[],"temperature":0.7,'
         b'"chat_template_kwargs":{"enable_thinking":false}}'
     )
+    assert world.gateway.get("/v1/models/tuned").json["request_defaults"] == defaults
 
 
 PICTURE = [

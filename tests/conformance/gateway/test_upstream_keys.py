@@ -154,6 +154,7 @@ def wait_for(hosted: Hosted, model: str, status: str) -> None:
     )
 
 
+@pytest.mark.req("S2-28")
 async def test_every_route_shows_the_key_and_never_a_clients(hosted_either: Hosted) -> None:
     hosted, world = hosted_either, hosted_either.world
     hosted.publish(SPEECH, CHAT, EMBED)
