@@ -1,4 +1,7 @@
-"""What a gateway holds: memory, descriptors and threads as the kernel tells, the rest as its metrics do."""
+"""What a gateway holds: memory, descriptors and threads as the kernel tells, the rest as its metrics do.
+
+Of several workers it is all of them together.
+"""
 
 import json
 from collections import Counter
@@ -40,16 +43,24 @@ class Reading:
 
 def memory_of(gateway: GatewayProcess) -> float:
     """Resident, in MiB."""
-    return int(_status(gateway)["VmRSS"].split()[0]) / 1024
+    return sum(int(_status(each)["VmRSS"].split()[0]) for each in _processes(gateway)) / 1024
 
 
 def read(gateway: GatewayProcess) -> Reading:
     samples = _samples(gateway)
     gauges = {name: sum(samples.get(f"roundhouse_gateway_{name}", ())) for name in GAUGES}
-    folder = Path(f"/proc/{gateway.process.pid}")
-    fds = len(list((folder / "fd").iterdir()))
-    threads, load = int(_status(gateway)["Threads"]), _load(gateway)
-    return Reading(memory_of(gateway), fds, threads, gauges, load, _peers(folder))
+    folders = _processes(gateway)
+    fds = sum(len(list((each / "fd").iterdir())) for each in folders)
+    threads = sum(int(_status(each)["Threads"]) for each in folders)
+    peers = sum(map(_peers, folders), Counter[int]())
+    return Reading(memory_of(gateway), fds, threads, gauges, _load(gateway), peers)
+
+
+def _processes(gateway: GatewayProcess) -> list[Path]:
+    """What the kernel has of it and of its workers."""
+    own = Path(f"/proc/{gateway.process.pid}")
+    workers = (own / f"task/{gateway.process.pid}/children").read_text().split()
+    return [own, *(Path(f"/proc/{each}") for each in workers)]
 
 
 def series(gateway: GatewayProcess) -> Counter[str]:
@@ -77,8 +88,8 @@ def _peers(folder: Path) -> Counter[int]:
     return Counter(int(row[2].rpartition(":")[2], 16) for row in rows if row[9] in inodes)
 
 
-def _status(gateway: GatewayProcess) -> dict[str, str]:
-    lines = Path(f"/proc/{gateway.process.pid}/status").read_text().splitlines()
+def _status(folder: Path) -> dict[str, str]:
+    lines = (folder / "status").read_text().splitlines()
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 

@@ -77,7 +77,10 @@ class Listeners:
 
     async def openai(self) -> None:
         """With a key of its own, or one for a moment."""
-        key = await self._secret() if self.chance.random() < 0.3 else ""
+        own = self.chance.random() < 0.7
+        key = "" if own else await self._token("openai", "/v1/realtime/client_secrets", "value")
+        if not (own or key):
+            return
         async with self._session("openai", OPENAI, {"intent": "transcription"}, key) as socket:
             await self._until(socket, "type", "session.created")
             await self._say(socket, {"type": "session.update", "session": CONFIG})
@@ -96,7 +99,10 @@ class Listeners:
         query = {"model_id": "live", "audio_format": "pcm_16000"}
         token = self.chance.random() < 0.3
         if token:
-            query["token"] = await self._token()
+            path = "/v1/single-use-token/realtime_scribe"
+            query["token"] = await self._token("elevenlabs realtime", path, "token")
+            if not query["token"]:
+                return
         async with self._session("elevenlabs realtime", ELEVENLABS, query, "-" if token else "") as socket:
             await self._until(socket, "message_type", "session_started")
             for piece in self._pieces():
@@ -181,15 +187,12 @@ class Listeners:
     def _leaves(self) -> bool:
         return self.chance.random() < 0.4
 
-    async def _secret(self) -> str:
-        return str((await self._post("/v1/realtime/client_secrets"))["value"])
-
-    async def _token(self) -> str:
-        return str((await self._post("/v1/single-use-token/realtime_scribe"))["token"])
-
-    async def _post(self, path: str) -> dict[str, Any]:
+    async def _token(self, kind: str, path: str, member: str) -> str:
+        """A key for a moment; empty where none is to be had, which is counted."""
         address, headers = f"http://127.0.0.1:{self.port}{path}", {"xi-api-key": self.keys.owner}
         async with self.http.post(address, headers=headers) as answer:
-            told: dict[str, Any] = await answer.json()
-        assert answer.status == 200, told
-        return told
+            told = await answer.read()
+        if answer.status == 200:
+            return str(json.loads(told)[member])
+        self.tally.take(kind, answer.status, told, lambda _: False)
+        return ""
