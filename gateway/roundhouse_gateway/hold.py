@@ -263,14 +263,15 @@ class Hold:
         """Where to, once it is called; `TimeoutError` or `ClientGoneError` where it waits no longer."""
         leaving = asyncio.ensure_future(client.until_gone())
         try:
-            async with asyncio.timeout_at(one.until):
-                await asyncio.wait((one.turn, leaving), return_when=asyncio.FIRST_COMPLETED)
+            try:
+                async with asyncio.timeout_at(one.until):
+                    await asyncio.wait((one.turn, leaving), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                leaving.cancel()
+                await asyncio.wait((leaving,))
         except BaseException:
-            self._give_back(one)
+            self._give_back(one)  # after the last wait: it may have been called during that
             raise
-        finally:
-            leaving.cancel()
-            await asyncio.wait((leaving,))
         if one.turn.done():
             return one.turn.result()
         leaving.result()

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+from typing_extensions import override
 
 from roundhouse_api.enums import BackendType, ConditionStatus
 from roundhouse_api.keys import Grant
@@ -154,6 +155,26 @@ async def test_the_wait_is_bounded() -> None:
 
 
 @pytest.mark.req("S1-17")
+async def test_who_is_called_as_its_wait_ends_gives_its_turn_to_the_next() -> None:
+    """What it waits for is let go of in a turn of the loop of its own, and in that a place came free."""
+    short = IDLE.effective.model_copy(update={"max_hold_seconds": 0.05})
+    house = House(replace(IDLE, effective=short))
+
+    class Watched(Client):
+        @override
+        async def until_gone(self) -> None:
+            try:
+                await super().until_gone()
+            finally:
+                house.see(READY)
+
+    with pytest.raises(HeldTooLongError):
+        await house.ask(client=Watched())
+    assert house.counts == Counts()
+    with await house.ask():
+        assert house.counts == Counts(in_flight=1)
+
+
 async def test_a_model_that_holds_nobody_answers_at_once_and_is_woken_all_the_same() -> None:
     house = House(HASTY)
     with pytest.raises(NotRunningError):
