@@ -1,6 +1,8 @@
 """Clients of every kind for a long time, engines, models and keys that come and go: nothing is left behind.
 
-`SOAK_SECONDS` says how long (default 120). The last third of the time is compared with the middle one:
+`SOAK_SECONDS` says how long (default 120), `SOAK_WORKERS` how many workers the gateway has (default 1).
+
+The last third of the time is compared with the middle one:
 after a warm-up, a process that keeps a little of each request that is over grows with the time.
 """
 
@@ -49,6 +51,7 @@ LEAST_RIGHT: Final = {
 }
 """Which share of a kind is answered as it wished, although engines die all the time."""
 SETTINGS: Final = {
+    "WORKERS": os.environ.get("SOAK_WORKERS", "1"),
     "KEYS_NAMESPACE": KEYS,
     "HEADER_SECONDS": "10",
     "JSON_LIMIT_BYTES": str(1 << 20),
