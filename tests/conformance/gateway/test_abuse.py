@@ -171,9 +171,13 @@ def test_nothing_is_left_of_those_who_leave_and_of_engines_that_die(world: World
             memory = resident_mib(world)
     settled(world, before)
     assert resident_mib(world) - memory < 15, "MiB, after everything had been done once"
-    assert world.gateway.metric("roundhouse_gateway_spool_bytes") == 0
-    assert world.gateway.metric("roundhouse_gateway_in_flight_requests") == 0
-    assert connections(world) <= 3
+    for gauge in ("spool_bytes", "in_flight_requests"):
+        wait_until(
+            lambda: world.gateway.metric(f"roundhouse_gateway_{gauge}") == 0,  # noqa: B023 - called at once
+            seconds=30,
+            what=f"{gauge} is 0",
+        )
+    wait_until(lambda: connections(world) <= 3, seconds=30, what="the connections are gone")
     engine.answer, engine.read = scripts.transcript, True
     assert world.gateway.transcribe(MODEL, file()).status == 200
 
