@@ -148,7 +148,9 @@ def build_entry(
         speed_factor=_number(performance.speed_factor if performance else None),
         priority=record.priority,
     )
-    return Entry(model, record, engine, target, access)
+    is_upstream = target is not None and target.type is BackendType.UPSTREAM
+    # A variant may still have pods behind an Engine that was made anew as an upstream: they see no key.
+    return Entry(model, record, engine, target, access if is_upstream else OPEN)
 
 
 def _target(

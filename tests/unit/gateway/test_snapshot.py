@@ -184,6 +184,23 @@ def test_a_key_is_shown_to_no_other_upstream_than_it_was_read_for() -> None:
     assert "not been read yet" in entry.access.trouble
 
 
+def test_pods_see_no_key_of_the_upstream_that_their_engine_has_become() -> None:
+    """An Engine was made anew under its name, and the operator has not come to its variants yet."""
+    keyed = upstream(apiKeySecretRef={"name": "hosted", "key": "token"})
+    at = keyed.namespace, keyed.name
+    join = Join(["models"], aliases_enabled=True)
+    join.put_engine(at, keyed)
+    join.put_variant((VARIANT.namespace, VARIANT.name), VARIANT)
+    join.put_slice((VARIANT.namespace, VARIANT.name), slice_with(READY, service=VARIANT.backends[0].name))
+    for known in (Access(key="sk-1", upstream=keyed.spec.upstream), None):
+        join.put_access(at, known)
+        join.renew()
+        entry = join.snapshot.resolve("base")
+        assert entry.target is not None
+        assert entry.target.base_urls == ("http://10.0.0.1:8000",)
+        assert (dict(entry.access.headers), entry.access.trouble) == ({}, "")
+
+
 def test_an_upstream_whose_operator_says_no_is_not_running() -> None:
     record = replace(HOSTED, available=lost("Unauthorized"))
     assert snapshot_of(record, engines=[upstream()]).resolve("base").model.status is ModelStatus.AVAILABLE
