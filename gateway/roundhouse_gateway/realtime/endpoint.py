@@ -54,6 +54,19 @@ class FullError(GatewayError):
         super().__init__(f"Every place for a session of engine '{model_id}' is taken; try again.")
 
 
+async def _go_nowhere_else(
+    request: aiohttp.ClientRequest, ask: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """An engine sends nobody elsewhere: `ws_connect` cannot be told not to follow."""
+    response = await ask(request)
+    if 300 <= response.status < 400:
+        response.close()
+        raise aiohttp.WSServerHandshakeError(
+            response.request_info, (), status=response.status, headers=response.headers
+        )
+    return response
+
+
 class EngineSockets:
     """The one WebSocket client of engines."""
 
@@ -66,6 +79,7 @@ class EngineSockets:
             connector=aiohttp.TCPConnector(limit=0, force_close=True),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=settings.connect_timeout_seconds),
+            middlewares=(_go_nowhere_else,),
         )
 
     async def close(self) -> None:

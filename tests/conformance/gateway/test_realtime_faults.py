@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from aiohttp import web
 from websockets.asyncio.client import ClientConnection, connect
 
 from roundhouse_api.realtime import Close
@@ -119,3 +120,19 @@ async def test_of_several_that_take_no_session_the_one_that_was_asked_for_is_tol
         assert await stream.rest() == (Close.NOTHING_RUNS, said)
     for name in ("asked", "instead"):
         assert world.gateway.metric("roundhouse_gateway_ejections_total", model=name) == 1
+
+
+async def test_an_engine_sends_nobody_elsewhere(world: World) -> None:
+    """Nor to what only the gateway may reach."""
+    elsewhere = world.engine()
+    behind = world.serve(HUNG)
+    at = f"{elsewhere.url}/v1/audio/transcriptions/stream"
+
+    def moved(_: web.Request) -> web.StreamResponse:
+        return web.Response(status=307, headers={"Location": at})
+
+    behind.admit = moved
+    async with streaming(world.gateway.port, {"model": HUNG.id}) as stream:
+        said = "Engine 'hung' answered 307 instead of taking the session."
+        assert await stream.rest() == (Close.FAILED, said)
+    assert (len(behind.requests), elsewhere.requests) == (1, [])
