@@ -24,7 +24,7 @@ from kubernetes.aio.config.config_exception import ConfigException
 
 from roundhouse_api.model import Manifest
 from roundhouse_api.names import API_VERSION, ENGINES, LABEL_MANAGED, MODEL_VARIANTS, SECRET_TYPE_API_KEY
-from roundhouse_gateway.credentials import Found, Named
+from roundhouse_gateway.credentials import CHART_VALUES, Found, Named
 from roundhouse_gateway.records import ENDPOINT_SLICES
 
 log = logging.getLogger("roundhouse.gateway.cluster")
@@ -139,7 +139,8 @@ class ApiServer:
             if error.status == 404:
                 return Found()
             if error.status == 403:
-                return Found(refusal="may not be read: the gateway's Role must allow to get it")
+                value = f"gateway.{CHART_VALUES[named.plural]}"
+                return Found(refusal=f"may not be read: put its name into `{value}` of the chart's values")
         except (aiohttp.ClientError, OSError, TimeoutError, msgspec.DecodeError):
             pass
         return None

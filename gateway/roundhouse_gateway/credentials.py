@@ -32,6 +32,8 @@ CONFIG_MAPS: Final = "configmaps"
 UPSTREAM: Final = "upstream"
 AGAIN_SECONDS: Final = 5.0
 """Between two looks at what is named."""
+CHART_VALUES: Final = {SECRETS: "upstreamSecrets", CONFIG_MAPS: "upstreamConfigMaps"}
+"""Which ones the gateway's Role lets it read stands there."""
 _KINDS: Final = {SECRETS: "Secret", CONFIG_MAPS: "ConfigMap"}
 
 

@@ -51,14 +51,13 @@ def test_all_namespaces_need_a_cluster_role() -> None:
     assert environment(manifests, "operator")["ROUNDHOUSE_OPERATOR_NAMESPACES"] == "*"
 
 
-def test_the_gateway_reads_three_kinds_in_its_own_namespaces_in_order_and_two_by_name() -> None:
+def test_the_gateway_reads_three_kinds_in_its_own_namespaces_in_order() -> None:
     manifests = render({"gateway": {"namespaces": ["b", "a"]}})
     roles = of_kind(manifests, "Role", "gateway")
     assert [role["metadata"]["namespace"] for role in roles] == ["b", "a"]
     kinds = ("roundhouse.dev/engines", "roundhouse.dev/modelvariants", "discovery.k8s.io/endpointslices")
-    by_name = {"get /secrets", "get /configmaps"}
     watched = {f"{verb} {kind}" for verb in ("get", "list", "watch") for kind in kinds}
-    assert grants(roles[0]) == watched | by_name
+    assert [grants(role) for role in roles] == [watched, watched]
     assert not of_kind(manifests, "ClusterRole", "gateway")
     assert environment(manifests, "gateway")["ROUNDHOUSE_GATEWAY_NAMESPACES"] == "b,a"
 
@@ -72,14 +71,22 @@ def test_api_keys_are_read_in_their_own_namespace_alone() -> None:
     assert (binding["metadata"]["namespace"], binding["subjects"][0]["namespace"]) == ("keys", "models")
     assert environment(manifests, "gateway")["ROUNDHOUSE_GATEWAY_KEYS_NAMESPACE"] == "keys"
     elsewhere = [rule for role, rule in rules(manifests) if "gateway" in role and not role.endswith("-keys")]
-    [of_upstreams] = [rule for rule in elsewhere if "secrets" in rule["resources"]]
-    assert of_upstreams["verbs"] == ["get"]
+    assert not [rule for rule in elsewhere if "secrets" in rule["resources"]]
 
 
-def test_secrets_of_upstreams_can_be_narrowed_to_names() -> None:
-    manifests = render({"gateway": {"upstreamSecrets": ["openai", "groq"]}})
-    [rule] = [each for _, each in rules(manifests) if each.get("resourceNames") == ["openai", "groq"]]
-    assert (rule["resources"], rule["verbs"]) == (["secrets"], ["get"])
+@pytest.mark.parametrize(
+    ("value", "kind"), [("upstreamSecrets", "secrets"), ("upstreamConfigMaps", "configmaps")]
+)
+def test_what_upstreams_ask_for_is_read_by_the_names_that_the_values_give(value: str, kind: str) -> None:
+    manifests = render({"gateway": {"namespaces": ["a", "b"], value: ["openai", "groq"]}})
+    found = [
+        rule
+        for role in of_kind(manifests, "Role", "gateway")
+        for rule in role["rules"]
+        if {"secrets", "configmaps"} & {*rule["resources"]}
+    ]
+    named = {"apiGroups": [""], "resources": [kind], "resourceNames": ["openai", "groq"], "verbs": ["get"]}
+    assert found == [named, named], "in each namespace, and nothing of the other kind"
 
 
 def test_api_keys_among_models_are_refused() -> None:

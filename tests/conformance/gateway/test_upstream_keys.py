@@ -233,11 +233,20 @@ def test_what_is_of_no_use_is_named(changed: Manifest, says: str, hosted: Hosted
     assert hosted.engine.requests == []
 
 
-def test_without_the_right_to_read_it_says_so(hosted: Hosted) -> None:
-    hosted.world.api.state.forbidden.add("secrets")
+@pytest.mark.parametrize(
+    ("plural", "what", "value"),
+    [
+        ("secrets", "Secret 'hosted'", "gateway.upstreamSecrets"),
+        ("configmaps", "ConfigMap 'own-ca'", "gateway.upstreamConfigMaps"),
+    ],
+)
+def test_without_the_right_to_read_it_says_which_value_gives_it(
+    plural: str, what: str, value: str, hosted: Hosted
+) -> None:
+    hosted.world.api.state.forbidden.add(plural)
     try:
         hosted.publish(CHAT)
-        said = "Secret 'hosted' may not be read: the gateway's Role must allow to get it"
+        said = f"{what} may not be read: put its name into `{value}` of the chart's values"
         hosted.world.wait_for("gpt", "available")
         wait_until(
             lambda: said in chat(hosted.world).error["message"], seconds=50, what="it is told", every=0.05
