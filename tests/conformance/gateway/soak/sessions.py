@@ -4,8 +4,7 @@ import asyncio
 import base64
 import json
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -25,6 +24,7 @@ PIECE: Final = 3200
 SECONDS: Final = 60.0
 """For what takes one on an idle machine."""
 REFUSED: Final = frozenset(Close)
+Talk = Callable[[ClientConnection], Awaitable[None]]
 CONFIG: Final[dict[str, Any]] = {
     "type": "transcription",
     "audio": {
@@ -61,7 +61,7 @@ class Listeners:
         return {self.native: 4, self.openai: 3, self.elevenlabs: 3, self.strangers: 2}
 
     async def native(self) -> None:
-        async with self._session("native", NATIVE, {"model": "live"}) as socket:
+        async def talk(socket: ClientConnection) -> None:
             await self._until(socket, "type", "session.begin")
             for piece in self._pieces():
                 await socket.send(piece)
@@ -75,13 +75,16 @@ class Listeners:
             if socket.close_code != Close.NORMAL:
                 raise EndedError(str(socket.close_code))
 
+        await self._session("native", talk, NATIVE, {"model": "live"})
+
     async def openai(self) -> None:
         """With a key of its own, or one for a moment."""
         own = self.chance.random() < 0.7
         key = "" if own else await self._token("openai", "/v1/realtime/client_secrets", "value")
         if not (own or key):
             return
-        async with self._session("openai", OPENAI, {"intent": "transcription"}, key) as socket:
+
+        async def talk(socket: ClientConnection) -> None:
             await self._until(socket, "type", "session.created")
             await self._say(socket, {"type": "session.update", "session": CONFIG})
             await self._until(socket, "type", "session.updated")
@@ -95,6 +98,8 @@ class Listeners:
             done = "conversation.item.input_audio_transcription.completed"
             await self._until(socket, "type", done)
 
+        await self._session("openai", talk, OPENAI, {"intent": "transcription"}, key)
+
     async def elevenlabs(self) -> None:
         query = {"model_id": "live", "audio_format": "pcm_16000"}
         token = self.chance.random() < 0.3
@@ -103,7 +108,8 @@ class Listeners:
             query["token"] = await self._token("elevenlabs realtime", path, "token")
             if not query["token"]:
                 return
-        async with self._session("elevenlabs realtime", ELEVENLABS, query, "-" if token else "") as socket:
+
+        async def talk(socket: ClientConnection) -> None:
             await self._until(socket, "message_type", "session_started")
             for piece in self._pieces():
                 audio = base64.b64encode(piece).decode()
@@ -114,6 +120,8 @@ class Listeners:
             chunk = {"message_type": "input_audio_chunk", "audio_base_64": "", "commit": True}
             await self._say(socket, chunk)
             await self._until(socket, "message_type", "committed_transcript")
+
+        await self._session("elevenlabs realtime", talk, ELEVENLABS, query, "-" if token else "")
 
     async def strangers(self) -> None:
         """No good key, no such model, no such thing to say."""
@@ -135,15 +143,13 @@ class Listeners:
         else:
             self.tally.fault("stranger", f"{code} expected: {socket.close_code} {socket.close_reason}")
 
-    @asynccontextmanager
     async def _session(
-        self, kind: str, path: str, query: Mapping[str, str], key: str = ""
-    ) -> AsyncIterator[ClientConnection]:
-        """Its end is counted: the block's, or what the gateway declares instead."""
-        socket: ClientConnection | None = None
+        self, kind: str, talk: Talk, path: str, query: Mapping[str, str], key: str = ""
+    ) -> None:
+        """Its end is counted: that of the talk, or what the gateway declares instead, also at the door."""
         try:
             async with asyncio.timeout(SECONDS), self._connect(path, query, key) as socket:
-                yield socket
+                await talk(socket)
             self.tally.right(kind)
         except EndedError as error:
             self.tally.ended(kind, error.how)
@@ -157,7 +163,7 @@ class Listeners:
             else:
                 self.tally.fault(kind, repr(closed))
         except (OSError, TimeoutError) as error:
-            self.tally.fault(kind, f"{error!r}; {socket and socket.close_code}")
+            self.tally.fault(kind, repr(error))
 
     def _connect(self, path: str, query: Mapping[str, str], key: str) -> connect:
         headers = {} if key == "-" else {"Authorization": f"Bearer {key or self.keys.owner}"}
