@@ -41,6 +41,7 @@ GROWTH_MIB: Final = 8.0
 """By which the median of the last third may be above that of the middle third: less than noise."""
 MOST_WITH_STORE: Final = 50
 """Each key asks it one thing at a time."""
+BROKEN_WITH_STORE: Final = 4
 LEAST_RIGHT: Final = {
     "upload": 0.8,
     "file first": 0.8,
@@ -154,11 +155,14 @@ def _check_flat(memory: list[float], said: str) -> None:
 
 
 def _check_nothing_left(churn: Churn, before: Reading, after: Reading) -> None:
-    """Of connections with the store as many stay as were wanted at once."""
+    """Of connections with the store as many stay as were wanted at once.
+
+    Those that broke while nobody used them are noticed when they are wanted next; no list has them till then.
+    """
     said = f"\nbefore: {before}\nafter: {after}"
     assert after.gauges == before.gauges, said
     with_store = after.peers[churn.store.port] - before.peers[churn.store.port]
-    assert after.fds - with_store <= before.fds, said
+    assert after.fds - with_store <= before.fds + BROKEN_WITH_STORE, said
     assert after.peers[churn.store.port] <= MOST_WITH_STORE, said
     assert after.threads <= before.threads + _pool_threads(), said
 
