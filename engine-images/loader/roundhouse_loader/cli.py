@@ -6,11 +6,10 @@ import time
 from collections.abc import MutableMapping, Sequence
 
 from . import report
-from .cache import Complete
 from .certificates import trust
 from .credentials import read_credentials, secret_values
 from .failure import LoadError, Reason
-from .load import load, sweep
+from .load import Loaded, load, sweep
 from .logs import configure
 from .progress import Progress
 from .redact import Redactor
@@ -64,7 +63,7 @@ def _sweeps(arguments: Sequence[str]) -> bool:
 
 def _load(
     settings: Settings, environ: MutableMapping[str, str], progress: Progress, redact: Redactor
-) -> Complete:
+) -> Loaded:
     credentials = read_credentials(settings.credentials)
     redact.add(secret_values(credentials))
     trust(environ)

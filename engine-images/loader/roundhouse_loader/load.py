@@ -6,6 +6,7 @@ Lock; complete already, or `Never`; list; space; download; look for pickles; mar
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -25,16 +26,24 @@ NAMES_LOGGED: Final = 20
 log = logging.getLogger(__name__)
 
 
-def load(settings: Settings, open_source: Callable[[], Fetcher], progress: Progress) -> Complete:
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """`fetched` is false where all was there already: then it may be somebody else's."""
+
+    found: Complete
+    fetched: bool
+
+
+def load(settings: Settings, open_source: Callable[[], Fetcher], progress: Progress) -> Loaded:
     """Have the weights in the cache; raises LoadError. The source is opened only if it is needed."""
     cache = Cache(settings.folder)
     if settings.never:
-        return _found(cache, settings)
+        return Loaded(_found(cache, settings), fetched=False)
     with storage_errors(settings.cache, progress.missing), cache.locked(lambda: progress.enter("Waiting")):
         found = cache.complete()
         if isinstance(found, Complete):
             log.info("weights are in the cache already", extra={"revision": found.revision})
-            return found
+            return Loaded(found, fetched=False)
         progress.enter("Listing")
         download = Download(_opened(open_source), cache, progress, settings.patience_seconds)
         listing = download.listing()
@@ -51,7 +60,7 @@ def load(settings: Settings, open_source: Callable[[], Fetcher], progress: Progr
         cache.prepare()
         entries = _weights(download, listing, settings)
         _refuse_pickles(cache.files, entries, settings)
-        return cache.finish(listing.revision, entries)
+        return Loaded(cache.finish(listing.revision, entries), fetched=True)
 
 
 def sweep(settings: Settings, progress: Progress) -> None:

@@ -5,8 +5,8 @@ import logging
 from pathlib import Path
 from typing import Final
 
-from .cache import Complete
 from .failure import LoadError
+from .load import Loaded
 from .redact import Redactor
 
 MOST_BYTES: Final = 4096
@@ -17,10 +17,10 @@ SWEPT: Final[dict[str, str | int | bool]] = {"result": "Swept"}
 log = logging.getLogger(__name__)
 
 
-def complete(found: Complete) -> dict[str, str | int | bool]:
-    said = found.as_json()
+def complete(loaded: Loaded) -> dict[str, str | int | bool]:
+    said = loaded.found.as_json()
     del said["files"]
-    return {"result": "Complete", **said}
+    return {"result": "Complete", **said, "fetched": loaded.fetched}
 
 
 def failed(error: LoadError, redact: Redactor) -> dict[str, str | int | bool]:

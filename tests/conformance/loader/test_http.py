@@ -33,6 +33,7 @@ def test_a_file_is_fetched_and_its_digest_is_the_revision(tmp_path: Path) -> Non
         "revision": f"sha256:{hashlib.sha256(BODY).hexdigest()}",
         "digest": ended.said["digest"],
         "totalBytes": len(BODY),
+        "fetched": True,
     }
     assert one.complete == {
         "revision": ended.said["revision"],
@@ -48,7 +49,7 @@ def test_a_second_loader_finds_it_complete_and_asks_nobody(tmp_path: Path) -> No
         first = one.run()
         asked = len(origin.seen)
         second = one.run()
-    assert (second.status, second.said) == (0, first.said)
+    assert (second.status, second.said) == (0, {**first.said, "fetched": False})
     assert len(origin.seen) == asked
 
 

@@ -10,9 +10,9 @@ import pytest
 from roundhouse_api.model import Manifest
 from roundhouse_operator.core.kinds import CONFIG_MAP, JOB, VARIANT, Key
 from roundhouse_operator.core.weights.key import store_name
-from tests.unit.operator.caches import COMPLETE, HUB, LOADER, SHARED_CLAIM, Caches
+from tests.unit.operator.caches import COMPLETE, HUB, LOADER, SHARED_CLAIM, Caches, failure
 from tests.unit.operator.samples import engine, variant
-from tests.unit.operator.worlds import NAMESPACE, node
+from tests.unit.operator.worlds import NAMESPACE, conditions, node
 
 TAINT = {"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}
 ZONE = {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]}
@@ -119,6 +119,28 @@ def test_a_record_of_what_we_did_not_fetch_removes_nothing() -> None:
     rewrite(scene, {"key": key, "complete": "true"}, name=store_name(key, "claim models"), key=key)
     assert swept_by(scene) is None, "whoever may write ConfigMaps names no directory for us to remove"
     assert scene.all(CONFIG_MAP) == [], "it is of no use to anybody"
+
+
+@pytest.mark.parametrize("policy", ["Auto", "Never"])
+@pytest.mark.parametrize("failed_before", [True, False])
+def test_weights_that_a_person_put_there_are_not_swept(policy: str, *, failed_before: bool) -> None:
+    """Also where an attempt to fetch them came first, and whatever the policy is when they are found."""
+    scene = Caches(node("n1"), engine(cache=SHARED_CLAIM), variant(source=HUB))
+    if failed_before:
+        scene.steps()
+        scene.ends(failure("SourceUnreachable"))
+        scene.steps()
+        assert scene.claims["models"], "an attempt may have left something"
+        scene.now += 3600
+    edited = variant(source=HUB, downloadPolicy=policy)
+    edited["metadata"]["generation"] = 2
+    scene.put(edited)
+    scene.steps()
+    scene.ends(COMPLETE if policy == "Never" else {**COMPLETE, "fetched": False})
+    assert conditions(scene.steps())["WeightsReady"] == ("True", "Downloaded")
+    assert scene.claims["models"] == {}
+    scene.cache.forget(Key(VARIANT, NAMESPACE, "kws-en"))
+    assert swept_by(scene) is None
 
 
 def test_a_claim_that_is_gone_needs_no_sweep() -> None:

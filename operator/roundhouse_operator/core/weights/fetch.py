@@ -27,9 +27,9 @@ from roundhouse_operator.core.kinds import CONFIG_MAP, JOB, VOLUME_CLAIM
 from roundhouse_operator.core.observed import Store, World
 from roundhouse_operator.core.plan import NOTHING, Apply, Delete, Mark, Plan
 from roundhouse_operator.core.weights.case import Case
-from roundhouse_operator.core.weights.mark import mark_fetched, nodes_of
+from roundhouse_operator.core.weights.mark import mark_fetched, nodes_of, unmark
 from roundhouse_operator.core.weights.mounting import asked_of_mounts
-from roundhouse_operator.core.weights.state import JobPhase, JobPurpose, LoaderJob, Record
+from roundhouse_operator.core.weights.state import JobPhase, JobPurpose, LoaderJob, Record, Report
 from roundhouse_operator.core.weights.supply import (
     LOOK_AGAIN_SECONDS,
     Supply,
@@ -167,14 +167,25 @@ def _marks(case: Case, purpose: JobPurpose) -> tuple[Mark, ...]:
 def _keep_record(case: Case, job: LoaderJob) -> Supply:
     report = next((pod.loader.report for pod in case.pods(job) if pod.loader and pod.loader.report), None)
     record = build_record(case.intent, report, claim_uid=case.claim_uid, complete=True)
-    # Once more, because the claim may have come after the Job.
-    plan = Plan(applies=(Apply(CONFIG_MAP, record, force=False),), marks=_marks(case, job.purpose))
+    plan = Plan(applies=(Apply(CONFIG_MAP, record, force=False),), marks=_last_marks(case, job, report))
     shown = (
         arrived(case.intent.delivery, report)
         if report
         else progressed(case.intent.delivery, case.world, None)
     )
     return Supply(coming("The loader has ended well"), shown, plan, case.asks)
+
+
+def _last_marks(case: Case, job: LoaderJob, report: Report | None) -> tuple[Mark, ...]:
+    """Weights that were there whole, though nothing told that, are kept: a person may have put them there.
+
+    Also where an attempt of ours had begun, and left its mark. What was fetched is marked once more, because
+    the claim may have come after the Job.
+    """
+    delivery = case.intent.delivery
+    if delivery.own or (job.purpose is JobPurpose.FETCH and (report is None or report.fetched)):
+        return _marks(case, job.purpose)
+    return (unmark(case.world.variant.namespace, delivery.claim, delivery.key),)
 
 
 def _after_failure(case: Case, job: LoaderJob) -> Supply:

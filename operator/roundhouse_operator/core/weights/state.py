@@ -22,6 +22,8 @@ class Report:
     revision: str = ""
     digest: str = ""
     total_bytes: int = UNKNOWN
+    fetched: bool = True
+    """False: all was there already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,7 @@ def read_report(text: str) -> Report | None:
         revision=str(said.get("revision") or "")[:128],
         digest=str(said.get("digest") or ""),
         total_bytes=_count(said.get("totalBytes")),
+        fetched=said.get("fetched") is not False,
     )
 
 
