@@ -20,7 +20,7 @@ from roundhouse_gateway.errors import EngineFailedError
 from roundhouse_gateway.realtime.asked import Asked
 from roundhouse_gateway.realtime.closing import Ending
 from roundhouse_gateway.realtime.speaches import SpeachesSpeaker
-from roundhouse_gateway.realtime.speaker import LAG, Said, Speaker, begin
+from roundhouse_gateway.realtime.speaker import LAG, Said, Speaker, begin, failed
 from roundhouse_gateway.realtime.turns import HANDSHAKE_SECONDS
 from roundhouse_gateway.realtime.vllm import VllmSpeaker
 
@@ -30,6 +30,8 @@ SPEAKERS: Final[dict[str, Callable[[str, Asked], Speaker]]] = {
 }
 _HEARD_AHEAD: Final = 256
 """Events that wait for a slow client, before the engine waits too."""
+PATIENCE_SECONDS: Final = 120.0
+"""How long an engine may leave so much waiting that its client waits too."""
 
 
 class Inlet(Protocol):
@@ -52,6 +54,8 @@ class ForeignSocket:
         self._access = access
         self._heard: asyncio.Queue[aiohttp.WSMessage] = asyncio.Queue(_HEARD_AHEAD)
         self._in_turn = asyncio.Lock()
+        self._told = asyncio.Event()
+        self._over = False
         self._listening: asyncio.Task[None] | None = None
 
     async def greet(self, begin: SessionBegin) -> None:
@@ -72,6 +76,8 @@ class ForeignSocket:
         self._listening = asyncio.create_task(self._listen())
 
     async def send_bytes(self, data: bytes) -> None:
+        if self._waits():
+            await self._until_it_goes_on()
         samples = self._inlet.take(data)
         if samples:
             async with self._in_turn:
@@ -84,6 +90,8 @@ class ForeignSocket:
             await self._heard.put(_text(write(_not_heeded(data))))
             await self._heard.put(_close(Ending(Close.PARAMETERS, "The message is none that there is.")))
             return
+        if self._waits():
+            await self._until_it_goes_on()
         async with self._in_turn:
             await self._say(self._ended(control))
 
@@ -95,6 +103,22 @@ class ForeignSocket:
             self._listening.cancel()
             await asyncio.gather(self._listening, return_exceptions=True)
         await self._socket.close()
+
+    def _waits(self) -> bool:
+        return self._speaker.full and not self._over
+
+    async def _until_it_goes_on(self) -> None:
+        """Nothing more is taken from the client meanwhile. Raises `ConnectionError` where it does not."""
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while self._waits():
+                    self._told.clear()
+                    await self._told.wait()
+        except TimeoutError:
+            await self._say(failed(f"The engine has not gone on for {PATIENCE_SECONDS:g} s."))
+            raise ConnectionAbortedError("the engine does not go on") from None
+        if self._over:
+            raise ConnectionResetError("the engine has ended the session")
 
     def _ended(self, control: Control) -> Iterable[Said]:
         """What a resampler keeps belongs to the utterance that ends."""
@@ -111,6 +135,9 @@ class ForeignSocket:
                 break  # it speaks something else by now
             except ConnectionError:
                 continue  # the next frame tells how it ended
+            self._told.set()
+        self._over = True
+        self._told.set()
         await self._heard.put(aiohttp.WSMessage(aiohttp.WSMsgType.CLOSED, None, None))
 
     async def _say(self, parts: Iterable[Said]) -> None:

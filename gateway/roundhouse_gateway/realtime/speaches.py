@@ -76,6 +76,10 @@ class SpeachesSpeaker:
         self._number = 0
         self._marks: deque[_Mark] = deque()
 
+    @property
+    def full(self) -> bool:
+        return False
+
     def query(self) -> dict[str, str]:
         language = {"language": self._asked.language} if self._asked.language else {}
         return {"model": self._model, "intent": "transcription", **language}

@@ -48,6 +48,11 @@ class Speaker(Protocol):
 
     rate: int
 
+    @property
+    def full(self) -> bool:
+        """Whether the client is to wait, because so much waits here for the engine."""
+        ...
+
     def query(self) -> dict[str, str]:
         """What stands in the handshake's query."""
         ...

@@ -24,6 +24,10 @@ PAUSE_SECONDS: Final = 1.0
 FRAME_SECONDS: Final = 0.08
 """What a delta of Voxtral stands for."""
 _SAMPLE_BYTES: Final = 2
+KEPT_BYTES: Final = 5 * 16_000 * _SAMPLE_BYTES
+"""How much may wait until a generation has ended: five seconds of audio."""
+_CONTROL_BYTES: Final = 4096
+"""What a control counts as."""
 
 
 class _Told(msgspec.Struct):
@@ -48,6 +52,7 @@ class VllmSpeaker:
         self._generates = False
         self._ends_for: Control | None = None
         self._kept: deque[bytes | Control] = deque()
+        self._kept_bytes = 0
         self._whole = ""
         self._text = ""
         self._seconds = 0.0
@@ -56,6 +61,10 @@ class VllmSpeaker:
         self._last_word = 0.0
         self._empty = 0
         self._tells_frames = False
+
+    @property
+    def full(self) -> bool:
+        return self._kept_bytes >= KEPT_BYTES
 
     def query(self) -> dict[str, str]:
         return {}
@@ -69,14 +78,14 @@ class VllmSpeaker:
     def audio(self, samples: bytes) -> Iterator[Said]:
         self._seconds += len(samples) / (_SAMPLE_BYTES * self.rate)
         if self._ends_for is not None:
-            self._kept.append(samples)
+            self._keep(samples)
             return
         yield from self._append(samples)
         yield from self._look_for_a_pause()
 
     def control(self, control: Control) -> Iterator[Said]:
         if self._ends_for is not None:
-            self._kept.append(control)
+            self._keep(control)
         elif self._generates:
             self._ends_for = control
             yield said("input_audio_buffer.commit", final=True)
@@ -97,6 +106,10 @@ class VllmSpeaker:
                 yield from failed(str(heard.error))
             case _:
                 pass
+
+    def _keep(self, given: bytes | Control) -> None:
+        self._kept.append(given)
+        self._kept_bytes += _weight(given)
 
     def _append(self, samples: bytes) -> Iterator[Said]:
         if not self._generates:
@@ -157,4 +170,9 @@ class VllmSpeaker:
             yield from answered(control, self._seconds)
         while self._kept and self._ends_for is None:
             kept = self._kept.popleft()
+            self._kept_bytes -= _weight(kept)
             yield from self._append(kept) if isinstance(kept, bytes) else self.control(kept)
+
+
+def _weight(kept: bytes | Control) -> int:
+    return len(kept) if isinstance(kept, bytes) else _CONTROL_BYTES

@@ -1,0 +1,152 @@
+"""A session with an engine of another protocol that does not come to an end with what it was sent."""
+
+import asyncio
+import base64
+import json
+from typing import Any, cast
+
+import aiohttp
+import pytest
+
+from roundhouse_api.enums import Encoding
+from roundhouse_api.realtime import Close, Flush, write
+from roundhouse_gateway.access import OPEN
+from roundhouse_gateway.realtime import foreign
+from roundhouse_gateway.realtime.asked import Asked, read_asked
+from roundhouse_gateway.realtime.foreign import ForeignSocket
+from roundhouse_gateway.realtime.inlet import Inlet
+from roundhouse_gateway.realtime.speaker import Speaker, begin
+from roundhouse_gateway.realtime.vllm import KEPT_BYTES, VllmSpeaker
+from tests.unit.gateway.waiting import turns
+
+LONG = 60.0
+FRAME = 3200
+"""Bytes: a tenth of a second."""
+FRAMES = 3 * KEPT_BYTES // FRAME
+FLUSH = write(Flush(type="flush", id="f"))
+
+
+class Engine:
+    """The engine's side: what it says is put here, and what it was told is kept."""
+
+    def __init__(self) -> None:
+        self._says: asyncio.Queue[aiohttp.WSMessage] = asyncio.Queue()
+        self.told: list[dict[str, Any]] = []
+
+    def says(self, kind: str, **members: object) -> None:
+        text = json.dumps({"type": kind, **members})
+        self._says.put_nowait(aiohttp.WSMessage(aiohttp.WSMsgType.TEXT, text, None))
+
+    def leaves(self) -> None:
+        self._says.put_nowait(aiohttp.WSMessage(aiohttp.WSMsgType.CLOSED, None, None))
+
+    async def receive(self) -> aiohttp.WSMessage:
+        return await self._says.get()
+
+    async def send_str(self, text: str) -> None:
+        self.told.append(json.loads(text))
+
+    async def close(self) -> None: ...
+
+    @property
+    def audio(self) -> bytes:
+        return b"".join(base64.b64decode(each["audio"]) for each in self.told if "audio" in each)
+
+
+async def session(engine: Engine, speaker: Speaker, asked: Asked, *greeting: str) -> ForeignSocket:
+    inlet = Inlet(Encoding(asked.encoding), asked.sample_rate, speaker.rate)
+    made = ForeignSocket(cast("aiohttp.ClientWebSocketResponse", engine), speaker, inlet, OPEN)
+    for each in greeting:
+        engine.says(each)
+    await made.greet(begin("live", asked))
+    await made.receive()
+    return made
+
+
+async def vllm(engine: Engine) -> ForeignSocket:
+    asked = read_asked({"vad": "false"}, "live")
+    return await session(engine, VllmSpeaker("m", asked), asked, "session.created")
+
+
+async def ended(socket: ForeignSocket) -> aiohttp.WSMessage:
+    async with asyncio.timeout(LONG):
+        while (message := await socket.receive()).type is aiohttp.WSMsgType.TEXT:
+            pass
+    return message
+
+
+class Client:
+    """Says that an utterance ends and sends on, as fast as it can."""
+
+    def __init__(self, socket: ForeignSocket) -> None:
+        self._socket = socket
+        self.sent = 0
+
+    async def run(self) -> None:
+        await self._socket.send_bytes(bytes(FRAME))
+        await self._socket.send_str(FLUSH)
+        for number in range(FRAMES):
+            await self._socket.send_bytes(bytes([number % 256]) * FRAME)
+            self.sent += FRAME
+
+
+async def test_a_client_waits_for_an_engine_that_ends_an_utterance() -> None:
+    engine = Engine()
+    socket = await vllm(engine)
+    client = Client(socket)
+    sending = asyncio.create_task(client.run())
+    await turns(10 * FRAMES)
+    assert (client.sent, engine.audio) == (KEPT_BYTES, bytes(FRAME)), "so much is kept, and no more taken"
+    engine.says("transcription.done", text="")
+    async with asyncio.timeout(LONG):
+        await sending
+    expected = b"".join(bytes([number % 256]) * FRAME for number in range(FRAMES))
+    assert engine.audio == bytes(FRAME) + expected, "nothing is lost, and all in order"
+    await socket.close()
+
+
+async def test_controls_are_not_kept_without_bound_either() -> None:
+    engine = Engine()
+    socket = await vllm(engine)
+    done = 0
+
+    async def flush() -> None:
+        nonlocal done
+        await socket.send_bytes(bytes(FRAME))
+        for _ in range(1000):
+            await socket.send_str(FLUSH)
+            done += 1
+
+    flushing = asyncio.create_task(flush())
+    await turns(1000)
+    assert done < 50
+    flushing.cancel()
+    await asyncio.gather(flushing, return_exceptions=True)
+    await socket.close()
+
+
+async def test_it_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(foreign, "PATIENCE_SECONDS", 0.01)
+    socket = await vllm(Engine())
+    with pytest.raises(ConnectionError):
+        async with asyncio.timeout(LONG):
+            await Client(socket).run()
+    last = await ended(socket)
+    assert (last.data, last.extra) == (
+        Close.FAILED,
+        "The engine has not gone on for 0.01 s.",
+    )
+    await socket.close()
+
+
+async def test_nobody_waits_for_an_engine_that_has_left() -> None:
+    engine = Engine()
+    socket = await vllm(engine)
+    sending = asyncio.create_task(Client(socket).run())
+    await turns(10 * FRAMES)
+    engine.leaves()
+    with pytest.raises(ConnectionError):
+        async with asyncio.timeout(LONG):
+            await sending
+    assert (await ended(socket)).type is aiohttp.WSMsgType.CLOSED
+    await socket.close()
