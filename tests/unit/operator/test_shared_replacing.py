@@ -87,6 +87,36 @@ def test_a_claim_that_one_node_at_a_time_can_mount_lets_the_old_pod_go_first(
     assert way(first) == expected
 
 
+@pytest.mark.parametrize(
+    ("modes", "expected"), [("", RECREATE), ("ReadWriteOnce", RECREATE), ("ReadWriteMany", SURGE)]
+)
+def test_on_the_cpu_too_a_claim_that_one_node_at_a_time_can_mount_lets_the_old_pod_go_first(
+    modes: str, expected: tuple[int, int]
+) -> None:
+    spec: dict[str, Any] = {
+        "hardware": {"gpu": {"mode": "None"}},
+        "cache": {"type": "PVC", "pvc": {"claimName": "models"}},
+    }
+    shared = SharedScene(shared_engine(**spec), gpu_node(), model("a"))
+    shared.come_to_rest()
+    edit(shared, **spec)
+    [ask] = shared.arrange().asks
+    shared.answers[ask] = Answer(found=bool(modes), access_modes=frozenset(modes.split()))
+    [(_, first)] = written(shared).items()
+    assert way(first) == expected
+    shared.come_to_rest()
+    assert (image(shared, "kws-0"), len(shared.serving("a"))) == ("example.org/kws:2", 1)
+    assert shared.act() is False, "the way stands as it was chosen"
+
+
+def test_on_the_cpu_without_such_a_claim_the_new_pod_comes_first() -> None:
+    shared = on_gpus(1, names="a", hardware={"gpu": {"mode": "None"}})
+    edit(shared, hardware={"gpu": {"mode": "None"}})
+    [(_, first)] = written(shared).items()
+    assert (way(first), shared.arrange().asks) == (SURGE, frozenset())
+    assert serving_all_the_while(shared) == 1
+
+
 def test_a_new_pod_that_finds_no_gpu_after_all_lets_the_old_one_go() -> None:
     shared = on_gpus(3)
     edit(shared)

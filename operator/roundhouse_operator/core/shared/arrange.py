@@ -43,7 +43,6 @@ from roundhouse_operator.core.shared.members import (
 )
 from roundhouse_operator.core.shared.moves import READY, Moves, Step
 from roundhouse_operator.core.shared.replacing import (
-    SURGE,
     asked_for,
     chosen_way,
     is_recreated,
@@ -133,7 +132,7 @@ def arrange(world: EngineWorld, *, api_hosts: Iterable[str] = ()) -> Arrangement
         _tell(world, moves, asked, active),
         plan=plan,
         held_up=_why(rolling, asked),
-        asks=asked_for(spec) if rolling.ahead and room.on_gpu else frozenset(),
+        asks=asked_for(spec) if rolling.ahead else frozenset(),
         patches=tuple(pod_patches(world, moves, steps)),
         unsettled=frozenset(_unsettled(world, steps)),
     )
@@ -200,8 +199,7 @@ def _plan(
     mib = {step.replica.name: step.mib for step in steps}
 
     def way(replica: Replica) -> Strategy:
-        need = room.need_of(replica, mib[replica.name])
-        return chosen_way(world, spec, need) if room.on_gpu else SURGE
+        return chosen_way(world, spec, room.need_of(replica, mib[replica.name]))
 
     def rolled(without: frozenset[str]) -> tuple[Plan, Rolling]:
         plan = plan_children(
@@ -245,7 +243,7 @@ def _objects(world: EngineWorld, spec: EngineSpec, step: Step, room: Room) -> tu
         need=need,
         delivery=NOTHING_FETCHED,
         restarts=_restarts(engine, step.replica),
-        strategy=(standing_way(world, step.replica, need) if room.on_gpu else SURGE).manifest,
+        strategy=standing_way(world, step.replica, need).manifest,
         replica=index,
     )
     listed = Listed(

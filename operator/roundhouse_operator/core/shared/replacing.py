@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from roundhouse_api.model import Manifest
-from roundhouse_api.v1alpha1 import EngineSpec, RolloutStrategy
+from roundhouse_api.v1alpha1 import Device, EngineSpec, RolloutStrategy
 from roundhouse_operator.core.kinds import DEPLOYMENT
 from roundhouse_operator.core.observed import Pod, Rollout
 from roundhouse_operator.core.placement import Fleet, Need
@@ -45,7 +45,7 @@ class _Ground:
 
 def standing_way(world: EngineWorld, replica: Replica, need: Need) -> Strategy:
     """As its Deployment says, until the scheduler finds no room for a new pod beside the old one."""
-    known = read_strategy(replica.strategy) or RECREATE
+    known = read_strategy(replica.strategy) or (SURGE if need.device is Device.CPU else RECREATE)
     ground = _Ground(replica.pods, replica.rollout, world.fleet, world.in_use)
     return RECREATE if known.kind is RolloutStrategy.SURGE and is_stuck(ground, need) else known
 
