@@ -125,7 +125,8 @@ class Member:
     async def others_drained(self) -> None:
         """Waits for those that end as this one does, so that what is told of the load is told to the last."""
         self._post.state = State.DRAINED
-        while any(post.state is State.DRAINING for post in self._shared.posts):  # noqa: ASYNC110 - other processes'
+        others = [post for post in self._shared.posts if post is not self._post]
+        while any(post.state is State.DRAINING for post in others):  # noqa: ASYNC110 - other processes'
             await asyncio.sleep(BEAT_SECONDS)
 
     async def put(self, name: str, token: Token, seconds: int) -> None:

@@ -115,10 +115,15 @@ class Supervisor:
                     self._drain()
 
     def _drain(self) -> None:
-        """All workers at once. Each goes on to take connections for a while, and then says so."""
+        """All workers at once. Each goes on to take connections for a while, and then says so.
+
+        A second signal hurries those that do, and is nothing to one that has drained.
+        """
         self._stopping = True
         for number, worker in self._workers.items():
-            self._shared.posts[number].state = State.DRAINING
+            post = self._shared.posts[number]
+            if post.state is not State.DRAINED:
+                post.state = State.DRAINING
             worker.signal(signal.SIGTERM)
 
     def _hear(self, worker: Worker) -> None:

@@ -1,0 +1,91 @@
+"""The supervisor with real processes under it, which do nothing but come up and end."""
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
+
+import pytest
+
+from roundhouse_gateway.workers.member import Ends, Member
+from roundhouse_gateway.workers.shared import Shared, State
+from roundhouse_gateway.workers.supervisor import Run, Supervisor
+from tests.support.waiting import wait_until
+
+
+@pytest.fixture
+def shared() -> Shared:
+    return Shared.make(2, arena_bytes=1 << 20, slots=256)
+
+
+Start = Callable[[Run], BaseProcess]
+
+
+@pytest.fixture
+def start(shared: Shared) -> Iterator[Start]:
+    """Starts a supervisor of two that do what is given; its process."""
+    started: list[BaseProcess] = []
+
+    def supervise(run: Run) -> None:
+        doors = socket.create_server(("127.0.0.1", 0)), socket.create_server(("127.0.0.1", 0))
+        os._exit(Supervisor(shared, doors, run).serve())
+
+    def begin(run: Run) -> BaseProcess:
+        process = get_context("fork").Process(target=supervise, args=(run,))
+        process.start()
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.join(60)
+    for pid in filter(None, (post.pid for post in shared.posts)):  # where they have not ended with it
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def wait_for(shared: Shared, *states: State) -> None:
+    wait_until(
+        lambda: [post.state for post in shared.posts] == list(states),
+        seconds=60,
+        what=f"the workers are {states}",
+        every=0.02,
+    )
+
+
+async def work(shared: Shared, own: int, ends: Ends, signals: int) -> None:
+    """Until so many signals have come, or the supervisor has gone; then it waits for the other one."""
+    member, stop, come = Member(shared, own, ends), asyncio.Event(), 0
+
+    def on_signal() -> None:
+        nonlocal come
+        come += 1
+        if come == signals:
+            stop.set()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, on_signal)
+    async with member.working(lambda: None, stop.set):
+        member.up()
+        await stop.wait()
+        await member.others_drained()
+
+
+def test_a_second_signal_does_not_wake_one_that_has_drained(shared: Shared, start: Start) -> None:
+    def run(own: int, ends: Ends) -> int:
+        asyncio.run(work(shared, own, ends, signals=1 + own))
+        return 0
+
+    supervisor = start(run)
+    wait_for(shared, State.READY, State.READY)
+    for after in (State.DRAINED, None):
+        assert supervisor.pid
+        os.kill(supervisor.pid, signal.SIGTERM)
+        if after:
+            wait_for(shared, after, State.DRAINING)
+    supervisor.join(60)
+    assert supervisor.exitcode == 0
