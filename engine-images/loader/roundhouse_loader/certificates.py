@@ -1,5 +1,6 @@
 """Which authorities all clients of sources believe: the public ones, or a bundle's, and one's own."""
 
+import re
 import ssl
 import tempfile
 from collections.abc import MutableMapping
@@ -13,6 +14,8 @@ from .failure import LoadError, Reason
 OWN: Final = "ROUNDHOUSE_CA_CERTIFICATES"
 # Each client reads another one of these; one bundle for all of them is what anybody means.
 _BUNDLES: Final = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE", "CURL_CA_BUNDLE")
+# What stands between them is words for people, in whatever alphabet.
+_BLOCK: Final = re.compile(r"-----BEGIN ([A-Z0-9 ]*CERTIFICATE)-----.*?-----END \1-----", re.DOTALL)
 
 
 def trust(environ: MutableMapping[str, str]) -> None:
@@ -32,18 +35,19 @@ def trust(environ: MutableMapping[str, str]) -> None:
 
 
 def _joined(bundle: str, own: str) -> str:
+    blocks = "\n".join(found.group() for found in _BLOCK.finditer(own))
     try:
-        ssl.create_default_context(cadata=own)
-    except (ssl.SSLError, ValueError) as error:
+        ssl.create_default_context(cadata=blocks or own)
+    except (ssl.SSLError, ValueError, TypeError) as error:  # TypeError: a block is not of ASCII alone
         raise LoadError(
             Reason.LOADER_FAILED,
             f"{OWN} holds no certificates in PEM form ({error}); see `loader.caCertificates`",
         ) from error
     try:
-        public = Path(bundle).read_text(encoding="utf-8")
-        with tempfile.NamedTemporaryFile("w", encoding="ascii", suffix=".pem", delete=False) as file:
-            file.write(f"{public}\n{own}\n")
-    except (OSError, ValueError) as error:
+        public = Path(bundle).read_bytes()
+        with tempfile.NamedTemporaryFile(suffix=".pem", delete=False) as file:
+            file.write(b"%b\n%b\n" % (public, blocks.encode("ascii")))
+    except OSError as error:
         raise LoadError(
             Reason.LOADER_FAILED,
             f"the certificates of {bundle!r} cannot be joined with those of {OWN}: {error}",

@@ -1,6 +1,7 @@
 """Encrypted sources: an authority of one's own, for every client, and no way back to plain HTTP."""
 
 import hashlib
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,30 @@ def test_public_authorities_are_trusted_still(authority: Authority) -> None:
     assert {environ[name] for name in ("REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE")} == {environ["SSL_CERT_FILE"]}
 
 
-@pytest.mark.parametrize("said", ["/etc/ssl/mine.pem", "-----BEGIN CERTIFICATE-----\nmine\n"])
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_words_between_certificates_may_be_in_any_alphabet(
+    authority: Authority, tmp_path: Path, encoding: str
+) -> None:
+    other = Authority(tmp_path)
+    bundle = tmp_path / "commented.pem"
+    bundle.write_bytes(f"# Behörde der Müller AG\n{other.pem}".encode(encoding))
+    own = f"# Zertifizierungsstelle für alle — 認証局\n{authority.pem}# é\n"
+    environ = {"SSL_CERT_FILE": str(bundle), "ROUNDHOUSE_CA_CERTIFICATES": own}
+    trust(environ)
+    context = ssl.create_default_context(cafile=environ["SSL_CERT_FILE"])
+    trusted = {str(each["subject"]) for each in context.get_ca_certs()}
+    assert len(trusted) == 2
+    assert all(any(each.name in subject for subject in trusted) for each in (authority, other))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "/etc/ssl/mine.pem",
+        "-----BEGIN CERTIFICATE-----\nmine\n",
+        "-----BEGIN CERTIFICATE-----\nMüller\n-----END CERTIFICATE-----\n",
+    ],
+)
 def test_what_is_no_certificate_is_told(origin: Origin, tmp_path: Path, said: str) -> None:
     url = f"https://127.0.0.1:{origin.server_port}"
     ended = loader(tmp_path, url, ROUNDHOUSE_CA_CERTIFICATES=said).run()
