@@ -31,7 +31,7 @@ SPEAKERS: Final[dict[str, Callable[[str, Asked], Speaker]]] = {
 _HEARD_AHEAD: Final = 256
 """Events that wait for a slow client, before the engine waits too."""
 PATIENCE_SECONDS: Final = 120.0
-"""How long an engine may leave so much waiting that its client waits too."""
+"""How long an engine may say nothing while so much waits for it that its client waits too."""
 
 
 class Inlet(Protocol):
@@ -110,12 +110,12 @@ class ForeignSocket:
     async def _until_it_goes_on(self) -> None:
         """Nothing more is taken from the client meanwhile. Raises `ConnectionError` where it does not."""
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                while self._waits():
-                    self._told.clear()
+            while self._waits():
+                self._told.clear()
+                async with asyncio.timeout(PATIENCE_SECONDS):
                     await self._told.wait()
         except TimeoutError:
-            await self._say(failed(f"The engine has not gone on for {PATIENCE_SECONDS:g} s."))
+            await self._say(failed(f"The engine has said nothing for {PATIENCE_SECONDS:g} s."))
             raise ConnectionAbortedError("the engine does not go on") from None
         if self._over:
             raise ConnectionResetError("the engine has ended the session")

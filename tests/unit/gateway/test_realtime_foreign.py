@@ -134,7 +134,7 @@ async def test_it_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> Non
     last = await ended(socket)
     assert (last.data, last.extra) == (
         Close.FAILED,
-        "The engine has not gone on for 0.01 s.",
+        "The engine has said nothing for 0.01 s.",
     )
     await socket.close()
 
