@@ -5,6 +5,7 @@ slower.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
@@ -28,6 +29,8 @@ SPEAKERS: Final[dict[str, Callable[[str, Asked], Speaker]]] = {
     Dialect.VLLM: VllmSpeaker,
     Dialect.SPEACHES: SpeachesSpeaker,
 }
+log = logging.getLogger("roundhouse.gateway.realtime")
+
 _HEARD_AHEAD: Final = 256
 """Events that wait for a slow client, before the engine waits too."""
 PATIENCE_SECONDS: Final = 120.0
@@ -73,7 +76,7 @@ class ForeignSocket:
                 await self._socket.send_str(each)
             ready = greeting.ready
         self._heard.put_nowait(_text(write(begin)))
-        self._listening = asyncio.create_task(self._listen())
+        self._listening = asyncio.create_task(self._listen(begin.model))
 
     async def send_bytes(self, data: bytes) -> None:
         if self._waits():
@@ -126,19 +129,26 @@ class ForeignSocket:
             yield from self._speaker.audio(samples)
         yield from self._speaker.control(control)
 
-    async def _listen(self) -> None:
+    async def _listen(self, model: str) -> None:
+        """Whatever ends it, those who wait for the engine hear of it."""
+        try:
+            await self._hear()
+        except msgspec.DecodeError as error:
+            log.warning("Engine %r does not speak its protocol any more: %s", model, error)
+        except Exception:
+            log.exception("What engine %r said in a session cannot be told", model)
+        self._over = True
+        self._told.set()
+        await self._heard.put(aiohttp.WSMessage(aiohttp.WSMsgType.CLOSED, None, None))
+
+    async def _hear(self) -> None:
         while (message := await self._socket.receive()).type is aiohttp.WSMsgType.TEXT:
             try:
                 async with self._in_turn:
                     await self._say(self._speaker.told(self._access.blotted_text(message.data)))
-            except (msgspec.DecodeError, KeyError):
-                break  # it speaks something else by now
             except ConnectionError:
                 continue  # the next frame tells how it ended
             self._told.set()
-        self._over = True
-        self._told.set()
-        await self._heard.put(aiohttp.WSMessage(aiohttp.WSMsgType.CLOSED, None, None))
 
     async def _say(self, parts: Iterable[Said]) -> None:
         """In order: all of them are known before the first has gone."""

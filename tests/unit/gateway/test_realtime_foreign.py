@@ -3,10 +3,12 @@
 import asyncio
 import base64
 import json
+from collections.abc import Iterator
 from typing import Any, cast
 
 import aiohttp
 import pytest
+from typing_extensions import override
 
 from roundhouse_api.enums import Encoding
 from roundhouse_api.realtime import Close, Flush, write
@@ -15,7 +17,7 @@ from roundhouse_gateway.realtime import foreign
 from roundhouse_gateway.realtime.asked import Asked, read_asked
 from roundhouse_gateway.realtime.foreign import ForeignSocket
 from roundhouse_gateway.realtime.inlet import Inlet
-from roundhouse_gateway.realtime.speaker import Speaker, begin
+from roundhouse_gateway.realtime.speaker import Said, Speaker, begin
 from roundhouse_gateway.realtime.vllm import KEPT_BYTES, VllmSpeaker
 from tests.unit.gateway.waiting import turns
 
@@ -136,6 +138,28 @@ async def test_it_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> Non
         Close.FAILED,
         "The engine has said nothing for 0.01 s.",
     )
+    await socket.close()
+
+
+class Confused(VllmSpeaker):
+    """One with a mistake in it."""
+
+    @override
+    def told(self, text: str) -> Iterator[Said]:
+        raise IndexError(text)
+
+
+@pytest.mark.parametrize(("kind", "said"), [(Confused, "cannot be told"), (VllmSpeaker, "its protocol")])
+async def test_what_cannot_be_told_ends_the_session_and_is_logged(
+    kind: type[VllmSpeaker], said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = Engine()
+    asked = read_asked({}, "live")
+    socket = await session(engine, kind("m", asked), asked, "session.created")
+    engine.says("transcription.delta", delta=7)
+    assert (await ended(socket)).type is aiohttp.WSMsgType.CLOSED
+    [line] = caplog.messages
+    assert said in line
     await socket.close()
 
 
