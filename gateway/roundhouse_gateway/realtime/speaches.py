@@ -26,6 +26,8 @@ LEAST_SECONDS: Final = 0.1
 """Less than that it does not take as an utterance."""
 SILENCE_SECONDS: Final = 3.1
 """Its detector looks at the last three seconds; when those are silent, nobody speaks."""
+MOST_MARKS: Final = 16
+"""Wishes of the client's that may wait for the engine: each may cost it seconds of silence."""
 _SAMPLE_BYTES: Final = 2
 _TRANSCRIPTION: Final = "conversation.item.input_audio_transcription"
 
@@ -71,6 +73,7 @@ class SpeachesSpeaker:
         self._begins = 0.0
         """When what the engine has heard of no utterance yet began, in the client's time."""
         self._unsaid = 0.0
+        """Seconds since the client's last wish."""
         self._open: dict[str, _Utterance] = {}
         self._spoken = ""
         self._number = 0
@@ -78,7 +81,7 @@ class SpeachesSpeaker:
 
     @property
     def full(self) -> bool:
-        return False
+        return len(self._marks) >= MOST_MARKS
 
     def query(self) -> dict[str, str]:
         language = {"language": self._asked.language} if self._asked.language else {}
@@ -117,7 +120,8 @@ class SpeachesSpeaker:
         if isinstance(control, Clear):
             self._unsaid = 0.0
             yield said("input_audio_buffer.clear")
-        elif self._asked.vad:
+        elif self._unsaid and self._asked.vad:
+            self._unsaid = 0.0
             yield self._silence(SILENCE_SECONDS)
             yield said("session.update", session={})  # its answer tells that the silence was heard
         elif self._unsaid:
@@ -162,7 +166,10 @@ class SpeachesSpeaker:
         yield SpeechStart(type="vad.speech_start", lag_ms=LAG, utterance=self._number, at=at)
 
     def _stopped(self, heard: _Told) -> Iterator[Said]:
-        utterance, self._spoken = self._open[heard.item_id], ""
+        utterance = self._open.get(heard.item_id)
+        if utterance is None:
+            return  # it was cleared meanwhile
+        self._spoken = ""
         utterance.end = max(min(self._begins + heard.audio_end_ms / 1000, self._seconds), utterance.start)
         self._begins = utterance.end
         yield SpeechEnd(type="vad.speech_end", lag_ms=LAG, utterance=utterance.number, at=utterance.end)

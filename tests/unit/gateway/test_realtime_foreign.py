@@ -17,6 +17,7 @@ from roundhouse_gateway.realtime import foreign
 from roundhouse_gateway.realtime.asked import Asked, read_asked
 from roundhouse_gateway.realtime.foreign import ForeignSocket
 from roundhouse_gateway.realtime.inlet import Inlet
+from roundhouse_gateway.realtime.speaches import MOST_MARKS, SILENCE_SECONDS, SpeachesSpeaker
 from roundhouse_gateway.realtime.speaker import Said, Speaker, begin
 from roundhouse_gateway.realtime.vllm import KEPT_BYTES, VllmSpeaker
 from tests.unit.gateway.waiting import turns
@@ -160,6 +161,67 @@ async def test_what_cannot_be_told_ends_the_session_and_is_logged(
     assert (await ended(socket)).type is aiohttp.WSMsgType.CLOSED
     [line] = caplog.messages
     assert said in line
+    await socket.close()
+
+
+async def speaches(engine: Engine) -> ForeignSocket:
+    asked = read_asked({"sample_rate": "24000"}, "live")
+    return await session(engine, SpeachesSpeaker("m", asked), asked, "session.created", "session.updated")
+
+
+async def test_speaches_hears_silence_only_after_audio() -> None:
+    """Each would be three seconds of it."""
+    engine = Engine()
+    socket = await speaches(engine)
+    await socket.send_str(FLUSH)
+    assert engine.audio == b""
+    await socket.send_bytes(bytes(FRAME))
+    for _ in range(3):
+        await socket.send_str(FLUSH)
+    assert len(engine.audio) == FRAME + round(SILENCE_SECONDS * 24_000) * 2
+    engine.says("session.updated")
+    async with asyncio.timeout(LONG):
+        for _ in range(4):
+            assert "flushed" in (await socket.receive()).data
+    await socket.close()
+
+
+async def test_speaches_is_not_sent_silence_faster_than_it_hears_it() -> None:
+    engine = Engine()
+    socket = await speaches(engine)
+
+    async def flush() -> None:
+        for _ in range(2 * MOST_MARKS):
+            await socket.send_bytes(bytes(2))
+            await socket.send_str(FLUSH)
+
+    def updates() -> int:
+        return [each["type"] for each in engine.told].count("session.update") - 1
+
+    flushing = asyncio.create_task(flush())
+    await turns(1000)
+    assert updates() == MOST_MARKS
+    for _ in range(2 * MOST_MARKS):
+        engine.says("session.updated")
+        await turns()
+    async with asyncio.timeout(LONG):
+        await flushing
+    assert updates() == 2 * MOST_MARKS
+    await socket.close()
+
+
+async def test_what_speaches_says_of_speech_that_was_cleared_is_passed_over() -> None:
+    engine = Engine()
+    socket = await speaches(engine)
+    await socket.send_bytes(bytes(FRAME))
+    engine.says("input_audio_buffer.speech_started", item_id="a")
+    engine.says("input_audio_buffer.cleared")
+    engine.says("input_audio_buffer.speech_stopped", item_id="a")
+    engine.says("input_audio_buffer.speech_started", item_id="b")
+    async with asyncio.timeout(LONG):
+        for number in (1, 2):
+            started = json.loads((await socket.receive()).data)
+            assert (started["type"], started["utterance"]) == ("vad.speech_start", number)
     await socket.close()
 
 
