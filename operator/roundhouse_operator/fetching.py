@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from roundhouse_operator.cache import Cache, Touched
@@ -21,6 +21,8 @@ from roundhouse_operator.core.plan import Apply, Mark, Plan
 from roundhouse_operator.core.weights.loader import UNTOLD, LoaderImage
 from roundhouse_operator.core.weights.mark import Nodes, read_mark
 from roundhouse_operator.core.weights.sweep import (
+    AGAIN_SECONDS,
+    failed_sweep,
     mark_unwanted,
     mark_wanted,
     plan_sweep,
@@ -71,16 +73,17 @@ class Fetching:
             logger.info("Deleted %s %s/%s", delete.kind, delete.namespace, delete.name)
         return None
 
-    async def _mark(self, mark: Mark) -> None:
-        """Without a mark weights are kept, which is no reason not to fetch them."""
+    async def _mark(self, mark: Mark) -> bool:
+        """False: it is refused. Without a mark weights are kept, which is no reason not to fetch them."""
         key = Key(mark.kind, mark.namespace, mark.name)
         try:
             answer = await self.cluster.mark(mark)
         except (NotFoundError, RefusedError) as error:
             logger.warning("%s is not marked: %s", key, error)
-            return
+            return isinstance(error, NotFoundError)
         if self.cache.has(key):  # a claim of somebody else's is not followed
             self.touch(self.cache.upsert(mark.kind, answer))
+        return True
 
     async def sweep(self, key: Key) -> None:
         """A pass over a cache: takes away what nobody wants for a while; RetryError while that is unknown."""
@@ -90,15 +93,39 @@ class Fetching:
         if store.wanted:
             await self.carry_out(mark_wanted(key.namespace, key.name, store), key.namespace)
             return
-        if not self.cache.wants.heard_all(key.namespace):
-            raise RetryError("not every variant has said yet which weights it wants")
-        if (left := await self._grace_left(key, store)) > 0:
+        self._check_heard(key)
+        if (left := await self._grace_left(key, store) or self._rest_left(key, store)) > 0:
             self.later(key, left)
             return
-        plan = plan_sweep(key.namespace, key.name, store, self.loader, await self._marked(key, store))
-        if refusal := await self.carry_out(plan, key.namespace):
+        marked, claim = await self._marked(key, store), swept_claim(key.name, store)
+        store = self.cache.store(key)
+        if store is None or store.wanted:
+            return  # who has come to want it meanwhile has given it another pass
+        self._check_heard(key)
+        if swept_claim(key.name, store) != claim:
+            raise RetryError("its record has changed meanwhile")
+        await self._take_away(key, plan_sweep(key.namespace, key.name, store, self.loader, marked))
+
+    def _check_heard(self, key: Key) -> None:
+        if not self.cache.wants.heard_all(key.namespace):
+            raise RetryError("not every variant has said yet which weights it wants")
+
+    async def _take_away(self, key: Key, plan: Plan) -> None:
+        """What is no longer marked goes last: without it nobody would know what is left to do."""
+        for mark in plan.marks:
+            if not await self._mark(mark):
+                raise RetryError(f"{mark.kind} {mark.name!r} may not be changed; allow `patch` of it")
+        if refusal := await self.carry_out(replace(plan, marks=()), key.namespace):
             logger.warning("%s is kept: %s is refused: %s", key, refusal.child, refusal.message)
             raise RetryError(refusal.message)
+
+    def _rest_left(self, key: Key, store: Store) -> float:
+        """Until a sweep that failed is tried again."""
+        failed_at, why = failed_sweep(store)
+        if not failed_at:
+            return 0
+        logger.warning("%s: what nobody wants could not be removed, and is tried again: %s", key, why)
+        return failed_at + AGAIN_SECONDS - self.clock()
 
     async def _grace_left(self, key: Key, store: Store) -> float:
         """Counted from what is written down, which is done where nothing is; no time begins in the future."""

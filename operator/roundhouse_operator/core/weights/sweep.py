@@ -23,6 +23,8 @@ from roundhouse_operator.core.weights.loader import LoaderImage
 from roundhouse_operator.core.weights.mark import Nodes, unmark
 from roundhouse_operator.core.weights.state import JobPhase, JobPurpose, LoaderJob, Record
 
+AGAIN_SECONDS: Final = 300
+"""After so long a sweep that failed is tried again."""
 _KEY: Final = re.compile(rf"[a-z0-9][a-z0-9-]{{0,{WORD_LENGTH - 1}}}-[0-9a-f]{{{DIGEST_LENGTH}}}")
 _CLAIM: Final = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 
@@ -73,9 +75,10 @@ def plan_sweep(namespace: str, name: str, store: Store, loader: LoaderImage, mar
             return Plan(applies=applies, deletes=jobs)
         if any(one.phase is JobPhase.ACTIVE for one in sweeping(store)):
             return Plan(deletes=jobs)
-        if all(one.phase is JobPhase.COMPLETE for one in sweeping(store)):
-            marks = (unmark(namespace, record.claim, store.key),)
-    sweeps = tuple(Delete(JOB, namespace, one.name, one.uid) for one in sweeping(store))
+        if any(one.phase is JobPhase.FAILED for one in sweeping(store)):
+            return Plan(deletes=(*jobs, *_sweeps(namespace, store)))  # the record stays: it is tried again
+        marks = (unmark(namespace, record.claim, store.key),)
+    sweeps = _sweeps(namespace, store)
     claims = (Delete(VOLUME_CLAIM, namespace, claim.name, claim.uid),) if claim and not claim.ending else ()
     records = (Delete(CONFIG_MAP, namespace, name, record.uid),) if record else ()
     return Plan(deletes=(*jobs, *claims, *records, *sweeps), marks=marks)
@@ -83,6 +86,20 @@ def plan_sweep(namespace: str, name: str, store: Store, loader: LoaderImage, mar
 
 def sweeping(store: Store) -> list[LoaderJob]:
     return [one for one in store.jobs if one.purpose is JobPurpose.SWEEP]
+
+
+def failed_sweep(store: Store) -> tuple[int, str]:
+    """When it failed, in seconds since the epoch, and why; 0 where none did."""
+    jobs = [one for one in sweeping(store) if one.phase is JobPhase.FAILED]
+    names = {one.name for one in jobs}
+    loaders = (pod.loader for pod in store.pods if pod.job in names)
+    said = (one.report.message for one in loaders if one and one.report and one.report.message)
+    why = next(said, "") or next((one.failure for one in jobs if one.failure), "its log says why")
+    return max((one.failed_at for one in jobs), default=0), why
+
+
+def _sweeps(namespace: str, store: Store) -> tuple[Delete, ...]:
+    return tuple(Delete(JOB, namespace, one.name, one.uid) for one in sweeping(store))
 
 
 def _forgetful(namespace: str, name: str, key: str, record: Record) -> Apply:
