@@ -92,7 +92,12 @@ class Supervisor:
         now = time.monotonic()
         for number in [number for number, due in self._due.items() if due <= now and not self._stopping]:
             del self._due[number]
-            started = Worker.start(number, partial(self._run, number), self._leave)
+            try:
+                started = Worker.start(number, partial(self._run, number), self._leave)
+            except OSError as error:
+                why = f"could not be started ({error}): the pod has too little memory or too few processes"
+                self._lost(number, why)
+                continue
             self._workers[number] = started
             self._shared.posts[number].pid = started.pid
             self._selector.register(started.ends.messages, selectors.EVENT_READ, partial(self._hear, started))
@@ -167,16 +172,20 @@ class Supervisor:
         what = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
         if self._stopping:
             self._status = self._status or max(status, 0)
-        elif number not in self._been_up:
+        else:
+            self._lost(number, what, status=status, lived=time.monotonic() - worker.started)
+
+    def _lost(self, number: int, what: str, *, status: int = FAULT, lived: float = 0.0) -> None:
+        """It is to be started again after a pause; the gateway ends where it was never up."""
+        if number not in self._been_up:
             log.critical("worker %d %s before it was up; ending", number, what)
             self._status = status if status > 0 else FAULT
             self._drain()
-        else:
-            lived = time.monotonic() - worker.started
-            pause = FIRST_PAUSE_SECONDS if lived > LONGEST_PAUSE_SECONDS else self._pauses[number]
-            self._pauses[number] = min(LONGEST_PAUSE_SECONDS, 2 * pause)
-            self._due[number] = time.monotonic() + pause
-            log.error("worker %d %s; another takes its place in %g s", number, what, pause)
+            return
+        pause = FIRST_PAUSE_SECONDS if lived > LONGEST_PAUSE_SECONDS else self._pauses[number]
+        self._pauses[number] = min(LONGEST_PAUSE_SECONDS, 2 * pause)
+        self._due[number] = time.monotonic() + pause
+        log.error("worker %d %s; another takes its place in %g s", number, what, pause)
 
     def _end_hung(self) -> None:
         now = time.monotonic()

@@ -27,12 +27,20 @@ class Worker:
 
     @classmethod
     def start(cls, number: int, run: Callable[[Ends], int], leave: Callable[[], None]) -> "Worker":
-        """Forks. In the new process `leave` closes what is the supervisor's, and `run` gives the status."""
+        """Forks. In the new process `leave` closes what is the supervisor's, and `run` gives the status.
+
+        OSError where the machine has no room for it.
+        """
         (clients, clients_there), (cluster, cluster_there) = pair(), pair()
         messages, messages_there = pair()
         ours = Ends(clients, cluster, messages)
         theirs = Ends(clients_there, cluster_there, messages_there)
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError:
+            ours.close()
+            theirs.close()
+            raise
         if pid:
             theirs.close()
             return cls(number, pid, ours)

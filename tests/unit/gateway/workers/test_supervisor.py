@@ -1,6 +1,7 @@
 """The supervisor with real processes under it, which do nothing but come up and end."""
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -8,6 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Protocol
+from unittest.mock import patch
 
 import pytest
 
@@ -22,20 +26,22 @@ def shared() -> Shared:
     return Shared.make(2, arena_bytes=1 << 20, slots=256)
 
 
-Start = Callable[[Run], BaseProcess]
+class Start(Protocol):
+    def __call__(self, run: Run, fork: Callable[[], int] = os.fork) -> BaseProcess:
+        """A supervisor's process: of two that do what is given."""
 
 
 @pytest.fixture
 def start(shared: Shared) -> Iterator[Start]:
-    """Starts a supervisor of two that do what is given; its process."""
     started: list[BaseProcess] = []
 
-    def supervise(run: Run) -> None:
+    def supervise(run: Run, fork: Callable[[], int]) -> None:
         doors = socket.create_server(("127.0.0.1", 0)), socket.create_server(("127.0.0.1", 0))
-        os._exit(Supervisor(shared, doors, run).serve())
+        with patch("os.fork", fork):
+            os._exit(Supervisor(shared, doors, run).serve())
 
-    def begin(run: Run) -> BaseProcess:
-        process = get_context("fork").Process(target=supervise, args=(run,))
+    def begin(run: Run, fork: Callable[[], int] = os.fork) -> BaseProcess:
+        process = get_context("fork").Process(target=supervise, args=(run, fork))
         process.start()
         started.append(process)
         return process
@@ -87,5 +93,37 @@ def test_a_second_signal_does_not_wake_one_that_has_drained(shared: Shared, star
         os.kill(supervisor.pid, signal.SIGTERM)
         if after:
             wait_for(shared, after, State.DRAINING)
+    supervisor.join(60)
+    assert supervisor.exitcode == 0
+
+
+def test_a_fork_that_fails_is_tried_again_and_leaves_nothing_open(shared: Shared, start: Start) -> None:
+    fork, forks = os.fork, 0
+
+    def seldom() -> int:
+        nonlocal forks
+        forks += 1
+        if forks == 3:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return fork()
+
+    def run(own: int, ends: Ends) -> int:
+        asyncio.run(work(shared, own, ends, signals=1))
+        return 0
+
+    supervisor = start(run, seldom)
+    wait_for(shared, State.READY, State.READY)
+    opened, victim = Path(f"/proc/{supervisor.pid}/fd"), shared.posts[0].pid
+    before = len(list(opened.iterdir()))
+    os.kill(victim, signal.SIGKILL)
+    wait_until(
+        lambda: ((post := shared.posts[0]).restarts and post.state is State.READY) or supervisor.exitcode,
+        seconds=60,
+        what="another has taken its place",
+        every=0.02,
+    )
+    wait_until(lambda: len(list(opened.iterdir())) == before, seconds=60, what="as many are open as before")
+    assert supervisor.pid
+    os.kill(supervisor.pid, signal.SIGTERM)
     supervisor.join(60)
     assert supervisor.exitcode == 0
