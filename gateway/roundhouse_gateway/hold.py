@@ -112,8 +112,9 @@ class Hold:
     def _call(self, place: Place, line: Line[Waiting]) -> bool:
         """Whether anybody was let through."""
         full, went = self._now < line.closed_until, False
-        for one in list(line.in_order()):
-            entry = running(self.snapshot, one.wish)
+        seen = [(one, running(self.snapshot, one.wish)) for one in line.in_order()]
+        self.book.stand(place, sees=any(entry for _, entry in seen))
+        for one, entry in seen:
             if entry is None:
                 if sleeper(self.snapshot, one.wish, waiting=True) is None:
                     one.turn.set_exception(one.refusal)
@@ -143,7 +144,7 @@ class Hold:
     def _is_free(self, entry: Entry) -> bool:
         """Nobody is before, and there is room."""
         place = entry.place
-        is_first = place not in self._lines and not self.book.waiting_elsewhere(place)
+        is_first = place not in self._lines and not self.book.has_turn_elsewhere(place)
         return is_first and has_room(entry, self.book.of(place))
 
     def take(self, entry: Entry) -> bool:

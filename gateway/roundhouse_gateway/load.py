@@ -88,6 +88,13 @@ class LoadBook:
         """Whether nobody in another process comes before those who wait in this one."""
         return True
 
+    def has_turn_elsewhere(self, place: Place) -> bool:  # noqa: ARG002 - nobody else
+        """Whether anybody in another process waits for a place and sees where it would be."""
+        return False
+
+    def stand(self, place: Place, *, sees: bool) -> None:
+        """Whether those who wait here could be called: this process sees the variant run."""
+
     def wait_in_line(self, place: Place, waiting: int, *, turn: bool = False) -> None:
         """So many wait here now; `turn`: one of them has just been called."""
 

@@ -90,17 +90,34 @@ class SharedBook(LoadBook):
         return all(not (0 < cells[at + _SINCE] < mine) for cells, at in self._elsewhere(place))
 
     @override
+    def has_turn_elsewhere(self, place: Place) -> bool:
+        return any(cells[at + _SINCE] > 0 for cells, at in self._elsewhere(place))
+
+    @override
+    def stand(self, place: Place, *, sees: bool) -> None:
+        """A worker that has not heard yet that the variant runs would have a turn that it cannot use."""
+        at, cells = self._own(place), self._arena.cells
+        if not at:
+            return
+        if not sees and cells[at + _SINCE]:
+            cells[at + _SINCE] = 0
+            self.wake(place)
+        elif sees and cells[at + _WAITING] and not cells[at + _SINCE]:
+            cells[at + _SINCE] = self._clock()
+
+    @override
     def wait_in_line(self, place: Place, waiting: int, *, turn: bool = False) -> None:
         at, cells = self._own(place), self._arena.cells
         if not at:
             return
         if waiting > cells[at + _WAITING]:  # a place may have been freed while it was on its way here
             self._wake(self._number)
+        is_first = not cells[at + _WAITING]
         cells[self._all] += waiting - cells[at + _WAITING]
         cells[at + _WAITING] = waiting
         if not waiting:
             cells[at + _SINCE] = 0
-        elif turn or not cells[at + _SINCE]:
+        elif turn or is_first:
             cells[at + _SINCE] = self._clock()
 
     @override

@@ -49,9 +49,11 @@ class Client:
 class House:
     """A hold over a registry that a test fills by hand."""
 
-    def __init__(self, *variants: VariantRecord, in_all: int = 9, per_variant: int = 9) -> None:
+    def __init__(
+        self, *variants: VariantRecord, in_all: int = 9, per_variant: int = 9, book: LoadBook | None = None
+    ) -> None:
         self.registry = Registry(["models"], aliases_enabled=True)
-        self.book = LoadBook()
+        self.book = book or LoadBook()
         self.metrics = Metrics(lambda: 0.0, lambda: 0)
         self.hold = Hold(self.registry, self.book, Limits(in_all, per_variant), self.metrics)
         self.variants = variants

@@ -17,6 +17,9 @@ from roundhouse_gateway.workers.key_table import KeyTable
 from roundhouse_gateway.workers.series import SummedNumbers
 from roundhouse_gateway.workers.shared import Shared, State
 from roundhouse_gateway.workers.tokens import Kept
+from tests.unit.gateway.house import IDLE, PLACE, House
+from tests.unit.gateway.resources import READY
+from tests.unit.gateway.waiting import turns
 
 WHISPER = ("models", "whisper")
 
@@ -210,6 +213,29 @@ def test_workers_take_turns_where_requests_wait_in_both(shared: Shared) -> None:
     one.change(WHISPER, "in_flight", 1)
     one.change(WHISPER, "in_flight", -1)
     assert woken == [1], "a place was freed, and the other worker has somebody who waits"
+
+
+async def test_who_does_not_see_that_a_model_runs_keeps_nobody_in_another_worker_waiting(
+    shared: Shared,
+) -> None:
+    behind, ahead = House(IDLE, book=book(shared, 0, [])), House(IDLE, book=book(shared, 1, []))
+    first = behind.ask()
+    await turns()
+    second = ahead.ask()
+    await turns()
+    behind.see()
+    ahead.see(READY)
+    await turns()
+    with await asyncio.wait_for(second, 60):
+        assert behind.book.waiting_elsewhere(PLACE) == 0
+    with await asyncio.wait_for(ahead.ask(), 60):
+        behind.see(READY)
+        await turns()
+        assert not first.done(), "its place is taken"
+    behind.hold.call(PLACE)
+    with await asyncio.wait_for(first, 60):
+        pass
+    assert not ahead.book.has_turn_elsewhere(PLACE)
 
 
 def test_a_gateway_is_ready_when_all_have_read_the_cluster_and_stays_so_while_one_is_replaced(
