@@ -28,3 +28,13 @@ def test_an_example_is_accepted(example: Path) -> None:
         told = conditions(status)
         assert told["Accepted"] == ("True", "Valid"), name
         assert told.get("Degraded", ("False", ""))[1] != "NotYetSupported", status
+
+
+@pytest.mark.parametrize("example", sorted(EXAMPLES.glob("vllm*.yaml")), ids=lambda path: path.stem)
+def test_vllm_is_called_as_its_server_asks(example: Path) -> None:
+    """Its model comes first and without a flag; the published image cannot read audio."""
+    found = [each["spec"] for each in yaml.safe_load_all(example.read_text()) if each["kind"] == "Engine"]
+    for each in found:
+        assert each["workload"]["args"][0] == "/weights"
+        published = each["workload"]["image"].startswith("vllm/vllm-openai:")
+        assert published == (each["stage"] == "Chat")
