@@ -12,16 +12,24 @@ T = TypeVar("T")
 
 PATIENCE = 3
 """Times over that it is waited, because tests share their machine with other tests and with clusters."""
+MOST_BEYOND = 120.0
+"""Seconds beyond those asked for: what waits longer than its test may take never says what was seen last."""
+
+
+def deadline_seconds(seconds: float) -> float:
+    """How long it is waited for what a quiet machine may need so many seconds for."""
+    return min(PATIENCE * seconds, seconds + MOST_BEYOND)
 
 
 def wait_until(probe: Callable[[], T], *, seconds: float, what: str, every: float = 0.25) -> T:
     """Call `probe` until it returns something true, and return that.
 
-    AssertionError once it has not for `PATIENCE` times `seconds`, which are what a quiet machine may need.
+    AssertionError once it has not for `deadline_seconds`.
     A probe that raises AssertionError is tried again, and so is one that finds a key or an item missing; what
     it said last is part of the failure.
     """
-    deadline = time.monotonic() + PATIENCE * seconds
+    most = deadline_seconds(seconds)
+    deadline = time.monotonic() + most
     while True:
         seen: object
         try:
@@ -33,7 +41,7 @@ def wait_until(probe: Callable[[], T], *, seconds: float, what: str, every: floa
                 return value
             seen = value
         if time.monotonic() > deadline:
-            raise AssertionError(f"after {PATIENCE * seconds:g} s still not: {what}; last seen: {seen!r}")
+            raise AssertionError(f"after {most:g} s still not: {what}; last seen: {seen!r}")
         time.sleep(every)
 
 
@@ -41,7 +49,8 @@ async def eventually(
     probe: Callable[[], Awaitable[object]], *, seconds: float, what: str, every: float = 0.1
 ) -> None:
     """As `wait_until`, for a probe that is awaited."""
-    deadline = time.monotonic() + PATIENCE * seconds
+    most = deadline_seconds(seconds)
+    deadline = time.monotonic() + most
     while True:
         seen: object
         try:
@@ -52,5 +61,5 @@ async def eventually(
             if seen:
                 return
         if time.monotonic() > deadline:
-            raise AssertionError(f"after {PATIENCE * seconds:g} s still not: {what}; last seen: {seen!r}")
+            raise AssertionError(f"after {most:g} s still not: {what}; last seen: {seen!r}")
         await asyncio.sleep(every)
