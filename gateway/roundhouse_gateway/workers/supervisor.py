@@ -125,10 +125,11 @@ class Supervisor:
         A second signal hurries those that do, and is nothing to one that has drained.
         """
         self._stopping = True
-        for number, worker in self._workers.items():
+        for number in self._workers:
             post = self._shared.posts[number]
             if post.state is not State.DRAINED:
                 post.state = State.DRAINING
+        for worker in self._workers.values():  # after all are told of, as the first may wait for the others
             worker.signal(signal.SIGTERM)
 
     def _hear(self, worker: Worker) -> None:

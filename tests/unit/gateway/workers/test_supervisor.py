@@ -71,6 +71,8 @@ async def work(shared: Shared, own: int, ends: Ends, signals: int) -> None:
     def on_signal() -> None:
         nonlocal come
         come += 1
+        if come == 1:
+            member.drain()
         shared.posts[own].took()  # so that the test knows: two signals at once are one
         if come == signals:
             stop.set()
@@ -124,7 +126,8 @@ def test_a_fork_that_fails_is_tried_again_and_leaves_nothing_open(shared: Shared
         what="another has taken its place",
         every=0.02,
     )
-    wait_until(lambda: len(list(opened.iterdir())) == before, seconds=60, what="as many are open as before")
+    # It may have been counted before it had closed what only the second of its workers uses.
+    wait_until(lambda: len(list(opened.iterdir())) <= before, seconds=60, what="no more are open than before")
     assert supervisor.pid
     os.kill(supervisor.pid, signal.SIGTERM)
     supervisor.join(60)
