@@ -65,12 +65,7 @@ def _cluster(number: int, mode: "Mode") -> "Iterator[Cluster]":
     started = start(number, mode)
     crds = sorted(CRDS.glob("*.yaml"))
     if crds:
-        started.kubectl(
-            "apply", "--server-side", "--force-conflicts", *(f"--filename={path}" for path in crds)
-        )
-        started.kubectl(
-            "wait", "--for=condition=Established", "--timeout=60s", *(f"--filename={path}" for path in crds)
-        )
+        started.define(*crds)
     yield started
     if os.environ.get("ROUNDHOUSE_KEEP_CLUSTER") != "1":
         down(number)

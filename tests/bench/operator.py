@@ -247,8 +247,7 @@ def _bench() -> Iterator[Bench]:
     _say("a control plane with 200 nodes")
     cluster = start(number, "control-plane")
     try:
-        cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(_CRDS))
-        cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", "-f", str(_CRDS))
+        cluster.define(*sorted(_CRDS.glob("*.yaml")))
         cluster.fake_nodes(list(nodes()))
         run = secrets.token_hex(3)
         spaces = [f"bench-{run}-{name}" for name in ("paired", "bare", "crowded")]

@@ -114,9 +114,10 @@ GATEWAY_MAY = (
     "watch roundhouse.dev/engines",
     "list roundhouse.dev/modelvariants",
     "get discovery.k8s.io/endpointslices",
-    "get /secrets",  # by name: the key that an Engine shows to its upstream
 )
 GATEWAY_MAY_NOT = (
+    "get /secrets",  # but for those that the values name
+    "get /configmaps",
     "list /secrets",
     "watch /secrets",
     "list /pods",

@@ -10,6 +10,8 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from . import lifecycle
 from .api_server import ApiServer, api_server
 from .config import FAKE_NODE_ANNOTATION
@@ -96,6 +98,25 @@ class Cluster:
         """Server-side apply."""
         listed = {"apiVersion": "v1", "kind": "List", "items": list(manifests)}
         self.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", input=json.dumps(listed))
+
+    def define(self, *files: Path, within_seconds: float = 120) -> None:
+        """Apply CustomResourceDefinitions, until each is served.
+
+        Not by `kubectl wait`, which fails on a definition that has no conditions at all yet.
+        """
+        paths = (f"--filename={file}" for file in files)
+        self.kubectl("apply", "--server-side", "--force-conflicts", *paths)
+        names = [yaml.safe_load(file.read_text())["metadata"]["name"] for file in files]
+        deadline = time.monotonic() + within_seconds
+        while late := [name for name in names if not self._serves(name)]:
+            if time.monotonic() > deadline:
+                raise ClusterError(f"{', '.join(late)}: not established in {within_seconds:.0f} s")
+            time.sleep(0.05)
+
+    def _serves(self, definition: str) -> bool:
+        found = self.api.get("customresourcedefinitions", definition, "") or {}
+        said = found.get("status", {}).get("conditions") or ()
+        return any(each["type"] == "Established" and each["status"] == "True" for each in said)
 
     def fake_nodes(self, nodes: Sequence[FakeNode]) -> None:
         """Create nodes that kwok plays, as they are described; those of the same name are replaced."""

@@ -179,9 +179,8 @@ def test_an_autoscaler_of_a_variant_that_shares_pods_is_told_to_be_in_vain(
 def test_a_scaled_object_of_keda_may_be_set_upon_a_variant(control_plane: Cluster, kubectl: Kubectl) -> None:
     """Its published schema is here, and KEDA reaches the variant by `scale`, as an HPA does."""
     definition = ROOT / "tests/data/keda/keda.sh_scaledobjects.yaml"
-    control_plane.kubectl("apply", "--server-side", "-f", str(definition))
     try:
-        control_plane.kubectl("wait", "--for=condition=Established", "crd/scaledobjects.keda.sh")
+        control_plane.define(definition)
         example = (EXAMPLES / "keda.yaml").read_text()
         strict = ("apply", "--dry-run=server", "--validate=strict", "-f", "-")
         kubectl.wait_for(lambda: kubectl(*strict, input=example), "the definition is served")

@@ -22,11 +22,18 @@ LIMITS = ConnectionLimits(connections=100, head_bytes=65_536, head_seconds=20)
 KEEP_ALIVE_SECONDS = 0.2
 
 
+class NoSocket:
+    """What is under the connection."""
+
+    def setsockopt(self, *_: int) -> None:
+        """Nothing is to be set."""
+
+
 class Wire(asyncio.Transport):
     """What the gateway does to a connection, its client's or its engine's."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__({"socket": NoSocket()})
         self.sent = b""
         self.closed = False
         self.protocol: asyncio.BaseProtocol | None = None
