@@ -28,6 +28,12 @@ class NoSocket:
     def setsockopt(self, *_: int) -> None:
         """Nothing is to be set."""
 
+    def getpeername(self) -> None:
+        """Nobody is there."""
+
+    def getsockname(self) -> str:
+        return "nowhere"
+
 
 class Wire(asyncio.Transport):
     """What the gateway does to a connection, its client's or its engine's."""
