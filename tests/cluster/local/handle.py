@@ -10,8 +10,6 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from . import lifecycle
 from .api_server import ApiServer, api_server
 from .config import FAKE_NODE_ANNOTATION
@@ -105,8 +103,8 @@ class Cluster:
         Not by `kubectl wait`, which fails on a definition that has no conditions at all yet.
         """
         paths = (f"--filename={file}" for file in files)
-        self.kubectl("apply", "--server-side", "--force-conflicts", *paths)
-        names = [yaml.safe_load(file.read_text())["metadata"]["name"] for file in files]
+        applied = self.kubectl("apply", "--server-side", "--force-conflicts", "--output=name", *paths)
+        names = [line.partition("/")[2] for line in applied.split()]
         deadline = time.monotonic() + within_seconds
         while late := [name for name in names if not self._serves(name)]:
             if time.monotonic() > deadline:

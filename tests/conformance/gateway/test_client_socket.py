@@ -14,6 +14,7 @@ from websockets.asyncio.client import connect
 from roundhouse_gateway.realtime.client_socket import websockets
 from roundhouse_gateway.series import Value
 from tests.conformance.engine.streaming import DEADLINE
+from tests.support.waiting import eventually
 
 PING_SECONDS = 0.2
 LONG_SECONDS = 10 * PING_SECONDS
@@ -58,6 +59,13 @@ async def listening(app: Slow) -> AsyncIterator[int]:
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
+        for each in list(state.connections):
+            each.transport.abort()
+        await eventually(lambda: _are_gone(state), seconds=DEADLINE, what="all connections are closed")
+
+
+async def _are_gone(state: ServerState) -> bool:
+    return not state.connections
 
 
 @pytest.mark.parametrize(
