@@ -257,6 +257,7 @@ async def _ending_together(gateway: Gateway) -> AsyncIterator[None]:
     yield
     if gateway.member:
         await gateway.member.others_drained()
+        await gateway.member.part()
 
 
 @asynccontextmanager

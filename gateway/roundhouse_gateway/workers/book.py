@@ -49,6 +49,8 @@ class SharedBook(LoadBook):
         self._seen = [Seen() for _ in self._others]
         self._wake = wake
         self._clock = clock
+        self.hears: Callable[[int], bool] = lambda _: True
+        """Whether a worker is heard of: one that hangs takes no turn, and keeps nobody waiting for it."""
         self._names: dict[Place, str] = {}
         self._places: dict[Place, int] = {}
         self._arenas = arenas
@@ -87,11 +89,19 @@ class SharedBook(LoadBook):
     def is_own_turn(self, place: Place) -> bool:
         at = self._own(place)
         mine = self._arena.cells[at + _SINCE] if at else 0.0
-        return all(not (0 < cells[at + _SINCE] < mine) for cells, at in self._elsewhere(place))
+        return all(not 0 < since < mine for since in self._turns(place))
 
     @override
     def has_turn_elsewhere(self, place: Place) -> bool:
-        return any(cells[at + _SINCE] > 0 for cells, at in self._elsewhere(place))
+        return any(self._turns(place))
+
+    def _turns(self, place: Place) -> Iterator[float]:
+        """Since when others wait for theirs."""
+        name = self._name(place)
+        for number, arena in self._others:
+            row = arena.find(name)
+            if row is not None and (since := arena.cells[row.at + _SINCE]) and self.hears(number):
+                yield since
 
     @override
     def stand(self, place: Place, *, sees: bool) -> None:

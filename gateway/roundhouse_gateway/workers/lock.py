@@ -8,6 +8,9 @@ takes it.
 import ctypes
 import errno
 import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Final, Self
 
@@ -20,6 +23,12 @@ _SHARED: Final = 1
 _ROBUST: Final = 1
 _C: Final = ctypes.PyDLL(None)  # of calls that do not wait: giving up the interpreter's lock costs more
 _try_lock, _unlock = _C.pthread_mutex_trylock, _C.pthread_mutex_unlock
+
+
+class _Time(ctypes.Structure):
+    """`struct timespec`."""
+
+    _fields_ = (("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long))
 
 
 class Lock:
@@ -41,11 +50,29 @@ class Lock:
                 break
         else:
             found = _C.pthread_mutex_lock(self._at)
+        self._taken(found)
+        return self
+
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[bool]:
+        """Whether it is held during the block. For who must not wait for a process that hangs with it."""
+        until = time.time() + seconds
+        limit = _Time(int(until), int(until % 1 * 1e9))
+        found = _C.pthread_mutex_timedlock(self._at, ctypes.byref(limit))
+        if found == errno.ETIMEDOUT:
+            yield False
+            return
+        self._taken(found)
+        try:
+            yield True
+        finally:
+            _unlock(self._at)
+
+    def _taken(self, found: int) -> None:
         if found == errno.EOWNERDEAD:  # its numbers are whole: each is written in one step
             found = _C.pthread_mutex_consistent(self._at)
         if found:
             _check(found)
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -63,8 +63,9 @@ class Member:
         self._asked = 0
         self.clients = Handed(ends.clients, "the clients' port", self._post.took)
         self.cluster = Handed(ends.cluster, "the cluster's port", lambda: None)
-        self.numbers = SummedNumbers(shared.arenas, own, shared.processes())
+        self.numbers = SummedNumbers(shared.arenas, own, shared.processes(own))
         self.book = SharedBook(shared.arenas, own, shared.lock, self._wake)
+        self.book.hears = shared.hears
 
     def limits(self) -> KeyTable:
         return self._shared.limits(self._own)
@@ -112,12 +113,18 @@ class Member:
         self._say(Up())
 
     async def leave(self) -> None:
-        """Takes the last connections that were on the way. The supervisor hands out no more of them then."""
-        self._say(Leaving())
+        """Takes the last of clients that were on the way. The supervisor hands out no more of them then."""
+        await self._leave(self.clients, of_clients=True)
+
+    async def part(self) -> None:
+        """The same for the cluster, which looks after those that drain until they have."""
+        await self._leave(self.cluster, of_clients=False)
+
+    async def _leave(self, door: Handed, *, of_clients: bool) -> None:
+        self._say(Leaving(of_clients))
         with suppress(TimeoutError):
             async with asyncio.timeout(LEAVE_SECONDS):
-                await self.clients.ended.wait()
-                await self.cluster.ended.wait()
+                await door.ended.wait()
 
     def drain(self) -> None:
         self._post.state = State.DRAINING

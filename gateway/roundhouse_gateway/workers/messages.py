@@ -8,7 +8,9 @@ class Up(msgspec.Struct, frozen=True, tag=True, array_like=True):
 
 
 class Leaving(msgspec.Struct, frozen=True, tag=True, array_like=True):
-    """The worker wants no more of them."""
+    """The worker wants no more of clients, or of the cluster."""
+
+    of_clients: bool
 
 
 class Put(msgspec.Struct, frozen=True, tag=True, array_like=True):

@@ -10,11 +10,21 @@ _START: Final = "process_start_time_seconds"
 
 
 class Processes:
-    """`pids` are those that run, the supervisor's first; `ended_seconds` what those that ended have used."""
+    """`pids` are those that run, the supervisor's first; `ended_seconds` what those that ended have used.
 
-    def __init__(self, pids: Callable[[], Iterable[int]], ended_seconds: Callable[[], float]) -> None:
+    `most` is given what all have used, and says the most that was ever told: who has ended may be missed for
+    a moment.
+    """
+
+    def __init__(
+        self,
+        pids: Callable[[], Iterable[int]],
+        ended_seconds: Callable[[], float],
+        most: Callable[[float], float],
+    ) -> None:
         self._pids = pids
         self._ended_seconds = ended_seconds
+        self._most = most
 
     def text(self) -> bytes:
         """Sums, and when the first of them started. What they share of memory is counted for each."""
@@ -30,4 +40,5 @@ class Processes:
                         if name == _START
                         else totals.get(name, 0.0) + sample.value
                     )
+        totals[_CPU] = self._most(totals[_CPU])
         return "".join(f"{head}{name} {totals[name]!r}\n" for name, head in heads.items()).encode()

@@ -22,7 +22,11 @@ from roundhouse_gateway.workers.series import MARK
 ARENA_BYTES: Final = 192 << 20
 """Past what all series that a gateway may have take, with the load of some ten thousand variants."""
 CONNECTIONS: Final = f"roundhouse_gateway_connections{MARK}"
-"""The row of that gauge, which has no labels."""
+"""The row of that gauge, which has no labels: there from the beginning, and found without a lock."""
+LOCK_SECONDS: Final = 0.2
+"""How long the supervisor waits for a lock, which is held for microseconds by who does not hang."""
+SILENT_SECONDS: Final = 1.0
+"""Of a worker that beats ten times a second."""
 _PAGE: Final = 4096
 _NO_RESERVE: Final = 0x4000
 """`MAP_NORESERVE`, which Python names from 3.13 on."""
@@ -47,7 +51,7 @@ class Post:
     def __init__(self, arena: Arena) -> None:
         self._cells = arena.cells
         self._own: Row = arena.row(_WORKER, 4, lasts=False)
-        self._ended: Row = arena.row(_ENDED, 2, lasts=True)
+        self._ended: Row = arena.row(_ENDED, 3, lasts=True)
 
     @property
     def state(self) -> State:
@@ -95,15 +99,25 @@ class Post:
         self._cells[self._ended.at + 1] += cpu_seconds
         self._cells[self._ended.at] += 1
 
+    @property
+    def told_seconds(self) -> float:
+        """The most that was said here of what all processes have used."""
+        return self._cells[self._ended.at + 2]
+
+    @told_seconds.setter
+    def told_seconds(self, seconds: float) -> None:
+        self._cells[self._ended.at + 2] = seconds
+
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """`wakes` are the descriptors by which one worker wakes another."""
+    """`open` is where arenas have their connections, `wakes` the descriptors by which workers wake others."""
 
     workers: int
     lock: Lock
     arenas: tuple[Arena, ...]
     posts: tuple[Post, ...]
+    open: tuple[int, ...]
     wakes: tuple[int, ...]
     supervisor: int
     keys_lock: Lock
@@ -122,6 +136,7 @@ class Shared:
             lock=made,
             arenas=found,
             posts=tuple(map(Post, found)),
+            open=tuple(each.row(CONNECTIONS, 1, lasts=False).at for each in found),
             wakes=tuple(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) for _ in range(workers)),
             supervisor=os.getpid(),
             keys_lock=Lock(keys_lock),
@@ -130,30 +145,49 @@ class Shared:
 
     def connections(self, worker: int) -> int:
         """How many clients it has."""
-        arena = self.arenas[worker]
-        row = arena.find(CONNECTIONS)
-        return int(arena.cells[row.at]) if row else 0
+        return int(self.arenas[worker].cells[self.open[worker]])
+
+    def hears(self, worker: int) -> bool:
+        """Whether it was heard of just now: one that hangs is given nothing to do."""
+        return time.monotonic() - self.posts[worker].beat < SILENT_SECONDS
 
     def limits(self, own: int) -> KeyTable:
         return KeyTable(self.keys, self.workers, own, self.keys_lock, time.time)
 
-    def processes(self) -> Processes:
+    def processes(self, own: int) -> Processes:
+        """As worker `own` tells of them."""
+
         def pids() -> Iterator[int]:
             yield self.supervisor
             yield from (post.pid for post in self.posts if post.pid)
 
-        return Processes(pids, lambda: sum(post.ended_seconds for post in self.posts))
+        def most(seconds: float) -> float:
+            told = self.posts[own].told_seconds = max(seconds, *(post.told_seconds for post in self.posts))
+            return told
 
-    def forget(self, worker: int, cpu_seconds: float) -> None:
-        """Gives back all that a worker that has ended had in hand. For the supervisor."""
+        return Processes(pids, lambda: sum(post.ended_seconds for post in self.posts), most)
+
+    def forget(self, worker: int) -> bool:
+        """Gives back all that a worker that has ended had in hand. For the supervisor.
+
+        False where one that hangs has a lock: then it is to be tried again.
+        """
+        arena, limits = self.arenas[worker], self.limits(worker)
+        with self.lock.within(LOCK_SECONDS) as free:
+            if not free:
+                return False
+            arena.rows()
+        with self.keys_lock.within(LOCK_SECONDS) as free:
+            if not free:
+                return False
+            limits.forget_worker(worker)
         post = self.posts[worker]
         state = post.state
-        self.arenas[worker].clear()
-        self.limits(worker).forget_worker(worker)
-        post.ended(cpu_seconds)
-        post.state = State.REPLACED if state in (State.READY, State.REPLACED) else State.ABSENT
+        arena.clear()
+        post.state = State.ABSENT if state in (State.ABSENT, State.STARTING) else State.REPLACED
         for wake in self.wakes:
             os.eventfd_write(wake, 1)
+        return True
 
 
 def _memory(parts: list[int]) -> list[memoryview]:

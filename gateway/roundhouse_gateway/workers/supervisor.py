@@ -1,9 +1,9 @@
 """The process that starts workers, hands them connections, and starts those anew that end.
 
-It accepts on both ports and gives each connection to the worker with the fewest, of those that have read the
-cluster: kept connections then are spread evenly however few there are, which the kernel does only by chance.
-It does nothing else that takes time. A worker that ends has its places given back and is replaced; one that
-was never up ends the gateway; one that is not heard of for long is ended.
+Each connection goes to the worker with the fewest, of those that have read the cluster: kept connections then
+are spread evenly however few there are, which the kernel does only by chance. It does nothing else that takes
+time, and waits for no worker. One that ends has its places given back and is replaced; one that was never up
+ends the gateway; one that is not heard of for long is ended.
 """
 
 import logging
@@ -12,13 +12,15 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 import msgspec
 
+from roundhouse_gateway.workers.doorway import LOOK_SECONDS, Doorway
 from roundhouse_gateway.workers.member import LONGEST_MESSAGE, Ends
 from roundhouse_gateway.workers.messages import Answer, Ask, Leaving, Put, Said, Up
 from roundhouse_gateway.workers.shared import Shared, State
@@ -30,13 +32,25 @@ log = logging.getLogger("roundhouse.gateway.workers")
 HUNG_SECONDS: Final = 30.0
 FIRST_PAUSE_SECONDS: Final = 0.1
 LONGEST_PAUSE_SECONDS: Final = 10.0
-LOOK_SECONDS: Final = 1.0
-FULL_SECONDS: Final = 0.02
-"""How long nothing is accepted where no worker takes connections, or all their queues are full."""
-AT_ONCE: Final = 64
+LATE_SECONDS: Final = 5.0
+"""A supervisor that did not run itself for so long says of nobody that he hangs."""
 
 Run = Callable[[int, Ends], int]
 """What a worker does, by its number: its exit status."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Of a worker, after so many seconds."""
+
+    status: int
+    lived: float
+
+    @property
+    def words(self) -> str:
+        if self.status < 0:
+            return f"was killed by signal {-self.status}"
+        return f"ended with status {self.status}" if self.status else "has drained by itself, and ended"
 
 
 class Supervisor:
@@ -44,49 +58,51 @@ class Supervisor:
 
     def __init__(self, shared: Shared, doors: tuple[socket.socket, socket.socket], run: Run) -> None:
         self._shared = shared
-        self._clients, self._cluster = doors
         self._run = run
         self._workers: dict[int, Worker] = {}
         self._due: dict[int, float] = dict.fromkeys(range(shared.workers), 0.0)
         """When workers that are not there are to be started."""
         self._pauses = [FIRST_PAUSE_SECONDS] * shared.workers
         self._been_up: set[int] = set()
+        self._ended: dict[int, End] = {}
+        """Those whose places are still to be given back."""
         self._tokens = Kept(time.monotonic)
         self._stopping = False
         self._status = 0
-        self._turn = 0
+        self._looked_at = 0.0
         self._selector = selectors.DefaultSelector()
         self._signals, self._signalled = socket.socketpair()
-        self._accepting = False
-        self._rests_until = 0.0
-        self._left: list[tuple[socket.socket, bool]] = []
-        """Connections that no worker had room for yet, and whether they are of clients."""
+        clients, cluster = doors
+        self._doorways = (
+            Doorway(clients, self._selector, partial(self._in_order, of_clients=True), of_clients=True),
+            Doorway(cluster, self._selector, partial(self._in_order, of_clients=False), of_clients=False),
+        )
 
     def serve(self) -> int:
         """Until all workers have ended after a signal, or one cannot start. The exit status."""
-        for each in (self._signals, self._signalled, self._clients, self._cluster):
+        for each in (self._signals, self._signalled):
             each.setblocking(False)
         signal.set_wakeup_fd(self._signalled.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
             signal.signal(number, lambda *_: None)  # what comes is read from the descriptor
         self._selector.register(self._signals, selectors.EVENT_READ, self._on_signals)
-        looked_at = 0.0
-        while self._workers or not self._stopping:
+        self._looked_at = time.monotonic()
+        while self._workers or self._ended or not self._stopping:
             self._start_due()
             for key, _ in self._selector.select(self._timeout()):
                 key.data()
             self._reap()
-            self._accept_or_not()
-            if time.monotonic() - looked_at > LOOK_SECONDS:
-                looked_at = time.monotonic()
+            self._forget_ended()
+            for doorway in self._doorways:
+                doorway.look(stopping=self._stopping)
+            if time.monotonic() - self._looked_at > LOOK_SECONDS:
                 self._end_hung()
         return self._status
 
     def _timeout(self) -> float:
         now = time.monotonic()
-        waits = [due - now for due in self._due.values()] if not self._stopping else []
-        idle = LOOK_SECONDS if self._accepting else FULL_SECONDS
-        return max(0.0, min([idle, *waits]))
+        due = [at - now for at in self._due.values()] if not self._stopping else []
+        return max(0.0, min(*(each.seconds_until_look() for each in self._doorways), *due))
 
     def _start_due(self) -> None:
         now = time.monotonic()
@@ -108,7 +124,7 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         self._selector.close()
-        for each in (self._signals, self._signalled, self._clients, self._cluster):
+        for each in (self._signals, self._signalled, *self._doorways):
             each.close()
         for other in self._workers.values():
             other.ends.close()
@@ -147,10 +163,10 @@ class Supervisor:
     def _take(self, worker: Worker, said: Said) -> None:
         match said:
             case Up():
-                worker.up = True
+                worker.takes_clients = worker.takes_cluster = True
                 self._been_up.add(worker.number)
-            case Leaving():
-                worker.no_more()
+            case Leaving(of_clients):
+                worker.no_more(of_clients=of_clients)
             case Put(name, content, seconds):
                 self._tokens.put(name, content, seconds)
             case Ask(number, name, take):
@@ -161,20 +177,27 @@ class Supervisor:
         for worker in list(self._workers.values()):
             pid, status, usage = os.wait4(worker.pid, os.WNOHANG)
             if pid:
-                self._ended(worker, os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime)
+                self._shared.posts[worker.number].ended(usage.ru_utime + usage.ru_stime)
+                self._bury(worker, os.waitstatus_to_exitcode(status))
 
-    def _ended(self, worker: Worker, status: int, cpu_seconds: float) -> None:
+    def _bury(self, worker: Worker, status: int) -> None:
         number = worker.number
         del self._workers[number]
         with suppress(KeyError, ValueError):
             self._selector.unregister(worker.ends.messages)
         worker.ends.close()
-        self._shared.forget(number, cpu_seconds)
-        what = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-        if self._stopping:
-            self._status = self._status or max(status, 0)
-        else:
-            self._lost(number, what, status=status, lived=time.monotonic() - worker.started)
+        self._ended[number] = End(status, time.monotonic() - worker.started)
+
+    def _forget_ended(self) -> None:
+        """Gives their places back, and has others take them; tried again where a lock is not to be had."""
+        for number, end in list(self._ended.items()):
+            if not self._shared.forget(number):
+                continue
+            del self._ended[number]
+            if self._stopping:
+                self._status = self._status or max(end.status, 0)
+            else:
+                self._lost(number, end.words, status=end.status, lived=end.lived)
 
     def _lost(self, number: int, what: str, *, status: int = FAULT, lived: float = 0.0) -> None:
         """It is to be started again after a pause; the gateway ends where it was never up."""
@@ -189,60 +212,25 @@ class Supervisor:
         log.error("worker %d %s; another takes its place in %g s", number, what, pause)
 
     def _end_hung(self) -> None:
-        now = time.monotonic()
-        for number, worker in self._workers.items():
-            beat = self._shared.posts[number].beat
-            if beat and now - beat > HUNG_SECONDS:
-                log.error("worker %d was not heard of for %g s; ending it", number, now - beat)
-                worker.signal(signal.SIGKILL)
+        """One at a time: the others may only wait for a lock that it holds."""
+        now, looked_at = time.monotonic(), self._looked_at
+        self._looked_at = now
+        if now - looked_at > LATE_SECONDS:
+            return
+        beats = {number: self._shared.posts[number].beat for number in self._workers}
+        silent = min((number for number, beat in beats.items() if beat), key=beats.__getitem__, default=None)
+        if silent is not None and now - beats[silent] > HUNG_SECONDS:
+            log.error("worker %d was not heard of for %g s; ending it", silent, now - beats[silent])
+            self._workers[silent].signal(signal.SIGKILL)
 
-    def _accept_or_not(self) -> None:
-        """Connections wait in the kernel while nobody can take them."""
-        self._left = [each for each in self._left if not self._handed(*each)]
-        up = any(worker.up for worker in self._workers.values())
-        can = up and not self._left and time.monotonic() >= self._rests_until
-        if can != self._accepting:
-            for door in (self._clients, self._cluster):
-                if can:
-                    self._selector.register(door, selectors.EVENT_READ, partial(self._accept, door))
-                else:
-                    self._selector.unregister(door)
-        self._accepting = can
-        if self._stopping and not up and self._clients.fileno() >= 0:
-            self._clients.close()
-            self._cluster.close()
-
-    def _accept(self, door: socket.socket) -> None:
-        for _ in range(AT_ONCE):
-            if self._left:
-                return
-            try:
-                connection, _ = door.accept()
-            except (BlockingIOError, ConnectionAbortedError):
-                return
-            except OSError as error:
-                log.warning("connections cannot be taken: %s", error)
-                self._rests_until = time.monotonic() + LOOK_SECONDS
-                return
-            if not self._handed(connection, door is self._clients):
-                self._left.append((connection, door is self._clients))
-
-    def _handed(self, connection: socket.socket, of_client: bool) -> bool:
-        """Whether a worker has room for it; then it is no longer open here."""
-        done = any(worker.hand(connection, of_client=of_client) for worker in self._in_order())
-        if done:
-            connection.close()
-        return done
-
-    def _in_order(self) -> Iterator[Worker]:
+    def _in_order(self, turn: int, *, of_clients: bool) -> Sequence[Worker]:
         """Who is to have the next connection, the first first; among equals they take turns."""
-        self._turn += 1
-        up = [worker for worker in self._workers.values() if worker.up]
+        takers = [worker for worker in self._workers.values() if worker.takes(of_clients=of_clients)]
         count = self._shared.workers
 
         def rank(worker: Worker) -> tuple[bool, int, int]:
             post = self._shared.posts[worker.number]
             open_now = worker.handed - post.taken + self._shared.connections(worker.number)
-            return post.state is not State.READY, open_now, (worker.number - self._turn) % count
+            return post.state is not State.READY, open_now, (worker.number - turn) % count
 
-        return iter(sorted(up, key=rank))
+        return sorted(takers, key=rank)

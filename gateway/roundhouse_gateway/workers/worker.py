@@ -16,13 +16,14 @@ FAULT = 1
 
 @dataclass(slots=True)
 class Worker:
-    """`up`: it takes connections. `handed` are those of clients that it was given."""
+    """`takes_…`: connections of clients, of the cluster. `handed` are those of clients that it was given."""
 
     number: int
     pid: int
     ends: Ends
     started: float = field(default_factory=time.monotonic)
-    up: bool = False
+    takes_clients: bool = False
+    takes_cluster: bool = False
     handed: int = 0
 
     @classmethod
@@ -60,11 +61,17 @@ class Worker:
         self.handed += of_client
         return True
 
-    def no_more(self) -> None:
-        """The end of connections, after those that are on the way."""
-        self.up = False
-        self.ends.clients.close()
-        self.ends.cluster.close()
+    def takes(self, *, of_clients: bool) -> bool:
+        return self.takes_clients if of_clients else self.takes_cluster
+
+    def no_more(self, *, of_clients: bool) -> None:
+        """The end of connections of that kind, after those that are on the way."""
+        if of_clients:
+            self.takes_clients = False
+            self.ends.clients.close()
+        else:
+            self.takes_cluster = False
+            self.ends.cluster.close()
 
     def signal(self, number: signal.Signals) -> None:
         with suppress(ProcessLookupError):

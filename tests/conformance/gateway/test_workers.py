@@ -273,6 +273,9 @@ def test_both_finish_what_they_have_before_the_gateway_ends(own_world: Start) ->
         wait_until(lambda: _refuses(world), seconds=60, what="nothing new is taken", every=0.02)
         leaves.close()
         load.wait(WHISPER.name, in_flight=1)
+        assert world.gateway.metric("roundhouse_gateway_in_flight_requests", route=PATH) == 1, (
+            "by a new connection"
+        )
         beats = load.beats
         wait_until(lambda: load.beats > beats + 1, seconds=60, what="the load is told on", every=0.02)
         gate.opened.set()

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Callable
 from multiprocessing import get_context
 
@@ -57,7 +58,8 @@ async def test_a_minute_is_counted_over_all_workers(shared: Shared) -> None:
 async def test_places_are_counted_over_all_workers_and_given_back_with_one(shared: Shared) -> None:
     one, other = table(shared, 0), table(shared, 1)
     assert [await each.begin("k", 3) for each in (one, other, one, other)] == [True, True, True, False]
-    shared.forget(0, cpu_seconds=1.5)
+    shared.posts[0].ended(cpu_seconds=1.5)
+    assert shared.forget(0)
     assert [await other.begin("k", 3) for _ in range(3)] == [True, True, False]
     other.end("k")
     assert await one.begin("k", 3)
@@ -114,7 +116,7 @@ class Sums:
         self.of = [self._metrics(shared, own) for own in range(2)]
 
     def _metrics(self, shared: Shared, own: int) -> Metrics:
-        numbers = SummedNumbers(shared.arenas, own, shared.processes())
+        numbers = SummedNumbers(shared.arenas, own, shared.processes(own))
         made = Metrics(lambda: self.ages[own], lambda: 3, numbers)
         numbers.publish()
         return made
@@ -154,7 +156,8 @@ async def test_who_follows_a_worker_goes_on_with_its_counters_and_has_nothing_in
     sums.of[0].requests("/v1/x", "200", "m", "").inc(4)
     sums.of[0].in_flight("/v1/x").inc(2)
     before = await sums.read(1)
-    shared.forget(0, cpu_seconds=100.0)
+    shared.posts[0].ended(cpu_seconds=100.0)
+    shared.forget(0)
     found = await sums.read(1)
     assert found["requests_total['', '/v1/x', '200', 'm']"] == 4
     assert found["in_flight_requests['/v1/x']"] == 0
@@ -180,7 +183,7 @@ def test_the_load_is_that_of_all_workers_and_readers_anywhere_are_told(shared: S
         assert b'"inFlight":3,"held":0' in reader.lines()
         one.look()
         assert reader.lines() == b""
-        shared.forget(1, cpu_seconds=0)
+        shared.forget(1)
         one.look()
         assert b'"inFlight":1,"held":0' in reader.lines()
         for _ in range(5000):
@@ -209,6 +212,16 @@ def test_workers_take_turns_where_requests_wait_in_both(shared: Shared) -> None:
         first.wait_in_line(WHISPER, left[0 if first is one else 1], turn=True)
     assert turns == [[True, False], [False, True], [True, False]]
     assert other.is_own_turn(WHISPER)
+    assert other.has_turn_elsewhere(WHISPER) is False
+    one.wait_in_line(WHISPER, 1)
+    other.wait_in_line(WHISPER, 1, turn=True)
+    assert (other.is_own_turn(WHISPER), other.has_turn_elsewhere(WHISPER)) == (False, True)
+    shared.posts[0].beat = time.monotonic() - 5
+    other.hears = shared.hears
+    assert (other.is_own_turn(WHISPER), other.has_turn_elsewhere(WHISPER)) == (True, False), "it hangs"
+    shared.posts[0].beat = time.monotonic() + 60
+    assert other.has_turn_elsewhere(WHISPER), "it beats again"
+    one.wait_in_line(WHISPER, 0)
     woken.clear()
     one.change(WHISPER, "in_flight", 1)
     one.change(WHISPER, "in_flight", -1)
@@ -244,8 +257,26 @@ def test_a_gateway_is_ready_when_all_have_read_the_cluster_and_stays_so_while_on
     shared.posts[0].state = State.READY
     assert [post.state for post in shared.posts] == [State.READY, State.ABSENT]
     shared.posts[1].state = State.READY
-    shared.forget(1, cpu_seconds=0)
+    shared.forget(1)
     assert shared.posts[1].state is State.REPLACED
+    shared.posts[1].state = State.DRAINED
+    shared.forget(1)
+    assert shared.posts[1].state is State.REPLACED, "one that ended by itself is no reason against the others"
+    shared.posts[1].state = State.STARTING
+    shared.forget(1)
+    assert shared.posts[1].state is State.ABSENT
+
+
+async def test_what_processes_used_does_not_go_back_while_one_that_ended_is_not_counted_yet(
+    shared: Shared,
+) -> None:
+    sums = Sums(shared)
+    shared.posts[0].pid = os.getpid()
+    before = await sums.read(1)
+    shared.posts[0].pid = 0
+    for own in range(2):
+        found = await sums.read(own)
+        assert found["process_cpu_seconds_total[]"] >= before["process_cpu_seconds_total[]"]
 
 
 def test_what_is_kept_is_given_out_once_and_until_it_expires() -> None:

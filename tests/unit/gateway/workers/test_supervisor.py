@@ -132,3 +132,34 @@ def test_a_fork_that_fails_is_tried_again_and_leaves_nothing_open(shared: Shared
     os.kill(supervisor.pid, signal.SIGTERM)
     supervisor.join(60)
     assert supervisor.exitcode == 0
+
+
+def test_a_worker_that_hangs_with_the_lock_does_not_hang_the_supervisor(shared: Shared, start: Start) -> None:
+    def run(own: int, ends: Ends) -> int:
+        def hang() -> None:
+            with shared.lock:
+                os.kill(os.getpid(), signal.SIGSTOP)
+
+        async def life() -> None:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, hang)
+            await work(shared, own, ends, signals=1)
+
+        asyncio.run(life())
+        return 0
+
+    with patch("roundhouse_gateway.workers.supervisor.HUNG_SECONDS", 2.0):
+        start(run)
+    wait_for(shared, State.READY, State.READY)
+    os.kill(shared.posts[0].pid, signal.SIGUSR1)
+    wait_until(lambda: not _free(shared), seconds=60, what="it hangs with the lock", every=0.02)
+    os.kill(shared.posts[1].pid, signal.SIGKILL)
+    wait_until(
+        lambda: all(post.restarts and post.state is State.READY for post in shared.posts),
+        seconds=60,
+        what="both have been replaced",
+    )
+
+
+def _free(shared: Shared) -> bool:
+    with shared.lock.within(0) as free:
+        return free
