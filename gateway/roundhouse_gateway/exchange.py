@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from roundhouse_api.keys import Grant
+from roundhouse_api.keys import PREFIX, Grant
 from roundhouse_gateway import error_shapes
 from roundhouse_gateway.errors import CLOSE, GatewayError, Headers, NotReadyError
 from roundhouse_gateway.limits import Standing
@@ -83,7 +83,22 @@ class Exchange:
         if self.usage is not NOTHING:
             tally.used(self.usage)
         if self.route not in _QUIET_ROUTES and request_log.wanted:
+            self._log(ended)
+
+    def _log(self, ended: float) -> None:
+        first_byte, usage, request_id = self.first_byte, self.usage, self.request_id
+        more = self.note or usage.audio_seconds or PREFIX in request_id
+        if first_byte is None or more or request_log.stream is None:
             request_log.write(f"{self.method} {self.path} {self.status}", self.line(ended))
+            return
+        request_log.write_plain(
+            (self.method, self.path, self.status, self.client, self.route, self.model, self.key_id),
+            request_id,
+            self.upload_bytes,
+            ended - self.started,
+            first_byte - self.started,
+            usage,
+        )
 
     def line(self, ended: float | None = None) -> Line:
         """Of the access log."""
@@ -100,7 +115,7 @@ class Exchange:
             self.key_id,
             usage.input_tokens,
             usage.output_tokens,
-            usage.audio_seconds,
+            usage.audio_seconds or None,
             self.note,
         )
 

@@ -140,5 +140,5 @@ class LocalLimits:
 
 
 def _standing(use: _Use, per_minute: int, now: float) -> Standing:
-    reset = ceil((use.window + 1) * WINDOW_SECONDS - now)
-    return Standing(per_minute, max(0, per_minute - use.requests), max(1, reset))
+    left, reset = per_minute - use.requests, ceil((use.window + 1) * WINDOW_SECONDS - now)
+    return Standing(per_minute, max(0, left), max(1, reset))

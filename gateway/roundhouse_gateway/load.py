@@ -74,7 +74,10 @@ class LoadBook:
         counts = self._counts.get(place)
         if counts is None:
             counts = self._counts[place] = Counts()
-        setattr(counts, figure, getattr(counts, figure) + by)
+        if figure == "in_flight":
+            counts.in_flight += by
+        else:
+            setattr(counts, figure, getattr(counts, figure) + by)
         if not (counts.in_flight or counts.held or counts.streams):
             del self._counts[place]
         for reader in self._readers:

@@ -13,9 +13,12 @@ import msgspec
 from typing_extensions import override
 
 from roundhouse_api.keys import PREFIX
+from roundhouse_gateway.usage import Usage
 
 _KEY = re.compile(rf"({PREFIX}[a-z0-9]{{1,32}}_)[A-Za-z0-9]+")
 _PREFIX = PREFIX.encode()
+_MOST_KNOWN = 1024
+_LONGEST_KNOWN = 1024
 _ENCODER = msgspec.json.Encoder()
 _LEVELS = {"uvicorn": logging.WARNING, "asyncio": logging.WARNING}
 
@@ -54,7 +57,7 @@ class Line(msgspec.Struct, omit_defaults=True):
     key_id: str = ""
     input_tokens: int = 0
     output_tokens: int = 0
-    audio_seconds: float = 0
+    audio_seconds: float | None = None
     note: str = ""
 
     def fields(self) -> dict[str, object]:
@@ -63,10 +66,15 @@ class Line(msgspec.Struct, omit_defaults=True):
         return found
 
 
+Alike = tuple[str, str, int, str, str, str, str]
+"""What lines have in common: method, path, status, client, route, model and key's id."""
+
+
 class RequestLog:
     """The line of each request. As JSON it goes past `logging`, which takes longer than the rest of it.
 
-    What is said in one turn of the event loop is written at its end, in one go.
+    What is said in one turn of the event loop is written at its end, in one go. What many lines have in
+    common is encoded once, and searched for secrets once.
     """
 
     def __init__(self) -> None:
@@ -75,6 +83,7 @@ class RequestLog:
         self._second = 0
         self._time = b""
         self._lines: list[bytes] = []
+        self._alike: dict[Alike, bytes] = {}
         self.stream: BinaryIO | None = None
         """Where lines of JSON go; without it `logging` has them."""
 
@@ -83,26 +92,67 @@ class RequestLog:
         return self._logger.isEnabledFor(logging.INFO)
 
     def write(self, message: str, line: Line) -> None:
-        if not self.wanted:
-            return
+        """Where it is `wanted`."""
         if self.stream is None:
             self._logger.info(message, extra={"fields": line.fields()})
             return
+        said = b"%s%s,%s\n" % (self._beginning(), _ENCODER.encode(message), _ENCODER.encode(line)[1:])
+        self._say(masked(said.decode()).encode() if _PREFIX in said else said)
+
+    def write_plain(  # noqa: PLR0913, PLR0917 - a line for each request, without an object for each line
+        self,
+        alike: Alike,
+        request_id: str,
+        upload_bytes: int,
+        seconds: float,
+        first_byte_seconds: float,
+        usage: Usage,
+    ) -> None:
+        """The same, of a request of which there is nothing else to say; only where lines go to `stream`.
+
+        The id is one that may stand in JSON as it is, and in a log.
+        """
+        tokens = b""
+        if usage.input_tokens:
+            tokens = b',"input_tokens":%d' % usage.input_tokens
+        if usage.output_tokens:
+            tokens += b',"output_tokens":%d' % usage.output_tokens
+        self._say(
+            b'%s%s,"request_id":"%s","upload_bytes":%d,"seconds":%.6f,"first_byte_seconds":%.6f%s}\n'
+            % (
+                self._beginning(),
+                self._alike.get(alike) or self._known(alike),
+                request_id.encode(),
+                upload_bytes,
+                seconds,
+                first_byte_seconds,
+                tokens,
+            )
+        )
+
+    def _known(self, alike: Alike) -> bytes:
+        method, path, status, client, route, model, key_id = alike
+        fields = {"client": client, "route": route, "model": model, "status": status}
+        if key_id:
+            fields["key_id"] = key_id
+        message = _ENCODER.encode(f"{method} {path} {status}")
+        said = masked((b"%s,%s" % (message, _ENCODER.encode(fields)[1:-1])).decode()).encode()
+        if len(self._alike) >= _MOST_KNOWN:
+            self._alike = {}
+        if len(said) <= _LONGEST_KNOWN:
+            self._alike[alike] = said
+        return said
+
+    def _beginning(self) -> bytes:
         now = time.time()
         second = int(now)
         if second != self._second:
             self._second = second
             self._time = datetime.fromtimestamp(second, UTC).strftime('{"time":"%Y-%m-%dT%H:%M:%S').encode()
-        said = b"%s.%03d+00:00%s%s,%s\n" % (
-            self._time,
-            (now - second) * 1000,
-            self._head,
-            _ENCODER.encode(message),
-            _ENCODER.encode(line)[1:],
-        )
-        if _PREFIX in said:
-            said = masked(said.decode()).encode()
-        self._lines.append(said)
+        return b"%s.%03d+00:00%s" % (self._time, (now - second) * 1000, self._head)
+
+    def _say(self, line: bytes) -> None:
+        self._lines.append(line)
         if len(self._lines) == 1:
             self._write_soon()
 

@@ -169,7 +169,7 @@ class Metrics:
 class Tally:
     """The series of one route, model and key, each looked up once and there once it has something to say."""
 
-    __slots__ = ("_duration", "_first_byte", "_labels", "_metrics", "_requests")
+    __slots__ = ("_duration", "_first_byte", "_labels", "_metrics", "_requests", "_tokens")
 
     def __init__(self, metrics: Metrics, route: str, model: str, key: str) -> None:
         self._metrics = metrics
@@ -177,6 +177,7 @@ class Tally:
         self._duration = metrics.duration(route, model)
         self._first_byte: Distribution | None = None
         self._requests: dict[int, Value] = {}
+        self._tokens: dict[str, Value] = {}
 
     def count(self, status: int, seconds: float, first_byte_seconds: float | None) -> None:
         """One request that is over."""
@@ -192,13 +193,17 @@ class Tally:
 
     def used(self, usage: Usage) -> None:
         """What an answer says it has used."""
-        _, model, key = self._labels
         if usage.input_tokens:
-            self._metrics.tokens(model, "input", key).inc(usage.input_tokens)
+            (self._tokens.get("input") or self._of_kind("input")).inc(usage.input_tokens)
         if usage.output_tokens:
-            self._metrics.tokens(model, "output", key).inc(usage.output_tokens)
+            (self._tokens.get("output") or self._of_kind("output")).inc(usage.output_tokens)
         if usage.audio_seconds:
+            _, model, key = self._labels
             self._metrics.audio_seconds(model, key).inc(usage.audio_seconds)
+
+    def _of_kind(self, kind: str) -> Value:
+        _, model, key = self._labels
+        return self._tokens.setdefault(kind, self._metrics.tokens(model, kind, key))
 
     def _of_status(self, status: int) -> Value:
         route, model, key = self._labels

@@ -32,7 +32,9 @@ class _Answer(msgspec.Struct):
     duration: float | None = None
 
 
+_SILENCE: Final = _Said()
 _DECODER: Final = msgspec.json.Decoder(_Answer)
+_OF_MEMBER: Final = msgspec.json.Decoder(_Said)
 
 
 def read_usage(answer: bytes) -> Usage:
@@ -46,9 +48,20 @@ def read_usage(answer: bytes) -> Usage:
         found = _DECODER.decode(answer)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return NOTHING
-    said = found.usage or _Said()
-    return Usage(
-        input_tokens=max(0, said.prompt_tokens or said.input_tokens or 0),
-        output_tokens=max(0, said.completion_tokens or said.output_tokens or 0),
-        audio_seconds=max(0.0, said.seconds or found.duration or 0.0),
-    )
+    return _usage(found.usage or _SILENCE, found.duration)
+
+
+def read_member(said: bytes) -> Usage:
+    """Of the value of `usage` alone."""
+    try:
+        return _usage(_OF_MEMBER.decode(said))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return NOTHING
+
+
+def _usage(said: _Said, duration: float | None = None) -> Usage:
+    tokens = said.prompt_tokens or said.input_tokens or 0, said.completion_tokens or said.output_tokens or 0
+    seconds = said.seconds or duration or 0.0
+    if tokens[0] < 0 or tokens[1] < 0 or seconds < 0:
+        return Usage(max(0, tokens[0]), max(0, tokens[1]), max(0.0, seconds))
+    return Usage(*tokens, seconds)

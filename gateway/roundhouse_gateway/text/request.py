@@ -20,6 +20,10 @@ MAX_INPUTS: Final = 2048
 MAX_DOCUMENTS: Final = 10_000
 ENCODINGS: Final = ("float", "base64")
 _ANYTHING: Final = msgspec.Raw(b"")
+_TEXT, _LIST = b'"['
+_TEXT_OR_LIST: Final = (_TEXT, _LIST)
+_NOTHING: Final = (0, ord("n"))
+"""Not sent, or `null`."""
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -86,7 +90,7 @@ _FORMAT: Final = msgspec.json.Decoder(_Format)
 
 def read_chat(body: bytes) -> TextRequest:
     found = _decoded(_GENERATION, body)
-    if _first(found.messages) != b"[":
+    if _first(found.messages) != _LIST:
         _refuse(found.messages, "messages", "a list of messages")
     gates = _structured(found.response_format)
     if b"image_url" in body and _shows_pictures(found.messages):
@@ -96,7 +100,7 @@ def read_chat(body: bytes) -> TextRequest:
 
 def read_completion(body: bytes) -> TextRequest:
     found = _decoded(_GENERATION, body)
-    if _first(found.prompt) not in (b'"', b"["):
+    if _first(found.prompt) not in _TEXT_OR_LIST:
         _refuse(found.prompt, "prompt", "a text or a list")
     gates = _structured(found.response_format)
     return TextRequest(_model(found.model), bool(found.stream), gates, memoryview(found.prompt))
@@ -118,9 +122,9 @@ def read_embedding(body: bytes) -> TextRequest:
 
 def read_rerank(body: bytes) -> TextRequest:
     found = _decoded(_RERANK, body)
-    if _first(found.query) != b'"':
+    if _first(found.query) != _TEXT:
         _refuse(found.query, "query", "a text")
-    if _first(found.documents) != b"[":
+    if _first(found.documents) != _LIST:
         _refuse(found.documents, "documents", "a list of texts")
     each = _ITEMS.decode(found.documents)
     if not each:
@@ -175,13 +179,14 @@ def _decoded(decoder: msgspec.json.Decoder[S], body: bytes) -> S:
         raise MalformedJsonError("it is nested too deep.") from error
 
 
-def _first(encoded: msgspec.Raw) -> bytes:
-    """By its first character a value tells what it is; empty where the field was not sent."""
-    return bytes(memoryview(encoded)[:1])
+def _first(encoded: msgspec.Raw) -> int:
+    """By its first character a value tells what it is; 0 where the field was not sent."""
+    view = memoryview(encoded)
+    return view[0] if view else 0
 
 
 def _is_absent(encoded: msgspec.Raw) -> bool:
-    return _first(encoded) in (b"", b"n")
+    return encoded is _ANYTHING or _first(encoded) in _NOTHING
 
 
 def _refuse(value: msgspec.Raw, name: str, wanted: str) -> NoReturn:
@@ -232,14 +237,14 @@ def _shows_pictures(messages: msgspec.Raw) -> bool:
 
 def _count_inputs(encoded: msgspec.Raw) -> int:
     """Texts or lists of tokens; one list of tokens is one input."""
-    if _first(encoded) == b'"':
+    if _first(encoded) == _TEXT:
         return 1
-    if _first(encoded) != b"[":
+    if _first(encoded) != _LIST:
         _refuse(encoded, "input", "a text, or a list of texts or of tokens")
     each = _ITEMS.decode(encoded)
     if not each:
         raise InvalidRequestError("`input` is empty; there is nothing to embed.", param="input")
-    if _first(each[0]) not in (b'"', b"["):
+    if _first(each[0]) not in _TEXT_OR_LIST:
         return 1
     if len(each) > MAX_INPUTS:
         raise TooManyItemsError("input", len(each), MAX_INPUTS)

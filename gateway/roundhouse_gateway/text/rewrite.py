@@ -14,7 +14,8 @@ import msgspec
 _PLAIN: Final = b'"model"'
 _ESCAPED_LETTER: Final = re.compile(rb"\\u00[46][fF45cCdD]")
 """One of the letters of `model`, in either case."""
-_MODEL: Final = re.compile(rb'"model"\s*:\s*("(?:[^"\\]|\\.)*")')
+_MODEL: Final = re.compile(rb'"model"\s*:\s*("[^"\\]*")')
+"""A name that is written without escapes."""
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -26,7 +27,7 @@ def rewrite(body: bytes, asked: str | None, model: str, defaults: Mapping[str, m
 def rewritten(body: bytes, asked: str | None, name: bytes, defaults: Mapping[str, msgspec.Raw]) -> bytes:
     """The same with the model's name as JSON."""
     if asked is not None and not defaults and is_plain(body):
-        found = _MODEL.search(body)
+        found = _MODEL.match(body, body.find(_PLAIN))
         if found is not None:
             start, end = found.span(1)
             return body if body[start:end] == name else b"".join((body[:start], name, body[end:]))
@@ -49,6 +50,6 @@ def with_members(
 
 def is_plain(body: bytes) -> bool:
     """Whether the only key that could be taken for `model` is written just so, once."""
-    if b'"model"' not in body or body.lower().count(_PLAIN) != 1:
+    if body.lower().count(_PLAIN) != 1 or _PLAIN not in body:
         return False
-    return b"\\u" not in body or _ESCAPED_LETTER.search(body) is None
+    return body.find(b"\\") < 0 or _ESCAPED_LETTER.search(body) is None

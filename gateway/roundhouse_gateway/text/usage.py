@@ -3,9 +3,9 @@
 import re
 from typing import Final
 
-from roundhouse_gateway.usage import NOTHING, Usage, read_usage
+from roundhouse_gateway.usage import NOTHING, Usage, read_member
 
-_USAGE: Final = re.compile(rb'"usage"\s*:\s*\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}')
+_USAGE: Final = re.compile(rb'"usage"\s*:\s*(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})')
 _KEY: Final = b'"usage"'
 _TAIL_BYTES: Final = 8192
 """Engines tell it at the end of an answer, or in its last frames."""
@@ -24,11 +24,15 @@ class UsageReader:
         self._tail = data if not tail or len(data) >= _TAIL_BYTES else (tail + data)[-_TAIL_BYTES:]
 
     def usage(self) -> Usage:
-        """The last that was told. A text cannot fake it: its quotes are escaped."""
-        at = self._tail.rfind(_KEY)
-        while at >= 0:
-            found = _USAGE.match(self._tail, at)
-            if found is not None:
-                return read_usage(b"{%s}" % found[0])
-            at = self._tail.rfind(_KEY, 0, at)
-        return NOTHING
+        return usage_in(self._tail)
+
+
+def usage_in(tail: bytes) -> Usage:
+    """The last that was told. A text cannot fake it: its quotes are escaped."""
+    at = tail.rfind(_KEY)
+    while at >= 0:
+        found = _USAGE.match(tail, at)
+        if found is not None:
+            return read_member(found[1])
+        at = tail.rfind(_KEY, 0, at)
+    return NOTHING
