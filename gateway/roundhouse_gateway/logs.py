@@ -1,12 +1,18 @@
-"""Lines of the log on standard output: one JSON object each, or text for people."""
+"""Lines of the log on standard output: one JSON object each, or text for people.
+
+Several workers write to one pipe, which keeps a write whole up to `PIPE_BUF`: so no write has more, but for a
+line that is longer by itself. Lines say which worker wrote them, where there are several.
+"""
 
 import asyncio
 import logging
 import re
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from select import PIPE_BUF
 from typing import BinaryIO, Literal
 
 import msgspec
@@ -28,13 +34,31 @@ def masked(line: str) -> str:
     return _KEY.sub(r"\1…", line) if PREFIX in line else line
 
 
+def in_whole_lines(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """As few pieces as a pipe keeps whole."""
+    piece, size = list[bytes](), 0
+    for line in lines:
+        if piece and size + len(line) > PIPE_BUF:
+            yield b"".join(piece)
+            piece, size = [], 0
+        piece.append(line)
+        size += len(line)
+    if piece:
+        yield b"".join(piece)
+
+
 class JsonFormatter(logging.Formatter):
+    def __init__(self, worker: int | None = None) -> None:
+        super().__init__()
+        self._worker = {} if worker is None else {"worker": worker}
+
     @override
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
+            **self._worker,
             "message": record.getMessage(),
             **getattr(record, "fields", {}),
         }
@@ -79,13 +103,25 @@ class RequestLog:
 
     def __init__(self) -> None:
         self._logger = logging.getLogger("roundhouse.gateway.access")
-        self._head = f'","level":"info","logger":"{self._logger.name}","message":'.encode()
+        self._head = b""
+        self.worker = None
         self._second = 0
         self._time = b""
         self._lines: list[bytes] = []
         self._alike: dict[Alike, bytes] = {}
         self.stream: BinaryIO | None = None
         """Where lines of JSON go; without it `logging` has them."""
+
+    @property
+    def worker(self) -> int | None:
+        """Whose lines these are, where there are several."""
+        return self._worker
+
+    @worker.setter
+    def worker(self, worker: int | None) -> None:
+        self._worker = worker
+        whose = "" if worker is None else f'"worker":{worker},'
+        self._head = f'","level":"info","logger":"{self._logger.name}",{whose}"message":'.encode()
 
     @property
     def wanted(self) -> bool:
@@ -166,16 +202,18 @@ class RequestLog:
         lines, self._lines = self._lines, []
         if self.stream is not None:
             with suppress(OSError):  # as `logging` does: nobody is left to be told
-                self.stream.write(b"".join(lines))
-                self.stream.flush()
+                for piece in in_whole_lines(lines):
+                    self.stream.write(piece)
+                    self.stream.flush()
 
 
 request_log = RequestLog()
 
 
 class TextFormatter(logging.Formatter):
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    def __init__(self, worker: int | None = None) -> None:
+        whose = "" if worker is None else f" [{worker}]"
+        super().__init__(f"%(asctime)s %(levelname)-7s %(name)s{whose}: %(message)s")
 
     @override
     def format(self, record: logging.LogRecord) -> str:
@@ -185,10 +223,12 @@ class TextFormatter(logging.Formatter):
         )
 
 
-def configure(level: str, form: Literal["json", "text"]) -> None:
+def configure(level: str, form: Literal["json", "text"], worker: int | None = None) -> None:
+    """For this process: `worker` is its number, where there are several."""
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+    handler.setFormatter(JsonFormatter(worker) if form == "json" else TextFormatter(worker))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    request_log.worker = worker
     request_log.stream = sys.stdout.buffer if form == "json" else None
     for name, least in _LEVELS.items():
         logging.getLogger(name).setLevel(max(least, logging.getLogger().level))

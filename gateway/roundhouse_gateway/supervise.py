@@ -8,6 +8,7 @@ from functools import partial
 
 import uvloop
 
+from roundhouse_gateway import logs
 from roundhouse_gateway.cluster import ClusterError
 from roundhouse_gateway.listener import bind
 from roundhouse_gateway.server import serve
@@ -38,6 +39,7 @@ def supervise(settings: Settings) -> int:
 
 def _work(settings: Settings, shared: Shared, number: int, ends: Ends) -> int:
     """The life of one worker; its exit status."""
+    logs.configure(settings.log_level, settings.log_format, number)
     try:
         uvloop.run(serve(settings, lambda: Member(shared, number, ends)))
     except (ClusterError, ImportError, OSError) as error:
