@@ -8,6 +8,7 @@ follows from the figures is the operator's business.
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from itertools import islice
 from typing import Final, Literal
 
 import msgspec
@@ -20,6 +21,8 @@ PATH: Final = "/internal/load"
 BEAT_SECONDS: Final = 1.0
 COALESCE_SECONDS: Final = 0.1
 """A variant is told of at most ten times a second."""
+MOST_LINES: Final = 500
+"""That are written in one go."""
 SLOW_SECONDS: Final = 5.0
 """A reader that takes nothing for so long is let go: it finds the whole state when it comes again."""
 MAX_READERS: Final = 16
@@ -123,21 +126,39 @@ class Reader:
     def __init__(self, of: Callable[[Place], Counts], places: Mapping[Place, Counts]) -> None:
         self._of = of
         self._untold = dict.fromkeys(places)
+        self._busy: set[Place] = set()
+        """Of which it was told last that there is something."""
         self.changed = asyncio.Event()
+
+    @property
+    def is_behind(self) -> bool:
+        return bool(self._untold)
 
     def tell(self, place: Place) -> None:
         self._untold[place] = None
         self.changed.set()
 
+    def tell_again(self) -> None:
+        """Anything that it was told of may be over."""
+        for place in self._busy:
+            self.tell(place)
+
     def lines(self) -> bytes:
-        """All that is untold, as it is now."""
-        places, self._untold = self._untold, {}
-        self.changed.clear()
-        return b"".join(
-            msgspec.json.encode(_Line(*place, counts.in_flight, counts.held, counts.streams)) + b"\n"
-            for place in places
-            for counts in (self._of(place),)
-        )
+        """What is untold, as it is now; of so many variants at most, for others wait meanwhile."""
+        places = list(islice(self._untold, MOST_LINES))
+        for place in places:
+            del self._untold[place]
+        if not self._untold:
+            self.changed.clear()
+        return b"".join(map(self._line, places))
+
+    def _line(self, place: Place) -> bytes:
+        counts = self._of(place)
+        if counts.in_flight or counts.held or counts.streams:
+            self._busy.add(place)
+        else:
+            self._busy.discard(place)
+        return msgspec.json.encode(_Line(*place, counts.in_flight, counts.held, counts.streams)) + b"\n"
 
 
 class LoadReport:
@@ -169,7 +190,7 @@ class LoadReport:
             if lines:
                 async with asyncio.timeout(SLOW_SECONDS):
                     await send({"type": "http.response.body", "body": lines, "more_body": True})
-            await asyncio.sleep(COALESCE_SECONDS)
+            await asyncio.sleep(0 if reader.is_behind else COALESCE_SECONDS)
             with suppress(TimeoutError):
                 await asyncio.wait_for(reader.changed.wait(), max(0.0, beat_at - loop.time()))
 

@@ -3,6 +3,7 @@
 Rows are only ever added, so a place that was found stays right. A number is written in one step by the one
 worker whose arena it is; nobody waits for anybody. Where that worker dies, its successor goes on with the
 same rows: what `lasts` stays, such as counters, and the rest is set to nought, such as what was in flight.
+Its worker may hide a row and show it again; the numbers stay.
 """
 
 from collections.abc import Sequence
@@ -12,11 +13,15 @@ from typing import Final
 from roundhouse_gateway.workers.lock import Lock
 
 CELL: Final = 8
-RING: Final = 1024
+RING: Final = 8192
 """How many changes may pass between two looks of a reader before it has to look at everything."""
 _USED, _CLEARED, _CHANGES, _RING = 0, 1, 2, 3
 _FIRST: Final = _RING + RING
-_HEAD: Final = 3
+_HEAD: Final = 4
+_HIDDEN: Final = 1
+"""How far before the name it says whether the row is hidden."""
+SPARE_CELLS: Final = 4096
+"""At the end: for rows in which is counted what has no row of its own."""
 
 
 class ArenaFullError(Exception):
@@ -25,12 +30,13 @@ class ArenaFullError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`at` is the cell of its first number."""
+    """`at` is the cell of its first number, `hidden_at` that which says whether it is hidden."""
 
     name: str
     at: int
     size: int
     lasts: bool
+    hidden_at: int
 
 
 class Arena:
@@ -39,7 +45,8 @@ class Arena:
     def __init__(self, memory: memoryview, lock: Lock) -> None:
         self.cells = memory.cast("d")
         self._memory = memory
-        self._lock = lock
+        self.lock = lock
+        self._spare = min(SPARE_CELLS, len(self.cells) // 4)
         self._rows: dict[str, Row] = {}
         self._in_order: list[Row] = []
         self._by_place: dict[int, Row] = {}
@@ -52,9 +59,23 @@ class Arena:
         self._read()
         return self._rows.get(name)
 
-    def row(self, name: str, size: int, *, lasts: bool) -> Row:
-        """The row of that name, which is added where there is none. For the arena's own worker."""
-        return self.find(name) or self._add(name, size, lasts=lasts)
+    def row(self, name: str, size: int, *, lasts: bool, spare: bool = False) -> Row:
+        """The row of that name, which is added where there is none. For the arena's own worker.
+
+        `spare`: where no other has room, this has. Else `ArenaFullError`.
+        """
+        found = self.find(name)
+        if found is None:
+            return self._add(name, size, len(self.cells) - (0 if spare else self._spare), lasts=lasts)
+        self.cells[found.hidden_at] = 0
+        return found
+
+    def hide(self, row: Row) -> None:
+        """Until somebody wants it again. For the arena's own worker."""
+        self.cells[row.hidden_at] = 1
+
+    def is_hidden(self, row: Row) -> bool:
+        return self.cells[row.hidden_at] != 0
 
     def rows(self) -> Sequence[Row]:
         """All of them, in the order in which they were added."""
@@ -65,25 +86,25 @@ class Arena:
         """Takes in the rows that were added since."""
         if self.cells[_USED] == self._read_to:
             return
-        with self._lock:
+        with self.lock:
             end = int(self.cells[_USED])
         while self._read_to < end:
-            length, size, lasts = (int(each) for each in self.cells[self._read_to : self._read_to + _HEAD])
+            length, size, lasts = (int(each) for each in self.cells[self._read_to : self._read_to + 3])
             start = self._read_to + _HEAD
             name = bytes(self._memory[start * CELL : start * CELL + length]).decode()
-            row = Row(name, start + _cells_for(length), size, bool(lasts))
+            row = Row(name, start + _cells_for(length), size, bool(lasts), start - _HIDDEN)
             self._rows[name] = self._by_place[row.at] = row
             self._in_order.append(row)
             self._read_to = row.at + size
 
-    def _add(self, name: str, size: int, *, lasts: bool) -> Row:
+    def _add(self, name: str, size: int, end: int, *, lasts: bool) -> Row:
         text = name.encode()
-        with self._lock:
+        with self.lock:
             start = int(self.cells[_USED]) + _HEAD
-            row = Row(name, start + _cells_for(len(text)), size, lasts)
-            if row.at + size > len(self.cells):
+            row = Row(name, start + _cells_for(len(text)), size, lasts, start - _HIDDEN)
+            if row.at + size > end:
                 raise ArenaFullError
-            for place, number in enumerate((len(text), size, lasts), start - _HEAD):
+            for place, number in enumerate((len(text), size, lasts, 0), start - _HEAD):
                 self.cells[place] = number
             self._memory[start * CELL : start * CELL + len(text)] = text
             for place in range(row.at, row.at + size):
@@ -113,6 +134,10 @@ class Arena:
         self._read()
         places = {int(self.cells[_RING + one % RING]) for one in range(count - passed, count)}
         return [self._by_place[place] for place in places if place in self._by_place]
+
+    def pass_over(self, seen: "Seen") -> None:
+        """For a reader whom nobody asks: what has changed by now is none of its business."""
+        seen.changes, seen.cleared = int(self.cells[_CHANGES]), int(self.cells[_CLEARED])
 
     def clear(self) -> None:
         """For the successor of a worker that has died."""

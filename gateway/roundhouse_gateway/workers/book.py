@@ -7,7 +7,7 @@ wakes the others that wait.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -29,6 +29,28 @@ def waiting_row(arena: Arena) -> Row:
     return arena.row(_ALL, 1, lasts=False)
 
 
+class _Sibling:
+    """The load of another worker, as it has it in its arena."""
+
+    def __init__(self, number: int, arena: Arena) -> None:
+        self.number = number
+        self.arena = arena
+        self.seen = Seen()
+        self._loads: list[tuple[int, Place]] = []
+        self._read_to = 0
+
+    def busy(self) -> Iterator[Place]:
+        """Of which variants it has anything in hand."""
+        rows = self.arena.rows()
+        for row in rows[self._read_to :]:
+            place = _place_of(row)
+            if place is not None:
+                self._loads.append((row.at, place))
+        self._read_to = len(rows)
+        cells = self.arena.cells
+        return (place for at, place in self._loads if cells[at] or cells[at + 1] or cells[at + 2])
+
+
 class SharedBook(LoadBook):
     """As worker `own` keeps it. `wake` has a worker look whether those who wait there may go."""
 
@@ -45,8 +67,7 @@ class SharedBook(LoadBook):
         self._number = own
         self._arena = arenas[own]
         self._arena.take_over()
-        self._others = [(place, each) for place, each in enumerate(arenas) if place != own]
-        self._seen = [Seen() for _ in self._others]
+        self._siblings = [_Sibling(place, each) for place, each in enumerate(arenas) if place != own]
         self._wake = wake
         self._clock = clock
         self.hears: Callable[[int], bool] = lambda _: True
@@ -98,9 +119,9 @@ class SharedBook(LoadBook):
     def _turns(self, place: Place) -> Iterator[float]:
         """Since when others wait for theirs."""
         name = self._name(place)
-        for number, arena in self._others:
-            row = arena.find(name)
-            if row is not None and (since := arena.cells[row.at + _SINCE]) and self.hears(number):
+        for each in self._siblings:
+            row = each.arena.find(name)
+            if row is not None and (since := each.arena.cells[row.at + _SINCE]) and self.hears(each.number):
                 yield since
 
     @override
@@ -145,7 +166,8 @@ class SharedBook(LoadBook):
     @contextmanager
     def follow(self) -> Iterator[Reader]:
         with super().follow() as reader:
-            self._tell_all(reader)
+            for each in self._siblings:
+                _tell_all(reader, each.busy())
             yield reader
 
     def called(self) -> None:
@@ -155,27 +177,23 @@ class SharedBook(LoadBook):
 
     def look(self) -> None:
         """Tells readers what has changed elsewhere."""
-        for (_, arena), seen in zip(self._others, self._seen, strict=True):
-            rows = arena.changes(seen)
-            for row in arena.rows() if rows is None else rows:
-                place = _place_of(row)
-                if place is not None:
-                    for reader in self._readers:
-                        reader.tell(place)
-
-    def _tell_all(self, reader: Reader) -> None:
-        for _, arena in self._others:
-            for row in arena.rows():
-                place = _place_of(row)
-                if place is not None and any(arena.cells[row.at : row.at + len(_AT)]):
-                    reader.tell(place)
+        for each in self._siblings:
+            if not self._readers:
+                each.arena.pass_over(each.seen)
+                continue
+            rows = each.arena.changes(each.seen)
+            changed = list(each.busy() if rows is None else filter(None, map(_place_of, rows)))
+            for reader in self._readers:
+                if rows is None:
+                    reader.tell_again()
+                _tell_all(reader, changed)
 
     def _elsewhere(self, place: Place) -> Iterator[tuple["memoryview[float]", int]]:
         name = self._name(place)
-        for _, arena in self._others:
-            row = arena.find(name)
+        for each in self._siblings:
+            row = each.arena.find(name)
             if row is not None:
-                yield arena.cells, row.at
+                yield each.arena.cells, row.at
 
     def _own(self, place: Place) -> int:
         """Where its numbers are. 0 where there is no room for one more: they stay its own."""
@@ -190,6 +208,11 @@ class SharedBook(LoadBook):
 
     def _name(self, place: Place) -> str:
         return self._names.get(place) or self._names.setdefault(place, f"{_MARK}{place[0]} {place[1]}")
+
+
+def _tell_all(reader: Reader, places: Iterable[Place]) -> None:
+    for place in places:
+        reader.tell(place)
 
 
 def _place_of(row: Row) -> Place | None:

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from roundhouse_gateway.load import Counts, LoadBook, Reader
+from roundhouse_gateway.load import MOST_LINES, Counts, LoadBook, Reader
 
 WHISPER, OTHER = ("models", "whisper"), ("models", "other")
 
@@ -51,3 +51,14 @@ def test_each_reader_is_behind_by_itself() -> None:
         assert len(told(one)) == 1
         book.change(WHISPER, "in_flight", 1)
         assert [each["inFlight"] for each in told(other)] == [2]
+
+
+def test_much_is_told_in_parts_so_that_others_are_served_between() -> None:
+    book = LoadBook()
+    for number in range(MOST_LINES + 1):
+        book.change(("models", str(number)), "held", 1)
+    with book.follow() as reader:
+        assert len(told(reader)) == MOST_LINES
+        assert reader.is_behind
+        assert len(told(reader)) == 1
+        assert not reader.is_behind
