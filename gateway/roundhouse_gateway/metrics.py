@@ -6,7 +6,7 @@ were used. So no client can make new series.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from functools import partial
 from itertools import chain
 from typing import Final
@@ -20,6 +20,7 @@ from roundhouse_gateway.series import (
     OwnNumbers,
     Value,
     exposition,
+    written,
 )
 from roundhouse_gateway.usage import Usage
 
@@ -59,7 +60,6 @@ class Metrics:
     ) -> None:
         self.families: list[AnyFamily] = []
         self._keys: dict[str, str] = {"": ""}
-        self._key_labels: set[str] = set()
         self._tallies: dict[tuple[str, str, str], Tally] = {}
         self._numbers = numbers or OwnNumbers()
         self.requests = self._counter(
@@ -120,12 +120,24 @@ class Metrics:
         if (known := self._keys.get(key_id)) is not None:
             return known
         label = name or key_id
-        if label not in self._key_labels and len(self._key_labels) >= MOST_KEYS:
+        if not self._numbers.claim(label, MOST_KEYS):
             return OTHER
         if len(self._keys) >= MOST_KNOWN:
             self._keys = {"": ""}
-        self._key_labels.add(label)
         return self._keys.setdefault(key_id, label)
+
+    def models(self) -> set[str]:
+        """All that any series is of, as they are written in labels."""
+        return set(self._numbers.models()).union(*(family.models() for family in self.families))
+
+    def let_go(self, models: Collection[str]) -> None:
+        """All series of these, which are gone."""
+        for model in models:
+            for family in self.families:
+                family.let_go(model)
+            self._numbers.let_go(model)
+        kept = {labels: each for labels, each in self._tallies.items() if written(labels[1]) not in models}
+        self._tallies = kept
 
     def tally(self, route: str, model: str, key: str) -> "Tally":
         """What counts the requests of these labels."""

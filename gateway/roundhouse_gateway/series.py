@@ -17,12 +17,23 @@ from typing import Final, Generic, Protocol, TypeVar
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 
 OTHER: Final = "other"
+MODEL: Final = "model"
+"""The label of what comes and goes."""
 MOST_SERIES: Final = 50_000
 """Of one family."""
 SLICE_SECONDS: Final = 0.0005
 PAUSE_SECONDS: Final = 0.001
 """Between slices. A request takes several turns of the event loop, and may meet a slice at each."""
 _ESCAPES: Final = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
+
+
+def written(value: str) -> str:
+    """As it stands in a label."""
+    return value.translate(_ESCAPES)
+
+
+class NoRoomError(Exception):
+    """There is no place for the numbers of one more series."""
 
 
 class Value:
@@ -113,6 +124,8 @@ class Family(Generic[Series]):
         """Of the buckets, where it is a histogram."""
         self._series: dict[tuple[str, ...], Series] = {}
         self._written: dict[tuple[str, ...], str] = {}
+        self._model_at = self._label_names.index(MODEL) if MODEL in self._label_names else None
+        self._of_models: dict[str, list[tuple[str, ...]]] = {}
 
     def __len__(self) -> int:
         return len(self._series)
@@ -124,20 +137,38 @@ class Family(Generic[Series]):
     def _new(self, values: tuple[str, ...]) -> Series:
         if len(values) != len(self._label_names):
             raise ValueError(f"{self.name!r} has the labels {self._label_names}, and not values {values!r}")
+        others = (OTHER,) * len(values)
         if len(self._series) >= MOST_SERIES:
-            values = (OTHER,) * len(values)
-            if (found := self._series.get(values)) is not None:
-                return found
+            return self._series.get(others) or self._add(others)
+        try:
+            return self._add(values)
+        except NoRoomError:
+            return self._series.get(others) or self._add(others)
+
+    def _add(self, values: tuple[str, ...]) -> Series:
         pairs = zip(self._label_names, values, strict=True)
-        self._written[values] = ",".join(f'{name}="{value.translate(_ESCAPES)}"' for name, value in pairs)
-        made = self._series[values] = self._make(self._written[values])
+        text = ",".join(f'{name}="{written(value)}"' for name, value in pairs)
+        made = self._series[values] = self._make(text)
+        self._written[values] = text
+        if self._model_at is not None:
+            self._of_models.setdefault(written(values[self._model_at]), []).append(values)
         return made
+
+    def models(self) -> Iterable[str]:
+        """Of which it has any series, as they are written."""
+        return self._of_models
+
+    def let_go(self, model: str) -> None:
+        """Whoever asks for a series of the model again begins a new one."""
+        for values in self._of_models.pop(model, ()):
+            del self._series[values], self._written[values]
 
     def texts(self) -> Iterator[str]:
         """The head, then each series; what is new meanwhile waits for the next time."""
         yield self.head
         for values, series in list(self._series.items()):
-            yield series.text(self.name, self._written[values])
+            if (text := self._written.get(values)) is not None:  # it may have been let go meanwhile
+                yield series.text(self.name, text)
 
 
 AnyFamily = Family[Value] | Family[Distribution]
@@ -150,6 +181,18 @@ class Numbers(Protocol):
 
     def distribution(self, family: str, labels: str, bounds: Sequence[float]) -> Distribution: ...
 
+    def claim(self, label: str, most: int) -> bool:
+        """Whether this label of a key is among the first so many: the same for all who count."""
+        ...
+
+    def models(self) -> Iterable[str]:
+        """Those that any series is of which a process before this one began, as they are written."""
+        ...
+
+    def let_go(self, model: str) -> None:
+        """All series of the model, until they are made again."""
+        ...
+
     def texts(self, family: AnyFamily) -> Iterator[str]: ...
 
     def of_process(self) -> bytes:
@@ -161,6 +204,7 @@ class OwnNumbers:
     """Of this process alone."""
 
     def __init__(self) -> None:
+        self._claimed: set[str] = set()
         self._process = CollectorRegistry()
         ProcessCollector(registry=self._process)
 
@@ -169,6 +213,18 @@ class OwnNumbers:
 
     def distribution(self, family: str, labels: str, bounds: Sequence[float]) -> Distribution:  # noqa: ARG002
         return Distribution(bounds)
+
+    def claim(self, label: str, most: int) -> bool:
+        if label not in self._claimed and len(self._claimed) >= most:
+            return False
+        self._claimed.add(label)
+        return True
+
+    def models(self) -> Iterable[str]:
+        return ()
+
+    def let_go(self, model: str) -> None:
+        """There are no others that keep anything of it."""
 
     def texts(self, family: AnyFamily) -> Iterator[str]:
         return family.texts()

@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Receive
 from roundhouse_gateway.app import build_api, build_service
 from roundhouse_gateway.cluster import API_KEYS, WATCHED, ApiServer, Sink, Watched, watch_all
 from roundhouse_gateway.credentials import Credentials
+from roundhouse_gateway.departed import Departed
 from roundhouse_gateway.endpoints import Endpoints
 from roundhouse_gateway.front import front, tracing
 from roundhouse_gateway.guard import Guard
@@ -215,6 +216,7 @@ async def _serve(gateway: Gateway, tracer: Tracer | None, stop: asyncio.Event) -
         async with (
             _among_workers(gateway, stop),
             _following(gateway, stop),
+            _letting_go(gateway),
             listening(gateway.service(), settings, gateway.cluster()) as service,
             _ending_together(gateway),
             certified(settings.tls_cert_file, settings.tls_key_file) as tls,
@@ -258,6 +260,17 @@ async def _ending_together(gateway: Gateway) -> AsyncIterator[None]:
     if gateway.member:
         await gateway.member.others_drained()
         await gateway.member.part()
+
+
+@asynccontextmanager
+async def _letting_go(gateway: Gateway) -> AsyncIterator[None]:
+    """Metrics forget models that are gone during the block."""
+    looking = asyncio.create_task(Departed(gateway.metrics, time.monotonic).run(gateway.registry))
+    try:
+        yield
+    finally:
+        looking.cancel()
+        await asyncio.gather(looking, return_exceptions=True)
 
 
 @asynccontextmanager

@@ -5,15 +5,25 @@ its numbers. So are gauges of what is in hand, of which a worker that died has n
 largest counts: how old the oldest snapshot is, whether any store is away.
 """
 
+import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from typing_extensions import override
 
-from roundhouse_gateway.series import AnyFamily, Distribution, Value, distribution_text, value_text
-from roundhouse_gateway.workers.arena import Arena, Row
+from roundhouse_gateway.series import (
+    OTHER,
+    AnyFamily,
+    Distribution,
+    NoRoomError,
+    Value,
+    distribution_text,
+    value_text,
+    written,
+)
+from roundhouse_gateway.workers.arena import Arena, ArenaFullError, Row
 from roundhouse_gateway.workers.processes import Processes
 
 LARGEST: Final = frozenset(
@@ -23,6 +33,9 @@ LARGEST: Final = frozenset(
 """What all workers see, or each by itself, and that is no amount."""
 MARK: Final = "\n"
 """Between the name of a family and labels, which never hold it."""
+KEY: Final = "key "
+"""Begins the name of a row that says only that this label of a key has been claimed."""
+_MODEL: Final = re.compile(r'(?:^|,)model="((?:[^"\\]|\\.)*)"')
 
 
 class SharedValue(Value):
@@ -97,10 +110,13 @@ class SummedNumbers:
         self._asked: list[SharedValue] = []
         self._read: list[int] = [0] * len(arenas)
         self._series: dict[str, dict[str, list[tuple[Arena, Row]]]] = {}
+        self._of_models: dict[str, list[Row]] = {}
+        """Rows of this worker and of those that had its place, by how the model is written in labels."""
+        self._claimed: set[str] = set()
 
     def value(self, family: str, labels: str, kind: str) -> Value:
         arena, name = self._arenas[self._own], family + MARK + labels
-        row = arena.row(name, 1, lasts=kind == "counter")
+        row = self._row(family, labels, 1, lasts=kind == "counter")
         others = [each for each in self._arenas if each is not arena]
 
         def elsewhere() -> float:
@@ -110,9 +126,38 @@ class SummedNumbers:
         return SharedValue(row, arena, elsewhere, self._asked)
 
     def distribution(self, family: str, labels: str, bounds: Sequence[float]) -> Distribution:
-        arena = self._arenas[self._own]
-        row = arena.row(family + MARK + labels, len(bounds) + 2, lasts=True)
-        return SharedDistribution(bounds, row, arena)
+        row = self._row(family, labels, len(bounds) + 2, lasts=True)
+        return SharedDistribution(bounds, row, self._arenas[self._own])
+
+    def _row(self, family: str, labels: str, size: int, *, lasts: bool) -> Row:
+        spare = all(each.endswith(f'="{OTHER}"') for each in labels.split(",")) or not labels
+        try:
+            return self._arenas[self._own].row(family + MARK + labels, size, lasts=lasts, spare=spare)
+        except ArenaFullError as error:
+            raise NoRoomError from error
+
+    def claim(self, label: str, most: int) -> bool:
+        name = KEY + written(label)
+        self._find()
+        if name not in self._claimed and len(self._claimed) < most:
+            with self._arenas[self._own].lock:
+                self._find()
+                if len(self._claimed) < most:
+                    with suppress(ArenaFullError):
+                        self._arenas[self._own].row(name, 1, lasts=True)
+                        self._claimed.add(name)
+        return name in self._claimed
+
+    def models(self) -> Iterator[str]:
+        self._find()
+        own = self._arenas[self._own]
+        return (model for model, rows in self._of_models.items() if not all(map(own.is_hidden, rows)))
+
+    def let_go(self, model: str) -> None:
+        """Its numbers stay, so that none goes back: not for who scrapes before others have let go of it."""
+        own = self._arenas[self._own]
+        for row in self._of_models.get(model, ()):
+            own.hide(row)
 
     def publish(self) -> None:
         """Writes down what others cannot ask this worker for; now and then."""
@@ -124,7 +169,8 @@ class SummedNumbers:
         self._find()
         yield family.head
         for labels, places in list(self._series.get(family.name, {}).items()):
-            yield self._text(family, labels, places)
+            if not all(arena.is_hidden(row) for arena, row in places):
+                yield self._text(family, labels, places)
 
     def _text(self, family: AnyFamily, labels: str, places: Sequence[tuple[Arena, Row]]) -> str:
         columns = zip(*(arena.cells[row.at : row.at + row.size] for arena, row in places), strict=True)
@@ -143,6 +189,10 @@ class SummedNumbers:
                 family, mark, labels = row.name.partition(MARK)
                 if mark:
                     self._series.setdefault(family, {}).setdefault(labels, []).append((arena, row))
+                    if place == self._own and (model := _MODEL.search(labels)):
+                        self._of_models.setdefault(model[1], []).append(row)
+                elif family.startswith(KEY):
+                    self._claimed.add(family)
             self._read[place] = len(rows)
 
     def of_process(self) -> bytes:

@@ -8,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from roundhouse_gateway import metrics as metrics_module
 from roundhouse_gateway import series
+from roundhouse_gateway.departed import KEPT_SECONDS, Departed
 from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.usage import NOTHING, Usage, read_usage
 
@@ -72,6 +73,37 @@ async def test_a_family_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(30):
         metrics.held(f"model-{number}").inc()
     assert (await samples(metrics))["held_requests", frozenset({("model", "other")})] == 20
+
+
+def count_for(metrics: Metrics, model: str) -> None:
+    metrics.tally("/v1/x", model, "").count(200, 0.1, 0.1)
+    metrics.tally("/v1/x", model, "").used(Usage(input_tokens=3))
+
+
+async def test_series_of_a_model_stay_for_a_while_after_it_and_are_let_go_then() -> None:
+    metrics, now = made(), [0.0]
+    departed = Departed(metrics, lambda: now[0])
+    for model in ("stays", 'go"es', "unknown"):
+        count_for(metrics, model)
+    before = await samples(metrics)
+
+    async def left(*published: str) -> set[str]:
+        due = departed.due(published)
+        metrics.let_go(due)
+        return {value for _, labels in await samples(metrics) for name, value in labels if name == "model"}
+
+    assert await left("stays") == {"stays", 'go"es', "unknown"}
+    now[0] += KEPT_SECONDS - 1
+    assert await left("stays", 'go"es') == {"stays", 'go"es', "unknown"}, "it came back"
+    now[0] += KEPT_SECONDS - 1
+    assert await left("stays") == {"stays", 'go"es', "unknown"}, "it has gone anew"
+    now[0] += KEPT_SECONDS
+    assert await left("stays") == {"stays", "unknown"}
+    after = await samples(metrics)
+    mine = {at for at in before if ("model", "stays") in at[1]}
+    assert {at: before[at] for at in mine} == {at: after[at] for at in mine}
+    count_for(metrics, 'go"es')
+    assert await left("stays") == {"stays", 'go"es', "unknown"}, "it is counted again"
 
 
 def test_keys_are_named_until_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,9 +10,12 @@ from multiprocessing import get_context
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from roundhouse_gateway import metrics as metrics_module
+from roundhouse_gateway.departed import KEPT_SECONDS, Departed
 from roundhouse_gateway.limits import WINDOW_SECONDS
 from roundhouse_gateway.load import Counts
 from roundhouse_gateway.metrics import Metrics
+from roundhouse_gateway.workers.arena import RING
 from roundhouse_gateway.workers.book import SharedBook
 from roundhouse_gateway.workers.key_table import KeyTable
 from roundhouse_gateway.workers.series import SummedNumbers
@@ -167,6 +170,52 @@ async def test_who_follows_a_worker_goes_on_with_its_counters_and_has_nothing_in
     assert (await sums.read(1))["requests_total['', '/v1/x', '200', 'm']"] == 5
 
 
+async def test_what_a_worker_has_let_go_is_told_until_all_have_and_never_goes_back(shared: Shared) -> None:
+    sums, now = Sums(shared), [0.0]
+    for metrics in sums.of:
+        metrics.tokens("goes", "input", "").inc(2)
+        metrics.tokens("stays", "input", "").inc(2)
+    departed = [Departed(metrics, lambda: now[0]) for metrics in sums.of]
+    told = "tokens_total['', 'goes', 'input']"
+    shared.forget(0)
+    sums.of[0] = sums._metrics(shared, 0)  # which has not begun any series of it
+    departed[0] = Departed(sums.of[0], lambda: now[0])
+    for own, left in ((0, 4), (1, None)):
+        assert departed[own].due(["stays"]) == []
+        now[0] += KEPT_SECONDS
+        sums.of[own].let_go(departed[own].due(["stays"]))
+        for asked in range(2):
+            found = await sums.read(asked)
+            assert found.get(told) == left
+            assert found["tokens_total['', 'input', 'stays']"] == 4
+    sums.of[1].tokens("goes", "input", "").inc()
+    assert (await sums.read(0))[told] == 5
+
+
+async def test_a_key_has_one_label_in_all_workers(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics_module, "MOST_KEYS", 2)
+    one, other = Sums(shared).of
+    assert [one.key("a", "Ann"), other.key("b", "Bob")] == ["Ann", "Bob"]
+    assert [
+        each.key(*key) for key in (("c", "Cat"), ("b", "Bob"), ("a", "Ann")) for each in (one, other)
+    ] == [
+        *("other", "other"),
+        *("Bob", "Bob"),
+        *("Ann", "Ann"),
+    ]
+
+
+async def test_where_there_is_no_room_for_a_series_it_is_counted_among_others() -> None:
+    sums = Sums(Shared.make(2, arena_bytes=1 << 18, slots=4))
+    for number in range(2000):
+        sums.of[0].tokens(f"model-{number}", "input", "").inc()
+        sums.of[0].duration("/v1/x", f"model-{number}").observe(0.1)
+    found = await sums.read(1)
+    counted = {name: value for name, value in found.items() if name.startswith("tokens_total")}
+    assert sum(counted.values()) == 2000
+    assert counted["tokens_total['other', 'other', 'other']"] > 1000
+
+
 def book(shared: Shared, own: int, woken: list[int], now: Callable[[], float] = lambda: 1.0) -> SharedBook:
     return SharedBook(shared.arenas, own, shared.lock, woken.append, now)
 
@@ -186,16 +235,35 @@ def test_the_load_is_that_of_all_workers_and_readers_anywhere_are_told(shared: S
         shared.forget(1)
         one.look()
         assert b'"inFlight":1,"held":0' in reader.lines()
-        for _ in range(5000):
+        for _ in range(2 * RING):
             other.change(WHISPER, "streams", 1)
         one.look()
-        assert b'"streams":5000' in reader.lines()
+        assert b'"streams":%d' % (2 * RING) in reader.lines()
         seen_last = one.of(WHISPER)
         shared.arenas[1]._changes = 0  # as a process has it that begins where another was
         book(shared, 1, []).change(WHISPER, "streams", 1)
         one.look()
-        assert b'"streams":5001' in reader.lines()
-    assert seen_last == Counts(1, 0, 5000)
+        assert b'"streams":%d' % (2 * RING + 1) in reader.lines()
+    assert seen_last == Counts(1, 0, 2 * RING)
+
+
+def test_who_has_missed_changes_is_told_of_what_is_in_hand_and_of_what_is_over(shared: Shared) -> None:
+    one, other = book(shared, 0, []), book(shared, 1, [])
+    for number in range(3):
+        for by in (1, -1):
+            other.change(("models", f"rests-{number}"), "in_flight", by)
+    other.change(WHISPER, "in_flight", 1)
+    with one.follow() as reader:
+        assert reader.lines().count(b"\n") == 1
+        other.change(WHISPER, "in_flight", -1)
+        for number in range(2 * RING):
+            other.change(("models", "busy"), "streams", 1 - 2 * (number % 2))
+        other.change(("models", "busy"), "held", 1)
+        one.look()
+        said = reader.lines()
+    assert said.count(b"\n") == 2
+    assert b'"whisper","inFlight":0' in said
+    assert b'"busy","inFlight":0,"held":1' in said
 
 
 def test_workers_take_turns_where_requests_wait_in_both(shared: Shared) -> None:
