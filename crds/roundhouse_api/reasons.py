@@ -197,6 +197,11 @@ class Reason(StrEnum):
         "The claim for the weights has no volume, or a volume that is in use on another node.",
         "`kubectl describe pvc`; pods on several nodes need `ReadWriteMany`, or a cache of type Node.",
     )
+    CACHE_NOT_SWEPT = (
+        "CacheNotSwept",
+        "Weights that nobody wants are not removed: a Job fails, or the claim may not be annotated.",
+        "Read the message; it is tried again by itself. The operator needs `patch` of claims.",
+    )
     CACHE_REFUSED = (
         "CacheRefused",
         "The API server refuses the claim, the Job or its pod, that the weights need.",

@@ -48,7 +48,8 @@ class Lookups:
         else:
             metadata = manifest["metadata"]
             modes = frozenset((manifest.get("spec") or {}).get("accessModes") or ())
-            answer = Answer(True, metadata.get("labels") or {}, metadata["resourceVersion"], modes)
+            marks = frozenset(metadata.get("annotations") or {})
+            answer = Answer(True, metadata.get("labels") or {}, metadata["resourceVersion"], modes, marks)
         self._known[namespace, ask] = (_now(), answer)
         return answer
 

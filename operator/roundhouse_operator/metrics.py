@@ -117,6 +117,7 @@ class Present(Collector):
     tally: Tally
     sources: Sequence[Source]
     leading: Callable[[], bool]
+    unswept: Callable[[], int]
 
     @override
     def collect(self) -> Iterator[GaugeMetricFamily]:
@@ -127,6 +128,8 @@ class Present(Collector):
         oldest = self.queue.oldest_seconds() if leading else 0.0
         yield _gauge("queue_oldest_seconds", "How long the oldest has been due or in work.", oldest)
         yield _gauge("tasks", "Tasks of the event loop.", len(_tasks()))
+        unswept = "Caches of weights that nobody wants and that could not be removed."
+        yield _gauge("caches_not_swept", unswept, self.unswept() if leading else 0)
         yield self._objects()
         yield self._watches()
         if leading:

@@ -18,6 +18,7 @@ from roundhouse_operator.core.weights.state import (
     JobPurpose,
     Loader,
     LoaderJob,
+    MarkRefusal,
     Record,
     VolumeClaim,
     read_report,
@@ -148,7 +149,14 @@ def _record(manifest: Manifest) -> Record:
         digest=data.get("digest", ""),
         total_bytes=whole(total, UNKNOWN),
         unwanted_since=_unwanted(manifest["metadata"]),
+        refused=_refused(data),
     )
+
+
+def _refused(data: Manifest) -> MarkRefusal | None:
+    why = data.get("markRefused", "")
+    at = whole(data.get("markRefusedAt", ""), 0)
+    return MarkRefusal(data.get("markWanted") == "true", why, at) if why else None
 
 
 def _unwanted(metadata: Manifest) -> int:

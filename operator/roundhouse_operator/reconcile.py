@@ -44,6 +44,7 @@ from roundhouse_operator.lookups import Lookups
 from roundhouse_operator.queue import RetryError
 from roundhouse_operator.recorder import Recorder
 from roundhouse_operator.scaler import Aim
+from roundhouse_operator.sweeping import Sweeping
 from roundhouse_operator.verifier import Verifier
 
 logger = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ class Reconciler:
     """How long weights are kept that nobody wants."""
     lookups: Lookups = field(init=False)
     fetching: Fetching = field(init=False)
+    sweeping: Sweeping = field(init=False)
     departures: Departures = field(init=False)
     arranger: Arranger = field(init=False)
     execution: Execution = field(init=False)
@@ -78,10 +80,10 @@ class Reconciler:
     def __post_init__(self) -> None:
         object.__setattr__(self, "lookups", Lookups(self.cluster))
         object.__setattr__(self, "departures", Departures(self.cluster))
-        fetching = Fetching(
-            self.cluster, self.cache, self.touch, self.later, self.loader, self.sweep_after_seconds
-        )
+        fetching = Fetching(self.cluster, self.cache, self.touch)
         object.__setattr__(self, "fetching", fetching)
+        sweeping = Sweeping(fetching, self.recorder.note, self.later, self.loader, self.sweep_after_seconds)
+        object.__setattr__(self, "sweeping", sweeping)
         execution = Execution(self.cluster, self.cache, self.touch)
         object.__setattr__(self, "execution", execution)
         again = partial(execution.carry_out, again=True)
@@ -97,7 +99,7 @@ class Reconciler:
             elif key.kind == ENGINE:
                 await self._engine(key)
             elif key.kind == STORE:
-                await self.fetching.sweep(key)
+                await self.sweeping(key)
             else:
                 await self._unserved(key)
         except OwnerGoneError as error:

@@ -17,7 +17,7 @@ from typing import Any, Final
 from roundhouse_api.conditions import ConditionType, Reason
 from roundhouse_api.model import Manifest
 from roundhouse_operator.cluster import Cluster
-from roundhouse_operator.core.kinds import EVENT
+from roundhouse_operator.core.kinds import EVENT, Kind
 from roundhouse_operator.core.observed import Resource
 from roundhouse_operator.errors import ClusterError
 
@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 BACKLOG: Final = 1000
 NOTE_LENGTH: Final = 1024
+NAME_LENGTH: Final = 200
+"""Of an object in an event's own name, which holds 253 characters."""
 _TOLD: Final = (ConditionType.READY, ConditionType.DEGRADED, ConditionType.OWNERSHIP_CONFLICT)
 _CALM: Final = frozenset(
     {
@@ -60,6 +62,16 @@ def transitions(before: Manifest, after: Manifest) -> Iterator[Transition]:
             yield Transition(was["reason"], f"{kind.value} is over", normal=True)
 
 
+@dataclass(frozen=True, slots=True)
+class Regarded:
+    """The object on which an event stands."""
+
+    kind: Kind
+    namespace: str
+    name: str
+    uid: str
+
+
 class Recorder:
     """Takes transitions at once and writes them when it can."""
 
@@ -69,18 +81,23 @@ class Recorder:
         self._backlog: asyncio.Queue[Manifest] = asyncio.Queue(BACKLOG)
 
     def tell(self, resource: Resource[Any], before: Manifest, after: Manifest) -> None:
+        on = Regarded(resource.kind, resource.namespace, resource.name, resource.uid)
         for transition in transitions(before, after):
             told = transition.message[:NOTE_LENGTH]
             logger.info("%s: %s", resource.key, told, extra={"reason": transition.reason})
-            try:
-                self._backlog.put_nowait(_event(resource, transition, self._instance))
-            except asyncio.QueueFull:
-                logger.warning(
-                    "Too many events: %s of %s is not told",
-                    transition.reason,
-                    resource.key,
-                    extra={"reason": "EventDropped"},
-                )
+            self.note(on, transition)
+
+    def note(self, on: Regarded, transition: Transition) -> None:
+        try:
+            self._backlog.put_nowait(_event(on, transition, self._instance))
+        except asyncio.QueueFull:
+            logger.warning(
+                "Too many events: %s of %s %r is not told",
+                transition.reason,
+                on.kind,
+                on.name,
+                extra={"reason": "EventDropped"},
+            )
 
     async def run(self) -> None:
         while True:
@@ -91,13 +108,13 @@ class Recorder:
                 logger.info("An event was not written: %s", error, extra={"reason": "EventDropped"})
 
 
-def _event(resource: Resource[Any], transition: Transition, instance: str) -> Manifest:
+def _event(on: Regarded, transition: Transition, instance: str) -> Manifest:
     return {
         "apiVersion": EVENT.api_version,
         "kind": EVENT.name,
         "metadata": {
-            "namespace": resource.namespace,
-            "name": f"{resource.name}.{secrets.token_hex(8)}",
+            "namespace": on.namespace,
+            "name": f"{on.name[:NAME_LENGTH]}.{secrets.token_hex(8)}",
         },
         "eventTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
         "reportingController": "roundhouse.dev/operator",
@@ -107,10 +124,10 @@ def _event(resource: Resource[Any], transition: Transition, instance: str) -> Ma
         "reason": transition.reason,
         "note": transition.message[:NOTE_LENGTH],
         "regarding": {
-            "apiVersion": resource.kind.api_version,
-            "kind": resource.kind.name,
-            "namespace": resource.namespace,
-            "name": resource.name,
-            "uid": resource.uid,
+            "apiVersion": on.kind.api_version,
+            "kind": on.kind.name,
+            "namespace": on.namespace,
+            "name": on.name,
+            "uid": on.uid,
         },
     }

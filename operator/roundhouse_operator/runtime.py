@@ -120,7 +120,8 @@ class Operator:
         self._followed += [self._autoscalers(space) for space in spaces]
         sources = [*self._resynced, *self._followed]
         self.health = Health(metrics, self.queue, sources)
-        metrics.show(Present(self.queue, self.cache, self.tally, sources, lambda: self.health.leading))
+        told = (lambda: self.health.leading, lambda: len(self.reconciler.sweeping.failing))
+        metrics.show(Present(self.queue, self.cache, self.tally, sources, *told))
         metrics.tell_gateways(self.scaler.loads, _now)
 
     def _source(self, scope: Scope) -> Source:

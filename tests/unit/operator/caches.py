@@ -25,12 +25,13 @@ from roundhouse_operator.core.kinds import (
     Kind,
 )
 from roundhouse_operator.core.observed import World
-from roundhouse_operator.core.outcome import DONE, Outcome
+from roundhouse_operator.core.outcome import DONE, Outcome, Refusal
 from roundhouse_operator.core.plan import Mark, Plan
 from roundhouse_operator.core.status.variant import variant_status
 from roundhouse_operator.core.weights.asked import Answer, Ask, AskedKind
 from roundhouse_operator.core.weights.loader import LoaderImage
 from roundhouse_operator.core.weights.mark import Nodes, read_mark
+from roundhouse_operator.core.weights.marking import without_marks
 from roundhouse_operator.core.weights.sweep import plan_sweep, swept_claim
 from roundhouse_operator.project_weights import store_of
 from tests.unit.operator.worlds import NAMESPACE, NOW, Scene, applied, sent
@@ -61,6 +62,8 @@ class Caches(Scene):
         self.answers: dict[Ask, Answer] = {}
         self.now = EPOCH
         self.loader = LOADER
+        self.refuses_marks = False
+        """Whether the API server takes no annotation of a claim."""
         self.claims: dict[str, dict[str, str]] = {"models": {}}
         """Annotations of claims that nobody follows."""
         super().__init__(*manifests)
@@ -109,6 +112,8 @@ class Caches(Scene):
         raise AssertionError("a variant that does not settle")
 
     def carry_out(self, plan: Plan) -> None:
+        if self.refuses_marks and plan.marks:
+            plan = without_marks(plan, Refusal("PersistentVolumeClaim 'models'", 403, "no patch"), self.now)
         for mark in plan.marks:
             self.mark(mark)
         for apply in plan.applies:

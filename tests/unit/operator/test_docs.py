@@ -22,7 +22,7 @@ def test_every_setting_is_described() -> None:
 
 def test_every_metric_is_described_and_no_other_is() -> None:
     metrics, tally = Metrics(), Tally()
-    metrics.show(Present(WorkQueue(), Cache("manager", tally), tally, (), lambda: True))
+    metrics.show(Present(WorkQueue(), Cache("manager", tally), tally, (), lambda: True, lambda: 0))
     metrics.tell_gateways(Loads(lambda _key: None), lambda: 0.0)
     there = {
         f"{family.name}_total" if family.type == "counter" else family.name

@@ -163,7 +163,7 @@ def test_one_series_for_each_variant_there_is_and_from_the_leader_alone() -> Non
     scene, metrics = Scene(node("n1"), engine(), variant(), variant("new", servedName="n")), Metrics()
     scene.settle("kws-en", replicas=1, readyReplicas=1, updatedReplicas=1)
     leading = True
-    metrics.show(Present(WorkQueue(), scene.cache, scene.tally, (), lambda: leading))
+    metrics.show(Present(WorkQueue(), scene.cache, scene.tally, (), lambda: leading, lambda: 0))
 
     def value(metric: str, **labels: str) -> float | None:
         return metrics.registry.get_sample_value(f"roundhouse_operator_{metric}", labels)

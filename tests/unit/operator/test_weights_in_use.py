@@ -22,6 +22,7 @@ from roundhouse_operator.core.plan import Delete, Mark, Plan
 from roundhouse_operator.core.shared import arrange
 from roundhouse_operator.fetching import Fetching
 from roundhouse_operator.queue import RetryError
+from roundhouse_operator.sweeping import Sweeping
 from tests.unit.operator.caches import COMPLETE, EPOCH, HUB, LOADER, PVC, SHARED_CLAIM, Caches
 from tests.unit.operator.samples import engine, variant
 from tests.unit.operator.worlds import NAMESPACE, conditions, node, pod
@@ -199,10 +200,9 @@ class Sweeps:
 
     def restart(self) -> None:
         cluster: Any = self
-        self.fetching = Fetching(
-            cluster,
-            self.scene.cache,
-            lambda _touched: None,
+        self.sweeping = Sweeping(
+            Fetching(cluster, self.scene.cache, lambda _touched: None),
+            lambda _on, _transition: None,
             lambda _key, seconds: self.later.append(seconds),
             LOADER,
             self.grace,
@@ -217,7 +217,7 @@ class Sweeps:
         self.now = EPOCH + minutes * 60
         [store] = [one["metadata"]["name"] for one in self.scene.all(VOLUME_CLAIM)]
         try:
-            await self.fetching.sweep(Key(STORE, NAMESPACE, store))
+            await self.sweeping(Key(STORE, NAMESPACE, store))
         except AttributeError:  # there is no cluster that would delete anything
             return True
         return False

@@ -9,6 +9,7 @@ import pytest
 
 from roundhouse_api.model import Manifest
 from roundhouse_operator.core.kinds import CONFIG_MAP, JOB, VARIANT, Key
+from roundhouse_operator.core.weights.asked import Answer, Ask, AskedKind
 from roundhouse_operator.core.weights.key import store_name
 from tests.unit.operator.caches import COMPLETE, HUB, LOADER, SHARED_CLAIM, Caches, failure
 from tests.unit.operator.samples import engine, variant
@@ -160,3 +161,56 @@ def test_a_record_that_does_not_fit_its_name_removes_nothing(claim: str, name: s
     rewrite(scene, {"claim": claim}, name=name)
     assert swept_by(scene) is None
     assert scene.all(CONFIG_MAP) == [], "it is of no use to anybody"
+
+
+def unmarkable(*, fetched: bool = True) -> Caches:
+    """Weights have come, and the claim may not be annotated."""
+    scene = Caches(node("n1"), engine(cache=SHARED_CLAIM), variant(source=HUB))
+    scene.refuses_marks = fetched
+    scene.steps()
+    scene.refuses_marks = True
+    scene.ends({**COMPLETE, "fetched": fetched})
+    return scene
+
+
+@pytest.mark.parametrize("fetched", [True, False])
+def test_a_mark_that_is_refused_is_told_and_tried_again(*, fetched: bool) -> None:
+    scene = unmarkable(fetched=fetched)
+    said = conditions(scene.steps())
+    assert (said["WeightsReady"], said["Degraded"]) == (("True", "Downloaded"), ("True", "CacheNotSwept"))
+    message = next(
+        one["message"] for one in scene.status("kws-en")["conditions"] if one["type"] == "Degraded"
+    )
+    assert "PersistentVolumeClaim 'models' may not be annotated" in message
+    assert message.endswith("(no patch)")
+    decision = scene.decide("kws-en")
+    assert decision.revisit_seconds == 300
+    scene.now += 300
+    scene.step()
+    assert scene.record()["markRefusedAt"] == str(scene.now), "and it is tried again later"
+    scene.refuses_marks = False
+    scene.now += 300
+    assert "Degraded" not in conditions(scene.steps())
+    assert bool(scene.claims["models"]) is fetched
+    assert "markRefused" not in scene.record()
+
+
+@pytest.mark.parametrize("fetched", [True, False])
+def test_where_the_job_is_gone_a_person_marks_the_claim(*, fetched: bool) -> None:
+    scene = unmarkable(fetched=fetched)
+    scene.steps()
+    scene.forget_pods()
+    scene.cache.forget(Key(JOB, NAMESPACE, scene.job()["metadata"]["name"]))
+    scene.refuses_marks = False
+    scene.now += 3600
+    claim = Ask(AskedKind.CLAIM, "models")
+    name = f"fetched.roundhouse.dev/{scene.record()['key']}"
+    scene.answers[claim] = Answer(True, annotations=frozenset() if fetched else frozenset({name}))
+    decision = scene.decide("kws-en")
+    assert decision.supply
+    assert claim in decision.supply.asks
+    assert decision.supply.plan.empty, "a record has no claim marked"
+    assert conditions(scene.status("kws-en"))["Degraded"] == ("True", "CacheNotSwept")
+    scene.answers[claim] = Answer(True, annotations=frozenset({name}) if fetched else frozenset())
+    assert "Degraded" not in conditions(scene.steps())
+    assert "markRefused" not in scene.record()

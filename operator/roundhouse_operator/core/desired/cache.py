@@ -26,12 +26,14 @@ from roundhouse_operator.core.kinds import CONFIG_MAP, JOB, VOLUME_CLAIM, Kind
 from roundhouse_operator.core.weights.delivery import Delivery, Way
 from roundhouse_operator.core.weights.loader import LoaderImage
 from roundhouse_operator.core.weights.mark import Nodes
-from roundhouse_operator.core.weights.state import JobPurpose, Report
+from roundhouse_operator.core.weights.state import JobPurpose, MarkRefusal, Record, Report
 
 DEFAULT_SIZE: Final = Quantity("50Gi")
 KEPT_SECONDS: Final = 3600
 """How long a Job that has ended, and the log of its pod, can be looked at."""
 SWEEP_TRIES: Final = 3
+WHY_LENGTH: Final = 512
+"""Of a refusal, as it is kept."""
 _NOTHING: Final = Source(type=SourceType.GCS, gcs=GCSSource(bucket="none"))
 """A loader is always told a source; one that sweeps does not ask it."""
 
@@ -102,7 +104,7 @@ def job(head: Manifest, mark: Manifest, pod: Manifest, *, key: str, tries: int =
 
 
 def build_record(
-    intent: Intent, report: Report | None, *, claim_uid: str = "", complete: bool = False
+    intent: Intent, report: Report | Record | None, *, claim_uid: str = "", complete: bool = False
 ) -> Manifest:
     """A ConfigMap, from which loaders that start later read the revision."""
     report = report or Report(complete=True)
@@ -117,6 +119,13 @@ def build_record(
     }
     data = {name: value for name, value in said.items() if value}
     return {**_head(CONFIG_MAP, intent, intent.delivery.store), "data": data}
+
+
+def note_refusal(record: Manifest, refused: MarkRefusal) -> Manifest:
+    """The record of weights whose claim may not be marked: who wants them is told, and it is tried again."""
+    said = {"markRefused": refused.why[:WHY_LENGTH], "markRefusedAt": str(refused.at)}
+    wanted = {"markWanted": "true"} if refused.wanted else {}
+    return {**record, "data": {**record["data"], **said, **wanted}}
 
 
 def build_sweep(head: Manifest, key: str, claim: str, nodes: Nodes, loader: LoaderImage) -> Manifest:

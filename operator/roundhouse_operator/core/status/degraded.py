@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from roundhouse_api.conditions import Reason
 from roundhouse_operator.core import fallbacks, ids
+from roundhouse_operator.core.diagnose import Trouble
 from roundhouse_operator.core.outcome import Outcome
 from roundhouse_operator.core.scaling import in_vain
 from roundhouse_operator.core.status.conditions import Degradations, Finding, true
@@ -26,9 +29,8 @@ def find_degraded(scene: Scene, blocker: Finding | None) -> Finding | None:
         causes.add(decision.held.reason, decision.held.message)
     for detour in fallbacks.troubles(scene.world.detours):
         causes.add(detour.reason, detour.message)
-    weights = decision.weights
-    if weights and weights.failing and not weights.ready and scene.ready and not blocker:
-        causes.add(weights.reason, f"The pods have the weights of before: {weights.message}")
+    for one in _of_weights(scene, blocker):
+        causes.add(one.reason, one.message)
     if scene.spec and decision.merged and (fields := unsupported_by_variant(scene.spec, decision.merged)):
         causes.add(Reason.NOT_YET_SUPPORTED, f"Accepted and not honoured yet: {', '.join(fields)}")
     if trouble := shortcoming(scene):
@@ -44,6 +46,14 @@ def find_degraded(scene: Scene, blocker: Finding | None) -> Finding | None:
         causes.add(scene.trouble.reason, f"{what}: {scene.trouble.message}")
         causes.detail = scene.trouble.detail
     return causes.finding()
+
+
+def _of_weights(scene: Scene, blocker: Finding | None) -> Iterator[Trouble]:
+    weights, supply = scene.decision.weights, scene.decision.supply
+    if weights and weights.failing and not weights.ready and scene.ready and not blocker:
+        yield Trouble(weights.reason, f"The pods have the weights of before: {weights.message}")
+    if supply and supply.unmarked:
+        yield supply.unmarked
 
 
 def _engine_of_its_pods(scene: Scene) -> str:

@@ -33,6 +33,8 @@ class Answer:
     version: str = ""
     access_modes: frozenset[str] = frozenset()
     """Of a claim."""
+    annotations: frozenset[str] = frozenset()
+    """Names of those that stand on it."""
 
     @property
     def many_nodes(self) -> bool:

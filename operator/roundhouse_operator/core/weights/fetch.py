@@ -28,6 +28,7 @@ from roundhouse_operator.core.observed import Store, World
 from roundhouse_operator.core.plan import NOTHING, Apply, Delete, Mark, Plan
 from roundhouse_operator.core.weights.case import Case
 from roundhouse_operator.core.weights.mark import mark_fetched, nodes_of, unmark
+from roundhouse_operator.core.weights.marking import marked_again
 from roundhouse_operator.core.weights.mounting import asked_of_mounts
 from roundhouse_operator.core.weights.state import JobPhase, JobPurpose, LoaderJob, Record, Report
 from roundhouse_operator.core.weights.supply import (
@@ -57,8 +58,7 @@ def supply_by_job(world: World, intent: Intent) -> Supply:
     if waiting := _end_of_sweep(world, intent, store):
         return waiting
     if store.record and _complete(intent, store, store.record):
-        told = there(Reason.DOWNLOADED, f"PersistentVolumeClaim {delivery.claim!r} holds them")
-        return Supply(told, arrived(delivery, store.record), asks=asked_of_mounts(world, delivery))
+        return _arrived(Case(world, intent, store, asked_of_mounts(world, delivery)), store.record)
     if intent.variant.suspend:
         told = Weights(False, False, Reason.SUSPENDED, "Nothing is fetched while `spec.suspend` is true")
         return Supply(told, progressed(delivery, world, None))
@@ -97,6 +97,13 @@ def _complete(intent: Intent, store: Store, record: Record) -> bool:
         return True
     claim = store.claim
     return claim is not None and not claim.ending and claim.uid == record.claim_uid
+
+
+def _arrived(case: Case, record: Record) -> Supply:
+    told = there(Reason.DOWNLOADED, f"PersistentVolumeClaim {case.intent.delivery.claim!r} holds them")
+    job = next((one for one in reversed(case.jobs) if one.phase is JobPhase.COMPLETE), None)
+    marks = _last_marks(case, job, _report(case, job)) if job else ()
+    return marked_again(case, Supply(told, arrived(case.intent.delivery, record), asks=case.asks), marks)
 
 
 def _make_claim(case: Case, asked: PVCCache) -> Supply | None:
@@ -165,7 +172,7 @@ def _marks(case: Case, purpose: JobPurpose) -> tuple[Mark, ...]:
 
 
 def _keep_record(case: Case, job: LoaderJob) -> Supply:
-    report = next((pod.loader.report for pod in case.pods(job) if pod.loader and pod.loader.report), None)
+    report = _report(case, job)
     record = build_record(case.intent, report, claim_uid=case.claim_uid, complete=True)
     plan = Plan(applies=(Apply(CONFIG_MAP, record, force=False),), marks=_last_marks(case, job, report))
     shown = (
@@ -174,6 +181,10 @@ def _keep_record(case: Case, job: LoaderJob) -> Supply:
         else progressed(case.intent.delivery, case.world, None)
     )
     return Supply(coming("The loader has ended well"), shown, plan, case.asks)
+
+
+def _report(case: Case, job: LoaderJob) -> Report | None:
+    return next((pod.loader.report for pod in case.pods(job) if pod.loader and pod.loader.report), None)
 
 
 def _last_marks(case: Case, job: LoaderJob, report: Report | None) -> tuple[Mark, ...]:

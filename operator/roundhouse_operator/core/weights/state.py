@@ -98,6 +98,16 @@ class VolumeClaim:
 
 
 @dataclass(frozen=True, slots=True)
+class MarkRefusal:
+    """A mark that a claim of somebody else's should have, or should have no longer, and may not be given."""
+
+    wanted: bool
+    why: str
+    at: int
+    """Seconds since the epoch."""
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """What weights resolved to, and whether they are complete in their place; kept in a ConfigMap."""
 
@@ -109,6 +119,8 @@ class Record:
     digest: str = ""
     total_bytes: int = UNKNOWN
     unwanted_since: int = 0
+    refused: MarkRefusal | None = None
+    """The claim does not say of them what it should."""
 
 
 def read_report(text: str) -> Report | None:

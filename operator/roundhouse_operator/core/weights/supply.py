@@ -64,6 +64,8 @@ class Supply:
     plan: Plan = NOTHING
     asks: frozenset[Ask] = frozenset()
     revisit_seconds: int | None = None
+    unmarked: Trouble | None = None
+    """Why weights that are there will not be swept, or must not be."""
 
 
 def there(reason: Reason, message: str) -> Weights:
