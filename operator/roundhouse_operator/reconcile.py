@@ -17,6 +17,7 @@ from roundhouse_api.conditions import Reason
 from roundhouse_api.model import Manifest
 from roundhouse_api.names import ANNOTATION_RESTARTED_AT
 from roundhouse_operator.arranger import Arranger
+from roundhouse_operator.authorities import Authorities
 from roundhouse_operator.cache import Cache, Touched
 from roundhouse_operator.cluster import Cluster
 from roundhouse_operator.core import credentials
@@ -25,7 +26,7 @@ from roundhouse_operator.core.decision import Decision
 from roundhouse_operator.core.diagnose import Trouble
 from roundhouse_operator.core.kinds import ENGINE, STORE, VARIANT, Key
 from roundhouse_operator.core.observed import Engine, Invalid, Resource, World
-from roundhouse_operator.core.outcome import Outcome
+from roundhouse_operator.core.outcome import Outcome, Refusal
 from roundhouse_operator.core.status.conditions import status_patch
 from roundhouse_operator.core.status.engine import engine_status
 from roundhouse_operator.core.status.incident import Incident, incident_status
@@ -34,6 +35,7 @@ from roundhouse_operator.core.status.unserved import unserved_status
 from roundhouse_operator.core.status.variant import variant_status
 from roundhouse_operator.core.weights.asked import Ask
 from roundhouse_operator.core.weights.loader import UNTOLD, LoaderImage
+from roundhouse_operator.core.weights.supply import Supply
 from roundhouse_operator.departures import Departures
 from roundhouse_operator.errors import ClusterError, NotFoundError, OwnerGoneError, ThrottledError
 from roundhouse_operator.execution import Execution
@@ -70,6 +72,8 @@ class Reconciler:
     """Called when engines will soon have something to tell."""
     sweep_after_seconds: float = 0.0
     """How long weights are kept that nobody wants."""
+    authorities: Authorities | None = None
+    """What tells loaders of authorities; None: nobody does."""
     lookups: Lookups = field(init=False)
     fetching: Fetching = field(init=False)
     sweeping: Sweeping = field(init=False)
@@ -135,7 +139,7 @@ class Reconciler:
         self.touch(self.cache.want(key, decision.stores))
         supply = decision.supply
         try:
-            refused = await self.fetching.carry_out(supply.plan, key.namespace) if supply else None
+            refused = await self._fetch(supply, decision, key.namespace) if supply else None
             await self.departures.prepare(world, decision.plan)
             outcome = await self.execution.carry_out(decision.plan, key)
         except ClusterError as error:
@@ -155,6 +159,12 @@ class Reconciler:
             raise RetryError(refusal.message)
         if decision.revisit_seconds:
             self.later(key, decision.revisit_seconds)
+
+    async def _fetch(self, supply: Supply, decision: Decision, namespace: str) -> Refusal | None:
+        """With what loaders are told before any of them starts."""
+        loads = decision.intent is not None and decision.intent.delivery.loads
+        untold = await self.authorities.ensure(namespace) if self.authorities and loads else None
+        return await self.fetching.carry_out(supply.plan, namespace) or untold
 
     async def _decide(self, world: World) -> tuple[World, Decision]:
         """Decided once more where the first time it had to know of objects that nobody watches."""

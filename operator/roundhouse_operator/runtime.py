@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 from roundhouse_api import names
 from roundhouse_api.model import Manifest
 from roundhouse_operator.asking import Asker
+from roundhouse_operator.authorities import Authorities
 from roundhouse_operator.cache import Cache, Touched
 from roundhouse_operator.cluster import Change, Cluster
 from roundhouse_operator.configuration import credentials, load_configuration
@@ -103,6 +104,7 @@ class Operator:
             self.scaler.follow,
             self.engines.hurry,
             settings.sweep_after_seconds,
+            Authorities(cluster, settings.authorities, settings.loader_ca_certificates),
         )
         self.progress = ProgressPoller(self.cache, self.touch)
         spaces = settings.served_namespaces or (None,)
@@ -126,7 +128,7 @@ class Operator:
 
     def _source(self, scope: Scope) -> Source:
         # Claims cannot be made without their templates: whether those are served says it all.
-        told = self.on_claims_served if scope.kind == CLAIM_TEMPLATE else _ignore
+        told = self.on_claims_served if scope.kind == CLAIM_TEMPLATE else lambda _served: None
         on_served = told if scope.kind in CLAIM_KINDS else None
         return self._follow(scope, self.on_change, self.on_listed, on_served)
 
@@ -260,10 +262,6 @@ class Operator:
             on_end=ended,
         )
         await watch.run(kopf_stop)
-
-
-def _ignore(_served: bool) -> None:
-    """What is found out about the kinds beside the claims' templates."""
 
 
 async def operate(settings: Settings) -> None:

@@ -61,7 +61,11 @@ class Settings(BaseSettings):
     )
     loader_env: Annotated[tuple[tuple[str, str], ...], NoDecode] = Field(
         default=(),
-        description="Environment of every loader, as a JSON object: proxies, `HF_ENDPOINT`, a CA bundle.",
+        description="Environment of every loader, as a JSON object: proxies, `HF_ENDPOINT`.",
+    )
+    loader_ca_certificates: str = Field(
+        default="",
+        description="Authorities that loaders believe beside the public ones, in PEM form.",
     )
     sweep_after_seconds: int = Field(
         default=600,
@@ -88,7 +92,13 @@ class Settings(BaseSettings):
 
     @property
     def loader(self) -> LoaderImage:
-        return LoaderImage(self.loader_image, self.loader_pull_policy, self.loader_env)
+        told = self.authorities if self.loader_ca_certificates else ""
+        return LoaderImage(self.loader_image, self.loader_pull_policy, self.loader_env, told)
+
+    @property
+    def authorities(self) -> str:
+        """The ConfigMap that holds the loaders' authorities, in each namespace that loads weights."""
+        return f"roundhouse-{self.release}-loader"
 
     @property
     def served_namespaces(self) -> tuple[str, ...] | None:

@@ -133,9 +133,9 @@ def test_the_loader_comes_from_the_registry_of_the_others_unless_said_otherwise(
 def test_loaders_are_told_of_authorities_beside_their_environment() -> None:
     pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
     told = environment(render({"loader": {"caCertificates": pem, "env": {"A": "1"}}}), "operator")
-    assert json.loads(told["ROUNDHOUSE_OPERATOR_LOADER_ENV"]) == {"A": "1", "ROUNDHOUSE_CA_CERTIFICATES": pem}
-    told = environment(render({"loader": {"caCertificates": pem}}), "operator")
-    assert json.loads(told["ROUNDHOUSE_OPERATOR_LOADER_ENV"]) == {"ROUNDHOUSE_CA_CERTIFICATES": pem}
+    assert json.loads(told["ROUNDHOUSE_OPERATOR_LOADER_ENV"]) == {"A": "1"}
+    assert told["ROUNDHOUSE_OPERATOR_LOADER_CA_CERTIFICATES"] == pem
+    assert "ROUNDHOUSE_OPERATOR_LOADER_CA_CERTIFICATES" not in environment(render(), "operator")
 
 
 def test_the_lease_that_the_operator_may_write_is_its_own() -> None:

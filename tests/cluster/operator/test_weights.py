@@ -16,9 +16,9 @@ from roundhouse_operator.cluster import Cluster as Client
 from roundhouse_operator.core.weights.asked import Answer, Ask, AskedKind
 from roundhouse_operator.core.weights.key import store_name
 from roundhouse_operator.lookups import Lookups
-from tests.cluster.local import Cluster
+from tests.cluster.local import Cluster, ClusterError
 from tests.cluster.operator.conftest import StartOperator
-from tests.cluster.operator.harness import Kubectl, Operator, wait_for_quiet, writes
+from tests.cluster.operator.harness import Kubectl, Operator, own_events, wait_for_quiet, writes
 from tests.unit.operator.samples import engine, variant
 
 HUB = {"type": "HuggingFace", "huggingFace": {"repo": "acme/kws-en"}}
@@ -120,6 +120,59 @@ def test_nothing_is_removed_from_a_claim_because_a_config_map_says_so(
     assert "-sweep-" not in operator.log.read_text()
     found = asyncio.run(looked_up(kubectl.cluster, kubectl.namespace, Ask(AskedKind.CLAIM, "models")))
     assert found.many_nodes, "the claim itself says how it can be mounted"
+
+
+@pytest.fixture
+def no_annotations(control_plane: Cluster, namespace: str) -> Iterator[None]:
+    """A policy of the cluster: claims of the namespace are never annotated."""
+    policy, head = "ValidatingAdmissionPolicy", {"apiVersion": "admissionregistration.k8s.io/v1"}
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["persistentvolumeclaims"]}
+    here = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
+    said = {"expression": "!object.metadata.?annotations.hasValue()", "message": "claims are not annotated"}
+    spec = {
+        "failurePolicy": "Fail",
+        "matchConstraints": {"resourceRules": [{**rule, "operations": ["UPDATE"]}]},
+        "validations": [said],
+    }
+    named = {"metadata": {"name": f"bare-{namespace}"}}
+    bound = {"policyName": f"bare-{namespace}", "validationActions": ["Deny"]}
+    resources = {"matchResources": {"namespaceSelector": here}}
+    control_plane.apply({**head, "kind": policy, **named, "spec": spec})
+    control_plane.apply({**head, "kind": f"{policy}Binding", **named, "spec": {**bound, **resources}})
+    yield
+    control_plane.kubectl("delete", policy.lower(), f"{policy.lower()}binding", f"bare-{namespace}")
+
+
+def test_a_claim_that_may_not_be_annotated_is_told_by_the_variant_and_by_its_own_events(
+    operator: Operator, kubectl: Kubectl, no_annotations: None
+) -> None:
+    claim = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
+    kubectl.apply(
+        {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "models"}, "spec": claim}
+    )
+
+    def refused() -> bool:
+        try:
+            kubectl("annotate", "pvc", "models", "a=b", "--overwrite", "--dry-run=server")
+        except ClusterError as error:
+            return "claims are not annotated" in str(error)
+        return False
+
+    kubectl.wait_for(refused, "the policy holds", 60)
+    kubectl.apply(engine(cache={"type": "PVC", "pvc": {"claimName": "models"}}), variant(source=HUB))
+    kubectl.wait("mv", "kws-en", "Ready", "True", "Serving", seconds=90)
+    found = kubectl.wait("mv", "kws-en", "Degraded", "True", "CacheNotSwept", seconds=60)
+    assert "claims are not annotated" in found["message"]
+    kubectl("delete", "mv", "kws-en", "--wait")
+
+    def told() -> list[str]:
+        uid = kubectl.get("pvc", "models")["metadata"]["uid"]
+        return [one["note"] for one in own_events(kubectl) if one["regarding"].get("uid") == uid]
+
+    [note] = kubectl.wait_for(told, "an event of the claim", 60)
+    assert "which nobody wants, are not removed" in note
+    assert kubectl.list("cm", OF_WEIGHTS), "without its record nobody would know what is left"
+    assert operator.metric("roundhouse_operator_caches_not_swept") == 1
 
 
 async def looked_up(cluster: Cluster, namespace: str, ask: Ask) -> Answer:

@@ -73,12 +73,13 @@ def start_operator(
     """Starts an operator that serves the test's namespace; its loaders know the test's hub."""
     started: list[Operator] = []
 
-    def start(**loader_env: str) -> Operator:
+    def start(authorities: str = "", **loader_env: str) -> Operator:
         env = {"HF_ENDPOINT": hub.url, "ROUNDHOUSE_LOADER_PATIENCE_SECONDS": "3", **loader_env}
         environment = {
             "ROUNDHOUSE_OPERATOR_LOADER_IMAGE": reference("loader"),
             "ROUNDHOUSE_OPERATOR_LOADER_PULL_POLICY": "Never",
             "ROUNDHOUSE_OPERATOR_LOADER_ENV": json.dumps(env),
+            "ROUNDHOUSE_OPERATOR_LOADER_CA_CERTIFICATES": authorities,
         }
         log = tmp_path / f"operator-{len(started)}.log"
         operator = Operator(cluster, namespace, log, environment=environment)

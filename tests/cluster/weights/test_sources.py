@@ -35,6 +35,7 @@ class Served:
     source: dict[str, Any]
     secret: dict[str, str]
     loader_env: dict[str, str] = field(default_factory=dict)
+    authorities: str = ""
 
 
 def from_s3(stack: ExitStack, cluster: Cluster, model: Model, folder: Path) -> Served:
@@ -67,8 +68,7 @@ def from_oci(stack: ExitStack, cluster: Cluster, model: Model, folder: Path) -> 
     image = f"{registry.address}/models/sphinx:1"
     oci = {"image": image, "path": "model", "pullSecretRef": {"name": "door"}}
     config = docker_config(registry.address, LOGIN)
-    own = {"ROUNDHOUSE_CA_CERTIFICATES": authority.pem}
-    return Served({"type": "OCI", "oci": oci}, {".dockerconfigjson": config}, loader_env=own)
+    return Served({"type": "OCI", "oci": oci}, {".dockerconfigjson": config}, authorities=authority.pem)
 
 
 def from_http(stack: ExitStack, cluster: Cluster, model: Model, _: Path) -> Served:
@@ -96,7 +96,7 @@ def served(
 def test_a_model_comes_from_its_source_by_its_secret_and_hears(
     served: Served, kubectl: Kubectl, start_operator: StartOperator
 ) -> None:
-    operator = start_operator(**served.loader_env)
+    operator = start_operator(served.authorities, **served.loader_env)
     workload: dict[str, Any] = {"image": reference("pocketsphinx"), "imagePullPolicy": "Never"}
     source = {**served.source, "format": "Sphinx"}
     secret = {

@@ -15,7 +15,12 @@ from roundhouse_api.v1alpha1 import DownloadPolicy
 from roundhouse_operator.core.desired.security import USER
 from roundhouse_operator.core.weights.delivery import WEIGHTS_PATH, Delivery, Way
 from roundhouse_operator.core.weights.key import Credential, credential, movable
-from roundhouse_operator.core.weights.loader import LOADER_CONTAINER, LoaderImage
+from roundhouse_operator.core.weights.loader import (
+    AUTHORITIES,
+    LOADER_CONTAINER,
+    LoaderImage,
+    told_of_authorities,
+)
 from roundhouse_operator.core.weights.state import JobPurpose
 
 LOADER_PORT: Final = 8002
@@ -151,6 +156,9 @@ def _env(delivery: Delivery, loader: LoaderImage, purpose: JobPurpose) -> list[M
         "ROUNDHOUSE_LOADER_PORT": str(LOADER_PORT),
     }
     env: list[Manifest] = [{"name": name, "value": value} for name, value in sorted(loader.env)]
+    if loader.authorities:
+        env = [one for one in env if one["name"] != AUTHORITIES]
+        env.append(told_of_authorities(loader.authorities))
     env += [{"name": name, "value": said[name]} for name in sorted(said)]
     if movable(delivery.source):
         # Not in the template, which a revision that is resolved later would change.

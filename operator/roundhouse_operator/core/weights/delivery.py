@@ -75,6 +75,11 @@ class Delivery:
                 return WEIGHTS_PATH
 
     @property
+    def loads(self) -> bool:
+        """Whether a loader brings them, in a pod of the engine or in a Job's."""
+        return self.way in (Way.START, Way.NODE, Way.CACHE)
+
+    @property
     def loads_in_pod(self) -> bool:
         return self.way in (Way.START, Way.NODE)
 
