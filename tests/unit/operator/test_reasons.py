@@ -26,7 +26,7 @@ from roundhouse_operator.core.verification.known_answers import Judged
 from roundhouse_operator.core.verification.proof import ExamFacts, Input, Proof
 from roundhouse_operator.core.weights.asked import Answer
 from tests.unit.operator import test_autoscalers, test_replicas
-from tests.unit.operator.caches import COMPLETE, SHARED_CLAIM, Caches, failure, private
+from tests.unit.operator.caches import COMPLETE, Caches, failure, private
 from tests.unit.operator.fleet import IMAGE_2, Fleet, fail
 from tests.unit.operator.kinds_of_nodes import PLAIN, UNLABELLED
 from tests.unit.operator.samples import adapter, engine, upstream, variant
@@ -34,6 +34,7 @@ from tests.unit.operator.sharing import SHARED, SharedScene, gpu_node, shared_en
 from tests.unit.operator.test_demand import NONE, Life
 from tests.unit.operator.test_sharing import model
 from tests.unit.operator.test_weights import cached
+from tests.unit.operator.test_weights_mark import unmarkable
 from tests.unit.operator.test_weights_with_pods import in_pod, versions
 from tests.unit.operator.worlds import NAMESPACE, NOW, Scene, node, pod
 
@@ -262,14 +263,6 @@ def cache_refused() -> Statuses:
     yield cached().status("kws-en", Outcome(cache_refusal=Refusal("PersistentVolumeClaim x", 403, "quota")))
 
 
-def not_swept() -> Statuses:
-    scene = cached(cache=SHARED_CLAIM)
-    scene.refuses_marks = True
-    scene.steps()
-    scene.ends(COMPLETE)
-    yield scene.steps()
-
-
 def credentials() -> Statuses:
     scene = cached(private())
     scene.missing("Secret", "hf")
@@ -444,7 +437,7 @@ CASES: dict[Reason, Callable[[], Statuses]] = {
     Reason.LOADER_FAILED: loader_says("SomethingNew"),
     Reason.STORAGE_CLASS_NOT_FOUND: volumes,
     Reason.VOLUME_PENDING: volumes,
-    Reason.CACHE_NOT_SWEPT: not_swept,
+    Reason.CACHE_NOT_SWEPT: lambda: [unmarkable().steps()],
     Reason.CACHE_REFUSED: cache_refused,
     Reason.SECRET_NOT_FOUND: credentials,
     Reason.CONFIG_MAP_NOT_FOUND: without_certificates,
