@@ -67,6 +67,7 @@ def read_ask(
     options = SpeechOptions(
         language=_language(fields, handler, model),
         prompt=_one(fields, "prompt") or "",
+        hotwords=_hotwords(fields),
         temperature=_temperature(fields),
         words=Granularity.WORD in granularities,
         speakers=speakers,
@@ -145,6 +146,12 @@ def _temperature(fields: Mapping[str, Sequence[str]]) -> float:
     if not 0 <= value <= 1:
         raise invalid(f"temperature must be a number from 0 to 1, not {text!r}.", param="temperature")
     return value
+
+
+def _hotwords(fields: Mapping[str, Sequence[str]]) -> str:
+    """As faster-whisper's servers name them, and as OpenAI's SDKs send lists."""
+    named = [*fields.get("hotwords", ()), *fields.get("keywords[]", ()), *fields.get("keywords", ())]
+    return ", ".join(filter(None, (text.strip() for text in named)))
 
 
 def _language(fields: Mapping[str, Sequence[str]], handler: type[Speech], model: str) -> str | None:

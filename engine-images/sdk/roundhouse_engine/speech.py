@@ -59,10 +59,15 @@ class ModelSpec:
 
 @dataclass(frozen=True, slots=True)
 class SpeechOptions:
-    """What the client asked for, checked. `language` is a code from the declared ones; None: find out."""
+    """What the client asked for, checked. `language` is a code from the declared ones; None: find out.
+
+    `prompt` and `hotwords` (separated by commas) say what may come: a handler that cannot use them goes on
+    without.
+    """
 
     language: str | None = None
     prompt: str = ""
+    hotwords: str = ""
     temperature: float = 0.0
     words: bool = False
     speakers: bool = False

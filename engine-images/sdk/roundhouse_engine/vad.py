@@ -50,15 +50,20 @@ def level_db(frame: bytes) -> float:
     return float(10 * np.log10(np.mean(samples * samples) + 1.0))
 
 
-def cut(
+def cut(  # noqa: PLR0913 - the last is for the few engines that dislike short windows
     audio: Iterable[bytes],
     sample_rate: int,
     is_speech: Detector,
     longest_seconds: float,
     cancellation: Cancellation,
+    *,
+    pause_seconds: float = _PAUSE_SECONDS,
 ) -> Iterator[Window]:
-    """Windows of speech of at most `longest_seconds`, in order and without overlap; none for silence."""
-    cutter = Cutter(sample_rate, longest_seconds)
+    """Windows of speech of at most `longest_seconds`, in order and without overlap; none for silence.
+
+    `pause_seconds` is the pause that ends a window which has just begun.
+    """
+    cutter = Cutter(sample_rate, longest_seconds, young_pause_seconds=pause_seconds)
     frame_bytes = cutter.frame_bytes
     for frame in frames(audio, frame_bytes):
         cancellation.check()
@@ -92,11 +97,13 @@ class Cutter:
         longest_seconds: float,
         *,
         pause_seconds: float | None = None,
+        young_pause_seconds: float = _PAUSE_SECONDS,
         by_hand: bool = False,
     ) -> None:
         self._rate = sample_rate
         self.frame_bytes = round(sample_rate * FRAME_SECONDS) * _BYTES
         self._pause_seconds = pause_seconds
+        self._young_pause_seconds = young_pause_seconds
         self._by_hand = by_hand
         self._longest = max(int(longest_seconds / FRAME_SECONDS), 2 * _ONSET_FRAMES)
         self._lead: deque[tuple[bytes, bool]] = deque(maxlen=_ONSET_FRAMES + _frames(_LEAD_SECONDS))
@@ -160,7 +167,8 @@ class Cutter:
         if self._pause_seconds is not None:
             return max(_frames(self._pause_seconds), 1)
         part = min(len(self._open) / self._longest, 1.0)
-        return _frames(_PAUSE_SECONDS - part * (_PAUSE_SECONDS - _SHORT_PAUSE_SECONDS))
+        young = self._young_pause_seconds
+        return _frames(young - part * (young - _SHORT_PAUSE_SECONDS))
 
     def _softest(self) -> int:
         """Where to cut speech without a pause: after the softest frame of the last third."""

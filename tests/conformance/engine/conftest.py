@@ -1,10 +1,12 @@
 """Engines that tests share where they leave them as they were."""
 
+import json
 from collections.abc import Iterator
 
 import pytest
 
-from tests.conformance.engine.running import POCKETSPHINX, SCRIPTED, Engine, running
+from tests.conformance.engine.running import FASTER_WHISPER, POCKETSPHINX, SCRIPTED, Engine, running
+from tests.support.whisper import Whisper, make_whisper
 
 
 @pytest.fixture(scope="module")
@@ -22,4 +24,24 @@ def pocketsphinx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         POCKETSPHINX, tmp_path_factory.mktemp("pocketsphinx"), MODELS="english", ROUNDHOUSE_CAPACITY="1"
     ) as engine:
         engine.until_ready()
+        yield engine
+
+
+@pytest.fixture(scope="session")
+def whisper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """faster-whisper with three models: `m`, `german`, and `english`, which knows no other language."""
+    folder = tmp_path_factory.mktemp("faster-whisper")
+    made = {
+        "m": Whisper(),
+        "german": Whisper(says=("guten", "tag"), language="de", mels=128),
+        "english": Whisper(multilingual=False),
+    }
+    models = [
+        {"name": name, "path": str(make_whisper(folder / name, each)), "source": {"type": "HuggingFace"}}
+        for name, each in made.items()
+    ]
+    # Two threads that wait for each other on cores that are busy with other things take ten times as long.
+    told = {"ROUNDHOUSE_MODELS": json.dumps(models), "OMP_NUM_THREADS": "1"}
+    with running(FASTER_WHISPER, folder, **told) as engine:
+        engine.until_ready(sessions=1)
         yield engine

@@ -21,6 +21,7 @@ from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[3]
 POCKETSPHINX = ("-m", "roundhouse_pocketsphinx")
+FASTER_WHISPER = ("-m", "roundhouse_faster_whisper")
 SCRIPTED = ("-m", "tests.conformance.engine.handlers", "Scripted")
 LIVE = ("-m", "tests.conformance.engine.handlers", "Live")
 LIVE_THREADED = ("-m", "tests.conformance.engine.handlers", "LiveThreaded")
@@ -76,9 +77,9 @@ class Engine:
             connection.request(method, path, body, dict(headers or {}))
             return answer(connection)
 
-    def post(self, audio: bytes | None, **fields: str) -> Answer:
+    def post(self, audio: bytes | None, *, path: str = TRANSCRIPTIONS, **fields: str) -> Answer:
         body, headers = form(audio, **fields)
-        return self.request("POST", TRANSCRIPTIONS, body, headers)
+        return self.request("POST", path, body, headers)
 
     @contextlib.contextmanager
     def started(self, audio: bytes, **fields: str) -> Iterator[http.client.HTTPConnection]:

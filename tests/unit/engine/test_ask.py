@@ -55,6 +55,16 @@ def test_granularities_come_with_and_without_brackets() -> None:
     assert ask.options.words
 
 
+def test_hotwords_come_by_two_names() -> None:
+    fields = {
+        "model": ["m"],
+        "hotwords": ["Roundhouse, kopf"],
+        "keywords[]": ["Whisper", " "],
+        "keywords": ["x"],
+    }
+    assert read_ask(fields, Bilingual, ["m"]).options.hotwords == "Roundhouse, kopf, Whisper, x"
+
+
 def test_fields_of_other_clients_are_left_alone() -> None:
     fields = {"model": ["m"], "include[]": ["logprobs"], "chunking_strategy": ["auto"], "user": ["u"]}
     assert read_ask(fields, Bilingual, ["m"]).model == "m"

@@ -1,0 +1,1 @@
+"""Whisper by faster-whisper and CTranslate2 as a Roundhouse engine."""

@@ -1,0 +1,7 @@
+"""`python -m roundhouse_faster_whisper` runs the engine."""
+
+from roundhouse_engine import serve
+from roundhouse_faster_whisper.handler import FasterWhisper
+
+if __name__ == "__main__":
+    serve(FasterWhisper)

@@ -1,0 +1,221 @@
+"""Whisper by faster-whisper: recordings in windows of at most half a minute, and speech while it is spoken.
+
+The library's own way with a long recording is to hold all of it and its features, 3 GB an hour. Here it gets
+one window at a time, cut where nobody speaks; each stands for itself, as in the library's batched pipeline.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, ClassVar, Final
+
+from faster_whisper import WhisperModel
+from faster_whisper.vad import get_vad_model
+from typing_extensions import override
+
+from roundhouse_engine import (
+    Cancellation,
+    ModelError,
+    ModelSpec,
+    RealtimeSpeech,
+    Segment,
+    SpeechOptions,
+    Task,
+    Utterance,
+    Window,
+    Word,
+)
+from roundhouse_engine.errors import invalid
+from roundhouse_engine.languages import NAMES
+from roundhouse_engine.realtime_speech import Detector
+from roundhouse_engine.vad import cut
+from roundhouse_faster_whisper.ears import RATE, Ears, samples
+from roundhouse_faster_whisper.hardware import choose_hardware
+from roundhouse_faster_whisper.steps import in_steps
+from roundhouse_faster_whisper.weights import open_model
+
+_ENGLISH: Final = "en"
+_BEAMS: Final = 5
+
+# At 0, OpenAI's default, a window that comes out garbled is tried again with more freedom.
+_TEMPERATURES: Final = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+
+# A window costs the encoder as much as half a minute, however short it is: phrases go together.
+_PAUSE_SECONDS: Final = 2.0
+_SURE: Final = 0.5
+_GUESS_SECONDS: Final = 1.0
+_GUESS_SHARE: Final = 0.5
+"""Of the time, that may go into what an utterance seems to say so far."""
+
+
+class FasterWhisper(RealtimeSpeech):
+    thread_safe = True
+    capacity = 4
+    sessions = 4
+    sample_rate = RATE
+    window_seconds = 30.0
+    languages: ClassVar[frozenset[str] | None] = frozenset(NAMES)
+    word_timestamps = True
+    translation = True
+
+    @override
+    @classmethod
+    def accept(cls, model: ModelSpec) -> None:
+        if model.path is None:
+            raise ModelError(
+                f"{model.name!r} has no path: this image brings no weights. Name a directory with a Whisper "
+                "model in CTranslate2's format, such as a download of 'Systran/faster-whisper-base'."
+            )
+
+    @override
+    def load(self, model: ModelSpec, progress: Callable[[float], None]) -> None:
+        assert model.path is not None  # noqa: S101 - accepted
+        capacity = int(os.environ.get("ROUNDHOUSE_CAPACITY", "") or self.capacity)
+        self._name = model.name
+        self._model = open_model(model.path, choose_hardware(os.environ, capacity), progress)
+        get_vad_model()
+
+    @override
+    def unload(self) -> None:
+        self._model.model.unload_model()
+
+    @override
+    def windows(self, audio: Iterator[bytes], cancellation: Cancellation) -> Iterator[Window]:
+        ears = Ears()
+        return cut(
+            ears.ahead(audio), RATE, ears, self.window_seconds, cancellation, pause_seconds=_PAUSE_SECONDS
+        )
+
+    @override
+    def transcribe(
+        self, windows: Iterator[Window], options: SpeechOptions, cancellation: Cancellation
+    ) -> Iterable[Segment]:
+        """The first window whose language is plain decides for those after it."""
+        self.check(options)
+        language = options.language
+        for window in windows:
+            found = self.listen(window, options, cancellation, language)
+            language = language or found.language
+            yield from found
+
+    @override
+    def detector(self) -> Detector:
+        return Ears()
+
+    @override
+    def utterance(self, options: SpeechOptions, *, interim: bool) -> Utterance:
+        self.check(options)
+        return Spoken(self, options, interim=interim)
+
+    def check(self, options: SpeechOptions) -> None:
+        """Raise `EngineError` for what this model, of all that the engine can serve, cannot do."""
+        if self._model.model.is_multilingual:
+            return
+        if options.language not in (None, _ENGLISH):
+            raise invalid(
+                f"The model {self._name!r} understands English alone, not {options.language!r}.",
+                param="language",
+                code="unsupported_value",
+            )
+        if options.task is Task.TRANSLATE:
+            raise invalid(
+                f"The model {self._name!r} understands English alone, and has nothing to translate.",
+                param="model",
+                code="unsupported_value",
+            )
+
+    def listen(
+        self,
+        window: Window,
+        options: SpeechOptions,
+        cancellation: Cancellation,
+        language: str | None,
+        *,
+        guess: bool = False,
+    ) -> "Heard":
+        """What is said in a window; a `guess` is made in one try and without times."""
+        careful: dict[str, Any] = {
+            "beam_size": _BEAMS,
+            "temperature": options.temperature or _TEMPERATURES,
+            "word_timestamps": options.words,
+        }
+        hasty: dict[str, Any] = {"beam_size": 1, "temperature": 0.0, "without_timestamps": True}
+        model: WhisperModel = in_steps(self._model, cancellation)
+        found, about = model.transcribe(
+            samples(window.samples),
+            language=language,
+            task=options.task.value,
+            initial_prompt=options.prompt or None,
+            hotwords=options.hotwords or None,
+            condition_on_previous_text=False,
+            **(hasty if guess else careful),
+        )
+        return Heard(found, window, about.language, sure=about.language_probability >= _SURE)
+
+
+class Heard(Iterable[Segment]):
+    """The segments of a window, computed as they are read. `language` is None where it is not plain."""
+
+    def __init__(self, found: Iterable[Any], window: Window, language: str, *, sure: bool) -> None:
+        self._found = found
+        self._window = window
+        self._language = language
+        self.language = language if sure else None
+
+    @override
+    def __iter__(self) -> Iterator[Segment]:
+        start = self._window.start
+        for each in self._found:
+            yield Segment(
+                start=start + each.start,
+                end=start + each.end,
+                text=each.text,
+                words=tuple(
+                    Word(word.word.strip(), start + word.start, start + word.end) for word in each.words or ()
+                ),
+                language=self._language,
+                tokens=tuple(each.tokens),
+                temperature=each.temperature,
+                avg_logprob=each.avg_logprob,
+                no_speech_prob=each.no_speech_prob,
+            )
+
+
+class Spoken(Utterance):
+    """An utterance that is spoken just now: guessed at from time to time, and read as a whole at its end."""
+
+    def __init__(self, engine: FasterWhisper, options: SpeechOptions, *, interim: bool) -> None:
+        self._engine = engine
+        self._options = options
+        self._interim = interim
+        self._fed: list[bytes] = []
+        self._unheard_seconds = 0.0
+        self._wait_seconds = _GUESS_SECONDS
+        self._cancellation = Cancellation()
+
+    @override
+    def feed(self, samples: bytes) -> str | None:
+        if not self._interim:
+            return None
+        self._fed.append(samples)
+        self._unheard_seconds += len(samples) / 2 / RATE
+        if self._unheard_seconds < self._wait_seconds:
+            return None
+        window = Window(0.0, b"".join(self._fed), RATE)
+        begun = time.monotonic()
+        heard = self._engine.listen(
+            window, self._options, self._cancellation, self._options.language, guess=True
+        )
+        text = "".join(segment.text for segment in heard)
+        self._unheard_seconds = 0.0
+        self._wait_seconds = max(_GUESS_SECONDS, (time.monotonic() - begun) / _GUESS_SHARE)
+        return text
+
+    @override
+    def finish(self, window: Window, cancellation: Cancellation) -> Iterable[Segment]:
+        self.drop()
+        return self._engine.listen(window, self._options, cancellation, self._options.language)
+
+    @override
+    def drop(self) -> None:
+        self._fed.clear()

@@ -1,0 +1,160 @@
+"""What faster-whisper says of a directory that it cannot serve, and how it divides its work into steps."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from roundhouse_engine import Cancellation, Cancelled, ModelError, ModelSpec, SpeechOptions, Window
+from roundhouse_faster_whisper.handler import FasterWhisper
+from roundhouse_faster_whisper.hardware import available_cores, choose_hardware
+from roundhouse_faster_whisper.weights import open_model
+from tests.conformance.engine.running import FASTER_WHISPER, running
+from tests.conformance.engine.streaming import go_forward_samples
+from tests.support.whisper import Whisper, make_whisper
+
+RATE = 16_000
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_whisper(tmp_path_factory.mktemp("good"))
+
+
+def remove(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).unlink()
+
+
+def halve(name: str) -> Callable[[Path], None]:
+    def spoil(folder: Path) -> None:
+        data = (folder / name).read_bytes()
+        (folder / name).write_bytes(data[: len(data) // 2])
+
+    return spoil
+
+
+def of_transformers(folder: Path) -> None:
+    for name in ("model.bin", "vocabulary.json"):
+        (folder / name).unlink()
+    (folder / "model.safetensors").write_bytes(b"")
+
+
+def scribble(folder: Path) -> None:
+    (folder / "model.bin").write_bytes(b"x" * 999)
+
+
+def of_another_kind(folder: Path) -> None:
+    data = (folder / "model.bin").read_bytes()
+    (folder / "model.bin").write_bytes(data.replace(b"WhisperSpec", b"SpeakerSpec"))
+
+
+@dataclass(frozen=True)
+class Bad:
+    id: str
+    spoil: Callable[[Path], None]
+    says: str
+
+
+BAD = [
+    Bad("no directory", shutil.rmtree, "is no directory"),
+    Bad("no weights", remove("model.bin"), "model.bin is missing"),
+    Bad("no tokenizer", remove("tokenizer.json"), "tokenizer.json is missing"),
+    Bad("no vocabulary", remove("vocabulary.json"), "cannot be opened .*vocabulary"),
+    Bad("half of the weights", halve("model.bin"), "cannot be opened .*damaged"),
+    Bad("half of the tokenizer", halve("tokenizer.json"), r"tokenizer\.json' cannot be read"),
+    Bad("weights of transformers", of_transformers, "'model.safetensors', weights of another kind"),
+    Bad("a model of another kind", of_another_kind, "no Whisper model"),
+    Bad("no weights but their name", scribble, "damaged"),
+]
+
+
+@pytest.mark.parametrize("bad", BAD, ids=lambda bad: bad.id)
+def test_a_directory_that_cannot_be_served_says_why(bad: Bad, good: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(good, folder)
+    bad.spoil(folder)
+    with pytest.raises(ModelError, match=bad.says):
+        open_model(folder, choose_hardware({}, 1), lambda _: None)
+
+
+def test_sound_in_too_few_bands_is_told_before_anybody_asks(tmp_path: Path) -> None:
+    """Without the file the library takes 80 bands, and fails with the first recording."""
+    folder = make_whisper(tmp_path / "model", Whisper(mels=128))
+    (folder / "preprocessor_config.json").unlink()
+    with pytest.raises(ModelError, match="wants sound in 128 bands"):
+        open_model(folder, choose_hardware({}, 1), lambda _: None)
+
+
+def test_an_engine_without_a_path_or_with_a_bad_model_ends_and_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="this image brings no weights"):
+        FasterWhisper.accept(ModelSpec("m"))
+    models = f'[{{"name": "m", "path": "{tmp_path}", "source": {{"type": "HuggingFace"}}}}]'
+    with running(FASTER_WHISPER, tmp_path, ROUNDHOUSE_MODELS=models) as engine:
+        assert engine.ended() == 1
+        assert "model.bin, config.json, tokenizer.json is missing" in engine.logged.splitlines()[-1]
+
+
+def test_progress_is_told_while_weights_are_read(good: Path) -> None:
+    told: list[float] = []
+    open_model(good, choose_hardware({}, 1), told.append)
+    assert told == sorted(told)
+    assert 0 < told[-1] <= 1
+
+
+LIMITS = [
+    (8, "", 8),
+    (8, "max 100000", 8),
+    (8, "200000 100000", 2),
+    (8, "500 1000", 1),
+    (2, "9000 100", 2),
+]
+
+
+@pytest.mark.parametrize(("seen", "quota", "cores"), LIMITS)
+def test_threads_are_as_many_as_the_container_may_use(seen: int, quota: str, cores: int) -> None:
+    assert available_cores(seen, quota) == cores
+
+
+def test_hardware_that_is_not_here_is_told() -> None:
+    chosen = choose_hardware({"ROUNDHOUSE_DEVICE": "cpu"}, 4)
+    assert (chosen.device, chosen.compute_type) == ("cpu", "int8")
+    assert choose_hardware({"ROUNDHOUSE_COMPUTE_TYPE": "float32", "ROUNDHOUSE_DEVICE": "cpu"}, 1) == (
+        choose_hardware({"ROUNDHOUSE_COMPUTE_TYPE": "FLOAT32", "ROUNDHOUSE_DEVICE": "cpu"}, 1)
+    )
+    with pytest.raises(ModelError, match="must be one of auto, cpu, cuda, not 'tpu'"):
+        choose_hardware({"ROUNDHOUSE_DEVICE": "tpu"}, 1)
+    with pytest.raises(ModelError, match="must be one of auto, int8, "):
+        choose_hardware({"ROUNDHOUSE_COMPUTE_TYPE": "int3"}, 1)
+
+
+def test_a_request_that_is_gone_begins_no_further_step(good: Path) -> None:
+    engine = FasterWhisper()
+    engine.load(ModelSpec("m", good), lambda _: None)
+    cancellation = Cancellation()
+    read = []
+
+    def windows() -> Iterator[Window]:
+        for number in range(3):
+            read.append(number)
+            yield Window(0.0, go_forward_samples(), RATE)
+
+    segments = iter(engine.transcribe(windows(), SpeechOptions(), cancellation))
+    next(segments)
+    cancellation.cancel()
+    with pytest.raises(Cancelled):
+        next(segments)
+    assert read == [0, 1]
+    engine.unload()
+
+
+@pytest.mark.gpu
+def test_a_gpu_says_the_same(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROUNDHOUSE_DEVICE", "cuda")
+    engine = FasterWhisper()
+    engine.load(ModelSpec("m", good), lambda _: None)
+    window = Window(0.0, go_forward_samples(), RATE)
+    (segment,) = engine.transcribe(iter([window]), SpeechOptions(words=True), Cancellation())
+    assert [(word.text, round(word.start, 2)) for word in segment.words] == [("hello", 0.0), ("world", 0.5)]
+    engine.unload()
