@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 from urllib.parse import urlencode
 
-import aiohttp
 import msgspec
 
 from roundhouse_api.enums import Dialect, RouteName
@@ -26,8 +25,10 @@ from roundhouse_gateway.exchange import Exchange
 from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.realtime.asked import read_asked
 from roundhouse_gateway.realtime.closing import engine_error
+from roundhouse_gateway.realtime.engine_link import EngineLink, connect
 from roundhouse_gateway.realtime.engine_socket import EngineSocket
 from roundhouse_gateway.realtime.foreign import SPEAKERS, speaking
+from roundhouse_gateway.realtime.greeting import RefusedError
 from roundhouse_gateway.realtime.turns import Turns
 from roundhouse_gateway.settings import Settings
 from roundhouse_gateway.tour import FULL, REFUSALS
@@ -37,9 +38,6 @@ from roundhouse_gateway.upstream_errors import UntrustedUpstreamError
 
 ERROR_HEADER: Final = "X-Roundhouse-Error"
 """The engine's words, because what follows the head of a refused handshake is read by few clients."""
-HEARTBEAT_SECONDS: Final = 20.0
-"""An engine that answers no ping for half of that is gone."""
-_CLOSE_SECONDS: Final = 2.0
 
 
 class FullError(GatewayError):
@@ -54,19 +52,6 @@ class FullError(GatewayError):
         super().__init__(f"Every place for a session of engine '{model_id}' is taken; try again.")
 
 
-async def _go_nowhere_else(
-    request: aiohttp.ClientRequest, ask: aiohttp.ClientHandlerType
-) -> aiohttp.ClientResponse:
-    """An engine sends nobody elsewhere: `ws_connect` cannot be told not to follow."""
-    response = await ask(request)
-    if 300 <= response.status < 400:
-        response.close()
-        raise aiohttp.WSServerHandshakeError(
-            response.request_info, (), status=response.status, headers=response.headers
-        )
-    return response
-
-
 class EngineSockets:
     """The one WebSocket client of engines."""
 
@@ -75,15 +60,7 @@ class EngineSockets:
         self._metrics = metrics
         self._load = Load()
         self._turns = Turns()
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, force_close=True),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=settings.connect_timeout_seconds),
-            middlewares=(_go_nowhere_else,),
-        )
-
-    async def close(self) -> None:
-        await self._session.close()
+        self._connect_seconds = settings.connect_timeout_seconds
 
     @asynccontextmanager
     async def open(
@@ -141,26 +118,21 @@ class EngineSockets:
 
     async def _connect(
         self, entry: Entry, base_url: str, query: Mapping[str, str], exchange: Exchange
-    ) -> aiohttp.ClientWebSocketResponse:
+    ) -> EngineLink:
         model = entry.model
+        headers = {
+            **onwards.get(),
+            "x-request-id": exchange.request_id,
+            "via": exchange.via,
+            **entry.access.headers,
+        }
+        url = f"{entry.url(base_url, RouteName.REALTIME)}?{urlencode(query)}"
         try:
             async with self._turns.take(base_url):
-                return await self._session.ws_connect(
-                    f"{entry.url(base_url, RouteName.REALTIME)}?{urlencode(query)}",
-                    headers={
-                        **onwards.get(),
-                        "x-request-id": exchange.request_id,
-                        "via": exchange.via,
-                        **entry.access.headers,
-                    },
-                    ssl=trust(entry.access.ca),
-                    heartbeat=HEARTBEAT_SECONDS,
-                    timeout=aiohttp.ClientWSTimeout(ws_close=_CLOSE_SECONDS),
-                    compress=0,
-                )
-        except aiohttp.WSServerHandshakeError as error:
+                return await connect(url, headers, trust(entry.access.ca), self._connect_seconds)
+        except RefusedError as error:
             raise self._refused(entry, error) from error
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        except (OSError, TimeoutError) as error:
             self._metrics.engine_errors(model.id, "unreachable").inc()
             if why := distrust(error):
                 raise UntrustedUpstreamError(model.id, why) from error
@@ -168,16 +140,16 @@ class EngineSockets:
                 f"No endpoint of engine '{model.id}' takes connections just now."
             ) from error
 
-    def _refused(self, entry: Entry, error: aiohttp.WSServerHandshakeError) -> GatewayError:
+    def _refused(self, entry: Entry, error: RefusedError) -> GatewayError:
         model = entry.model.id
-        headers: Mapping[str, str] = error.headers or {}
-        reason = headers.get(REASON_HEADER, "")
+        headers = error.headers
+        reason = headers.get(REASON_HEADER.lower(), "")
         if reason in REFUSALS:
             self._metrics.engine_errors(model, reason).inc()
             if reason == FULL:
                 return FullError(model)
             return EngineUnreachableError(f"Engine '{model}' takes no sessions just now.")
-        said = _said(headers.get(ERROR_HEADER, ""))
+        said = _said(headers.get(ERROR_HEADER.lower(), ""))
         if error.status in (400, 422) and said:
             message = entry.access.blotted_text(str(said.get("message")))
             return engine_error(error.status, message, said.get("param"))

@@ -20,6 +20,7 @@ from roundhouse_gateway.entry import Entry
 from roundhouse_gateway.errors import EngineFailedError
 from roundhouse_gateway.realtime.asked import Asked
 from roundhouse_gateway.realtime.closing import Ending
+from roundhouse_gateway.realtime.engine_socket import EngineSocket
 from roundhouse_gateway.realtime.speaches import SpeachesSpeaker
 from roundhouse_gateway.realtime.speaker import LAG, Said, Speaker, begin, failed
 from roundhouse_gateway.realtime.turns import HANDSHAKE_SECONDS
@@ -48,9 +49,7 @@ class Inlet(Protocol):
 class ForeignSocket:
     """Speaks ours to the routes, and the speaker's to the engine."""
 
-    def __init__(
-        self, socket: aiohttp.ClientWebSocketResponse, speaker: Speaker, inlet: Inlet, access: Access
-    ) -> None:
+    def __init__(self, socket: EngineSocket, speaker: Speaker, inlet: Inlet, access: Access) -> None:
         self._socket = socket
         self._speaker = speaker
         self._inlet = inlet
@@ -162,9 +161,7 @@ class ForeignSocket:
                     await self._heard.put(_text(write(each)))
 
 
-async def speaking(
-    socket: aiohttp.ClientWebSocketResponse, speaker: Speaker, asked: Asked, entry: Entry
-) -> ForeignSocket:
+async def speaking(socket: EngineSocket, speaker: Speaker, asked: Asked, entry: Entry) -> ForeignSocket:
     """The socket once its engine listens, closed where it does not; a silent one raises `TimeoutError`."""
     inlet = await asyncio.to_thread(_inlet, asked, speaker.rate)
     made = ForeignSocket(socket, speaker, inlet, entry.access)

@@ -44,7 +44,6 @@ class Hub:
         self._leaving.begin()
 
     async def close(self) -> None:
-        await self._sockets.close()
         await self._tokens.close()
 
 
