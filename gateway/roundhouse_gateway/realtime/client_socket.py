@@ -6,17 +6,25 @@ connections off once the listener is to end, where sessions here are told, and e
 pong alone for life, which stands behind all audio that the client has sent before, and the client's own pings
 may stand behind as much as the kernel likes. And it says nothing at all to a handshake whose head its parser
 refuses.
+
+Where a session's messages are passed on as they are, a `Taker` gets them at once and whole, without the
+application being woken for each. Then only what stands in other frames than a whole message of audio is
+`websockets`' affair; it is told of all the rest, so that its state stays true.
 """
 
 import asyncio
 import socket
 import sys
-from typing import Any, Final
+from typing import Any, Final, Protocol, cast
 
+from starlette.types import Scope
 from typing_extensions import override
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets import http11
+from websockets.frames import CloseCode
+from websockets.protocol import OPEN
 
+from roundhouse_gateway.realtime.wire import BINARY, MASKED, Frames
 from roundhouse_gateway.series import Value
 
 MESSAGE_BYTES: Final = 16 << 20
@@ -26,6 +34,29 @@ UNREAD_BYTES: Final = 128 << 10
 """What the kernel is to keep of a client that is not read from; it takes about twice of that. Left to itself
 it keeps megabytes, minutes of audio, and a ping of the client behind them is answered too late.
 """
+_SOCKET: Final = "roundhouse.socket"
+
+
+class Taker(Protocol):
+    """Who is told at once of what a client says, and of how it takes what it is told."""
+
+    def audio(self, frame: bytes) -> None:
+        """A whole message in one frame, masked as the client has it."""
+        ...
+
+    def message(self, data: bytes, *, is_text: bool) -> None:
+        """Any other message."""
+        ...
+
+    def too_long(self) -> None:
+        """A frame of more than it may have."""
+        ...
+
+    def client_full(self) -> None:
+        """It takes nothing more just now."""
+        ...
+
+    def client_free(self) -> None: ...
 
 
 class ClientSocket(WebSocketsSansIOProtocol):
@@ -34,6 +65,42 @@ class ClientSocket(WebSocketsSansIOProtocol):
     count = Value()
     _has_sent = False
     """Anything, since the last ping."""
+    _is_early = False
+    """It spoke before it was let in."""
+    _taker: Taker | None = None
+    _frames = Frames(0)
+
+    def take(self, taker: Taker, most: int) -> bool:
+        """Whether messages of up to so many bytes go to the taker from here on, once it was let in."""
+        if self._is_early or self.conn.state is not OPEN or self.transport.is_closing():
+            return False
+        self._taker, self._frames = taker, Frames(most)
+        if not self.writable.is_set():
+            taker.client_full()
+        return True
+
+    def release(self) -> None:
+        """Messages go to the application again."""
+        self._taker = None
+        rest = self._frames.rest()
+        if rest and not self.disconnected:
+            super().data_received(rest)
+
+    def write(self, frame: bytes) -> None:
+        """A whole frame, as servers send it. Behind the session's end it is dropped."""
+        if self.conn.state is OPEN and not self.transport.is_closing():
+            self.transport.write(frame)
+
+    def pause(self) -> None:
+        """Has the client wait."""
+        if not (self.read_paused or self.transport.is_closing()):
+            self.read_paused = True
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        if self.read_paused and not self.transport.is_closing():
+            self.read_paused = False
+            self.transport.resume_reading()
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -43,10 +110,57 @@ class ClientSocket(WebSocketsSansIOProtocol):
     @override
     def data_received(self, data: bytes) -> None:
         self._has_sent = True
+        if self._taker is not None:
+            self._pass_on(self._taker, data)
+            return
+        self._is_early = self.handshake_initiated
         super().data_received(data)
         if not self.handshake_initiated:  # what comes first is the whole of its head
             self.transport.write(b"".join(self.conn.data_to_send()))
             self.transport.close()
+
+    def _pass_on(self, taker: Taker, data: bytes) -> None:
+        conn = self.conn
+        for frame in self._frames.feed(data):
+            if frame[0] == BINARY and frame[1] >= MASKED and conn.current_size is None and conn.state is OPEN:
+                taker.audio(frame)
+            else:
+                super().data_received(frame)
+        if self._frames.too_long:
+            taker.too_long()
+
+    @override
+    def send_receive_event_to_app(self) -> None:
+        taker, is_text = self._taker, self.curr_msg_data_type == "text"
+        whole = b"".join(self.frames)
+        if self.close_sent:
+            super().send_receive_event_to_app()
+        elif is_text and not _is_utf8(whole):  # a fault of the client's, and no line in the log
+            self.conn.send_close(CloseCode.INVALID_DATA, "not UTF-8")
+            self.handle_parser_exception()
+        elif taker is None:
+            super().send_receive_event_to_app()
+        else:
+            self.frames = []
+            taker.message(whole, is_text=is_text)
+
+    @override
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._taker is not None:
+            self._taker.client_full()
+
+    @override
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._taker is not None:
+            self._taker.client_free()
+
+    @override
+    async def run_asgi(self) -> None:
+        scope: Any = self.scope
+        scope[_SOCKET] = self
+        await super().run_asgi()
 
     @override
     def send_keepalive_ping(self) -> None:
@@ -70,6 +184,19 @@ class ClientSocket(WebSocketsSansIOProtocol):
     @override
     def shutdown(self) -> None:
         """Sessions hear of the drain from `Leaving`, and are over when its time is."""
+
+
+def socket_of(scope: Scope) -> ClientSocket | None:
+    """The client's connection itself; None where another server has it."""
+    return cast("ClientSocket | None", scope.get(_SOCKET))
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def websockets(count: Value) -> dict[str, Any]:

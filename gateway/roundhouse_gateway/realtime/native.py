@@ -1,8 +1,10 @@
 """`WS /v1/audio/transcriptions/stream`: the protocol that engines speak, frames handed through as they are.
 
-Only the first event is read, which names the engine's model where the client knows the public one. The engine
-stops reading when it has enough, so a client that is too fast, or one that takes nothing, is waited for in
-the network.
+Only the first event is read, which names the engine's model where the client knows the public one. Frames of
+an engine that speaks the protocol itself pass in a `Relay`, socket to socket; those of one that speaks
+another, or of a client that spoke before it was let in, are pumped message by message. The engine stops
+reading when it has enough, so a client that is too fast, or one that takes nothing, is waited for in the
+network.
 """
 
 import asyncio
@@ -10,15 +12,17 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import aiohttp
-import msgspec
 
 from roundhouse_api.realtime import DEFAULT_SAMPLE_RATE, MESSAGE_BYTES, Close, Parameter
 from roundhouse_gateway.errors import GatewayError, InvalidRequestError
 from roundhouse_gateway.realtime.call import Call
+from roundhouse_gateway.realtime.client_socket import socket_of
 from roundhouse_gateway.realtime.closing import GONE, Ending, ended_by, ending_of
+from roundhouse_gateway.realtime.engine_link import EngineLink
 from roundhouse_gateway.realtime.engine_socket import EngineSocket
 from roundhouse_gateway.realtime.leaving import REASON, Leaving
 from roundhouse_gateway.realtime.pumps import Bounds, Idle, first
+from roundhouse_gateway.realtime.relay import TOO_LARGE, Relay, begun
 from roundhouse_gateway.realtime.sessions import Sessions, WaitingClient, Wanted
 from roundhouse_gateway.usage import Usage
 
@@ -36,13 +40,15 @@ class Native:
         wanted = _wanted(call)
         async with self.sessions.open(wanted, WaitingClient(call.receive), call.exchange) as engine:
             await call.accept()
-            relay = _Relay(call, engine, Idle(self.bounds))
+            idle = Idle(self.bounds)
+            way = _relay(call, engine, idle) or _Pumps(call, engine, idle)
+            ways = [_gone(call), way.run()] if isinstance(way, Relay) else [way.up(), way.down()]
             try:
-                return await first(
-                    relay.up(), relay.down(), relay.idle.over(), relay.leave(self.sessions.leaving)
-                )
+                return await first(*ways, idle.over(), _leave(call, self.sessions.leaving))
             finally:
-                call.exchange.usage = Usage(audio_seconds=relay.bytes / _byte_rate(wanted))
+                if isinstance(way, Relay):
+                    way.release()
+                call.exchange.usage = Usage(audio_seconds=way.bytes / _byte_rate(wanted))
 
     async def end(self, call: Call, ending: Ending) -> None:
         await call.end(ending)
@@ -57,13 +63,38 @@ class Native:
         return ending
 
 
-class _Relay:
+def _relay(call: Call, engine: EngineSocket, idle: Idle) -> Relay | None:
+    """None where messages cannot be passed on as they are."""
+    client = socket_of(call.scope)
+    if client is None or not isinstance(engine, EngineLink):
+        return None
+    relay = Relay(client, engine, idle, call.exchange.model)
+    return relay if relay.takes() else None
+
+
+async def _gone(call: Call) -> Ending:
+    """Once the client is."""
+    while (await call.receive())["type"] != "websocket.disconnect":
+        pass
+    return GONE
+
+
+async def _leave(call: Call, leaving: Leaving) -> Ending:
+    await leaving.told()
+    deadline_ms = round(leaving.seconds_left * 1000)
+    event: dict[str, Any] = {"type": "session.ending", "deadlineMs": deadline_ms, "reason": REASON}
+    await call.say({**event, "lagMs": 0})
+    await asyncio.sleep(leaving.seconds_left)
+    return Ending(Close.GOING_AWAY, REASON)
+
+
+class _Pumps:
     """One session. `bytes`: of audio, so far."""
 
     def __init__(self, call: Call, engine: EngineSocket, idle: Idle) -> None:
         self._call = call
         self._engine = engine
-        self.idle = idle
+        self._idle = idle
         self.bytes = 0
 
     async def up(self) -> Ending:
@@ -73,12 +104,12 @@ class _Relay:
             message = await receive()
             if message["type"] == "websocket.disconnect":
                 return GONE
-            self.idle.heard()
+            self._idle.heard()
             data: bytes | None = message.get("bytes")
             try:
                 if data is not None:
                     if len(data) > MESSAGE_BYTES:
-                        return Ending(Close.TOO_LARGE, f"A frame may have {MESSAGE_BYTES} bytes at most.")
+                        return TOO_LARGE
                     self.bytes += len(data)
                     await engine.send_bytes(data)
                 else:
@@ -91,18 +122,11 @@ class _Relay:
         engine, call = self._engine, self._call
         message = await engine.receive()
         if message.type is aiohttp.WSMsgType.TEXT:
-            await call.say(msgspec.json.decode(message.data) | {"model": call.exchange.model})
+            told = begun(message.data, call.exchange.model).decode()
+            await call.send({"type": "websocket.send", "text": told})
             while (message := await engine.receive()).type is aiohttp.WSMsgType.TEXT:
                 await call.send({"type": "websocket.send", "text": message.data})
         return ended_by(message, call.exchange.model)
-
-    async def leave(self, leaving: Leaving) -> Ending:
-        await leaving.told()
-        deadline_ms = round(leaving.seconds_left * 1000)
-        event: dict[str, Any] = {"type": "session.ending", "deadlineMs": deadline_ms, "reason": REASON}
-        await self._call.say({**event, "lagMs": 0})
-        await asyncio.sleep(leaving.seconds_left)
-        return Ending(Close.GOING_AWAY, REASON)
 
 
 def _wanted(call: Call) -> Wanted:

@@ -19,7 +19,7 @@ from tests.conformance.gateway.keys import KEYS, hand_to_owner, put, put_known
 from tests.conformance.gateway.loop_thread import LoopThread
 from tests.conformance.gateway.manifests import Variant, slice_of
 from tests.conformance.gateway.test_front import APP, PARENT, TRACE, Collector
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, wait_until
 
 MakeWorld = Callable[[Mapping[str, str]], World]
 LISTENER = Variant("listener", streaming="Chunked", interfaces=("Batch", "Realtime"))
@@ -52,13 +52,23 @@ class Listener:
         return socket
 
     def behind(self, world: World) -> None:
+        """Of a listener before, which has gone, the world is to know nothing any more."""
         port = self._runner.addresses[0][1]
-        world.api.put("endpointslices", slice_of(LISTENER.name, port, namespace=LISTENER.namespace))
+        piece = slice_of(LISTENER.name, port, namespace=LISTENER.namespace)
+        place = ("endpointslices", LISTENER.namespace, piece["metadata"]["name"])
+        if place in world.api.state.objects:
+            world.api.delete(*place)
+            wait_until(lambda: not _runs(world), seconds=10, what="the one before is gone", every=0.02)
+        world.api.put("endpointslices", piece)
         world.publish(LISTENER)
         world.wait_for(LISTENER.id, "running")
 
     def close(self) -> None:
         self._thread.run(self._runner.cleanup())
+
+
+def _runs(world: World) -> bool:
+    return bool(world.gateway.get(f"/v1/models/{LISTENER.id}").json.get("status") == "running")
 
 
 @pytest.fixture
