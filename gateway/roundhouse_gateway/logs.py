@@ -26,6 +26,8 @@ _PREFIX = PREFIX.encode()
 _MOST_KNOWN = 1024
 _LONGEST_KNOWN = 1024
 _ENCODER = msgspec.json.Encoder()
+_CUT = "ASGI callable returned without completing response."
+"""What the server says of an answer that is cut. On purpose it is cut alone, and its own line tells why."""
 _LEVELS = {"uvicorn": logging.WARNING, "asyncio": logging.WARNING}
 
 
@@ -223,6 +225,10 @@ class TextFormatter(logging.Formatter):
         )
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    return record.msg != _CUT
+
+
 def configure(level: str, form: Literal["json", "text"], worker: int | None = None) -> None:
     """For this process: `worker` is its number, where there are several."""
     handler = logging.StreamHandler(sys.stdout)
@@ -230,5 +236,6 @@ def configure(level: str, form: Literal["json", "text"], worker: int | None = No
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     request_log.worker = worker
     request_log.stream = sys.stdout.buffer if form == "json" else None
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
     for name, least in _LEVELS.items():
         logging.getLogger(name).setLevel(max(least, logging.getLogger().level))
