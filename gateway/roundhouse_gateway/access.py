@@ -1,6 +1,7 @@
 """What the gateway shows to the upstream of an Engine, and which certificates it believes there.
 
-The key stands in no `repr`, and what an upstream says of it is blotted out before anybody else reads it.
+The key stands in no `repr`. Where an upstream says it, in an error, a stream or a transcript, it is blotted
+out before anybody else reads it; JSON of a success passes from routes of text as it is.
 Where key and certificates come from is left to `credentials`.
 """
 
@@ -44,6 +45,29 @@ class Access:
 
     def blotted_text(self, said: str) -> str:
         return said.replace(self.key, _BLOT.decode()) if self.key else said
+
+
+class Blotter:
+    """Blots the key out of what comes in pieces, however it is cut. What is said keeps its length."""
+
+    def __init__(self, access: Access) -> None:
+        self._key = access.key.encode()
+        self._kept = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """What may pass on: what may be the beginning of the key waits for the next piece."""
+        key = self._key
+        if not key:
+            return data
+        data = (self._kept + data).replace(key, b"*" * len(key))
+        longest = min(len(key) - 1, len(data))
+        kept = next((size for size in range(longest, 0, -1) if data.endswith(key[:size])), 0)
+        self._kept = data[len(data) - kept :]
+        return data[: len(data) - kept]
+
+    def rest(self) -> bytes:
+        """What waited for a piece that does not come."""
+        return self._kept
 
 
 OPEN: Final = Access()

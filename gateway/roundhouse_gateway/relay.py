@@ -9,7 +9,7 @@ import aiohttp
 import msgspec
 from starlette.types import Send
 
-from roundhouse_gateway.access import OPEN, Access
+from roundhouse_gateway.access import OPEN, Access, Blotter
 from roundhouse_gateway.errors import (
     CLOSE,
     BrokenAnswerError,
@@ -61,9 +61,13 @@ async def relay(
         raise await read_error(response, model, access)
     headers = passing(response) if keep_alive else [*passing(response), CLOSE]
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    blotter = Blotter(access)
     try:
         async for chunk in response.content.iter_any():
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            if passing_on := blotter.feed(chunk):
+                await send({"type": "http.response.body", "body": passing_on, "more_body": True})
+        if rest := blotter.rest():
+            await send({"type": "http.response.body", "body": rest, "more_body": True})
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         raise BrokenAnswerError(f"engine '{model}' broke off in its answer: {error!r}") from error
 

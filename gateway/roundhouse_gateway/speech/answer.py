@@ -80,8 +80,9 @@ class Answer:
                     )
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise EngineFailedError(f"Engine '{self.model}' broke off in its answer.") from error
-        self.usage = read_usage(bytes(body))
-        return read_heard(bytes(body), self.response.content_type, self.model)
+        said = self.entry.access.blotted(bytes(body))
+        self.usage = read_usage(said)
+        return read_heard(said, self.response.content_type, self.model)
 
     async def begin(self, *own: tuple[bytes, bytes]) -> None:
         headers: Headers = [
@@ -211,7 +212,7 @@ class _Stream:
             return
         try:
             async for data in data_of(answer.response.content.iter_any(), answer.model):
-                yield self._plan.read_event(data)
+                yield self._plan.read_event(answer.entry.access.blotted(data))
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise EngineFailedError(f"Engine '{answer.model}' broke off in its answer.") from error
         except ValueError as error:

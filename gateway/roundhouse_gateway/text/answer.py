@@ -124,7 +124,7 @@ async def _stream(asked: Asked, incoming: Incoming, send: Send, seen: UsageReade
                 seen.see(ready)
                 await send({"type": "http.response.body", "body": ready, "more_body": True})
             first = await incoming.piece()
-        last = frames.rest()
+        last = asked.access.blotted(frames.rest())
     except BrokenOffError:
         last = frames.broken(broke_off(asked.model))
     await send({"type": "http.response.body", "body": last})

@@ -212,7 +212,7 @@ class Passage:
             self._write(data)
         if reply.complete:
             if self._frames is not None and (rest := self._frames.rest()):
-                self._write(rest)
+                self._write(self._trip.way.entry.access.blotted(rest))
             self._end()
         elif reply.failure:
             self._fail(self._broke_off())

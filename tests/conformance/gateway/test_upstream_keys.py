@@ -273,7 +273,11 @@ def test_what_it_says_of_the_key_is_blotted_out(hosted: Hosted) -> None:
         said = f"You exceeded the quota of {received.headers['authorization']}."
         error = {"error": {"message": said, "type": "tokens", "code": "quota"}}
         if received.body and received.json.get("stream"):
-            return await scripts.stream(request, [scripts.frame(error)])
+            return await scripts.stream(request, [scripts.frame(error), f"data: {said}".encode()])
+        if ("stream", "true") in received.fields:
+            whole = f"data: {json.dumps(error | {'type': 'error'})}\n\n".encode()
+            middle = whole.index(KEY.encode()) + 7
+            return await scripts.stream(request, [whole[:middle], whole[middle:]], pause=0.05)
         return web.json_response(error, status=429, headers={"X-Quota-Of": received.headers["authorization"]})
 
     hosted.publish(CHAT, SPEECH)
@@ -286,6 +290,7 @@ def test_what_it_says_of_the_key_is_blotted_out(hosted: Hosted) -> None:
         assert reply.status == 429
         assert reply.error["message"] == "You exceeded the quota of Bearer ***."
         assert reply.headers["x-quota-of"] == "Bearer ***"
-    streamed = chat(hosted.world, stream=True)
-    assert b"Bearer ***" in streamed.body
-    assert KEY.encode() not in streamed.body
+    spoken = hosted.world.gateway.transcribe(field("model", "speech"), field("stream", "true"), file())
+    for streamed in (chat(hosted.world, stream=True), spoken):
+        assert b"Bearer ***" in streamed.body
+        assert KEY.encode() not in streamed.body

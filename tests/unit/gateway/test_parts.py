@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 from starlette.types import Message, Receive, Scope, Send
 
+from roundhouse_gateway.access import Access, Blotter
 from roundhouse_gateway.app import build_api
 from roundhouse_gateway.endpoint_load import Load
 from roundhouse_gateway.errors import NotReadyError, UploadTooLargeError, envelope
@@ -69,6 +70,16 @@ def test_a_spool_whose_disk_is_gone_says_so(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "gone", 10)
     with pytest.raises(NotReadyError, match="refuses more"):
         spool.open()
+
+
+def test_a_key_is_blotted_out_however_it_is_cut() -> None:
+    said = b"no sk-sk-1 and sk-1, sk-"
+    for first in range(len(said)):
+        for second in range(first, len(said)):
+            blotter = Blotter(Access(key="sk-1"))
+            pieces = said[:first], said[first:second], said[second:]
+            assert b"".join(map(blotter.feed, pieces)) + blotter.rest() == b"no sk-**** and ****, sk-"
+    assert Blotter(Access(key="sk-1")).feed(b"data: ends\n\n") == b"data: ends\n\n", "nothing is held back"
 
 
 def test_the_envelope_has_all_keys() -> None:
