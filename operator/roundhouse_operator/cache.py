@@ -209,6 +209,9 @@ class Cache(Holdings):
                 if store := held.value.store:
                     change = self._readers.add if sign > 0 else self._readers.discard
                     change(Key(STORE, key.namespace, store), key)
+                for claim in held.value.claims:
+                    mounts = self._mounts.add if sign > 0 else self._mounts.discard
+                    mounts((key.namespace, claim), key)
         if key.kind == POD:
             pod = after.value if after and isinstance(after.value, Pod) else None
             self.standing.put_pod(key, pod.address if pod and answers(pod) and not pod.ending else "")

@@ -39,7 +39,7 @@ from roundhouse_operator.index import VariantIndex
 from roundhouse_operator.project import StoredChild, StoredResource
 from roundhouse_operator.public_names import PublicNames
 from roundhouse_operator.standing import Standing
-from roundhouse_operator.stores import Loaders, Stores, Wants, build_store
+from roundhouse_operator.stores import Loaders, Mounts, Stores, Wants, build_store
 
 
 class Holdings:
@@ -60,6 +60,7 @@ class Holdings:
         self.wants = Wants()
         self._stores: Groups[tuple[str, str], Key] = Groups()
         self._readers: Groups[Key, Key] = Groups()
+        self._mounts: Groups[tuple[str, str], Key] = Groups()
         self.loaders = Loaders()
         self._sharing: set[Key] = set()
         self.standing = Standing()
@@ -92,6 +93,7 @@ class Holdings:
             line=self._variants.line(key),
             autoscaler=self.autoscalers.of(key),
             stores=Stores(key.namespace, self.store),
+            mounts=Mounts(key.namespace, self._mounting),
             progress=self.loaders.progress(key.namespace),
             now=now,
             lodged=self._lodged(key, read),
@@ -163,6 +165,10 @@ class Holdings:
         pods = (self._held[POD][one].value for one in sorted(self._readers[key], key=str))
         readers = tuple(one for one in pods if isinstance(one, Pod))
         return build_store(held[0].weights, [one.value for one in held], wanting, readers)
+
+    def _mounting(self, namespace: str, claim: str) -> tuple[Pod, ...]:
+        pods = (self._held[POD][one].value for one in sorted(self._mounts[namespace, claim], key=str))
+        return tuple(one for one in pods if isinstance(one, Pod))
 
     def has(self, key: Key) -> bool:
         return key in self._held[key.kind]

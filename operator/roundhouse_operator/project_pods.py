@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from sys import intern
 from typing import Final
 
 from roundhouse_api import names
@@ -42,6 +43,7 @@ def project_pod(manifest: Manifest) -> Pod:
         loader=loader,
         job=job_of(manifest),
         store=(metadata.get("annotations") or {}).get(names.ANNOTATION_WEIGHTS, ""),
+        claims=_claims(manifest["spec"]),
         ip=status.get("podIP", ""),
         containers_ready=conditions.get("ContainersReady", {}).get("status") == "True",
         mark=(metadata.get("annotations") or {}).get(names.ANNOTATION_TEMPLATE, ""),
@@ -61,6 +63,12 @@ def _devices(spec: Manifest) -> tuple[tuple[str, int], ...]:
             {name: int(count) for name, count in limits.items() if "/" in name and count.isdecimal()}
         )
     return tuple(sorted(wanted.items()))
+
+
+def _claims(spec: Manifest) -> tuple[str, ...]:
+    """Interned, because many pods mount the same one."""
+    mounted = (one.get("persistentVolumeClaim") for one in spec.get("volumes") or ())
+    return tuple(sorted({intern(one["claimName"]) for one in mounted if one}))
 
 
 def _address(manifest: Manifest) -> str:

@@ -72,6 +72,26 @@ class Stores(Mapping[str, Store]):
         raise TypeError("the caches of a namespace are not counted")
 
 
+class Mounts(Mapping[str, tuple[Pod, ...]]):
+    """The pods of a namespace by a claim that they mount, each looked up when it is asked for."""
+
+    def __init__(self, namespace: str, look: Callable[[str, str], tuple[Pod, ...]]) -> None:
+        self._namespace = namespace
+        self._look = look
+
+    @override
+    def __getitem__(self, claim: str) -> tuple[Pod, ...]:
+        return self._look(self._namespace, claim)
+
+    @override
+    def __iter__(self) -> Iterator[str]:
+        raise TypeError("the claims of a namespace are looked up by name")
+
+    @override
+    def __len__(self) -> int:
+        raise TypeError("the claims of a namespace are not counted")
+
+
 def build_store(
     key: str, belongings: Iterable[object], wanting: Iterable[Key], readers: tuple[Pod, ...]
 ) -> Store:

@@ -206,6 +206,15 @@ class Pod:
     """The Job that made it."""
     store: str = ""
     """The weights that it was made to read, as `Store` names them."""
+    claims: tuple[str, ...] = ()
+    """That it mounts."""
+
+    @property
+    def done(self) -> bool:
+        """Whether it has let go of its volumes: a loader's, which has come to its end."""
+        return bool(
+            self.job and self.loader and not self.loader.running and self.loader.exit_code is not None
+        )
 
     @property
     def begun(self) -> bool:
@@ -293,6 +302,8 @@ class World:
     """A HorizontalPodAutoscaler that is set upon it."""
     stores: Mapping[str, Store] = field(default_factory=dict)
     """Caches of weights of the namespace, by name."""
+    mounts: Mapping[str, tuple[Pod, ...]] = field(default_factory=dict)
+    """Pods of the namespace that carry our labels, by the claims that they mount."""
     progress: Mapping[str, Progress] = field(default_factory=dict)
     """Of loaders that run, by pod."""
     answers: Answers = field(default_factory=dict)

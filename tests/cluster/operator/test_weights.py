@@ -61,6 +61,14 @@ def test_a_settled_cache_is_left_alone_by_a_restart_and_by_variants_that_join(
     operator.stop()
     start_operator().settle()
     assert writes(control_plane) == before
+    [record] = kubectl.list("cm", OF_WEIGHTS)
+    kubectl.patch("cm", record["metadata"]["name"], {"data": {"complete": "", "totalBytes": "7"}})
+    kubectl.wait_for(
+        lambda: kubectl.list("cm", OF_WEIGHTS)[0]["data"] == record["data"],
+        "what it said before, by force",
+        60,
+    )
+    kubectl.wait("mv", "other", "Ready", "True", "Serving", seconds=60)
 
 
 def test_weights_that_lost_their_last_variant_while_nobody_looked_are_swept(
@@ -124,11 +132,12 @@ def test_nothing_is_removed_from_a_claim_because_a_config_map_says_so(
 
 @pytest.fixture
 def no_annotations(control_plane: Cluster, namespace: str) -> Iterator[None]:
-    """A policy of the cluster: claims of the namespace are never annotated."""
+    """A policy of the cluster: nobody says of claims of the namespace what was fetched onto them."""
     policy, head = "ValidatingAdmissionPolicy", {"apiVersion": "admissionregistration.k8s.io/v1"}
     rule = {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["persistentvolumeclaims"]}
     here = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
-    said = {"expression": "!object.metadata.?annotations.hasValue()", "message": "claims are not annotated"}
+    bare = "!object.metadata.?annotations.orValue({}).exists(name, name.startsWith('fetched.'))"
+    said = {"expression": bare, "message": "claims are not annotated"}
     spec = {
         "failurePolicy": "Fail",
         "matchConstraints": {"resourceRules": [{**rule, "operations": ["UPDATE"]}]},
@@ -140,20 +149,25 @@ def no_annotations(control_plane: Cluster, namespace: str) -> Iterator[None]:
     control_plane.apply({**head, "kind": policy, **named, "spec": spec})
     control_plane.apply({**head, "kind": f"{policy}Binding", **named, "spec": {**bound, **resources}})
     yield
-    control_plane.kubectl("delete", policy.lower(), f"{policy.lower()}binding", f"bare-{namespace}")
+    for kind in (policy, f"{policy}Binding"):
+        control_plane.kubectl("delete", f"{kind}/bare-{namespace}")
 
 
 def test_a_claim_that_may_not_be_annotated_is_told_by_the_variant_and_by_its_own_events(
-    operator: Operator, kubectl: Kubectl, no_annotations: None
+    operator: Operator, kubectl: Kubectl, cache: dict[str, Any], no_annotations: None
 ) -> None:
-    claim = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
+    claim = {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": "1Gi"}},
+        "storageClassName": cache["pvc"]["storageClassName"],
+    }
     kubectl.apply(
         {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "models"}, "spec": claim}
     )
 
     def refused() -> bool:
         try:
-            kubectl("annotate", "pvc", "models", "a=b", "--overwrite", "--dry-run=server")
+            kubectl("annotate", "pvc", "models", "fetched.roundhouse.dev/x=y", "--dry-run=server")
         except ClusterError as error:
             return "claims are not annotated" in str(error)
         return False

@@ -9,7 +9,7 @@ import pytest
 from roundhouse_api.model import Manifest
 from roundhouse_operator.core.kinds import DEPLOYMENT, POD, Key
 from roundhouse_operator.core.rollout import Strategy
-from roundhouse_operator.core.weights.asked import Answer
+from roundhouse_operator.core.weights.asked import Answer, Ask, AskedKind
 from roundhouse_operator.core.weights.mounting import PATIENCE_SECONDS
 from tests.unit.operator.caches import COMPLETE, EPOCH, HUB, PVC, SHARED_CLAIM, Caches
 from tests.unit.operator.samples import engine, variant
@@ -17,6 +17,7 @@ from tests.unit.operator.worlds import NAMESPACE, conditions, message, node, pod
 
 GPU = {"gpu": {"mode": "Required"}}
 MANY = {"type": "PVC", "pvc": {"accessMode": "ReadWriteMany"}}
+ENDED = {"terminated": {"exitCode": 0, "message": ""}}
 ROLLING: dict[str, Any] = {"replicas": 2, "readyReplicas": 1, "updatedReplicas": 1}
 
 
@@ -42,7 +43,9 @@ def scene_of(cache: Manifest = PVC, *nodes: Manifest, replicas: int = 1, **spec:
 def of_store(scene: Caches, name: str, where: str, template: str, owner: str, **status: Any) -> None:
     one = pod(name, owner, node=where, **status)
     one["metadata"]["labels"]["pod-template-hash"] = template
-    one["metadata"]["annotations"] = scene.all(DEPLOYMENT)[0]["spec"]["template"]["metadata"]["annotations"]
+    wanted = scene.all(DEPLOYMENT)[0]["spec"]["template"]
+    one["metadata"]["annotations"] = wanted["metadata"]["annotations"]
+    one["spec"]["volumes"] = wanted["spec"]["volumes"]
     one["spec"]["containers"] = [{"name": "engine", "resources": {"limits": {"nvidia.com/gpu": "1"}}}]
     scene.put(one)
 
@@ -165,6 +168,65 @@ def test_another_variant_of_the_same_weights_has_the_volume() -> None:
     status = scene.status("kws-en")
     assert conditions(status)["Available"] == ("False", "VolumePending")
     assert "is ReadWriteOnce and in use on node a" in message(status, "Available")
+
+
+ONCE = Answer(found=True, access_modes=frozenset({"ReadWriteOnce"}))
+
+
+def of_other_weights(scene: Caches) -> None:
+    """A pod that serves another model from the same claim."""
+    serve(scene, "other-1", "a", owner="other")
+    found = scene.find(POD, "other-1")
+    metadata = {name: value for name, value in found["metadata"].items() if name != "resourceVersion"}
+    scene.put({**found, "metadata": {**metadata, "annotations": {"roundhouse.dev/weights": "another"}}})
+
+
+def test_a_model_of_other_weights_on_the_claim_has_the_volume_and_nothing_is_ended_in_vain() -> None:
+    scene = scene_of(SHARED_CLAIM)
+    scene.step(**ROLLING)
+    scene.answers[Ask(AskedKind.CLAIM, "models")] = ONCE
+    wait(scene, "new", "b")
+    of_other_weights(scene)
+    late(scene)
+    assert chosen(scene)[0] == "Surge", "the other pod would keep the volume where it is"
+    status = scene.step(**ROLLING)
+    assert conditions(status)["UpToDate"] == ("False", "VolumePending")
+    assert "in use on node a also by pods of others, so pods on node b wait" in message(status, "UpToDate")
+    scene.cache.forget(Key(POD, NAMESPACE, "other-1"))
+    assert chosen(scene) == ("Recreate", "VolumeHeld", 1)
+
+
+def test_where_only_a_model_of_other_weights_has_the_volume_that_is_told() -> None:
+    scene = scene_of(SHARED_CLAIM)
+    scene.step(**ROLLING)
+    scene.answers[Ask(AskedKind.CLAIM, "models")] = ONCE
+    scene.cache.forget(Key(POD, NAMESPACE, "old-0"))
+    of_other_weights(scene)
+    wait(scene, "new", "b")
+    late(scene)
+    told(scene, replicas=1, readyReplicas=0, updatedReplicas=1)
+    assert conditions(scene.status("kws-en"))["Available"] == ("False", "VolumePending")
+
+
+def test_a_loader_has_the_volume_until_it_ends() -> None:
+    scene = scene_of(SHARED_CLAIM)
+    scene.step(**ROLLING)
+    scene.answers[Ask(AskedKind.CLAIM, "models")] = ONCE
+    scene.cache.forget(Key(POD, NAMESPACE, "old-0"))
+    wait(scene, "new", "b")
+    late(scene)
+    volumes = scene.all(DEPLOYMENT)[0]["spec"]["template"]["spec"]["volumes"]
+    for ended, reason in ((False, "VolumePending"), (True, "Starting")):
+        scene.pod_of_job(
+            running=not ended,
+            node="a",
+            **({"containerStatuses": [{"name": "weights-loader", "state": ENDED}]} if ended else {}),
+        )
+        found = scene.find(POD, f"{scene.job()['metadata']['name']}-x")
+        metadata = {name: value for name, value in found["metadata"].items() if name != "resourceVersion"}
+        scene.put({**found, "metadata": metadata, "spec": {**found["spec"], "volumes": volumes}})
+        told(scene, replicas=1, readyReplicas=0, updatedReplicas=1)
+        assert conditions(scene.status("kws-en"))["Available"] == ("False", reason)
 
 
 def test_a_loader_that_waits_for_a_claim_of_others_says_so() -> None:

@@ -174,7 +174,9 @@ def _marks(case: Case, purpose: JobPurpose) -> tuple[Mark, ...]:
 def _keep_record(case: Case, job: LoaderJob) -> Supply:
     report = _report(case, job)
     record = build_record(case.intent, report, claim_uid=case.claim_uid, complete=True)
-    plan = Plan(applies=(Apply(CONFIG_MAP, record, force=False),), marks=_last_marks(case, job, report))
+    # By force over what others wrote into it: else their word would keep pods from coming for ever.
+    written = Apply(CONFIG_MAP, record, force=case.store.record is not None)
+    plan = Plan(applies=(written,), marks=_last_marks(case, job, report))
     shown = (
         arrived(case.intent.delivery, report)
         if report

@@ -12,7 +12,7 @@ from typing import Final
 from roundhouse_api.conditions import Reason
 from roundhouse_api.v1alpha1 import AccessMode
 from roundhouse_operator.core.diagnose import Trouble
-from roundhouse_operator.core.observed import Pod, Store, World
+from roundhouse_operator.core.observed import Pod, World
 from roundhouse_operator.core.weights.asked import Ask, AskedKind
 from roundhouse_operator.core.weights.delivery import Delivery
 
@@ -32,6 +32,8 @@ class Mounting:
     soon: bool = False
     """Whether some will have waited long enough in a while."""
     claim: str = ""
+    others: bool = False
+    """Whether pods of other variants, or a loader's, have it too."""
 
     @property
     def trouble(self) -> Trouble | None:
@@ -41,9 +43,13 @@ class Mounting:
         here = ", ".join(sorted({pod.node for pod in self.waiting}))
         return Trouble(
             Reason.VOLUME_PENDING,
-            f"Claim {self.claim!r} is ReadWriteOnce and in use on node {there}, so pods on node {here} wait "
-            f"for it: {_ADVICE}",
+            f"Claim {self.claim!r} is ReadWriteOnce and in use on node {there}{self._whose}, so pods on node "
+            f"{here} wait for it: {_ADVICE}",
         )
+
+    @property
+    def _whose(self) -> str:
+        return " also by pods of others" if self.others else ""
 
 
 def asked_of_mounts(world: World, delivery: Delivery) -> frozenset[Ask]:
@@ -55,15 +61,26 @@ def asked_of_mounts(world: World, delivery: Delivery) -> frozenset[Ask]:
 def look_at_mounts(world: World, delivery: Delivery) -> Mounting:
     if not delivery.claim or _many_nodes(world, delivery):
         return Mounting()
-    readers = (world.stores.get(delivery.store) or Store()).readers
-    nodes = frozenset(pod.node for pod in readers if pod.node and pod.begun and not pod.failure)
+    having = [pod for pod in world.mounts.get(delivery.claim, ()) if _has_it(pod)]
+    nodes = frozenset(pod.node for pod in having)
     if not nodes:
         return Mounting()
     late = [
         pod for pod in world.pods if pod.store == delivery.store and _waits(pod) and pod.node not in nodes
     ]
     waiting = tuple(pod for pod in late if pod.scheduled_at + PATIENCE_SECONDS <= world.now)
-    return Mounting(nodes, waiting, soon=len(waiting) < len(late), claim=delivery.claim)
+    own = {pod.name for pod in world.pods}
+    return Mounting(
+        nodes,
+        waiting,
+        soon=len(waiting) < len(late),
+        claim=delivery.claim,
+        others=any(pod.name not in own for pod in having),
+    )
+
+
+def _has_it(pod: Pod) -> bool:
+    return bool(pod.node) and pod.begun and not (pod.failure or pod.done)
 
 
 def _many_nodes(world: World, delivery: Delivery) -> bool:
@@ -78,11 +95,10 @@ def _waits(pod: Pod) -> bool:
 
 
 def holders(world: World, mounting: Mounting) -> list[Pod]:
-    """Own pods that must go before those that wait for the claim get it."""
-    if not mounting.waiting:
+    """Own pods that must go before those that wait for the claim get it.
+
+    None, where others have it too: what serves is not ended in vain.
+    """
+    if not mounting.waiting or mounting.others:
         return []
-    return [
-        pod
-        for pod in world.pods
-        if pod.node in mounting.nodes and pod.begun and not (pod.ending or pod.failure)
-    ]
+    return [pod for pod in world.pods if pod.node in mounting.nodes and _has_it(pod) and not pod.ending]
