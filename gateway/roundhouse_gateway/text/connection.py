@@ -21,22 +21,20 @@ MAX_HEAD_BYTES: Final = 256 << 10
 Failure = Literal["", "unreachable", "broken", "timeout"]
 
 
-def nobody_listens() -> None:
-    """News of an answer that nobody reads any more."""
-
-
 class Reply:
     """An answer as far as it has come. `on_news` is called with its head, and after each further piece."""
 
-    __slots__ = ("complete", "connection", "failure", "head", "on_news", "parts")
+    head = NOTHING_YET
+    complete = False
+    failure: Failure = ""
+    connection: "Connection | None" = None
 
-    def __init__(self, on_news: Callable[[], None]) -> None:
-        self.on_news = on_news
-        self.head = NOTHING_YET
+    def __init__(self) -> None:
         self.parts: list[bytes] = []
-        self.complete = False
-        self.failure: Failure = ""
-        self.connection: Connection | None = None
+
+    def on_news(self) -> None:
+        """What whoever reads it does then; not called any more once it was abandoned."""
+        raise NotImplementedError
 
     @property
     def status(self) -> int:
@@ -56,7 +54,6 @@ class Reply:
 
     def abandon(self) -> None:
         """Ends an answer that is not wanted to its end; the engine notices."""
-        self.on_news = nobody_listens
         connection, self.connection = self.connection, None
         if connection is not None:
             connection.abort()

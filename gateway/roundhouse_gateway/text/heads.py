@@ -22,18 +22,26 @@ T = TypeVar("T")
 class Known(Generic[T]):
     """A head, and what it means to whoever reads messages that begin with it."""
 
-    __slots__ = ("_after", "_before", "_digits_at", "meaning")
+    __slots__ = ("_after", "_before", "_digits_at", "_last", "_last_length", "meaning")
 
     def __init__(self, before: bytes, after: bytes, meaning: T) -> None:
         """`before` and `after` stand around the digits of the length; `after` ends with the head."""
         self._before = before
         self._after = after
         self._digits_at = len(before)
+        self._last = b""
+        """The whole head as it came last: it often is the same to the digit."""
+        self._last_length = -1
         self.meaning = meaning
 
     def body_of(self, data: bytes) -> bytes | None:
         """The body of the one whole message that this is, if it has this head; else None."""
-        start, length = self._framing(data)
+        last = self._last
+        if self._last_length >= 0 and data.startswith(last):
+            start, length = len(last), self._last_length
+        else:
+            start, length = self._framing(data)
+            self._last, self._last_length = data[: max(0, start)], length
         return data[start:] if length == len(data) - start else None
 
     def is_begun_by(self, data: bytes) -> bool:

@@ -1,12 +1,27 @@
 """An engine's answer as a coroutine reads it: piece by piece, at the pace of the client that it is for."""
 
 import asyncio
+from collections.abc import Callable
+
+from typing_extensions import override
 
 from roundhouse_gateway.text.connection import Reply
 
 
 class BrokenOffError(Exception):
     """The engine left in the middle of its answer, or said nothing for too long."""
+
+
+class Told(Reply):
+    """Tells by a call."""
+
+    def __init__(self, on_news: Callable[[], None]) -> None:
+        super().__init__()
+        self._on_news = on_news
+
+    @override
+    def on_news(self) -> None:
+        self._on_news()
 
 
 class Incoming:
@@ -16,7 +31,7 @@ class Incoming:
         self._idle_seconds = idle_seconds
         self._news = asyncio.Event()
         self._paused = False
-        self.reply = Reply(self._on_news)
+        self.reply = Told(self._on_news)
 
     def _on_news(self) -> None:
         if self._news.is_set() and self.reply.connection is not None and not self._paused:

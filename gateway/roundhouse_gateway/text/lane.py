@@ -3,8 +3,7 @@
 `Lane.plan` decides, before anything has been counted or sent, whether a request may go here: its key is good
 and within limits of which nobody elsewhere has to be asked, its model runs and has room, and a connection to
 one of its endpoints is at hand. Everything else, what is refused included, is left to the ordinary routes, so
-that there is one place that says no. A `Trip` is what the request has taken meanwhile, to be given back at
-its end.
+that there is one place that says no. A `Passage` is what becomes of one that may.
 """
 
 from dataclasses import dataclass, field
@@ -16,21 +15,19 @@ from roundhouse_api.enums import RouteName
 from roundhouse_api.keys import ApiKey
 from roundhouse_api.selection import UnknownModelError, mismatch
 from roundhouse_gateway.errors import GatewayError
-from roundhouse_gateway.exchange import Exchange
 from roundhouse_gateway.guard import Guard, scope_of
 from roundhouse_gateway.hold import Hold
 from roundhouse_gateway.json_body import JsonBodies
 from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.registry import Registry
-from roundhouse_gateway.request_ids import new_request_id
 from roundhouse_gateway.settings import Settings
 from roundhouse_gateway.snapshot import Snapshot
 from roundhouse_gateway.text.asking import PATHS, Asking
 from roundhouse_gateway.text.engines import TextEngines
-from roundhouse_gateway.text.fit import asks_for_something, lack
+from roundhouse_gateway.text.fit import lack
+from roundhouse_gateway.text.passage import Passage
 from roundhouse_gateway.text.request import READERS, TextRequest, needs_of
 from roundhouse_gateway.text.rewrite import rewritten
-from roundhouse_gateway.text.trip import Trip
 from roundhouse_gateway.text.way import Way, way_to
 from roundhouse_gateway.transcription_request import AUTO
 
@@ -63,7 +60,7 @@ class Lane:
     _ways: dict[tuple[RouteName, str], Way] = field(default_factory=dict, init=False)
     _ways_of: Snapshot | None = field(default=None, init=False)
 
-    def plan(self, asking: Asking, body: bytes, client: str) -> Trip:
+    def plan(self, asking: Asking, body: bytes, client: str) -> Passage:
         """Raises `NotHereError`, and then nothing has happened."""
         if not self.registry.complete:
             raise NotHereError
@@ -76,33 +73,19 @@ class Lane:
             raise NotHereError from error
         if not self._may_go(way, key, request):
             raise NotHereError
-        base_url = self.engines.pick(way.entry, way.base_urls, request.opening)
-        stop = way.stops[base_url]
+        stop = way.only or way.stops[self.engines.pick(way.entry, way.base_urls, request.opening)]
         connection = self.engines.pool.idle(stop.address)
         if connection is None:
-            raise NotHereError(base_url)
-        sent = rewritten(body, request.model, way.name, way.entry.record.text.defaults)
-        exchange = self._exchange(asking, way, key, client)
-        exchange.upload_bytes = len(body)
-        trip = Trip(exchange, asking, body, way, request, sent, stop, connection)
-        if not self._take(trip, key):
-            trip.give_back()
-            self.engines.pool.keep(stop.address, connection)
-            raise NotHereError(base_url)
-        return trip
-
-    def _exchange(self, asking: Asking, way: Way, key: ApiKey | None, client: str) -> Exchange:
-        exchange = Exchange(
-            "POST",
-            asking.path,
-            asking.request_id or new_request_id(),
-            client,
-            route=asking.path,
-            model=way.entry.model.id,
-        )
-        if key is not None:
-            exchange.key_id, exchange.grant = key.id, key.grant
-        return exchange
+            raise NotHereError(stop.base_url)
+        sent = rewritten(body, request.model, way.name, way.defaults)
+        passage = Passage(self, asking, body, way, request, sent, stop, connection, client)
+        try:
+            if passage.set_out(key):
+                return passage
+        except GatewayError:
+            pass  # which the ordinary routes are going to say
+        self.engines.pool.keep(stop.address, connection)
+        raise NotHereError(stop.base_url)
 
     def _key(self, asking: Asking) -> ApiKey | None:
         """The key, if one is asked for and may ask for the path."""
@@ -112,9 +95,10 @@ class Lane:
         key = asking.key
         if key is None or not guard.is_good(key):
             asking.key = None
-            key = asking.key = guard.authenticate(asking.key_text)
-        if _SCOPES[asking.raw_path] not in key.grant.scopes:
-            raise NotHereError
+            key = guard.authenticate(asking.key_text)
+            if _SCOPES[asking.raw_path] not in key.grant.scopes:
+                raise NotHereError
+            asking.key = key
         return key
 
     def _way(self, asking: Asking, request: TextRequest) -> Way:
@@ -136,38 +120,13 @@ class Lane:
 
     def _may_go(self, way: Way, key: ApiKey | None, request: TextRequest) -> bool:
         """Whether the key may use the model, and that can do what is asked."""
-        if asks_for_something(request):
+        if request.gates or request.items != 1 or request.dimensions is not None:
             fits = mismatch(way.entry.model, needs_of(way.route, request)) is None
             if not fits or lack(way.entry, request, way.route) is not None:
                 return False
         elif not way.fits:
             return False
         return key is None or way.permits(key)
-
-    def _take(self, trip: Trip, key: ApiKey | None) -> bool:
-        """What it needs, where that is to be had at once; the count of its key last: it is not given back."""
-        try:
-            trip.take_room(self.bodies)
-            if not trip.take_turn(self.hold):
-                return False
-            trip.load(self.engines.load)
-            return self._count(trip, key)
-        except GatewayError:
-            return False
-
-    def _count(self, trip: Trip, key: ApiKey | None) -> bool:
-        if key is None or self.guard is None:
-            return True
-        limits, grant = self.guard.limits, key.grant
-        if grant.max_concurrent is not None and not trip.take_place(limits, grant.max_concurrent):
-            return False
-        if grant.requests_per_minute is None:
-            return True
-        counted = limits.take_now(key.id, grant.requests_per_minute)
-        if counted is None or not counted[0]:  # what is refused was not counted
-            return False
-        trip.exchange.standing = counted[1]
-        return True
 
 
 def takes_lane(settings: Settings) -> bool:

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections import defaultdict
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -51,9 +51,7 @@ class Pool:
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(self._connect_seconds):
             _, connection = await loop.create_connection(
-                lambda: Connection(
-                    lambda one: self.keep(address, one), lambda one: self._forget(address, one)
-                ),
+                lambda: Connection(partial(self.keep, address), partial(self._forget, address)),
                 host,
                 port,
                 ssl=trust(ca) if tls else None,

@@ -64,8 +64,12 @@ class FastProtocol(ClientProtocol):
 
     @override
     def data_received(self, data: bytes) -> None:
-        if self._known is not None:
-            data = self._by_known_head(self._known, data)
+        known = self._known
+        if known is not None:
+            if not (self._awaited or self._is_busy()) and (body := known.body_of(data)) is not None:
+                self._answer(known.meaning, body)
+                return
+            data = self._by_known_head(known, data)
         if data:
             self._by_parser(data)
 
@@ -103,15 +107,18 @@ class FastProtocol(ClientProtocol):
     def _answer(self, asking: Asking, body: bytes) -> None:
         """By the lane where that takes it, else by the ordinary routes."""
         try:
-            trip = self._plan(asking, body)
+            passage = self._plan(asking, body)
         except NotHereError as error:
             scope = scope_of(self, asking.with_length(len(body)))
             if error.base_url:
                 extended: Any = scope
                 extended[FIRST] = error.base_url, False
             self._enter(cycle_of(self, scope, body, keep_alive=self._keeps_alive))
-        else:
-            self._set_off(trip)
+            return
+        self._passage = passage
+        self.cycle = cast("RequestResponseCycle", passage)
+        self.lane.engines.passages.add(passage)
+        passage.start(self, keep_alive=self._keeps_alive)
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
@@ -215,7 +222,7 @@ class FastProtocol(ClientProtocol):
                 length = value
         return length.isdigit() and 0 < int(length) <= MAX_BODY_BYTES
 
-    def _plan(self, asking: Asking, body: bytes) -> Trip:
+    def _plan(self, asking: Asking, body: bytes) -> Passage:
         if self.flow.write_paused:  # by an answer before, and said once: the ordinary routes look and wait
             raise NotHereError
         try:
@@ -225,13 +232,6 @@ class FastProtocol(ClientProtocol):
         except Exception as error:
             log.exception("fault in planning %s", asking.path)
             raise NotHereError from error
-
-    def _set_off(self, trip: Trip) -> None:
-        passage = Passage(self.lane, trip, self, keep_alive=self._keeps_alive)
-        self._passage = passage
-        self.cycle = cast("RequestResponseCycle", passage)
-        self.lane.engines.passages.add(passage)
-        passage.start()
 
     def default_lines(self) -> bytes:
         return self.lines.of(self.server_state.default_headers)

@@ -1,101 +1,112 @@
-"""One request on the fast lane: where it goes, and what it has taken, to be given back at its end."""
+"""One request on the fast lane: where it goes, what it has taken, and what has come back of its answer."""
 
-from roundhouse_gateway.endpoint_load import Load
+from typing import TYPE_CHECKING
+
+from roundhouse_api.keys import ApiKey
 from roundhouse_gateway.exchange import Exchange
-from roundhouse_gateway.hold import Hold
-from roundhouse_gateway.json_body import JsonBodies
 from roundhouse_gateway.limits import KeyLimits
 from roundhouse_gateway.load import Figure
+from roundhouse_gateway.request_ids import new_request_id
 from roundhouse_gateway.text.asking import Asking
-from roundhouse_gateway.text.connection import Connection
+from roundhouse_gateway.text.connection import Connection, Reply
 from roundhouse_gateway.text.request import TextRequest
 from roundhouse_gateway.text.way import Stop, Way
 
+if TYPE_CHECKING:
+    from roundhouse_gateway.text.lane import Lane
 
-class Trip:
-    """`sent` is the body as the engine gets it."""
 
-    __slots__ = (
-        "_bodies",
-        "_figure",
-        "_hold",
-        "_limits",
-        "_load",
-        "asking",
-        "body",
-        "connection",
-        "exchange",
-        "request",
-        "sent",
-        "stop",
-        "way",
-    )
+class Trip(Reply):
+    """`sent` is the body as the engine gets it, on the connection `kept`.
 
-    def __init__(  # noqa: PLR0913, PLR0917  # all that a request is, and what is quick to make
+    It is the reply itself, because each object of a request costs more than what is done with it.
+    """
+
+    _figure: Figure = "in_flight"
+    _limits: KeyLimits | None = None
+
+    def __init__(  # noqa: PLR0913, PLR0917  # all that a request is
         self,
-        exchange: Exchange,
+        lane: "Lane",
         asking: Asking,
         body: bytes,
         way: Way,
         request: TextRequest,
         sent: bytes,
         stop: Stop,
-        connection: Connection,
+        kept: Connection,
+        client: str,
     ) -> None:
-        self.exchange = exchange
+        self.parts = []
+        self.lane = lane
         self.asking = asking
         self.body = body
         self.way = way
         self.request = request
         self.sent = sent
         self.stop = stop
-        self.connection = connection
-        self._bodies: JsonBodies | None = None
-        self._hold: Hold | None = None
-        self._figure: Figure = "in_flight"
-        self._limits: KeyLimits | None = None
-        self._load: Load | None = None
+        self.kept = kept
+        path = asking.path
+        self.exchange = exchange = Exchange(
+            "POST", path, asking.request_id or new_request_id(), client, "", path, way.entry.model.id
+        )
+        exchange.upload_bytes = len(body)
+        key = asking.key
+        if key is not None:
+            exchange.key_id, exchange.grant = key.id, key.grant
 
-    def take_room(self, bodies: JsonBodies) -> None:
-        """For its body; raises where there is none."""
-        bodies.take(len(self.body), self.exchange.key_id)
-        self._bodies = bodies
+    def set_out(self, key: ApiKey | None) -> bool:
+        """Takes what it needs, where that is to be had at once; else nothing is taken.
 
-    def take_turn(self, hold: Hold) -> bool:
-        """Counts it to its model; False where it would have to wait for that."""
-        if not hold.take(self.way.entry):
+        The count of its key comes last, because it is not given back. Raises where there is no room.
+        """
+        lane, way, size, key_id = self.lane, self.way, len(self.body), self.exchange.key_id
+        lane.bodies.take(size, key_id)
+        if not lane.hold.take(way.entry):
+            lane.bodies.give(size, key_id)
             return False
-        self._hold = hold
+        lane.engines.load.begin(self.stop.base_url)
+        way.in_flight.inc()
+        counted = False
+        try:
+            counted = key is None or self._count(key)
+        finally:
+            if not counted:
+                self.give_back()
+        return counted
+
+    def _count(self, key: ApiKey) -> bool:
+        """False where its key may not, or that cannot be known at once."""
+        guard, grant = self.lane.guard, key.grant
+        if guard is None:
+            return True
+        limits = guard.limits
+        if grant.max_concurrent is not None:
+            if not limits.begin_now(key.id, grant.max_concurrent):
+                return False
+            self._limits = limits
+        if grant.requests_per_minute is None:
+            return True
+        counted = limits.take_now(key.id, grant.requests_per_minute)
+        if counted is None or not counted[0]:  # what is refused was not counted
+            return False
+        self.exchange.standing = counted[1]
         return True
 
     def streams(self) -> None:
         """From here on the answer has no foreseeable end."""
-        if self._hold is not None:
-            book, place = self._hold.book, self.way.place
-            book.change(place, "streams", 1)
-            book.change(place, "in_flight", -1)
-            self._figure = "streams"
-
-    def take_place(self, limits: KeyLimits, at_once: int) -> bool:
-        """One of those of its key; False where none is free, or that cannot be known at once."""
-        if not limits.begin_now(self.exchange.key_id, at_once):
-            return False
-        self._limits = limits
-        return True
-
-    def load(self, load: Load) -> None:
-        """Counts it at its endpoint."""
-        load.begin(self.stop.base_url)
-        self._load = load
+        book, place = self.lane.hold.book, self.way.place
+        book.change(place, "streams", 1)
+        book.change(place, "in_flight", -1)
+        self._figure = "streams"
 
     def give_back(self) -> None:
         """All that it has taken."""
-        if self._bodies is not None:
-            self._bodies.give(len(self.body), self.exchange.key_id)
+        lane, way, key_id = self.lane, self.way, self.exchange.key_id
+        lane.bodies.give(len(self.body), key_id)
         if self._limits is not None:
-            self._limits.end(self.exchange.key_id)
-        if self._load is not None:
-            self._load.end(self.stop.base_url)
-        if self._hold is not None:
-            self._hold.book.change(self.way.place, self._figure, -1)
-            self._hold.call(self.way.place)
+            self._limits.end(key_id)
+        lane.engines.load.end(self.stop.base_url)
+        way.in_flight.inc(-1)
+        lane.hold.book.change(way.place, self._figure, -1)
+        lane.hold.call(way.place)

@@ -30,16 +30,21 @@ class Stop:
 
 
 class Way:
-    """`fits`: the model can do what the route is for; `name` is the engine's for it, as JSON."""
+    """`fits`: the model can do what the route is for; `name` is the engine's for it, as JSON.
+
+    `only` is its one endpoint, where it has no more.
+    """
 
     __slots__ = (
         "_permitted",
         "base_urls",
+        "defaults",
         "entry",
         "fits",
         "in_flight",
         "model_line",
         "name",
+        "only",
         "place",
         "route",
         "stops",
@@ -52,6 +57,8 @@ class Way:
         self.fits = mismatch(entry.model, PLAIN_NEEDS[route]) is None
         self.base_urls = entry.target.base_urls if entry.target else ()
         self.stops = {url: _stop(entry, url, route) for url in self.base_urls}
+        self.only = next(iter(self.stops.values())) if len(self.stops) == 1 else None
+        self.defaults = entry.record.text.defaults
         self.name = msgspec.json.encode(entry.model.engine_model)
         self.model_line = b"x-roundhouse-model: %s\r\n" % entry.model.id.encode()
         self.in_flight: Value = metrics.in_flight(path)

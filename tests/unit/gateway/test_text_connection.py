@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roundhouse_gateway.text.connection import MAX_HEAD_BYTES, Connection, Reply
+from roundhouse_gateway.text.connection import MAX_HEAD_BYTES, Connection
+from roundhouse_gateway.text.incoming import Told
 from tests.unit.gateway.client_connection import Wire
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -27,7 +28,7 @@ class Line:
         self.ask()
 
     def ask(self) -> None:
-        self.reply = Reply(self._on_news)
+        self.reply = Told(self._on_news)
         self.connection.ask(b"POST /", self.reply)
 
     def feed(self, *pieces: bytes) -> bytes:
