@@ -24,6 +24,7 @@ class _Said(msgspec.Struct):
     completion_tokens: int | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
+    total_tokens: int | None = None
     seconds: float | None = None
 
 
@@ -60,7 +61,12 @@ def read_member(said: bytes) -> Usage:
 
 
 def _usage(said: _Said, duration: float | None = None) -> Usage:
-    tokens = said.prompt_tokens or said.input_tokens or 0, said.completion_tokens or said.output_tokens or 0
+    output_tokens = said.completion_tokens or said.output_tokens or 0
+    # Rerank has no more than a total, of some engines.
+    tokens = (
+        said.prompt_tokens or said.input_tokens or (said.total_tokens or 0) - output_tokens,
+        output_tokens,
+    )
     seconds = said.seconds or duration or 0.0
     if tokens[0] < 0 or tokens[1] < 0 or seconds < 0:
         return Usage(max(0, tokens[0]), max(0, tokens[1]), max(0.0, seconds))

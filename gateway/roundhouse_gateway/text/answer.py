@@ -53,7 +53,9 @@ async def relay(asked: Asked, incoming: Incoming, send: Send, seen: UsageReader)
     elif asked.route is RouteName.RERANK:
 
         async def ranked(body: bytes) -> bytes:
-            return answer_for(asked.path, asked.model, asked.request_id, body, asked.request)
+            made = await answer_for(asked.path, asked.model, asked.request_id, body, asked.request)
+            seen.see(made)  # in which it stands at the end, wherever the engine has it
+            return made
 
         await _convert(asked, incoming, send, ranked)
     else:

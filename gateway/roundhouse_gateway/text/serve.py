@@ -169,7 +169,7 @@ class TextRoutes:
                 call = Call(
                     entry,
                     job.route,
-                    body_for(entry, job.route, job.body, request),
+                    await body_for(entry, job.route, job.body, request),
                     request.opening,
                     exchange.request_id,
                     exchange.via,
@@ -206,8 +206,8 @@ class TextRoutes:
             self.metrics.ejections(entry.model.id).inc()
 
 
-def body_for(entry: Entry, route: RouteName, body: bytes, request: TextRequest) -> bytes:
+async def body_for(entry: Entry, route: RouteName, body: bytes, request: TextRequest) -> bytes:
     """What the engine is sent."""
     if route is RouteName.RERANK:
-        return rerank.body_for(entry, body, request)
+        return await rerank.body_for(entry, body, request)
     return rewrite(body, request.model, entry.model.engine_model, entry.record.text.defaults)

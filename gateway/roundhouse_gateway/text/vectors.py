@@ -5,21 +5,20 @@ That is seconds of work for the largest answers, so it is done vector by vector,
 between. A text cannot fake a vector: its quotes are escaped.
 """
 
-import asyncio
 import base64
 import re
 import struct
-import time
 from collections.abc import Iterator
 from typing import Final
 
 import msgspec
 
+from roundhouse_gateway.text.slices import in_slices
+
 MAX_BYTES: Final = 256 << 20
 """Of an answer that is to be changed, for which all of it has to be there."""
 LOOK_BYTES: Final = 64 << 10
 """So far into an answer its first vector has begun, or it is passed as it is."""
-SLICE_SECONDS: Final = 0.0005
 WRONG: Final = (msgspec.DecodeError, struct.error, ValueError)
 """What is raised where an answer is none."""
 _FIRST: Final = re.compile(rb'"embedding"\s*:\s*(["\[])')
@@ -36,14 +35,7 @@ def is_in_form(beginning: bytes, encoding: str) -> bool | None:
 
 async def converted(body: bytes, encoding: str) -> bytes:
     """The same answer with its vectors in the other form. Raises one of `WRONG`."""
-    parts: list[bytes] = []
-    until = time.perf_counter() + SLICE_SECONDS
-    for part in _pieces(body, encoding):
-        parts.append(part)
-        if time.perf_counter() >= until:
-            await asyncio.sleep(0)
-            until = time.perf_counter() + SLICE_SECONDS
-    return b"".join(parts)
+    return b"".join(await in_slices(_pieces(body, encoding)))
 
 
 def _pieces(body: bytes, encoding: str) -> Iterator[bytes]:

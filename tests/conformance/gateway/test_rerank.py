@@ -11,6 +11,7 @@ from tests.conformance.gateway.conftest import World
 from tests.conformance.gateway.manifests import Variant
 from tests.conformance.gateway.scripted_engine import Answer, answering
 from tests.conformance.gateway.test_text import post
+from tests.support.waiting import wait_until
 
 QUERY = "the red house"
 DOCUMENTS = ["a blue boat", "the red house", "that house"]
@@ -77,6 +78,24 @@ def test_jina_s_clients_have_theirs(world: World) -> None:
     assert body["results"][0]["document"] == {"text": DOCUMENTS[1]}
     without = post(world, "/v1/rerank", {**asked, "return_documents": False}).json
     assert all("document" not in each for each in without["results"])
+
+
+@pytest.mark.parametrize(
+    ("usage", "tokens"),
+    [({"prompt_tokens": 12, "total_tokens": 12}, 12), ({"total_tokens": 7}, 7), (None, 0)],
+)
+def test_its_tokens_are_counted_wherever_it_tells_them(world: World, usage: object, tokens: int) -> None:
+    results = [{"index": index, "relevance_score": 0.5, "text": "x" * 9000} for index in range(3)]
+    world.serve(JINA).answer = answering(200, {"usage": usage, "results": results})
+    labels = {"model": JINA.id, "kind": "input"}
+    before = world.gateway.metric("roundhouse_gateway_tokens_total", **labels)
+    assert post(world, "/v2/rerank", {"model": "bge", "query": QUERY, "documents": DOCUMENTS}).status == 200
+    wait_until(
+        lambda: world.gateway.metric("roundhouse_gateway_tokens_total", **labels) == before + tokens,
+        seconds=60,
+        what="they are counted",
+        every=0.02,
+    )
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import struct
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -17,6 +18,8 @@ from roundhouse_gateway.fallbacks import trigger_of
 from roundhouse_gateway.relay import engine_error
 from roundhouse_gateway.text.balance import by_prefix
 from roundhouse_gateway.text.frames import Frames
+from roundhouse_gateway.text.request import read_rerank
+from roundhouse_gateway.text.rerank import answer_for
 from roundhouse_gateway.text.rewrite import rewrite
 from roundhouse_gateway.text.spec import read_text_spec
 from roundhouse_gateway.text.usage import UsageReader
@@ -109,6 +112,23 @@ async def test_others_have_their_turn_while_vectors_are_changed() -> None:
         await asyncio.sleep(0)
     assert turns > 10
     assert len(json.loads(changing.result())["data"]) == 500
+
+
+async def test_others_have_their_turn_while_documents_are_ranked() -> None:
+    documents = [f"{number} words" for number in range(10_000)]
+    request = read_rerank(msgspec.json.encode({"model": "m", "query": "q", "documents": documents}))
+    said = msgspec.json.encode([{"index": number, "score": number / 1e4} for number in range(10_000)])
+    ranking = asyncio.create_task(
+        answer_for("/v1/rerank", "m", "id", said, replace(request, return_documents=True))
+    )
+    turns = 0
+    while not ranking.done():
+        turns += 1
+        await asyncio.sleep(0)
+    assert turns > 10
+    found = json.loads(ranking.result())["results"]
+    assert [each["index"] for each in found] == list(range(9_999, -1, -1))
+    assert found[0] == {"index": 9_999, "relevance_score": 0.9999, "document": {"text": "9999 words"}}
 
 
 @pytest.mark.parametrize(
