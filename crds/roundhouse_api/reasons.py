@@ -217,6 +217,11 @@ class Reason(StrEnum):
         "The ConfigMap of certificates that `upstream.caConfigMapRef` names does not exist.",
         "Create it in the namespace of the Engine.",
     )
+    SECRET_UNREADABLE = (
+        "SecretUnreadable",
+        "The API server does not let the operator look at a Secret that the spec names.",
+        "Read the message; it is the refusal itself. The operator needs `get` of Secrets in the namespace.",
+    )
     SECRET_NOT_LABELLED = (
         "SecretNotLabelled",
         "The Secret lacks the label roundhouse.dev/credential, so it may not be used.",

@@ -45,6 +45,7 @@ _WRONG: Final = frozenset(
         Reason.UNAUTHORIZED,
         Reason.DIGEST_MISMATCH,
         Reason.OUT_OF_SPACE,
+        Reason.SECRET_UNREADABLE,
         Reason.SECRET_NOT_LABELLED,
     }
 )

@@ -7,13 +7,16 @@ good for some seconds, so that many variants of one Secret cost one request.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable
 from typing import Final
 
 from roundhouse_operator.cluster import Cluster
 from roundhouse_operator.core.kinds import CONFIG_MAP, SECRET, STORAGE_CLASS, VOLUME_CLAIM, Kind
 from roundhouse_operator.core.weights.asked import Answer, Answers, Ask, AskedKind
-from roundhouse_operator.errors import NotFoundError
+from roundhouse_operator.errors import NotFoundError, RefusedError
+
+logger = logging.getLogger(__name__)
 
 FRESH_SECONDS: Final = 5.0
 _KINDS: Final[dict[AskedKind, Kind]] = {
@@ -45,11 +48,15 @@ class Lookups:
             manifest = await get(_KINDS[ask.kind], namespace, ask.name)
         except NotFoundError:
             answer = Answer(found=False)
+        except RefusedError as error:
+            logger.warning("%s %s/%s may not be looked at: %s", ask.kind, namespace, ask.name, error)
+            answer = Answer(found=True, refused=error.message)
         else:
             metadata = manifest["metadata"]
             modes = frozenset((manifest.get("spec") or {}).get("accessModes") or ())
             marks = frozenset(metadata.get("annotations") or {})
-            answer = Answer(True, metadata.get("labels") or {}, metadata["resourceVersion"], modes, marks)
+            version = metadata["resourceVersion"]
+            answer = Answer(True, metadata.get("labels") or {}, version, modes, annotations=marks)
         self._known[namespace, ask] = (_now(), answer)
         return answer
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Never
 
 from roundhouse_api.conditions import Reason
 from roundhouse_api.model import Manifest
@@ -31,7 +32,7 @@ from roundhouse_operator.core.weights.sweep import (
     swept_claim,
     unwanted_since,
 )
-from roundhouse_operator.errors import ClusterError, NotFoundError
+from roundhouse_operator.errors import ClusterError, NotFoundError, RefusedError
 from roundhouse_operator.fetching import Fetching
 from roundhouse_operator.queue import RetryError
 from roundhouse_operator.recorder import Regarded, Transition
@@ -81,7 +82,12 @@ class Sweeping:
             self.later(key, left)
             return
         name = swept_claim(key.name, store)
-        claim = await self._claim(key, name) if name else None
+        try:
+            claim = await self._claim(key, name) if name else None
+        except RefusedError as error:
+            await self._give_up(
+                key, store, f"PersistentVolumeClaim {name!r} may not be read: {error.message}"
+            )
         store = cache.store(key)
         if store is None or store.wanted:
             return  # who has come to want it meanwhile has given it another pass
@@ -150,7 +156,7 @@ class Sweeping:
         except NotFoundError:
             return None
 
-    async def _give_up(self, key: Key, store: Store, why: str) -> None:
+    async def _give_up(self, key: Key, store: Store, why: str) -> Never:
         """For now."""
         await self._complain(key, store, why)
         raise RetryError(why)
@@ -161,11 +167,7 @@ class Sweeping:
         if known and known.why == words and now - known.at < TOLD_AGAIN_SECONDS:
             return
         logger.warning("%s: %s", key, words, extra={"reason": Reason.CACHE_NOT_SWEPT})
-        try:
-            on = await self._regarded(key, store)
-        except ClusterError as error:
-            logger.info("%s: nobody is told, because its claim is not known: %s", key, error)
-            return
+        on = await self._regarded(key, store)
         self.failing[key] = Failing(on, words, now)
         self.tell(on, Transition(Reason.CACHE_NOT_SWEPT, words, normal=False))
 
@@ -174,7 +176,9 @@ class Sweeping:
         if store.claim:
             return Regarded(VOLUME_CLAIM, key.namespace, store.claim.name, store.claim.uid)
         name = swept_claim(key.name, store)
-        claim = await self._claim(key, name) if name else None
+        claim = None
+        with suppress(ClusterError):
+            claim = await self._claim(key, name) if name else None
         if name and claim is not None:
             return Regarded(VOLUME_CLAIM, key.namespace, name, claim["metadata"]["uid"])
         return Regarded(CONFIG_MAP, key.namespace, key.name, store.record.uid if store.record else "")

@@ -18,7 +18,12 @@ from roundhouse_operator.core.weights.asked import Answer, Ask, AskedKind
 
 UPSTREAM: Final = "upstream"
 _REFUSALS: Final = frozenset(
-    {Reason.SECRET_NOT_FOUND, Reason.SECRET_NOT_LABELLED, Reason.CONFIG_MAP_NOT_FOUND}
+    {
+        Reason.SECRET_NOT_FOUND,
+        Reason.SECRET_UNREADABLE,
+        Reason.SECRET_NOT_LABELLED,
+        Reason.CONFIG_MAP_NOT_FOUND,
+    }
 )
 REVISIT_SECONDS: Final = 15.0
 """Between looks at what nobody watches."""
@@ -65,6 +70,8 @@ def _refuse(ask: Ask, answer: Answer) -> Trouble | None:
         absent = Trouble(Reason.CONFIG_MAP_NOT_FOUND, f"{where} does not exist in this namespace")
         return None if answer.found else absent
     where = f"spec.upstream.apiKeySecretRef: Secret {ask.name!r}"
+    if answer.refused:
+        return Trouble(Reason.SECRET_UNREADABLE, f"{where} may not be looked at: {answer.refused}")
     if not answer.found:
         return Trouble(Reason.SECRET_NOT_FOUND, f"{where} does not exist in this namespace")
     label = answer.labels.get(LABEL_CREDENTIAL)

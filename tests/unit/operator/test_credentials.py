@@ -8,9 +8,11 @@ import pytest
 
 from roundhouse_api.model import Manifest
 from roundhouse_operator.core.credentials import asked_of, refuse_credentials
-from roundhouse_operator.core.kinds import ENGINE, VARIANT, Key
+from roundhouse_operator.core.kinds import ENGINE, VARIANT, Key, Kind
 from roundhouse_operator.core.status.engine import Usage, engine_status
 from roundhouse_operator.core.weights.asked import Answer, Ask, AskedKind
+from roundhouse_operator.errors import RefusedError
+from roundhouse_operator.lookups import Lookups
 from tests.unit.operator.samples import engine, upstream, variant
 from tests.unit.operator.worlds import NAMESPACE, NOW, Scene, conditions, message, sent
 
@@ -35,6 +37,7 @@ def status_with(*answers: Answer, **spec: Any) -> Manifest:
     ("answer", "reason", "words"),
     [
         (Answer(found=False), "SecretNotFound", "Secret 'hosted' does not exist in this namespace"),
+        (Answer(found=True, refused="secrets is forbidden"), "SecretUnreadable", "at: secrets is forbidden"),
         (Answer(found=True), "SecretNotLabelled", "lacks the label roundhouse.dev/credential"),
         (
             Answer(True, {"roundhouse.dev/credential": "weights"}),
@@ -97,5 +100,24 @@ def test_its_variants_say_so_too_and_until_it_is_there() -> None:
         status, "EngineSelected"
     )
     assert mine not in engine_says(Answer(found=False)), "nothing new"
+    assert mine in engine_says(Answer(found=True, refused="no"))
+    assert mine in engine_says(Answer(found=False))
     assert mine in engine_says(GOOD)
     assert conditions(scene.settle("kws-en"))["EngineSelected"][0] == "True"
+
+
+class Forbidding:
+    """Stands in for an API server that lets nobody look."""
+
+    async def get_metadata(self, _kind: Kind, _namespace: str, name: str) -> Manifest:
+        raise RefusedError(403, "Forbidden", f'secrets "{name}" is forbidden')
+
+
+async def test_what_may_not_be_looked_at_is_an_answer_too() -> None:
+    cluster: Any = Forbidding()
+    ask = Ask(AskedKind.SECRET, "hosted")
+    answers = await Lookups(cluster).answers(NAMESPACE, [ask])
+    trouble = refuse_credentials(answers, [ask])
+    assert trouble
+    assert trouble.reason == "SecretUnreadable"
+    assert 'secrets "hosted" is forbidden' in trouble.message

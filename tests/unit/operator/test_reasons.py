@@ -24,7 +24,7 @@ from roundhouse_operator.core.status.shared import told_of
 from roundhouse_operator.core.status.unserved import unserved_status
 from roundhouse_operator.core.verification.known_answers import Judged
 from roundhouse_operator.core.verification.proof import ExamFacts, Input, Proof
-from roundhouse_operator.core.weights.asked import Answer
+from roundhouse_operator.core.weights.asked import Answer, Ask, AskedKind
 from tests.unit.operator import test_autoscalers, test_replicas
 from tests.unit.operator.caches import COMPLETE, Caches, failure, private
 from tests.unit.operator.fleet import IMAGE_2, Fleet, fail
@@ -269,6 +269,8 @@ def credentials() -> Statuses:
     yield scene.steps()
     scene.there("Secret", "hf")
     yield scene.steps()
+    scene.answers[Ask(AskedKind.SECRET, "hf")] = Answer(found=True, refused="secrets is forbidden")
+    yield scene.steps()
 
 
 def without_certificates() -> Statuses:
@@ -441,6 +443,7 @@ CASES: dict[Reason, Callable[[], Statuses]] = {
     Reason.CACHE_REFUSED: cache_refused,
     Reason.SECRET_NOT_FOUND: credentials,
     Reason.CONFIG_MAP_NOT_FOUND: without_certificates,
+    Reason.SECRET_UNREADABLE: credentials,
     Reason.SECRET_NOT_LABELLED: credentials,
     Reason.INSUFFICIENT_VRAM: on_node(PLAIN, minMemory="40G"),
     Reason.INSUFFICIENT_GPU: on_node(PLAIN, count=2),

@@ -170,3 +170,16 @@ async def test_what_is_wrongly_marked_is_not_removed() -> None:
     assert shell.scene.claims["models"] == {}
     await shell.sweeping(shell.store)
     assert shell.scene.all(CONFIG_MAP) == shell.scene.all(JOB) == []
+
+
+async def test_a_claim_that_may_not_be_read_is_told_on_the_record() -> None:
+    shell = Shell()
+
+    def forbid() -> None:
+        raise RefusedError(403, "Forbidden", "claims are secret")
+
+    shell.while_asked = forbid
+    with pytest.raises(RetryError, match="'models' may not be read: claims are secret"):
+        await shell.sweep()
+    [told] = shell.told
+    assert told.startswith(f"ConfigMap {shell.store.name}: ")

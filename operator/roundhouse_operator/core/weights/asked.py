@@ -33,6 +33,8 @@ class Answer:
     version: str = ""
     access_modes: frozenset[str] = frozenset()
     """Of a claim."""
+    refused: str = ""
+    """Why nobody may say, in the words of the API server; it is taken to be there."""
     annotations: frozenset[str] = frozenset()
     """Names of those that stand on it."""
 

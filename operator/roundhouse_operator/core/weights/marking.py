@@ -47,7 +47,7 @@ def marked_again(case: Case, supply: Supply, marks: Iterable[Mark]) -> Supply:
         return replace(kept, plan=Plan(applies=(clean,), marks=marks), revisit_seconds=AGAIN_SECONDS)
     ask = Ask(AskedKind.CLAIM, delivery.claim)
     answer = case.world.answers.get(ask)
-    if answer and (not answer.found or (name in answer.annotations) is refused.wanted):
+    if answer and not answer.refused and (not answer.found or (name in answer.annotations) is refused.wanted):
         return replace(supply, plan=Plan(applies=(clean,)), asks=supply.asks | {ask})
     return replace(kept, asks=supply.asks | {ask}, revisit_seconds=AGAIN_SECONDS)
 

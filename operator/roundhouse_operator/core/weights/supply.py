@@ -212,6 +212,8 @@ def _has_loaded(pod: Pod) -> bool:
 
 
 def _credential_missing(name: str, answer: Answer) -> Trouble:
+    if answer.refused:
+        return Trouble(Reason.SECRET_UNREADABLE, f"Secret {name!r} may not be looked at: {answer.refused}")
     if not answer.found:
         return Trouble(Reason.SECRET_NOT_FOUND, f"Secret {name!r} does not exist")
     return Trouble(
