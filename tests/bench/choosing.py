@@ -18,9 +18,9 @@ from roundhouse_gateway.records import ENDPOINT_SLICES
 from roundhouse_gateway.registry import Registry
 from tests.bench.figure import Figure, Result
 from tests.bench.gateway import a_gateway
-from tests.conformance.gateway.conftest import GatewayProcess
 from tests.conformance.gateway.fake_api_server import FakeApiServer
 from tests.conformance.gateway.manifests import Manifest, Variant, engine, slice_of
+from tests.conformance.gateway.process import GatewayProcess
 
 VARIANTS: Final = 10_000
 CHANGES: Final = 40

@@ -20,10 +20,10 @@ from tests.bench.figure import Figure, Result
 from tests.bench.load import requests_per_second
 from tests.bench.machine import MEGABYTE, cores, forget_peak, peak_mb, pin, resident_mb
 from tests.conformance.gateway.client import answer_on, field, file, form, start_upload
-from tests.conformance.gateway.conftest import GatewayProcess, is_ready, kubeconfig_for, launch
 from tests.conformance.gateway.fake_api_server import FakeApiServer
 from tests.conformance.gateway.loop_thread import LoopThread
 from tests.conformance.gateway.manifests import Variant, engine, slice_of
+from tests.conformance.gateway.process import GatewayProcess, is_ready, kubeconfig_for, launch
 from tests.support.waiting import wait_until
 
 VARIANTS: Final = 1000

@@ -24,7 +24,7 @@ from tests.bench.gateway import CHAT, a_gateway, load_from_last_core
 from tests.bench.machine import cpu_seconds, pin
 from tests.bench.peers import MODEL, Peer
 from tests.conformance.gateway.client import BOUNDARY, field, file, form
-from tests.conformance.gateway.conftest import GatewayProcess
+from tests.conformance.gateway.process import GatewayProcess
 
 SECONDS: Final = 2
 ROUNDS: Final = 3

@@ -6,7 +6,7 @@ their own thread. Nothing is validated: what the real one does is shown against 
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any
@@ -16,6 +16,8 @@ from aiohttp import web
 from tests.conformance.gateway.loop_thread import LoopThread
 
 Manifest = dict[str, Any]
+Key = tuple[str, str, str]
+"""Plural, namespace and name."""
 APIS = {
     "engines": "roundhouse.dev/v1alpha1",
     "modelvariants": "roundhouse.dev/v1alpha1",
@@ -35,7 +37,7 @@ class Event:
 
 @dataclass
 class State:
-    objects: dict[tuple[str, str, str], Manifest] = field(default_factory=dict)
+    objects: dict[Key, Manifest] = field(default_factory=dict)
     history: list[Event] = field(default_factory=list)
     version: int = 1
     oldest: int = 0
@@ -84,15 +86,17 @@ class FakeApiServer:
             self._thread.run(self._runner.cleanup())
             self._runner = None
 
-    def put(self, plural: str, manifest: Manifest) -> None:
-        self._thread.run(self._put(plural, manifest))
+    def put(self, plural: str, *manifests: Manifest) -> None:
+        """Several are told of together."""
+        self._thread.run(self._put(plural, manifests))
 
     def delete(self, plural: str, namespace: str, name: str) -> None:
-        self._thread.run(self._delete(plural, namespace, name))
+        self._thread.run(self._delete([(plural, namespace, name)]))
 
-    def clear(self) -> None:
-        for plural, namespace, name in list(self.state.objects):
-            self.delete(plural, namespace, name)
+    def clear(self, *plurals: str, but: Collection[Key] = ()) -> None:
+        """All objects go, or those of these kinds, but for some."""
+        keys = [key for key in self.state.objects if (not plurals or key[0] in plurals) and key not in but]
+        self._thread.run(self._delete(keys))
 
     def forget_history(self, code: int = 410) -> None:
         """Watches from an older version, open ones too, are told this code in the stream: 410 is Gone."""
@@ -106,25 +110,25 @@ class FakeApiServer:
             self.state.history.clear()
             self._changed.notify_all()
 
-    async def _put(self, plural: str, manifest: Manifest) -> None:
-        meta = manifest["metadata"]
-        key = (plural, meta["namespace"], meta["name"])
-        await self._record("MODIFIED" if key in self.state.objects else "ADDED", plural, manifest)
-        self.state.objects[key] = manifest
-
-    async def _delete(self, plural: str, namespace: str, name: str) -> None:
-        manifest = self.state.objects.pop((plural, namespace, name))
-        await self._record("DELETED", plural, manifest)
-
-    async def _record(self, kind: str, plural: str, manifest: Manifest) -> None:
+    async def _put(self, plural: str, manifests: Iterable[Manifest]) -> None:
         async with self._changed:
-            self.state.version += 1
-            manifest["metadata"]["resourceVersion"] = str(self.state.version)
-            manifest["metadata"]["managedFields"] = [{"manager": "x" * 3000}]
-            self.state.history.append(
-                Event(self.state.version, kind, plural, json.loads(json.dumps(manifest)))
-            )
+            for manifest in manifests:
+                key = (plural, manifest["metadata"]["namespace"], manifest["metadata"]["name"])
+                self._record("MODIFIED" if key in self.state.objects else "ADDED", plural, manifest)
+                self.state.objects[key] = manifest
             self._changed.notify_all()
+
+    async def _delete(self, keys: Iterable[Key]) -> None:
+        async with self._changed:
+            for key in keys:
+                self._record("DELETED", key[0], self.state.objects.pop(key))
+            self._changed.notify_all()
+
+    def _record(self, kind: str, plural: str, manifest: Manifest) -> None:
+        self.state.version += 1
+        manifest["metadata"]["resourceVersion"] = str(self.state.version)
+        manifest["metadata"]["managedFields"] = [{"manager": "x" * 3000}]
+        self.state.history.append(Event(self.state.version, kind, plural, json.loads(json.dumps(manifest))))
 
     async def _get(self, request: web.Request) -> web.StreamResponse:
         plural, namespace = request.match_info["plural"], request.match_info["namespace"]
@@ -172,17 +176,15 @@ class FakeApiServer:
         response = web.StreamResponse(headers={"content-type": "application/json"})
         await response.prepare(request)
         bookmark = {"kind": "X", "metadata": {"resourceVersion": str(seen)}}
-        await _write(response, "BOOKMARK", bookmark)
+        await response.write(_line("BOOKMARK", bookmark))
         while True:
             if seen < self.state.oldest:
                 message = "too old resource version"
-                await _write(response, "ERROR", {"code": self.state.code, "message": message})
+                await response.write(_line("ERROR", {"code": self.state.code, "message": message}))
                 return response
-            for event in self._since(seen):
-                seen = event.version
-                here = event.plural == plural and event.manifest["metadata"]["namespace"] == namespace
-                if here and _selected(request, event.manifest):
-                    await _write(response, event.kind, event.manifest)
+            news = self._since(seen)
+            await response.write(b"".join(_told(request, news, plural, namespace)))
+            seen = news[-1].version if news else seen
             async with self._changed:
                 while self.state.version <= seen:
                     await self._changed.wait()
@@ -196,8 +198,15 @@ def _selected(request: web.Request, manifest: Manifest) -> bool:
     return not field or bool(manifest.get(field) == value)
 
 
-async def _write(response: web.StreamResponse, kind: str, manifest: Manifest) -> None:
-    await response.write(json.dumps({"type": kind, "object": manifest}).encode() + b"\n")
+def _told(request: web.Request, news: list[Event], plural: str, namespace: str) -> Iterator[bytes]:
+    for event in news:
+        here = event.plural == plural and event.manifest["metadata"]["namespace"] == namespace
+        if here and _selected(request, event.manifest):
+            yield _line(event.kind, event.manifest)
+
+
+def _line(kind: str, manifest: Manifest) -> bytes:
+    return json.dumps({"type": kind, "object": manifest}).encode() + b"\n"
 
 
 def _status(code: int, message: str) -> web.Response:

@@ -42,8 +42,11 @@ def issue_to(world: World, grant: Grant) -> str:
 
 
 def hand_to_owner(world: World, owner: Issued | None = None) -> Issued:
-    """The gateway's requests carry a key from now on that may do everything: this one, or a new one."""
+    """The gateway's requests carry a key from now on that may do everything: this one, or a new one.
+
+    It stays where the world is cleared between tests.
+    """
     owner = owner or issue(Grant(name="owner"))
     put_known(world, "owner", owner)
-    world.gateway.key = owner.text
+    world.gateway.key = world.owner_key = owner.text
     return owner

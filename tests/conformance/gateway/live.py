@@ -10,7 +10,7 @@ from tests.conformance.engine.running import LIVE, POCKETSPHINX, Engine, running
 from tests.conformance.gateway.conftest import World, a_world
 from tests.conformance.gateway.keys import KEYS, hand_to_owner
 from tests.conformance.gateway.loop_thread import LoopThread
-from tests.conformance.gateway.manifests import Variant, engine, slice_of
+from tests.conformance.gateway.manifests import Variant
 from tests.support.waiting import wait_until
 
 SPEECH = Variant(
@@ -70,14 +70,9 @@ def until_all_places(engine: Engine) -> None:
 
 def publish(world: World, variant: Variant, *engines: Engine) -> None:
     """The variant with these ready engines behind it."""
-    for number, each in enumerate(engines):
+    for each in engines:
         until_all_places(each)
-        piece = slice_of(variant.name, each.port, namespace=variant.namespace, suffix=str(number))
-        world.api.put("endpointslices", piece)
-    if ("engines", variant.namespace, variant.engine) not in world.api.state.objects:
-        world.api.put("engines", engine(variant.engine, variant.namespace))
-    world.api.put("modelvariants", variant.manifest())
-    world.wait_for(variant.id, "running")
+    world.run(variant, *(each.port for each in engines))
 
 
 @contextmanager

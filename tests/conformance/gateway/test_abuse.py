@@ -23,7 +23,7 @@ from roundhouse_gateway.keyring import Keyring
 from tests.conformance.gateway import scripted_engine as scripts
 from tests.conformance.gateway.client import answer_on, field, file, form, random_audio, start_upload
 from tests.conformance.gateway.conftest import World
-from tests.conformance.gateway.manifests import Variant, slice_of
+from tests.conformance.gateway.manifests import Variant
 from tests.conformance.gateway.scripted_engine import Received
 from tests.support.waiting import wait_until
 
@@ -184,9 +184,7 @@ def test_nothing_is_left_of_those_who_leave_and_of_engines_that_die(world: World
 
 def test_an_engine_that_accepts_and_neither_reads_nor_speaks(world: World) -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
-        world.api.put("endpointslices", slice_of("whisper", mute.getsockname()[1]))
-        world.publish(WHISPER)
-        world.wait_for("whisper", "running")
+        world.run(WHISPER, mute.getsockname()[1])
         before = descriptors(world)
         for parts in ((MODEL, file()), (MODEL, file(random_audio(8_000_000))), (file(), MODEL)):
             reply = world.gateway.transcribe(*parts)

@@ -10,9 +10,9 @@ import yaml
 
 from tests.cluster.local import Cluster
 from tests.conformance.gateway.client import field, file
-from tests.conformance.gateway.conftest import GatewayProcess, is_ready, launch
 from tests.conformance.gateway.loop_thread import LoopThread
 from tests.conformance.gateway.manifests import Manifest, Variant, engine, slice_of
+from tests.conformance.gateway.process import GatewayProcess, is_ready, launch
 from tests.conformance.gateway.scripted_engine import ScriptedEngine
 from tests.support.waiting import wait_until
 

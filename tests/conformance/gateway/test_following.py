@@ -7,16 +7,11 @@ from pathlib import Path
 import pytest
 
 from tests.conformance.gateway.client import field, file
-from tests.conformance.gateway.conftest import (
-    COMMAND,
-    World,
-    is_ready,
-    kubeconfig_for,
-    launch,
-)
+from tests.conformance.gateway.conftest import World
 from tests.conformance.gateway.fake_api_server import FakeApiServer
 from tests.conformance.gateway.loop_thread import LoopThread
 from tests.conformance.gateway.manifests import Variant, slice_of
+from tests.conformance.gateway.process import COMMAND, is_ready, kubeconfig_for, launch
 from tests.support.waiting import wait_until
 
 MODEL = field("model", "whisper")

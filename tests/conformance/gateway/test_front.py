@@ -17,9 +17,10 @@ from websockets.sync.client import connect
 from roundhouse_gateway.handshakes import BEYOND
 from tests.conformance.gateway import client, text_engine
 from tests.conformance.gateway import scripted_engine as scripts
-from tests.conformance.gateway.conftest import World, a_world, kubeconfig_for, launch
+from tests.conformance.gateway.conftest import World, a_world
 from tests.conformance.gateway.loop_thread import LoopThread
 from tests.conformance.gateway.manifests import Variant
+from tests.conformance.gateway.process import kubeconfig_for, launch
 from tests.support.waiting import wait_until
 
 Start = Callable[[Mapping[str, str]], World]

@@ -17,9 +17,9 @@ from tests.conformance.engine.streaming import DEADLINE
 from tests.conformance.gateway.conftest import World, a_world
 from tests.conformance.gateway.keys import KEYS, hand_to_owner, put, put_known
 from tests.conformance.gateway.loop_thread import LoopThread
-from tests.conformance.gateway.manifests import Variant, slice_of
+from tests.conformance.gateway.manifests import Variant
 from tests.conformance.gateway.test_front import APP, PARENT, TRACE, Collector
-from tests.support.waiting import eventually, wait_until
+from tests.support.waiting import eventually
 
 MakeWorld = Callable[[Mapping[str, str]], World]
 LISTENER = Variant("listener", streaming="Chunked", interfaces=("Batch", "Realtime"))
@@ -52,26 +52,15 @@ class Listener:
         return socket
 
     def behind(self, world: World) -> None:
-        """Of a listener before, which has gone, the world is to know nothing any more."""
-        port = self._runner.addresses[0][1]
-        piece = slice_of(LISTENER.name, port, namespace=LISTENER.namespace)
-        place = ("endpointslices", LISTENER.namespace, piece["metadata"]["name"])
-        if place in world.api.state.objects:
-            world.api.delete(*place)
-            wait_until(lambda: not _runs(world), seconds=10, what="the one before is gone", every=0.02)
-        world.api.put("endpointslices", piece)
-        world.publish(LISTENER)
-        world.wait_for(LISTENER.id, "running")
+        """Of that world's gateway from now on, and nobody has asked yet."""
+        self.handshakes.clear()
+        world.run(LISTENER, self._runner.addresses[0][1])
 
     def close(self) -> None:
         self._thread.run(self._runner.cleanup())
 
 
-def _runs(world: World) -> bool:
-    return bool(world.gateway.get(f"/v1/models/{LISTENER.id}").json.get("status") == "running")
-
-
-@pytest.fixture
+@pytest.fixture(scope="module")
 def listener(loop_thread: LoopThread) -> Iterator[Listener]:
     made = Listener(loop_thread)
     yield made
@@ -83,16 +72,22 @@ def session(world: World, headers: Mapping[str, str] | None = None, query: str =
     return connect(url, additional_headers=headers, proxy=None)
 
 
-async def begun(socket: ClientConnection) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads(await asyncio.wait_for(socket.recv(), DEADLINE))
-    return told
+async def told(socket: ClientConnection) -> dict[str, Any]:
+    """The next event, whatever it is."""
+    event: dict[str, Any] = json.loads(await asyncio.wait_for(socket.recv(), DEADLINE))
+    return event
+
+
+async def begun(socket: ClientConnection) -> None:
+    first = await told(socket)
+    assert first["type"] == LET_IN, first
 
 
 async def answer_to(world: World, headers: Mapping[str, str]) -> str:
     """The first event of a session, or the code of the refusal of its handshake."""
     try:
         async with session(world, headers) as socket:
-            return str((await begun(socket))["type"])
+            return str((await told(socket))["type"])
     except InvalidStatus as refused:
         return str(json.loads(refused.response.body or b"")["error"]["code"])
 
@@ -122,10 +117,16 @@ async def test_pages_that_are_named_and_those_that_are_not(own_world: MakeWorld,
 
 
 @pytest.fixture(scope="module")
-def keyed(loop_thread: LoopThread, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def keyed_for_all(loop_thread: LoopThread, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with a_world(loop_thread, tmp_path_factory.mktemp("keyed"), {"KEYS_NAMESPACE": KEYS}) as made:
         hand_to_owner(made)
         yield made
+
+
+@pytest.fixture
+def keyed(keyed_for_all: World) -> Iterator[World]:
+    yield keyed_for_all
+    keyed_for_all.clear()
 
 
 async def test_where_no_page_is_named_one_that_has_a_key_is_let_in(keyed: World, listener: Listener) -> None:
@@ -180,11 +181,11 @@ def token_of(world: World, key: Issued) -> str:
 
 async def how_it_ends(socket: ClientConnection) -> tuple[str, int | None]:
     """The code of the last event, and of the close frame behind it."""
-    told: dict[str, Any] = {}
+    last: dict[str, Any] = {}
     with contextlib.suppress(ConnectionClosed):
         while True:
-            told = await begun(socket)
-    return told["error"]["code"], socket.close_code
+            last = await told(socket)
+    return last["error"]["code"], socket.close_code
 
 
 async def test_a_session_ends_with_the_key_that_it_was_begun_with(keyed: World, listener: Listener) -> None:
@@ -217,7 +218,7 @@ async def test_a_token_that_limits_refuse_is_not_used_up(keyed: World, listener:
 
     async def is_taken() -> bool:
         async with session(keyed, query=query) as third:
-            return bool((await begun(third))["type"] == LET_IN)
+            return bool((await told(third))["type"] == LET_IN)
 
     await eventually(is_taken, seconds=60, what="the place is given back, and the token is good still")
     async with session(keyed, query=query) as fourth:

@@ -16,7 +16,7 @@ from tests.conformance.gateway import client
 from tests.conformance.gateway.client import field, file
 from tests.conformance.gateway.conftest import World, a_world
 from tests.conformance.gateway.loop_thread import LoopThread
-from tests.conformance.gateway.manifests import Variant, engine, slice_of
+from tests.conformance.gateway.manifests import Variant
 from tests.conformance.gateway.subtitles import parse_srt, parse_vtt
 from tests.support.openai_schema import assert_valid
 from tests.support.ports import free_port
@@ -63,10 +63,7 @@ def served(loop_thread: LoopThread, sphinx: int, tmp_path_factory: pytest.TempPa
     """A gateway of its own, because real work takes its time on a busy machine."""
     patient = {"ENGINE_IDLE_SECONDS": "120", "CLIENT_IDLE_SECONDS": "60"}
     with a_world(loop_thread, tmp_path_factory.mktemp("real"), patient) as world:
-        world.api.put("engines", engine())
-        world.api.put("endpointslices", slice_of("sphinx", sphinx))
-        world.publish(VARIANT)
-        world.wait_for(VARIANT.id, "running")
+        world.run(VARIANT, sphinx)
         yield world
 
 

@@ -16,7 +16,7 @@ from roundhouse_gateway.realtime.turns import HANDSHAKES_AT_ONCE
 from tests.conformance.engine.streaming import DEADLINE, streaming
 from tests.conformance.gateway.conftest import World
 from tests.conformance.gateway.live import NOISE, live, publish
-from tests.conformance.gateway.manifests import Variant, slice_of
+from tests.conformance.gateway.manifests import Variant
 from tests.support.ports import free_port
 from tests.support.waiting import eventually
 
@@ -93,9 +93,7 @@ async def test_an_engine_that_accepts_and_says_nothing_holds_up_no_other_models_
     with live(tmp_path) as engines:
         publish(world, NOISE, engines.noise())
         listening = await asyncio.start_server(accept, "127.0.0.1", 0)
-        world.api.put("endpointslices", slice_of(HUNG.name, listening.sockets[0].getsockname()[1]))
-        world.publish(HUNG)
-        world.wait_for(HUNG.id, "running")
+        world.run(HUNG, listening.sockets[0].getsockname()[1])
         waiting = [asyncio.create_task(refused()) for _ in range(2 * HANDSHAKES_AT_ONCE)]
         await eventually(taken, seconds=60, what="as many handshakes as may be are under way")
         async with streaming(world.gateway.port, {"model": NOISE.id}) as stream:
@@ -112,9 +110,7 @@ async def test_of_several_that_take_no_session_the_one_that_was_asked_for_is_tol
     realtime: dict[str, Any] = {"streaming": "Chunked", "interfaces": ("Batch", "Realtime")}
     asked = Variant("asked", spec={"fallbacks": [{"model": "instead"}]}, **realtime)
     for each in (asked, Variant("instead", **realtime)):
-        world.api.put("endpointslices", slice_of(each.name, free_port()))
-        world.publish(each)
-        world.wait_for(each.id, "running")
+        world.run(each, free_port())
     async with streaming(world.gateway.port, {"model": asked.id}) as stream:
         said = "No endpoint of engine 'asked' takes connections just now."
         assert await stream.rest() == (Close.NOTHING_RUNS, said)

@@ -19,10 +19,11 @@ from websockets.sync.client import connect
 
 from roundhouse_api.keys import Grant, Scope, issue
 from tests.conformance.gateway import client
-from tests.conformance.gateway.conftest import World, a_world, launch
+from tests.conformance.gateway.conftest import World, a_world
 from tests.conformance.gateway.keys import KEYS, put
 from tests.conformance.gateway.loop_thread import LoopThread
 from tests.conformance.gateway.manifests import Variant
+from tests.conformance.gateway.process import launch
 from tests.conformance.gateway.scripted_engine import Received, ScriptedEngine, transcript
 from tests.conformance.gateway.test_hold import load_of
 from tests.support.waiting import wait_until
@@ -39,7 +40,7 @@ def shared_pair(loop_thread: LoopThread, tmp_path_factory: pytest.TempPathFactor
     settings = {"WORKERS": "2", "KEYS_NAMESPACE": KEYS}
     with a_world(loop_thread, tmp_path_factory.mktemp("workers"), settings) as world:
         world.gateway.key = key_for(world, Grant())
-        world.serve(WHISPER)
+        serve(world, WHISPER)
         yield world
 
 
@@ -64,12 +65,31 @@ def one_on_each(world: World) -> Iterator[list[HTTPConnection]]:
         yield found
 
 
+def serve(world: World, variant: Variant) -> ScriptedEngine:
+    """One new engine behind the variant, known to both workers."""
+    engine, path = world.serve(variant), f"/v1/models/{variant.id}"
+    with one_on_each(world) as connections:
+        for each in connections:
+            wait_until(
+                lambda each=each: b'"status":"running"' in read(each, "GET", path, world.gateway.key)[1],  # type: ignore[misc]
+                seconds=60,
+                what="the worker knows that the model runs",
+                every=0.02,
+            )
+    return engine
+
+
 def ask(connection: HTTPConnection, method: str, path: str, key: str = "", body: bytes = b"") -> int:
+    return read(connection, method, path, key, body)[0]
+
+
+def read(
+    connection: HTTPConnection, method: str, path: str, key: str = "", body: bytes = b""
+) -> tuple[int, bytes]:
     headers = {"Authorization": f"Bearer {key}", **(client.FORM_TYPE if body else {})}
     connection.request(method, path, body or None, headers)
     answer = connection.getresponse()
-    answer.read()
-    return answer.status
+    return answer.status, answer.read()
 
 
 def key_for(world: World, grant: Grant) -> str:
@@ -196,7 +216,7 @@ def test_what_the_operator_reads_is_the_load_of_both(pair: World) -> None:
 
 def test_requests_of_both_wait_for_one_place_and_get_it_in_turn(pair: World) -> None:
     narrow = replace(WHISPER, name="narrow", max_in_flight=1, hold_seconds=60)
-    engine, path = pair.serve(narrow), PATH
+    engine, path = serve(pair, narrow), PATH
     body, gate = client.form(client.field("model", narrow.id), client.file()), Gate(engine)
     with load_of(pair) as load, one_on_each(pair) as connections, ThreadPoolExecutor(2) as threads:
         asked = [threads.submit(ask, each, "POST", path, pair.gateway.key, body) for each in connections]
@@ -264,7 +284,7 @@ def _ask_or_lose(connection: HTTPConnection, key: str) -> int:
 
 def test_both_finish_what_they_have_before_the_gateway_ends(own_world: Start) -> None:
     world = own_world({"WORKERS": "2", "DRAIN_SECONDS": "60"})
-    gate = Gate(world.serve(WHISPER))
+    gate = Gate(serve(world, WHISPER))
     with load_of(world) as load, one_on_each(world) as (leaves, stays), ThreadPoolExecutor(1) as threads:
         leaves.request("POST", PATH, BODY, client.FORM_TYPE)
         asked = threads.submit(ask, stays, "POST", PATH, "", BODY)

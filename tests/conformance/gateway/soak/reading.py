@@ -13,7 +13,7 @@ from urllib.request import urlopen
 
 from typing_extensions import override
 
-from tests.conformance.gateway.conftest import GatewayProcess
+from tests.conformance.gateway.process import GatewayProcess
 
 GAUGES: Final = ("tasks", "connections", "in_flight_requests", "held_requests", "spool_bytes")
 
