@@ -14,7 +14,7 @@ PYTEST := $(PYTHON) -m pytest
 NOT_IN_CI := not gpu and not soak
 # Files of tests go to workers side by side: most of the time a test waits for something. tests/scheduling.py says
 # which go to whom; in the order of the folders, so that the quick ones even out the end.
-WORKERS ?= 2
+WORKERS ?= 3
 ALL_AT_ONCE := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 help:  ## List the targets
@@ -50,9 +50,9 @@ down: $(STAMP)  ## End the cluster of `make cluster` and `make demo` and leave n
 images: $(STAMP)  ## Build the container images; PUSH=<registry> pushes them
 	@$(PYTHON) -m tests.images build $(if $(PUSH),--push $(PUSH))
 
-test: $(STAMP)  ## All tests: unit, conformance, cluster, end to end; installs what it needs
+test: $(STAMP)  ## All tests: unit, conformance, cluster, end to end; installs what it needs. SOAK=1 adds the soak
 	@$(PYTHON) -m tests.prepare
-	@$(PYTEST) -m "$(NOT_IN_CI)" $(ALL_AT_ONCE) --durations=25
+	@$(PYTEST) -m "$(if $(SOAK),not gpu,$(NOT_IN_CI))" $(ALL_AT_ONCE) --durations=25 --junitxml=build/tests.xml
 
 test-unit: $(STAMP)  ## The tests that need no network and no cluster
 	@$(PYTEST) tests/unit

@@ -1,8 +1,9 @@
 """Which worker of pytest-xdist takes which file next, where whole files are dealt out (`--dist loadfile`).
 
-Every other worker begins with what needs a whole cluster, those between with what needs a control plane. So
-each cluster is brought up, filled with images and installed into once, and not by all of them. What needs no
-cluster evens out the end; only when nothing else is left does a worker take what wants the other's cluster.
+Of three, one begins with what needs a whole cluster, one with what needs a control plane, and one does what
+needs neither, and nothing else. So each cluster is brought up, filled with images and installed into once.
+What needs no cluster evens out the end; only when nothing else is left does one of the first two take what
+wants the other's cluster.
 """
 
 from typing import Final, Literal
@@ -30,6 +31,7 @@ _CONTROL_PLANE: Final = (
 _ORDERS: Final[tuple[tuple[Need, ...], ...]] = (
     ("a whole cluster", "no cluster", "a control plane"),
     ("a control plane", "no cluster", "a whole cluster"),
+    ("no cluster",),
 )
 
 
@@ -40,15 +42,21 @@ def need_of(path: str) -> Need:
     return "a control plane" if path.startswith(_CONTROL_PLANE) else "no cluster"
 
 
-def next_file(waiting: list[str], worker: int) -> str:
-    """The first of those that this worker is to take before others; `waiting` is not empty."""
+def next_file(waiting: list[str], worker: int) -> str | None:
+    """The first of those that this worker is to take before others; None where none is for it."""
     order = _ORDERS[worker % len(_ORDERS)]
-    return min(waiting, key=lambda path: order.index(need_of(path)))
+    own = [path for path in waiting if need_of(path) in order]
+    return min(own, key=lambda path: order.index(need_of(path)), default=None)
 
 
 class ByCluster(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
     @override
     def _assign_work_unit(self, node: WorkerController) -> None:
+        """One more file, where one is for it; else it finishes what it has, and ends."""
         worker = int(node.gateway.id.removeprefix("gw"))
-        self.workqueue.move_to_end(next_file(list(self.workqueue), worker), last=False)
+        path = next_file(list(self.workqueue), worker)
+        if path is None:
+            node.shutdown()
+            return
+        self.workqueue.move_to_end(path, last=False)
         super()._assign_work_unit(node)
