@@ -5,7 +5,7 @@ from base64 import b64encode
 from collections.abc import Mapping
 
 from roundhouse_api.keys import Grant, Issued, Scope, issue
-from tests.conformance.gateway.conftest import World
+from tests.conformance.gateway.world import World
 from tests.support.waiting import wait_until
 
 KEYS = "keys"

@@ -232,14 +232,13 @@ def test_a_wrong_key_takes_as_long_whether_or_not_there_is_one_of_its_id() -> No
     assert 0.7 < known / unknown < 1.4
 
 
-def test_many_guesses_at_once_are_all_refused(own_world: Start) -> None:
-    world = own_world({"KEYS_NAMESPACE": "keys"})
+def test_many_guesses_at_once_are_all_refused(keyed: World) -> None:
     refused: list[int] = []
 
     def guess() -> None:
         for _ in range(50):
             headers = {"Authorization": f"Bearer rh_{os.urandom(6).hex()}_{os.urandom(24).hex()}"}
-            refused.append(world.gateway.request("GET", "/v1/models", headers=headers).status)
+            refused.append(keyed.gateway.request("GET", "/v1/models", headers=headers).status)
 
     threads = [threading.Thread(target=guess) for _ in range(8)]
     for thread in threads:

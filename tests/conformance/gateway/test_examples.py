@@ -71,7 +71,8 @@ def _serve(world: World, variant: Manifest, engines: dict[str, Manifest]) -> Scr
     own_name = spec.get("engineModelName") or spec["source"]["huggingFace"]["repo"]
     backend = {"type": "Upstream" if hosted else "Service", "modelName": own_name}
     status["backends"] = [{"name": engine["metadata"]["name"] if hosted else name, "port": 8000, **backend}]
-    world.api.put("endpointslices", slice_of(name, made.port))
+    if not hosted:
+        world.api.put("endpointslices", slice_of(name, made.port))
     world.api.put("engines", engine)
     variant["metadata"]["creationTimestamp"] = "2026-11-01T09:00:00Z"
     world.api.put("modelvariants", {**variant, "status": status})

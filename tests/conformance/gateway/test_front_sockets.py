@@ -14,8 +14,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from roundhouse_api.keys import Grant, Issued, issue
 from roundhouse_api.realtime import PATH, Close
 from tests.conformance.engine.streaming import DEADLINE
-from tests.conformance.gateway.conftest import World, a_world
-from tests.conformance.gateway.keys import KEYS, hand_to_owner, put, put_known
+from tests.conformance.gateway.conftest import World
+from tests.conformance.gateway.keys import KEYS, put, put_known
 from tests.conformance.gateway.loop_thread import LoopThread
 from tests.conformance.gateway.manifests import Variant
 from tests.conformance.gateway.test_front import APP, PARENT, TRACE, Collector
@@ -114,19 +114,6 @@ async def test_pages_that_are_named_and_those_that_are_not(own_world: MakeWorld,
     found = {origin: await answer_to(world, from_page(origin)) for origin in cases}
     assert found == cases
     assert world.gateway.metric("roundhouse_gateway_requests_total", route=PATH, code="403") == 1
-
-
-@pytest.fixture(scope="module")
-def keyed_for_all(loop_thread: LoopThread, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with a_world(loop_thread, tmp_path_factory.mktemp("keyed"), {"KEYS_NAMESPACE": KEYS}) as made:
-        hand_to_owner(made)
-        yield made
-
-
-@pytest.fixture
-def keyed(keyed_for_all: World) -> Iterator[World]:
-    yield keyed_for_all
-    keyed_for_all.clear()
 
 
 async def test_where_no_page_is_named_one_that_has_a_key_is_let_in(keyed: World, listener: Listener) -> None:

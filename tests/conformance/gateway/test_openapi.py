@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -36,10 +35,7 @@ async def answer(request: web.Request, received: Received) -> web.StreamResponse
 
 
 @pytest.mark.req("S0-15")
-def test_schemathesis_finds_no_fault_and_nothing_undeclared(
-    own_world: Callable[[Mapping[str, str]], World], tmp_path: Path
-) -> None:
-    world = own_world({})
+def test_schemathesis_finds_no_fault_and_nothing_undeclared(world: World, tmp_path: Path) -> None:
     for stage in ("Transcribe", "Embed", "Chat", "Rerank"):
         variant = Variant(stage.lower(), stage=stage, languages=None, streaming="Chunked", features=FEATURES)
         engine = world.serve(variant)

@@ -57,9 +57,8 @@ async def until(socket: ClientConnection, kind: str) -> dict[str, Any]:
             return told
 
 
-async def test_what_was_cleared_is_in_no_transcript(own_world: MakeWorld, tmp_path: Path) -> None:
+async def test_what_was_cleared_is_in_no_transcript(world: World, tmp_path: Path) -> None:
     """Not even what the engine has heard of it by then: it cuts what is longer than 30 s."""
-    world = own_world({})
     with live(tmp_path) as engines:
         publish(world, NOISE, engines.noise())
         async with talking(world, "noise") as socket:
@@ -75,9 +74,8 @@ async def test_what_was_cleared_is_in_no_transcript(own_world: MakeWorld, tmp_pa
 
 
 async def test_an_engine_that_accepts_and_says_nothing_holds_up_no_other_models_sessions(
-    own_world: MakeWorld, tmp_path: Path
+    world: World, tmp_path: Path
 ) -> None:
-    world = own_world({})
     silent: list[asyncio.StreamWriter] = []
 
     async def accept(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -20,7 +20,15 @@ from tests.conformance.engine.running import Engine
 from tests.conformance.engine.streaming import Stream, go_forward_samples, streaming
 from tests.conformance.gateway.conftest import World
 from tests.conformance.gateway.keys import issue_to
-from tests.conformance.gateway.live import NOISE, SPEECH, Live, guarded_speech, live, publish
+from tests.conformance.gateway.live import (
+    NOISE,
+    SPEECH,
+    Live,
+    guarded_speech,
+    live,
+    publish,
+    until_all_places,
+)
 from tests.conformance.gateway.loop_thread import LoopThread
 from tests.conformance.gateway.manifests import Variant
 from tests.support.recordings import GO_FORWARD_WORDS
@@ -38,11 +46,19 @@ def engines(tmp_path: Path) -> Iterator[Live]:
 
 
 @pytest.fixture(scope="module")
-def served(loop_thread: LoopThread, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def noise(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """What says `sound`, for tests that leave it as it is."""
+    with live(tmp_path_factory.mktemp("noise")) as made:
+        yield made.noise(ROUNDHOUSE_SESSIONS="4")
+
+
+@pytest.fixture(scope="module")
+def served(
+    loop_thread: LoopThread, noise: Engine, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[World]:
     """A gateway that asks for keys, before pocketsphinx and an engine that says `sound`."""
-    folder = tmp_path_factory.mktemp("native")
-    with guarded_speech(loop_thread, folder) as (world, engines):
-        publish(world, NOISE, engines.noise(ROUNDHOUSE_SESSIONS="4"))
+    with guarded_speech(loop_thread, tmp_path_factory.mktemp("native")) as (world, _):
+        publish(world, NOISE, noise)
         yield world
 
 
@@ -199,10 +215,7 @@ async def test_a_model_that_cannot_stream_has_one_that_stands_in(served: World) 
     assert "has no realtime interface" in (stream.socket.close_reason or "")
 
 
-async def test_sessions_go_to_the_least_loaded_and_count_as_streams(
-    own_world: MakeWorld, engines: Live
-) -> None:
-    world = own_world({})
+async def test_sessions_go_to_the_least_loaded_and_count_as_streams(world: World, engines: Live) -> None:
     one, two = engines.noise(), engines.noise()
     publish(world, NOISE, one, two)
     async with AsyncExitStack() as open_streams:
@@ -238,10 +251,7 @@ def held(engine: Engine) -> int:
     return int(engine.metric("sessions_in_use"))
 
 
-async def test_an_engine_that_dies_ends_its_sessions_with_a_reason(
-    own_world: MakeWorld, engines: Live
-) -> None:
-    world = own_world({})
+async def test_an_engine_that_dies_ends_its_sessions_with_a_reason(world: World, engines: Live) -> None:
     noise = engines.noise()
     publish(world, NOISE, noise)
     async with streaming(world.gateway.port, {"model": NOISE.id}) as stream:
@@ -254,8 +264,7 @@ async def test_an_engine_that_dies_ends_its_sessions_with_a_reason(
     assert again.socket.close_code == Close.NOTHING_RUNS
 
 
-async def test_an_engine_that_leaves_is_heard_of(own_world: MakeWorld, engines: Live) -> None:
-    world = own_world({})
+async def test_an_engine_that_leaves_is_heard_of(world: World, engines: Live) -> None:
     noise = engines.noise(ROUNDHOUSE_DRAIN_SECONDS="2")
     publish(world, NOISE, noise)
     async with streaming(world.gateway.port, {"model": NOISE.id}) as stream:
@@ -265,9 +274,9 @@ async def test_an_engine_that_leaves_is_heard_of(own_world: MakeWorld, engines: 
         assert (await stream.rest())[0] == Close.GOING_AWAY
 
 
-async def test_a_gateway_that_leaves_says_so_and_when(own_world: MakeWorld, engines: Live) -> None:
+async def test_a_gateway_that_leaves_says_so_and_when(own_world: MakeWorld, noise: Engine) -> None:
     world = own_world({"DRAIN_SECONDS": "3"})
-    publish(world, NOISE, engines.noise())
+    publish(world, NOISE, noise)
     port = world.gateway.port
     async with streaming(port, {"model": NOISE.id}) as stays, streaming(port, {"model": NOISE.id}) as leaves:
         await stays.next()
@@ -282,9 +291,9 @@ async def test_a_gateway_that_leaves_says_so_and_when(own_world: MakeWorld, engi
     assert world.gateway.process.wait(30) == 0
 
 
-async def test_silent_and_endless_clients_are_ended(own_world: MakeWorld, engines: Live) -> None:
+async def test_silent_and_endless_clients_are_ended(own_world: MakeWorld, noise: Engine) -> None:
     world = own_world({"REALTIME_IDLE_SECONDS": "0.5", "REALTIME_SESSION_SECONDS": "3"})
-    publish(world, NOISE, engines.noise())
+    publish(world, NOISE, noise)
     async with streaming(world.gateway.port, {"model": NOISE.id}) as stream:
         code, reason = await stream.rest()
     assert (code, reason) == (Close.IDLE, "Nothing was sent for 0.5 seconds.")
@@ -294,10 +303,8 @@ async def test_silent_and_endless_clients_are_ended(own_world: MakeWorld, engine
     assert (code, bool(re.match("A session lasts 3 seconds", reason))) == (Close.IDLE, True)
 
 
-async def test_a_session_wakes_a_model_that_sleeps(own_world: MakeWorld, engines: Live) -> None:
-    world = own_world({})
-    noise = engines.noise()
-    noise.until_ready()
+async def test_a_session_wakes_a_model_that_sleeps(world: World, noise: Engine) -> None:
+    until_all_places(noise)
     world.publish(NOISE.asleep())
     world.wait_for(NOISE.id, "available")
 

@@ -260,8 +260,7 @@ async def test_a_secret_goes_with_the_key_that_asked_for_it(served: World) -> No
 MakeWorld = Callable[[Mapping[str, str]], World]
 
 
-async def test_an_engine_that_dies_ends_the_session(own_world: MakeWorld, tmp_path: Path) -> None:
-    world = own_world({})
+async def test_an_engine_that_dies_ends_the_session(world: World, tmp_path: Path) -> None:
     with live(tmp_path) as engines:
         noise = engines.noise()
         publish(world, NOISE, noise)

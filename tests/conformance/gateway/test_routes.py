@@ -1,10 +1,13 @@
 """The routes that tell of models and engines, and the shape of what they refuse."""
 
+from typing import Any
+
 import pytest
 
 from tests.conformance.gateway.client import request
 from tests.conformance.gateway.conftest import World
 from tests.conformance.gateway.manifests import Variant, upstream
+from tests.support.waiting import wait_until
 
 BASE = Variant(
     "faster-whisper-base",
@@ -91,7 +94,8 @@ def test_detail_of_one_that_does_not_run_says_why(world: World) -> None:
     populate(world)
     detail = world.gateway.get("/v1/models/whisper-large-v3").json
     assert detail["status"] == "available"
-    assert detail["ready"] == {"status": "false", "reason": "ScaledToZero", "message": "as told"}
+    (told,) = world.told(detail["id"])
+    assert detail["ready"] == {"status": "false", "reason": "ScaledToZero", "message": told}
 
 
 @pytest.mark.req("S0-14", "S0-21")
@@ -111,8 +115,12 @@ def test_detail_of_an_unknown_model(world: World) -> None:
 def test_engines_list_the_whole_catalogue_and_the_runtimes(world: World) -> None:
     populate(world)
     world.api.put("engines", upstream("http://127.0.0.1:9/v1"))
-    world.wait_for("crashed", "unhealthy")
-    body = world.gateway.get("/v1/engines").json
+
+    def engines() -> Any:
+        found = world.gateway.get("/v1/engines").json
+        return found if len(found["runtimes"]) == 2 else None
+
+    body = wait_until(engines, seconds=10, what="both engines are known", every=0.02)
     assert body["total"] == 4
     assert {item["id"]: item["status"] for item in body["engines"]} == {
         "crashed": "unhealthy",

@@ -14,7 +14,7 @@ from tests.conformance.gateway import scripted_engine as engines
 from tests.conformance.gateway import text_engine as scripts
 from tests.conformance.gateway.client import Reply, request
 from tests.conformance.gateway.conftest import World
-from tests.conformance.gateway.keys import KEYS, hand_to_owner, issue_to
+from tests.conformance.gateway.keys import issue_to
 from tests.conformance.gateway.manifests import Variant
 from tests.conformance.gateway.scripted_engine import Received, ScriptedEngine
 from tests.support.waiting import wait_until
@@ -37,10 +37,8 @@ def chat(world: World, key: str = "", body: bytes = BODY) -> Reply:
 
 
 @pytest.fixture
-def guarded(own_world: Callable[[Mapping[str, str]], World]) -> World:
-    world = own_world({"KEYS_NAMESPACE": KEYS})
-    hand_to_owner(world)
-    return world
+def guarded(keyed: World) -> World:
+    return keyed
 
 
 def test_keys_and_limits_hold(guarded: World) -> None:

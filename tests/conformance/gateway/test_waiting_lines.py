@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from http.client import HTTPConnection, HTTPResponse
@@ -15,8 +15,9 @@ from tests.conformance.gateway import client
 from tests.conformance.gateway import scripted_engine as scripts
 from tests.conformance.gateway.client import FORM_TYPE, file, form
 from tests.conformance.gateway.client import field as text
-from tests.conformance.gateway.conftest import World
+from tests.conformance.gateway.conftest import World, a_world
 from tests.conformance.gateway.keys import KEYS, hand_to_owner, issue_to
+from tests.conformance.gateway.loop_thread import LoopThread
 from tests.conformance.gateway.manifests import Variant, slice_of
 from tests.support.waiting import wait_until
 
@@ -34,13 +35,19 @@ def wait_until_held(world: World, count: int) -> None:
     wait_until(lambda: held(world) == count, seconds=10, what=f"{count} wait", every=0.02)
 
 
+@pytest.fixture(scope="module")
+def chatty(loop_thread: LoopThread, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with a_world(loop_thread, tmp_path_factory.mktemp("chatty"), {"HOLD_COMMENT_SECONDS": "0.1"}) as made:
+        yield made
+
+
 @pytest.fixture
-def patient(own_world: Start) -> World:
+def patient(chatty: World) -> Iterator[World]:
     """A gateway that comments often, with a model that sleeps."""
-    world = own_world({"HOLD_COMMENT_SECONDS": "0.1"})
-    world.publish(replace(SLEEPER, hold_seconds=30).asleep())
-    world.wait_for("sleeper", "available")
-    return world
+    chatty.publish(replace(SLEEPER, hold_seconds=30).asleep())
+    chatty.wait_for("sleeper", "available")
+    yield chatty
+    chatty.clear()
 
 
 def begin(world: World, body: bytes) -> tuple[HTTPConnection, HTTPResponse]:
