@@ -55,9 +55,12 @@ class Release:
         return self.api.list(what, self.namespace, selector)
 
     def condition(self, resource: str, kind: str) -> dict[str, Any]:
-        """One condition of a resource, or an empty dictionary if it has none of that type yet."""
-        conditions = self.get(resource).get("status", {}).get("conditions", [])
-        return next((condition for condition in conditions if condition["type"] == kind), {})
+        """One condition of a resource as it was applied last; empty if there is none of that type yet."""
+        whole = self.get(resource)
+        status = whole.get("status", {})
+        if status.get("observedGeneration") != whole["metadata"]["generation"]:
+            return {}
+        return next((condition for condition in status["conditions"] if condition["type"] == kind), {})
 
     def wait_for_condition(
         self,
