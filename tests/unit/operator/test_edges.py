@@ -86,7 +86,7 @@ async def test_a_status_tells_of_the_spec_that_was_decided_about() -> None:
     server, due = Editing(), Touched()
     cluster = cast("Cluster", server)
     verifier = Verifier(cluster, scene.cache, lambda _key: None, Asker())
-    recorder = cast("Any", SimpleNamespace(tell=lambda *_: None))
+    recorder = cast("Any", SimpleNamespace(tell=lambda *_: None, note=lambda *_: None))
     await Reconciler(cluster, scene.cache, recorder, lambda: NOW, due.merge, verifier)(KWS_EN)
     assert server.status["observedGeneration"] == 1
     assert {one["observedGeneration"] for one in server.status["conditions"]} == {1}
@@ -103,7 +103,7 @@ def passed_with(edit: Manifest) -> set[Key]:
     reconciler = Reconciler(
         cluster,
         cache,
-        cast("Any", SimpleNamespace(tell=lambda *_: None)),
+        cast("Any", SimpleNamespace(tell=lambda *_: None, note=lambda *_: None)),
         lambda: "2026-01-01T00:00:00Z",
         due.merge,
         Verifier(cluster, cache, lambda _key: None, Asker()),

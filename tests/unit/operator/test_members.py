@@ -119,7 +119,7 @@ async def test_a_variant_that_had_no_engine_gets_a_place_on_one_that_comes() -> 
     scene = SharedScene(gpu_node(), selecting("a"))
     cluster, due = cast("Any", Server(scene)), Touched()
     verifier = Verifier(cluster, scene.cache, lambda _key: None, Asker())
-    recorder = cast("Any", SimpleNamespace(tell=lambda *_: None))
+    recorder = cast("Any", SimpleNamespace(tell=lambda *_: None, note=lambda *_: None))
     reconciler = Reconciler(cluster, scene.cache, recorder, lambda: NOW, due.merge, verifier)
     await reconciler(key("a"))
     assert conditions(scene.world("a").variant.status)["EngineSelected"][0] == "False"
