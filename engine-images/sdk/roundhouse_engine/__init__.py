@@ -1,37 +1,59 @@
-"""Roundhouse's engine SDK: write `load` and `transcribe`, get a server that a cluster can run.
+"""Roundhouse's engine SDK: write `load` and what the model does, get a server that a cluster can run.
 
-With `utterance` it listens while people speak, too.
+`Speech` transcribes recordings and, as `RealtimeSpeech`, listens while people speak; `Chat`, `Embedding` and
+`Rerank` work on texts.
 
 Importing it needs the standard library alone; the server comes with the extra `roundhouse-engine[server]`.
 """
 
 from roundhouse_engine.formats import Segment, Word
-from roundhouse_engine.realtime_speech import RealtimeSpeech, Utterance
-from roundhouse_engine.speech import (
+from roundhouse_engine.handler import (
     Cancellation,
     Cancelled,
     CancelStep,
+    Handler,
     Isolation,
     ModelError,
     ModelSpec,
-    Speech,
-    SpeechOptions,
-    Task,
-    Window,
+)
+from roundhouse_engine.realtime_speech import RealtimeSpeech, Utterance
+from roundhouse_engine.speech import Speech, SpeechOptions, Task, Window
+from roundhouse_engine.text import (
+    Chat,
+    Conversation,
+    Embedding,
+    Finish,
+    FinishReason,
+    Piece,
+    Prompted,
+    Rerank,
+    TextOptions,
+    ToolCall,
 )
 
 __all__ = [
     "CancelStep",
     "Cancellation",
     "Cancelled",
+    "Chat",
+    "Conversation",
+    "Embedding",
+    "Finish",
+    "FinishReason",
+    "Handler",
     "Isolation",
     "ModelError",
     "ModelSpec",
+    "Piece",
+    "Prompted",
     "RealtimeSpeech",
+    "Rerank",
     "Segment",
     "Speech",
     "SpeechOptions",
     "Task",
+    "TextOptions",
+    "ToolCall",
     "Utterance",
     "Window",
     "Word",
@@ -39,7 +61,7 @@ __all__ = [
 ]
 
 
-def serve(handler: type[Speech]) -> None:
+def serve(handler: type[Handler]) -> None:
     """Run the engine as the environment says, until SIGTERM has drained it. Does not return."""
     from roundhouse_engine.server import main  # noqa: PLC0415 - the server's dependencies are an extra
 

@@ -12,18 +12,16 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from roundhouse_engine.door import Door
 from roundhouse_engine.errors import EngineError, Problem, failed, invalid
+from roundhouse_engine.handler import Handler
 from roundhouse_engine.metrics import Metrics
 from roundhouse_engine.models import ModelStatus
-from roundhouse_engine.realtime import PATH as REALTIME
-from roundhouse_engine.realtime import Realtime
+from roundhouse_engine.routes import speech_routes, text_routes
 from roundhouse_engine.settings import Settings
-from roundhouse_engine.speech import Speech, Task
-from roundhouse_engine.transcriptions import Transcriptions
 
 access = logging.getLogger("roundhouse_engine.access")
 
@@ -33,18 +31,16 @@ _HEADS: Final = ("http.response.start", "websocket.accept", "websocket.http.resp
 _PROBES: Final = ("/health/", "/metrics")
 
 
-def build_app(handler: type[Speech], settings: Settings, door: Door, metrics: Metrics) -> ASGIApp:
+def build_app(handler: type[Handler], settings: Settings, door: Door, metrics: Metrics) -> ASGIApp:
     views = _Views(handler, door, metrics)
-    transcriptions, translations = (Transcriptions(handler, settings, door, metrics, task) for task in Task)
     app = Starlette(
         routes=[
             Route("/health/live", views.live),
             Route("/health/ready", views.ready),
             Route("/metrics", views.metrics),
             Route("/v1/models", views.models),
-            Route("/v1/audio/transcriptions", transcriptions, methods=["POST"]),
-            Route("/v1/audio/translations", translations, methods=["POST"]),
-            WebSocketRoute(REALTIME, Realtime(handler, settings, door, metrics)),
+            *speech_routes(handler, settings, door, metrics),
+            *text_routes(handler, settings, door, metrics),
         ],
         exception_handlers={
             EngineError: _engine_error,
@@ -60,7 +56,7 @@ def build_app(handler: type[Speech], settings: Settings, door: Door, metrics: Me
 class _Views:
     """The small routes."""
 
-    def __init__(self, handler: type[Speech], door: Door, metrics: Metrics) -> None:
+    def __init__(self, handler: type[Handler], door: Door, metrics: Metrics) -> None:
         self._handler = handler
         self._door = door
         self._metrics = metrics

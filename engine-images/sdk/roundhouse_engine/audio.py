@@ -16,7 +16,7 @@ import av.error
 from av.audio.resampler import AudioResampler
 
 from roundhouse_engine.errors import EngineError, invalid
-from roundhouse_engine.speech import Cancellation
+from roundhouse_engine.handler import Cancellation
 
 # Containers of audio. Playlists (hls, dash, concat) stay out: they name other files and addresses, which a
 # stranger's upload must not make the engine read.

@@ -1,4 +1,4 @@
-"""The child of an isolated engine: loads the handler, then transcribes one recording or session at a time.
+"""The child of an isolated engine: loads the handler, then computes one request or session at a time.
 
 It dies with its parent: by the kernel's signal, and by the end of their socket. Started by `process_runner`.
 """
@@ -15,15 +15,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from roundhouse_engine.events import Ask, Event, to_wire
+from roundhouse_engine.events import Event, Work, to_wire, work_from_wire
+from roundhouse_engine.handler import Cancellation, ModelSpec
 from roundhouse_engine.handlers import resolve
 from roundhouse_engine.logs import configure
-from roundhouse_engine.pipeline import load, transcribe
-from roundhouse_engine.speech import Cancellation, ModelSpec
+from roundhouse_engine.pipeline import compute, load, prepare
 
 _PR_SET_PDEATHSIG: Final = 1
 _NICENESS: Final = 5
-_Job = tuple[Ask, BinaryIO, Cancellation]
+_Job = tuple[Work, BinaryIO, Cancellation]
 
 
 class Mailbox:
@@ -55,7 +55,7 @@ class Mailbox:
                 continue
             self._current = Cancellation()
             file = os.fdopen(self._descriptors.pop(0), "rb")
-            self.jobs.put((Ask.from_wire(message), file, self._current))
+            self.jobs.put((work_from_wire(message), file, self._current))
 
 
 def main() -> None:
@@ -81,11 +81,13 @@ def _serve(mailbox: Mailbox, launch: Mapping[str, Any], tell: Callable[[Event], 
         for entry in launch["models"]
     )
     threading.Thread(target=mailbox.listen, daemon=True, name="mailbox").start()
-    handlers = load(resolve(launch["handler"]), models, tell)
+    handler = resolve(launch["handler"])
+    prepare(handler)
+    handlers = load(handler, models, tell)
     while handlers:
         ask, file, cancellation = mailbox.jobs.get()
         with file:
-            for event in transcribe(handlers[ask.model], file, ask, cancellation):
+            for event in compute(handlers[ask.model], file, ask, cancellation):
                 tell(event)
 
 

@@ -1,13 +1,15 @@
 """What a runner is asked and what it tells, as plain data that crosses threads and processes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, assert_never
+from typing import Any, Final, assert_never
 
 from roundhouse_engine.errors import Problem
 from roundhouse_engine.formats import Segment, Word
 from roundhouse_engine.realtime_speech import StreamOptions
 from roundhouse_engine.speech import SpeechOptions, Task
+from roundhouse_engine.text import Finish, FinishReason, Piece, Prompted, ToolCall
+from roundhouse_engine.text_events import Embedded, Halved, Ranked, Spoiled, TextAsk, TextEvent, TextWork
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +121,15 @@ class Cleared:
 
 
 StreamEvent = Heard | SpeechBegan | SpeechOver | Guessed | Uttered | Flushed | Cleared
-Event = Loading | Loaded | LoadFailed | Memory | Started | Found | Done | Failed | Stopped | StreamEvent
+Common = Loading | Loaded | LoadFailed | Memory | Done | Failed | Stopped
+Event = Common | Started | Found | StreamEvent | TextEvent
 
-_PLAIN = (
+_KINDS = (
     *(Loading, Loaded, LoadFailed, Memory, Started, Done, Stopped),
     *(Heard, SpeechBegan, SpeechOver, Guessed, Flushed, Cleared),
+    *(Found, Uttered, Failed, Prompted, Piece, Finish, Embedded, Ranked, Spoiled, Halved),
 )
-_EVENTS: Mapping[str, type[Event]] = {kind.__name__: kind for kind in _PLAIN}
+_EVENTS: Mapping[str, type[Event]] = {kind.__name__: kind for kind in _KINDS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,24 +155,36 @@ class Ask:
         )
 
 
+Work = Ask | TextAsk
+
+
+def work_from_wire(wire: Mapping[str, Any]) -> Work:
+    return TextAsk(wire["model"], TextWork(wire["work"])) if "work" in wire else Ask.from_wire(wire)
+
+
 def to_wire(event: Event) -> dict[str, Any]:
     return {"event": type(event).__name__, **asdict(event)}
 
 
 def from_wire(wire: Mapping[str, Any]) -> Event:
     values = {key: value for key, value in wire.items() if key != "event"}
-    if wire["event"] == Found.__name__:
-        return Found(_segment(values["segment"]))
-    if wire["event"] == Uttered.__name__:
-        return Uttered(values["utterance"], _segment(values["found"]))
-    if wire["event"] == Failed.__name__:
-        return Failed(Problem.from_wire(values["problem"]))
-    return _EVENTS[wire["event"]](**values)
+    kind = _EVENTS[wire["event"]]
+    return kind(**{name: _INNER[name](value) if name in _INNER else value for name, value in values.items()})
 
 
 def _segment(wire: Mapping[str, Any]) -> Segment:
     words = tuple(Word(**word) for word in wire["words"])
     return Segment(**{**wire, "words": words, "tokens": tuple(wire["tokens"])})
+
+
+_INNER: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "segment": _segment,
+    "found": _segment,
+    "problem": Problem.from_wire,
+    "reason": FinishReason,
+    "tool_calls": lambda calls: tuple(ToolCall(**call) for call in calls),
+}
+"""Fields that are no plain values, by their names, which mean the same in every event."""
 
 
 def ends(event: Event) -> bool:
@@ -179,6 +195,8 @@ def ends(event: Event) -> bool:
         case Loading() | Loaded() | LoadFailed() | Memory() | Started() | Found():
             return False
         case Heard() | SpeechBegan() | SpeechOver() | Guessed() | Uttered() | Flushed() | Cleared():
+            return False
+        case Prompted() | Piece() | Finish() | Embedded() | Ranked() | Spoiled() | Halved():
             return False
         case _:
             assert_never(event)

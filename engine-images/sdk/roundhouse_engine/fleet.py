@@ -11,13 +11,13 @@ from typing import Final
 from typing_extensions import override
 
 from roundhouse_engine.errors import EngineError, Problem, Refusal, refused
+from roundhouse_engine.handler import ModelSpec
 from roundhouse_engine.lease import Lease
 from roundhouse_engine.metrics import Metrics
 from roundhouse_engine.model_life import ModelLife, Surroundings
 from roundhouse_engine.models import ModelState, ModelStatus
 from roundhouse_engine.models_file import Desired, ModelsFile
 from roundhouse_engine.pool import Pool
-from roundhouse_engine.speech import ModelSpec
 
 LOADS_AT_ONCE: Final = 2
 """One that takes minutes does not keep all others waiting, and twenty do not fill the memory at once."""

@@ -5,12 +5,12 @@ import importlib.util
 import sys
 from types import ModuleType
 
-from roundhouse_engine.speech import Speech
+from roundhouse_engine.handler import Handler
 
 _SCRIPT = "roundhouse_engine_script"
 
 
-def reference(handler: type[Speech]) -> str:
+def reference(handler: type[Handler]) -> str:
     """`module:Class`, or `/path/script.py:Class` for a class of a script that was started by its path."""
     module = handler.__module__
     if module == "__main__":
@@ -20,12 +20,12 @@ def reference(handler: type[Speech]) -> str:
     return f"{module}:{handler.__qualname__}"
 
 
-def resolve(reference: str) -> type[Speech]:
+def resolve(reference: str) -> type[Handler]:
     """The class that `reference` named; raises `ImportError` or `TypeError`."""
     module_name, _, name = reference.rpartition(":")
     module = _script(module_name) if module_name.endswith(".py") else importlib.import_module(module_name)
     handler = getattr(module, name, None)
-    if not isinstance(handler, type) or not issubclass(handler, Speech):
+    if not isinstance(handler, type) or not issubclass(handler, Handler):
         raise TypeError(f"{module_name!r} has no engine class {name!r} at its top level.")
     return handler
 

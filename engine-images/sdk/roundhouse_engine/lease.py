@@ -3,14 +3,16 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Final, Self
 
 from roundhouse_engine.errors import EngineError
-from roundhouse_engine.events import Ask, Event
+from roundhouse_engine.events import Event, Work
+from roundhouse_engine.text_events import TextAsk
 
 if TYPE_CHECKING:
+    from roundhouse_engine.batching import Item, Outcome
     from roundhouse_engine.pool import Pool
 
 # An upload within the cluster takes less; what takes longer comes over a slow line, and may take minutes.
@@ -49,6 +51,14 @@ class Lease:
         """Around everything before the work; raises `EngineError` when the request is evicted."""
         grace = asyncio.get_running_loop().call_later(_UPLOAD_SECONDS, self._step_aside)
         try:
+            async with self._evictable():
+                yield
+        finally:
+            grace.cancel()
+
+    @contextlib.asynccontextmanager
+    async def _evictable(self) -> AsyncGenerator[None, None]:
+        try:
             async with asyncio.timeout(None) as self._patience:
                 yield
         except TimeoutError:
@@ -57,7 +67,6 @@ class Lease:
             raise self._verdict from None
         finally:
             self._patience = None
-            grace.cancel()
 
     def _step_aside(self) -> None:
         self.placed = False
@@ -82,10 +91,18 @@ class Lease:
         await self._pool.turn(self)
         self.placed = True
 
-    async def transcribe(self, ask: Ask, file: BinaryIO) -> AsyncGenerator[Event, None]:
+    async def compute(self, ask: Work, file: BinaryIO) -> AsyncGenerator[Event, None]:
         """As the slot's; with its first step the place goes over to the slot, which is busy from then on."""
         slot = self._pool.free_slot()
         self.placed = False
-        async with contextlib.aclosing(slot.transcribe(ask, file)) as work:
+        async with contextlib.aclosing(slot.compute(ask, file)) as work:
             async for event in work:
                 yield event
+
+    async def compute_together(
+        self, ask: TextAsk, items: "Sequence[Item]", dimensions: int | None = None
+    ) -> "list[Outcome]":
+        """In batches with the items of other requests; the place is kept until the end."""
+        assert self._pool.batcher is not None  # noqa: S101 - the route is there for handlers that have it
+        async with self._evictable():
+            return await self._pool.batcher.compute(ask, items, dimensions)

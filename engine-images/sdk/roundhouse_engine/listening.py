@@ -9,10 +9,11 @@ from typing import BinaryIO, Final
 
 from roundhouse_engine.events import Cleared, Event, Flushed, Guessed, Heard, SpeechBegan, SpeechOver, Uttered
 from roundhouse_engine.formats import Segment, joined
+from roundhouse_engine.handler import Cancellation, Cancelled
 from roundhouse_engine.presentable import plain_text, presentable
 from roundhouse_engine.realtime_speech import RealtimeSpeech, StreamOptions, Utterance
 from roundhouse_engine.samples import Inlet, sample_bytes
-from roundhouse_engine.speech import Cancellation, Cancelled, SpeechOptions, Window
+from roundhouse_engine.speech import SpeechOptions, Window
 from roundhouse_engine.stream_frames import Order, unpacked
 from roundhouse_engine.vad import FRAME_SECONDS, Cutter
 

@@ -18,6 +18,7 @@ AUDIO_BUCKETS: Final = (1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 14400)
 FACTOR_BUCKETS: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 1.5, 2, 5, 10)
 CANCEL_BUCKETS: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 STALL_BUCKETS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
+ITEM_BUCKETS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 LAG_BUCKETS: Final = (0.1, 0.25, 0.5, 1, 2, 3, 5, 10)
 
 UNKNOWN_MODEL: Final = "unknown"
@@ -36,7 +37,7 @@ class Metrics:
         self.request_seconds = self._histogram(
             "request_seconds", "From admission to the answer's end, upload included", REQUEST_BUCKETS, "model"
         )
-        self.compute_seconds = self._counter("compute_seconds", "Time spent transcribing", "model")
+        self.compute_seconds = self._counter("compute_seconds", "Time spent in the handler", "model")
         self.audio_seconds = self._counter("audio_seconds", "Audio transcribed", "model")
         self.recording_seconds = self._histogram(
             "recording_seconds", "Lengths of transcribed recordings", AUDIO_BUCKETS, "model"
@@ -48,6 +49,15 @@ class Metrics:
             "model",
         )
         self.upload_bytes = self._counter("upload_bytes", "Bytes of recordings received")
+        self.tokens = self._counter("tokens", "Tokens read (input) and written (output)", "model", "kind")
+        self.first_token_seconds = self._histogram(
+            "first_token_seconds", "From the read request to the first text of it", REQUEST_BUCKETS, "model"
+        )
+        self.batches = self._counter("batches", "Batches computed", "model")
+        self.batch_items = self._histogram("batch_items", "Texts of a batch", ITEM_BUCKETS, "model")
+        self.batches_halved = self._counter(
+            "batches_halved", "Times that memory was short and batches became half as large", "model"
+        )
         self.cancelled = self._counter("cancelled", "Requests whose client left during the work")
         self.cancel_seconds = self._histogram(
             "cancel_seconds", "From a client's leaving to its slot being free", CANCEL_BUCKETS
@@ -57,7 +67,7 @@ class Metrics:
             "event_loop_stall_seconds", "How late the event loop runs, sampled", STALL_BUCKETS
         )
         self.slots_in_use = self._gauge("slots_in_use", "Slots that are taken")
-        self.slots_computing = self._gauge("slots_computing", "Slots that transcribe")
+        self.slots_computing = self._gauge("slots_computing", "Slots that compute")
         self.slots = self._gauge("slots", "Slots that can take work, while nothing is taken")
         self.sessions = self._counter("sessions", "Realtime sessions by how they ended", "model", "code")
         self.sessions_in_use = self._gauge("sessions_in_use", "Realtime sessions that are held")

@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
+from roundhouse_engine.handler import ModelSpec
 from roundhouse_engine.models import ModelState, ModelStatus
 from roundhouse_engine.pool import Pool
-from roundhouse_engine.speech import ModelSpec
 
 logger = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from roundhouse_engine.handler import Handler, ModelError, ModelSpec
 from roundhouse_engine.settings import SettingsError, read_model
-from roundhouse_engine.speech import ModelError, ModelSpec, Speech
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class Desired:
 
 
 class ModelsFile:
-    def __init__(self, path: Path, handler: type[Speech]) -> None:
+    def __init__(self, path: Path, handler: type[Handler]) -> None:
         self._path = path
         self._handler = handler
 

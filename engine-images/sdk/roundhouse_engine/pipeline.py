@@ -1,40 +1,38 @@
-"""One transcription from file to segments, told in events; of sessions `listening` has the middle.
+"""Loads handlers and computes with them, told in events; what is in the middle each kind of work has itself.
 
 The same code runs in a thread of the server and in a child process. It knows nothing of HTTP.
 """
 
+import importlib
 import logging
 import time
 from collections.abc import Callable, Iterator
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
-import roundhouse_engine.vad  # noqa: F401 - handlers import it late, and no first request shall wait for numpy
-from roundhouse_engine.audio import decode, inspect
 from roundhouse_engine.errors import EngineError, failed
 from roundhouse_engine.events import (
     Ask,
     Done,
     Event,
     Failed,
-    Found,
     Loaded,
     LoadFailed,
     Loading,
     Memory,
-    Started,
     Stopped,
+    Work,
 )
-from roundhouse_engine.listening import listen
-from roundhouse_engine.presentable import presentable
-from roundhouse_engine.realtime_speech import RealtimeSpeech
-from roundhouse_engine.speech import Cancellation, Cancelled, ModelError, ModelSpec, Speech
+from roundhouse_engine.handler import Cancellation, Cancelled, Handler, ModelError, ModelSpec
+from roundhouse_engine.speech import Speech
+from roundhouse_engine.text import Batched, Chat
+from roundhouse_engine.writing import write
 
 logger = logging.getLogger(__name__)
 
+H = TypeVar("H", bound=Handler)
 
-def load(
-    handler: type[Speech], models: tuple[ModelSpec, ...], tell: Callable[[Event], None]
-) -> dict[str, Speech]:
+
+def load(handler: type[H], models: tuple[ModelSpec, ...], tell: Callable[[Event], None]) -> dict[str, H]:
     """An instance for each model, loaded, telling of progress; empty after it told `LoadFailed`."""
     begun = time.monotonic()
     instances = {}
@@ -58,15 +56,11 @@ def load(
     return instances
 
 
-def transcribe(handler: Speech, file: BinaryIO, ask: Ask, cancellation: Cancellation) -> Iterator[Event]:
+def compute(handler: Handler, file: BinaryIO, ask: Work, cancellation: Cancellation) -> Iterator[Event]:
     """The events of one request; the last is `Done`, `Failed` or `Stopped`, whatever happens."""
     begun = time.monotonic()
     try:
-        if ask.stream is None:
-            yield from _recording(handler, file, ask, cancellation)
-        else:
-            assert isinstance(handler, RealtimeSpeech)  # noqa: S101 - the route asks no other
-            yield from listen(handler, file, ask.options, ask.stream, cancellation)
+        yield from _middle(handler, file, ask, cancellation)
         cancellation.check()
         yield from _memory(handler, ask.model)
         yield Done(time.monotonic() - begun)
@@ -75,21 +69,36 @@ def transcribe(handler: Speech, file: BinaryIO, ask: Ask, cancellation: Cancella
     except EngineError as error:
         yield Failed(error.problem)
     except (Exception, SystemExit) as error:  # a library that exits ends the request and not the engine
-        logger.exception("transcription failed", extra={"model": ask.model})
-        yield Failed(failed(f"The engine failed while it transcribed ({type(error).__name__}).").problem)
+        logger.exception("request failed", extra={"model": ask.model})
+        yield Failed(failed(f"The engine failed while it computed ({type(error).__name__}).").problem)
 
 
-def _recording(handler: Speech, file: BinaryIO, ask: Ask, cancellation: Cancellation) -> Iterator[Event]:
-    seconds = inspect(file, ask.audio_limit_seconds, cancellation)
-    yield Started(seconds)
-    audio = decode(file, handler.sample_rate, cancellation)
-    windows = handler.windows(audio, cancellation)
-    for segment in handler.transcribe(windows, ask.options, cancellation):
-        cancellation.check()
-        yield Found(presentable(segment, seconds))
+def prepare(handler: type[Handler]) -> None:
+    """Import what the kind of work needs, and no other: an engine of texts has no decoder of audio.
+
+    Before anything is loaded, because no first request shall wait for it, and in the process's first thread.
+    """
+    for kind, module in ((Speech, "recording"), (Batched, "batch")):
+        if issubclass(handler, kind):
+            importlib.import_module(f"roundhouse_engine.{module}")
 
 
-def _memory(handler: Speech, model: str) -> Iterator[Memory]:
+def _middle(handler: Handler, file: BinaryIO, ask: Work, cancellation: Cancellation) -> Iterator[Event]:
+    """Each route asks its own kind of handler."""
+    if isinstance(ask, Ask):
+        from roundhouse_engine.recording import transcribe  # noqa: PLC0415 - see `prepare`
+
+        assert isinstance(handler, Speech)  # noqa: S101
+        return transcribe(handler, file, ask, cancellation)
+    if isinstance(handler, Chat):
+        return write(handler, file, ask, cancellation)
+    from roundhouse_engine.batch import compute_batch  # noqa: PLC0415 - see `prepare`
+
+    assert isinstance(handler, Batched)  # noqa: S101
+    return compute_batch(handler, file, ask, cancellation)
+
+
+def _memory(handler: Handler, model: str) -> Iterator[Memory]:
     """What the handler says of its memory; a handler that fails to say it serves all the same."""
     try:
         vram_bytes = handler.vram_bytes()

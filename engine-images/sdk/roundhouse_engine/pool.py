@@ -6,14 +6,17 @@ It keeps the slots alive and knows nothing of HTTP.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Container, Sequence
+from typing import TYPE_CHECKING, Final
 
 from roundhouse_engine.errors import EngineError, Refusal, invalid, refused
 from roundhouse_engine.lease import Lease
 from roundhouse_engine.metrics import Metrics
 from roundhouse_engine.models import ModelState, ModelStatus
 from roundhouse_engine.slot import Slot
+
+if TYPE_CHECKING:
+    from roundhouse_engine.batching import Batcher
 
 logger = logging.getLogger(__name__)
 
@@ -50,14 +53,18 @@ class Pool:
         self._waiting: deque[Lease] = deque()
         self._changed = asyncio.Event()
         for slot in slots:
-            slot.changed = self._note
+            slot.changed = self.note
         self._was_up = not slots
         self._leaving = asyncio.Event()
         self.metrics = metrics
+        self.together = 1
+        """How many requests each slot computes, where the batcher puts them together."""
+        self.batcher: Batcher | None = None
         self.release: Callable[[], None] = lambda: None
         """Frees the models' memory, where ending the slots does not; blocks."""
 
-    def _note(self) -> None:
+    def note(self) -> None:
+        """Something happened that somebody may wait for."""
         self._was_up = self._was_up or self.capacity > 0
         self._changed.set()
 
@@ -78,13 +85,15 @@ class Pool:
 
     @property
     def capacity(self) -> int:
-        """Slots that are alive."""
-        return sum(slot.up for slot in self._slots)
+        """Places at slots that are alive."""
+        return sum(slot.up for slot in self._slots) * self.together
 
     @property
     def in_use(self) -> int:
         """Places taken: by slots that compute, and by requests that soon will."""
-        return sum(lease.placed for lease in self._leases) + sum(slot.busy for slot in self._slots)
+        placed = sum(lease.placed for lease in self._leases)
+        # Where requests are computed together, each keeps its place until its end.
+        return placed + (self.computing if self.batcher is None else 0)
 
     @property
     def free(self) -> bool:
@@ -99,7 +108,7 @@ class Pool:
 
     @property
     def slots(self) -> int:
-        return len(self._slots)
+        return len(self._slots) * self.together
 
     @property
     def sessions_in_use(self) -> int:
@@ -206,6 +215,15 @@ class Pool:
             if slot.up and not slot.busy:
                 return slot
         raise refused(Refusal.LOADING)
+
+    async def idle_slot(self, taken: Container[Slot]) -> Slot:
+        """Returns a slot that computes nothing and is not one of those `taken`, once there is one."""
+        while True:
+            for slot in self._slots:
+                if slot.up and not slot.busy and slot not in taken:
+                    return slot
+            self._changed.clear()
+            await self._changed.wait()
 
     async def turn(self, lease: Lease) -> None:
         """Returns when a place is free and nobody waits who came before."""

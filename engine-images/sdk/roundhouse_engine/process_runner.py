@@ -1,7 +1,8 @@
 """Runs a handler in a child process: for libraries that hold Python's lock, and for what may crash.
 
-Parent and child share a socket pair: JSON lines both ways, and the recording's descriptor beside the line
-that asks for it, so that an upload needs no name in the file system and cannot be left behind there.
+Parent and child share a socket pair: JSON lines both ways, and beside the line that asks for work the
+descriptor of what is to be worked on, so that an upload needs no name in the file system and cannot be left
+behind there.
 """
 
 import asyncio
@@ -15,8 +16,8 @@ from collections.abc import AsyncGenerator
 from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO, Final
 
-from roundhouse_engine.events import Ask, Event, from_wire
-from roundhouse_engine.speech import ModelSpec
+from roundhouse_engine.events import Event, Work, from_wire
+from roundhouse_engine.handler import ModelSpec
 
 _LONGEST_LINE: Final = 16 << 20
 
@@ -80,7 +81,7 @@ class ProcessRunner:
             unless_started.pop_all()
         return ours
 
-    def begin(self, ask: Ask, file: BinaryIO) -> None:
+    def begin(self, ask: Work, file: BinaryIO) -> None:
         if self._socket is None or self._writer is None:
             return
         line = _line(asdict(ask))

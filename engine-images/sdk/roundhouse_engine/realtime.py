@@ -81,7 +81,7 @@ class Realtime:
         ours, theirs = socket.socketpair()
         with theirs, theirs.makefile("rb") as file:
             _, writer = await asyncio.open_unix_connection(sock=ours)
-            work = lease.transcribe(Ask(ask.model, ask.options, 0.0, ask.stream), file)
+            work = lease.compute(Ask(ask.model, ask.options, 0.0, ask.stream), file)
             try:
                 on_lag = self._metrics.lag_seconds.labels(ask.model).observe
                 return await session.run(Runner(writer, work, pool.leaving), on_lag)

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 from roundhouse_engine.formats import Segment
-from roundhouse_engine.speech import Cancellation, Speech, SpeechOptions, Window
+from roundhouse_engine.handler import Cancellation
+from roundhouse_engine.speech import Speech, SpeechOptions, Window
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,15 +6,15 @@ Two kinds, with one face: `thread_runner` and `process_runner`. `pool` keeps the
 from collections.abc import AsyncGenerator
 from typing import BinaryIO, Protocol
 
-from roundhouse_engine.events import Ask, Event
+from roundhouse_engine.events import Event, Work
 
 
 class Runner(Protocol):
     def events(self) -> AsyncGenerator[Event, None]:
         """Start and load, then tell what happens; ends when the runner is dead."""
 
-    def begin(self, ask: Ask, file: BinaryIO) -> None:
-        """Transcribe the file, which the caller closes. Only after `Loaded`, and when nothing runs."""
+    def begin(self, ask: Work, file: BinaryIO) -> None:
+        """Do the work with its file, which the caller closes. Only after `Loaded`, and when nothing runs."""
 
     def cancel(self) -> None:
         """Ask the computation to stop; `Stopped` (or another end) follows."""

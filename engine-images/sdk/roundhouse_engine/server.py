@@ -20,9 +20,11 @@ import uvloop
 from typing_extensions import override
 
 from roundhouse_engine.app import build_app
+from roundhouse_engine.batching import Batcher
 from roundhouse_engine.connection import Connection
 from roundhouse_engine.door import Door, expose
 from roundhouse_engine.fleet import Fleet
+from roundhouse_engine.handler import Handler, Isolation, ModelSpec
 from roundhouse_engine.handlers import reference
 from roundhouse_engine.logs import configure
 from roundhouse_engine.metrics import Metrics
@@ -33,7 +35,7 @@ from roundhouse_engine.realtime import MESSAGE_BYTES
 from roundhouse_engine.runners import Runner
 from roundhouse_engine.settings import Settings, SettingsError, read_settings
 from roundhouse_engine.slot import Slot
-from roundhouse_engine.speech import Isolation, ModelSpec, Speech
+from roundhouse_engine.text import Batched
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +50,7 @@ _PING_SECONDS: Final = 5.0
 _STALL_SAMPLE_SECONDS: Final = 0.25
 
 
-def main(handler: type[Speech]) -> NoReturn:
+def main(handler: type[Handler]) -> NoReturn:
     """Run the engine as the environment says. Never returns."""
     try:
         settings = read_settings(os.environ, handler)
@@ -61,7 +63,7 @@ def main(handler: type[Speech]) -> NoReturn:
     sys.exit(f"roundhouse engine: {failure}" if failure else 0)
 
 
-def build_door(handler: type[Speech], settings: Settings, metrics: Metrics) -> Door:
+def build_door(handler: type[Handler], settings: Settings, metrics: Metrics) -> Door:
     """Where requests are admitted and computed; nothing of it is started yet."""
     if settings.models_file is None:
         return build_pool(handler, settings.models, settings, metrics)
@@ -75,7 +77,7 @@ def build_door(handler: type[Speech], settings: Settings, metrics: Metrics) -> D
 
 
 def build_pool(
-    handler: type[Speech], models: tuple[ModelSpec, ...], settings: Settings, metrics: Metrics
+    handler: type[Handler], models: tuple[ModelSpec, ...], settings: Settings, metrics: Metrics
 ) -> Pool:
     """The handler's slots, each of which serves all of the models."""
     names = tuple(model.name for model in models)
@@ -99,13 +101,22 @@ def build_pool(
         return [Slot(start, handler.cancel_seconds, metrics) for _ in range(count)]
 
     sessions = Pool(slots(settings.sessions), metrics, names) if settings.sessions else None
-    pool = Pool(slots(settings.capacity), metrics, names, separate=release is None, sessions=sessions)
+    pool = Pool(
+        slots(1 if issubclass(handler, Batched) else settings.capacity),
+        metrics,
+        names,
+        separate=release is None,
+        sessions=sessions,
+    )
+    if issubclass(handler, Batched):
+        pool.together = settings.capacity
+        pool.batcher = Batcher(pool, handler.batch_items, metrics)
     if release is not None:
         pool.release = release
     return pool
 
 
-async def _run(handler: type[Speech], settings: Settings, listener: socket.socket) -> str | None:
+async def _run(handler: type[Handler], settings: Settings, listener: socket.socket) -> str | None:
     """Serve until drained; returns why it could not, or None."""
     metrics = Metrics()
     door = build_door(handler, settings, metrics)
@@ -129,7 +140,7 @@ async def _run(handler: type[Speech], settings: Settings, listener: socket.socke
         await asyncio.gather(supervising, leaving, sampling, return_exceptions=True)
 
 
-def _server(handler: type[Speech], settings: Settings, door: Door, metrics: Metrics) -> "_Server":
+def _server(handler: type[Handler], settings: Settings, door: Door, metrics: Metrics) -> "_Server":
     config = uvicorn.Config(
         build_app(handler, settings, door, metrics),
         http=Connection,

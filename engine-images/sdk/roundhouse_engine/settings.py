@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, cast, get_args
 
+from roundhouse_engine.handler import Handler, Isolation, ModelError, ModelSpec
 from roundhouse_engine.realtime_speech import RealtimeSpeech
-from roundhouse_engine.speech import Isolation, ModelError, ModelSpec, Speech
+from roundhouse_engine.text import Batched
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["json", "text"]
@@ -43,6 +44,8 @@ class Settings:
     drain_seconds: float
     upload_limit_bytes: int
     upload_idle_seconds: float
+    body_limit_bytes: int
+    """Of requests that are JSON."""
     audio_limit_seconds: float
     session_idle_seconds: float
     """How long a session's client may send nothing."""
@@ -51,7 +54,7 @@ class Settings:
     log_format: LogFormat
 
 
-def read_settings(environ: Mapping[str, str], handler: type[Speech]) -> Settings:
+def read_settings(environ: Mapping[str, str], handler: type[Handler]) -> Settings:
     """The settings in `environ` for `handler`; raises `SettingsError`."""
     models_file = _models_file(environ)
     return Settings(
@@ -65,6 +68,7 @@ def read_settings(environ: Mapping[str, str], handler: type[Speech]) -> Settings
         drain_seconds=_number(environ, "ROUNDHOUSE_DRAIN_SECONDS", 30.0),
         upload_limit_bytes=_integer(environ, "ROUNDHOUSE_UPLOAD_LIMIT_BYTES", _GIB, lowest=1),
         upload_idle_seconds=_number(environ, "ROUNDHOUSE_UPLOAD_IDLE_SECONDS", 60.0),
+        body_limit_bytes=_integer(environ, "ROUNDHOUSE_BODY_LIMIT_BYTES", 32 << 20, lowest=1),
         audio_limit_seconds=_number(environ, "ROUNDHOUSE_AUDIO_LIMIT_SECONDS", 4 * 3600.0),
         session_idle_seconds=_number(environ, "ROUNDHOUSE_SESSION_IDLE_SECONDS", 300.0),
         spool_dir=_directory(environ, "ROUNDHOUSE_SPOOL_DIR"),
@@ -81,7 +85,7 @@ def _models_file(environ: Mapping[str, str]) -> Path | None:
     return MODELS_FILE if not told and MODELS_FILE.exists() else None
 
 
-def _models(environ: Mapping[str, str], handler: type[Speech]) -> tuple[ModelSpec, ...]:
+def _models(environ: Mapping[str, str], handler: type[Handler]) -> tuple[ModelSpec, ...]:
     entries = _declared(environ)
     if not entries:
         raise SettingsError(
@@ -133,9 +137,10 @@ def read_model(where: str, entry: Any) -> ModelSpec:  # noqa: ANN401 - whatever 
     return ModelSpec(name, Path(path) if path else None, source, variant)
 
 
-def _capacity(environ: Mapping[str, str], handler: type[Speech]) -> int:
+def _capacity(environ: Mapping[str, str], handler: type[Handler]) -> int:
     capacity = _integer(environ, "ROUNDHOUSE_CAPACITY", handler.capacity, lowest=1, highest=1024)
-    if capacity > 1 and handler.isolation is Isolation.THREAD and not handler.thread_safe:
+    at_once = 1 if issubclass(handler, Batched) else capacity
+    if at_once > 1 and handler.isolation is Isolation.THREAD and not handler.thread_safe:
         raise SettingsError(
             f"ROUNDHOUSE_CAPACITY is {capacity}, but {handler.__name__} runs in a thread and is not "
             "thread-safe: leave it at 1, or declare `isolation = Isolation.PROCESS` in the handler."
@@ -143,7 +148,7 @@ def _capacity(environ: Mapping[str, str], handler: type[Speech]) -> int:
     return capacity
 
 
-def _sessions(environ: Mapping[str, str], handler: type[Speech]) -> int:
+def _sessions(environ: Mapping[str, str], handler: type[Handler]) -> int:
     if not issubclass(handler, RealtimeSpeech):
         return 0
     sessions = _integer(environ, "ROUNDHOUSE_SESSIONS", handler.sessions, lowest=0, highest=1024)

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Callable
 from typing import BinaryIO, Final
 
 from roundhouse_engine.errors import EngineError, Problem, Refusal, failed, refused
-from roundhouse_engine.events import Ask, Event, Failed, Loaded, LoadFailed, Loading, Memory, ends
+from roundhouse_engine.events import Event, Failed, Loaded, LoadFailed, Loading, Memory, Work, ends
 from roundhouse_engine.metrics import Metrics
 from roundhouse_engine.runners import Runner
 
@@ -68,7 +68,7 @@ class Slot:
                 return f"The engine's process died {deaths} times before it was ready: {died}."
             await asyncio.sleep(_RESTART_SECONDS * deaths)
 
-    async def transcribe(self, ask: Ask, file: BinaryIO) -> AsyncGenerator[Event, None]:
+    async def compute(self, ask: Work, file: BinaryIO) -> AsyncGenerator[Event, None]:
         """The request's events, the last of them `Done`; raises `EngineError` where it fails."""
         if self._runner is None or not self.up:
             raise refused(Refusal.LOADING)
@@ -136,7 +136,7 @@ class Slot:
 
 def _died(how: str) -> Problem:
     return failed(
-        f"The process that was transcribing this recording died ({how}); it is being started again. "
-        "Send the request again; if it dies again, the recording is at fault or memory is short.",
+        f"The process that computed this request died ({how}); it is being started again. "
+        "Send the request again; if it dies again, what it sends is at fault or memory is short.",
         code="engine_process_died",
     ).problem

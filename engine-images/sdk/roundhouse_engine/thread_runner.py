@@ -7,19 +7,20 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from typing import BinaryIO
 
-from roundhouse_engine.events import Ask, Event, Loaded
-from roundhouse_engine.pipeline import load, transcribe
-from roundhouse_engine.speech import Cancellation, ModelSpec, Speech
+from roundhouse_engine.events import Event, Loaded, Work
+from roundhouse_engine.handler import Cancellation, Handler, ModelSpec
+from roundhouse_engine.pipeline import compute, load, prepare
 
 
 class SharedHandlers:
     """One set of loaded handlers for all threads; whoever comes first loads it."""
 
-    def __init__(self, handler: type[Speech], models: tuple[ModelSpec, ...]) -> None:
+    def __init__(self, handler: type[Handler], models: tuple[ModelSpec, ...]) -> None:
+        prepare(handler)
         self._handler = handler
         self._models = models
         self._lock = threading.Lock()
-        self._loaded: dict[str, Speech] = {}
+        self._loaded: dict[str, Handler] = {}
         self._seconds = 0.0
 
     def load(self, tell: Callable[[Event], None]) -> None:
@@ -38,7 +39,7 @@ class SharedHandlers:
                 handler.unload()
             self._loaded = {}
 
-    def __getitem__(self, model: str) -> Speech:
+    def __getitem__(self, model: str) -> Handler:
         return self._loaded[model]
 
 
@@ -56,11 +57,11 @@ class ThreadRunner:
         while True:
             yield await self._events.get()
 
-    def begin(self, ask: Ask, file: BinaryIO) -> None:
+    def begin(self, ask: Work, file: BinaryIO) -> None:
         self._cancellation = Cancellation()
         # Its own descriptor: the request may end, and close its file, before the computation has stopped.
         own = os.fdopen(os.dup(file.fileno()), "rb")
-        threading.Thread(target=self._transcribe, args=(ask, own, self._cancellation), daemon=True).start()
+        threading.Thread(target=self._compute, args=(ask, own, self._cancellation), daemon=True).start()
 
     def cancel(self) -> None:
         self._cancellation.cancel()
@@ -71,9 +72,9 @@ class ThreadRunner:
     def obituary(self) -> str:
         return "the thread ended"
 
-    def _transcribe(self, ask: Ask, file: BinaryIO, cancellation: Cancellation) -> None:
+    def _compute(self, ask: Work, file: BinaryIO, cancellation: Cancellation) -> None:
         with file:
-            for event in transcribe(self._handlers[ask.model], file, ask, cancellation):
+            for event in compute(self._handlers[ask.model], file, ask, cancellation):
                 self._tell(event)
 
     def _tell(self, event: Event) -> None:

@@ -4,11 +4,10 @@ The order is the contract: admit, or refuse before the body is read; read the fo
 watching whether the client is still there; answer. The slot is free again before a whole answer is written.
 """
 
-import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Coroutine
-from typing import Any, BinaryIO, TypeVar
+from collections.abc import AsyncGenerator
+from typing import BinaryIO
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
@@ -29,6 +28,7 @@ from roundhouse_engine.formats import (
     render,
 )
 from roundhouse_engine.lease import Lease
+from roundhouse_engine.leaving import unless_gone
 from roundhouse_engine.metrics import UNKNOWN_MODEL, Metrics
 from roundhouse_engine.settings import Settings
 from roundhouse_engine.speech import Speech, Task
@@ -37,8 +37,6 @@ from roundhouse_engine.upload import ClientGone, Form, UploadLimits, boundary, r
 _UNDETERMINED = "und"
 _ENGLISH = "en"
 _CLIENT_GONE = 499
-
-Result = TypeVar("Result")
 
 
 class Transcriptions:
@@ -88,12 +86,12 @@ class Transcriptions:
                 ask, file = self._checked(form)
                 lease.join(self._door.pool_of(ask.model))
                 if not lease.placed:
-                    await _unless_gone(receive, lease.regain_place())
+                    await unless_gone(receive, lease.regain_place())
             events = self._events(lease, ask, file)
             if ask.stream:
-                last = await _unless_gone(receive, _stream(events, ask, send))
+                last = await unless_gone(receive, _stream(events, ask, send))
             else:
-                transcript = await _unless_gone(receive, _transcript(events, ask))
+                transcript = await unless_gone(receive, _transcript(events, ask))
         if ask.stream:
             await send({"type": "http.response.body", "body": last.encode()})
             return
@@ -113,7 +111,7 @@ class Transcriptions:
     ) -> AsyncGenerator[Event, None]:
         """The work's events, counted in the metrics as they pass."""
         seconds = 0.0
-        work = lease.transcribe(Ask(ask.model, ask.options, self._audio_limit_seconds), file)
+        work = lease.compute(Ask(ask.model, ask.options, self._audio_limit_seconds), file)
         async with contextlib.aclosing(work):
             async for event in work:
                 if isinstance(event, Started):
@@ -184,23 +182,3 @@ async def _begin_stream(send: Send) -> None:
 def _language(ask: TranscriptionAsk, segments: list[Segment]) -> str:
     found = (segment.language for segment in segments if segment.language)
     return ask.options.language or next(found, _UNDETERMINED)
-
-
-async def _unless_gone(receive: Receive, work: Coroutine[Any, Any, Result]) -> Result:
-    """The work's result; if the client hangs up first, the work is cancelled and `ClientGone` raised."""
-    working = asyncio.create_task(work)
-    leaving = asyncio.create_task(_hung_up(receive))
-    try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientGone
-        return working.result()
-    finally:
-        working.cancel()
-        leaving.cancel()
-        await asyncio.gather(working, leaving, return_exceptions=True)
-
-
-async def _hung_up(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

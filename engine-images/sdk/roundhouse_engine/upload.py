@@ -74,7 +74,7 @@ async def read_form(receive: Receive, mark: str, limits: UploadLimits, form: For
     try:
         more = True
         while more:
-            message = await _next(receive, limits.idle_seconds)
+            message = await next_message(receive, limits.idle_seconds)
             await reader.feed(message.get("body", b""))
             more = message.get("more_body", False)
         await reader.finish()
@@ -88,7 +88,7 @@ async def read_form(receive: Receive, mark: str, limits: UploadLimits, form: For
         ) from error
 
 
-async def _next(receive: Receive, idle_seconds: float) -> Mapping[str, Any]:
+async def next_message(receive: Receive, idle_seconds: float) -> Mapping[str, Any]:
     try:
         async with asyncio.timeout(idle_seconds):
             message: Mapping[str, Any] = await receive()

@@ -10,8 +10,9 @@ from typing import Final
 
 import numpy as np
 
+from roundhouse_engine.handler import Cancellation
 from roundhouse_engine.realtime_speech import Detector
-from roundhouse_engine.speech import Cancellation, Window
+from roundhouse_engine.speech import Window
 
 FRAME_SECONDS: Final = 0.03
 _BYTES: Final = 2

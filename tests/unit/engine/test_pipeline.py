@@ -38,7 +38,7 @@ from roundhouse_engine.events import (
     from_wire,
     to_wire,
 )
-from roundhouse_engine.pipeline import load, transcribe
+from roundhouse_engine.pipeline import compute, load
 from tests.support.recordings import wav
 from tests.unit.engine.encoding import melody
 
@@ -75,7 +75,7 @@ def run(
     handler = Scripted()
     handler.answer = answer
     file = io.BytesIO(wav(melody()) if data is None else data)
-    return list(transcribe(handler, file, ASK, cancellation or Cancellation()))
+    return list(compute(handler, file, ASK, cancellation or Cancellation()))
 
 
 def test_a_request_starts_finds_and_is_done() -> None:

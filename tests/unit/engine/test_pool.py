@@ -23,6 +23,7 @@ from roundhouse_engine.events import (
     Loading,
     Started,
     Stopped,
+    Work,
 )
 from roundhouse_engine.formats import Segment
 from roundhouse_engine.metrics import Metrics
@@ -55,7 +56,7 @@ class ScriptedRunner:
         while (event := await self._events.get()) is not None:
             yield event
 
-    def begin(self, ask: Ask, file: BinaryIO) -> None:  # noqa: ARG002
+    def begin(self, ask: Work, file: BinaryIO) -> None:  # noqa: ARG002
         if self.broken:
             raise OSError("too many open files")
         self.begun += 1
@@ -158,7 +159,7 @@ async def test_events_of_a_request_in_order(engine: Engine) -> None:
     runner = await engine.up()
     events: list[Event] = [Started(2.0), Found(Segment(0, 1, "a")), Done(0.2)]
     with engine.pool.admit() as lease:
-        work = lease.transcribe(ASK, FILE)
+        work = lease.compute(ASK, FILE)
         runner.tell(*events)
         assert [event async for event in work] == events
     assert (runner.begun, runner.cancelled) == (1, 0)
@@ -167,7 +168,7 @@ async def test_events_of_a_request_in_order(engine: Engine) -> None:
 async def leave(engine: Engine, runner: ScriptedRunner) -> None:
     """A request whose client leaves once it has begun."""
     with engine.pool.admit() as lease:
-        async with contextlib.aclosing(lease.transcribe(ASK, FILE)) as work:
+        async with contextlib.aclosing(lease.compute(ASK, FILE)) as work:
             runner.tell(Started(1.0))
             assert await anext(work) == Started(1.0)
 
@@ -199,12 +200,12 @@ async def test_work_that_does_not_stop_is_ended_and_started_anew() -> None:
 async def test_a_finished_request_never_cancels_the_next_one(engine: Engine) -> None:
     """The first client leaves after its work was done, when the slot already works for the second."""
     runner = await engine.up()
-    first = engine.pool.admit().transcribe(ASK, FILE)
+    first = engine.pool.admit().compute(ASK, FILE)
     runner.tell(Started(1.0), Done(0.1))
     await anext(first)
     slot = engine.pool._slots[0]
     await until(lambda: not slot.busy)
-    second = slot.transcribe(ASK, FILE)
+    second = slot.compute(ASK, FILE)
     runner.tell(Started(2.0))
     assert await anext(second) == Started(2.0)
     await first.aclose()
@@ -216,7 +217,7 @@ async def test_a_finished_request_never_cancels_the_next_one(engine: Engine) -> 
 async def test_death_fails_its_request_alone_and_the_slot_comes_back(engine: Engine) -> None:
     runner = await engine.up()
     with engine.pool.admit() as lease:
-        work = lease.transcribe(ASK, FILE)
+        work = lease.compute(ASK, FILE)
         runner.die()
         with pytest.raises(EngineError) as caught:
             await anext(work)
@@ -244,7 +245,7 @@ async def test_a_slot_that_dies_during_the_upload_refuses_what_was_admitted(engi
         runner.die()
         await until(lambda: engine.pool.capacity == 0)
         with refusal(Refusal.LOADING):
-            await anext(lease.transcribe(ASK, FILE))
+            await anext(lease.compute(ASK, FILE))
 
 
 async def test_models_that_cannot_be_loaded_end_the_engine_with_the_reason(engine: Engine) -> None:
@@ -270,7 +271,7 @@ async def test_a_process_that_never_gets_ready_is_given_up(
 async def test_eviction_answers_what_is_still_computed(engine: Engine) -> None:
     await engine.up()
     with engine.pool.admit() as lease:
-        work = lease.transcribe(ASK, FILE)
+        work = lease.compute(ASK, FILE)
         beginning = asyncio.ensure_future(anext(work))
         await until(lambda: engine.runners[0].begun)
         engine.pool.evict()
@@ -283,7 +284,7 @@ async def test_a_failed_request_frees_its_slot(engine: Engine) -> None:
     with engine.pool.admit() as lease:
         runner.tell(Failed(invalid("no audio", param="file").problem))
         with pytest.raises(EngineError, match="no audio"):
-            _ = [event async for event in lease.transcribe(ASK, FILE)]
+            _ = [event async for event in lease.compute(ASK, FILE)]
     assert engine.pool.in_use == 0
 
 
@@ -291,18 +292,18 @@ async def test_work_that_cannot_begin_leaves_its_slot_free(engine: Engine) -> No
     runner = await engine.up()
     runner.broken = True
     with engine.pool.admit() as lease, pytest.raises(OSError, match="too many"):
-        await anext(lease.transcribe(ASK, FILE))
+        await anext(lease.compute(ASK, FILE))
     assert engine.pool.in_use == 0
     runner.broken = False
     runner.tell(Done(0.1))
     with engine.pool.admit() as lease:
-        assert [event async for event in lease.transcribe(ASK, FILE)] == [Done(0.1)]
+        assert [event async for event in lease.compute(ASK, FILE)] == [Done(0.1)]
 
 
 async def test_a_place_is_free_when_its_work_is_done_though_the_answer_is_not_read(engine: Engine) -> None:
     runner = await engine.up()
     with engine.pool.admit() as lease:
-        async with contextlib.aclosing(lease.transcribe(ASK, FILE)) as work:
+        async with contextlib.aclosing(lease.compute(ASK, FILE)) as work:
             runner.tell(Started(1.0), Done(0.1))
             await anext(work)
             await until(lambda: engine.pool.in_use == 0)
@@ -322,7 +323,7 @@ async def test_a_slow_upload_keeps_nobody_out_and_comes_next(engine: Engine, imp
         async with slow.upload():
             await until(lambda: engine.pool.in_use == 0)
             with engine.pool.admit() as quick:
-                work = quick.transcribe(ASK, FILE)
+                work = quick.compute(ASK, FILE)
                 runner.tell(Started(1.0))
                 await anext(work)
                 waiting = asyncio.create_task(slow.regain_place())
@@ -333,7 +334,7 @@ async def test_a_slow_upload_keeps_nobody_out_and_comes_next(engine: Engine, imp
         with refusal(Refusal.FULL):
             engine.pool.admit()
         runner.tell(Done(0.1))
-        assert [event async for event in slow.transcribe(ASK, FILE)] == [Done(0.1)]
+        assert [event async for event in slow.compute(ASK, FILE)] == [Done(0.1)]
     assert engine.pool.in_use == 0
 
 

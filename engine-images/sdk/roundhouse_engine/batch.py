@@ -1,0 +1,174 @@
+"""One batch in a runner: counted, cut into calls that the handler bears, told in events item by item.
+
+An item that cannot be computed costs itself alone; where memory is short, calls become half as
+large, and stay so.
+"""
+
+import base64
+import json
+import logging
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from roundhouse_engine.errors import EngineError, Problem, failed, invalid
+from roundhouse_engine.handler import Cancellation
+from roundhouse_engine.text import Batched, Embedding, Rerank, Text
+from roundhouse_engine.text_events import Embedded, Halved, Ranked, Spoiled, TextAsk, TextWork
+
+logger = logging.getLogger(__name__)
+
+Outcome = Embedded | Ranked | Spoiled
+Told = Outcome | Halved
+
+
+def compute_batch(
+    handler: Batched, file: BinaryIO, ask: TextAsk, cancellation: Cancellation
+) -> Iterator[Told]:
+    file.seek(0)
+    told = json.load(file)
+    items: list[Any] = told["items"]
+    if ask.work is TextWork.EMBED:
+        assert isinstance(handler, Embedding)  # noqa: S101 - each route asks its own kind
+        call = _embedding(handler, [_text(item) for item in items], told["dimensions"], cancellation)
+    else:
+        assert isinstance(handler, Rerank)  # noqa: S101 - as above
+        call = _scoring(handler, [(query, document) for query, document in items], cancellation)
+    sizes: dict[int, int] = {}
+    for index, item in enumerate(items):
+        cancellation.check()
+        try:
+            sizes[index] = _measured(handler, item)
+        except EngineError as error:
+            yield Spoiled(index, error.problem)
+    yield from _computed(handler, sizes, call, cancellation)
+
+
+Call = Callable[[Sequence[int], dict[int, int]], list[Outcome]]
+"""Computes the items of these indices, which are of so many tokens."""
+
+
+def _computed(
+    handler: Batched, sizes: dict[int, int], call: Call, cancellation: Cancellation
+) -> Iterator[Told]:
+    waiting = sorted(sizes, key=sizes.__getitem__, reverse=True)
+    apart: list[list[int]] = []
+    """Halves of calls that failed."""
+    while waiting or apart:
+        cancellation.check()
+        group = apart.pop() if apart else _take(waiting, sizes, handler)
+        try:
+            yield from call(group, sizes)
+        except EngineError as error:
+            if len(group) == 1:
+                yield Spoiled(group[0], error.problem)
+            else:
+                apart += _halves(group)
+        except Exception as error:
+            if not _memory_is_short(error):
+                raise
+            if len(group) == 1:
+                yield Spoiled(group[0], _too_much(sizes[group[0]]))
+                continue
+            logger.warning("memory is short: batches are halved", extra={"items": len(group)})
+            handler.batch_items = max(len(group) // 2, 1)
+            handler.batch_tokens = max(sizes[group[0]] * len(group) // 2, 1)
+            apart += _halves(group)
+            yield Halved(len(group))
+
+
+def _take(waiting: list[int], sizes: dict[int, int], handler: Batched) -> list[int]:
+    """The next call's items, longest first: what is padded is padded to about its own length."""
+    longest = max(sizes[waiting[0]], 1)
+    count = max(min(handler.batch_items, handler.batch_tokens // longest), 1)
+    group = waiting[:count]
+    del waiting[:count]
+    return group
+
+
+def _halves(group: list[int]) -> list[list[int]]:
+    middle = len(group) // 2
+    return [group[middle:], group[:middle]]
+
+
+def _text(item: str | list[int]) -> Text:
+    return item if isinstance(item, str) else tuple(item)
+
+
+def _measured(handler: Batched, item: str | list[Any]) -> int:
+    """How many tokens the item has; raises `EngineError` where they are too many."""
+    if isinstance(item, str):
+        tokens = handler.count_tokens(item)
+    elif item and isinstance(item[0], str):
+        tokens = sum(map(handler.count_tokens, item))
+    else:
+        tokens = len(item)
+    limit = handler.limit_tokens()
+    if limit is not None and tokens > limit:
+        raise invalid(
+            f"The text is {tokens} tokens long, and the model takes {limit}. Send it in shorter parts.",
+            code="context_length_exceeded",
+        )
+    return tokens
+
+
+def _embedding(
+    handler: Embedding, texts: list[Text], dimensions: list[int | None], cancellation: Cancellation
+) -> Call:
+    def call(group: Sequence[int], sizes: dict[int, int]) -> list[Outcome]:
+        vectors = handler.embed([texts[index] for index in group], cancellation)
+        _check_count(len(vectors), len(group))
+        return [
+            _embedded(index, vector, dimensions[index], sizes[index])
+            for index, vector in zip(group, vectors, strict=True)
+        ]
+
+    return call
+
+
+def _embedded(index: int, vector: Collection[float], dimensions: int | None, tokens: int) -> Outcome:
+    numbers = np.asarray(vector, dtype="<f4")
+    if not np.isfinite(numbers).all():
+        return Spoiled(index, failed("The model's vector of this text holds what is no number.").problem)
+    if dimensions is not None and dimensions != len(numbers):
+        if dimensions > len(numbers):
+            message = f"dimensions must be {len(numbers)} or less for this model, not {dimensions}."
+            return Spoiled(index, invalid(message, param="dimensions").problem)
+        numbers = numbers[:dimensions]
+        numbers = (numbers / (np.linalg.norm(numbers) or 1.0)).astype("<f4")
+    return Embedded(index, base64.b64encode(numbers.tobytes()).decode("ascii"), tokens)
+
+
+def _scoring(handler: Rerank, pairs: list[tuple[str, str]], cancellation: Cancellation) -> Call:
+    def call(group: Sequence[int], sizes: dict[int, int]) -> list[Outcome]:
+        scores = handler.score([pairs[index] for index in group], cancellation)
+        _check_count(len(scores), len(group))
+        return [
+            Ranked(index, float(score), sizes[index])
+            if np.isfinite(score)
+            else Spoiled(index, failed("The model's score of this document is no number.").problem)
+            for index, score in zip(group, scores, strict=True)
+        ]
+
+    return call
+
+
+def _check_count(found: int, wanted: int) -> None:
+    if found != wanted:
+        raise RuntimeError(f"the handler gave {found} results for {wanted} texts")
+
+
+def _memory_is_short(error: Exception) -> bool:
+    """Torch has an exception of its own, which cannot be imported where torch is not."""
+    return isinstance(error, MemoryError) or any(
+        kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__
+    )
+
+
+def _too_much(tokens: int) -> Problem:
+    return failed(
+        f"Memory does not suffice for this text alone, of {tokens} tokens. Send it in shorter parts, or give "
+        "the engine more memory.",
+        code="out_of_memory",
+    ).problem

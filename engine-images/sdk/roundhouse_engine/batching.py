@@ -1,0 +1,164 @@
+"""Puts the texts of several requests into common batches: what comes while one computes goes into the next.
+
+Each request has an equal share of a batch, so that one of ten thousand texts keeps none of a
+single text waiting for long. Who may wait here `pool` decides.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from roundhouse_engine.errors import EngineError
+from roundhouse_engine.events import Done
+from roundhouse_engine.metrics import Metrics
+from roundhouse_engine.pool import Pool
+from roundhouse_engine.slot import Slot
+from roundhouse_engine.text import Text
+from roundhouse_engine.text_events import Embedded, Halved, Ranked, Spoiled, TextAsk
+
+logger = logging.getLogger(__name__)
+
+Item = Text | tuple[str, str]
+"""A text, or a query and a document."""
+Outcome = Embedded | Ranked | Spoiled
+
+
+@dataclass(eq=False, slots=True)
+class Order:
+    """A request's items, and what has become of them."""
+
+    ask: TextAsk
+    items: Sequence[Item]
+    dimensions: int | None
+    done: asyncio.Future[None]
+    outcomes: dict[int, Outcome] = field(default_factory=dict)
+    taken: int = 0
+    """So many of the items are in a batch, or were."""
+
+    @property
+    def over(self) -> bool:
+        return self.done.done()
+
+    def settle(self, index: int, outcome: Outcome) -> None:
+        self.outcomes[index] = outcome
+        if len(self.outcomes) == len(self.items) and not self.over:
+            self.done.set_result(None)
+
+    def fail(self, error: EngineError) -> None:
+        if not self.over:
+            self.done.set_exception(error)
+
+
+@dataclass(eq=False, slots=True)
+class Batch:
+    """Items of requests for the same work on the same model, each with its place in its order."""
+
+    ask: TextAsk
+    entries: list[tuple[Order, int]]
+    task: asyncio.Task[None] | None = None
+
+    @property
+    def wanted(self) -> bool:
+        return any(not order.over for order, _ in self.entries)
+
+
+class Batcher:
+    """Of one pool. `items` is how many texts one batch holds."""
+
+    def __init__(self, pool: Pool, items: int, metrics: Metrics) -> None:
+        self._pool = pool
+        self._items = items
+        self._metrics = metrics
+        self._waiting: deque[Order] = deque()
+        self._batches: set[Batch] = set()
+        self._taken: set[Slot] = set()
+        self._handing_out: asyncio.Task[None] | None = None
+
+    async def compute(
+        self, ask: TextAsk, items: Sequence[Item], dimensions: int | None = None
+    ) -> list[Outcome]:
+        """What becomes of each item, in order; raises `EngineError` where the whole request fails."""
+        order = Order(ask, items, dimensions, asyncio.get_running_loop().create_future())
+        self._waiting.append(order)
+        if self._handing_out is None or self._handing_out.done():
+            self._handing_out = asyncio.create_task(self._hand_out())
+        try:
+            await order.done
+        finally:
+            order.done.cancel()  # where the client left: what is not begun is forgotten
+            with contextlib.suppress(ValueError):
+                self._waiting.remove(order)
+            for batch in self._batches:
+                if not batch.wanted and batch.task is not None:
+                    batch.task.cancel()
+        return [order.outcomes[index] for index in range(len(items))]
+
+    async def _hand_out(self) -> None:
+        while self._waiting:
+            slot = await self._pool.idle_slot(self._taken)
+            if self._waiting:
+                batch = self._collect()
+                self._taken.add(slot)
+                self._batches.add(batch)
+                batch.task = asyncio.create_task(self._compute(slot, batch))
+
+    def _collect(self) -> Batch:
+        """The next batch: of the kind of whoever waits longest, shared among all who want the same."""
+        ask = self._waiting[0].ask
+        members = [order for order in self._waiting if order.ask == ask]
+        entries: list[tuple[Order, int]] = []
+        while members and len(entries) < self._items:
+            share = max((self._items - len(entries)) // len(members), 1)
+            for order in list(members):
+                end = min(order.taken + share, len(order.items), order.taken + self._items - len(entries))
+                entries += [(order, index) for index in range(order.taken, end)]
+                order.taken = end
+                if end == len(order.items):
+                    members.remove(order)
+                    self._waiting.remove(order)
+        for order in members:  # whoever wants more comes after those who want something else
+            self._waiting.remove(order)
+            self._waiting.append(order)
+        return Batch(ask, entries)
+
+    async def _compute(self, slot: Slot, batch: Batch) -> None:
+        model = batch.ask.model
+        self._metrics.batches.labels(model).inc()
+        self._metrics.batch_items.labels(model).observe(len(batch.entries))
+        try:
+            with _payload(batch) as file:
+                async with contextlib.aclosing(slot.compute(batch.ask, file)) as events:
+                    async for event in events:
+                        if isinstance(event, Embedded | Ranked | Spoiled):
+                            order, index = batch.entries[event.index]
+                            order.settle(index, event)
+                        elif isinstance(event, Halved):
+                            self._metrics.batches_halved.labels(model).inc()
+                        elif isinstance(event, Done):
+                            self._metrics.compute_seconds.labels(model).inc(event.compute_seconds)
+        except EngineError as error:
+            for order, _ in batch.entries:
+                order.fail(error)
+        finally:
+            self._batches.discard(batch)
+            self._taken.discard(slot)
+            self._pool.note()
+
+
+def _payload(batch: Batch) -> BinaryIO:
+    items = [order.items[index] for order, index in batch.entries]
+    return payload({"items": items, "dimensions": [order.dimensions for order, _ in batch.entries]})
+
+
+def payload(told: object) -> BinaryIO:
+    """What a runner reads its work from: a file in memory that has no name, and costs no line on a socket."""
+    file = os.fdopen(os.memfd_create("work"), "w+b")
+    file.write(json.dumps(told, ensure_ascii=False).encode())
+    file.flush()
+    return file

@@ -1,0 +1,44 @@
+"""Work for a client that may leave before it is done, or whose time may be over."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from starlette.types import Receive
+
+from roundhouse_engine.errors import EngineError, Problem
+from roundhouse_engine.upload import ClientGone
+
+Result = TypeVar("Result")
+
+
+async def unless_gone(
+    receive: Receive, work: Coroutine[Any, Any, Result], seconds: float | None = None
+) -> Result:
+    """The work's result; if the client hangs up first, the work is cancelled and `ClientGone` raised.
+
+    After `seconds` it is cancelled as well, and `EngineError` raised.
+    """
+    working = asyncio.create_task(work)
+    leaving = asyncio.create_task(_hung_up(receive))
+    try:
+        done, _ = await asyncio.wait({working, leaving}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if not done:
+            raise _overdue()
+        if not working.done():
+            raise ClientGone
+        return working.result()
+    finally:
+        working.cancel()
+        leaving.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
+
+
+async def _hung_up(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _overdue() -> EngineError:
+    message = "The request's deadline is over; what was begun of it is dropped. Ask for less, or wait longer."
+    return EngineError(Problem(504, "server_error", "deadline_exceeded", message))

@@ -1,0 +1,56 @@
+"""What a runner of texts is asked and what it tells, as plain data that crosses threads and processes."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from roundhouse_engine.errors import Problem
+from roundhouse_engine.text import Finish, Piece, Prompted
+
+
+class TextWork(StrEnum):
+    CHAT = "chat"
+    COMPLETE = "complete"
+    EMBED = "embed"
+    SCORE = "score"
+
+
+@dataclass(frozen=True, slots=True)
+class TextAsk:
+    """Which work on which model; the texts and options lie in the file beside it, as JSON."""
+
+    model: str
+    work: TextWork
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """An item's vector: little-endian float32 in base64, as OpenAI sends it."""
+
+    index: int
+    vector: str
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    index: int
+    score: float
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Spoiled:
+    """One item of a batch cannot be computed; the others are."""
+
+    index: int
+    problem: Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Halved:
+    """Memory was short for a batch of so many items: the next ones are of half as many."""
+
+    items: int
+
+
+TextEvent = Prompted | Piece | Finish | Embedded | Ranked | Spoiled | Halved

@@ -1,0 +1,144 @@
+"""What all routes of texts have in common: from the request's first byte to the answer's last.
+
+The order is the contract, as of recordings: admit, or refuse before the body is read; read it; check it;
+compute while watching whether the client is still there and has time; answer. The place is free again before
+the end of an answer is written.
+"""
+
+import asyncio
+import json
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import Final, Generic, Protocol, TypeVar
+
+from starlette.datastructures import Headers
+from starlette.types import Receive, Scope, Send
+
+from roundhouse_engine.door import Door
+from roundhouse_engine.errors import EngineError, invalid
+from roundhouse_engine.json_body import Fields, read_body, read_object
+from roundhouse_engine.lease import Lease
+from roundhouse_engine.leaving import unless_gone
+from roundhouse_engine.metrics import UNKNOWN_MODEL, Metrics
+from roundhouse_engine.settings import Settings
+from roundhouse_engine.upload import ClientGone
+
+_CLIENT_GONE: Final = 499
+_DEADLINE: Final = "x-roundhouse-deadline-ms"
+_JSON: Final = b"application/json"
+_EVENTS: Final = b"text/event-stream; charset=utf-8"
+
+
+class Asked(Protocol):
+    """A request, checked."""
+
+    @property
+    def model(self) -> str: ...
+
+
+A = TypeVar("A", bound=Asked)
+
+
+class Reply:
+    """The answer as far as it is written; a stream of events may begin while the work goes on."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.begun = False
+
+    async def events(self, all_data: Iterable[object]) -> None:
+        if not self.begun:
+            await self._begin(_EVENTS)
+        if body := b"".join(map(event, all_data)):
+            await self._send({"type": "http.response.body", "body": body, "more_body": True})
+
+    async def end(self, parts: Iterable[bytes]) -> None:
+        """The rest, part by part: making one may take a millisecond, and others are waiting."""
+        if not self.begun:
+            await self._begin(_JSON)
+        for part in parts:
+            await self._send({"type": "http.response.body", "body": part, "more_body": True})
+            await asyncio.sleep(0)
+        await self._send({"type": "http.response.body", "body": b""})
+
+    async def _begin(self, media_type: bytes) -> None:
+        self.begun = True
+        headers = [(b"content-type", media_type), (b"cache-control", b"no-store")]
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+
+
+def event(data: object) -> bytes:
+    return b"data: " + json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+
+
+class TextRoute(ABC, Generic[A]):
+    """An ASGI application: it must see the request before its body."""
+
+    def __init__(self, settings: Settings, door: Door, metrics: Metrics) -> None:
+        self._settings = settings
+        self._door = door
+        self._metrics = metrics
+
+    @abstractmethod
+    def read(self, fields: Fields, served: tuple[str, ...]) -> A:
+        """The request, checked; raises `EngineError` with `param` set."""
+
+    @abstractmethod
+    async def compute(self, lease: Lease, ask: A, reply: Reply) -> Iterable[bytes]:
+        """Compute, and return the answer, or what comes after the events that were sent."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = time.monotonic()
+        scope["roundhouse.model"] = UNKNOWN_MODEL
+        reply = Reply(send)
+        status = 500  # of what nobody foresaw
+        try:
+            await self._answer(scope, receive, reply)
+            status = 200
+        except EngineError as error:
+            status = error.problem.status
+            if not reply.begun:
+                raise
+            await reply.end([event({"error": error.problem.envelope})])
+        except ClientGone:
+            status = _CLIENT_GONE
+        finally:
+            model = scope["roundhouse.model"]
+            self._metrics.requests.labels(model, str(status)).inc()
+            if status == 200:
+                self._metrics.request_seconds.labels(model).observe(time.monotonic() - begun)
+
+    async def _answer(self, scope: Scope, receive: Receive, reply: Reply) -> None:
+        headers = Headers(scope=scope)
+        settings = self._settings
+        with self._door.admit() as lease:
+            deadline = _deadline(headers)
+            async with lease.upload():
+                body = await read_body(
+                    receive,
+                    headers,
+                    limit_bytes=settings.body_limit_bytes,
+                    idle_seconds=settings.upload_idle_seconds,
+                )
+                ask = self.read(read_object(body), tuple(model.name for model in self._door.models))
+                scope["roundhouse.model"] = ask.model
+                lease.join(self._door.pool_of(ask.model))
+                if not lease.placed:
+                    await unless_gone(receive, lease.regain_place(), _left(deadline))
+            rest = await unless_gone(receive, self.compute(lease, ask, reply), _left(deadline))
+        await reply.end(rest)
+
+
+def _deadline(headers: Headers) -> float | None:
+    """When the client stops waiting, by this process's clock; None: it does not say."""
+    text = headers.get(_DEADLINE)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 12):
+        raise invalid(f"The header {_DEADLINE} must be milliseconds, not {text!r}.", param=_DEADLINE)
+    return time.monotonic() + int(text) / 1000
+
+
+def _left(deadline: float | None) -> float | None:
+    return None if deadline is None else max(deadline - time.monotonic(), 0.0)

@@ -1,0 +1,111 @@
+"""From a conversation or a prompt to what the model writes, told in events. Standard library alone.
+
+Where a text ends at a stop sequence is decided here, so that every handler can stop and none must.
+"""
+
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, BinaryIO
+
+from roundhouse_engine.handler import Cancellation
+from roundhouse_engine.text import (
+    Chat,
+    Conversation,
+    Finish,
+    FinishReason,
+    Piece,
+    Prompted,
+    TextOptions,
+    Writing,
+)
+from roundhouse_engine.text_events import TextAsk, TextWork
+
+
+def write(
+    handler: Chat, file: BinaryIO, ask: TextAsk, cancellation: Cancellation
+) -> Iterator[Prompted | Piece | Finish]:
+    """What the handler writes, up to the first stop sequence; always with a `Finish` that counts tokens."""
+    file.seek(0)
+    told = json.load(file)
+    options = _options(told["options"])
+    if ask.work is TextWork.CHAT:
+        writing = handler.chat(_conversation(told), options, cancellation)
+    else:
+        prompt = told["prompt"]
+        writing = handler.complete(
+            prompt if isinstance(prompt, str) else tuple(prompt), options, cancellation
+        )
+    with contextlib.ExitStack() as ended:
+        if close := getattr(writing, "close", None):
+            ended.callback(close)  # a generator of the handler's learns at once that it is over
+        yield from cut(writing, options.stop, cancellation)
+
+
+def _options(told: dict[str, Any]) -> TextOptions:
+    return TextOptions(**{**told, "stop": tuple(told["stop"])})
+
+
+def _conversation(told: dict[str, Any]) -> Conversation:
+    return Conversation(
+        tuple(told["messages"]), tuple(told["tools"]), told["tool_choice"], told["parallel_tool_calls"]
+    )
+
+
+def cut(
+    writing: Writing, stop: Sequence[str], cancellation: Cancellation
+) -> Iterator[Prompted | Piece | Finish]:
+    ears = StopSequences(stop)
+    tokens = 0
+    finish = Finish()
+    for event in writing:
+        cancellation.check()
+        if isinstance(event, Prompted):
+            yield event
+        elif isinstance(event, Finish):
+            finish = event
+            break
+        else:
+            tokens += event.tokens
+            piece = replace(event, text=ears.feed(event.text))
+            if piece.text or piece.reasoning or piece.tool_calls:
+                yield piece
+            if ears.heard:
+                yield Finish(FinishReason.STOP, tokens)
+                return
+    if rest := ears.rest():
+        yield Piece(rest, tokens=0)
+    yield replace(finish, tokens=tokens if finish.tokens is None else finish.tokens)
+
+
+class StopSequences:
+    """Lets a text through up to the first of the sequences, wherever its pieces are cut."""
+
+    def __init__(self, sequences: Sequence[str]) -> None:
+        self._sequences = tuple(filter(None, sequences))
+        self._held = ""
+        self.heard = False
+
+    def feed(self, text: str) -> str:
+        """What can be told by now: what may be the beginning of a sequence is held back."""
+        self._held += text
+        if self.heard or not self._sequences:
+            return self.rest()
+        places = [at for each in self._sequences if (at := self._held.find(each)) >= 0]
+        if places:
+            self.heard = True
+            told, self._held = self._held[: min(places)], ""
+            return told
+        keep = max(self._begun(each) for each in self._sequences)
+        told, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
+        return told
+
+    def rest(self) -> str:
+        """What was held back, once no more comes."""
+        told, self._held = self._held, ""
+        return "" if self.heard else told
+
+    def _begun(self, sequence: str) -> int:
+        longest = min(len(sequence) - 1, len(self._held))
+        return next((size for size in range(longest, 0, -1) if self._held.endswith(sequence[:size])), 0)
