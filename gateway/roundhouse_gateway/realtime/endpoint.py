@@ -27,7 +27,7 @@ from roundhouse_gateway.realtime.asked import read_asked
 from roundhouse_gateway.realtime.closing import engine_error
 from roundhouse_gateway.realtime.engine_link import EngineLink, connect
 from roundhouse_gateway.realtime.engine_socket import EngineSocket
-from roundhouse_gateway.realtime.foreign import SPEAKERS, speaking
+from roundhouse_gateway.realtime.foreign import SPEAKERS, inlet_for, speaking
 from roundhouse_gateway.realtime.greeting import RefusedError
 from roundhouse_gateway.realtime.turns import Turns
 from roundhouse_gateway.settings import Settings
@@ -106,9 +106,10 @@ class EngineSockets:
             return await self._connect(entry, base_url, {**parameters, "model": model.engine_model}, exchange)
         asked = read_asked(parameters, model.id)
         speaker = speaks(model.engine_model, asked)
+        inlet = await inlet_for(asked, speaker)
         socket = await self._connect(entry, base_url, speaker.query(), exchange)
         try:
-            return await speaking(socket, speaker, asked, entry)
+            return await speaking(socket, speaker, inlet, asked, entry)
         except (OSError, TimeoutError) as error:
             self._metrics.engine_errors(model.id, "unreachable").inc()
             raise EngineUnreachableError(f"Engine '{model.id}' takes no sessions just now.") from error

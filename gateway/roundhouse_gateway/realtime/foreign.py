@@ -21,12 +21,14 @@ from roundhouse_gateway.errors import EngineFailedError
 from roundhouse_gateway.realtime.asked import Asked
 from roundhouse_gateway.realtime.closing import Ending
 from roundhouse_gateway.realtime.engine_socket import EngineSocket
+from roundhouse_gateway.realtime.openai_engine import OpenAISpeaker
 from roundhouse_gateway.realtime.speaches import SpeachesSpeaker
 from roundhouse_gateway.realtime.speaker import LAG, Said, Speaker, begin, failed
 from roundhouse_gateway.realtime.turns import HANDSHAKE_SECONDS
 from roundhouse_gateway.realtime.vllm import VllmSpeaker
 
 SPEAKERS: Final[dict[str, Callable[[str, Asked], Speaker]]] = {
+    Dialect.OPENAI: OpenAISpeaker,
     Dialect.VLLM: VllmSpeaker,
     Dialect.SPEACHES: SpeachesSpeaker,
 }
@@ -68,7 +70,7 @@ class ForeignSocket:
             if message.type is not aiohttp.WSMsgType.TEXT:
                 raise EngineFailedError(f"Engine '{begin.model}' broke off its session.")
             try:
-                greeting = self._speaker.greet(message.data)
+                greeting = self._speaker.greet(self._access.blotted_text(message.data))
             except msgspec.DecodeError as error:
                 raise EngineFailedError(f"Engine '{begin.model}' does not speak JSON.") from error
             for each in greeting.says:
@@ -161,9 +163,15 @@ class ForeignSocket:
                     await self._heard.put(_text(write(each)))
 
 
-async def speaking(socket: EngineSocket, speaker: Speaker, asked: Asked, entry: Entry) -> ForeignSocket:
+async def inlet_for(asked: Asked, speaker: Speaker) -> Inlet:
+    """Made before there is a socket: the first takes a second, in which a client may leave."""
+    return await asyncio.to_thread(_inlet, asked, speaker.rate)
+
+
+async def speaking(
+    socket: EngineSocket, speaker: Speaker, inlet: Inlet, asked: Asked, entry: Entry
+) -> ForeignSocket:
     """The socket once its engine listens, closed where it does not; a silent one raises `TimeoutError`."""
-    inlet = await asyncio.to_thread(_inlet, asked, speaker.rate)
     made = ForeignSocket(socket, speaker, inlet, entry.access)
     try:
         async with asyncio.timeout(HANDSHAKE_SECONDS):

@@ -71,8 +71,12 @@ class VllmSpeaker:
 
     def greet(self, text: str) -> Greeting:
         """It begins, and is told the model, to which it says nothing where it knows it."""
-        if _DECODER.decode(text).type != "session.created":
-            raise EngineFailedError(f"The engine began the session of model '{self._model}' with an error.")
+        heard = _DECODER.decode(text)
+        if heard.type != "session.created":
+            said_so = f": {heard.error}" if heard.error else "."
+            raise EngineFailedError(
+                f"The engine began the session of model '{self._model}' with an error{said_so}"
+            )
         return Greeting((said("session.update", model=self._model),), ready=True)
 
     def audio(self, samples: bytes) -> Iterator[Said]:

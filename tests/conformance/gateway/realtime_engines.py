@@ -1,8 +1,9 @@
-"""Engines on loopback that hold sessions as vLLM and Speaches do, their quirks included.
+"""Engines on loopback that hold sessions as OpenAI, vLLM and Speaches do, their quirks included.
 
 Written after vLLM's commit 055e47c (`speech_to_text/realtime/{connection,protocol}.py`) and Speaches' commit
 870e1e1 (`realtime/input_audio_buffer_event_router.py`, `session_event_router.py`, `types/realtime.py`). What
-they hear is scripted: every quarter of a second of sound is a word, silence is none.
+they hear is scripted: every quarter of a second of sound is a word, silence is none. OpenAI's events are
+those of its official client, by which all that is said to it and by it is checked.
 """
 
 import asyncio
@@ -15,6 +16,8 @@ from typing import Any
 import numpy as np
 from aiohttp import WSMsgType, web
 from numpy.typing import NDArray
+from openai.types.realtime import RealtimeClientEvent, RealtimeServerEvent
+from pydantic import TypeAdapter
 
 WORDS = ("go", "forward", "ten", "meters")
 WORD_SECONDS = 0.25
@@ -262,3 +265,129 @@ class _SpeachesSession:
 
     async def _send(self, kind: str, **members: object) -> None:
         await self._socket.send_json({"type": kind, "event_id": "event_1", **members})
+
+
+_CLIENTS: TypeAdapter[Any] = TypeAdapter(RealtimeClientEvent)
+_SERVERS: TypeAdapter[Any] = TypeAdapter(RealtimeServerEvent)
+
+
+@dataclass
+class OpenAI:
+    """One service, and what came in its sessions. `model` is the only one that it knows."""
+
+    model: str
+    samples: int = 0
+    queries: list[dict[str, str]] = field(default_factory=list)
+    sessions: list[dict[str, Any]] = field(default_factory=list)
+    fails: bool = False
+
+    async def talk(self, request: web.Request, socket: web.WebSocketResponse) -> None:
+        self.queries.append(dict(request.query))
+        await _OpenAISession(self, socket).run()
+
+
+class _OpenAISession:
+    """At 24 kHz; a commit ends what is spoken, and what it has no text for is told as the client's error."""
+
+    def __init__(self, engine: OpenAI, socket: web.WebSocketResponse) -> None:
+        self._engine = engine
+        self._socket = socket
+        self._ids = (f"item_{number}" for number in count(1))
+        self._id = next(self._ids)
+        self._buffer = np.zeros(0, np.float32)
+        self._before_ms = 0
+        self._speaks = False
+        self._detection: dict[str, Any] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def run(self) -> None:
+        await self._send("session.created", session={"type": "transcription", "id": "sess_1", "object": "x"})
+        async for message in self._socket:
+            if message.type is WSMsgType.TEXT:
+                event = json.loads(message.data)
+                _CLIENTS.validate_python(event)
+                await self._heed(event)
+        for task in self._tasks:
+            task.cancel()
+
+    @property
+    def _ms(self) -> int:
+        return len(self._buffer) // 24
+
+    async def _heed(self, event: dict[str, Any]) -> None:
+        match event["type"]:
+            case "session.update":
+                await self._update(event["session"])
+            case "input_audio_buffer.append":
+                await self._append(_samples(event))
+            case "input_audio_buffer.commit" if self._ms < 100:
+                said = f"buffer too small. Expected at least 100ms of audio, but it has {self._ms}.00ms."
+                error = {"code": "input_audio_buffer_commit_empty", "event_id": event.get("event_id")}
+                message = f"Error committing input audio buffer: {said}"
+                await self._send(
+                    "error", error={"type": "invalid_request_error", "message": message, **error}
+                )
+            case "input_audio_buffer.commit":
+                await self._commit()
+            case "input_audio_buffer.clear":
+                self._take()
+                await self._send("input_audio_buffer.cleared")
+            case kind:
+                raise AssertionError(f"{kind!r} is not for a session of transcription")
+
+    async def _update(self, session: dict[str, Any]) -> None:
+        heard = session["audio"]["input"]
+        assert (session["type"], heard["format"]) == ("transcription", {"type": "audio/pcm", "rate": 24_000})
+        if heard["transcription"]["model"] != self._engine.model:
+            message = f"Model {heard['transcription']['model']!r} is not supported for transcription."
+            await self._send("error", error={"type": "invalid_request_error", "message": message})
+            return
+        self._engine.sessions.append(session)
+        self._detection = heard["turn_detection"]
+        await self._send("session.updated", session={**session, "id": "sess_1", "object": "x"})
+
+    async def _append(self, samples: Samples) -> None:
+        self._engine.samples += len(samples)
+        self._buffer = np.concatenate((self._buffer, samples))
+        if self._detection is None:
+            return
+        loud: list[int] = np.flatnonzero(_loud(self._buffer, 24_000)).tolist()
+        if loud and not self._speaks:
+            self._speaks = True
+            at = self._before_ms + loud[0] * 10
+            await self._send("input_audio_buffer.speech_started", item_id=self._id, audio_start_ms=at)
+        if self._speaks and self._ms - (loud[-1] + 1) * 10 >= self._detection.get("silence_duration_ms", 500):
+            at = self._before_ms + (loud[-1] + 1) * 10
+            await self._send("input_audio_buffer.speech_stopped", item_id=self._id, audio_end_ms=at)
+            await self._commit()
+
+    def _take(self) -> tuple[str, Samples]:
+        self._before_ms += self._ms
+        taken, self._id, self._buffer = (self._id, self._buffer), next(self._ids), self._buffer[:0]
+        self._speaks = False
+        return taken
+
+    async def _commit(self) -> None:
+        item_id, samples = self._take()
+        await self._send("input_audio_buffer.committed", item_id=item_id, previous_item_id=None)
+        self._tasks.append(asyncio.create_task(self._transcribe(item_id, samples)))
+
+    async def _transcribe(self, item_id: str, samples: Samples) -> None:
+        named = {"item_id": item_id, "content_index": 0}
+        await asyncio.sleep(0.02)
+        if self._engine.fails:
+            error = {"type": "server_error", "code": None, "message": "the model could not be loaded"}
+            await self._send("conversation.item.input_audio_transcription.failed", error=error, **named)
+            return
+        words = spoken(float(_loud(samples, 24_000).sum()) / 100)
+        for place, word in enumerate(words):
+            delta = f" {word}" if place else word
+            await self._send("conversation.item.input_audio_transcription.delta", delta=delta, **named)
+        usage = {"type": "duration", "seconds": len(samples) / 24_000}
+        completed = {"transcript": " ".join(words), "usage": usage}
+        await self._send("conversation.item.input_audio_transcription.completed", **completed, **named)
+
+    async def _send(self, kind: str, **members: object) -> None:
+        event = {"type": kind, "event_id": "event_1", **members}
+        _SERVERS.validate_python(event)
+        await self._socket.send_json(event)

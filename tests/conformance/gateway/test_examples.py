@@ -21,7 +21,7 @@ from tests.conformance.gateway import text_engine as scripts
 from tests.conformance.gateway.client import random_audio
 from tests.conformance.gateway.conftest import World
 from tests.conformance.gateway.manifests import NAMESPACE, Manifest, Variant, slice_of
-from tests.conformance.gateway.realtime_engines import WORDS, Speaches, Vllm, speech
+from tests.conformance.gateway.realtime_engines import WORDS, OpenAI, Speaches, Vllm, speech
 from tests.conformance.gateway.scripted_engine import ScriptedEngine, transcript
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
@@ -129,6 +129,22 @@ def test_hosted_speech(world: World) -> None:
     assert said.text
     assert asked(engine) == ("/v1/audio/transcriptions", "whisper-1")
     assert engine.requests[0].headers["authorization"] == "Bearer replace-me"
+
+
+async def test_hosted_sessions(world: World) -> None:
+    engine, kind = publish(world, "hosted-openai.yaml")["gpt-4o-transcribe"], OpenAI("gpt-4o-transcribe")
+    engine.talk = kind.talk
+    async with streaming(world.gateway.port, {"model": "gpt-4o-transcribe", "vad": "false"}) as stream:
+        await stream.next()
+        await stream.send(speech(0.5), pace=1000)
+        await stream.say("end")
+        await stream.rest()
+    assert stream.texts == ["go forward"]
+    (received,) = engine.requests
+    assert (received.path, received.headers["authorization"]) == (
+        "/v1/realtime?intent=transcription",
+        "Bearer replace-me",
+    )
 
 
 async def test_speaches_hears_recordings_and_sessions(world: World) -> None:

@@ -1,8 +1,8 @@
-"""Sessions with engines that speak vLLM's and Speaches' protocols, on each of the gateway's three routes."""
+"""Sessions with engines that speak OpenAI's, vLLM's or Speaches' protocol, on the gateway's three routes."""
 
 import asyncio
 import base64
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +18,7 @@ from roundhouse_api.realtime import Close, SessionBegin, SpeechEnd, SpeechStart,
 from tests.conformance.engine.streaming import DEADLINE, Stream, streaming
 from tests.conformance.gateway.conftest import World
 from tests.conformance.gateway.manifests import Variant, engine
-from tests.conformance.gateway.realtime_engines import WORDS, Speaches, Vllm, silence, speech
+from tests.conformance.gateway.realtime_engines import WORDS, OpenAI, Speaches, Vllm, silence, speech
 from tests.conformance.gateway.scripted_engine import ScriptedEngine
 from tests.conformance.gateway.test_realtime_elevenlabs import Heard, send
 
@@ -33,7 +33,7 @@ class House:
 
     world: World
     behind: ScriptedEngine
-    kind: Vllm | Speaches
+    kind: OpenAI | Vllm | Speaches
 
     @property
     def rate(self) -> int:
@@ -43,10 +43,17 @@ class House:
         return streaming(self.world.gateway.port, {"model": "live", **query})
 
 
-@pytest.fixture(params=["VLLM", "Speaches"])
+KINDS: dict[str, Callable[[], OpenAI | Vllm | Speaches]] = {
+    "OpenAI": lambda: OpenAI(MODEL),
+    "VLLM": lambda: Vllm(MODEL),
+    "Speaches": Speaches,
+}
+
+
+@pytest.fixture(params=sorted(KINDS))
 def house(request: pytest.FixtureRequest, world: World) -> Iterator[House]:
     dialect: str = request.param
-    kind = Vllm(MODEL) if dialect == "VLLM" else Speaches()
+    kind = KINDS[dialect]()
     variant = Variant(
         "live",
         engine="foreign",
@@ -86,7 +93,7 @@ async def test_utterances_are_found_and_their_texts_told(house: House) -> None:
         await stream.say("end")
         assert (await stream.rest())[0] == Close.NORMAL
     assert stream.seen[-1].type == "session.end"
-    assert ("transcript.partial" in stream.kinds) == isinstance(house.kind, Vllm)
+    assert ("transcript.partial" in stream.kinds) != isinstance(house.kind, Speaches)
     assert house.kind.samples >= 10 * house.rate * 0.98
 
 
@@ -205,6 +212,20 @@ async def test_an_engine_that_is_none_is_no_session(house: House) -> None:
     assert (code, reason) == (Close.FAILED, "Engine 'live' does not speak JSON.")
 
 
+async def test_an_engine_that_refuses_the_session_says_why(house: House) -> None:
+    """Speaches takes any model, and fails on the first utterance."""
+    if isinstance(house.kind, Speaches):
+        return
+    house.kind.model = "another"
+    async with house.session(vad="false") as stream:
+        with suppress(ConnectionClosed):
+            await stream.send(speech(0.2), pace=1000)
+            await stream.say("flush")
+        code, reason = await stream.rest()
+    assert code == Close.FAILED
+    assert MODEL in reason
+
+
 @pytest.mark.parametrize("by_hand", [True, False])
 async def test_openais_client_at_its_own_rate(by_hand: bool, house: House) -> None:
     seen: list[Any] = []
@@ -229,6 +250,10 @@ async def test_openais_client_at_its_own_rate(by_hand: bool, house: House) -> No
     assert "input_audio_buffer.committed" in kinds
     if isinstance(house.kind, Speaches):
         assert house.kind.queries == [{"model": MODEL, "intent": "transcription", "language": "en"}]
+    if isinstance(house.kind, OpenAI):
+        assert house.kind.queries == [{"intent": "transcription"}]
+        (said,) = house.kind.sessions
+        assert said["audio"]["input"]["transcription"] == {"model": MODEL, "language": "en"}
 
 
 @pytest.mark.parametrize("strategy", [CommitStrategy.VAD, CommitStrategy.MANUAL])

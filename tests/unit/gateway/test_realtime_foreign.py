@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any, cast
 
 import aiohttp
@@ -13,13 +14,20 @@ from typing_extensions import override
 from roundhouse_api.enums import Encoding
 from roundhouse_api.realtime import Close, Flush, write
 from roundhouse_gateway.access import OPEN
-from roundhouse_gateway.realtime import foreign
+from roundhouse_gateway.endpoints import Endpoints
+from roundhouse_gateway.exchange import Exchange
+from roundhouse_gateway.metrics import Metrics
+from roundhouse_gateway.realtime import endpoint, foreign
 from roundhouse_gateway.realtime.asked import Asked, read_asked
+from roundhouse_gateway.realtime.endpoint import EngineSockets
 from roundhouse_gateway.realtime.foreign import ForeignSocket
 from roundhouse_gateway.realtime.inlet import Inlet
+from roundhouse_gateway.realtime.openai_engine import OpenAISpeaker
 from roundhouse_gateway.realtime.speaches import MOST_MARKS, SILENCE_SECONDS, SpeachesSpeaker
 from roundhouse_gateway.realtime.speaker import Said, Speaker, begin
 from roundhouse_gateway.realtime.vllm import KEPT_BYTES, VllmSpeaker
+from roundhouse_gateway.registry import Registry
+from roundhouse_gateway.settings import Settings
 from tests.unit.gateway.waiting import turns
 
 LONG = 60.0
@@ -236,3 +244,76 @@ async def test_nobody_waits_for_an_engine_that_has_left() -> None:
             await sending
     assert (await ended(socket)).type is aiohttp.WSMsgType.CLOSED
     await socket.close()
+
+
+async def openai(engine: Engine, **query: str) -> ForeignSocket:
+    asked = read_asked({"sample_rate": "24000", **query}, "live")
+    return await session(engine, OpenAISpeaker("m", asked), asked, "session.created", "session.updated")
+
+
+async def heard(socket: ForeignSocket, kind: str) -> dict[str, Any]:
+    async with asyncio.timeout(LONG):
+        while True:
+            said: dict[str, Any] = json.loads((await socket.receive()).data)
+            if said["type"] == kind:
+                return said
+
+
+async def test_openai_has_nothing_to_commit_where_it_has_just_done_so_itself() -> None:
+    engine = Engine()
+    socket = await openai(engine)
+    await socket.send_bytes(bytes(FRAME))
+    await socket.send_str(FLUSH)
+    commit = engine.told[-1]
+    assert commit["type"] == "input_audio_buffer.commit"
+    engine.says("input_audio_buffer.speech_started", item_id="a", audio_start_ms=0)
+    engine.says("input_audio_buffer.speech_stopped", item_id="a", audio_end_ms=50)
+    engine.says("input_audio_buffer.committed", item_id="a")
+    error = {"message": "x", "code": "input_audio_buffer_commit_empty", "event_id": commit["event_id"]}
+    engine.says("error", error=error)
+    engine.says("conversation.item.input_audio_transcription.completed", item_id="a", transcript=" yes ")
+    final = await heard(socket, "transcript.final")
+    assert (final["text"], final["start"], final["end"]) == ("yes", 0, 0.05)
+    assert (await heard(socket, "flushed"))["id"] == "f"
+    engine.says("error", error={"message": "Your session hit the maximum duration.", "event_id": None})
+    message = await ended(socket)
+    assert (message.data, message.extra) == (Close.FAILED, "Your session hit the maximum duration.")
+    await socket.close()
+
+
+async def test_openais_items_may_be_done_in_any_order() -> None:
+    engine = Engine()
+    socket = await openai(engine, vad="false")
+    for item in ("a", "b"):
+        await socket.send_bytes(bytes(FRAME))
+        await socket.send_str(FLUSH)
+        engine.says("input_audio_buffer.committed", item_id=item)
+    for item in ("b", "a"):
+        engine.says("conversation.item.input_audio_transcription.completed", item_id=item, transcript=item)
+    finals = [await heard(socket, "transcript.final") for _ in range(2)]
+    assert [(each["utterance"], each["text"]) for each in finals] == [(2, "b"), (1, "a")]
+    assert finals[1]["end"] == finals[0]["start"] == pytest.approx(1 / 15)
+    for _ in range(2):
+        await heard(socket, "flushed")
+    await socket.close()
+
+
+async def test_no_place_is_taken_at_an_engine_before_its_audio_can_be_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def missing(*_: object) -> Inlet:
+        raise ImportError("soxr")
+
+    async def connect(*_: object) -> object:
+        raise AssertionError("it was asked")
+
+    monkeypatch.setattr(foreign, "_inlet", missing)
+    monkeypatch.setattr(endpoint, "connect", connect)
+    metrics = Metrics(lambda: 0.0, lambda: 0)
+    sockets = EngineSockets(Settings(), metrics, Endpoints(Registry(["models"], aliases_enabled=True)))
+    effective = SimpleNamespace(dialect="VLLM")
+    entry: Any = SimpleNamespace(
+        model=SimpleNamespace(id="live", engine_model="m"), record=SimpleNamespace(effective=effective)
+    )
+    with pytest.raises(ImportError):
+        await sockets._begin(entry, "http://127.0.0.1:9", {}, Exchange("GET", "/", "id"))
