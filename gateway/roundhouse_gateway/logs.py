@@ -26,8 +26,14 @@ _PREFIX = PREFIX.encode()
 _MOST_KNOWN = 1024
 _LONGEST_KNOWN = 1024
 _ENCODER = msgspec.json.Encoder()
-_CUT = "ASGI callable returned without completing response."
-"""What the server says of an answer that is cut. On purpose it is cut alone, and its own line tells why."""
+_NO_NEWS = frozenset(
+    {
+        "ASGI callable returned without completing response.",
+        "ASGI callable returned without completing handshake.",
+    }
+)
+"""What the server says of an answer that is cut, and of a handshake that was refused and whose connection is
+not closed at once, as over TLS. Both are done on purpose alone, and their own line tells why."""
 _LEVELS = {"uvicorn": logging.WARNING, "asyncio": logging.WARNING}
 
 
@@ -226,7 +232,7 @@ class TextFormatter(logging.Formatter):
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    return record.msg != _CUT
+    return record.msg not in _NO_NEWS
 
 
 def configure(level: str, form: Literal["json", "text"], worker: int | None = None) -> None:

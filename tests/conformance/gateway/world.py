@@ -158,7 +158,7 @@ def a_world(thread: LoopThread, folder: Path, settings: Mapping[str, str]) -> It
             each.stop()
         said = gateway.log_path.read_text().splitlines()
         faults = [line for line in said if any(each in line for each in ("Traceback", "ASGI"))]
-        assert faults == [], "the gateway met faults of its own"
+        assert faults == [], f"the gateway met faults of its own: {faults[:3]}"
     finally:
         gateway.kill()
         api.stop()
