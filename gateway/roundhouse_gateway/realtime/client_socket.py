@@ -120,12 +120,13 @@ class ClientSocket(WebSocketsSansIOProtocol):
             self.transport.close()
 
     def _pass_on(self, taker: Taker, data: bytes) -> None:
-        conn = self.conn
         for frame in self._frames.feed(data):
-            if frame[0] == BINARY and frame[1] >= MASKED and conn.current_size is None and conn.state is OPEN:
+            if frame[0] == BINARY and frame[1] >= MASKED and self.conn.current_size is None:
                 taker.audio(frame)
             else:
                 super().data_received(frame)
+                if self.transport.is_closing():
+                    return  # it was a close, or a fault: what stands behind it is heard by nobody
         if self._frames.too_long:
             taker.too_long()
 

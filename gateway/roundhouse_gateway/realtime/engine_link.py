@@ -76,7 +76,7 @@ class EngineLink(asyncio.Protocol):
 
     def send(self, frame: bytes) -> None:
         """A whole frame, masked. Behind the session's end it is dropped: the end is told elsewhere."""
-        if self.open:
+        if self._end is None:
             self._transport.write(frame)
 
     async def send_bytes(self, data: bytes) -> None:

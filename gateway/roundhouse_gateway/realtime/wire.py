@@ -31,6 +31,8 @@ class Frames:
 
     def feed(self, data: bytes) -> Sequence[bytes]:
         """The frames that are whole by now."""
+        if not self._rest and 0 < _size(data, 0) == len(data) <= self._most:
+            return (data,)
         if self._rest:
             self._rest.append(data)
             self._has += len(data)
@@ -68,8 +70,8 @@ def masked_anew(frame: bytes) -> bytes:
     """
     start = payload_start(frame)
     key = os.urandom(4)
-    both = bytes(ours ^ theirs for ours, theirs in zip(key, frame[start - 4 : start], strict=True))
-    return _head(frame[0], MASKED, len(frame) - start) + key + apply_mask(frame[start:], both)
+    both = int.from_bytes(key) ^ int.from_bytes(frame[start - 4 : start])
+    return b"%b%b%b" % (frame[: start - 4], key, apply_mask(frame[start:], both.to_bytes(4)))
 
 
 def unmasked(first: int, payload: bytes) -> bytes:

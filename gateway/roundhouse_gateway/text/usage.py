@@ -14,17 +14,24 @@ _TAIL_BYTES: Final = 8192
 class UsageReader:
     """Keeps the end of what has passed."""
 
-    __slots__ = ("_tail",)
+    __slots__ = ("_bytes", "_tail")
 
     def __init__(self) -> None:
-        self._tail = b""
+        self._tail: list[bytes] = []
+        self._bytes = 0
 
     def see(self, data: bytes) -> None:
-        tail = self._tail
-        self._tail = data if not tail or len(data) >= _TAIL_BYTES else (tail + data)[-_TAIL_BYTES:]
+        """Pieces are put together once there are many: a stream's are small, and come often."""
+        if len(data) >= _TAIL_BYTES:
+            self._tail, self._bytes = [data], 0
+            return
+        self._tail.append(data)
+        self._bytes += len(data)
+        if self._bytes >= _TAIL_BYTES:
+            self._tail, self._bytes = [b"".join(self._tail)[-_TAIL_BYTES:]], 0
 
     def usage(self) -> Usage:
-        return usage_in(self._tail)
+        return usage_in(b"".join(self._tail))
 
 
 def usage_in(tail: bytes) -> Usage:

@@ -46,6 +46,7 @@ def test_frames_are_the_same_however_the_network_cuts_them(
     found = [frame for begin, end in pairwise(places) for frame in frames.feed(stream[begin:end])]
     assert found == sent
     assert (frames.rest(), frames.too_long) == (b"", False)
+    assert not frames.feed(b"")
 
 
 @pytest.mark.parametrize("piece", [1, 3, 1 << 20])
