@@ -1,8 +1,9 @@
 """An engine of streams and sessions that costs little, for `tests.bench.backends`.
 
 A POST is answered with a stream of events, one every 20 ms, each with the time at which it was sent. A
-handshake begins a session: its client's binary messages begin with the time at which they were sent, and what
-they took is answered, in ms, to `GET /delays`, which forgets it. Times are the machine's monotonic clock.
+handshake begins a session: its client's binary messages begin with the time at which they were sent, and each
+is answered with an event that has the engine's time. `GET /delays` tells what messages took, and by how much
+events were sent too late, both in ms, and forgets it. Times are the machine's monotonic clock.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from typing import Final, cast
 
 from typing_extensions import override
 
-FRAMES: Final = 150
+FRAMES: Final = 100
 FRAME_SECONDS: Final = 0.02
 STAMP: Final = struct.Struct("=d")
 _ACCEPT: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -25,7 +26,9 @@ _BEGIN: Final = json.dumps(
 _BINARY, _PING, _PONG = 0x82, 0x89, 0x8A
 _MASKED, _LONG = 0x80, 126
 
-delays_ms: list[float] = []
+_HEARD: Final = b'{"type":"transcript.partial","lagMs":0,"text":"","at":"%017.9f"}'
+
+told_ms: dict[str, list[float]] = {"took": [], "late": []}
 
 
 class LiveEngine(asyncio.Protocol):
@@ -64,7 +67,7 @@ class LiveEngine(asyncio.Protocol):
         self._transport.write(
             b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
         )
-        self._frame(FRAMES, self._loop.time())
+        self._frame(FRAMES, time.monotonic())
 
     def _frame(self, left: int, due: float) -> None:
         if self._transport.is_closing():
@@ -72,9 +75,11 @@ class LiveEngine(asyncio.Protocol):
         if not left:
             self._transport.write(b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n")
             return
-        event = b'data: {"choices":[{"delta":{"content":"%.9f"}}]}\n\n' % time.monotonic()
+        now, following = time.monotonic(), due + FRAME_SECONDS
+        event = b'data: {"choices":[{"delta":{"content":"%.9f"}}]}\n\n' % now
         self._transport.write(b"%x\r\n%s\r\n" % (len(event), event))
-        self._loop.call_at(due + FRAME_SECONDS, self._frame, left - 1, due + FRAME_SECONDS)
+        told_ms["late"].append(1000 * (now - due))
+        self._loop.call_later(max(following - now, 0), self._frame, left - 1, following)
 
     def _begin_session(self, head: bytes) -> None:
         lines = dict(line.split(b": ", 1) for line in head.split(b"\r\n")[1:])
@@ -101,13 +106,17 @@ class LiveEngine(asyncio.Protocol):
     def _read(self, kind: int, mask: bytes, beginning: bytes) -> None:
         plain = bytes(byte ^ mask[place % 4] for place, byte in enumerate(beginning[: STAMP.size]))
         if kind == _BINARY:
-            delays_ms.append(1000 * (time.monotonic() - STAMP.unpack(plain)[0]))
+            now = time.monotonic()
+            told_ms["took"].append(1000 * (now - STAMP.unpack(plain)[0]))
+            event = _HEARD % now
+            self._transport.write(b"\x81%c%s" % (len(event), event))
         elif kind == _PING:
             self._transport.write(bytes((_PONG, len(plain))) + plain)
 
     def _tell(self) -> None:
-        said = json.dumps(delays_ms).encode()
-        delays_ms.clear()
+        said = json.dumps(told_ms).encode()
+        for each in told_ms.values():
+            each.clear()
         self._transport.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(said), said))
 
 

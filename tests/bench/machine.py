@@ -55,6 +55,12 @@ def cpu_seconds(pid: int) -> float:
     return sum(_cpu_ticks(one) for one in tree(pid)) / ticks
 
 
+def waited_seconds(pid: int) -> float:
+    """How long its threads could have run, while others had their core."""
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((each / "schedstat").read_text().split()[1]) for each in threads) / 1e9
+
+
 def _memory_mb(pid: int, name: str) -> float:
     found = re.search(rf"^{name}:\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
     assert found, f"process {pid} has no {name}: it has ended"
