@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -37,18 +38,20 @@ class Authorities:
     name: str
     certificates: str = ""
     _seen: dict[str, float] = field(default_factory=dict)
-    _looking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _looking: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
 
     async def ensure(self, namespace: str) -> Refusal | None:
         """Raises ClusterError where the API server does not answer."""
         if self._fresh(namespace):
             return None
-        async with self._looking:
+        async with self._looking[namespace]:
             if self._fresh(namespace):
                 return None
             try:
                 await self._look(namespace)
             except RefusedError as error:
+                if not self.certificates:
+                    return None  # nobody lacks anything
                 return Refusal(f"ConfigMap {self.name!r}", error.status, error.message)
             self._seen[namespace] = _now()
         return None

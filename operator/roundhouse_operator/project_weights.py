@@ -14,6 +14,7 @@ from roundhouse_operator.core.kinds import CACHE_KINDS, CONFIG_MAP, JOB, POD, ST
 from roundhouse_operator.core.weights.loader import LOADER_CONTAINER
 from roundhouse_operator.core.weights.state import (
     UNKNOWN,
+    WHY_LENGTH,
     JobPhase,
     JobPurpose,
     Loader,
@@ -156,7 +157,7 @@ def _record(manifest: Manifest) -> Record:
 def _refused(data: Manifest) -> MarkRefusal | None:
     why = data.get("markRefused", "")
     at = whole(data.get("markRefusedAt", ""), 0)
-    return MarkRefusal(data.get("markWanted") == "true", why, at) if why else None
+    return MarkRefusal(data.get("markWanted") == "true", why[:WHY_LENGTH], at) if why else None
 
 
 def _unwanted(metadata: Manifest) -> int:

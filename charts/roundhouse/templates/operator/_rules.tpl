@@ -33,7 +33,7 @@ alone, by name: a right that stops short of their data does not exist. */}}
 - apiGroups: [""]
   resources: [pods/status]
   verbs: [patch]
-# Caches of weights: a claim, the Job that fills it, and the record of what is on it.
+# Caches of weights: a claim, the Job that fills it, and the record of what is on it; and authorities for loaders.
 - apiGroups: [batch]
   resources: [jobs]
   verbs: [list, watch, create, patch, delete]

@@ -26,14 +26,12 @@ from roundhouse_operator.core.kinds import CONFIG_MAP, JOB, VOLUME_CLAIM, Kind
 from roundhouse_operator.core.weights.delivery import Delivery, Way
 from roundhouse_operator.core.weights.loader import LoaderImage
 from roundhouse_operator.core.weights.mark import Nodes
-from roundhouse_operator.core.weights.state import JobPurpose, MarkRefusal, Record, Report
+from roundhouse_operator.core.weights.state import WHY_LENGTH, JobPurpose, MarkRefusal, Record, Report
 
 DEFAULT_SIZE: Final = Quantity("50Gi")
 KEPT_SECONDS: Final = 3600
 """How long a Job that has ended, and the log of its pod, can be looked at."""
 SWEEP_TRIES: Final = 3
-WHY_LENGTH: Final = 512
-"""Of a refusal, as it is kept."""
 _NOTHING: Final = Source(type=SourceType.GCS, gcs=GCSSource(bucket="none"))
 """A loader is always told a source; one that sweeps does not ask it."""
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 UNKNOWN = -1
+WHY_LENGTH = 512
+"""Of a refusal, as it is kept."""
 _LARGEST = 2**63 - 1
 """That a field of the API holds."""
 
