@@ -7,7 +7,6 @@ import asyncio
 import logging
 import re
 import time
-from dataclasses import dataclass, field
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -16,7 +15,7 @@ from roundhouse_gateway import error_shapes
 from roundhouse_gateway.errors import CLOSE, GatewayError, Headers, NotReadyError
 from roundhouse_gateway.limits import Standing
 from roundhouse_gateway.logs import Line, request_log
-from roundhouse_gateway.metrics import OTHER_ROUTE, UNKNOWN_MODEL, Metrics
+from roundhouse_gateway.metrics import OTHER_ROUTE, UNKNOWN_MODEL, Metrics, Tally
 from roundhouse_gateway.request_ids import new_request_id
 from roundhouse_gateway.usage import NOTHING, Usage
 
@@ -34,33 +33,42 @@ _SANE_ID = re.compile(rb"[A-Za-z0-9._:+/=-]{1,128}")
 _QUIET_ROUTES = frozenset({"/healthz", "/readyz", "/metrics", "/internal/load"})
 
 
-@dataclass(slots=True)
 class Exchange:
     """What is known of one request by the time it is over.
 
     `path` is as it was sent: decoded it could hold a line break, and forge a line of the log.
     """
 
-    method: str
-    path: str
-    request_id: str
-    client: str = ""
-    """The address that the request came from, as far as it is known."""
-    via: str = ""
-    route: str = OTHER_ROUTE
-    model: str = UNKNOWN_MODEL
-    status: int = 0
-    upload_bytes: int = 0
-    note: str = ""
-    key_id: str = ""
+    via = ""
+    status = 0
+    upload_bytes = 0
+    note = ""
+    key_id = ""
     grant: Grant = EVERYTHING
     """What the client may do; all, where no keys are asked for."""
     standing: Standing | None = None
     """Where the client stands with its limits; None where it has none."""
     usage: Usage = NOTHING
     """What the answer says it has used: set by the routes that read it, counted at the end."""
-    started: float = field(default_factory=time.perf_counter)
     first_byte: float | None = None
+
+    def __init__(  # noqa: PLR0913, PLR0917 - what is known at its beginning
+        self,
+        method: str,
+        path: str,
+        request_id: str,
+        client: str = "",
+        route: str = OTHER_ROUTE,
+        model: str = UNKNOWN_MODEL,
+    ) -> None:
+        """`client` is the address that the request came from, as far as it is known."""
+        self.method = method
+        self.path = path
+        self.request_id = request_id
+        self.client = client
+        self.route = route
+        self.model = model
+        self.started = time.perf_counter()
 
     def own_headers(self) -> Headers:
         """What every answer tells: the request's id, and the model once it is chosen."""
@@ -69,11 +77,11 @@ class Exchange:
             found += self.standing.headers()
         return found if self.model == UNKNOWN_MODEL else [*found, (MODEL_HEADER, self.model.encode())]
 
-    def finish(self, metrics: Metrics) -> None:
-        """Counts the request and logs it."""
+    def finish(self, metrics: Metrics, tally: Tally | None = None) -> None:
+        """Counts the request and logs it; `tally` is that of its labels, where it is known."""
         ended = time.perf_counter()
-        key = metrics.key(self.key_id, self.grant.name)
-        tally = metrics.tally(self.route, self.model, key)
+        if tally is None:
+            tally = metrics.tally(self.route, self.model, metrics.key(self.key_id, self.grant.name))
         first_byte = self.first_byte
         tally.count(
             self.status, ended - self.started, None if first_byte is None else first_byte - self.started

@@ -85,16 +85,17 @@ class JsonBodies:
             of_keys[key_id] = of_key
 
     def give(self, size: int, key_id: str) -> None:
-        self._count(key_id, -size)
+        self.held_bytes -= size
+        if key_id:
+            of_keys = self._of_keys
+            held = of_keys.get(key_id, 0) - size
+            if held:
+                of_keys[key_id] = held
+            else:
+                of_keys.pop(key_id, None)
 
     def _count(self, key_id: str, more: int) -> None:
-        self.held_bytes += more
-        if key_id:
-            held = self._of_keys.get(key_id, 0) + more
-            if held:
-                self._of_keys[key_id] = held
-            else:
-                self._of_keys.pop(key_id, None)
+        self.give(-more, key_id)
 
     def _check(self, size: int, more: int, key_id: str) -> None:
         """Whether a body may have so many bytes, and there is room for so many more."""

@@ -12,6 +12,7 @@ from math import ceil
 from typing import Final, Protocol
 
 import msgspec
+from typing_extensions import override
 
 from roundhouse_gateway.errors import Headers
 
@@ -70,6 +71,21 @@ class KeyLimits(Protocol):
         """As `begin`, where that needs to wait for nothing; else None, and no place is taken."""
         ...
 
+    def admit_now(self, key_id: str, at_once: int | None, per_minute: int | None) -> Standing | bool:
+        """A place and a request in one step, each where its limit is given; the place is given back by `end`.
+
+        False, and nothing is counted or taken, where there is none or that cannot be known now; else where
+        the key stands, or True where its requests are not counted.
+        """
+        if at_once is not None and not self.begin_now(key_id, at_once):
+            return False
+        counted = (True, None) if per_minute is None else self.take_now(key_id, per_minute)
+        if counted is not None and counted[0]:  # what is refused was not counted
+            return counted[1] or True
+        if at_once is not None:
+            self.end(key_id)
+        return False
+
     def end(self, key_id: str) -> None: ...
 
 
@@ -82,7 +98,7 @@ class _Use:
     running: int = 0
 
 
-class LocalLimits:
+class LocalLimits(KeyLimits):
     """Of this process. `clock` gives seconds since the epoch."""
 
     away = False
@@ -95,9 +111,11 @@ class LocalLimits:
     def __len__(self) -> int:
         return len(self._uses)
 
+    @override
     async def take(self, key_id: str, per_minute: int) -> tuple[bool, Standing]:
         return self.take_now(key_id, per_minute)
 
+    @override
     def take_now(self, key_id: str, per_minute: int) -> tuple[bool, Standing]:
         now = self._clock()
         use = self._use(key_id, now)
@@ -105,13 +123,16 @@ class LocalLimits:
         use.requests += allowed
         return allowed, _standing(use, per_minute, now)
 
+    @override
     async def standing(self, key_id: str, per_minute: int) -> Standing:
         now = self._clock()
         return _standing(self._use(key_id, now), per_minute, now)
 
+    @override
     async def begin(self, key_id: str, at_once: int) -> bool:
         return self.begin_now(key_id, at_once)
 
+    @override
     def begin_now(self, key_id: str, at_once: int) -> bool:
         use = self._use(key_id, self._clock())
         if use.running >= at_once:
@@ -119,6 +140,22 @@ class LocalLimits:
         use.running += 1
         return True
 
+    @override
+    def admit_now(self, key_id: str, at_once: int | None, per_minute: int | None) -> Standing | bool:
+        now = self._clock()
+        use = self._use(key_id, now)
+        if at_once is not None and use.running >= at_once:
+            return False
+        if per_minute is None:
+            use.running += at_once is not None
+            return True
+        if use.requests >= per_minute:
+            return False
+        use.requests += 1
+        use.running += at_once is not None
+        return _standing(use, per_minute, now)
+
+    @override
     def end(self, key_id: str) -> None:
         use = self._uses.get(key_id)
         if use is not None and use.running:

@@ -74,9 +74,7 @@ class LoadBook:
         return sum(getattr(counts, figure) for counts in self._counts.values())
 
     def change(self, place: Place, figure: Figure, by: int) -> None:
-        counts = self._counts.get(place)
-        if counts is None:
-            counts = self._counts[place] = Counts()
+        counts = self._counts.get(place) or self._counts.setdefault(place, Counts())
         if figure == "in_flight":
             counts.in_flight += by
         else:

@@ -113,8 +113,8 @@ class RequestLog:
         self._logger = logging.getLogger("roundhouse.gateway.access")
         self._head = b""
         self.worker = None
-        self._second = 0
-        self._time = b""
+        self._second = self._millisecond = 0
+        self._time = self._begun = b""
         self._lines: list[bytes] = []
         self._alike: dict[Alike, bytes] = {}
         self.stream: BinaryIO | None = None
@@ -188,12 +188,16 @@ class RequestLog:
         return said
 
     def _beginning(self) -> bytes:
-        now = time.time()
-        second = int(now)
-        if second != self._second:
-            self._second = second
-            self._time = datetime.fromtimestamp(second, UTC).strftime('{"time":"%Y-%m-%dT%H:%M:%S').encode()
-        return b"%s.%03d+00:00%s" % (self._time, (now - second) * 1000, self._head)
+        now = int(time.time() * 1000)
+        if now != self._millisecond:
+            self._millisecond = now
+            second, millisecond = divmod(now, 1000)
+            if second != self._second:
+                self._second = second
+                moment = datetime.fromtimestamp(second, UTC)
+                self._time = moment.strftime('{"time":"%Y-%m-%dT%H:%M:%S').encode()
+            self._begun = b"%s.%03d+00:00%s" % (self._time, millisecond, self._head)
+        return self._begun
 
     def _say(self, line: bytes) -> None:
         self._lines.append(line)

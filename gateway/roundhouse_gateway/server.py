@@ -5,6 +5,7 @@ takes notice, then running requests may finish.
 """
 
 import asyncio
+import gc
 import logging
 import signal
 import time
@@ -222,6 +223,8 @@ async def _serve(gateway: Gateway, tracer: Tracer | None, stop: asyncio.Event) -
             certified(settings.tls_cert_file, settings.tls_key_file) as tls,
             listening(app, settings, gateway.clients(tls, lane)) as api,
         ):
+            gc.collect()
+            gc.freeze()  # its modules are not looked at in each full pass, which paused requests for it
             if gateway.member:
                 gateway.member.up()
             else:

@@ -18,9 +18,10 @@ from typing import Any, Final
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
+from typing_extensions import override
 
 from roundhouse_gateway.guard_errors import LimitsUnavailableError
-from roundhouse_gateway.limits import WINDOW_SECONDS, LocalLimits, Standing
+from roundhouse_gateway.limits import WINDOW_SECONDS, KeyLimits, LocalLimits, Standing
 
 log = logging.getLogger("roundhouse.gateway.limits")
 
@@ -96,7 +97,7 @@ def open_store(url: str) -> Redis:
     return Redis.from_url(url, socket_connect_timeout=STORE_SECONDS, socket_timeout=STORE_SECONDS, protocol=2)
 
 
-class SharedLimits:
+class SharedLimits(KeyLimits):
     """Of all gateways that are given the same store. `run` must be running.
 
     `closed`: nothing is counted without the store, and `LimitsUnavailableError` raised instead.
@@ -118,9 +119,11 @@ class SharedLimits:
         self._absent_until = 0.0
 
     @property
+    @override
     def away(self) -> bool:
         return self._absent_until > 0
 
+    @override
     async def take(self, key_id: str, per_minute: int) -> tuple[bool, Standing]:
         found = self._spend(key_id, per_minute)
         if found is None:
@@ -130,9 +133,11 @@ class SharedLimits:
                     found = self._spend(key_id, per_minute)
         return found or await self._without_store().take(key_id, per_minute)
 
+    @override
     def take_now(self, key_id: str, per_minute: int) -> tuple[bool, Standing] | None:
         return self._spend(key_id, per_minute)
 
+    @override
     async def standing(self, key_id: str, per_minute: int) -> Standing:
         """By what is leased, else as the store has it."""
         async with self._locks[key_id]:
@@ -143,6 +148,7 @@ class SharedLimits:
             return await self._without_store().standing(key_id, per_minute)
         return self._standing(lease, per_minute)
 
+    @override
     async def begin(self, key_id: str, at_once: int) -> bool:
         places = self._places.setdefault(key_id, _Places(at_once))
         places.at_once = at_once
@@ -157,6 +163,7 @@ class SharedLimits:
         places.running += 1
         return True
 
+    @override
     def begin_now(self, key_id: str, at_once: int) -> bool | None:
         places = self._places.get(key_id)
         if places is None or places.running >= places.held:
@@ -165,6 +172,7 @@ class SharedLimits:
         places.running += 1
         return True
 
+    @override
     def end(self, key_id: str) -> None:
         if (places := self._places.get(key_id)) and places.running:
             places.running -= 1

@@ -22,7 +22,7 @@ T = TypeVar("T")
 class Known(Generic[T]):
     """A head, and what it means to whoever reads messages that begin with it."""
 
-    __slots__ = ("_after", "_before", "_digits_at", "_last", "_last_length", "meaning")
+    __slots__ = ("_after", "_before", "_digits_at", "_last", "_size", "_start", "meaning")
 
     def __init__(self, before: bytes, after: bytes, meaning: T) -> None:
         """`before` and `after` stand around the digits of the length; `after` ends with the head."""
@@ -31,18 +31,18 @@ class Known(Generic[T]):
         self._digits_at = len(before)
         self._last = b""
         """The whole head as it came last: it often is the same to the digit."""
-        self._last_length = -1
+        self._start = self._size = 0
+        """Where its body begins then, and how long the whole message is."""
         self.meaning = meaning
 
     def body_of(self, data: bytes) -> bytes | None:
         """The body of the one whole message that this is, if it has this head; else None."""
-        last = self._last
-        if self._last_length >= 0 and data.startswith(last):
-            start, length = len(last), self._last_length
-        else:
+        if not (self._start and data.startswith(self._last)):
             start, length = self._framing(data)
-            self._last, self._last_length = data[: max(0, start)], length
-        return data[start:] if length == len(data) - start else None
+            if length < 0:
+                return None
+            self._last, self._start, self._size = data[:start], start, start + length
+        return data[self._start :] if len(data) == self._size else None
 
     def is_begun_by(self, data: bytes) -> bool:
         """Whether this is the whole head, and not all of the body."""

@@ -18,6 +18,7 @@ from roundhouse_gateway.errors import GatewayError
 from roundhouse_gateway.guard import Guard, scope_of
 from roundhouse_gateway.hold import Hold
 from roundhouse_gateway.json_body import JsonBodies
+from roundhouse_gateway.limits import KeyLimits
 from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.registry import Registry
 from roundhouse_gateway.settings import Settings
@@ -26,9 +27,9 @@ from roundhouse_gateway.text.asking import PATHS, Asking
 from roundhouse_gateway.text.engines import TextEngines
 from roundhouse_gateway.text.fit import lack
 from roundhouse_gateway.text.passage import Passage
-from roundhouse_gateway.text.request import READERS, TextRequest, needs_of
+from roundhouse_gateway.text.request import TextRequest, needs_of
 from roundhouse_gateway.text.rewrite import rewritten
-from roundhouse_gateway.text.way import Way, way_to
+from roundhouse_gateway.text.way import Fare, Way, way_to
 from roundhouse_gateway.transcription_request import AUTO
 
 MAX_BODY_BYTES: Final = 256 << 10
@@ -57,8 +58,12 @@ class Lane:
     bodies: JsonBodies
     guard: Guard | None
     default_model: str
+    limits: KeyLimits | None = field(default=None, init=False)
     _ways: dict[tuple[RouteName, str], Way] = field(default_factory=dict, init=False)
     _ways_of: Snapshot | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self.limits = self.guard.limits if self.guard else None
 
     def plan(self, asking: Asking, body: bytes, client: str) -> Passage:
         """Raises `NotHereError`, and then nothing has happened."""
@@ -67,20 +72,21 @@ class Lane:
         try:
             key = self._key(asking)
             self.bodies.check_text(body)
-            request = READERS[asking.route](body)
-            way = self._way(asking, request)
+            request = asking.read(body)
+            fare = self._fare(asking, request, key)
         except (GatewayError, UnknownModelError) as error:
             raise NotHereError from error
-        if not self._may_go(way, key, request):
+        way = fare.way
+        if not self._fits(way, request):
             raise NotHereError
         stop = way.only or way.stops[self.engines.pick(way.entry, way.base_urls, request.opening)]
         connection = self.engines.pool.idle(stop.address)
         if connection is None:
             raise NotHereError(stop.base_url)
         sent = rewritten(body, request.model, way.name, way.defaults)
-        passage = Passage(self, asking, body, way, request, sent, stop, connection, client)
+        passage = Passage(self, asking, body, fare, request, sent, stop, connection, client)
         try:
-            if passage.set_out(key):
+            if passage.set_out():
                 return passage
         except GatewayError:
             pass  # which the ordinary routes are going to say
@@ -101,8 +107,19 @@ class Lane:
             asking.key = key
         return key
 
+    def _fare(self, asking: Asking, request: TextRequest, key: ApiKey | None) -> Fare:
+        """To the model that is named, for that key; mostly those of the last request on the connection."""
+        if self.registry.snapshot is self._ways_of and asking.name == request.model:
+            fare = asking.fare
+            if fare is not None and fare.key is key and asking.ways is self._ways:
+                return fare
+        fare = self._way(asking, request).fare(asking.path, key)
+        if fare is None:
+            raise NotHereError
+        asking.name, asking.fare, asking.ways = request.model, fare, self._ways
+        return fare
+
     def _way(self, asking: Asking, request: TextRequest) -> Way:
-        """To the model that is named."""
         snapshot = self.registry.snapshot
         if snapshot is not self._ways_of:
             self._ways, self._ways_of = {}, snapshot
@@ -118,15 +135,12 @@ class Lane:
                 self._ways[asking.route, name] = found
         return found
 
-    def _may_go(self, way: Way, key: ApiKey | None, request: TextRequest) -> bool:
-        """Whether the key may use the model, and that can do what is asked."""
+    def _fits(self, way: Way, request: TextRequest) -> bool:
+        """Whether the model can do what is asked."""
         if request.gates or request.items != 1 or request.dimensions is not None:
             fits = mismatch(way.entry.model, needs_of(way.route, request)) is None
-            if not fits or lack(way.entry, request, way.route) is not None:
-                return False
-        elif not way.fits:
-            return False
-        return key is None or way.permits(key)
+            return fits and lack(way.entry, request, way.route) is None
+        return way.fits
 
 
 def takes_lane(settings: Settings) -> bool:

@@ -279,4 +279,4 @@ class Passage(Trip):
         self.give_back()
         if self._seen is not None:
             self.exchange.usage = self._seen.usage()
-        self.exchange.finish(self.lane.metrics)
+        self.exchange.finish(self.lane.metrics, self.fare.tally)

@@ -20,32 +20,42 @@ class Passage(Protocol):
     def cut(self, error: GatewayError) -> None: ...
 
 
+class Traveller(Protocol):
+    """A connection, and the request on it that is on the lane now, if there is one."""
+
+    @property
+    def passage(self) -> Passage | None: ...
+
+
 class Passages:
-    """Those under way."""
+    """Those under way: by connection, of which there is news less often than of requests."""
 
     def __init__(self, idle_seconds: float) -> None:
         self._idle_seconds = idle_seconds
-        self._under_way: set[Passage] = set()
+        self._travellers: set[Traveller] = set()
         self._clock: asyncio.TimerHandle | None = None
 
-    def add(self, passage: Passage) -> None:
-        self._under_way.add(passage)
+    def add(self, traveller: Traveller) -> None:
+        self._travellers.add(traveller)
         if self._clock is None:
             self._clock = asyncio.get_running_loop().call_later(self._idle_seconds / LOOKS, self._look)
 
-    def discard(self, passage: Passage) -> None:
-        self._under_way.discard(passage)
+    def discard(self, traveller: Traveller) -> None:
+        self._travellers.discard(traveller)
 
     def cut(self) -> None:
         """What the drain did not wait for."""
-        for passage in list(self._under_way):
+        for passage in self._under_way():
             passage.cut(NotReadyError("The gateway is ending; send it again."))
+
+    def _under_way(self) -> list[Passage]:
+        return [each.passage for each in self._travellers if each.passage is not None]
 
     def _look(self) -> None:
         loop = asyncio.get_running_loop()
         self._clock = None
-        if self._under_way:
+        if self._travellers:
             self._clock = loop.call_later(self._idle_seconds / LOOKS, self._look)
-        for passage in list(self._under_way):
+        for passage in self._under_way():
             if not passage.paused and loop.time() - passage.heard > self._idle_seconds:
                 passage.out_of_patience()

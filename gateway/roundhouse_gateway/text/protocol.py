@@ -14,8 +14,8 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from roundhouse_gateway.exchange import BEGUN
 from roundhouse_gateway.guard import COUNTED
 from roundhouse_gateway.protocol import ClientProtocol
-from roundhouse_gateway.text.answer_head import OF_LENGTH, Lines
-from roundhouse_gateway.text.asking import PATHS, Asking
+from roundhouse_gateway.text.answer_head import Lines
+from roundhouse_gateway.text.asking import PATHS, Asking, announced
 from roundhouse_gateway.text.engines import FIRST
 from roundhouse_gateway.text.entering import cycle_of, scope_of
 from roundhouse_gateway.text.heads import Known, known
@@ -29,10 +29,6 @@ CLOCK_SECONDS: Final = 0.002
 """By so much may the clock of the event loop be early."""
 GATHER_SECONDS: Final = 0.05
 """How long the rest of a small body may take before the ordinary routes, which have clocks, wait for it."""
-_ELSEWHERE: Final = frozenset(
-    {b"expect", b"transfer-encoding", b"upgrade", b"via", b"traceparent", b"tracestate", b"origin"}
-)
-"""Headers of requests that need more than to be passed on."""
 
 
 def fast(protocol: type[ClientProtocol], lane: Lane) -> type[ClientProtocol]:
@@ -45,7 +41,9 @@ class FastProtocol(ClientProtocol):
 
     lane: Lane
     lines: Lines
-    _passage: Passage | None = None
+    passage: Passage | None = None
+    _travels = False
+    """It has had a request on the lane, and may have another."""
     _gathered: list[bytes] | None = None
     """The body of a request that may try the lane, as far as it has come."""
     _awaited = b""
@@ -115,9 +113,11 @@ class FastProtocol(ClientProtocol):
                 extended[FIRST] = error.base_url, False
             self._enter(cycle_of(self, scope, body, keep_alive=self._keeps_alive))
             return
-        self._passage = passage
+        self.passage = passage
+        if not self._travels:
+            self._travels = True
+            self.lane.engines.passages.add(self)
         self.cycle = cast("RequestResponseCycle", passage)
-        self.lane.engines.passages.add(passage)
         passage.start(self, keep_alive=self._keeps_alive)
 
     @override
@@ -126,7 +126,13 @@ class FastProtocol(ClientProtocol):
         self._stop_gathering()
         if (passage := self._leave_lane()) is not None:
             passage.leave()
+        self._travels_no_more()
         super().connection_lost(exc)
+
+    @override
+    def handle_websocket_upgrade(self) -> None:
+        self._travels_no_more()
+        super().handle_websocket_upgrade()
 
     @override
     def shutdown(self) -> None:
@@ -138,14 +144,14 @@ class FastProtocol(ClientProtocol):
     @override
     def pause_writing(self) -> None:
         super().pause_writing()
-        if self._passage is not None:
-            self._passage.pause()
+        if self.passage is not None:
+            self.passage.pause()
 
     @override
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self._passage is not None:
-            self._passage.resume()
+        if self.passage is not None:
+            self.passage.resume()
 
     @override
     def on_response_complete(self) -> None:
@@ -156,7 +162,7 @@ class FastProtocol(ClientProtocol):
     def timeout_keep_alive_handler(self) -> None:
         """Requests of the lane do not touch the clock of a kept connection, so it may be early."""
         left = self._idle_since + self.timeout_keep_alive - self.loop.time()
-        if self._passage is not None or self._awaited:
+        if self.passage is not None or self._awaited:
             self.timeout_keep_alive_task = None  # begun again after the answer
         elif left > CLOCK_SECONDS:
             self.timeout_keep_alive_task = self.loop.call_later(left, self.timeout_keep_alive_handler)
@@ -212,15 +218,7 @@ class FastProtocol(ClientProtocol):
         current: RequestResponseCycle | None = self.cycle
         if current is not None and not current.response_complete:
             return False
-        if self.parser.get_http_version() != "1.1":
-            return False
-        length = b""
-        for name, value in self.headers:
-            if name in _ELSEWHERE:
-                return False
-            if name == OF_LENGTH:
-                length = value
-        return length.isdigit() and 0 < int(length) <= MAX_BODY_BYTES
+        return self.parser.get_http_version() == "1.1" and 0 < announced(self.headers) <= MAX_BODY_BYTES
 
     def _plan(self, asking: Asking, body: bytes) -> Passage:
         if self.flow.write_paused:  # by an answer before, and said once: the ordinary routes look and wait
@@ -237,7 +235,7 @@ class FastProtocol(ClientProtocol):
         return self.lines.of(self.server_state.default_headers)
 
     def answered(self) -> None:
-        self._leave_lane()
+        self.passage = None
         if self.timeout_keep_alive_task is None or self.pipeline or self.transport.is_closing():
             self.on_response_complete()
         else:  # nothing of a next request has come, so the clock of the connection may run on
@@ -258,10 +256,13 @@ class FastProtocol(ClientProtocol):
             self._start_asgi_task(cycle, self.app)
 
     def _leave_lane(self) -> Passage | None:
-        passage, self._passage = self._passage, None
-        if passage is not None:
-            self.lane.engines.passages.discard(passage)
+        passage, self.passage = self.passage, None
         return passage
+
+    def _travels_no_more(self) -> None:
+        if self._travels:
+            self._travels = False
+            self.lane.engines.passages.discard(self)
 
     def _enter(self, cycle: RequestResponseCycle) -> None:
         self._unset_keepalive_if_required()

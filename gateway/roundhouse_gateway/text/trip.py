@@ -10,7 +10,7 @@ from roundhouse_gateway.request_ids import new_request_id
 from roundhouse_gateway.text.asking import Asking
 from roundhouse_gateway.text.connection import Connection, Reply
 from roundhouse_gateway.text.request import TextRequest
-from roundhouse_gateway.text.way import Stop, Way
+from roundhouse_gateway.text.way import Fare, Stop
 
 if TYPE_CHECKING:
     from roundhouse_gateway.text.lane import Lane
@@ -30,7 +30,7 @@ class Trip(Reply):
         lane: "Lane",
         asking: Asking,
         body: bytes,
-        way: Way,
+        fare: Fare,
         request: TextRequest,
         sent: bytes,
         stop: Stop,
@@ -41,26 +41,28 @@ class Trip(Reply):
         self.lane = lane
         self.asking = asking
         self.body = body
-        self.way = way
+        self.fare = fare
+        self.way = way = fare.way
         self.request = request
         self.sent = sent
         self.stop = stop
         self.kept = kept
         path = asking.path
         self.exchange = exchange = Exchange(
-            "POST", path, asking.request_id or new_request_id(), client, "", path, way.entry.model.id
+            "POST", path, asking.request_id or new_request_id(), client, path, way.entry.model.id
         )
         exchange.upload_bytes = len(body)
-        key = asking.key
+        key = fare.key
         if key is not None:
             exchange.key_id, exchange.grant = key.id, key.grant
 
-    def set_out(self, key: ApiKey | None) -> bool:
+    def set_out(self) -> bool:
         """Takes what it needs, where that is to be had at once; else nothing is taken.
 
         The count of its key comes last, because it is not given back. Raises where there is no room.
         """
         lane, way, size, key_id = self.lane, self.way, len(self.body), self.exchange.key_id
+        limits, key = lane.limits, self.fare.key
         lane.bodies.take(size, key_id)
         if not lane.hold.take(way.entry):
             lane.bodies.give(size, key_id)
@@ -69,28 +71,22 @@ class Trip(Reply):
         way.in_flight.inc()
         counted = False
         try:
-            counted = key is None or self._count(key)
+            counted = limits is None or key is None or self._count(limits, key)
         finally:
             if not counted:
                 self.give_back()
         return counted
 
-    def _count(self, key: ApiKey) -> bool:
+    def _count(self, limits: KeyLimits, key: ApiKey) -> bool:
         """False where its key may not, or that cannot be known at once."""
-        guard, grant = self.lane.guard, key.grant
-        if guard is None:
-            return True
-        limits = guard.limits
-        if grant.max_concurrent is not None:
-            if not limits.begin_now(key.id, grant.max_concurrent):
-                return False
-            self._limits = limits
-        if grant.requests_per_minute is None:
-            return True
-        counted = limits.take_now(key.id, grant.requests_per_minute)
-        if counted is None or not counted[0]:  # what is refused was not counted
+        at_once, per_minute = key.grant.max_concurrent, key.grant.requests_per_minute
+        counted = limits.admit_now(key.id, at_once, per_minute)
+        if counted is False:
             return False
-        self.exchange.standing = counted[1]
+        if at_once is not None:
+            self._limits = limits
+        if counted is not True:
+            self.exchange.standing = counted
         return True
 
     def streams(self) -> None:

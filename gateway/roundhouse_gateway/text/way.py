@@ -8,7 +8,7 @@ import msgspec
 from roundhouse_api.enums import RouteName
 from roundhouse_api.keys import ApiKey
 from roundhouse_api.selection import mismatch
-from roundhouse_gateway.metrics import Metrics
+from roundhouse_gateway.metrics import Metrics, Tally
 from roundhouse_gateway.series import Value
 from roundhouse_gateway.snapshot import Entry
 from roundhouse_gateway.text.dialects import url_of
@@ -17,7 +17,7 @@ from roundhouse_gateway.text.pool import Address, address_of
 from roundhouse_gateway.text.request import PLAIN_NEEDS
 
 MOST_KEYS: Final = 1000
-"""Of those whose grant is remembered."""
+"""Of those that are remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,8 @@ class Way:
     """
 
     __slots__ = (
-        "_permitted",
+        "_fares",
+        "_metrics",
         "base_urls",
         "defaults",
         "entry",
@@ -62,17 +63,31 @@ class Way:
         self.name = msgspec.json.encode(entry.model.engine_model)
         self.model_line = b"x-roundhouse-model: %s\r\n" % entry.model.id.encode()
         self.in_flight: Value = metrics.in_flight(path)
-        self._permitted: dict[str, ApiKey] = {}
+        self._metrics = metrics
+        self._fares: dict[str, Fare] = {}
 
-    def permits(self, key: ApiKey) -> bool:
-        """Whether the key may use the model."""
-        if self._permitted.get(key.id) is key:
-            return True
-        if not key.grant.allows_model(self.entry.model.id):
-            return False
-        if len(self._permitted) < MOST_KEYS:
-            self._permitted[key.id] = key
-        return True
+    def fare(self, path: str, key: ApiKey | None) -> "Fare | None":
+        """None where the key may not use the model."""
+        key_id = key.id if key else ""
+        found = self._fares.get(key_id)
+        if found is not None and found.key is key:
+            return found
+        if key is not None and not key.grant.allows_model(self.entry.model.id):
+            return None
+        label = self._metrics.key(key_id, key.grant.name if key else "")
+        found = Fare(self, key, self._metrics.tally(path, self.entry.model.id, label))
+        if len(self._fares) < MOST_KEYS:
+            self._fares[key_id] = found
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Fare:
+    """What the requests of one key on one way share. No key: none is asked for."""
+
+    way: Way
+    key: ApiKey | None
+    tally: Tally
 
 
 def way_to(entry: Entry, route: RouteName, path: str, metrics: Metrics) -> Way | None:

@@ -22,7 +22,8 @@ def stream(monkeypatch: pytest.MonkeyPatch) -> io.BytesIO:
 
 
 def exchange(path: str = "/v1/chat/completions", *, note: str = "") -> Exchange:
-    made = Exchange("POST", path, "a1", "10.0.0.9", route="/v1/chat/completions", model="qwen", note=note)
+    made = Exchange("POST", path, "a1", "10.0.0.9", route="/v1/chat/completions", model="qwen")
+    made.note = note
     made.status, made.upload_bytes, made.key_id = 200, 12, "k1"
     made.first_byte = made.started + 0.25
     return made
