@@ -109,6 +109,15 @@ def plain_proxy(backend_port: int) -> Iterator[Peer]:
 
 
 @contextmanager
+def copier(backend_port: int) -> Iterator[Peer]:
+    """The least that a proxy on asyncio can cost: it looks at nothing."""
+    port = free_port()
+    arguments = [sys.executable, "-m", "tests.bench.copying", str(port), str(backend_port)]
+    with _running("copier", arguments, port) as peer:
+        yield peer
+
+
+@contextmanager
 def litellm(folder: Path, backend_port: int) -> Iterator[Peer | None]:
     """None where it does not install within a few minutes."""
     home = cache_root() / "peers" / "litellm"

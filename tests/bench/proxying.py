@@ -45,6 +45,10 @@ FASTAPI: Final = Figure(
 LITELLM: Final = Figure(
     "gateway", "chat, 32 connections, LiteLLM", "req/s", "higher", against="LiteLLM", aim=100
 )
+BACKEND: Final = Figure(
+    "gateway", "the backend itself, 32 connections", "req/s", "higher", against="nginx before it", aim=1.5
+)
+COPY: Final = Figure("gateway", "processor time of copying bytes, uvloop", "µs", "lower", against="nginx")
 COST: Final = Figure("gateway", "processor time of a chat request", "µs", "lower", against="nginx", aim=2.3)
 ALONE: Final = Figure(
     "gateway", "chat, one connection, median", "µs", "lower", against="nginx", budget=2.0, noise=0.2
@@ -62,7 +66,7 @@ LIST: Final = Figure(
 SCRAPE: Final = Figure(
     "gateway", "what scraping 10,000 models adds, 99th percentile", "ms", "lower", budget=5, noise=0.5
 )
-FIGURES: Final = (NGINX, GO, FASTAPI, LITELLM, COST, ALONE, AUDIO, LIST, SCRAPE)
+FIGURES: Final = (BACKEND, NGINX, GO, FASTAPI, LITELLM, COST, COPY, ALONE, AUDIO, LIST, SCRAPE)
 
 
 def measure() -> Iterator[Result]:
@@ -83,19 +87,22 @@ def _chat(folder: Path, gateway: GatewayProcess, backend: Peer, first: int) -> I
     ours = Peer("gateway", gateway.process.pid, gateway.port)
     with ExitStack() as stack:
         nginx = stack.enter_context(peers.nginx(folder, backend.port))
-        others = [stack.enter_context(peer(backend.port)) for peer in (peers.go_proxy, peers.plain_proxy)]
+        kinds = (peers.go_proxy, peers.plain_proxy, peers.copier)
+        others = [stack.enter_context(peer(backend.port)) for peer in kinds]
         slow = stack.enter_context(peers.litellm(folder, backend.port))
         alike = (ours, nginx, *others)
         for peer in (*alike, *([slow] if slow else [])):
             pin(peer.pid, first)
             _wrk(peer.port, script, MANY, "/v1/chat/completions", seconds=1)
-        rounds = [[_cost(peer, script, MANY) for peer in alike] for _ in range(ROUNDS)]
-        mine, of_nginx, of_go, of_fastapi = ([each[place] for each in rounds] for place in range(4))
+        rounds = [[_cost(peer, script, MANY) for peer in (*alike, backend)] for _ in range(ROUNDS)]
+        mine, of_nginx, of_go, of_fastapi, of_copier, of_backend = zip(*rounds, strict=True)
+        yield Result(BACKEND, _rate(of_backend), _rate(of_nginx))
         for figure, theirs in ((NGINX, of_nginx), (GO, of_go), (FASTAPI, of_fastapi)):
             yield Result(figure, _rate(mine), _rate(theirs))
         if slow:
             yield Result(LITELLM, _rate(mine), _wrk(slow.port, script, MANY, "/v1/chat/completions")[0])
-        yield Result(COST, median(cost for _, cost in mine), median(cost for _, cost in of_nginx))
+        yield Result(COST, _time(mine), _time(of_nginx))
+        yield Result(COPY, _time(of_copier), _time(of_nginx))
         alone = [
             [_wrk(peer.port, script, 1, "/v1/chat/completions")[1] for peer in (ours, nginx)]
             for _ in range(ROUNDS)
@@ -163,6 +170,10 @@ def _times(gateway: GatewayProcess, models: Sequence[str]) -> list[float]:
 
 def _rate(found: Sequence[tuple[float, float]]) -> float:
     return median(rate for rate, _ in found)
+
+
+def _time(found: Sequence[tuple[float, float]]) -> float:
+    return median(cost for _, cost in found)
 
 
 def _cost(peer: Peer, script: Path, connections: int) -> tuple[float, float]:
