@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 from annotated_types import Len
 from pydantic import Field
@@ -24,8 +24,15 @@ from roundhouse_api.hardware import Hardware
 from roundhouse_api.metadata import KeyRef, Resource, Status, child_owner_name_rule
 from roundhouse_api.model import Model, Rule, rule
 from roundhouse_api.quantity import Quantity
-from roundhouse_api.scalars import Between, Count, Features, Keyed, Name, Path, Port, SetOf, Url
+from roundhouse_api.scalars import Between, Count, Features, HeaderName, Keyed, Name, Path, Port, SetOf, Url
 from roundhouse_api.workload import Workload
+
+_NO_PLACE_FOR_KEYS: Final = (
+    *("accept", "accept-encoding", "connection", "content-length", "content-type", "cookie", "date"),
+    *("expect", "host", "keep-alive", "origin", "proxy-connection", "sec-websocket-extensions"),
+    *("sec-websocket-key", "sec-websocket-protocol", "sec-websocket-version", "te", "traceparent"),
+    *("tracestate", "trailer", "transfer-encoding", "upgrade", "via", "x-request-id"),
+)
 
 
 class Upstream(Model):
@@ -34,10 +41,20 @@ class Upstream(Model):
     base_url: Url = Field(alias="baseURL")
     """Address below which the service's routes lie, for example https://api.example.org/v1."""
     api_key_secret_ref: KeyRef | None = None
-    """The key that the gateway sends as bearer token. The Secret must carry the label
+    """The key that the gateway sends along with each request. The Secret must carry the label
     roundhouse.dev/credential: upstream."""
+    api_key_header: HeaderName | None = None
+    """The header that the key stands in as it is, for example api-key. Absent: Authorization, as bearer
+    token."""
     ca_config_map_ref: KeyRef | None = None
     """Certificates (PEM) to trust besides the system's own."""
+
+    @rule(
+        f"!has(self.apiKeyHeader) || !(self.apiKeyHeader.lowerAscii() in {list(_NO_PLACE_FOR_KEYS)})",
+        "`apiKeyHeader` must be a header that means nothing else",
+    )
+    def header_is_free(self) -> bool:
+        return (self.api_key_header or "").lower() not in _NO_PLACE_FOR_KEYS
 
 
 class Route(Model):

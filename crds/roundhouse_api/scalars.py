@@ -116,6 +116,10 @@ Decimal = Annotated[str, StringConstraints(max_length=32, pattern=r"^[0-9]+(\.[0
 Url = Annotated[str, StringConstraints(max_length=2048, pattern=r"^https?://[^\s/?#@]+([/?][^\s#]*)?$")]
 """Without user, password or fragment."""
 Path = Annotated[str, StringConstraints(max_length=512, pattern=r"^/[^\s]*$")]
+HeaderName = Annotated[
+    str, StringConstraints(max_length=64, pattern="^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?$")
+]
+"""Of a request, in any case."""
 Sha256 = Annotated[str, StringConstraints(max_length=64, pattern="^[a-f0-9]{64}$")]
 Currency = Annotated[str, StringConstraints(max_length=3, pattern="^[A-Z]{3}$")]
 ResourceName = Annotated[

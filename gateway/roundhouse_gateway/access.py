@@ -15,6 +15,7 @@ from typing import Final
 
 from roundhouse_api.v1alpha1 import Upstream
 
+AUTHORIZATION: Final = "authorization"
 _BLOT: Final = b"***"
 
 
@@ -32,7 +33,10 @@ class Access:
     @cached_property
     def headers(self) -> Mapping[str, str]:
         """What goes along with each request."""
-        return {"authorization": f"Bearer {self.key}"} if self.key else {}
+        if not self.key:
+            return {}
+        name = ((self.upstream and self.upstream.api_key_header) or AUTHORIZATION).lower()
+        return {name: f"Bearer {self.key}" if name == AUTHORIZATION else self.key}
 
     @cached_property
     def lines(self) -> bytes:

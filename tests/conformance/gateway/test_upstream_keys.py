@@ -186,6 +186,18 @@ async def test_every_route_shows_the_key_and_never_a_clients(hosted_either: Host
     assert lane >= 2 if world.fast else lane == 0
 
 
+async def test_a_key_may_stand_in_a_header_of_the_upstream_s_own(hosted: Hosted) -> None:
+    hosted.publish(CHAT, SPEECH, apiKeyHeader="Api-Key")
+    wait_for(hosted, "gpt", "running")
+    wait_for(hosted, "speech", "running")
+    for reply in (chat(hosted.world), hosted.world.gateway.transcribe(field("model", "speech"), file())):
+        assert reply.status == 502, "it knows bearer tokens alone"
+    async with streaming(hosted.world.gateway.port, {"model": "speech"}) as stream:
+        assert (await stream.next()).type == "session.begin"
+    assert [each.headers.get("api-key") for each in hosted.engine.requests] == [KEY] * 3
+    assert hosted.shown() == {None}
+
+
 def test_a_new_key_is_shown_without_a_restart(hosted: Hosted) -> None:
     hosted.publish(CHAT)
     wait_for(hosted, "gpt", "running")
