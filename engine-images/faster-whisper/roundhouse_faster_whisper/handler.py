@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar, Final
 
-from faster_whisper import WhisperModel
 from faster_whisper.vad import get_vad_model
 from typing_extensions import override
 
@@ -31,7 +30,7 @@ from roundhouse_engine.realtime_speech import Detector
 from roundhouse_engine.vad import cut
 from roundhouse_faster_whisper.ears import RATE, Ears, samples
 from roundhouse_faster_whisper.hardware import choose_hardware
-from roundhouse_faster_whisper.steps import in_steps
+from roundhouse_faster_whisper.steps import Steps
 from roundhouse_faster_whisper.weights import open_model
 
 _ENGLISH: Final = "en"
@@ -72,12 +71,13 @@ class FasterWhisper(RealtimeSpeech):
         assert model.path is not None  # noqa: S101 - accepted
         capacity = int(os.environ.get("ROUNDHOUSE_CAPACITY", "") or self.capacity)
         self._name = model.name
-        self._model = open_model(model.path, choose_hardware(os.environ, capacity), progress)
+        hardware = choose_hardware(os.environ, capacity)
+        self._steps = Steps(open_model(model.path, hardware, progress), hardware.workers)
         get_vad_model()
 
     @override
     def unload(self) -> None:
-        self._model.model.unload_model()
+        self._steps.whisper.unload_model()
 
     @override
     def windows(self, audio: Iterator[bytes], cancellation: Cancellation) -> Iterator[Window]:
@@ -109,7 +109,7 @@ class FasterWhisper(RealtimeSpeech):
 
     def check(self, options: SpeechOptions) -> None:
         """Raise `EngineError` for what this model, of all that the engine can serve, cannot do."""
-        if self._model.model.is_multilingual:
+        if self._steps.whisper.is_multilingual:
             return
         if options.language not in (None, _ENGLISH):
             raise invalid(
@@ -140,8 +140,7 @@ class FasterWhisper(RealtimeSpeech):
             "word_timestamps": options.words,
         }
         hasty: dict[str, Any] = {"beam_size": 1, "temperature": 0.0, "without_timestamps": True}
-        model: WhisperModel = in_steps(self._model, cancellation)
-        found, about = model.transcribe(
+        found, about = self._steps.for_request(cancellation).transcribe(
             samples(window.samples),
             language=language,
             task=options.task.value,

@@ -118,6 +118,38 @@ def test_a_client_that_leaves_a_long_recording_frees_the_slot(pocketsphinx: Engi
     assert pocketsphinx.post(conversation(0.5)[0], model="english").status == 200
 
 
+def test_whisper_gets_through_a_long_recording_in_flat_memory_and_tells_as_it_goes(whisper: Engine) -> None:
+    """The library alone holds all of it with its features: half a gigabyte more for these ten minutes."""
+    assert whisper.post(conversation(0.5)[0]).status == 200
+    before = peak_mib(whisper.process.pid)
+    stalls = whisper.metric("event_loop_stall_seconds_count")
+    late = stalls - whisper.metric("event_loop_stall_seconds_bucket", le="0.05")
+    body, headers = form(conversation(10)[0], stream="true", language="en")
+    told, lateness = [], []
+    with contextlib.closing(whisper.connect(timeout=500)) as connection:
+        begun = time.perf_counter()
+        connection.request("POST", TRANSCRIPTIONS, body, headers)
+        for line in connection.getresponse():
+            if b"transcript.text.delta" in line:
+                told.append(time.perf_counter() - begun)
+                lateness.append(own_lateness())
+    assert len(told) == 40, "a window for each sentence"
+    assert told[0] < told[-1] / 4, "the first words do not wait for the last"
+    assert peak_mib(whisper.process.pid) - before < 60
+    late = whisper.metric("event_loop_stall_seconds_count") - late
+    late -= whisper.metric("event_loop_stall_seconds_bucket", le="0.05")
+    assert late <= 1 or max(lateness) > 0.05, f"{late} samples of the loop were late"
+
+
+def test_whisper_stops_when_its_client_leaves(whisper: Engine) -> None:
+    with whisper.started(conversation(10)[0], language="en"):
+        pass
+    wait_until(lambda: whisper.in_use == 0, seconds=30, what="the place is free", every=0.02)
+    wait_until(
+        lambda: whisper.metric("slots_computing") == 0, seconds=30, what="nothing is computed", every=0.02
+    )
+
+
 def test_an_hour_in_bounded_memory(tmp_path: Path) -> None:
     """115 MB of samples through a server and a child that hold none of them."""
     minute = tones(10)[HEADER_BYTES:]

@@ -1,0 +1,109 @@
+"""Lets requests compute together: those that wait while something computes are next, in one batch.
+
+Nobody waits for company: where nothing computes, one alone begins at once. It knows nothing of models.
+"""
+
+import threading
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Generic, TypeVar
+
+from roundhouse_engine import Cancellation
+
+# How soon one whose client left is out of the queue.
+_LOOK_SECONDS: Final = 0.05
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(slots=True, eq=False)
+class _Job(Generic[Item, Result]):
+    item: Item
+    key: Hashable
+    results: list[Result] = field(default_factory=list)
+    """The one result, once it is there."""
+    error: BaseException | None = None
+
+    @property
+    def done(self) -> bool:
+        return bool(self.results) or self.error is not None
+
+
+class Together(Generic[Item, Result]):
+    """`compute` gets at most `most` items of one key and gives as many results; `at_once` calls of it run.
+
+    A batch that is too large for the memory is halved, down to one.
+    """
+
+    def __init__(
+        self,
+        compute: Callable[[Sequence[Item]], Sequence[Result]],
+        too_large: Callable[[BaseException], bool],
+        *,
+        most: int,
+        at_once: int,
+    ) -> None:
+        self._compute = compute
+        self._too_large = too_large
+        self._most = most
+        self._at_once = at_once
+        self._running = 0
+        self._waiting: list[_Job[Item, Result]] = []
+        self._changed = threading.Condition()
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for their turn."""
+        return len(self._waiting)
+
+    def __call__(self, item: Item, key: Hashable, cancellation: Cancellation) -> Result:
+        """The item's result, computed in this thread or by another's; raises what `compute` raised."""
+        job: _Job[Item, Result] = _Job(item, key)
+        with self._changed:
+            self._waiting.append(job)
+            try:
+                while not job.done and not self._is_next(job):
+                    cancellation.check()
+                    self._changed.wait(_LOOK_SECONDS)
+                batch = [] if job.done else self._take(key)
+            finally:
+                if job in self._waiting:  # it left
+                    self._waiting.remove(job)
+        if batch:
+            self._run(batch)
+        if job.error is not None:
+            raise job.error
+        return job.results[0]
+
+    def _is_next(self, job: _Job[Item, Result]) -> bool:
+        return self._running < self._at_once and bool(self._waiting) and self._waiting[0] is job
+
+    def _take(self, key: Hashable) -> list[_Job[Item, Result]]:
+        batch = [job for job in self._waiting if job.key == key][: self._most]
+        self._waiting = [job for job in self._waiting if job not in batch]
+        self._running += 1
+        return batch
+
+    def _run(self, batch: Sequence[_Job[Item, Result]]) -> None:
+        try:
+            self._settle(batch)
+        finally:
+            with self._changed:
+                self._running -= 1
+                self._changed.notify_all()
+
+    def _settle(self, batch: Sequence[_Job[Item, Result]]) -> None:
+        try:
+            results = self._compute([job.item for job in batch])
+        except BaseException as error:  # noqa: BLE001 - it is raised where each waits
+            if len(batch) > 1 and self._too_large(error):
+                half = len(batch) // 2
+                self._settle(batch[:half])
+                self._settle(batch[half:])
+                return
+            for job in batch:
+                job.error = error
+            return
+        for job, result in zip(batch, results, strict=True):
+            job.results.append(result)

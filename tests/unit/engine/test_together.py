@@ -1,0 +1,94 @@
+"""Requests that wait while something computes are next together, and none of them stops another."""
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
+
+from roundhouse_engine import Cancellation, Cancelled
+from roundhouse_faster_whisper.together import Together
+from tests.support.waiting import wait_until
+
+
+class Sums:
+    """Adds one to each number, in batches that it remembers, the first of them when `gate` is open."""
+
+    def __init__(self, largest: int = 8) -> None:
+        self.batches: list[list[int]] = []
+        self.gate = threading.Event()
+        self._largest = largest
+        self._threads = ThreadPoolExecutor(16)
+        self._together = Together[int, int](
+            self._compute, lambda error: isinstance(error, MemoryError), most=4, at_once=1
+        )
+
+    def _compute(self, items: Sequence[int]) -> list[int]:
+        self.batches.append(list(items))
+        assert self.gate.wait(60)
+        if len(items) > self._largest:
+            raise MemoryError
+        if 13 in items:
+            raise ValueError("13 brings bad luck")
+        return [item + 1 for item in items]
+
+    def ask(self, item: int, *, key: str = "", cancellation: Cancellation | None = None) -> "Future[int]":
+        """One more. While the gate is closed, the first computes and the others wait when this returns."""
+        waiting, first = self._together.waiting, not self.batches
+        future = self._threads.submit(self._together, item, key, cancellation or Cancellation())
+
+        def settled() -> bool:
+            if self.gate.is_set():
+                return True
+            return bool(self.batches) if first else self._together.waiting > waiting
+
+        wait_until(settled, seconds=60, what=f"{item} computes or waits", every=0.001)
+        return future
+
+
+@pytest.fixture
+def sums() -> Sums:
+    return Sums()
+
+
+def test_those_that_wait_are_next_in_batches_of_their_own_kind(sums: Sums) -> None:
+    asked = [sums.ask(1), sums.ask(2), sums.ask(3, key="other"), *map(sums.ask, (4, 5, 6, 7))]
+    sums.gate.set()
+    assert [future.result(60) for future in asked] == [2, 3, 4, 5, 6, 7, 8]
+    assert sums.batches == [[1], [2, 4, 5, 6], [3], [7]]
+
+
+def test_one_that_leaves_while_it_waits_is_not_computed(sums: Sums) -> None:
+    gone = Cancellation()
+    first, leaving, staying = sums.ask(1), sums.ask(2, cancellation=gone), sums.ask(3)
+    gone.cancel()
+    with pytest.raises(Cancelled):
+        leaving.result(60)
+    sums.gate.set()
+    assert (first.result(60), staying.result(60)) == (2, 4)
+    assert sums.batches == [[1], [3]]
+
+
+def test_what_goes_wrong_is_told_to_each_and_the_next_computes(sums: Sums) -> None:
+    first, bad, too = sums.ask(1), sums.ask(13), sums.ask(3)
+    sums.gate.set()
+    assert first.result(60) == 2
+    for future in (bad, too):
+        with pytest.raises(ValueError, match="13 brings bad luck"):
+            future.result(60)
+    assert sums.ask(5).result(60) == 6
+
+
+def test_a_batch_that_is_too_large_for_the_memory_is_halved() -> None:
+    sums = Sums(largest=1)
+    asked = [sums.ask(number) for number in range(5)]
+    sums.gate.set()
+    assert [future.result(60) for future in asked] == [1, 2, 3, 4, 5]
+    assert sums.batches == [[0], [1, 2, 3, 4], [1, 2], [1], [2], [3, 4], [3], [4]]
+
+
+def test_one_that_is_too_large_alone_is_told() -> None:
+    sums = Sums(largest=0)
+    sums.gate.set()
+    with pytest.raises(MemoryError):
+        sums.ask(1).result(60)
