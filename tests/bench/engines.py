@@ -1,20 +1,24 @@
 """What the engines reach over HTTP, against their libraries called directly."""
 
+import json
 import tempfile
 import time
 import wave
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Final
 
+from tests.bench.faster_whisper import CLIP_SECONDS, CLIPS
 from tests.bench.figure import Figure, Result
+from tests.bench.library import library
 from tests.bench.machine import cpu_seconds
-from tests.bench.pocketsphinx import library
-from tests.conformance.engine.running import POCKETSPHINX, Engine, running
+from tests.conformance.engine.running import FASTER_WHISPER, POCKETSPHINX, Engine, running
 from tests.support.recordings import TEST_DATA, wav
 from tests.support.waiting import wait_until
+from tests.support.whisper import Whisper, make_whisper
 
 SPEECH_SECONDS: Final = 10
 ROUNDS: Final = 5
@@ -29,7 +33,18 @@ SPEED: Final = Figure(
 )
 START: Final = Figure("engines", "pocketsphinx, start to ready", "s", "lower", against=_DIRECT)
 IDLE: Final = Figure("engines", "pocketsphinx, idle", "% of core", "lower", aim=1)
-FIGURES: Final = (SPEED, START, IDLE)
+WHISPER_SPEED: Final = Figure(
+    "engines", "faster-whisper, 20 s of speech over HTTP", "x real", "higher", against=_DIRECT, aim=0.95
+)
+WHISPER_CLIPS: Final = Figure(
+    "engines",
+    "faster-whisper, eight clips at once",
+    "clips/s",
+    "higher",
+    against="the library's batched pipeline",
+    aim=1,
+)
+FIGURES: Final = (SPEED, START, IDLE, WHISPER_SPEED, WHISPER_CLIPS)
 
 
 def measure() -> Iterator[Result]:
@@ -42,12 +57,13 @@ def measure() -> Iterator[Result]:
         yield _start(folder, path)
         with _ready(folder) as (engine, _):
             yield _idle(engine)
+        yield from _whisper(folder)
 
 
 def _speed(folder: Path, path: Path, audio: bytes) -> Result:
     """Each hears the recording once before it counts."""
     over_http, direct = [], []
-    with _ready(folder) as (engine, _), library(path) as alone:
+    with _ready(folder) as (engine, _), library("pocketsphinx", path) as alone:
         for number in range(ROUNDS + 1):
             seconds = _transcribe(engine, audio)
             directly, words = alone.transcribe()
@@ -67,12 +83,63 @@ def _transcribe(engine: Engine, audio: bytes) -> float:
     return seconds
 
 
+def _whisper(folder: Path) -> Iterator[Result]:
+    """A model of base's size with random weights but for the words that it says, in turns with the library.
+
+    Each round goes through both; the first does not count.
+    """
+    said = [f"word{number}" for number in range(12)]
+    sized = Whisper(says=said, width=512, layers=6, heads=8, text_tokens=50_000)
+    model = make_whisper(folder / "whisper", sized)
+    path = folder / "speech-20.raw"
+    samples = (_speech() * 2)[: round(CLIPS * CLIP_SECONDS * _RATE) * 2]
+    path.write_bytes(samples)
+    clip_bytes = round(CLIP_SECONDS * _RATE) * 2
+    clips = [wav(samples[number * clip_bytes : (number + 1) * clip_bytes]) for number in range(CLIPS)]
+    told = {
+        "ROUNDHOUSE_MODELS": json.dumps(
+            [{"name": "m", "path": str(model), "source": {"type": "HuggingFace"}}]
+        ),
+        "ROUNDHOUSE_DEVICE": "cpu",
+        "ROUNDHOUSE_CAPACITY": str(CLIPS),
+    }
+    over_http, direct, at_once, batched = [], [], [], []
+    with (
+        running(FASTER_WHISPER, folder, **told) as engine,
+        library("faster_whisper", model, path) as alone,
+        ThreadPoolExecutor(CLIPS) as threads,
+    ):
+        engine.until_ready()
+        for _ in range(ROUNDS + 1):
+            over_http.append(_taken(lambda: [_heard(engine, wav(samples))]))
+            direct.append(alone.transcribe()[0])
+            at_once.append(_taken(lambda: list(threads.map(lambda clip: _heard(engine, clip), clips))))
+            batched.append(alone.transcribe("batch")[0])
+    seconds = CLIPS * CLIP_SECONDS
+    yield Result(WHISPER_SPEED, seconds / median(over_http[1:]), seconds / median(direct[1:]))
+    yield Result(WHISPER_CLIPS, CLIPS / median(at_once[1:]), CLIPS / median(batched[1:]))
+
+
+def _heard(engine: Engine, audio: bytes) -> str:
+    answer = engine.post(audio, language="en")
+    assert answer.status == 200, answer.body
+    return str(answer.json["text"])
+
+
+def _taken(work: Callable[[], Sequence[str]]) -> float:
+    began = time.monotonic()
+    texts = work()
+    seconds = time.monotonic() - began
+    assert all(text.startswith("word0 word1") for text in texts), texts
+    return seconds
+
+
 def _start(folder: Path, path: Path) -> Result:
     ours, direct = [], []
     for _ in range(STARTS):
         with _ready(folder) as (_, seconds):
             ours.append(seconds)
-        with library(path) as alone:
+        with library("pocketsphinx", path) as alone:
             direct.append(alone.ready_seconds)
     return Result(START, median(ours), median(direct))
 

@@ -1,47 +1,13 @@
-"""The library as anyone would call it, in a process of its own: what the engine over HTTP is held against.
+"""PocketSphinx as anyone would call it: what the engine over HTTP is held against.
 
 `python -m tests.bench.pocketsphinx PATH`: says `ready`, then decodes the file of 16 kHz mono samples for each
 line that it reads, and answers with the seconds that took and the words.
 """
 
 import json
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
-
-
-@dataclass(frozen=True, slots=True)
-class Library:
-    """A process that is ready, and how long it took to be."""
-
-    ready_seconds: float
-    to: IO[str]
-    answers: IO[str]
-
-    def transcribe(self) -> tuple[float, str]:
-        self.to.write("\n")
-        self.to.flush()
-        seconds, words = json.loads(self.answers.readline())
-        return seconds, words
-
-
-@contextmanager
-def library(samples: Path) -> Iterator[Library]:
-    began = time.monotonic()
-    command = [sys.executable, "-m", "tests.bench.pocketsphinx", str(samples)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin
-        assert process.stdout
-        try:
-            assert process.stdout.readline() == "ready\n", "the library did not load"
-            yield Library(time.monotonic() - began, process.stdin, process.stdout)
-        finally:
-            process.kill()
 
 
 def _serve(samples: bytes) -> None:
