@@ -22,7 +22,7 @@ from roundhouse_gateway.realtime.wire import BINARY, MASKED, TEXT, Frames, maske
 MESSAGE_BYTES: Final = 4 << 20
 """The longest event of an engine."""
 HEARTBEAT_SECONDS: Final = 10.0
-"""An engine that has said nothing for two of them is sent a ping, and is gone when the third one passes."""
+"""An engine that has said nothing for two of them is sent a ping, and is gone without an answer in one."""
 CLOSE_SECONDS: Final = 2.0
 UNREAD_BYTES: Final = 128 << 10
 """So much of what an engine says waits for whoever reads it, before the engine waits."""
@@ -279,11 +279,11 @@ class EngineLink(asyncio.Protocol):
         self._heartbeat = self._loop.call_later(HEARTBEAT_SECONDS, self._beat)
         if self._paused or not self.open:
             return
-        self._silent += 1
-        if self._silent == 2:
+        self._silent += 1  # and one more is that in which it spoke last
+        if self._silent == 3:
             self._wire.send_ping(b"")
             self._flush()
-        elif self._silent > 2:
+        elif self._silent > 3:
             self._transport.abort()
 
 
