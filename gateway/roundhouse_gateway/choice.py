@@ -82,7 +82,7 @@ def _refuse(entry: Entry, metrics: Metrics) -> NoReturn:
     """For a model that does not run and that none stands in for."""
     metrics.resolution_errors("not_running").inc()
     if entry.access.trouble:
-        raise UpstreamAccessError(entry.model.id, entry.access.trouble)
+        raise UpstreamAccessError(entry.model.id)
     error = NotRunningError(entry.model.id)
     error.retry_after = retry_after(entry.record.remaining_seconds)
     raise error

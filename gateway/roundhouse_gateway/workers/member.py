@@ -139,7 +139,7 @@ class Member:
     async def put(self, name: str, token: Token, seconds: int) -> None:
         """As `Tokens` has it: the supervisor keeps them, so each is known to all workers."""
         if not self._say(Put(name, msgspec.msgpack.encode(token), seconds)):
-            raise NotReadyError("The gateway is ending, and keeps no token.")
+            raise NotReadyError("The gateway cannot keep a token just now; ask for it again.")
 
     async def get(self, name: str) -> Token | None:
         found = await self._ask(name, take=False)
@@ -156,12 +156,12 @@ class Member:
         number, answer = self._asked, asyncio.get_running_loop().create_future()
         self._answers[number] = answer
         try:
-            self._say(Ask(number, name, take))
-            async with asyncio.timeout(ANSWER_SECONDS):
+            asked = self._say(Ask(number, name, take))
+            async with asyncio.timeout(ANSWER_SECONDS if asked else 0):
                 found: bytes | None = await answer
                 return found
         except TimeoutError:
-            raise NotReadyError("The gateway does not find its tokens just now.") from None
+            raise NotReadyError("The gateway does not find its tokens just now; try again.") from None
         finally:
             del self._answers[number]
 

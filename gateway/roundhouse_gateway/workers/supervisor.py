@@ -170,8 +170,9 @@ class Supervisor:
             case Put(name, content, seconds):
                 self._tokens.put(name, content, seconds)
             case Ask(number, name, take):
-                answer = Answer(number, self._tokens.get(name, take=take))
-                worker.tell(msgspec.msgpack.encode(answer))
+                answer = Answer(number, self._tokens.get(name, take=False))
+                if worker.tell(msgspec.msgpack.encode(answer)) and take:
+                    self._tokens.get(name, take=True)
 
     def _reap(self) -> None:
         for worker in list(self._workers.values()):

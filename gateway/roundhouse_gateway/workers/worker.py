@@ -77,6 +77,10 @@ class Worker:
         with suppress(ProcessLookupError):
             os.kill(self.pid, number)
 
-    def tell(self, message: bytes) -> None:
-        with suppress(OSError):  # who does not read does not learn: it has a clock of its own
+    def tell(self, message: bytes) -> bool:
+        """Whether it may learn of it: who does not read has a clock of its own."""
+        try:
             self.ends.messages.send(message)
+        except OSError:
+            return False
+        return True

@@ -13,11 +13,15 @@ from pathlib import Path
 from typing import Protocol
 from unittest.mock import patch
 
+import msgspec
 import pytest
 
+from roundhouse_gateway.workers.handed import pair
 from roundhouse_gateway.workers.member import Ends, Member
+from roundhouse_gateway.workers.messages import Answer, Ask, Put
 from roundhouse_gateway.workers.shared import Shared, State
 from roundhouse_gateway.workers.supervisor import Run, Supervisor
+from roundhouse_gateway.workers.worker import Worker
 from tests.support.waiting import wait_until
 
 
@@ -163,3 +167,25 @@ def test_a_worker_that_hangs_with_the_lock_does_not_hang_the_supervisor(shared: 
 def _free(shared: Shared) -> bool:
     with shared.lock.within(0) as free:
         return free
+
+
+def test_a_token_is_not_used_up_where_the_answer_is_lost(shared: Shared) -> None:
+    """A worker whose queue of messages is full hears nothing, and tells its client to try again."""
+    doors = socket.create_server(("127.0.0.1", 0)), socket.create_server(("127.0.0.1", 0))
+    supervisor = Supervisor(shared, doors, lambda *_: 0)
+    ours, theirs = pair()
+    worker = Worker(0, os.getpid(), Ends(*doors, ours))  # of which only the last is used
+    supervisor._take(worker, Put("token", b"x", 60))
+    while worker.tell(b"x" * 1000):
+        pass
+    supervisor._take(worker, Ask(1, "token", take=True))
+    with suppress(BlockingIOError):
+        while theirs.recv(2000):
+            pass
+    found = []
+    for number in (2, 3):
+        supervisor._take(worker, Ask(number, "token", take=True))
+        found.append(msgspec.msgpack.decode(theirs.recv(2000), type=Answer).found)
+    assert found == [b"x", None]
+    for each in (ours, theirs, *doors, supervisor._signals, supervisor._signalled, supervisor._selector):
+        each.close()
