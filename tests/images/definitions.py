@@ -34,6 +34,7 @@ IMAGES = (
     Image("gateway", "gateway/Containerfile"),
     Image("loader", "engine-images/loader/Containerfile"),
     Image("pocketsphinx", "engine-images/pocketsphinx/Containerfile"),
+    Image("faster-whisper", "engine-images/faster-whisper/Containerfile"),
 )
 
 

@@ -95,6 +95,7 @@ def test_each_containerfile_is_pinned_and_runs_without_rights(image: Image) -> N
         ("operator", '["roundhouse", "operator"]'),
         ("gateway", '["roundhouse-gateway"]'),
         ("pocketsphinx", '["python", "-m", "roundhouse_pocketsphinx"]'),
+        ("faster-whisper", '["python", "-m", "roundhouse_faster_whisper"]'),
     ],
 )
 def test_each_image_starts_its_program(name: str, entrypoint: str) -> None:
