@@ -200,3 +200,51 @@ def test_hardware_that_is_not_there_is_told(operator: Operator, kubectl: Kubectl
     assert kubectl.wait_for(told, "the event is written") == 1
     kubectl.patch("eng", "kws", {"spec": {"hardware": {"gpu": {"mode": "None", "allocation": None}}}})
     kubectl.wait("mv", "kws-en", "Ready", "True", seconds=60)
+
+
+SLICES = {"gpu": {"mode": "Required", "minMemory": "400G"}}
+PRIVATE = {
+    "type": "HuggingFace",
+    "huggingFace": {"repo": "acme/kws-en", "tokenSecretRef": {"name": "hf", "key": "token"}},
+}
+NOWHERE = {"type": "PVC", "pvc": {"storageClassName": "nowhere", "size": "1Gi"}}
+WRONG = {
+    "impossible": ("Ready", "False", "NoGPU"),
+    "contradictory": ("Accepted", "False", "InvalidSpec"),
+    "secretless": ("WeightsReady", "False", "SecretNotFound"),
+    "classless": ("WeightsReady", "False", "StorageClassNotFound"),
+    "choosy": ("EngineSelected", "False", "NoMatchingEngine"),
+    "round": ("Degraded", "True", "FallbackCycle"),
+    "about": ("Degraded", "True", "FallbackCycle"),
+    "second": ("Accepted", "False", "NameConflict"),
+}
+
+
+def test_whatever_is_wrong_has_its_reason_and_blocks_nobody_else(
+    operator: Operator, kubectl: Kubectl
+) -> None:
+    """All of it at once, and what is right comes last."""
+    kubectl.apply(
+        engine("huge", hardware=SLICES),
+        engine("three", scaling={"minReplicas": 3}),
+        engine("cached", cache=NOWHERE),
+        engine(),
+        variant("impossible", on="huge"),
+        variant("contradictory", on="three", scaling={"mode": "Demand", "maxReplicas": 2}),
+        variant("secretless", source=PRIVATE),
+        variant("classless", on="cached", source={**PRIVATE, "huggingFace": {"repo": "acme/kws-en"}}),
+        variant("choosy", engineRef=None, engineSelector={"stage": "Speak"}),
+        variant("round", fallbacks=[{"model": "about"}]),
+        variant("about", fallbacks=[{"model": "round"}]),
+        variant("first", servedName="speech"),
+    )
+    kubectl.wait("mv", "first", "Ready", "True", seconds=60)
+    kubectl.apply(
+        variant("second", servedName="speech"),
+        variant("several", engineRef=None, engineSelector={"stage": "Transcribe"}),
+        variant("right"),
+    )
+    for name, (kind, status, reason) in WRONG.items():
+        kubectl.wait("mv", name, kind, status, reason, seconds=60)
+    for name in ("right", "several", "first", "round", "about"):
+        kubectl.wait("mv", name, "Ready", "True", seconds=60)
