@@ -1,0 +1,166 @@
+"""Chat and completions: the conversation by the model's own template, token by token from llama.cpp.
+
+Requests share passes over the weights (continuous batching): four at once take little longer than one.
+"""
+
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, Final
+
+from typing_extensions import override
+
+from roundhouse_engine import (
+    Cancellation,
+    Chat,
+    Conversation,
+    Finish,
+    FinishReason,
+    ModelSpec,
+    Piece,
+    Prompted,
+    TextOptions,
+    ToolCall,
+)
+from roundhouse_engine.errors import invalid
+from roundhouse_engine.text import Text
+from roundhouse_llama_cpp.llama import Llama, problem
+from roundhouse_llama_cpp.settings import read_settings
+from roundhouse_llama_cpp.weights import find_weights
+
+_CONTEXT_TOKENS: Final = 8192
+_LOOK_SECONDS: Final = 0.05
+_OPTIONS: Final = ("max_tokens", "temperature", "top_p", "seed", "frequency_penalty", "presence_penalty")
+
+Chunk = dict[str, Any]
+Ask = Callable[[Chunk, Callable[[Chunk], bool]], Any]
+Written = Iterator[Prompted | Piece | Finish]
+
+
+class LlamaChat(Chat):
+    thread_safe = True
+    capacity = 4
+    completions = True
+    tools = True
+    penalties = True
+    response_formats: ClassVar[frozenset[str]] = frozenset({"json_object", "json_schema"})
+    extensions: ClassVar[frozenset[str]] = frozenset(
+        {"top_k", "min_p", "typical_p", "repeat_penalty", "grammar", "chat_template_kwargs"}
+    )
+
+    @override
+    def load(self, model: ModelSpec, progress: Callable[[float], None]) -> None:
+        settings = read_settings(os.environ, context_tokens=_CONTEXT_TOKENS, parallel=self.capacity)
+        self._llama = Llama(model.name, find_weights(model.name, model.path), settings)
+
+    @override
+    def unload(self) -> None:
+        del self._llama
+
+    @override
+    def chat(self, conversation: Conversation, options: TextOptions, cancellation: Cancellation) -> Written:
+        request: Chunk = {"messages": list(conversation.messages)}
+        if conversation.tools:
+            request["tools"] = list(conversation.tools)
+            if conversation.tool_choice is not None:
+                request["tool_choice"] = conversation.tool_choice
+            if conversation.parallel_tool_calls is not None:
+                request["parallel_tool_calls"] = conversation.parallel_tool_calls
+        ask = self._llama.server.handle_chat_completions
+        return _written(ask, request | _sampling(options), "messages", cancellation)
+
+    @override
+    def complete(self, prompt: Text, options: TextOptions, cancellation: Cancellation) -> Written:
+        request = {"prompt": prompt if isinstance(prompt, str) else list(prompt)} | _sampling(options)
+        return _written(self._llama.server.handle_completions, request, "prompt", cancellation)
+
+
+def _sampling(options: TextOptions) -> Chunk:
+    told = {name: value for name in _OPTIONS if (value := getattr(options, name)) is not None}
+    if options.response_format is not None:
+        told["response_format"] = dict(options.response_format)
+    # `return_progress` makes it speak while it reads a long prompt, and so listen to whether it should go on.
+    wanted = {"stream": True, "stream_options": {"include_usage": True}, "return_progress": True}
+    return {**options.extensions, **told, **wanted, "stop": list(options.stop)}
+
+
+def _written(ask: Ask, request: Chunk, param: str, cancellation: Cancellation) -> Written:
+    prompted = False
+    reason = FinishReason.STOP
+    tokens: int | None = None
+    for chunk in _chunks(ask, request, param, cancellation):
+        if not prompted and (progress := chunk.get("prompt_progress")):
+            prompted = True
+            yield Prompted(progress["total"], progress["cache"])
+        if usage := chunk.get("usage"):
+            tokens = usage["completion_tokens"]
+        for choice in chunk.get("choices", ()):
+            if piece := _piece(choice):
+                yield piece
+            if finish := choice.get("finish_reason"):
+                reason = FinishReason(finish)
+    yield Finish(reason, tokens)
+
+
+def _piece(choice: Chunk) -> Piece | None:
+    if "text" in choice:
+        return Piece(choice["text"]) if choice["text"] else None
+    delta = choice.get("delta", {})
+    calls = tuple(
+        ToolCall(
+            call["index"],
+            call.get("function", {}).get("arguments") or "",
+            call.get("id"),
+            call.get("function", {}).get("name"),
+        )
+        for call in delta.get("tool_calls", ())
+    )
+    text, reasoning = delta.get("content") or "", delta.get("reasoning_content") or ""
+    return Piece(text, reasoning=reasoning, tool_calls=calls) if text or reasoning or calls else None
+
+
+def _chunks(ask: Ask, request: Chunk, param: str, cancellation: Cancellation) -> Iterator[Chunk]:
+    """What llama.cpp says, as it says it. It speaks in a thread of its own, and is told there to stop."""
+    said: queue.SimpleQueue[Chunk | Exception | None] = queue.SimpleQueue()
+    left = threading.Event()
+
+    def hear(chunk: Chunk) -> bool:
+        said.put(chunk)
+        return left.is_set() or cancellation.cancelled
+
+    def run() -> None:
+        try:
+            ask(request, hear)
+        except Exception as error:  # noqa: BLE001 - raised again below, where the request is
+            said.put(error)
+        said.put(None)
+
+    speaking = threading.Thread(target=run, daemon=True, name="llama.cpp")
+    speaking.start()
+    try:
+        while (chunk := _next(said, cancellation)) is not None:
+            yield _checked(chunk, param)
+    finally:
+        left.set()
+        speaking.join()  # the slot is free when it says so, and not before
+
+
+def _next(
+    said: "queue.SimpleQueue[Chunk | Exception | None]", cancellation: Cancellation
+) -> Chunk | Exception | None:
+    while True:
+        try:
+            return said.get(timeout=_LOOK_SECONDS)
+        except queue.Empty:
+            cancellation.check()
+
+
+def _checked(chunk: Chunk | Exception, param: str) -> Chunk:
+    if isinstance(chunk, ValueError):  # a template, a tool or a schema that it cannot use
+        raise invalid(f"llama.cpp refuses the request: {chunk}", param=param) from chunk
+    if isinstance(chunk, Exception):
+        raise chunk
+    if "error" in chunk:
+        raise problem(chunk["error"], param)
+    return chunk

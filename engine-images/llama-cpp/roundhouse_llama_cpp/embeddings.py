@@ -1,0 +1,60 @@
+"""Embeddings: vectors of length one, pooled as the model says, many texts in one call of llama.cpp."""
+
+import os
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from typing_extensions import override
+
+from roundhouse_engine import Cancellation, Embedding, ModelError, ModelSpec
+from roundhouse_engine.text import Text
+from roundhouse_llama_cpp.llama import Llama, problem
+from roundhouse_llama_cpp.settings import read_settings
+from roundhouse_llama_cpp.weights import find_weights
+
+_CONTEXT_TOKENS: Final = 2048
+_PARALLEL: Final = 4
+"""Texts that are read together; the SDK's capacity is of requests, which is something else here."""
+
+
+class LlamaEmbeddings(Embedding):
+    token_ids = True
+
+    @override
+    def load(self, model: ModelSpec, progress: Callable[[float], None]) -> None:
+        settings = read_settings(os.environ, context_tokens=_CONTEXT_TOKENS, parallel=_PARALLEL)
+        settings = replace(settings, parallel=_PARALLEL)
+        weights = find_weights(model.name, model.path)
+        self._limit = settings.context_tokens
+        self._llama = Llama(model.name, weights, settings, embedding=True)
+        found = self._ask(["a"])
+        if "error" in found and settings.pooling is None:
+            # A model that was made to write says nothing of how its tokens' vectors become one.
+            self._llama = Llama(model.name, weights, replace(settings, pooling="mean"), embedding=True)
+            found = self._ask(["a"])
+        if "error" in found:
+            raise ModelError(f"{model.name!r} makes no vectors: {found['error'].get('message')}")
+
+    @override
+    def unload(self) -> None:
+        del self._llama
+
+    @override
+    def count_tokens(self, text: str) -> int:
+        return self._llama.count_tokens(text)
+
+    @override
+    def limit_tokens(self) -> int | None:
+        return self._limit
+
+    @override
+    def embed(self, texts: Sequence[Text], cancellation: Cancellation) -> Collection[Collection[float]]:
+        found = self._ask([text if isinstance(text, str) else list(text) for text in texts])
+        if "error" in found:
+            raise problem(found["error"], "input")
+        return [each["embedding"] for each in sorted(found["data"], key=lambda each: int(each["index"]))]
+
+    def _ask(self, texts: list[str | list[int]]) -> dict[str, Any]:
+        answer: dict[str, Any] = self._llama.server.handle_embeddings({"input": texts})
+        return answer

@@ -1,0 +1,85 @@
+"""The server of llama.cpp in this process: started, and its errors told in the SDK's words.
+
+It is asked by calls, and listens on the loopback address besides, where only who knows a key is answered:
+the key is made here and told to nobody but `count_tokens`.
+"""
+
+import http.client
+import json
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import xllamacpp
+
+from roundhouse_engine import ModelError
+from roundhouse_engine.errors import EngineError, failed, invalid
+from roundhouse_llama_cpp.settings import Settings
+
+_ERRORS_ONLY: Final = 1
+_BATCH_TOKENS: Final = 512
+"""Tokens of a prompt that are read between two looks at whether its client is still there."""
+_POOLINGS: Final = {
+    "mean": xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN,
+    "cls": xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_CLS,
+    "last": xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_LAST,
+}
+
+
+class Llama:
+    """One loaded model."""
+
+    def __init__(self, name: str, weights: Path, settings: Settings, *, embedding: bool = False) -> None:
+        self._key = secrets.token_urlsafe(32)
+        parameters = xllamacpp.CommonParams()
+        parameters.model.path = str(weights)
+        parameters.n_ctx = settings.context_tokens * settings.parallel
+        parameters.n_parallel = settings.parallel
+        parameters.n_batch = parameters.n_ubatch = _BATCH_TOKENS
+        parameters.n_gpu_layers = settings.gpu_layers
+        parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = settings.threads
+        parameters.api_keys = [self._key]
+        parameters.hostnames = ["127.0.0.1"]
+        parameters.verbosity = _ERRORS_ONLY
+        parameters.warmup = False  # a request of one token that a pod's first client would not notice
+        parameters.fit_params = False  # what was asked for, or an error
+        parameters.cache_ram_mib = 0  # prompts of other requests stay in the slots, and nowhere else
+        if embedding:
+            parameters.embedding = True
+            parameters.n_batch = parameters.n_ubatch = settings.context_tokens  # a text is read in one go
+            if settings.pooling is not None:
+                parameters.pooling_type = _POOLINGS[settings.pooling]
+        try:
+            self.server = xllamacpp.Server(parameters)
+        except RuntimeError as error:
+            raise ModelError(
+                f"{name!r}: llama.cpp cannot load {str(weights)!r}; its own lines in this log say why. "
+                "The file may be cut off (fetch it again), of a kind that it does not know, or too large."
+            ) from error
+
+    def count_tokens(self, text: str) -> int:
+        host = self.server.listening_address.removeprefix("http://")
+        connection = http.client.HTTPConnection(host, timeout=60)
+        try:
+            body = json.dumps({"content": text, "add_special": True})
+            headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self._key}"}
+            connection.request("POST", "/tokenize", body, headers)
+            return len(json.load(connection.getresponse())["tokens"])
+        finally:
+            connection.close()
+
+
+def problem(error: Mapping[str, Any], param: str) -> EngineError:
+    """What llama.cpp refused or failed at, for the client."""
+    message = str(error.get("message", "no reason was given"))
+    if error.get("type") == "exceed_context_size_error":
+        return invalid(
+            f"The prompt is {error.get('n_prompt_tokens')} tokens long, and the model takes "
+            f"{error.get('n_ctx')}. Send less, or give the engine a longer context.",
+            param=param,
+            code="context_length_exceeded",
+        )
+    if error.get("code") in (400, 501):
+        return invalid(f"llama.cpp refuses the request: {message}", param=param)
+    return failed(f"llama.cpp failed: {message}")

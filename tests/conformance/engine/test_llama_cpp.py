@@ -1,0 +1,236 @@
+"""The llama.cpp engine as its container runs it, with a model of 500 KB that was made on the spot."""
+
+import contextlib
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.conformance.engine.running import Answer, Engine, running
+from tests.support.gguf import CONTEXT, write_model
+from tests.support.waiting import wait_until
+
+CHAT = "/v1/chat/completions"
+SCHEMA = {
+    "type": "object",
+    "properties": {"a": {"type": "integer", "minimum": 0, "maximum": 9}},
+    "required": ["a"],
+    "additionalProperties": False,
+}
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("weights") / "tiny.gguf").parent
+
+
+def models(path: Path) -> str:
+    return json.dumps([{"name": "m", "path": str(path), "source": {"type": "HuggingFace"}}])
+
+
+@contextlib.contextmanager
+def serving(kind: str, weights: Path, folder: Path, **variables: str) -> Iterator[Engine]:
+    arguments = ("-m", "roundhouse_llama_cpp", kind)
+    told = {"ROUNDHOUSE_MODELS": models(weights), "MODELS": "", "ROUNDHOUSE_LLAMA_THREADS": "1"}
+    with running(arguments, folder, **told | variables) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def llama(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    with serving("chat", weights, tmp_path_factory.mktemp("llama"), ROUNDHOUSE_CAPACITY="2") as engine:
+        engine.until_ready()
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def embedder(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    with serving(
+        "embeddings", weights, tmp_path_factory.mktemp("embedder"), ROUNDHOUSE_LLAMA_CONTEXT_TOKENS="256"
+    ) as engine:
+        engine.until_ready()
+        yield engine
+
+
+def said(text: str) -> list[Any]:
+    return [{"role": "user", "content": text}]
+
+
+def post(engine: Engine, path: str = CHAT, **fields: Any) -> Answer:
+    body = json.dumps({"model": "m", "temperature": 0} | fields)
+    return engine.request("POST", path, body, {"Content-Type": "application/json"})
+
+
+def test_it_says_what_the_model_knows(llama: Engine) -> None:
+    with llama.client as client:
+        found = client.chat.completions.create(model="m", messages=said("count"), temperature=0)
+        assert (found.choices[0].message.content or "").split() == ["one", "two", "three"]
+        assert found.choices[0].finish_reason == "stop"
+        assert found.usage is not None
+        assert found.usage.completion_tokens == 4  # with the end
+        assert found.usage.prompt_tokens > 10
+
+
+def test_a_stream_with_usage(llama: Engine) -> None:
+    with (
+        llama.client as client,
+        client.chat.completions.create(
+            model="m",
+            messages=said("count"),
+            temperature=0,
+            max_tokens=2,
+            stream=True,
+            stream_options={"include_usage": True},
+        ) as stream,
+    ):
+        chunks = list(stream)
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert text.split() == ["one", "two"]
+    assert chunks[-2].choices[0].finish_reason == "length"
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.completion_tokens == 2
+
+
+def test_it_stops_at_a_sequence(llama: Engine) -> None:
+    found = post(llama, messages=said("count"), stop=["two"])
+    assert found.json["choices"][0]["message"]["content"].split() == ["one"]
+
+
+def test_completions_go_on_after_the_prompt(llama: Engine) -> None:
+    found = post(llama, "/v1/completions", prompt="count:")
+    assert found.json["choices"][0]["text"].split() == ["one", "two", "three"]
+
+
+def test_a_seed_makes_chance_repeat_itself(llama: Engine) -> None:
+    def text() -> str:
+        found = post(llama, messages=said("any"), temperature=2, seed=7, max_tokens=8, top_p=1)
+        return str(found.json["choices"][0]["message"]["content"])
+
+    assert text() == text()
+
+
+def test_an_answer_is_held_to_a_schema(llama: Engine) -> None:
+    wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}}
+    found = post(llama, messages=said("a"), response_format=wanted, max_tokens=60)
+    assert json.loads(found.json["choices"][0]["message"]["content"])["a"] in range(10)
+
+
+def test_an_answer_is_held_to_a_grammar(llama: Engine) -> None:
+    found = post(llama, messages=said("a"), grammar='root ::= "yes" | "no"', temperature=1)
+    assert found.json["choices"][0]["message"]["content"] in ("yes", "no")
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "code"),
+    [
+        ({"messages": said("word " * 300)}, "messages", "context_length_exceeded"),
+        ({"messages": said("a"), "grammar": "root ::= ("}, "messages", "invalid_value"),
+        (
+            {
+                "messages": said("a"),
+                "response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "wat"}}},
+            },
+            "messages",
+            "invalid_value",
+        ),
+    ],
+    ids=["too long", "no grammar", "no schema"],
+)
+def test_what_llama_cpp_refuses(llama: Engine, fields: Any, param: str, code: str) -> None:
+    found = post(llama, **fields)
+    assert (found.status, found.error["param"], found.error["code"]) == (400, param, code)
+    assert post(llama, messages=said("a")).status == 200
+
+
+def test_two_at_once_and_a_third_is_refused(llama: Engine) -> None:
+    endless = {"grammar": 'root ::= "a" root', "max_tokens": CONTEXT, "stream": True, "messages": said("a")}
+    with contextlib.ExitStack() as both:
+        for _ in range(2):
+            connection = both.enter_context(contextlib.closing(llama.connect()))
+            connection.request("POST", CHAT, json.dumps({"model": "m"} | endless))
+            assert connection.getresponse().status == 200
+        assert llama.capacity == 2
+    wait_until(lambda: llama.in_use == 0, seconds=60, what="both slots are free")
+
+
+def test_clients_that_leave_leave_nothing_behind(llama: Engine) -> None:
+    """What one of them made the model write colours no other's answer."""
+    for _ in range(3):
+        with contextlib.closing(llama.connect()) as connection:
+            body = {"model": "m", "messages": said("a"), "stream": True, "grammar": 'root ::= "a" root'}
+            connection.request("POST", CHAT, json.dumps(body))
+            connection.getresponse().readline()
+        wait_until(lambda: llama.in_use == 0, seconds=60, what="the slots are free", every=0.02)
+    found = post(llama, messages=said("count"))
+    assert found.json["choices"][0]["message"]["content"].split() == ["one", "two", "three"]
+
+
+def test_embeddings_are_of_length_one_and_repeat_themselves(embedder: Engine) -> None:
+    with embedder.client as client:
+        found = client.embeddings.create(model="m", input=["one", "w1 w2 w3", "one"])
+    vectors = np.array([each.embedding for each in found.data])
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-4)
+    assert np.allclose(vectors[0], vectors[2], atol=1e-4)
+    assert not np.allclose(vectors[0], vectors[1], atol=0.1)
+    assert found.usage.prompt_tokens > 3
+
+
+def test_texts_of_many_requests_share_calls(embedder: Engine) -> None:
+    before = embedder.metric("batches_total")
+    with ThreadPoolExecutor(16) as clients:
+        found = list(clients.map(lambda n: post(embedder, "/v1/embeddings", input=[f"w{n}"] * 16), range(16)))
+    assert all(each.status == 200 for each in found)
+    texts = 16 * 16
+    assert embedder.metric("batches_total") - before <= texts / 2  # at most half the calls of one by one
+
+
+def test_a_text_that_is_too_long_is_named(embedder: Engine) -> None:
+    found = post(embedder, "/v1/embeddings", input=["a", "word " * 300])
+    assert (found.status, found.error["code"]) == (400, "context_length_exceeded")
+    assert found.error["message"].startswith("input[1]: The text is ")
+
+
+def _cut_off(folder: Path, weights: Path) -> None:
+    whole = (weights / "tiny.gguf").read_bytes()
+    (folder / "tiny.gguf").write_bytes(whole[: len(whole) // 2])
+
+
+def _no_gguf(folder: Path, _: Path) -> None:
+    (folder / "tiny.gguf").write_bytes(b"PK\x03\x04 not a model")
+
+
+def _two(folder: Path, weights: Path) -> None:
+    for name in ("a.gguf", "b.gguf"):
+        shutil.copy(weights / "tiny.gguf", folder / name)
+
+
+def _part(folder: Path, weights: Path) -> None:
+    shutil.copy(weights / "tiny.gguf", folder / "x-00001-of-00003.gguf")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (_cut_off, "llama.cpp cannot load .*tiny.gguf.* cut off"),
+        (_no_gguf, "is no GGUF file"),
+        (_two, "must hold one GGUF model, and has a.gguf, b.gguf"),
+        (_part, "x-00002-of-00003.gguf, x-00003-of-00003.gguf is missing"),
+        (lambda *_: None, "must hold one GGUF model, and has none"),
+    ],
+    ids=["cut off", "no gguf", "two", "a part", "none"],
+)
+def test_weights_that_cannot_be_loaded_end_the_engine_with_the_reason(
+    weights: Path, tmp_path: Path, spoil: Any, told: str
+) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    spoil(folder, weights)
+    with serving("chat", folder, tmp_path) as engine:
+        assert engine.ended() == 1
+        assert re.search(told, engine.logged.splitlines()[-1]), engine.logged

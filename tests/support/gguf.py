@@ -1,0 +1,108 @@
+"""A tiny model in llama.cpp's GGUF format, made on the spot: it says the words of a chain in order.
+
+Attention and the layers between are next to nothing, so what follows a token depends on that token alone:
+its vector is the row of its successor in the output matrix.
+"""
+
+import itertools
+import struct
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+CONTEXT: Final = 256
+_WIDTH, _LAYERS, _HEADS, _INNER = 64, 2, 4, 128
+_SPECIAL: Final = ("<unk>", "<s>", "</s>")
+_EOS: Final = 2
+_NORMAL, _UNKNOWN, _CONTROL, _BYTE = 1, 2, 3, 6
+_UINT32, _INT32, _FLOAT32, _STRING, _ARRAY = 4, 5, 6, 8, 9
+_ALIGNMENT: Final = 32
+TEMPLATE: Final = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
+
+
+def write_model(path: Path, chain: Sequence[str] = ("one", "two", "three"), words: int = 30) -> Path:
+    """After the template's last colon the likeliest words are those of the chain, and then the end."""
+    names = [*chain, *(f"w{number}" for number in range(words))]
+    tokens = [*_SPECIAL, *(f"<0x{byte:02X}>" for byte in range(256)), *(f"▁{name}" for name in names)]
+    first = tokens.index(f"▁{chain[0]}")
+    path_of_tokens = [tokens.index("<0x3A>"), *range(first, first + len(chain)), _EOS]
+    path.write_bytes(_file(_metadata(tokens), _tensors(len(tokens), path_of_tokens)))
+    return path
+
+
+def _metadata(tokens: Sequence[str]) -> dict[str, tuple[int, Any]]:
+    kinds = [_UNKNOWN, _CONTROL, _CONTROL, *([_BYTE] * 256), *([_NORMAL] * (len(tokens) - 259))]
+    numbers = {
+        "llama.context_length": CONTEXT,
+        "llama.embedding_length": _WIDTH,
+        "llama.block_count": _LAYERS,
+        "llama.feed_forward_length": _INNER,
+        "llama.attention.head_count": _HEADS,
+        "llama.attention.head_count_kv": _HEADS,
+        "llama.rope.dimension_count": _WIDTH // _HEADS,
+        "llama.vocab_size": len(tokens),
+        "tokenizer.ggml.bos_token_id": 1,
+        "tokenizer.ggml.eos_token_id": _EOS,
+        "tokenizer.ggml.unknown_token_id": 0,
+    }
+    return {
+        "general.architecture": (_STRING, "llama"),
+        **{name: (_UINT32, number) for name, number in numbers.items()},
+        "llama.attention.layer_norm_rms_epsilon": (_FLOAT32, 1e-5),
+        "tokenizer.ggml.model": (_STRING, "llama"),
+        "tokenizer.ggml.tokens": (_ARRAY, (_STRING, tokens)),
+        "tokenizer.ggml.scores": (_ARRAY, (_FLOAT32, [0.0] * len(tokens))),
+        "tokenizer.ggml.token_type": (_ARRAY, (_INT32, kinds)),
+        "tokenizer.chat_template": (_STRING, TEMPLATE),
+    }
+
+
+def _tensors(vocabulary: int, chain: Sequence[int]) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(0)
+
+    def small(*shape: int) -> np.ndarray:
+        return (random.standard_normal(shape) * 1e-3).astype("<f4")
+
+    vectors = random.choice([-1.0, 1.0], (vocabulary, _WIDTH)).astype("<f4")
+    output = small(vocabulary, _WIDTH)
+    for token, successor in itertools.pairwise(chain):
+        output[successor] = vectors[token]
+    ones = np.ones(_WIDTH, "<f4")
+    tensors = {"token_embd.weight": vectors, "output_norm.weight": ones, "output.weight": output}
+    for layer in range(_LAYERS):
+        stem = f"blk.{layer}."
+        tensors |= {stem + "attn_norm.weight": ones, stem + "ffn_norm.weight": ones}
+        for name in ("attn_q", "attn_k", "attn_v", "attn_output"):
+            tensors[f"{stem}{name}.weight"] = small(_WIDTH, _WIDTH)
+        for name in ("ffn_gate", "ffn_up"):
+            tensors[f"{stem}{name}.weight"] = small(_INNER, _WIDTH)
+        tensors[stem + "ffn_down.weight"] = small(_WIDTH, _INNER)
+    return tensors
+
+
+def _file(metadata: Mapping[str, tuple[int, Any]], tensors: Mapping[str, np.ndarray]) -> bytes:
+    head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(metadata))
+    for name, (kind, value) in metadata.items():
+        head += _value(_STRING, name) + struct.pack("<I", kind) + _value(kind, value)
+    data = b""
+    for name, tensor in tensors.items():
+        head += _value(_STRING, name) + struct.pack("<I", tensor.ndim)
+        head += struct.pack(f"<{tensor.ndim}Q", *reversed(tensor.shape)) + struct.pack("<IQ", 0, len(data))
+        data += _padded(tensor.tobytes())
+    return _padded(head) + data
+
+
+def _value(kind: int, value: Any) -> bytes:
+    if kind == _STRING:
+        text = value.encode()
+        return struct.pack("<Q", len(text)) + bytes(text)
+    if kind == _ARRAY:
+        inner, values = value
+        return struct.pack("<IQ", inner, len(values)) + b"".join(_value(inner, each) for each in values)
+    return struct.pack({_UINT32: "<I", _INT32: "<i", _FLOAT32: "<f"}[kind], value)
+
+
+def _padded(data: bytes) -> bytes:
+    return data + bytes(-len(data) % _ALIGNMENT)
