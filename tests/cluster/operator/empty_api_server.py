@@ -18,6 +18,7 @@ from aiohttp import web
 from roundhouse_api import names
 from roundhouse_operator.core.kinds import API_KINDS
 from tests.conformance.gateway.loop_thread import LoopThread
+from tests.support import servers
 
 Rule = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
 
@@ -45,7 +46,7 @@ class EmptyApiServer:
 
     def __exit__(self, *_: object) -> None:
         assert self._runner
-        self._loop.run(self._runner.cleanup())
+        self._loop.run(servers.end(self._runner))
         self._loop.close()
 
     def holder(self) -> str:

@@ -20,6 +20,7 @@ from aiohttp import web
 
 from tests.cluster.local.api_server import tls_context
 from tests.conformance.gateway.loop_thread import LoopThread
+from tests.support import servers
 
 DRIVER = "X-Test-Driver"
 _WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
@@ -151,7 +152,7 @@ class Proxy:
         for task in watches:
             task.cancel()
         await asyncio.gather(*watches, return_exceptions=True)
-        await self._runner.cleanup()
+        await servers.end(self._runner)
         await self._session.close()
         await asyncio.sleep(0.1)  # the transports close behind the session, and nothing tells when
 

@@ -14,6 +14,7 @@ from typing import Any
 from aiohttp import web
 
 from tests.conformance.gateway.loop_thread import LoopThread
+from tests.support import servers
 
 Manifest = dict[str, Any]
 Key = tuple[str, str, str]
@@ -83,7 +84,7 @@ class FakeApiServer:
     def stop(self) -> None:
         """The API server goes away; its objects stay for when it comes back on the same port."""
         if self._runner is not None:
-            self._thread.run(self._runner.cleanup())
+            self._thread.run(servers.end(self._runner))
             self._runner = None
 
     def put(self, plural: str, *manifests: Manifest) -> None:

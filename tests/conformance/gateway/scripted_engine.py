@@ -11,6 +11,7 @@ from typing import Any
 from aiohttp import BodyPartReader, web
 
 from tests.conformance.gateway.loop_thread import LoopThread
+from tests.support import servers
 
 TEXT = "go forward ten meters"
 VERBOSE = {
@@ -107,7 +108,7 @@ class ScriptedEngine:
 
     def stop(self) -> None:
         if self._runner is not None:
-            self._thread.run(self._runner.cleanup())
+            self._thread.run(servers.end(self._runner))
             self._runner = None
 
     async def _start(self) -> None:

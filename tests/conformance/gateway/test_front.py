@@ -21,6 +21,7 @@ from tests.conformance.gateway.conftest import World, a_world
 from tests.conformance.gateway.loop_thread import LoopThread
 from tests.conformance.gateway.manifests import Variant
 from tests.conformance.gateway.process import kubeconfig_for, launch
+from tests.support import servers
 from tests.support.waiting import wait_until
 
 Start = Callable[[Mapping[str, str]], World]
@@ -279,7 +280,7 @@ class Collector:
         return f"http://127.0.0.1:{self._runner.addresses[0][1]}"
 
     def close(self) -> None:
-        self._thread.run(self._runner.cleanup())
+        self._thread.run(servers.end(self._runner))
 
 
 def test_spans_are_exported_where_a_collector_is_named(own_world: Start, loop_thread: LoopThread) -> None:

@@ -19,6 +19,7 @@ from tests.conformance.gateway.keys import KEYS, put, put_known
 from tests.conformance.gateway.loop_thread import LoopThread
 from tests.conformance.gateway.manifests import Variant
 from tests.conformance.gateway.test_front import APP, PARENT, TRACE, Collector
+from tests.support import servers
 from tests.support.waiting import eventually
 
 MakeWorld = Callable[[Mapping[str, str]], World]
@@ -57,7 +58,7 @@ class Listener:
         world.run(LISTENER, self._runner.addresses[0][1])
 
     def close(self) -> None:
-        self._thread.run(self._runner.cleanup())
+        self._thread.run(servers.end(self._runner))
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ from roundhouse_operator.core.verification.exam import Exam
 from roundhouse_operator.errands import AT_ONCE
 from roundhouse_operator.errors import NotFoundError
 from roundhouse_operator.verifier import Verifier, _Job, _State
+from tests.support import servers
 from tests.unit.operator.samples import engine, variant
 from tests.unit.operator.worlds import NAMESPACE, Scene, node, pod, sent
 
@@ -41,7 +42,7 @@ async def serving(answering: Answering) -> AsyncIterator[int]:
     try:
         yield runner.addresses[0][1]
     finally:
-        await runner.cleanup()
+        await servers.end(runner)
 
 
 class Transcriber:
