@@ -7,6 +7,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
+from typing import Any
 
 import aiohttp
 import pytest
@@ -27,7 +28,13 @@ TEXT, CLOSE = aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.CLOSE
 
 @asynccontextmanager
 async def engine(say: Callable[[ServerConnection], Awaitable[None]]) -> AsyncIterator[str]:
-    async with serve(say, "127.0.0.1", 0, compression=None, ping_interval=None, max_size=None) as server:
+    options: dict[str, Any] = {
+        "compression": None,
+        "ping_interval": None,
+        "max_size": None,
+        "close_timeout": 1,
+    }
+    async with serve(say, "127.0.0.1", 0, **options) as server:
         yield url_of(server)
 
 
@@ -177,20 +184,26 @@ async def test_who_does_not_read_has_the_engine_wait() -> None:
 
 async def test_an_engine_that_answers_no_ping_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_link, "HEARTBEAT_SECONDS", 0.1)
-
     over = asyncio.Event()
 
     async def hang(socket: ServerConnection) -> None:
         socket.transport.pause_reading()
         await over.wait()
 
+    async with engine(hang) as url:
+        async with linked(url) as link:
+            assert (await told(link)).type is aiohttp.WSMsgType.CLOSED
+        over.set()
+
+
+async def test_an_engine_that_says_nothing_but_answers_pings_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(engine_link, "HEARTBEAT_SECONDS", 1)
+
     async def listen(socket: ServerConnection) -> None:
         await socket.wait_closed()
 
     async with engine(listen) as url, linked(url) as link:
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(link.receive(), 1)
-    async with engine(hang) as url:
-        async with linked(url) as link:
-            assert (await told(link)).type is aiohttp.WSMsgType.CLOSED
-        over.set()
+            await asyncio.wait_for(link.receive(), 4.5)  # by which one that answers nothing is gone
