@@ -103,6 +103,7 @@ def test_every_module_of_an_image_is_compiled(archives: dict[str, Path], name: s
         ("loader", "import roundhouse_loader.cli"),
         ("pocketsphinx", "import roundhouse_pocketsphinx.handler"),
         ("faster-whisper", "import roundhouse_faster_whisper.handler"),
+        ("llama-cpp", "import roundhouse_llama_cpp.chat, roundhouse_llama_cpp.embeddings"),
     ],
 )
 def test_a_program_starts_as_a_user_that_no_passwd_knows(

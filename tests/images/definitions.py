@@ -33,6 +33,7 @@ IMAGES = (
     Image("operator", "operator/Containerfile"),
     Image("gateway", "gateway/Containerfile"),
     Image("loader", "engine-images/loader/Containerfile"),
+    Image("llama-cpp", "engine-images/llama-cpp/Containerfile"),
     Image("pocketsphinx", "engine-images/pocketsphinx/Containerfile"),
     Image("faster-whisper", "engine-images/faster-whisper/Containerfile"),
 )

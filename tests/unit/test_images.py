@@ -96,11 +96,21 @@ def test_each_containerfile_is_pinned_and_runs_without_rights(image: Image) -> N
         ("gateway", '["roundhouse-gateway"]'),
         ("pocketsphinx", '["python", "-m", "roundhouse_pocketsphinx"]'),
         ("faster-whisper", '["python", "-m", "roundhouse_faster_whisper"]'),
+        ("llama-cpp", '["python", "-m", "roundhouse_llama_cpp"]'),
     ],
 )
 def test_each_image_starts_its_program(name: str, entrypoint: str) -> None:
     image = next(each for each in IMAGES if each.name == name)
     assert f"ENTRYPOINT {entrypoint}" in (ROOT / image.containerfile).read_text().splitlines()
+
+
+@pytest.mark.parametrize("image", IMAGES, ids=lambda image: image.name)
+def test_each_containerfile_has_the_whole_workspace(image: Image) -> None:
+    """The lock can be read only where every member's project file is."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    copied = copied_paths((ROOT / image.containerfile).read_text())
+    members = project["tool"]["uv"]["workspace"]["members"]
+    assert [each for each in members if not {each, f"{each}/pyproject.toml"} & set(copied)] == []
 
 
 @dataclass(frozen=True, slots=True)
