@@ -79,12 +79,15 @@ class KeyLimits(Protocol):
         """
         if at_once is not None and not self.begin_now(key_id, at_once):
             return False
-        counted = (True, None) if per_minute is None else self.take_now(key_id, per_minute)
-        if counted is not None and counted[0]:  # what is refused was not counted
-            return counted[1] or True
-        if at_once is not None:
-            self.end(key_id)
-        return False
+        admitted: Standing | bool = False
+        try:
+            counted = (True, True) if per_minute is None else self.take_now(key_id, per_minute)
+            if counted is not None and counted[0]:  # what is refused was not counted
+                admitted = counted[1]
+        finally:
+            if admitted is False and at_once is not None:
+                self.end(key_id)
+        return admitted
 
     def end(self, key_id: str) -> None: ...
 

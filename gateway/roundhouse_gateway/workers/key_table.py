@@ -81,6 +81,21 @@ class KeyTable(KeyLimits):
             return True
 
     @override
+    def admit_now(self, key_id: str, at_once: int | None, per_minute: int | None) -> Standing | bool:
+        now, cells = self._clock(), self._cells
+        with self._lock:
+            slot = self._slot(key_id, int(now // WINDOW_SECONDS))
+            if at_once is not None and self._running(slot) >= at_once:
+                return False
+            if per_minute is not None and cells[slot + _USED] >= per_minute:
+                return False
+            cells[slot + self._own] += at_once is not None
+            if per_minute is None:
+                return True
+            cells[slot + _USED] += 1
+            return self._standing(slot, per_minute, now)
+
+    @override
     def end(self, key_id: str) -> None:
         # A slot with a request that runs is nobody else's.
         found = self._found.get(key_id)

@@ -1,9 +1,12 @@
 """Limits of keys: never more than allowed in a window, places given back, nothing kept of idle keys."""
 
+from contextlib import nullcontext
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roundhouse_gateway.limits import WINDOW_SECONDS, LocalLimits
+from roundhouse_gateway.limits import WINDOW_SECONDS, KeyLimits, LocalLimits
+from roundhouse_gateway.workers.key_table import KeyTable, size_of
 
 
 class Clock:
@@ -60,3 +63,21 @@ async def test_a_key_that_is_idle_for_a_window_is_forgotten_and_a_running_one_is
     await limits.take("other", 5)
     assert len(limits) == 2
     assert not await limits.begin("running", 1)
+
+
+_LIMIT = st.none() | st.integers(0, 3)
+
+
+@given(st.lists(st.tuples(_LIMIT, _LIMIT, st.integers(0, 30), st.booleans()), max_size=40))
+def test_one_step_admits_whom_two_steps_do(asked: list[tuple[int | None, int | None, int, bool]]) -> None:
+    clock = Clock()
+    table = KeyTable(memoryview(bytearray(size_of(1, 64))), 1, 0, nullcontext(), clock)  # type: ignore[arg-type]
+    ways: list[KeyLimits] = [LocalLimits(clock), table, LocalLimits(clock)]
+    for at_once, per_minute, seconds, ends in asked:
+        first, second, by_steps = ways
+        found = [each.admit_now("a", at_once, per_minute) for each in (first, second)]
+        assert found == [KeyLimits.admit_now(by_steps, "a", at_once, per_minute)] * 2
+        if ends:
+            for each in ways:
+                each.end("a")
+        clock.now += seconds
