@@ -32,6 +32,7 @@ from roundhouse_gateway.keyring import Keyring
 from roundhouse_gateway.limits import KeyLimits, LocalLimits
 from roundhouse_gateway.listener import Door, listening
 from roundhouse_gateway.load import LoadBook, LoadReport
+from roundhouse_gateway.logs import request_log
 from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.realtime.door import Switch
 from roundhouse_gateway.realtime.hub import Hub
@@ -204,9 +205,12 @@ async def serve(settings: Settings, make_member: Callable[[], Member] | None = N
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     member = make_member() if make_member else None
-    async with _counting(settings, member) as limits:
-        with tracing(settings.otlp_endpoint) as tracer:
-            await _serve(Gateway.build(settings, limits, member), tracer, stop)
+    try:
+        async with _counting(settings, member) as limits:
+            with tracing(settings.otlp_endpoint) as tracer:
+                await _serve(Gateway.build(settings, limits, member), tracer, stop)
+    finally:
+        request_log.flush()
     log.info("ended")
 
 

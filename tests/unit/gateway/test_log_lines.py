@@ -32,7 +32,7 @@ async def test_lines_of_two_workers_in_one_full_pipe_are_not_torn() -> None:
             for _ in range(40):
                 for _ in range(40):
                     log.write("GET /v1/models 200", LINE)
-                log._flush()
+                log.flush()
 
     writers = [Thread(target=write, args=(number,)) for number in range(2)]
     said = b""
@@ -55,6 +55,6 @@ async def test_a_line_says_its_worker_where_there_are_several(worker: int | None
     log.worker = worker
     with os.fdopen(writing, "wb") as log.stream, patch.object(RequestLog, "wanted", new=True):
         log.write("GET /v1/models 200", LINE)
-        log._flush()
+        log.flush()
     with os.fdopen(reading, "rb") as pipe:
         assert f'"logger":"roundhouse.gateway.access",{said}"message"' in pipe.read().decode()
