@@ -21,10 +21,10 @@ from roundhouse_operator.errors import ClusterError, ConflictError, FencedError,
 
 logger = logging.getLogger(__name__)
 
-DURATION_SECONDS: Final = 10
-RENEW_SECONDS: Final = 3.0
-DEADLINE_SECONDS: Final = 7.0
-"""Without a renewal for so long the leader gives up, three seconds before others may take over."""
+_RENEW: Final = 0.3
+"""Of the duration: a renewal is asked for so long after the last."""
+_DEADLINE: Final = 0.7
+"""Of the duration: without a renewal for so long the leader gives up, well before others may take over."""
 RETRY_SECONDS: Final = 0.5
 """After a renewal that failed: what time there is until then is used."""
 CONTEND_SECONDS: Final = 2.0
@@ -43,12 +43,22 @@ class Election:
     namespace: str
     name: str
     identity: str
+    duration_seconds: int
+    """So long after its last renewal others may take the Lease over."""
     _seen: tuple[str, str] | None = field(default=None, init=False)
     _seen_at: float = field(default=0.0, init=False)
     _renewed_at: float = field(default=float("-inf"), init=False)
     _lost: bool = field(default=False, init=False)
     _contending: bool = field(default=False, init=False)
     _retired: bool = field(default=False, init=False)
+
+    @property
+    def _renew_seconds(self) -> float:
+        return _RENEW * self.duration_seconds
+
+    @property
+    def _deadline_seconds(self) -> float:
+        return _DEADLINE * self.duration_seconds
 
     async def acquire(self) -> None:
         """Returns once the Lease is ours."""
@@ -73,18 +83,18 @@ class Election:
 
     async def hold(self) -> None:
         """Renews until cancelled; raises LeadershipLostError when that fails for too long."""
-        pause = RENEW_SECONDS
+        pause = self._renew_seconds
         while True:
             await asyncio.sleep(pause)
-            pause = RENEW_SECONDS
+            pause = self._renew_seconds
             try:
-                async with asyncio.timeout(self._renewed_at + DEADLINE_SECONDS - _now()):
+                async with asyncio.timeout(self._renewed_at + self._deadline_seconds - _now()):
                     if not await self._renew():
                         self._lost = True
                         raise LeadershipLostError(f"{self._seen and self._seen[0]!r} took the Lease")
             except (ClusterError, TimeoutError) as error:
                 age = _now() - self._renewed_at
-                if age + RETRY_SECONDS > DEADLINE_SECONDS:
+                if age + RETRY_SECONDS > self._deadline_seconds:
                     self._lost = True
                     raise LeadershipLostError(f"not renewed for {age:.0f} s: {error!r}") from error
                 pause = RETRY_SECONDS
@@ -100,7 +110,7 @@ class Election:
         """Asked in the moment of each write: a process that was frozen wakes up in the middle of a pass."""
         if self._retired:
             raise FencedError("not written: this process is ending")
-        if (age := _now() - self._renewed_at) > DEADLINE_SECONDS:
+        if (age := _now() - self._renewed_at) > self._deadline_seconds:
             raise FencedError(f"not written: the Lease was not renewed for {age:.0f} s")
 
     def retire(self) -> None:
@@ -117,7 +127,10 @@ class Election:
                     pass  # a renewal of ours was still on its way
         except (ClusterError, TimeoutError) as error:
             logger.warning(
-                "The Lease ends by itself in %d s: %r", DURATION_SECONDS, error, extra={"reason": "LeaseLeft"}
+                "The Lease ends by itself in %d s: %r",
+                self.duration_seconds,
+                error,
+                extra={"reason": "LeaseLeft"},
             )
 
     async def _let_go(self) -> bool:
@@ -160,14 +173,19 @@ class Election:
         record = (holder, lease["metadata"]["resourceVersion"])
         if record != self._seen:
             self._seen, self._seen_at = record, _now()  # after the answer: it may have been long on its way
-        return None if now - self._seen_at > spec.get("leaseDurationSeconds", DURATION_SECONDS) else holder
+        lasts = spec.get("leaseDurationSeconds", self.duration_seconds)
+        return None if now - self._seen_at > lasts else holder
 
     async def _take(self, lease: Manifest, write: Callable[[Kind, Manifest], Awaitable[Manifest]]) -> bool:
         now, spec = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"), lease["spec"]
         if spec.get("holderIdentity") != self.identity:
             spec["acquireTime"] = now
             spec["leaseTransitions"] = spec.get("leaseTransitions", -1) + 1
-        spec |= {"holderIdentity": self.identity, "leaseDurationSeconds": DURATION_SECONDS, "renewTime": now}
+        spec |= {
+            "holderIdentity": self.identity,
+            "leaseDurationSeconds": self.duration_seconds,
+            "renewTime": now,
+        }
         try:
             await write(LEASE, lease)
         except ConflictError:

@@ -83,7 +83,8 @@ class Operator:
             observe=lambda key, seconds, ok: metrics.passed(key.kind.name, seconds, succeeded=ok)
         )
         self.recorder = Recorder(cluster, identity)
-        self.election = Election(cluster, settings.namespace, settings.lease, identity)
+        own, lasts = settings.namespace, settings.lease_seconds
+        self.election = Election(cluster, own, settings.lease, identity, lasts)
         cluster.fence = self.election.check
         self.verifier = Verifier(cluster, self.cache, self.queue.add, Asker(), metrics.waited_for_tests)
         self.scaler = Scaler(cluster, metrics.scaled)

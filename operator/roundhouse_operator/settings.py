@@ -51,6 +51,13 @@ class Settings(BaseSettings):
         le=65535,
         description="Port of `/metrics`, `/healthz` and `/readyz`; 0: any free one.",
     )
+    lease_seconds: int = Field(
+        default=10,
+        ge=5,
+        le=300,
+        description="How long the Lease lasts without being renewed: so soon another takes over from one "
+        "that was killed. A leader that cannot renew ends after seven tenths of it.",
+    )
     workers: int = Field(default=16, ge=1, le=256, description="Passes over resources that run at once.")
     loader_image: str = Field(
         default=UNTOLD.image,

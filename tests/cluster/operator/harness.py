@@ -21,6 +21,9 @@ from tests.cluster.local import Cluster
 from tests.support.waiting import wait_until
 
 START_SECONDS = 120
+LEASE_SECONDS = 60
+"""So that no operator ends because the machine is busy; tests of the Lease have it as it is shipped."""
+SHIPPED_LEASE = {"ROUNDHOUSE_OPERATOR_LEASE_SECONDS": "10"}
 SETTLE_SECONDS = 3.0
 """Longer than the two for which a pod is ready before it counts and the one in which changes are gathered."""
 WRITES = frozenset({"POST", "PUT", "PATCH", "APPLY", "DELETE", "DELETECOLLECTION"})
@@ -74,6 +77,7 @@ class Operator:
             "ROUNDHOUSE_OPERATOR_METRICS_PORT": "0",
             "ROUNDHOUSE_OPERATOR_LOG_FORMAT": "text",
             "ROUNDHOUSE_OPERATOR_SWEEP_AFTER_SECONDS": "1",
+            "ROUNDHOUSE_OPERATOR_LEASE_SECONDS": str(LEASE_SECONDS),
             **self.environment,
         }
         began = time.monotonic()
@@ -157,7 +161,13 @@ class Operator:
         return self._end(signal.SIGTERM)
 
     def kill(self) -> int:
+        """At once. Its Lease has it until it runs out."""
         return self._end(signal.SIGKILL)
+
+    def crash(self) -> None:
+        """As `kill`, and nobody has to wait for its Lease."""
+        self.kill()
+        self.cluster.kubectl("-n", self.namespace, "delete", "lease", f"roundhouse-{self.release}-operator")
 
     def _port(self) -> int:
         """Any free one, which the process tells in its log; 0 until it does."""

@@ -104,7 +104,7 @@ def test_to_zero_and_back_with_two_gateways_and_an_operator_that_is_killed_in_th
     with ThreadPoolExecutor(4) as pool:
         asked = [gateway.ask(pool, "kws-en") for gateway in gateways for _ in range(2)]
         wait_until(lambda: replicas(kubectl), seconds=30, what="it is woken", every=0.02)
-        operator.kill()
+        operator.crash()
         successor = start_operator()
         replies = [reply.result() for reply in asked]
     assert [reply.status for reply in replies] == [200] * 4

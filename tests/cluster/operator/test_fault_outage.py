@@ -20,7 +20,7 @@ from roundhouse_operator.core.kinds import DEPLOYMENT, ENGINE, LEASE, POD, VARIA
 from tests.cluster.local import Cluster, ClusterError, FakeNode, lifecycle
 from tests.cluster.operator.api import Api
 from tests.cluster.operator.conftest import StartOperator
-from tests.cluster.operator.harness import Kubectl, Operator
+from tests.cluster.operator.harness import SHIPPED_LEASE, Kubectl, Operator
 from tests.cluster.operator.proxy import Call, Proxy
 from tests.cluster.operator.story import Story
 from tests.support.waiting import wait_until
@@ -70,7 +70,7 @@ def pid_here(cluster: Cluster, pid: int) -> int:
 def outage(control_plane: Cluster, namespace: str, log: Path, seconds: float) -> None:
     """Kills the API server in the middle of a burst; whoever gives up is started again, as kubelet would."""
     kubectl = Kubectl(control_plane, namespace)
-    operator = Operator(control_plane, namespace, log).start()
+    operator = Operator(control_plane, namespace, log, environment=SHIPPED_LEASE).start()
     names = [f"v{number}" for number in range(20)]
     kubectl.apply(engine(), *(variant(name) for name in names))
     stop_api_server(control_plane, seconds)
@@ -123,9 +123,10 @@ def test_a_leader_that_was_frozen_writes_nothing_beside_the_new_one(
 
     proxy.rule = count
     frozen = Operator(control_plane, api.namespace, tmp_path / "frozen.log")
-    frozen.environment["KUBECONFIG"] = str(proxy.write_kubeconfig(tmp_path / "kubeconfig"))
+    kubeconfig = proxy.write_kubeconfig(tmp_path / "kubeconfig")
+    frozen.environment |= {"KUBECONFIG": str(kubeconfig), **SHIPPED_LEASE}
     frozen.start()
-    follower = start_operator(until="ready")
+    follower = start_operator(SHIPPED_LEASE, until="ready")
     api.apply(ENGINE, engine())
     for number in range(30):
         api.apply(VARIANT, variant(f"v{number}"))
@@ -145,7 +146,7 @@ def test_of_three_that_start_at_once_one_leads_and_the_next_goes_on_within_secon
     kubectl: Kubectl, start_operator: StartOperator
 ) -> None:
     """What was promised is measured as it is: the better of two turns, because other tests run beside it."""
-    several = [start_operator(until="begun") for _ in range(3)]
+    several = [start_operator(SHIPPED_LEASE, until="begun") for _ in range(3)]
     for one in several:
         wait_until(one.ready, seconds=60, what="its caches are filled", every=0.1)
 

@@ -13,10 +13,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from roundhouse_operator.leader import DURATION_SECONDS
 from tests.cluster.local import Cluster
 from tests.cluster.operator.conftest import StartOperator
-from tests.cluster.operator.harness import Kubectl, Operator
+from tests.cluster.operator.harness import LEASE_SECONDS, SHIPPED_LEASE, Kubectl, Operator
 from tests.support.waiting import wait_until
 from tests.unit.operator.samples import engine, variant
 
@@ -79,7 +78,7 @@ def leads(operator: Operator) -> bool:
 def test_a_follower_writes_nothing_and_takes_over_from_one_that_was_killed(
     start_operator: StartOperator, kubectl: Kubectl
 ) -> None:
-    leader, follower = start_operator(), start_operator(until="ready")
+    leader, follower = start_operator(SHIPPED_LEASE), start_operator(SHIPPED_LEASE, until="ready")
     kubectl.apply(engine(), variant())
     kubectl.wait("mv", "kws-en", "Ready", "True")
     assert leads(leader)
@@ -98,7 +97,7 @@ def test_an_orderly_end_hands_over_at_once(start_operator: StartOperator) -> Non
     assert leader.stop() == 0
     ended = time.monotonic()
     wait_until(lambda: leads(follower), seconds=30, what="the follower leads", every=0.1)
-    assert time.monotonic() - ended < DURATION_SECONDS, "it did not wait for the Lease to run out"
+    assert time.monotonic() - ended < LEASE_SECONDS, "it did not wait for the Lease to run out"
 
 
 def test_a_leader_that_is_cut_off_ends_before_another_begins(
@@ -110,9 +109,9 @@ def test_a_leader_that_is_cut_off_ends_before_another_begins(
 ) -> None:
     wire, kubeconfig = line
     cut_off = Operator(control_plane, namespace, tmp_path / "cut-off.log")
-    cut_off.environment["KUBECONFIG"] = str(kubeconfig)
+    cut_off.environment |= {"KUBECONFIG": str(kubeconfig), **SHIPPED_LEASE}
     cut_off.start()
-    follower = start_operator(until="ready")
+    follower = start_operator(SHIPPED_LEASE, until="ready")
     wire.cut()
     wait_until(
         lambda: not cut_off.alive(), seconds=TAKE_OVER_SECONDS, what="the leader has ended", every=0.02

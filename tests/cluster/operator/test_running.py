@@ -146,7 +146,7 @@ def test_waiting_and_gitops_see_an_edit_before_the_operator_does(
     )
     kubectl.wait("eng", "kws", "Ready", "True")
     assert (health(kubectl.get("eng", "kws")), kstatus(kubectl.get("eng", "kws"))) == ("Healthy", "Current")
-    operator.kill()
+    operator.crash()
     kubectl.patch("mv", "kws-en", {"spec": {"args": ["--new"]}})
     edited = kubectl.get("mv", "kws-en")
     assert (health(edited), kstatus(edited)) == ("Progressing", "InProgress")

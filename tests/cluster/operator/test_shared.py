@@ -157,7 +157,7 @@ def test_an_operator_that_is_started_anew_writes_nothing(
     kubectl.wait("mv", "b", "Ready", "False", "LoadFailed")
     operator.settle()
     before = (writes(control_plane), _version(kubectl, "pod", engine.node.pod()), _version(kubectl, "cm"))
-    operator.kill()
+    operator.crash()
     start_operator().settle()
     after = (writes(control_plane), _version(kubectl, "pod", engine.node.pod()), _version(kubectl, "cm"))
     assert after == before

@@ -107,7 +107,7 @@ def test_ten_variants_follow_in_order_and_stop_at_the_one_that_fails(
     kubectl.patch("eng", "kws", {"spec": {"workload": {"image": IMAGES[1]}}})
     kubectl.wait("mv", NAMES[-1], "UpToDate", "False", "WaitingForTurn")
     watcher.wait_for(IMAGES[1], 2)
-    operator.kill()  # in the midst of it
+    operator.crash()  # in the midst of it
     operator = start_operator()
     watcher.wait_for(IMAGES[1], 5)
     gone = {"waiting": {"reason": "ErrImagePull", "message": f"{IMAGES[1]}: not found"}}
@@ -119,7 +119,7 @@ def test_ten_variants_follow_in_order_and_stop_at_the_one_that_fails(
     kubectl.wait_for(lambda: kubectl.condition("eng", "kws", "UpToDate")["message"] == told, told)
     for name in NAMES[:4] + NAMES[5:]:  # the node of the one that fails lost its heartbeat by now
         assert kubectl.condition("mv", name, "Ready")["status"] == "True", name
-    operator.kill()
+    operator.crash()
     start_operator().settle()
     assert len(watcher.changed(IMAGES[1])) == 5, "nor does a restart carry it further"
 

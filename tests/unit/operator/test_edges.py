@@ -142,7 +142,7 @@ async def test_a_lease_counts_from_when_its_answer_came(monkeypatch: pytest.Monk
     """An answer that was on its way for nine seconds says nothing of those nine seconds."""
     clock = 100.0
     monkeypatch.setattr(leader, "_now", lambda: clock)
-    election = Election(cast("Cluster", None), NAMESPACE, "lease", "us")
+    election = Election(cast("Cluster", None), NAMESPACE, "lease", "us", 10)
     lease = {
         "metadata": {"resourceVersion": "1"},
         "spec": {"holderIdentity": "them", "leaseDurationSeconds": 10},
@@ -181,7 +181,7 @@ async def test_a_leader_uses_the_time_it_has_to_renew(
     cluster = Away(seconds)
     monkeypatch.setattr(leader, "_now", lambda: cluster.clock)
     monkeypatch.setattr(leader, "asyncio", SimpleNamespace(sleep=cluster.sleep, timeout=asyncio.timeout))
-    election = Election(cast("Cluster", cluster), NAMESPACE, "lease", "us")
+    election = Election(cast("Cluster", cluster), NAMESPACE, "lease", "us", 10)
     election._renewed_at = 0.0
     with pytest.raises(asyncio.CancelledError if kept else leader.LeadershipLostError):
         await election.hold()
