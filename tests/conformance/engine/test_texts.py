@@ -257,12 +257,14 @@ def test_where_memory_is_short_batches_are_halved_and_stay_so(tmp_path: Path) ->
 
 
 def test_a_drain_answers_what_waits(tmp_path: Path) -> None:
-    with running(VECTORS, tmp_path, TEST_CALL_SECONDS="0.2") as engine:
+    with running(VECTORS, tmp_path) as engine:
         engine.until_ready()
         with ThreadPoolExecutor(4) as clients:
-            found = [clients.submit(embedded, engine, f"text {number}") for number in range(4)]
-            wait_until(lambda: engine.in_use == 4, seconds=30, what="all wait", every=0.02)
-            engine.terminate()
+            with stuck(engine):
+                found = [clients.submit(embedded, engine, f"text {number}") for number in range(4)]
+                wait_until(lambda: engine.in_use == 5, seconds=30, what="all wait", every=0.02)
+                engine.terminate()
+                wait_until(lambda: not engine.ready, seconds=30, what="it drains", every=0.02)
             assert all(len(one.result(60)) == 1 for one in found)
         assert engine.ended() == 0
 

@@ -41,7 +41,7 @@ class Writer(Chat):
     """Says the last message again, word by word, unless it is an order."""
 
     isolation = Isolation.PROCESS
-    cancel_seconds = 5.0
+    cancel_seconds = 30.0
     completions = True
 
     @override
@@ -112,10 +112,10 @@ class Caller(Writer):
 
 
 class Vectors(Embedding, Rerank):
-    """A vector of numbers made from the text; a call takes `TEST_CALL_SECONDS`, however many texts it has."""
+    """A vector of numbers made from the text."""
 
     isolation = Isolation.PROCESS
-    cancel_seconds = 5.0
+    cancel_seconds = 30.0
     shortened = True
     token_ids = True
     batch_items = 32
@@ -123,7 +123,6 @@ class Vectors(Embedding, Rerank):
 
     @override
     def load(self, model: ModelSpec, progress: Callable[[float], None]) -> None:
-        self._seconds = float(os.environ.get("TEST_CALL_SECONDS", "0"))
         self._bears = int(os.environ.get("TEST_BEARS", "1000000"))
 
     @override
@@ -141,12 +140,10 @@ class Vectors(Embedding, Rerank):
             raise MemoryError
         for text in texts:
             self._obey(str(text), cancellation)
-        time.sleep(self._seconds)
         return [vector(text) for text in texts]
 
     @override
     def score(self, pairs: Sequence[tuple[str, str]], cancellation: Cancellation) -> list[float]:
-        time.sleep(self._seconds)
         return [_overlap(query, document) for query, document in pairs]
 
     def _obey(self, text: str, cancellation: Cancellation) -> None:
