@@ -41,7 +41,7 @@ def whisper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         for name, each in made.items()
     ]
     # Two threads that wait for each other on cores that are busy with other things take ten times as long.
-    told = {"ROUNDHOUSE_MODELS": json.dumps(models), "OMP_NUM_THREADS": "1"}
+    told = {"ROUNDHOUSE_MODELS": json.dumps(models), "ROUNDHOUSE_DEVICE": "cpu", "OMP_NUM_THREADS": "1"}
     with running(FASTER_WHISPER, folder, **told) as engine:
         engine.until_ready(sessions=1)
         yield engine

@@ -16,6 +16,7 @@ from tests.conformance.engine.streaming import go_forward_samples
 from tests.support.whisper import Whisper, make_whisper
 
 RATE = 16_000
+CPU = choose_hardware({"ROUNDHOUSE_DEVICE": "cpu"}, 1)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +77,7 @@ def test_a_directory_that_cannot_be_served_says_why(bad: Bad, good: Path, tmp_pa
     shutil.copytree(good, folder)
     bad.spoil(folder)
     with pytest.raises(ModelError, match=bad.says):
-        open_model(folder, choose_hardware({}, 1), lambda _: None)
+        open_model(folder, CPU, lambda _: None)
 
 
 def test_sound_in_too_few_bands_is_told_before_anybody_asks(tmp_path: Path) -> None:
@@ -84,21 +85,21 @@ def test_sound_in_too_few_bands_is_told_before_anybody_asks(tmp_path: Path) -> N
     folder = make_whisper(tmp_path / "model", Whisper(mels=128))
     (folder / "preprocessor_config.json").unlink()
     with pytest.raises(ModelError, match="wants sound in 128 bands"):
-        open_model(folder, choose_hardware({}, 1), lambda _: None)
+        open_model(folder, CPU, lambda _: None)
 
 
 def test_an_engine_without_a_path_or_with_a_bad_model_ends_and_says_so(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="this image brings no weights"):
         FasterWhisper.accept(ModelSpec("m"))
     models = f'[{{"name": "m", "path": "{tmp_path}", "source": {{"type": "HuggingFace"}}}}]'
-    with running(FASTER_WHISPER, tmp_path, ROUNDHOUSE_MODELS=models) as engine:
+    with running(FASTER_WHISPER, tmp_path, ROUNDHOUSE_MODELS=models, ROUNDHOUSE_DEVICE="cpu") as engine:
         assert engine.ended() == 1
         assert "model.bin, config.json, tokenizer.json is missing" in engine.logged.splitlines()[-1]
 
 
 def test_progress_is_told_while_weights_are_read(good: Path) -> None:
     told: list[float] = []
-    open_model(good, choose_hardware({}, 1), told.append)
+    open_model(good, CPU, told.append)
     assert told == sorted(told)
     assert 0 < told[-1] <= 1
 
@@ -120,16 +121,17 @@ def test_threads_are_as_many_as_the_container_may_use(seen: int, quota: str, cor
 def test_hardware_that_is_not_here_is_told() -> None:
     chosen = choose_hardware({"ROUNDHOUSE_DEVICE": "cpu"}, 4)
     assert (chosen.device, chosen.compute_type) == ("cpu", "int8")
-    assert choose_hardware({"ROUNDHOUSE_COMPUTE_TYPE": "float32", "ROUNDHOUSE_DEVICE": "cpu"}, 1) == (
-        choose_hardware({"ROUNDHOUSE_COMPUTE_TYPE": "FLOAT32", "ROUNDHOUSE_DEVICE": "cpu"}, 1)
-    )
+    told = {"ROUNDHOUSE_COMPUTE_TYPE": "FLOAT32", "ROUNDHOUSE_DEVICE": "CPU", "OMP_NUM_THREADS": "3"}
+    chosen = choose_hardware(told, 4)
+    assert (chosen.compute_type, chosen.threads) == ("float32", 3)
     with pytest.raises(ModelError, match="must be one of auto, cpu, cuda, not 'tpu'"):
         choose_hardware({"ROUNDHOUSE_DEVICE": "tpu"}, 1)
     with pytest.raises(ModelError, match="must be one of auto, int8, "):
         choose_hardware({"ROUNDHOUSE_COMPUTE_TYPE": "int3"}, 1)
 
 
-def test_a_request_that_is_gone_begins_no_further_step(good: Path) -> None:
+def test_a_request_that_is_gone_begins_no_further_step(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROUNDHOUSE_DEVICE", "cpu")
     engine = FasterWhisper()
     engine.load(ModelSpec("m", good), lambda _: None)
     cancellation = Cancellation()
