@@ -225,13 +225,17 @@ class Supervisor:
             self._workers[silent].signal(signal.SIGKILL)
 
     def _in_order(self, turn: int, *, of_clients: bool) -> Sequence[Worker]:
-        """Who is to have the next connection, the first first; among equals they take turns."""
+        """Who is to have the next connection, the first first; among equals they take turns.
+
+        One that is not heard of has them last: it answers nothing, and loses all it has when it is ended.
+        """
         takers = [worker for worker in self._workers.values() if worker.takes(of_clients=of_clients)]
         count = self._shared.workers
 
-        def rank(worker: Worker) -> tuple[bool, int, int]:
+        def rank(worker: Worker) -> tuple[bool, bool, int, int]:
             post = self._shared.posts[worker.number]
             open_now = worker.handed - post.taken + self._shared.connections(worker.number)
-            return post.state is not State.READY, open_now, (worker.number - turn) % count
+            hangs = not self._shared.hears(worker.number)
+            return hangs, post.state is not State.READY, open_now, (worker.number - turn) % count
 
         return sorted(takers, key=rank)

@@ -5,8 +5,9 @@ import errno
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -172,7 +173,20 @@ def _free(shared: Shared) -> bool:
 def test_a_token_is_not_used_up_where_the_answer_is_lost(shared: Shared) -> None:
     """A worker whose queue of messages is full hears nothing, and tells its client to try again."""
     doors = socket.create_server(("127.0.0.1", 0)), socket.create_server(("127.0.0.1", 0))
+    with supervising(shared, doors) as supervisor:
+        _loses_an_answer(supervisor, doors)
+
+
+@contextmanager
+def supervising(shared: Shared, doors: tuple[socket.socket, socket.socket]) -> Iterator[Supervisor]:
+    """One that has started nobody."""
     supervisor = Supervisor(shared, doors, lambda *_: 0)
+    yield supervisor
+    for each in (*doors, supervisor._signals, supervisor._signalled, supervisor._selector):
+        each.close()
+
+
+def _loses_an_answer(supervisor: Supervisor, doors: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = pair()
     worker = Worker(0, os.getpid(), Ends(*doors, ours))  # of which only the last is used
     supervisor._take(worker, Put("token", b"x", 60))
@@ -187,5 +201,29 @@ def test_a_token_is_not_used_up_where_the_answer_is_lost(shared: Shared) -> None
         supervisor._take(worker, Ask(number, "token", take=True))
         found.append(msgspec.msgpack.decode(theirs.recv(2000), type=Answer).found)
     assert found == [b"x", None]
-    for each in (ours, theirs, *doors, supervisor._signals, supervisor._signalled, supervisor._selector):
+    for each in (ours, theirs):
         each.close()
+
+
+@pytest.mark.parametrize("of_clients", [True, False], ids=["of clients", "of the cluster"])
+def test_a_worker_that_is_not_heard_of_has_connections_last(shared: Shared, of_clients: bool) -> None:
+    doors = socket.create_server(("127.0.0.1", 0)), socket.create_server(("127.0.0.1", 0))
+    long_ago = time.monotonic() - 20
+    with supervising(shared, doors) as supervisor:
+        supervisor._workers = {
+            number: Worker(
+                number, os.getpid(), Ends(*doors, doors[0]), takes_clients=True, takes_cluster=True
+            )
+            for number in range(2)
+        }
+
+        def order(*beats: float) -> list[int]:
+            for post, beat in zip(shared.posts, beats, strict=True):
+                post.state, post.beat = State.READY, beat
+            return [worker.number for worker in supervisor._in_order(0, of_clients=of_clients)]
+
+        soon = time.monotonic() + 3600  # however long the test takes
+        shared.arenas[1].cells[shared.open[1]] = 500
+        assert order(soon, soon) == [0, 1]
+        assert order(long_ago, soon) == [1, 0]
+        assert order(long_ago, long_ago) == [0, 1]
