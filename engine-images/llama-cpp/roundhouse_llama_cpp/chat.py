@@ -25,6 +25,7 @@ from roundhouse_engine import (
 )
 from roundhouse_engine.errors import invalid
 from roundhouse_engine.text import Text
+from roundhouse_llama_cpp.bounds import check_grammar, check_schema
 from roundhouse_llama_cpp.llama import Llama, problem
 from roundhouse_llama_cpp.settings import read_settings
 from roundhouse_llama_cpp.weights import find_weights
@@ -61,6 +62,7 @@ class LlamaChat(Chat):
     @override
     def chat(self, conversation: Conversation, options: TextOptions, cancellation: Cancellation) -> Written:
         request: Chunk = {"messages": list(conversation.messages)}
+        check_schema("tools", conversation.tools)
         if conversation.tools:
             request["tools"] = list(conversation.tools)
             if conversation.tool_choice is not None:
@@ -77,6 +79,8 @@ class LlamaChat(Chat):
 
 
 def _sampling(options: TextOptions) -> Chunk:
+    check_grammar(options.extensions, options.response_format)
+    check_schema("response_format", options.response_format)
     told = {name: value for name in _OPTIONS if (value := getattr(options, name)) is not None}
     if options.response_format is not None:
         told["response_format"] = dict(options.response_format)

@@ -12,9 +12,10 @@ import os
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import BinaryIO
 
-from roundhouse_engine.errors import EngineError
+from roundhouse_engine.errors import EngineError, failed
 from roundhouse_engine.events import Done
 from roundhouse_engine.metrics import Metrics
 from roundhouse_engine.pool import Pool
@@ -46,8 +47,10 @@ class Order:
         return self.done.done()
 
     def settle(self, index: int, outcome: Outcome) -> None:
+        """One that is spoiled spoils the whole order, and the rest need not be computed."""
         self.outcomes[index] = outcome
-        if len(self.outcomes) == len(self.items) and not self.over:
+        last = len(self.outcomes) == len(self.items) or isinstance(outcome, Spoiled)
+        if last and not self.over:
             self.done.set_result(None)
 
     def fail(self, error: EngineError) -> None:
@@ -65,7 +68,13 @@ class Batch:
 
     @property
     def wanted(self) -> bool:
-        return any(not order.over for order, _ in self.entries)
+        """False where it computes what nobody waits for; one that has told everything is about to end."""
+        waited_for = any(not order.over for order, _ in self.entries)
+        return waited_for or all(index in order.outcomes for order, index in self.entries)
+
+    def fail(self, error: EngineError) -> None:
+        for order, _ in self.entries:
+            order.fail(error)
 
 
 class Batcher:
@@ -82,8 +91,11 @@ class Batcher:
 
     async def compute(
         self, ask: TextAsk, items: Sequence[Item], dimensions: int | None = None
-    ) -> list[Outcome]:
-        """What becomes of each item, in order; raises `EngineError` where the whole request fails."""
+    ) -> list[Outcome | None]:
+        """What becomes of each item, in order; raises `EngineError` where the whole request fails.
+
+        None are those that were not computed, because another was spoiled.
+        """
         order = Order(ask, items, dimensions, asyncio.get_running_loop().create_future())
         self._waiting.append(order)
         if self._handing_out is None or self._handing_out.done():
@@ -97,16 +109,24 @@ class Batcher:
             for batch in self._batches:
                 if not batch.wanted and batch.task is not None:
                     batch.task.cancel()
-        return [order.outcomes[index] for index in range(len(items))]
+        return [order.outcomes.get(index) for index in range(len(items))]
 
     async def _hand_out(self) -> None:
         while self._waiting:
             slot = await self._pool.idle_slot(self._taken)
+            self._waiting = deque(order for order in self._waiting if not order.over)
             if self._waiting:
                 batch = self._collect()
                 self._taken.add(slot)
                 self._batches.add(batch)
                 batch.task = asyncio.create_task(self._compute(slot, batch))
+                # Not in the task itself: one that is cancelled before its first step never runs.
+                batch.task.add_done_callback(partial(self._give_back, slot, batch))
+
+    def _give_back(self, slot: Slot, batch: Batch, _: asyncio.Task[None]) -> None:
+        self._batches.discard(batch)
+        self._taken.discard(slot)
+        self._pool.note()
 
     def _collect(self) -> Batch:
         """The next batch: of the kind of whoever waits longest, shared among all who want the same."""
@@ -143,12 +163,10 @@ class Batcher:
                         elif isinstance(event, Done):
                             self._metrics.compute_seconds.labels(model).inc(event.compute_seconds)
         except EngineError as error:
-            for order, _ in batch.entries:
-                order.fail(error)
-        finally:
-            self._batches.discard(batch)
-            self._taken.discard(slot)
-            self._pool.note()
+            batch.fail(error)
+        except Exception:  # no descriptor is left, or no memory: whoever waits must hear of it
+            logger.exception("batch could not begin", extra={"model": model})
+            batch.fail(failed("The engine could not begin the work. Send the request again."))
 
 
 def _payload(batch: Batch) -> BinaryIO:

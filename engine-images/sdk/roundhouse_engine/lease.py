@@ -101,7 +101,7 @@ class Lease:
 
     async def compute_together(
         self, ask: TextAsk, items: "Sequence[Item]", dimensions: int | None = None
-    ) -> "list[Outcome]":
+    ) -> "list[Outcome | None]":
         """In batches with the items of other requests; the place is kept until the end."""
         assert self._pool.batcher is not None  # noqa: S101 - the route is there for handlers that have it
         async with self._evictable():

@@ -9,16 +9,17 @@ from roundhouse_engine.metrics import Metrics
 from roundhouse_engine.text_events import Spoiled
 
 
-def computed(model: str, outcomes: list[Outcome], param: str, metrics: Metrics) -> list[Outcome]:
-    """The same; raises `EngineError` where a text could not be computed, and says which."""
+def computed(model: str, outcomes: Sequence[Outcome | None], param: str, metrics: Metrics) -> list[Outcome]:
+    """All of them; raises `EngineError` where a text could not be computed, and says which."""
     for index, outcome in enumerate(outcomes):
         if isinstance(outcome, Spoiled):
             problem = outcome.problem
             where = f"{param}[{index}]: " if len(outcomes) > 1 else ""
             named = problem.param or (param if problem.status == 400 else None)
             raise EngineError(replace(problem, param=named, message=where + problem.message))
-    metrics.tokens.labels(model, "input").inc(usage(outcomes)["prompt_tokens"])
-    return outcomes
+    found = [outcome for outcome in outcomes if outcome is not None]
+    metrics.tokens.labels(model, "input").inc(usage(found)["prompt_tokens"])
+    return found
 
 
 def usage(outcomes: Sequence[Outcome]) -> dict[str, int]:

@@ -23,6 +23,8 @@ SCHEMA = {
     "required": ["a"],
     "additionalProperties": False,
 }
+DEEP = "root ::= " + "(" * 50_000 + '"a"' + ")" * 50_000
+"""Ends the stack of llama.cpp's parser."""
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +133,25 @@ def test_an_answer_is_held_to_a_grammar(llama: Engine) -> None:
     [
         ({"messages": said("word " * 300)}, "messages", "context_length_exceeded"),
         ({"messages": said("a"), "grammar": "root ::= ("}, "messages", "invalid_value"),
+        ({"messages": said("a"), "grammar": DEEP}, "grammar", "invalid_value"),
+        ({"messages": said("a"), "grammar": f'root ::= "{"a" * 70_000}"'}, "grammar", "invalid_value"),
+        ({"messages": said("a"), "grammar": 5}, "grammar", "invalid_value"),
+        (
+            {"messages": said("a"), "grammar": 'root ::= "a"', "response_format": {"type": "json_object"}},
+            "grammar",
+            "invalid_value",
+        ),
+        (
+            {
+                "messages": said("a"),
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"schema": {"enum": ["a" * 200_000]}},
+                },
+            },
+            "response_format",
+            "invalid_value",
+        ),
         (
             {
                 "messages": said("a"),
@@ -140,7 +161,7 @@ def test_an_answer_is_held_to_a_grammar(llama: Engine) -> None:
             "invalid_value",
         ),
     ],
-    ids=["too long", "no grammar", "no schema"],
+    ids=["too long", "no grammar", "deep", "large", "no text", "two grammars", "large schema", "no schema"],
 )
 def test_what_llama_cpp_refuses(llama: Engine, fields: Any, param: str, code: str) -> None:
     found = post(llama, **fields)

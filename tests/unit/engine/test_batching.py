@@ -1,0 +1,159 @@
+"""Batches at their edges: clients that leave at a bad moment, work that cannot begin, spoiled texts."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator
+from typing import BinaryIO
+
+import pytest
+
+from roundhouse_engine.batching import Batcher, Outcome
+from roundhouse_engine.errors import EngineError, invalid
+from roundhouse_engine.events import Done, Event, Loaded, Stopped, Work
+from roundhouse_engine.metrics import Metrics
+from roundhouse_engine.pool import Pool
+from roundhouse_engine.slot import Slot
+from roundhouse_engine.text_events import Embedded, Spoiled, TextAsk, TextWork
+
+ASK = TextAsk("m", TextWork.EMBED)
+
+
+class Runner:
+    """Tells what the test says; notes what it is told to compute."""
+
+    def __init__(self) -> None:
+        self.events_told: asyncio.Queue[Event] = asyncio.Queue()
+        self.batches: list[list[str]] = []
+        self.broken = False
+
+    def tell(self, *events: Event) -> None:
+        for event in events:
+            self.events_told.put_nowait(event)
+
+    async def events(self) -> AsyncGenerator[Event, None]:
+        while True:
+            yield await self.events_told.get()
+
+    def begin(self, ask: Work, file: BinaryIO) -> None:  # noqa: ARG002
+        if self.broken:
+            raise OSError("too many open files")
+        file.seek(0)
+        self.batches.append(json.load(file)["items"])
+
+    def cancel(self) -> None:
+        self.tell(Stopped())
+
+    def kill(self) -> None:
+        raise AssertionError("it was stopped in time")
+
+    def obituary(self) -> str:
+        raise AssertionError("it never ends")
+
+
+class Engine:
+    """A pool of one slot, and its batcher."""
+
+    def __init__(self) -> None:
+        self.runner = Runner()
+        self.metrics = Metrics()
+        self.pool = Pool([Slot(lambda: self.runner, 5, self.metrics)], self.metrics)
+        self.batcher = self.pool.batcher = Batcher(self.pool, 4, self.metrics)
+        self.supervising = asyncio.create_task(self.pool.supervise())
+
+    def ask(self, *items: str) -> asyncio.Task[list[Outcome | None]]:
+        return asyncio.create_task(self.batcher.compute(ASK, items))
+
+    async def begun(self, batches: int) -> None:
+        async with asyncio.timeout(60):
+            while len(self.runner.batches) < batches:  # noqa: ASYNC110 - has no event
+                await asyncio.sleep(0)
+
+    @property
+    def cancelled(self) -> float:
+        return self.metrics.registry.get_sample_value("roundhouse_engine_cancelled_total") or 0.0
+
+
+@pytest.fixture
+async def engine() -> AsyncGenerator[Engine, None]:
+    made = Engine()
+    made.runner.tell(Loaded(0.1))
+    await made.pool.up()
+    yield made
+    made.supervising.cancel()
+    await asyncio.gather(made.supervising, return_exceptions=True)
+
+
+async def serves(engine: Engine) -> None:
+    """The next request is computed, whatever was before."""
+    number = len(engine.runner.batches)
+    asked = engine.ask("after")
+    await engine.begun(number + 1)
+    assert engine.runner.batches[-1] == ["after"]
+    engine.runner.tell(Embedded(0, "v", 1), Done(0.1))
+    assert await asyncio.wait_for(asked, 60) == [Embedded(0, "v", 1)]
+
+
+async def test_a_client_that_leaves_before_its_batch_begins_keeps_no_slot(engine: Engine) -> None:
+    """It leaves in the very step of the loop in which the slot is handed to its batch."""
+    asked = engine.ask("never")
+    async with asyncio.timeout(60):
+        while not engine.batcher._batches:  # noqa: ASYNC110 - has no event
+            await asyncio.sleep(0)
+    (batch,) = engine.batcher._batches
+    assert batch.task is not None
+    batch.task.cancel()  # as the order does when it ends, here before the task's first step
+    asked.cancel()
+    await asyncio.gather(asked, return_exceptions=True)
+    assert engine.runner.batches == []
+    await serves(engine)
+
+
+async def test_who_has_left_is_not_computed(engine: Engine) -> None:
+    first = engine.ask("first")
+    await engine.begun(1)
+    leaver, stays = engine.ask("leaver"), engine.ask("stays")
+    await asyncio.sleep(0)
+    # Both at once: the slot comes free, and one of those that wait is cancelled.
+    engine.runner.tell(Embedded(0, "v", 1), Done(0.1))
+    leaver.cancel()
+    await first
+    await engine.begun(2)
+    assert engine.runner.batches[1] == ["stays"]
+    engine.runner.tell(Embedded(0, "v", 1), Done(0.1))
+    await stays
+
+
+async def test_work_that_cannot_begin_is_an_answer_to_all_who_wait_for_it(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine.runner.broken = True
+    with pytest.raises(EngineError) as caught:
+        await asyncio.wait_for(engine.ask("a", "b"), 60)
+    assert (caught.value.problem.status, caught.value.problem.code) == (500, "engine_failure")
+    assert "too many open files" in caplog.text
+    engine.runner.broken = False
+    await serves(engine)
+
+
+async def test_a_batch_that_has_told_everything_is_not_cancelled(engine: Engine) -> None:
+    asked = engine.ask("a")
+    await engine.begun(1)
+    engine.runner.tell(Embedded(0, "v", 1))
+    await asyncio.wait_for(asked, 60)  # answered, though the batch has not said that it is done
+    engine.runner.tell(Done(0.5))
+    await serves(engine)
+    assert engine.cancelled == 0
+    told = engine.metrics.registry.get_sample_value("roundhouse_engine_compute_seconds_total", {"model": "m"})
+    assert told == pytest.approx(0.6)
+
+
+async def test_a_text_that_is_spoiled_ends_its_request_at_once(engine: Engine) -> None:
+    """Seven others of its request are not computed for an answer that is lost."""
+    asked = engine.ask(*(f"text {number}" for number in range(8)))
+    await engine.begun(1)
+    spoiled = Spoiled(1, invalid("It is too long.").problem)
+    engine.runner.tell(spoiled)
+    assert await asyncio.wait_for(asked, 60) == [None, spoiled, *[None] * 6]
+    assert len(engine.runner.batches) == 1
+    assert engine.cancelled == 1
+    await serves(engine)
