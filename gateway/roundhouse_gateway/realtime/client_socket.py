@@ -69,6 +69,8 @@ class ClientSocket(WebSocketsSansIOProtocol):
     """It spoke before it was let in."""
     _taker: Taker | None = None
     _frames = Frames(0)
+    _pong = b""
+    """Is owed to a client that takes nothing just now."""
 
     def take(self, taker: Taker, most: int) -> bool:
         """Whether messages of up to so many bytes go to the taker from here on, once it was let in."""
@@ -137,13 +139,22 @@ class ClientSocket(WebSocketsSansIOProtocol):
         if self.close_sent:
             super().send_receive_event_to_app()
         elif is_text and not _is_utf8(whole):  # a fault of the client's, and no line in the log
-            self.conn.send_close(CloseCode.INVALID_DATA, "not UTF-8")
+            if self.conn.state is OPEN:  # a close that stands behind it is answered already
+                self.conn.send_close(CloseCode.INVALID_DATA, "not UTF-8")
             self.handle_parser_exception()
         elif taker is None:
             super().send_receive_event_to_app()
         else:
             self.frames = []
             taker.message(whole, is_text=is_text)
+
+    @override
+    def handle_ping(self) -> None:
+        """Of the pings of a client that takes nothing the last is answered, once it does."""
+        if self.writable.is_set() or self.conn.state is not OPEN:
+            super().handle_ping()
+        else:
+            self._pong = next(filter(None, reversed(self.conn.data_to_send())), self._pong)
 
     @override
     def pause_writing(self) -> None:
@@ -154,6 +165,9 @@ class ClientSocket(WebSocketsSansIOProtocol):
     @override
     def resume_writing(self) -> None:
         super().resume_writing()
+        pong, self._pong = self._pong, b""
+        if pong:
+            self.write(pong)
         if self._taker is not None:
             self._taker.client_free()
 

@@ -7,11 +7,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 import uvicorn
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.server import ServerState
 from websockets.asyncio.client import connect
 
-from roundhouse_gateway.realtime.client_socket import websockets
+from roundhouse_gateway.realtime.client_socket import ClientSocket, socket_of, websockets
+from roundhouse_gateway.realtime.wire import BINARY, TEXT, masked, unmasked
 from roundhouse_gateway.series import Value
 from tests.conformance.engine.streaming import DEADLINE
 from tests.support.waiting import eventually
@@ -21,6 +22,11 @@ LONG_SECONDS = 10 * PING_SECONDS
 PIECE = bytes(1 << 20)
 SMALL = bytes(32 << 10)
 TAKEN = 1000
+PING, PONG, CLOSE = 0x89, 0x8A, 0x88
+HEAD = (
+    b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: MDEyMzQ1Njc4OTAxMjM0NQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
 
 
 class Slow:
@@ -45,9 +51,9 @@ class Slow:
 
 
 @asynccontextmanager
-async def listening(app: Slow) -> AsyncIterator[int]:
+async def listening(app: ASGIApp, ping_seconds: float = PING_SECONDS) -> AsyncIterator[int]:
     """The port of such a server."""
-    pings = {"ws_ping_interval": PING_SECONDS, "ws_ping_timeout": PING_SECONDS}
+    pings = {"ws_ping_interval": ping_seconds, "ws_ping_timeout": ping_seconds}
     config = uvicorn.Config(app, lifespan="off", log_config=None, **{**websockets(Value()), **pings})
     config.load()
     protocol = config.ws_protocol_class
@@ -91,10 +97,7 @@ async def test_a_client_that_says_nothing_at_all_is_gone() -> None:
     app = Slow(1, 0)
     async with listening(app) as port:
         _, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(
-            b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Key: MDEyMzQ1Njc4OTAxMjM0NQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-        )
+        writer.write(HEAD)
         await asyncio.wait_for(app.over.wait(), DEADLINE)
         assert app.got[0]["type"] == "websocket.disconnect"
         writer.close()
@@ -123,3 +126,61 @@ async def test_little_of_what_a_client_sends_stands_before_its_pings() -> None:
                 client.transport.abort()
     assert len(app.got) == TAKEN
     assert (sent - TAKEN) * len(SMALL) < 3 << 19
+
+
+class Listening:
+    """Hears until the client is gone."""
+
+    def __init__(self) -> None:
+        self.socket: asyncio.Future[ClientSocket] = asyncio.get_running_loop().create_future()
+        self.got: asyncio.Queue[Message] = asyncio.Queue()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        found = socket_of(scope)
+        assert found is not None
+        self.socket.set_result(found)
+        while True:
+            message = await receive()
+            self.got.put_nowait(message)
+            if message["type"] == "websocket.disconnect":
+                return
+
+
+@asynccontextmanager
+async def spoken_to(
+    app: Listening,
+) -> AsyncIterator[tuple[ClientSocket, asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A session as the server has it, and the client's side, which speaks in bytes."""
+    async with listening(app, ping_seconds=3600) as port, asyncio.timeout(DEADLINE):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(HEAD)
+        await reader.readuntil(b"\r\n\r\n")
+        yield await app.socket, reader, writer
+        writer.close()
+
+
+async def test_a_client_that_takes_nothing_has_its_last_ping_answered_later() -> None:
+    """Pings are sent by nobody so that answers pile up here."""
+    app = Listening()
+    async with spoken_to(app) as (session, reader, writer):
+        session.pause_writing()  # as the transport does, once it has more than it likes
+        for number in range(500):
+            writer.write(masked(PING, b"%d" % number))
+        writer.write(masked(BINARY, b"heard"))
+        assert (await app.got.get())["bytes"] == b"heard"
+        session.resume_writing()
+        writer.write(masked(PING, b"again"))
+        expected = unmasked(PONG, b"499") + unmasked(PONG, b"again")
+        assert await reader.readexactly(len(expected)) == expected
+
+
+async def test_a_fault_with_a_close_behind_it_is_no_error_here() -> None:
+    app, faults = Listening(), list[dict[str, object]]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
+    async with spoken_to(app) as (_, reader, writer):
+        writer.write(masked(TEXT, b"\xff") + masked(CLOSE, b"\x03\xe8"))
+        assert await reader.read() == unmasked(CLOSE, b"\x03\xe8")
+        assert await app.got.get() == {"type": "websocket.disconnect", "code": 1000, "reason": ""}
+    assert faults == []
