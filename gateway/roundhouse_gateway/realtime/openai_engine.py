@@ -227,8 +227,10 @@ class OpenAISpeaker:
         yield from self._settle()
 
     def _on_error(self, error: _Error) -> Iterator[Said]:
-        mark = next((each for each in self._marks if each.id == error.event_id and not each.reached), None)
         empty = error.code == "input_audio_buffer_commit_empty" or _words(error).startswith(_NOTHING_THERE)
+        mark = next((each for each in self._marks if each.id == error.event_id and not each.reached), None)
+        if error.event_id is None:  # which it need not say
+            mark = self._next()
         if mark is None or not empty:
             yield from failed(_words(error))
             return
