@@ -130,7 +130,8 @@ class EngineSockets:
         url = f"{entry.url(base_url, RouteName.REALTIME)}?{urlencode(query)}"
         try:
             async with self._turns.take(base_url):
-                return await connect(url, headers, trust(entry.access.ca), self._connect_seconds)
+                trusted = trust(entry.access.ca)
+                return await connect(url, headers, trusted, self._connect_seconds, entry.access)
         except RefusedError as error:
             raise self._refused(entry, error) from error
         except (OSError, TimeoutError) as error:
@@ -151,9 +152,9 @@ class EngineSockets:
                 return FullError(model)
             return EngineUnreachableError(f"Engine '{model}' takes no sessions just now.")
         said = _said(headers.get(ERROR_HEADER.lower(), ""))
-        if error.status in (400, 422) and said:
-            message = entry.access.blotted_text(str(said.get("message")))
-            return engine_error(error.status, message, said.get("param"))
+        if error.status in (400, 422) and (message := said.get("message")):
+            blotted, param = entry.access.blotted_text, said.get("param")
+            return engine_error(error.status, blotted(str(message)), blotted(str(param)) if param else None)
         self._metrics.engine_errors(model, "broken").inc()
         return EngineFailedError(f"Engine '{model}' answered {error.status} instead of taking the session.")
 

@@ -16,6 +16,8 @@ from typing_extensions import override
 from websockets.frames import Close, CloseCode, Frame, Opcode
 from websockets.protocol import OPEN
 
+from roundhouse_gateway.access import OPEN as OPEN_TO_ALL
+from roundhouse_gateway.access import Access
 from roundhouse_gateway.realtime.greeting import Greeting, RefusedError
 from roundhouse_gateway.realtime.wire import BINARY, MASKED, TEXT, Frames, masked, payload_start, unmasked
 
@@ -48,9 +50,13 @@ class Hearer(Protocol):
 
 
 class EngineLink(asyncio.Protocol):
-    """Made by `connect`. Either it is read message by message, or somebody hears it."""
+    """Made by `connect`. Either it is read message by message, or somebody hears it.
 
-    def __init__(self, greeting: Greeting) -> None:
+    Where what it says holds the key that `access` has, nobody reads that.
+    """
+
+    def __init__(self, greeting: Greeting, access: Access = OPEN_TO_ALL) -> None:
+        self._access = access
         self._loop = asyncio.get_running_loop()
         self._wire = greeting.wire
         self._greeting: Greeting | None = greeting
@@ -107,11 +113,11 @@ class EngineLink(asyncio.Protocol):
     def hear(self, hearer: Hearer) -> None:
         """From here on everything is told at once, what has come before first."""
         self._hearer = hearer
+        self.resume()  # before the hearer, whom this may be too much already
         for event in self._events:
             hearer.said(unmasked(TEXT, event.encode()))
         self._events.clear()
         self._unread = 0
-        self.resume()
         if self._end is not None:
             hearer.over(self._end)
         elif not self._taken.is_set():
@@ -222,6 +228,9 @@ class EngineLink(asyncio.Protocol):
         except UnicodeDecodeError:
             self._fail()
             return
+        if self._access.key and self._access.key in text:
+            text = self._access.blotted_text(text)
+            frame = unmasked(TEXT, text.encode())
         if self._hearer is not None:
             self._hearer.said(frame)
         else:
@@ -249,7 +258,8 @@ class EngineLink(asyncio.Protocol):
     def _take(self, frame: Frame) -> None:
         if frame.opcode is Opcode.CLOSE:
             told = Close.parse(frame.data)
-            self._over(aiohttp.WSMessage(aiohttp.WSMsgType.CLOSE, told.code, told.reason))
+            reason = self._access.blotted_text(told.reason)
+            self._over(aiohttp.WSMessage(aiohttp.WSMsgType.CLOSE, told.code, reason))
         elif frame.opcode is Opcode.BINARY:
             self._over(_GONE)  # which is no event
         elif frame.opcode in {Opcode.TEXT, Opcode.CONT}:
@@ -288,11 +298,15 @@ class EngineLink(asyncio.Protocol):
 
 
 async def connect(
-    url: str, headers: Mapping[str, str], trusted: SSLContext, connect_seconds: float
+    url: str,
+    headers: Mapping[str, str],
+    trusted: SSLContext,
+    connect_seconds: float,
+    access: Access = OPEN_TO_ALL,
 ) -> EngineLink:
     """A session that the engine has taken. Raises `RefusedError`, `OSError` and `TimeoutError`."""
     greeting = Greeting(url, headers, MESSAGE_BYTES)
-    link = EngineLink(greeting)
+    link = EngineLink(greeting, access)
     host, port = greeting.address
     async with asyncio.timeout(connect_seconds):
         await asyncio.get_running_loop().create_connection(

@@ -40,6 +40,8 @@ class Relay:
     async def run(self) -> Ending:
         """Until the engine has ended it, or is gone."""
         self._engine.hear(self)
+        if not self._client.writable.is_set():
+            self.client_full()  # it was when it was taken, or is by what it has just heard
         return await self._ended
 
     def release(self) -> None:

@@ -7,7 +7,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import pytest
@@ -15,9 +15,13 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.frames import Close
 from websockets.http11 import Request, Response
 
+from roundhouse_gateway.access import Access
 from roundhouse_gateway.realtime import engine_link
-from roundhouse_gateway.realtime.engine_link import EngineLink, connect
+from roundhouse_gateway.realtime.client_socket import ClientSocket
+from roundhouse_gateway.realtime.engine_link import UNREAD_BYTES, EngineLink, connect
 from roundhouse_gateway.realtime.greeting import RefusedError
+from roundhouse_gateway.realtime.pumps import Bounds, Idle
+from roundhouse_gateway.realtime.relay import Relay
 from tests.conformance.engine.streaming import DEADLINE
 from tests.support.waiting import eventually
 
@@ -211,3 +215,66 @@ async def test_an_engine_that_says_nothing_but_answers_pings_is_there(
             assert link._silent == 3
             await eventually(lambda: _is(link._silent == 0), seconds=DEADLINE, what="the ping is answered")
         assert link.open
+
+
+class FullClient:
+    """One that takes nothing: all at once, or from its second event on."""
+
+    def __init__(self, events: int) -> None:
+        self.writable = asyncio.Event()
+        self.writable.set()
+        self.written: list[bytes] = []
+        self._events = events
+        self._relay: Relay
+
+    def take(self, relay: Relay, _: int) -> bool:
+        self._relay = relay
+        self._is_full()
+        return True
+
+    def write(self, frame: bytes) -> None:
+        self.written.append(frame)
+        self._is_full()
+
+    def _is_full(self) -> None:
+        """Says so once, as transports do."""
+        if self.writable.is_set() and len(self.written) >= self._events:
+            self.writable.clear()
+            self._relay.client_full()
+
+
+@pytest.mark.parametrize("events", [0, 2])
+async def test_an_engine_that_spoke_early_waits_for_a_client_that_is_full(events: int) -> None:
+    async def speak(socket: ServerConnection) -> None:
+        for _ in range(3):
+            await socket.send(json.dumps("x" * (UNREAD_BYTES // 2)).join(('{"said":', "}")))
+        await socket.wait_closed()
+
+    client = FullClient(events)
+    async with engine(speak) as url, linked(url) as link:
+        await eventually(lambda: _is(link._paused), seconds=DEADLINE, what="the engine waits to be read")
+        relay = Relay(cast("ClientSocket", client), link, Idle(Bounds(3600, 3600)), "m")
+        assert relay.takes()
+        running = asyncio.create_task(relay.run())
+        await eventually(lambda: _is(bool(client.written)), seconds=DEADLINE, what="the client hears it")
+        assert link._paused
+        running.cancel()
+
+
+async def test_what_an_engine_says_of_its_key_is_read_by_nobody() -> None:
+    async def parts() -> AsyncIterator[str]:
+        yield "the key is sk-0123"
+        yield "456789"
+
+    async def speak(socket: ServerConnection) -> None:
+        await socket.send("the key is sk-0123456789")
+        await socket.send(parts())
+        await socket.close(4010, "sk-0123456789 has no quota")
+
+    async with engine(speak) as url:
+        link = await connect(url, HEADERS, TRUST, DEADLINE, Access(key="sk-0123456789"))
+        try:
+            assert [(await told(link)).data for _ in range(2)] == ["the key is ***"] * 2
+            assert (await told(link)).extra == "*** has no quota"
+        finally:
+            await link.close()
