@@ -230,7 +230,9 @@ class Hold:
         """In line by now, and no more when this returns."""
         loop = asyncio.get_running_loop()
         began, outcome = loop.time(), "left"
-        self._count(entry, 1)
+        held = self._metrics.held(entry.model.id)  # the one to be lowered, even if it has been let go by then
+        held.inc()
+        self.book.change(entry.place, "held", 1)
         try:
             while True:
                 place = await self._called(one, client)
@@ -257,7 +259,8 @@ class Hold:
             raise
         finally:
             self._part(entry.place, one)
-            self._count(entry, -1)
+            held.inc(-1)
+            self.book.change(entry.place, "held", -1)
             self._metrics.hold_seconds(entry.model.id, outcome).observe(loop.time() - began)
 
     async def _called(self, one: Waiting, client: Client) -> Place:
@@ -283,10 +286,6 @@ class Hold:
         if one.turn.done() and not one.turn.exception():
             self.book.change(one.turn.result(), "in_flight", -1)
             self.call(one.turn.result())
-
-    def _count(self, entry: Entry, by: int) -> None:
-        self._metrics.held(entry.model.id).inc(by)
-        self.book.change(entry.place, "held", by)
 
     def _part(self, place: Place, one: Waiting) -> None:
         line = self._lines[place]

@@ -302,3 +302,15 @@ async def test_auto_waits_for_what_its_key_may_use_though_something_else_runs() 
     assert house.counts == Counts(held=1)
     house.see(READY)
     assert [entry.model.id for entry in (await asked).entries] == ["whisper-base"]
+
+
+async def test_who_waits_for_longer_than_the_series_of_its_model_are_kept_leaves_none_below_nothing() -> None:
+    house = House(IDLE)
+    asked = house.ask()
+    await turns()
+    (model,) = house.metrics.models()
+    assert house.metrics.held(model).value == 1
+    house.metrics.let_go([model])
+    asked.cancel()
+    await turns()
+    assert house.metrics.held(model).value == 0
