@@ -55,10 +55,10 @@ class Relay:
 
     def message(self, data: bytes, *, is_text: bool) -> None:
         self._idle.heard()
-        if is_text:
-            self._engine.send(masked(TEXT, data))
-        elif len(data) > MESSAGE_BYTES:
+        if len(data) > MESSAGE_BYTES:
             self.too_long()
+        elif is_text:
+            self._engine.send(masked(TEXT, data))
         else:
             self.bytes += len(data)
             self._engine.send(masked(BINARY, data))

@@ -87,6 +87,18 @@ async def test_messages_of_every_form_arrive_in_their_order(world: World) -> Non
     assert found == [*sizes, "str 7", "bytes 3", "bytes 4", "str 5"]
 
 
+@pytest.mark.parametrize("piece", ["x", b"x"], ids=["text", "audio"])
+async def test_a_message_in_pieces_is_no_longer_than_one_that_is_whole(
+    world: World, piece: str | bytes
+) -> None:
+    async with served(world), session(world) as socket:
+        await socket.send([piece * MESSAGE_BYTES, piece])
+        with pytest.raises(ConnectionClosed) as closed:
+            await heard(socket)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == Close.TOO_LARGE
+
+
 @pytest.mark.parametrize(
     ("sent", "code"),
     [
