@@ -32,6 +32,8 @@ from roundhouse_llama_cpp.weights import find_weights
 
 _CONTEXT_TOKENS: Final = 8192
 _LOOK_SECONDS: Final = 0.05
+_NOT_UNDERSTOOD: Final = ("Failed to parse", "[json.exception")
+"""So begins what it says of a request, in the exception that it has for everything else as well."""
 _OPTIONS: Final = ("max_tokens", "temperature", "top_p", "seed", "frequency_penalty", "presence_penalty")
 
 Chunk = dict[str, Any]
@@ -161,9 +163,10 @@ def _next(
 
 
 def _checked(chunk: Chunk | Exception, param: str) -> Chunk:
-    if isinstance(chunk, ValueError):  # a template, a tool or a schema that it cannot use
-        raise invalid(f"llama.cpp refuses the request: {chunk}", param=param) from chunk
     if isinstance(chunk, Exception):
+        if isinstance(chunk, ValueError) or str(chunk).startswith(_NOT_UNDERSTOOD):
+            # A template, a tool, a message or a schema that it cannot use.
+            raise invalid(f"llama.cpp refuses the request: {chunk}", param=param) from chunk
         raise chunk
     if "error" in chunk:
         raise problem(chunk["error"], param)

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from roundhouse_engine.errors import EngineError, Problem, failed, invalid
-from roundhouse_engine.handler import Cancellation
+from roundhouse_engine.handler import Cancellation, Cancelled
 from roundhouse_engine.text import Batched, Embedding, Rerank, Text
 from roundhouse_engine.text_events import Embedded, Halved, Ranked, Spoiled, TextAsk, TextWork
 
@@ -42,6 +42,8 @@ def compute_batch(
             sizes[index] = _measured(handler, item)
         except EngineError as error:
             yield Spoiled(index, error.problem)
+        except Exception as error:  # noqa: BLE001 - told and logged
+            yield Spoiled(index, _fault(error))
     yield from _computed(handler, sizes, call, cancellation)
 
 
@@ -65,9 +67,15 @@ def _computed(
                 yield Spoiled(group[0], error.problem)
             else:
                 apart += _halves(group)
-        except Exception as error:
-            if not _memory_is_short(error):
-                raise
+        except Cancelled:
+            raise
+        except Exception as error:  # noqa: BLE001 - told and logged
+            if not _memory_is_short(error):  # of whose text it is the fault shows when it stands alone
+                if len(group) == 1:
+                    yield Spoiled(group[0], _fault(error))
+                else:
+                    apart += _halves(group)
+                continue
             if len(group) == 1:
                 yield Spoiled(group[0], _too_much(sizes[group[0]]))
                 continue
@@ -164,6 +172,11 @@ def _memory_is_short(error: Exception) -> bool:
     return isinstance(error, MemoryError) or any(
         kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__
     )
+
+
+def _fault(error: Exception) -> Problem:
+    logger.error("a text could not be computed", exc_info=error)
+    return failed(f"The engine failed while it computed ({type(error).__name__}).").problem
 
 
 def _too_much(tokens: int) -> Problem:

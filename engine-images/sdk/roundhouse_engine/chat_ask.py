@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from roundhouse_engine.errors import EngineError, invalid
-from roundhouse_engine.json_body import Fields
+from roundhouse_engine.json_body import Fields, is_tokens
 from roundhouse_engine.messages import read_messages
 from roundhouse_engine.text import Chat, TextOptions
 from roundhouse_engine.text_events import TextWork
@@ -103,7 +103,7 @@ def _prompt(fields: Fields) -> str | list[int]:
         prompt = prompt[0]
     if isinstance(prompt, str) and prompt:
         return prompt
-    if isinstance(prompt, list) and prompt and all(type(each) is int and each >= 0 for each in prompt):
+    if is_tokens(prompt):
         return prompt
     raise invalid(
         "prompt must be one text, or the ids of one text's tokens, and not empty. Send several prompts in "

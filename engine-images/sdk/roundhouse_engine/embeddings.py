@@ -12,7 +12,7 @@ from typing_extensions import override
 from roundhouse_engine.batching import Outcome
 from roundhouse_engine.door import Door
 from roundhouse_engine.errors import EngineError, invalid
-from roundhouse_engine.json_body import Fields
+from roundhouse_engine.json_body import Fields, is_tokens
 from roundhouse_engine.lease import Lease
 from roundhouse_engine.metrics import Metrics
 from roundhouse_engine.outcomes import computed, usage
@@ -64,7 +64,7 @@ def _text(where: str, told: Any, handler: type[Embedding]) -> Text:  # noqa: ANN
         if not told:
             raise _wrong(f"{where} is an empty text, which has no meaning to embed.")
         return told
-    if not isinstance(told, list) or not told or not all(_is_number(each) and each >= 0 for each in told):
+    if not is_tokens(told):
         raise _wrong(f"{where} must be a text, or the ids of its tokens.")
     if not handler.token_ids:
         raise _wrong(f"{where} is ids of tokens: send the text itself, this engine has a tokenizer.")

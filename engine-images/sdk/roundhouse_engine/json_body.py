@@ -5,15 +5,21 @@ A field that is null counts as absent, as OpenAI's clients mean it.
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, TypeGuard
 
 from starlette.types import Receive
 
 from roundhouse_engine.ask import unknown_model
 from roundhouse_engine.errors import EngineError, invalid
 from roundhouse_engine.upload import next_message
+
+_TOKENS: Final = 1 << 31
+"""No id of a token is as large."""
+_HALF: Final = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]|\x00")
+"""Where half a character could stand: escaped, in UTF-8 of a careless writer, or in UTF-16 and UTF-32."""
 
 
 async def read_body(
@@ -44,7 +50,8 @@ def read_object(body: bytes) -> "Fields":
     if not isinstance(told, dict):
         raise invalid("The body must be a JSON object.", code="json_malformed")
     try:
-        json.dumps(told, ensure_ascii=False).encode()
+        if _HALF.search(body) is not None:
+            json.dumps(told, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise invalid(
             "The body holds half a character (a lone surrogate such as \\ud800); send whole ones.",
@@ -132,6 +139,15 @@ class Fields:
         """Raise where the field says something else than nothing, or one of `without`."""
         if self.given(name) and self.values[name] not in without:
             raise invalid(why, param=name, code="unsupported_value")
+
+
+def is_tokens(value: Any) -> TypeGuard[list[int]]:  # noqa: ANN401 - any JSON
+    """Whether these are ids of tokens. Libraries hold them in 32 bits, and may cut off what is beyond."""
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(type(each) is int and 0 <= each < _TOKENS for each in value)
+    )
 
 
 def _shown(value: object) -> str:

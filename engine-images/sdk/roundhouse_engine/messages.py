@@ -23,6 +23,7 @@ def _message(at: int, message: object, *, images: bool) -> dict[str, Any]:
     where = f"messages[{at}]"
     if not isinstance(message, dict):
         raise _wrong(f"{where} must be an object with role and content.")
+    message = {name: value for name, value in message.items() if value is not None or name == "content"}
     role = message.get("role")
     if role not in _ROLES:
         raise _wrong(f"{where}.role must be one of {', '.join(_ROLES)}, not {role!r}.")

@@ -199,6 +199,7 @@ def test_completions_that_cannot_be_served(writer: Engine, fields: Any, param: s
         (b'{"model": "m", "messages": [', 400),
         (b'{"model": "m", "temperature": NaN, "messages": [{"role": "user", "content": "x"}]}', 400),
         (b'{"model": "m", "messages": [{"role": "user", "content": "\\ud800"}]}', 400),
+        (b'{"model": "m", "messages": [{"role": "user", "content": "\xed\xa0\x80"}]}', 400),
         (b'{"model": "m", "messages": ' + b"[" * 100_000, 400),
         (b'{"model": "other", "messages": [{"role": "user", "content": "x"}]}', 404),
     ],

@@ -99,6 +99,10 @@ def test_a_stream_with_usage(llama: Engine) -> None:
     assert chunks[-1].usage.completion_tokens == 2
 
 
+def test_a_field_of_a_message_that_is_null_counts_as_absent(llama: Engine) -> None:
+    assert post(llama, messages=[said("count")[0] | {"name": None, "tool_calls": None}]).status == 200
+
+
 def test_it_stops_at_a_sequence(llama: Engine) -> None:
     found = post(llama, messages=said("count"), stop=["two"])
     assert found.json["choices"][0]["message"]["content"].split() == ["one"]
@@ -136,6 +140,7 @@ def test_an_answer_is_held_to_a_grammar(llama: Engine) -> None:
         ({"messages": said("a"), "grammar": DEEP}, "grammar", "invalid_value"),
         ({"messages": said("a"), "grammar": f'root ::= "{"a" * 70_000}"'}, "grammar", "invalid_value"),
         ({"messages": said("a"), "grammar": 5}, "grammar", "invalid_value"),
+        ({"messages": said("a"), "tools": [1]}, "messages", "invalid_value"),
         (
             {"messages": said("a"), "grammar": 'root ::= "a"', "response_format": {"type": "json_object"}},
             "grammar",
@@ -161,7 +166,17 @@ def test_an_answer_is_held_to_a_grammar(llama: Engine) -> None:
             "invalid_value",
         ),
     ],
-    ids=["too long", "no grammar", "deep", "large", "no text", "two grammars", "large schema", "no schema"],
+    ids=[
+        "too long",
+        "no grammar",
+        "deep",
+        "large",
+        "no text",
+        "no tool",
+        "two grammars",
+        "large schema",
+        "no schema",
+    ],
 )
 def test_what_llama_cpp_refuses(llama: Engine, fields: Any, param: str, code: str) -> None:
     found = post(llama, **fields)

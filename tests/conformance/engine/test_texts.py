@@ -102,6 +102,8 @@ def test_ten_thousand_texts(vectors: Engine) -> None:
         ({"input": {"a": 1}}, "input", "must be a text"),
         ({"input": ["a", 5]}, "input", "input[1]"),
         ({"input": [1.5]}, "input", "input"),
+        ({"input": [1 << 31]}, "input", "ids of its tokens"),
+        ({"input": ["a", [10**30]]}, "input", "input[1]"),
         ({"input": ["a"] * 10_001}, "input", "10000"),
         ({"input": ["a", "b " * (LIMIT + 1)]}, "input", "input[1]: The text is 501 tokens long"),
         ({"input": "a", "dimensions": 0}, "dimensions", "dimensions"),
@@ -229,10 +231,16 @@ def test_a_text_that_cannot_be_computed_costs_itself_alone(vectors: Engine) -> N
     assert told.error["message"] == "input[1]: The text cannot be said."
 
 
-def test_a_batch_that_fails_fails_its_requests(vectors: Engine) -> None:
-    found = post(vectors, input="raise")
-    assert (found.status, found.error["code"]) == (500, "engine_failure")
-    assert len(embedded(vectors, "one")) == 1
+def test_a_text_that_the_engine_fails_at_costs_its_request_alone(vectors: Engine) -> None:
+    with ThreadPoolExecutor(2) as clients:
+        with stuck(vectors):
+            bad = clients.submit(post, vectors, input=["one", "raise"])
+            good = clients.submit(embedded, vectors, "two")
+            wait_until(lambda: vectors.in_use == 3, seconds=30, what="both wait", every=0.02)
+        assert len(good.result(60)) == 1
+        told = bad.result(60)
+    assert (told.status, told.error["code"]) == (500, "engine_failure")
+    assert told.error["message"] == "input[1]: The engine failed while it computed (RuntimeError)."
 
 
 def test_a_text_that_memory_does_not_bear(vectors: Engine) -> None:
