@@ -25,7 +25,7 @@ from roundhouse_engine import (
 )
 from roundhouse_engine.errors import invalid
 from roundhouse_engine.text import Text
-from roundhouse_llama_cpp.bounds import check_grammar, check_schema
+from roundhouse_llama_cpp.bounds import check_grammar, check_schema, chosen
 from roundhouse_llama_cpp.llama import Llama, problem
 from roundhouse_llama_cpp.settings import read_settings
 from roundhouse_llama_cpp.weights import find_weights
@@ -66,9 +66,9 @@ class LlamaChat(Chat):
         request: Chunk = {"messages": list(conversation.messages)}
         check_schema("tools", conversation.tools)
         if conversation.tools:
-            request["tools"] = list(conversation.tools)
-            if conversation.tool_choice is not None:
-                request["tool_choice"] = conversation.tool_choice
+            request["tools"], choice = chosen(conversation.tools, conversation.tool_choice)
+            if choice is not None:
+                request["tool_choice"] = choice
             if conversation.parallel_tool_calls is not None:
                 request["parallel_tool_calls"] = conversation.parallel_tool_calls
         ask = self._llama.server.handle_chat_completions

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from roundhouse_llama_cpp.bounds import chosen
 from tests.conformance.engine.running import Answer, Engine, running
 from tests.support.gguf import write_model
 from tests.support.waiting import wait_until
@@ -25,6 +26,14 @@ SCHEMA = {
 }
 DEEP = "root ::= " + "(" * 50_000 + '"a"' + ")" * 50_000
 """Ends the stack of llama.cpp's parser."""
+
+
+def tool(name: str) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name, "parameters": {"type": "object"}}}
+
+
+def named(name: str) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name}}
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +76,14 @@ def said(text: str) -> list[Any]:
 def post(engine: Engine, path: str = CHAT, **fields: Any) -> Answer:
     body = json.dumps({"model": "m", "temperature": 0} | fields)
     return engine.request("POST", path, body, {"Content-Type": "application/json"})
+
+
+def test_a_function_that_is_named_is_the_only_tool_and_required() -> None:
+    """llama.cpp itself would take the name for `auto`."""
+    tools = [tool("f"), tool("g")]
+    assert chosen(tools, named("g")) == ([tool("g")], "required")
+    assert chosen(tools, "auto") == (tools, "auto")
+    assert chosen(tools, None) == (tools, None)
 
 
 def test_it_says_what_the_model_knows(llama: Engine) -> None:
@@ -142,6 +159,11 @@ def test_an_answer_is_held_to_a_grammar(llama: Engine) -> None:
         ({"messages": said("a"), "grammar": 5}, "grammar", "invalid_value"),
         ({"messages": said("a"), "tools": [1]}, "messages", "invalid_value"),
         (
+            {"messages": said("a"), "tools": [tool("f")], "tool_choice": named("g")},
+            "tool_choice",
+            "invalid_value",
+        ),
+        (
             {"messages": said("a"), "grammar": 'root ::= "a"', "response_format": {"type": "json_object"}},
             "grammar",
             "invalid_value",
@@ -173,6 +195,7 @@ def test_an_answer_is_held_to_a_grammar(llama: Engine) -> None:
         "large",
         "no text",
         "no tool",
+        "unknown",
         "two grammars",
         "large schema",
         "no schema",
