@@ -29,6 +29,8 @@ FEW: Final = 100
 EDITS: Final = 200
 COST_EDITS: Final = 100
 STEADY_SECONDS: Final = 30
+STARTED_SECONDS: Final = 30
+"""After it has settled: kopf lists everything too, and what it may have missed is listed once more."""
 CLUSTER: Final = 3
 SETTLE_SECONDS: Final = 400
 QUIET_SECONDS: Final = 1.5
@@ -42,7 +44,14 @@ BURST: Final = Figure(
     "operator", "burst of 1,000 pairs", "writes/s", "higher", against=_BARE, budget=0.7, noise=0.1
 )
 BURST_KUBEAI: Final = Figure(
-    "operator", "burst of 1,000 pairs, KubeAI", "pairs/s", "higher", against="KubeAI", aim=100
+    "operator",
+    "burst of 1,000 pairs, KubeAI",
+    "pairs/s",
+    "higher",
+    against="KubeAI",
+    budget=25,
+    noise=0.3,
+    aim=100,
 )
 READY: Final = Figure(
     "operator", "burst until all are ready", "pairs/s", "higher", against=_BARE, budget=0.5, noise=0.1
@@ -76,10 +85,11 @@ COST_MIDDLE: Final = Figure(
     noise=0.3,
 )
 STEADY_WRITES: Final = Figure("operator", "writes in 30 s of steady state", "writes", "lower", budget=0)
+START: Final = Figure("operator", "processor time of a restart, 5,000 variants", "s", "lower")
 STEADY: Final = Figure("operator", "steady state, 5,000 variants", "% of core", "lower", budget=2, noise=0.25)
 FIGURES: Final = (
     *(BURST, BURST_KUBEAI, READY, COST_MIDDLE, COST, GROWN, EDIT, EDIT_P99),
-    *(RESTART, RESTART_WRITES, MEMORY, STEADY_WRITES, STEADY),
+    *(RESTART, RESTART_WRITES, MEMORY, START, STEADY_WRITES, STEADY),
 )
 
 
@@ -161,7 +171,9 @@ def _restart(bench: Bench, base: float) -> Iterator[Result]:
         yield Result(RESTART, _settle(operator) - began)
         yield Result(RESTART_WRITES, (writes(bench.cluster) - before).total())
         yield Result(MEMORY, (resident_mb(operator.pid) - base) * 1000 / VARIANTS)
+        time.sleep(STARTED_SECONDS)
         before, used = writes(bench.cluster), cpu_seconds(operator.pid)
+        yield Result(START, used)
         _say(f"{STEADY_SECONDS} s of steady state")
         time.sleep(STEADY_SECONDS)
         used = cpu_seconds(operator.pid) - used
