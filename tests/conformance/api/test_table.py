@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from http import HTTPStatus
@@ -15,6 +16,16 @@ from roundhouse_api.crdgen import build_crd
 from roundhouse_api.kinds import KINDS
 from roundhouse_api.model import problems
 from tests.conformance.api.table import Case, Shelf, cases, examples, refusal
+
+
+def test_names_are_distinct_within_a_kind() -> None:
+    """All of them are created in one namespace, and who applies two examples has two variants."""
+    named = Counter(
+        (manifest["kind"], manifest["metadata"]["name"])
+        for case in [*cases("valid"), *examples()]
+        for manifest in case.manifests
+    )
+    assert [name for name, times in named.items() if times > 1] == []
 
 
 @pytest.mark.parametrize("case", [*cases("valid"), *examples()], ids=attrgetter("id"))

@@ -148,16 +148,16 @@ async def test_hosted_sessions(world: World) -> None:
 
 
 async def test_speaches_hears_recordings_and_sessions(world: World) -> None:
-    engine = publish(world, "speaches.yaml")["whisper-small"]
+    engine = publish(world, "speaches.yaml")["speaches-whisper-small"]
     kind = Speaches()
     engine.answer, engine.talk = speaking.speaches, kind.talk
     client = world.gateway.openai()
     said = await asyncio.to_thread(
-        client.audio.transcriptions.create, model="whisper-small", file=AUDIO, response_format="vtt"
+        client.audio.transcriptions.create, model="speaches-whisper-small", file=AUDIO, response_format="vtt"
     )
     assert str(said).startswith("WEBVTT")
     assert asked(engine) == ("/v1/audio/transcriptions", "Systran/faster-whisper-small")
-    assert await heard(world, "whisper-small") == " ".join(WORDS)
+    assert await heard(world, "speaches-whisper-small") == " ".join(WORDS)
     assert kind.queries == [{"model": "Systran/faster-whisper-small", "intent": "transcription"}]
 
 
