@@ -86,6 +86,7 @@ def controller_manager(layout: Layout) -> Component:
         "--use-service-account-credentials",
         "--leader-elect=false",
         "--bind-address=127.0.0.1",
+        "--node-monitor-grace-period=5m",  # of 50 s: machines of tests stand still at times
         "--horizontal-pod-autoscaler-sync-period=3s",  # of fifteen, for which each step would be waited
         *_CLIENT_RATE,
     )

@@ -117,7 +117,7 @@ def test_ten_variants_follow_in_order_and_stop_at_the_one_that_fails(
         assert FAILING in kubectl.wait("mv", name, "UpToDate", "False", "RolloutPaused")["message"]
     told = f"Stopped at variant {FAILING!r}, which fails with it (ImagePull); 5 of 10 variants wait"
     kubectl.wait_for(lambda: kubectl.condition("eng", "kws", "UpToDate")["message"] == told, told)
-    for name in NAMES[:4] + NAMES[5:]:  # the node of the one that fails lost its heartbeat by now
+    for name in NAMES[:4] + NAMES[5:]:
         assert kubectl.condition("mv", name, "Ready")["status"] == "True", name
     operator.crash()
     start_operator().settle()
