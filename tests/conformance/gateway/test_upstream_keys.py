@@ -1,5 +1,6 @@
 """Upstreams that ask for a key, over TLS: a real HTTPS server, and clients that never see the key."""
 
+import asyncio
 import json
 import ssl
 from base64 import b64encode
@@ -13,7 +14,8 @@ import pytest
 from aiohttp import WSMsgType, web
 from elevenlabs import ElevenLabs
 
-from roundhouse_api.realtime import SessionBegin, SessionEnd, write
+from roundhouse_api.realtime import PATH, SessionBegin, SessionEnd, write
+from roundhouse_gateway.realtime.wire import BINARY, masked
 from tests.conformance.engine.streaming import streaming
 from tests.conformance.gateway import text_engine as scripts
 from tests.conformance.gateway.client import Reply, field, file, random_audio
@@ -317,3 +319,31 @@ def test_what_it_says_of_the_key_is_blotted_out(hosted: Hosted) -> None:
     for streamed in (chat(hosted.world, stream=True), spoken):
         assert b"Bearer ***" in streamed.body
         assert KEY.encode() not in streamed.body
+
+
+async def test_what_it_says_of_the_key_in_a_session_is_blotted_out(hosted: Hosted) -> None:
+    """In its first event, in one that passes as it is, and in the reason of its end."""
+
+    async def telling(request: web.Request, socket: web.WebSocketResponse) -> None:
+        shown = request.headers["authorization"]
+        await socket.send_str(json.dumps({"type": "session.begin", "of": shown}))
+        assert (await socket.receive()).type is WSMsgType.BINARY
+        await socket.send_str(json.dumps({"type": "transcript.final", "text": shown}))
+        await socket.close(code=4010, message=f"the quota of {shown} is used up".encode())
+
+    hosted.engine.talk = telling
+    hosted.publish(SPEECH)
+    wait_for(hosted, "speech", "running")
+    head = (
+        f"GET {PATH}?model=speech HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Key: MDEyMzQ1Njc4OTAxMjM0NQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    ).encode()
+    async with asyncio.timeout(50):
+        reader, writer = await asyncio.open_connection("127.0.0.1", hosted.world.gateway.port)
+        writer.write(head)
+        said = await reader.readuntil(b"session.begin")
+        writer.write(masked(BINARY, bytes(3200)))
+        said += await reader.readuntil(b"is used up")
+        writer.close()
+    assert said.count(b"Bearer ***") == 3
+    assert KEY.encode() not in said
