@@ -24,6 +24,8 @@ from .target import LOCAL_REGISTRY, Target, find_target
 NAMESPACE = "roundhouse"
 MODEL = "pocketsphinx-en-us"
 PACKAGES = ("curl", "flite", "pocketsphinx-testdata")
+IMAGES = ("operator", "gateway", "loader", "pocketsphinx")
+"""Those that the demo runs, and the loader for what is tried next. `make images` makes all."""
 
 PLAN = """\
 This will, on this machine:
@@ -97,8 +99,8 @@ def prepare() -> tuple[Target, list[str]]:
         target = find_target()
     if not target.context:
         with step("Images"):
-            project("tests.images", "build")
-            archives = project("tests.images", "archives").split()
+            project("tests.images", "build", *IMAGES)
+            archives = project("tests.images", "archives", *IMAGES).split()
             project("tests.cluster.local", "load", *archives)
     return target, archives
 
