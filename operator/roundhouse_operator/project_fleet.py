@@ -12,6 +12,7 @@ from roundhouse_operator.core.placement.nodes import Node
 
 _ROOM: Final = frozenset({"cpu", "memory", "ephemeral-storage"})
 _HEALTH_TAINTS: Final = "node.kubernetes.io/"
+_LOST: Final = _HEALTH_TAINTS + "unreachable"
 
 
 def project_node(manifest: Manifest) -> Node:
@@ -30,6 +31,7 @@ def project_node(manifest: Manifest) -> Node:
         },
         taints=tuple(sorted(taint for taint in taints if not taint[0].startswith(_HEALTH_TAINTS))),
         cordoned=bool(spec.get("unschedulable")),
+        lost=any(key == _LOST for key, *_ in taints),
         kubelet=info.get("kubeletVersion", ""),
         runtime=info.get("containerRuntimeVersion", ""),
     )

@@ -154,6 +154,26 @@ def test_the_scheduler_has_the_last_word() -> None:
     assert again.decide("kws-en").plan.empty, "also after a restart"
 
 
+def test_a_pod_that_is_still_ending_makes_room_by_itself() -> None:
+    """The scheduler finds none until it is gone; where its node is lost, nobody waits for that."""
+    scene = Scene(node("g1", 1), node("g2", 2), on_gpu(), variant(replicas=2))
+    serving(scene, replicas=2)
+    going = gpu_pod("old-1", "g1")
+    scene.put(going, gpu_pod("old-2", "g2"))
+    edited(scene, replicas=2)
+    chosen(scene)
+    scene.settle("kws-en", replicas=3, updatedReplicas=2, readyReplicas=2)
+    going["metadata"]["deletionTimestamp"] = "2026-01-02T00:00:00Z"
+    scene.put(going, gpu_pod("new-1", "g2", template="b"))
+    scene.put(gpu_pod("new-2", "", template="b", created="2026-01-02T00:00:00Z"))
+    assert chosen(scene) == ("Surge", "FreeGPU", SURGE)
+
+    lost = node("g1", 1)
+    lost["spec"]["taints"] = [{"key": "node.kubernetes.io/unreachable", "effect": "NoSchedule"}]
+    scene.put(lost)
+    assert chosen(scene) == ("Recreate", "NoFreeGPU", ONE_BY_ONE)
+
+
 def test_a_pod_that_could_run_nowhere_ends_none_that_runs() -> None:
     scene = Scene(node("g1", 2), on_gpu(), variant())
     serving(scene)

@@ -45,6 +45,8 @@ class Node:
     taints: tuple[tuple[str, str, str], ...] = ()
     """Key, value, effect; without those that come and go with a node's health."""
     cordoned: bool = False
+    lost: bool = False
+    """Its kubelet says nothing any more: what ends there is not seen to its end."""
     kubelet: str = ""
     """Its version, as in `v1.35.0`."""
     runtime: str = ""

@@ -176,13 +176,13 @@ def read_strategy(live: Manifest | None) -> Strategy | None:
 
 
 def is_stuck(world: Ground, need: Need) -> bool:
-    """New pods find no room, old ones run, and one of those that goes would make some."""
+    """New pods find no room and none is about to come; an old one that goes would make some."""
     rollout = world.rollout
     if rollout is None or not rollout.current or not rollout.updated or not old_pods(rollout):
         return False
-    return any(_FULL.search(pod.unschedulable or "") for pod in _roomless(world)) and any(
-        _made_free(world, need)
-    )
+    if not any(_FULL.search(pod.unschedulable or "") for pod in _roomless(world)):
+        return False
+    return not _room_is_coming(world, need) and any(_made_free(world, need))
 
 
 def _held_up(world: World, intent: Intent) -> int:
@@ -208,8 +208,21 @@ def _made_free(world: Ground, need: Need) -> Iterator[int]:
             yield count
 
 
+def _room_is_coming(world: Ground, need: Need) -> bool:
+    """Whether a pod that is ending lets a new one in: until it is gone, the scheduler counts its devices."""
+    ending: dict[str, list[Pod]] = {}
+    for pod in world.pods:
+        if pod.node and pod.ending and not pod.failure:
+            ending.setdefault(pod.node, []).append(pod)
+    return any(
+        bool(_enough(world, need, node, ending[node.name]))
+        for node in (world.fleet if ending else ())
+        if node.name in ending and not node.lost and world.fleet.fits(need, node.name)
+    )
+
+
 def _enough(world: Ground, need: Need, node: Node, there: list[Pod]) -> int:
-    """How many of the pods on a node must end for one new pod; 0 where all of them are too few."""
+    """How many of the pods on a node must be gone for one new pod; 0 where all of them are too few."""
     if need.resource is None:
         return 1
     lacking = need.count - _free(world, need, node)
