@@ -124,28 +124,6 @@ def test_a_gpu_that_only_seemed_free(
     assert kubectl.get("deploy", "kws-en")["metadata"]["generation"] == before, "it is not chosen anew"
 
 
-def test_an_old_pod_that_takes_its_time_is_waited_for(
-    operator: Operator, kubectl: Kubectl, pool: Pool
-) -> None:
-    """Its GPU is not free before it is gone, which is no reason to end another one."""
-    pool.add(1, 2)
-    kubectl.apply(pool.engine(), variant(replicas=2))
-    kubectl.wait("mv", "kws-en", "Ready", "True", "Serving")
-    kubectl.wait_for(lambda: kubectl.get("mv", "kws-en")["status"]["readyReplicas"] == 2, "all ready")
-    slow = pods(kubectl)
-    for name in slow:
-        kubectl.patch("pod", name, {"metadata": {"finalizers": ["example.com/slow"]}})
-    kubectl.patch("mv", "kws-en", {"spec": {"args": ["--new"]}})
-    kubectl.wait("mv", "kws-en", "UpToDate", "False", "InsufficientGPU")
-    operator.settle()
-    assert rollout(kubectl) == {"strategy": "Surge", "reason": "FreeGPU"}
-    assert len(set(slow) & set(pods(kubectl))) == 1, "one of the old ones serves on"
-    for name in slow:
-        kubectl.patch("pod", name, {"metadata": {"finalizers": None}})
-    kubectl.wait("mv", "kws-en", "UpToDate", "True", "RolledOut", seconds=60)
-    assert rollout(kubectl) == {"strategy": "Surge", "reason": "FreeGPU"}
-
-
 def test_a_surge_that_is_asked_for_waits(operator: Operator, kubectl: Kubectl, pool: Pool) -> None:
     pool.add(1)
     kubectl.apply(pool.engine(), variant(rollout={"strategy": "Surge"}))
