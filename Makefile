@@ -32,6 +32,7 @@ $(STAMP): $(UV) pyproject.toml uv.lock engine-images/sdk/pyproject.toml engine-i
 		engine-images/faster-whisper/pyproject.toml engine-images/loader/pyproject.toml
 	@echo "Installing the locked Python packages into .venv" >&2
 	@$(UV) sync --locked --quiet --all-extras --all-packages
+	@$(PYTHON) engine-images/base/torch_without_cuda.py
 	@touch $@
 
 demo: $(STAMP)  ## From a bare machine to a transcript: cluster, images, chart, an engine, a recording

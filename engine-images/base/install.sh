@@ -14,6 +14,7 @@ while [ "$1" != "--" ]; do
 done
 shift
 
+sources=$PWD
 target=/opt/roundhouse
 export UV_PYTHON_DOWNLOADS=never UV_LINK_MODE=copy UV_CACHE_DIR=/root/.cache/uv
 export SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
@@ -38,6 +39,11 @@ find . -name '*.pyi' -delete
 if [ -d botocore/data ]; then
     find botocore/data -mindepth 1 -maxdepth 1 -type d \
         ! -name s3 ! -name sts ! -name sso ! -name sso-oidc ! -name signin -exec rm -r {} +
+fi
+
+# An image for CPUs has torch without the 4 GB of CUDA that its own libraries are linked against.
+if [ -d torch/lib ]; then
+    python3 "$sources/engine-images/base/torch_without_cuda.py" "$PWD"
 fi
 
 # A wheel may count on a library that the base has not: better known now than in a pod that crashes.
