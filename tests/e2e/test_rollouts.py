@@ -184,8 +184,10 @@ def test_draining_the_node_fails_no_request(rolling: Release) -> None:
             args=("drain", node, "--delete-emptydir-data", "--timeout=240s", "--pod-selector", SELECTOR),
         )
         draining.start()
-        wait_until(lambda: ready_pods(rolling) != before, seconds=60, what="a pod was evicted", every=0.1)
-        rolling.kubectl("uncordon", node)
+        try:
+            wait_until(lambda: ready_pods(rolling) != before, seconds=60, what="a pod was evicted", every=0.1)
+        finally:
+            rolling.kubectl("uncordon", node)
         wait_until(lambda: replaced(rolling, before), seconds=300, what="both pods are new ones")
         draining.join(timeout=240)
         load.wait_for(3)

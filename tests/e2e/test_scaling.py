@@ -55,7 +55,11 @@ def test_a_cold_start_answers_those_who_waited_for_it(
     wait_until(
         lambda: release.get_json("/v1/models")["data"] == [], seconds=60, what="the gateway lists it no more"
     )
-    assert release.get_json(f"/v1/models/{on_demand}")["status"] == "available"
+    wait_until(
+        lambda: release.get_json(f"/v1/models/{on_demand}")["status"] == "available",
+        seconds=60,
+        what="it can be woken, says whichever gateway is asked",
+    )
 
     with ThreadPoolExecutor(4) as pool:
         heard = [pool.submit(release.transcribe, on_demand) for _ in range(4)]

@@ -112,9 +112,18 @@ def test_a_variant_that_sleeps_is_loaded_again_by_a_request(shared: SharedEngine
     assert shared.pods() == {pod: {"alpha", "beta"}}
 
 
+@pytest.fixture
+def single(release: Release) -> Iterator[SharedEngine]:
+    yield SharedEngine(release, "single")
+    release.clear()
+    release.delete("engine/single", "configmap/single")
+
+
 @pytest.mark.req("S3-19")
-def test_an_exclusive_engine_switches_from_one_variant_to_another(release: Release) -> None:
-    engine = SharedEngine(release, "single")
+def test_an_exclusive_engine_switches_from_one_variant_to_another(
+    release: Release, single: SharedEngine
+) -> None:
+    engine = single
 
     def choose(variant: str) -> None:
         serving = {"type": "Exclusive", "exclusive": {"activeVariantName": variant}}
@@ -135,5 +144,3 @@ def test_an_exclusive_engine_switches_from_one_variant_to_another(release: Relea
     assert list(engine.pods()) == [pod]
     active = ("get", "engine/single", "-o", "jsonpath={.status.activeVariantName}")
     wait_until(lambda: release.in_namespace(*active) == "epsilon", seconds=60, what="the engine says so too")
-    release.clear()
-    release.delete("engine/single", "configmap/single")
