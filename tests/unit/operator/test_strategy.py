@@ -17,6 +17,7 @@ GPU = "nvidia.com/gpu"
 SURGE = {"maxSurge": 1, "maxUnavailable": 0}
 ONE_BY_ONE = {"maxSurge": 0, "maxUnavailable": 1}
 NO_ROOM = "0/2 nodes are available: 2 Insufficient nvidia.com/gpu."
+APART = "0/1 nodes are available: 1 node(s) didn't match pod anti-affinity rules."
 
 
 def on_gpu(count: int = 1, **spec: Any) -> Manifest:
@@ -24,7 +25,14 @@ def on_gpu(count: int = 1, **spec: Any) -> Manifest:
 
 
 def gpu_pod(
-    name: str, where: str, *, template: str = "a", count: int = 1, created: str = "", **status: Any
+    name: str,
+    where: str,
+    *,
+    template: str = "a",
+    count: int = 1,
+    created: str = "",
+    refusal: str = NO_ROOM,
+    **status: Any,
 ) -> Manifest:
     """`where=""`: the scheduler has tried and found nothing."""
     made = pod(name, node=where, **status)
@@ -33,7 +41,7 @@ def gpu_pod(
         made["metadata"]["creationTimestamp"] = created
     made["spec"]["containers"] = [{"name": "engine", "resources": {"limits": {GPU: str(count), "cpu": "1"}}}]
     if not where:
-        cause = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": NO_ROOM}
+        cause = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": refusal}
         made["status"] = {"conditions": [cause]}
     return made
 
@@ -154,6 +162,42 @@ def test_the_scheduler_has_the_last_word() -> None:
     assert again.decide("kws-en").plan.empty, "also after a restart"
 
 
+@pytest.mark.parametrize(
+    ("words", "way"),
+    [
+        ("1 node(s) didn't match pod anti-affinity rules", ("Recreate", "NoRoom", ONE_BY_ONE)),
+        ("1 node(s) didn't satisfy existing pods anti-affinity rules", ("Recreate", "NoRoom", ONE_BY_ONE)),
+        ("1 node(s) didn't have free ports for the requested pod ports", ("Recreate", "NoRoom", ONE_BY_ONE)),
+        ("1 node(s) didn't match pod topology spread constraints", ("Recreate", "NoRoom", ONE_BY_ONE)),
+        ("1 node(s) exceed max volume count", ("Recreate", "NoRoom", ONE_BY_ONE)),
+        (
+            "1 node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode",
+            ("Recreate", "NoRoom", ONE_BY_ONE),
+        ),
+        (
+            "1 Insufficient nvidia.com/gpu, 1 node(s) exceed max volume count",
+            ("Recreate", "NoFreeGPU", ONE_BY_ONE),
+        ),
+        ("1 node(s) didn't match pod topology spread constraints (missing required label)", None),
+        ("1 node(s) didn't match pod affinity rules", None),
+        ("1 node(s) had untolerated taint(s)", None),
+    ],
+)
+def test_an_old_pod_goes_first_that_keeps_a_new_one_off_its_node(
+    words: str, way: tuple[str, str, Manifest] | None
+) -> None:
+    """GPUs are free, and yet no new pod may stand beside an old one; none goes that would help nobody."""
+    scene = Scene(node("g1", 2), on_gpu(), variant())
+    serving(scene)
+    scene.put(gpu_pod("old", "g1"))
+    in_flight(scene)
+    refusal = f"0/1 nodes are available: {words}."
+    scene.put(gpu_pod("new", "", template="b", created="2026-01-02T00:00:00Z", refusal=refusal))
+    assert chosen(scene) == (way or ("Surge", "FreeGPU", SURGE))
+    scene.settle("kws-en", replicas=2, updatedReplicas=1, readyReplicas=1)
+    assert chosen(scene) == (way or ("Surge", "FreeGPU", SURGE)), "and that stands as long as it goes on"
+
+
 def test_a_pod_that_is_still_ending_makes_room_by_itself() -> None:
     """The scheduler finds none until it is gone; where its node is lost, nobody waits for that."""
     scene = Scene(node("g1", 1), node("g2", 2), on_gpu(), variant(replicas=2))
@@ -251,10 +295,11 @@ def test_a_budget_that_is_not_wanted_any_more_goes() -> None:
     gpus=st.lists(st.integers(0, 3), min_size=1, max_size=3),
     unknown=st.integers(0, 2),
     replicas=st.integers(1, 3),
+    apart=st.booleans(),
 )
-def test_no_deadlock_on_any_cluster(gpus: list[int], unknown: int, replicas: int) -> None:
+def test_no_deadlock_on_any_cluster(gpus: list[int], unknown: int, replicas: int, *, apart: bool) -> None:
     """A played scheduler and Deployment controller: whatever others hold, every rollout ends."""
-    cluster = _Played(gpus, unknown, replicas)
+    cluster = _Played(gpus, unknown, replicas, apart=apart)
     if len(cluster.old) < replicas:
         return  # it never was whole
     for _ in range(40):
@@ -264,9 +309,13 @@ def test_no_deadlock_on_any_cluster(gpus: list[int], unknown: int, replicas: int
 
 
 class _Played:
-    """`gpus` of each node; of the first one `unknown` are held by pods that carry no label of ours."""
+    """`gpus` of each node; of the first one `unknown` are held by pods that carry no label of ours.
 
-    def __init__(self, gpus: list[int], unknown: int, replicas: int) -> None:
+    `apart`: no two of the pods stand on one node.
+    """
+
+    def __init__(self, gpus: list[int], unknown: int, replicas: int, *, apart: bool) -> None:
+        self.apart = apart
         self.real = {f"g{number}": count for number, count in enumerate(gpus)}
         self.real["g0"] = max(self.real["g0"] - unknown, 0)
         self.replicas = replicas
@@ -284,7 +333,20 @@ class _Played:
 
     def _free(self) -> str | None:
         held = [*self.old, *self.new]
-        return next((name for name, count in self.real.items() if held.count(name) < count), None)
+        return next(
+            (
+                name
+                for name, count in self.real.items()
+                if held.count(name) < (min(count, 1) if self.apart else count)
+            ),
+            None,
+        )
+
+    def _refusal(self) -> str:
+        """The scheduler looks at devices first, and at other pods on the nodes that have some."""
+        held = [*self.old, *self.new]
+        full = all(held.count(name) >= count for name, count in self.real.items())
+        return NO_ROOM if full else APART
 
     def _show(self) -> None:
         for number in range(self.replicas + 1):
@@ -292,7 +354,8 @@ class _Played:
                 name = f"{kind}-{number}"
                 there = places[number : number + 1]
                 stamp = "2026-01-02T00:00:00Z" if kind == "new" else "2026-01-01T00:00:00Z"
-                made = gpu_pod(name, there[0] if there else "", template=kind, created=stamp)
+                where = there[0] if there else ""
+                made = gpu_pod(name, where, template=kind, created=stamp, refusal=self._refusal())
                 self.scene.put(made) if there else self.scene.cache.remove(*_deletion(made))
 
     def step(self) -> bool:

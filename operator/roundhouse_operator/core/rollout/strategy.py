@@ -31,7 +31,7 @@ NO_NODE_FITS: Final = "NoNodeFits"
 GPUS_NOT_COUNTED: Final = "GPUsNotCounted"
 _REASONS: Final = {
     (RolloutStrategy.SURGE, True): (FREE_GPU, NO_NODE_FITS, GPUS_NOT_COUNTED),
-    (RolloutStrategy.RECREATE, True): (NO_FREE_GPU, VOLUME_HELD),
+    (RolloutStrategy.RECREATE, True): (NO_FREE_GPU, VOLUME_HELD, NO_ROOM),
     (RolloutStrategy.SURGE, False): (NEEDS_NO_GPU,),
     (RolloutStrategy.RECREATE, False): (NO_ROOM, VOLUME_HELD),
 }
@@ -40,6 +40,11 @@ _FOR_ONCE: Final = frozenset({NO_ROOM, VOLUME_HELD})
 """What is over with the rollout that it was told of."""
 _FULL: Final = re.compile(r"\bInsufficient |cannot allocate all claims|Too many pods")
 """In the scheduler's words: what would be there if another pod went."""
+_KEPT_OUT: Final = re.compile(
+    r"anti-affinity rules|free ports for the requested|topology spread constraints(?! \(missing)"
+    r"|exceed max volume count|ReadWriteOncePod access mode"
+)
+"""In its words as well: nothing lacks, and it is the old pods that keep a new one off their nodes."""
 
 
 class Ground(Protocol):
@@ -100,7 +105,10 @@ def _keep(world: World, intent: Intent, known: Strategy) -> Strategy:
             return replace(known, reason=VOLUME_HELD)
         return Strategy(RolloutStrategy.RECREATE, VOLUME_HELD, held)
     if known.kind is RolloutStrategy.SURGE and is_stuck(world, intent.need):
-        return _one_by_one(world, intent.need)
+        known = _one_by_one(world, intent.need)
+        reasons = _REASONS[known.kind, intent.need.device is Device.GPU]
+    if known.kind is RolloutStrategy.RECREATE and told not in reasons and _only_kept_out(world):
+        return replace(known, reason=NO_ROOM)
     return replace(known, reason=told if told in reasons else reasons[0])
 
 
@@ -180,9 +188,17 @@ def is_stuck(world: Ground, need: Need) -> bool:
     rollout = world.rollout
     if rollout is None or not rollout.current or not rollout.updated or not old_pods(rollout):
         return False
-    if not any(_FULL.search(pod.unschedulable or "") for pod in _roomless(world)):
+    if not _refused(world, _FULL) and not _refused(world, _KEPT_OUT):
         return False
     return not _room_is_coming(world, need) and any(_made_free(world, need))
+
+
+def _refused(world: Ground, words: re.Pattern[str]) -> bool:
+    return any(words.search(pod.unschedulable or "") for pod in _roomless(world))
+
+
+def _only_kept_out(world: Ground) -> bool:
+    return _refused(world, _KEPT_OUT) and not _refused(world, _FULL)
 
 
 def _held_up(world: World, intent: Intent) -> int:
