@@ -25,7 +25,7 @@ MAX_FIELD_BYTES = 64 * 1024
 MAX_ALL_FIELDS_BYTES = 256 * 1024
 FILE_FIELD = "file"
 # They could make a header where none was, and readers of forms choke on them.
-_CONTROL_CHARACTERS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+CONTROL_CHARACTERS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class FormParser:
             self._on_value(event)
 
     def _on_start(self, segment: MultipartSegment) -> Iterator[FormEvent]:
-        if _CONTROL_CHARACTERS.search(segment.name):
+        if CONTROL_CHARACTERS.search(segment.name):
             raise InvalidRequestError(f"The name of a field holds a control character: {segment.name!r}.")
         self._name = segment.name
         self._value.clear()
@@ -112,8 +112,8 @@ class FormParser:
             raise InvalidRequestError("The form holds `file` twice; send one.", param=FILE_FIELD)
         self._file_size = 0
         yield FileStart(
-            _CONTROL_CHARACTERS.sub("", segment.filename or "audio"),
-            _CONTROL_CHARACTERS.sub("", segment.header("Content-Type", "application/octet-stream")),
+            CONTROL_CHARACTERS.sub("", segment.filename or "audio"),
+            CONTROL_CHARACTERS.sub("", segment.header("Content-Type", "application/octet-stream")),
         )
 
     def _on_value(self, piece: bytes) -> None:

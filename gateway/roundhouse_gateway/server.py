@@ -14,9 +14,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from ssl import SSLContext
-from typing import Any
 
-import aiohttp
 from starlette.types import ASGIApp, Receive
 
 from roundhouse_gateway.app import build_api, build_service
@@ -41,8 +39,10 @@ from roundhouse_gateway.routes import Readiness
 from roundhouse_gateway.settings import Settings
 from roundhouse_gateway.speech.audio_api import TRANSCRIPTIONS, TRANSLATIONS
 from roundhouse_gateway.speech.elevenlabs import SpeechToText
+from roundhouse_gateway.speech.lane import with_speech
 from roundhouse_gateway.speech.route import SpeechRoute
 from roundhouse_gateway.spool import Spool
+from roundhouse_gateway.stray import on_stray_error
 from roundhouse_gateway.text.engines import TextEngines
 from roundhouse_gateway.text.lane import Lane, no_route, takes_lane
 from roundhouse_gateway.text.pool import Pool
@@ -120,7 +120,8 @@ class Gateway:
         if tracer is not None or not takes_lane(self.settings):
             return switch, None
         keys, model = guard(no_route) if guard else None, self.settings.default_model
-        return switch, Lane(self.registry, self.text, hold, self.metrics, bodies, keys, model)
+        lane = Lane(self.registry, self.text, hold, self.metrics, bodies, keys, model)
+        return switch, with_speech(lane, self.settings.spool_limit_bytes)
 
     def _json_room_bytes(self) -> int:
         """This worker's part of the room, in which the longest body has a place in any case."""
@@ -184,16 +185,6 @@ async def _counting(settings: Settings, member: Member | None) -> AsyncIterator[
         await limits.close()
 
 
-def _on_stray_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Logs what no task was asked for, but for one thing that is told elsewhere.
-
-    aiohttp sends a body in a task of its own. Where the engine leaves at the body's very end nobody asks that
-    task; that the engine has gone is told by the answer that does not come.
-    """
-    if not isinstance(context.get("exception"), aiohttp.ClientConnectionResetError):
-        loop.default_exception_handler(context)
-
-
 async def serve(settings: Settings, make_member: Callable[[], Member] | None = None) -> None:
     """Runs until SIGTERM or SIGINT, and then until what was begun is finished.
 
@@ -201,7 +192,7 @@ async def serve(settings: Settings, make_member: Callable[[], Member] | None = N
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    loop.set_exception_handler(_on_stray_error)
+    loop.set_exception_handler(on_stray_error)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     member = make_member() if make_member else None

@@ -70,7 +70,7 @@ class Settings(BaseSettings):
     )
     fast_lane: bool = Field(
         default=True,
-        description="Whether plain JSON requests take a shorter way inside; the answers are the same.",
+        description="Whether plain requests take a shorter way inside; the answers are the same.",
     )
     spool_dir: DirectoryPath | None = Field(
         default=None, description="Where forms wait whose file comes before `model`; default: the system's."

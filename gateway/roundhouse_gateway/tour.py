@@ -25,6 +25,20 @@ NEWS_SECONDS: Final = 2.0
 """How long the news of another endpoint may be on its way."""
 
 Failure = Literal["unreachable", "timeout", "broken"]
+TRIED: Final = "roundhouse.tried"
+"""Where a request's scope has what became of it on the fast lane, if an endpoint was asked there in vain."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """An endpoint of a model, and the error that would be told of it.
+
+    None: it broke off on a connection that had been kept, and may just have been closed.
+    """
+
+    model: str
+    base_url: str
+    error: GatewayError | None
 
 
 @dataclass(slots=True)

@@ -23,7 +23,7 @@ from roundhouse_gateway.errors import EngineFailedError, EngineUnreachableError
 from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.settings import Settings
 from roundhouse_gateway.snapshot import Entry
-from roundhouse_gateway.tour import FULL, REFUSALS, Failure, Tour, Tours
+from roundhouse_gateway.tour import FULL, REFUSALS, Failure, Tour, Tours, Tried
 from roundhouse_gateway.traces import onwards
 
 REASON_HEADER = "X-Roundhouse-Reason"
@@ -38,6 +38,8 @@ class Call:
     body: Body
     request_id: str
     via: str
+    tried: Tried | None = None
+    """An endpoint that was asked before in vain."""
 
 
 class EngineClient:
@@ -72,8 +74,8 @@ class EngineClient:
         to be known is waited for: `EngineUnreachableError` where there is none.
         """
         tour = Tour(call.entry, last)
-        failed = False
-        for attempt in count():
+        failed, tried = await self._tried_before(call, tour)
+        for attempt in count(tried):
             if attempt:
                 self._metrics.retries(call.entry.model.id).inc()
             base_url = await self._next(call, tour)
@@ -99,6 +101,22 @@ class EngineClient:
                     return
                 finally:
                     response.close()
+
+    async def _tried_before(self, call: Call, tour: Tour) -> tuple[bool, int]:
+        """Whether an engine broke off with the whole body before this call, and how many failed in all.
+
+        Raises the error of the one that did, where there is no other to ask.
+        """
+        tried = call.tried
+        if tried is None or tried.model != call.entry.model.id:
+            return False, 0
+        if tried.error is None:
+            tour.broke_off(tried.base_url)
+            return True, 0
+        tour.tried.add(tried.base_url)
+        if not await self._others(call, tour):
+            raise tried.error
+        return not isinstance(tried.error, EngineUnreachableError), 1
 
     async def _next(self, call: Call, tour: Tour) -> str:
         if not await self._others(call, tour):

@@ -35,6 +35,8 @@ _WORDS: Final = "The quick brown fox jumps over the lazy dog. " * 20
 _CHAT: Final = (
     f'{{"model": "{MODEL}", "messages": [{{"role": "user", "content": "{_WORDS}"}}], "temperature": 0.7}}'
 )
+_CHATS: Final = "/v1/chat/completions"
+_AUDIO: Final = "/v1/audio/transcriptions"
 _FORM: Final = form(field("model", MODEL), file(b"RIFF" * 200)).decode()
 
 NGINX: Final = Figure(
@@ -74,6 +76,15 @@ ALONE: Final = Figure(
     "gateway", "chat, one connection, median", "µs", "lower", against="nginx", budget=2.0, noise=0.2
 )
 AUDIO: Final = Figure("gateway", "small transcriptions, 32 connections", "req/s", "higher", against="nginx")
+AUDIO_COST: Final = Figure(
+    "gateway",
+    "processor time of a small transcription",
+    "µs",
+    "lower",
+    against="nginx",
+    budget=4,
+    noise=0.2,
+)
 LIST: Final = Figure(
     "gateway",
     "GET /v1/models of 10,000",
@@ -86,7 +97,7 @@ LIST: Final = Figure(
 SCRAPE: Final = Figure(
     "gateway", "what scraping 10,000 models adds, 99th percentile", "ms", "lower", budget=5, noise=0.5
 )
-FIGURES: Final = (BACKEND, NGINX, GO, FASTAPI, LITELLM, COST, COPY, ALONE, AUDIO, LIST, SCRAPE)
+FIGURES: Final = (BACKEND, NGINX, GO, FASTAPI, LITELLM, COST, COPY, ALONE, AUDIO, AUDIO_COST, LIST, SCRAPE)
 
 
 def measure() -> Iterator[Result]:
@@ -113,33 +124,31 @@ def _chat(folder: Path, gateway: GatewayProcess, backend: Peer, first: int) -> I
         alike = (ours, nginx, *others)
         for peer in (*alike, *([slow] if slow else [])):
             pin(peer.pid, first)
-            _wrk(peer.port, script, MANY, "/v1/chat/completions", seconds=1)
+            _wrk(peer.port, script, MANY, _CHATS, seconds=1)
         rounds = [[_cost(peer, script, MANY) for peer in (*alike, backend)] for _ in range(ROUNDS)]
         mine, of_nginx, of_go, of_fastapi, of_copier, of_backend = zip(*rounds, strict=True)
         yield Result(BACKEND, _rate(of_backend), _rate(of_nginx))
         for figure, theirs in ((NGINX, of_nginx), (GO, of_go), (FASTAPI, of_fastapi)):
             yield Result(figure, _rate(mine), _rate(theirs))
         if slow:
-            yield Result(LITELLM, _rate(mine), _wrk(slow.port, script, MANY, "/v1/chat/completions")[0])
+            yield Result(LITELLM, _rate(mine), _wrk(slow.port, script, MANY, _CHATS)[0])
         yield Result(COST, _time(mine), _time(of_nginx))
         yield Result(COPY, _time(of_copier), _time(of_nginx))
-        alone = [
-            [_wrk(peer.port, script, 1, "/v1/chat/completions")[1] for peer in (ours, nginx)]
-            for _ in range(ROUNDS)
-        ]
+        alone = [[_wrk(peer.port, script, 1, _CHATS)[1] for peer in (ours, nginx)] for _ in range(ROUNDS)]
         yield Result(ALONE, *(median(each[place] for each in alone) for place in (0, 1)))
 
 
 def _audio(folder: Path, gateway: GatewayProcess, backend: Peer, first: int) -> Iterator[Result]:
     script = _script(folder, "audio", gateway, _FORM, f"multipart/form-data; boundary={BOUNDARY}")
-    path = "/v1/audio/transcriptions"
+    ours = Peer("gateway", gateway.process.pid, gateway.port)
     with peers.nginx(folder, backend.port) as nginx:
-        for pid in (gateway.process.pid, nginx.pid):
-            pin(pid, first)
-        rounds = [
-            [_wrk(port, script, MANY, path)[0] for port in (gateway.port, nginx.port)] for _ in range(ROUNDS)
-        ]
-    yield Result(AUDIO, *(median(each[place] for each in rounds) for place in (0, 1)))
+        for peer in (ours, nginx):
+            pin(peer.pid, first)
+            _wrk(peer.port, script, MANY, _AUDIO, seconds=1)
+        rounds = [[_cost(peer, script, MANY, _AUDIO) for peer in (ours, nginx)] for _ in range(ROUNDS)]
+    mine, of_nginx = zip(*rounds, strict=True)
+    yield Result(AUDIO, _rate(mine), _rate(of_nginx))
+    yield Result(AUDIO_COST, _time(mine), _time(of_nginx))
 
 
 def _many_models(folder: Path, gateway: GatewayProcess, first: int) -> Iterator[Result]:
@@ -179,7 +188,7 @@ def _times(gateway: GatewayProcess, models: Sequence[str]) -> list[float]:
     taken: list[float] = []
     for model in models:
         began = time.perf_counter()
-        connection.request("POST", "/v1/chat/completions", _CHAT.replace(MODEL, model), headers)
+        connection.request("POST", _CHATS, _CHAT.replace(MODEL, model), headers)
         answer = connection.getresponse()
         said = answer.read()
         assert answer.status == 200, said
@@ -196,10 +205,10 @@ def _time(found: Sequence[tuple[float, float]]) -> float:
     return median(cost for _, cost in found)
 
 
-def _cost(peer: Peer, script: Path, connections: int) -> tuple[float, float]:
+def _cost(peer: Peer, script: Path, connections: int, path: str = _CHATS) -> tuple[float, float]:
     """Requests a second, and microseconds of processor time for each."""
     before = cpu_seconds(peer.pid)
-    rate, _ = _wrk(peer.port, script, connections, "/v1/chat/completions")
+    rate, _ = _wrk(peer.port, script, connections, path)
     return rate, 1e6 * (cpu_seconds(peer.pid) - before) / (rate * SECONDS)
 
 

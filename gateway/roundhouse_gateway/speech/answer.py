@@ -75,9 +75,7 @@ class Answer:
             async for chunk in self.response.content.iter_any():
                 body += chunk
                 if len(body) > MAX_ANSWER_BYTES:
-                    raise EngineFailedError(
-                        f"Engine '{self.model}' answered more than {MAX_ANSWER_BYTES} bytes."
-                    )
+                    raise too_long(self.model)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise EngineFailedError(f"Engine '{self.model}' broke off in its answer.") from error
         said = self.entry.access.blotted(bytes(body))
@@ -107,8 +105,8 @@ async def send_answer(answer: Answer, request: TranscriptionRequest, plan: Plan)
     """All of the answer but for its end. Raises what `relay` raises."""
     if answer.response.status == 400 and plan.added:
         error = await read_error(answer.response, answer.model, answer.entry.access)
-        raise _explained(error, answer.model, request)
-    if _is_right(answer, request, plan):
+        raise explained(error, answer.model, request)
+    if not 200 <= answer.response.status < 300 or is_right(answer.response.content_type, request, plan):
         await _pass_on(answer)
     elif request.stream:
         await _Stream(answer, request, plan).run()
@@ -136,7 +134,11 @@ def _told_of(error: GatewayError) -> dict[str, str | None]:
     return {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
 
 
-def _explained(error: GatewayError, model: str, request: TranscriptionRequest) -> GatewayError:
+def too_long(model: str) -> EngineFailedError:
+    return EngineFailedError(f"Engine '{model}' answered more than {MAX_ANSWER_BYTES} bytes.")
+
+
+def explained(error: GatewayError, model: str, request: TranscriptionRequest) -> GatewayError:
     """An engine's refusal of the format that it was asked for instead of the client's."""
     said = error_of(error.body())["message"] or ""
     if ResponseFormat.VERBOSE_JSON not in said:
@@ -148,15 +150,13 @@ def _explained(error: GatewayError, model: str, request: TranscriptionRequest) -
     )
 
 
-def _is_right(answer: Answer, request: TranscriptionRequest, plan: Plan) -> bool:
-    """Whether the engine's own bytes are what the client asked for; an error is always handed on."""
-    if not 200 <= answer.response.status < 300:
-        return True
+def is_right(media_type: str, request: TranscriptionRequest, plan: Plan) -> bool:
+    """Whether the engine's own bytes, of a good answer, are what the client asked for."""
     if not plan.untouched:
         return False
     if request.stream:
-        return answer.streams
-    return request.response_format in _JSON_FORMATS or answer.response.content_type != _JSON
+        return media_type == EVENT_STREAM
+    return request.response_format in _JSON_FORMATS or media_type != _JSON
 
 
 class _Stream:

@@ -12,20 +12,14 @@ TAIL_BYTES: Final = 64 << 10
 """Of a stream: its last event has the usage."""
 
 
-class Meter:
-    """Sends on what it is given, and remembers as much of it as may tell the usage."""
+class Hearing:
+    """Remembers as much of an answer as may tell the usage."""
 
-    def __init__(self, send: Send, content_type: str) -> None:
-        self._send = send
+    def __init__(self, content_type: str) -> None:
         self._streams = content_type == "text/event-stream"
         self._kept: bytearray | None = (
             bytearray() if self._streams or content_type == "application/json" else None
         )
-
-    async def __call__(self, message: Message) -> None:
-        if self._kept is not None and message["type"] == "http.response.body":
-            self._keep(message["body"])
-        await self._send(message)
 
     @property
     def is_between_events(self) -> bool:
@@ -42,7 +36,7 @@ class Meter:
             (found for event in events if (found := read_usage(bytes(event))) is not NOTHING), NOTHING
         )
 
-    def _keep(self, piece: bytes) -> None:
+    def see(self, piece: bytes) -> None:
         if self._kept is None:
             return
         self._kept += piece
@@ -50,3 +44,16 @@ class Meter:
             del self._kept[:-TAIL_BYTES]
         elif len(self._kept) > MAX_KEPT_BYTES:
             self._kept = None
+
+
+class Meter(Hearing):
+    """Sends on what it is given, and remembers it."""
+
+    def __init__(self, send: Send, content_type: str) -> None:
+        super().__init__(content_type)
+        self._send = send
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.body":
+            self.see(message["body"])
+        await self._send(message)

@@ -43,6 +43,7 @@ from roundhouse_gateway.snapshot import Entry
 from roundhouse_gateway.speech.answer import Answer
 from roundhouse_gateway.speech.dialects import Plan, plan, shortfall
 from roundhouse_gateway.spool import Spool, SpooledFile
+from roundhouse_gateway.tour import TRIED, Tried
 from roundhouse_gateway.transcription_request import AUTO, TranscriptionRequest
 from roundhouse_gateway.upload import Upload
 from roundhouse_gateway.upstream import Call, EngineClient, is_full
@@ -112,26 +113,24 @@ class SpeechRoute:
         with self.metrics.in_flight(self.manner.path).track_inprogress():
             async with told(upload, exchange, held.send):
                 hints = read_hints(scope["query_string"])
-                await self._answer(headers, upload, exchange, held, hints)
+                await self._answer(headers, _Visit(upload, exchange, held, scope.get(TRIED)), hints)
 
-    async def _answer(
-        self, headers: Headers, upload: Upload, exchange: Exchange, held: HeldStream, hints: Hints
-    ) -> None:
+    async def _answer(self, headers: Headers, visit: "_Visit", hints: Hints) -> None:
         if not self.registry.complete:
             raise NotReadyError("The gateway has not read the cluster yet.")
-        upload.check_announced(int(headers.get("content-length", 0)))
-        form = IncomingForm(upload, boundary_of(headers.get("content-type", "")))
+        visit.upload.check_announced(int(headers.get("content-length", 0)))
+        visit.form = form = IncomingForm(visit.upload, boundary_of(headers.get("content-type", "")))
         first = await self._until_audio(form)
         request = self.manner.read(form.fields, complete=False)
         check_hops(headers.getlist("via"), request.model)
         if request.model is not None:
-            visit = _Visit(form, partial(self._live_body, form, first), upload, exchange, held)
+            visit.body_for = partial(self._live_body, form, first)
             await self._serve(_hinted(request, hints), visit)
             return
         with self.spool.open() as spooled:
             await form.spool_rest(first, spooled)
             request = self.manner.read(form.fields, complete=True)
-            visit = _Visit(form, partial(self._spooled_body, form, spooled), upload, exchange, held)
+            visit.body_for = partial(self._spooled_body, form, spooled)
             await self._serve(_hinted(request, hints), visit)
 
     async def _until_audio(self, form: IncomingForm) -> bytes:
@@ -187,7 +186,8 @@ class SpeechRoute:
                 entry, exchange = attempt.entry, visit.exchange
                 exchange.model = entry.model.id
                 body = visit.body_for(entry)
-                call = Call(entry, self.manner.route, body, exchange.request_id, exchange.via)
+                tried, visit.tried = visit.tried, None
+                call = Call(entry, self.manner.route, body, exchange.request_id, exchange.via, tried)
                 try:
                     async with self.engines.answer(call, last=attempt.last) as response:
                         self.cooldown.end(entry)
@@ -236,15 +236,16 @@ class SpeechRoute:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Visit:
-    """One client with its form, on its way through the route."""
+    """One client with its form, on its way through the route; `tried` until that was heard."""
 
-    form: IncomingForm
-    body_for: BodyFor
     upload: Upload
     exchange: Exchange
     held: HeldStream
+    tried: Tried | None
+    form: IncomingForm = field(init=False)
+    body_for: BodyFor = field(init=False)
 
     @property
     def send(self) -> Send:

@@ -37,6 +37,12 @@ class AnswerHead:
         return any(name == b"content-type" and value.startswith(EVENT_STREAM) for name, value in self.headers)
 
     @cached_property
+    def media_type(self) -> str:
+        """Of the body, in lower case and without parameters."""
+        said = dict(self.headers).get(b"content-type", b"application/octet-stream")
+        return said.partition(b";")[0].strip().lower().decode("latin-1")
+
+    @cached_property
     def passing(self) -> Headers:
         """What of it the client gets to see."""
         return passing_headers(self.headers)

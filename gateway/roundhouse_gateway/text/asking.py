@@ -1,5 +1,6 @@
 """What the head of a request says, read once for all requests on a connection that have the same."""
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from roundhouse_api.enums import RouteName
@@ -17,7 +18,11 @@ PATHS: Final = {
     b"/v1/chat/completions": RouteName.CHAT,
     b"/v1/completions": RouteName.COMPLETIONS,
     b"/v1/embeddings": RouteName.EMBEDDINGS,
+    b"/v1/audio/transcriptions": RouteName.TRANSCRIPTIONS,
+    b"/v1/audio/translations": RouteName.TRANSLATIONS,
 }
+_BOUNDARY: Final = re.compile(rb'multipart/form-data; ?boundary=("?)([\w.+:-]{1,70})\1', re.IGNORECASE)
+"""As clients write it; any other way is for the ordinary routes to read."""
 _ELSEWHERE: Final = frozenset(
     {b"expect", b"transfer-encoding", b"upgrade", b"via", b"traceparent", b"tracestate", b"origin"}
 )
@@ -25,9 +30,13 @@ _ELSEWHERE: Final = frozenset(
 
 
 class Asking:
-    """`key` is what `key_text` was found to be; `request_id` is empty where the client sent none."""
+    """`key` is what `key_text` was found to be; `request_id` is empty where the client sent none.
+
+    `read` reads a body of JSON, and is None where the route takes a form, which has the `boundary`.
+    """
 
     __slots__ = (
+        "boundary",
         "fare",
         "headers",
         "key",
@@ -45,7 +54,8 @@ class Asking:
         self.path = path.decode()
         self.raw_path = path
         self.route = PATHS[path]
-        self.read = READERS[self.route]
+        self.read = READERS.get(self.route)
+        self.boundary = b"" if self.read else _boundary_in(headers)
         self.headers = headers
         self.key_text = presented(headers)
         self.request_id = sent_id(headers)
@@ -59,6 +69,12 @@ class Asking:
         """The same before a body of so many bytes."""
         headers = [each if each[0] != OF_LENGTH else (OF_LENGTH, b"%d" % length) for each in self.headers]
         return Asking(self.raw_path, headers)
+
+
+def _boundary_in(headers: Headers) -> bytes:
+    """Empty where there is none that can be read at a glance."""
+    found = _BOUNDARY.fullmatch(dict(headers).get(b"content-type", b""))
+    return found[2] if found else b""
 
 
 def announced(headers: Headers) -> int:

@@ -18,7 +18,7 @@ from roundhouse_gateway.text.heads import Known, known
 
 MAX_HEAD_BYTES: Final = 256 << 10
 
-Failure = Literal["", "unreachable", "broken", "timeout"]
+Failure = Literal["", "broken", "unreadable"]
 
 
 class Reply:
@@ -131,10 +131,10 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self._fail(reply)
+            self._fail(reply, "unreadable")
             return
         if self._head_bytes > MAX_HEAD_BYTES and not self._in_body:
-            self._fail(reply)
+            self._fail(reply, "broken")
         elif self._in_body or reply.complete:
             if reply.complete and self._begun == 1 and self._keeps:
                 self._known = known(data, sum(map(len, reply.parts)), reply.head.of_any_length())
@@ -204,8 +204,8 @@ class Connection(asyncio.Protocol):
                 self._transport.close()
         reply.on_news()
 
-    def _fail(self, reply: Reply) -> None:
-        reply.failure = "broken"
+    def _fail(self, reply: Reply, failure: Failure) -> None:
+        reply.failure = failure
         reply.connection = None
         self.abort()
         reply.on_news()

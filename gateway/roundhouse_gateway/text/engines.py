@@ -31,6 +31,7 @@ from roundhouse_gateway.tour import Failure, Tour, Tours
 from roundhouse_gateway.traces import onwards
 
 _VIA: Final = f"via: {OWN_HOP}\r\n".encode()
+JSON: Final = "application/json"
 FIRST: Final = "roundhouse.text.first"
 """Where a request's scope has the endpoint that the fast lane chose, and whether that broke off."""
 
@@ -52,13 +53,13 @@ class Call:
 
 
 @lru_cache(4096)
-def head_of(url: str) -> bytes:
+def head_of(url: str, media_type: str = JSON) -> bytes:
     """The part of a request's head that is the same each time."""
     parts = urlsplit(url)
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     host = parts.netloc.rpartition("@")[2]
     return (
-        f"POST {path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\naccept: */*\r\n"
+        f"POST {path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: {media_type}\r\naccept: */*\r\n"
         "accept-encoding: identity\r\n"
     ).encode()
 

@@ -8,22 +8,22 @@ routes, which know of retries and waiting. To uvicorn it looks like its own requ
 import asyncio
 import logging
 from time import perf_counter
-from typing import Final
+from typing import Final, Protocol
 
 from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from roundhouse_api.enums import RouteName
-from roundhouse_gateway.errors import EngineFailedError, GatewayError, InternalError
+from roundhouse_gateway.errors import GatewayError, InternalError
 from roundhouse_gateway.relay import MAX_ERROR_BYTES, engine_error
 from roundhouse_gateway.text.answer import broke_off, stream_headers
 from roundhouse_gateway.text.answer_head import OF_LENGTH, AnswerHead, lines_of
 from roundhouse_gateway.text.client_side import Client
+from roundhouse_gateway.text.connection import Connection
 from roundhouse_gateway.text.engines import simple_request
 from roundhouse_gateway.text.frames import Frames
 from roundhouse_gateway.text.trip import Trip
 from roundhouse_gateway.text.usage import UsageReader, usage_in
-from roundhouse_gateway.text.vectors import MAX_BYTES, WRONG, converted, is_in_form
+from roundhouse_gateway.usage import Usage
 
 log = logging.getLogger("roundhouse.gateway")
 
@@ -31,8 +31,16 @@ _CLOSE: Final = b"connection: close\r\n"
 _CHUNKED: Final = b"transfer-encoding: chunked\r\n"
 
 
+class Reader(Protocol):
+    """Hears what an answer that comes in pieces says of what it has used."""
+
+    def see(self, data: bytes) -> None: ...
+
+    def usage(self) -> Usage: ...
+
+
 class Passage(Trip):
-    """From here to the engine and back."""
+    """From here to the engine and back: of JSON, as long as nothing else is said."""
 
     message_event = asyncio.Event()
     """Which uvicorn sets for those who wait for a request's body; here nobody does."""
@@ -42,11 +50,9 @@ class Passage(Trip):
     heard = 0.0
     paused = False
     _frames: Frames | None = None
-    _seen: UsageReader | None = None
+    _seen: Reader | None = None
     _chunked = False
     _pending = b""
-    _to_change: list[bytes] | None = None
-    _changing: asyncio.Task[None] | None = None
     # What uvicorn looks at in a request in progress.
     keep_alive = True
     response_started = False
@@ -57,7 +63,11 @@ class Passage(Trip):
         self._client, self._transport = client, client.transport
         self.keep_alive = keep_alive
         self.heard = client.loop.time()
-        self.kept.ask(simple_request(self.stop.head, self.exchange.request_id, self.sent), self)
+        if self.kept is not None:
+            self._ask(self.kept)
+
+    def _ask(self, connection: Connection) -> None:
+        connection.ask(simple_request(self.stop.head, self.exchange.request_id, self.sent), self)
 
     def pause(self) -> None:
         """The client takes nothing just now."""
@@ -124,7 +134,7 @@ class Passage(Trip):
             self._stream(head)
         elif self.failure:
             self._fail(self._broke_off())
-        elif self.way.route is not RouteName.EMBEDDINGS or self._is_as_asked():
+        else:
             self._pass(head)
 
     def _stream(self, head: AnswerHead) -> None:
@@ -150,47 +160,21 @@ class Passage(Trip):
         elif self.complete or len(self._pending) > MAX_ERROR_BYTES:
             self.abandon()
             said = self._pending[:MAX_ERROR_BYTES]
-            self._fail(engine_error(self.status, entry.model.id, self.headers, said, entry.access))
+            self._fail(
+                self._told(engine_error(self.status, entry.model.id, self.headers, said, entry.access))
+            )
 
-    def _is_as_asked(self) -> bool:
-        """Whether vectors may pass as they are; where not, they are changed once all of them are there."""
-        if self._to_change is None:
-            self._pending += self.take()
-            fits = is_in_form(self._pending, self.request.encoding)
-            if fits is not False:
-                return fits is True or self.complete
-            self._to_change = [self._pending]
-        elif more := self.take():
-            self._to_change.append(more)
-        if sum(map(len, self._to_change)) > MAX_BYTES:
-            self.abandon()
-            self._fail(self._broke_off())
-        elif self.complete:
-            self._changing = self._client.loop.create_task(self._change())
-        return False
-
-    async def _change(self) -> None:
-        """Sends the vectors in the other form, unless the client has left meanwhile."""
-        exchange = self.exchange
-        body = b"".join(self._to_change or ())
-        self._see(body)
-        try:
-            changed = await converted(body, self.request.encoding)
-            if not self.response_complete:
-                self._send_head(self.head.lines_to(exchange.standing), changed, len(changed))
-                self._end()
-        except WRONG as error:
-            self.cut(EngineFailedError(f"Engine '{self.way.entry.model.id}': {error}."))
-        except Exception:
-            log.exception("fault in answering %s", exchange.path, extra={"fields": exchange.fields()})
-            self.cut(InternalError(exchange.request_id))
+    def _told(self, error: GatewayError) -> GatewayError:
+        """What the client hears of the engine's own error."""
+        return error
 
     def _pass(self, head: AnswerHead) -> None:
+        """What has come of a good answer, if it is to pass as it is."""
         body = self.take()
         if self._pending:
             body = self._pending + body
         if self.complete:
-            self.exchange.usage = usage_in(body)
+            self.exchange.usage = self._usage_of(body)
         else:
             self._see(body)
         length = len(body) if self.complete else head.length
@@ -239,8 +223,15 @@ class Passage(Trip):
 
     def _see(self, data: bytes) -> None:
         if self._seen is None:
-            self._seen = UsageReader()
+            self._seen = self._reader()
         self._seen.see(data)
+
+    def _usage_of(self, body: bytes) -> Usage:
+        """Of a whole answer."""
+        return usage_in(body)
+
+    def _reader(self) -> Reader:
+        return UsageReader()
 
     def _write(self, data: bytes) -> None:
         self._transport.write(b"%x\r\n%s\r\n" % (len(data), data) if self._chunked else data)

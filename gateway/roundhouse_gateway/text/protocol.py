@@ -22,6 +22,7 @@ from roundhouse_gateway.text.heads import Known, known
 from roundhouse_gateway.text.lane import MAX_BODY_BYTES, Lane, NotHereError
 from roundhouse_gateway.text.passage import Passage
 from roundhouse_gateway.text.trip import Trip
+from roundhouse_gateway.tour import TRIED
 
 log = logging.getLogger("roundhouse.gateway")
 
@@ -248,6 +249,7 @@ class FastProtocol(ClientProtocol):
         scope = scope_of(self, trip.asking.with_length(len(trip.body)))
         extended: Any = scope
         extended |= {FIRST: (trip.stop.base_url, broke_off), COUNTED: exchange.standing, BEGUN: exchange}
+        extended |= {TRIED: trip.tried}
         cycle = cycle_of(self, scope, trip.body, keep_alive=keep_alive)
         cycle.disconnected = self.transport.is_closing()
         if cast("object", self.cycle) is passage:

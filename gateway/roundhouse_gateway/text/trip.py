@@ -9,21 +9,23 @@ from roundhouse_gateway.load import Figure
 from roundhouse_gateway.request_ids import new_request_id
 from roundhouse_gateway.text.asking import Asking
 from roundhouse_gateway.text.connection import Connection, Reply
-from roundhouse_gateway.text.request import TextRequest
 from roundhouse_gateway.text.way import Fare, Stop
+from roundhouse_gateway.tour import Tried
 
 if TYPE_CHECKING:
     from roundhouse_gateway.text.lane import Lane
 
 
 class Trip(Reply):
-    """`sent` is the body as the engine gets it, on the connection `kept`.
+    """`sent` is the body as the engine gets it, on the connection `kept`; None: one is to be made.
 
     It is the reply itself, because each object of a request costs more than what is done with it.
     """
 
     _figure: Figure = "in_flight"
     _limits: KeyLimits | None = None
+    tried: Tried | None = None
+    """How it failed, where the ordinary routes are to know that."""
 
     def __init__(  # noqa: PLR0913, PLR0917  # all that a request is
         self,
@@ -31,10 +33,9 @@ class Trip(Reply):
         asking: Asking,
         body: bytes,
         fare: Fare,
-        request: TextRequest,
         sent: bytes,
         stop: Stop,
-        kept: Connection,
+        kept: Connection | None,
         client: str,
     ) -> None:
         self.parts = []
@@ -43,7 +44,6 @@ class Trip(Reply):
         self.body = body
         self.fare = fare
         self.way = way = fare.way
-        self.request = request
         self.sent = sent
         self.stop = stop
         self.kept = kept
@@ -64,8 +64,13 @@ class Trip(Reply):
         lane, way, size, key_id = self.lane, self.way, len(self.body), self.exchange.key_id
         limits, key = lane.limits, self.fare.key
         lane.bodies.take(size, key_id)
-        if not lane.hold.take(way.entry):
-            lane.bodies.give(size, key_id)
+        placed = False
+        try:
+            placed = lane.hold.take(way.entry)
+        finally:
+            if not placed:
+                lane.bodies.give(size, key_id)
+        if not placed:
             return False
         lane.engines.load.begin(self.stop.base_url)
         way.in_flight.inc()

@@ -12,7 +12,7 @@ from roundhouse_gateway.metrics import Metrics, Tally
 from roundhouse_gateway.series import Value
 from roundhouse_gateway.snapshot import Entry
 from roundhouse_gateway.text.dialects import url_of
-from roundhouse_gateway.text.engines import head_of
+from roundhouse_gateway.text.engines import JSON, head_of
 from roundhouse_gateway.text.pool import Address, address_of
 from roundhouse_gateway.text.request import PLAIN_NEEDS
 
@@ -30,7 +30,7 @@ class Stop:
 
 
 class Way:
-    """`fits`: the model can do what the route is for; `name` is the engine's for it, as JSON.
+    """`fits`: the model can do what plain JSON of the route asks for; `name` is the engine's for it, as JSON.
 
     `only` is its one endpoint, where it has no more.
     """
@@ -51,13 +51,16 @@ class Way:
         "stops",
     )
 
-    def __init__(self, entry: Entry, route: RouteName, path: str, metrics: Metrics) -> None:
+    def __init__(
+        self, entry: Entry, route: RouteName, path: str, metrics: Metrics, media_type: str = JSON
+    ) -> None:
+        needs = PLAIN_NEEDS.get(route)
         self.entry = entry
         self.route = route
         self.place = entry.place
-        self.fits = mismatch(entry.model, PLAIN_NEEDS[route]) is None
+        self.fits = needs is not None and mismatch(entry.model, needs) is None
         self.base_urls = entry.target.base_urls if entry.target else ()
-        self.stops = {url: _stop(entry, url, route) for url in self.base_urls}
+        self.stops = {url: _stop(entry, url, route, media_type) for url in self.base_urls}
         self.only = next(iter(self.stops.values())) if len(self.stops) == 1 else None
         self.defaults = entry.record.text.defaults
         self.name = msgspec.json.encode(entry.model.engine_model)
@@ -90,14 +93,14 @@ class Fare:
     tally: Tally
 
 
-def way_to(entry: Entry, route: RouteName, path: str, metrics: Metrics) -> Way | None:
+def way_to(entry: Entry, route: RouteName, path: str, metrics: Metrics, media_type: str = JSON) -> Way | None:
     """None where the model does not run, or another may stand in for it: then the ordinary routes decide."""
     if entry.record.fallbacks or not entry.model.running:
         return None
-    return Way(entry, route, path, metrics)
+    return Way(entry, route, path, metrics, media_type)
 
 
-def _stop(entry: Entry, base_url: str, route: RouteName) -> Stop:
+def _stop(entry: Entry, base_url: str, route: RouteName, media_type: str) -> Stop:
     access = entry.access
-    head = head_of(url_of(entry, base_url, route)) + access.lines
+    head = head_of(url_of(entry, base_url, route), media_type) + access.lines
     return Stop(base_url, address_of(base_url, access.ca), head)

@@ -139,6 +139,10 @@ class ScriptedEngine:
         return socket
 
     async def _post(self, request: web.Request) -> web.StreamResponse:
+        if "expect" not in request.headers and request.content_type == "multipart/form-data":
+            self.connections += 1
+            if self.admit is not None and (refusal := self.admit(request)) is not None:
+                return refusal
         received = Received({name.lower(): value for name, value in request.headers.items()}, request.path)
         self.requests.append(received)
         try:

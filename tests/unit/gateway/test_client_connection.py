@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 from websockets import http11
 
-from roundhouse_gateway.text.protocol import GATHER_SECONDS
+from tests.support.waiting import eventually
 from tests.unit.gateway.client_connection import KEEP_ALIVE_SECONDS, Line, NoLane
 from tests.unit.gateway.waiting import turns
 
@@ -171,7 +171,11 @@ async def test_what_follows_a_known_head_too_slowly_is_read_by_the_application()
     await line.feed(chat(b"{}"))
     sent = chat(b"12345")
     await line.feed(sent[:-2])
-    await asyncio.sleep(4 * GATHER_SECONDS)
+
+    async def is_in_the_application() -> bool:
+        return len(line.asked) == 2
+
+    await eventually(is_in_the_application, seconds=10, what="the application reads it", every=0.01)
     assert b"200 OK" in await line.feed(sent[-2:])
     assert (lane.asked, line.bodies[-1]) == (1, (b"5", b"12345"))
 
