@@ -80,7 +80,7 @@ class Exchange:
     def finish(self, metrics: Metrics, tally: Tally | None = None) -> None:
         """Counts the request and logs it; `tally` is that of its labels, where it is known."""
         ended = time.perf_counter()
-        if tally is None:
+        if tally is None or tally.gone:
             tally = metrics.tally(self.route, self.model, metrics.key(self.key_id, self.grant.name))
         first_byte = self.first_byte
         tally.count(

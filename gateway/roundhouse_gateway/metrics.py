@@ -136,8 +136,8 @@ class Metrics:
             for family in self.families:
                 family.let_go(model)
             self._numbers.let_go(model)
-        kept = {labels: each for labels, each in self._tallies.items() if written(labels[1]) not in models}
-        self._tallies = kept
+        for labels in [labels for labels in self._tallies if written(labels[1]) in models]:
+            self._tallies.pop(labels).gone = True
 
     def tally(self, route: str, model: str, key: str) -> "Tally":
         """What counts the requests of these labels."""
@@ -181,9 +181,11 @@ class Metrics:
 class Tally:
     """The series of one route, model and key, each looked up once and there once it has something to say."""
 
-    __slots__ = ("_duration", "_first_byte", "_labels", "_metrics", "_requests", "_tokens")
+    __slots__ = ("_duration", "_first_byte", "_labels", "_metrics", "_requests", "_tokens", "gone")
 
     def __init__(self, metrics: Metrics, route: str, model: str, key: str) -> None:
+        self.gone = False
+        """Its series were let go: what still has it is to ask for another."""
         self._metrics = metrics
         self._labels = route, model, key
         self._duration = metrics.duration(route, model)

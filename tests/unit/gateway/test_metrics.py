@@ -9,6 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from roundhouse_gateway import metrics as metrics_module
 from roundhouse_gateway import series
 from roundhouse_gateway.departed import KEPT_SECONDS, Departed
+from roundhouse_gateway.exchange import Exchange
 from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.usage import NOTHING, Usage, read_usage
 
@@ -104,6 +105,19 @@ async def test_series_of_a_model_stay_for_a_while_after_it_and_are_let_go_then()
     assert {at: before[at] for at in mine} == {at: after[at] for at in mine}
     count_for(metrics, 'go"es')
     assert await left("stays") == {"stays", 'go"es', "unknown"}, "it is counted again"
+
+
+async def test_a_request_that_ends_long_after_its_model_has_gone_is_counted() -> None:
+    metrics = made()
+    tally = metrics.tally("/v1/x", "went", "")
+    tally.count(200, 0.1, 0.1)
+    metrics.let_go(["went"])
+    late = Exchange("POST", "/v1/x", "id", route="/v1/x", model="went")
+    late.status = 200
+    late.finish(metrics, tally)
+    found = await samples(metrics)
+    labels = {"route": "/v1/x", "code": "200", "model": "went", "key": ""}
+    assert found["requests_total", frozenset(labels.items())] == 1
 
 
 def test_keys_are_named_until_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
