@@ -31,3 +31,5 @@ def main() -> None:
     except (ClusterError, ImportError, OSError) as error:
         sys.stderr.write(f"roundhouse-gateway: {error}\n")
         sys.exit(CONFIGURATION_ERROR)
+    finally:
+        logs.request_log.flush()  # what was cut off last says so when no loop is left to write it

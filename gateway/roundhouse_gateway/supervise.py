@@ -49,6 +49,7 @@ def _work(settings: Settings, shared: Shared, number: int, ends: Ends) -> int:
         log.critical("worker %d: fault", number, exc_info=True)
         raise
     finally:
+        logs.request_log.flush()  # what was cut off last says so when no loop is left to write it
         sys.stdout.flush()
         sys.stderr.flush()
     return 0
