@@ -7,9 +7,8 @@ so a later one may be done first. Its times count from the session's beginning.
 """
 
 from base64 import b64encode
-from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
 from typing import Any, Final
 
@@ -18,12 +17,11 @@ import msgspec
 from roundhouse_api.realtime import Clear, Control, Partial, SpeechEnd, SpeechStart, Transcript
 from roundhouse_gateway.errors import EngineFailedError
 from roundhouse_gateway.realtime.asked import Asked
+from roundhouse_gateway.realtime.marks import Mark, Marks
 from roundhouse_gateway.realtime.speaker import LAG, Greeting, Said, answered, failed, said
 
 LEAST_SECONDS: Final = 0.1
 """Less than that it does not commit."""
-MOST_MARKS: Final = 16
-"""Wishes of the client's that may wait for the engine."""
 _SAMPLE_BYTES: Final = 2
 _TRANSCRIPTION: Final = "conversation.item.input_audio_transcription"
 _NOTHING_THERE: Final = "Error committing input audio buffer"
@@ -36,13 +34,23 @@ class _Error(msgspec.Struct):
 
 
 class _Told(msgspec.Struct):
+    """Servers that are compatible say `null` for what is not there, and times in parts of milliseconds."""
+
     type: str = ""
-    item_id: str = ""
-    audio_start_ms: int = 0
-    audio_end_ms: int = 0
+    item: str | None = msgspec.field(default=None, name="item_id")
+    audio_start_ms: float | None = None
+    audio_end_ms: float | None = None
     delta: str | None = None
-    transcript: str = ""
+    transcribed: str | None = msgspec.field(default=None, name="transcript")
     error: _Error | None = None
+
+    @property
+    def item_id(self) -> str:
+        return self.item or ""
+
+    @property
+    def transcript(self) -> str:
+        return self.transcribed or ""
 
 
 _DECODER: Final = msgspec.json.Decoder(_Told)
@@ -58,17 +66,6 @@ class _Item:
     spoken: bool
     ended: bool = False
     text: str = ""
-
-
-@dataclass(slots=True)
-class _Mark:
-    """A wish of the client's, and what it waits for: that the engine has come so far, and these items."""
-
-    id: str
-    control: Control
-    at: float
-    reached: bool = False
-    items: set[str] = field(default_factory=set)
 
 
 class OpenAISpeaker:
@@ -89,11 +86,11 @@ class OpenAISpeaker:
         self._items: dict[str, _Item] = {}
         self._numbers = count(1)
         self._ids = count(1)
-        self._marks: deque[_Mark] = deque()
+        self._marks = Marks()
 
     @property
     def full(self) -> bool:
-        return len(self._marks) >= MOST_MARKS
+        return self._marks.full
 
     def query(self) -> dict[str, str]:
         return {"intent": "transcription"}
@@ -133,8 +130,8 @@ class OpenAISpeaker:
         yield said("input_audio_buffer.append", audio=b64encode(samples).decode())
 
     def control(self, control: Control) -> Iterator[Said]:
-        mark = _Mark(f"rh_{next(self._ids)}", control, self._seconds)
-        self._marks.append(mark)
+        mark = Mark(control, f"rh_{next(self._ids)}", self._seconds)
+        self._marks.add(mark)
         unsaid, self._unsaid = self._unsaid, 0.0
         if isinstance(control, Clear):
             yield said("input_audio_buffer.clear", event_id=mark.id)
@@ -171,8 +168,8 @@ class OpenAISpeaker:
             case _:
                 pass
 
-    def _time(self, ms: int) -> float:
-        return max(0.0, min(ms / 1000 - self._padded, self._seconds))
+    def _time(self, ms: float | None) -> float:
+        return max(0.0, min((ms or 0) / 1000 - self._padded, self._seconds))
 
     def _item(self, item_id: str, start: float, *, spoken: bool) -> _Item:
         made = self._items[item_id] = _Item(next(self._numbers), start, self._seconds, spoken)
@@ -192,14 +189,14 @@ class OpenAISpeaker:
         item = self._items.get(item_id)
         if item is not None and item.ended:
             return
-        mark = self._next()
+        mark = self._marks.next()
         at = mark.at if mark is not None else self._seconds
         yield from self._end(item or self._item(item_id, self._begins, spoken=False), at)
         if mark is not None:
             self._reach(mark)
 
     def _cleared(self) -> Iterator[Said]:
-        mark = self._next()
+        mark = self._marks.next()
         self._begins = mark.at if mark is not None else self._seconds
         for gone in [item_id for item_id, item in self._items.items() if not item.ended]:
             self._forget(gone)
@@ -228,9 +225,7 @@ class OpenAISpeaker:
 
     def _on_error(self, error: _Error) -> Iterator[Said]:
         empty = error.code == "input_audio_buffer_commit_empty" or _words(error).startswith(_NOTHING_THERE)
-        mark = next((each for each in self._marks if each.id == error.event_id and not each.reached), None)
-        if error.event_id is None:  # which it need not say
-            mark = self._next()
+        mark = self._marks.next(error.event_id)  # which it need not say
         if mark is None or not empty:
             yield from failed(_words(error))
             return
@@ -239,20 +234,14 @@ class OpenAISpeaker:
 
     def _forget(self, item_id: str) -> None:
         self._items.pop(item_id, None)
-        for mark in self._marks:
-            mark.items.discard(item_id)
+        self._marks.forget(item_id)
 
-    def _next(self) -> _Mark | None:
-        """The oldest wish that the engine had not come to: it does them in their order."""
-        return next((each for each in self._marks if not each.reached), None)
-
-    def _reach(self, mark: _Mark) -> None:
-        mark.reached = True
-        mark.items = set() if isinstance(mark.control, Clear) else set(self._items)
+    def _reach(self, mark: Mark) -> None:
+        self._marks.reach(mark, self._items)
 
     def _settle(self) -> Iterator[Said]:
-        while self._marks and self._marks[0].reached and not self._marks[0].items:
-            yield from answered(self._marks.popleft().control, self._seconds)
+        for control in self._marks.answered():
+            yield from answered(control, self._seconds)
 
 
 def _uttered(item: _Item, text: str) -> dict[str, Any]:

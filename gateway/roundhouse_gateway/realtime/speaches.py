@@ -7,9 +7,8 @@ anew with each utterance. It says no texts before an utterance is over.
 """
 
 from base64 import b64encode
-from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -17,6 +16,7 @@ import msgspec
 from roundhouse_api.realtime import Clear, Control, SpeechEnd, SpeechStart, Transcript
 from roundhouse_gateway.errors import EngineFailedError
 from roundhouse_gateway.realtime.asked import Asked
+from roundhouse_gateway.realtime.marks import Mark, Marks
 from roundhouse_gateway.realtime.speaker import LAG, Greeting, Said, answered, failed, said
 
 THRESHOLD: Final = 0.9
@@ -26,8 +26,6 @@ LEAST_SECONDS: Final = 0.1
 """Less than that it does not take as an utterance."""
 SILENCE_SECONDS: Final = 3.1
 """Its detector looks at the last three seconds; when those are silent, nobody speaks."""
-MOST_MARKS: Final = 16
-"""Wishes of the client's that may wait for the engine: each may cost it seconds of silence."""
 _SAMPLE_BYTES: Final = 2
 _TRANSCRIPTION: Final = "conversation.item.input_audio_transcription"
 
@@ -51,15 +49,6 @@ class _Utterance:
     end: float
 
 
-@dataclass(slots=True)
-class _Mark:
-    """A wish of the client's, and what it waits for: that the engine has come so far, and these items."""
-
-    control: Control
-    reached: bool = False
-    items: set[str] = field(default_factory=set)
-
-
 class SpeachesSpeaker:
     """One session."""
 
@@ -77,11 +66,11 @@ class SpeachesSpeaker:
         self._open: dict[str, _Utterance] = {}
         self._spoken = ""
         self._number = 0
-        self._marks: deque[_Mark] = deque()
+        self._marks = Marks()
 
     @property
     def full(self) -> bool:
-        return len(self._marks) >= MOST_MARKS
+        return self._marks.full
 
     def query(self) -> dict[str, str]:
         language = {"language": self._asked.language} if self._asked.language else {}
@@ -115,8 +104,8 @@ class SpeachesSpeaker:
         yield said("input_audio_buffer.append", audio=b64encode(samples).decode())
 
     def control(self, control: Control) -> Iterator[Said]:
-        mark = _Mark(control)
-        self._marks.append(mark)
+        mark = Mark(control)
+        self._marks.add(mark)
         if isinstance(control, Clear):
             self._unsaid = 0.0
             yield said("input_audio_buffer.clear")
@@ -130,7 +119,7 @@ class SpeachesSpeaker:
             self._unsaid = 0.0
             yield said("input_audio_buffer.commit")
         else:
-            mark.reached, mark.items = True, set(self._open)
+            self._marks.reach(mark, self._open)
             yield from self._settle()
 
     def told(self, text: str) -> Iterator[Said]:
@@ -184,8 +173,7 @@ class SpeachesSpeaker:
     def _cleared(self) -> Iterator[Said]:
         self._begins = self._seconds
         self._open.pop(self._spoken, None)
-        for mark in self._marks:
-            mark.items.discard(self._spoken)
+        self._marks.forget(self._spoken)
         self._spoken = ""
         self._reach()
         yield from self._settle()
@@ -202,19 +190,18 @@ class SpeachesSpeaker:
                 end=found.end,
                 language=self._asked.language,
             )
-        for mark in self._marks:
-            mark.items.discard(heard.item_id)
+        self._marks.forget(heard.item_id)
         yield from self._settle()
 
     def _reach(self) -> None:
         """The engine has come to the oldest wish that it had not come to."""
-        mark = next((each for each in self._marks if not each.reached), None)
+        mark = self._marks.next()
         if mark is not None:
-            mark.reached, mark.items = True, set() if isinstance(mark.control, Clear) else set(self._open)
+            self._marks.reach(mark, self._open)
 
     def _settle(self) -> Iterator[Said]:
-        while self._marks and self._marks[0].reached and not self._marks[0].items:
-            yield from answered(self._marks.popleft().control, self._seconds)
+        for control in self._marks.answered():
+            yield from answered(control, self._seconds)
 
 
 def _words(error: object) -> str:

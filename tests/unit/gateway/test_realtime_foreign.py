@@ -22,8 +22,9 @@ from roundhouse_gateway.realtime.asked import Asked, read_asked
 from roundhouse_gateway.realtime.endpoint import EngineSockets
 from roundhouse_gateway.realtime.foreign import ForeignSocket
 from roundhouse_gateway.realtime.inlet import Inlet
+from roundhouse_gateway.realtime.marks import MOST_MARKS
 from roundhouse_gateway.realtime.openai_engine import OpenAISpeaker
-from roundhouse_gateway.realtime.speaches import MOST_MARKS, SILENCE_SECONDS, SpeachesSpeaker
+from roundhouse_gateway.realtime.speaches import SILENCE_SECONDS, SpeachesSpeaker
 from roundhouse_gateway.realtime.speaker import Said, Speaker, begin
 from roundhouse_gateway.realtime.vllm import KEPT_BYTES, VllmSpeaker
 from roundhouse_gateway.registry import Registry
@@ -280,6 +281,20 @@ async def test_openai_has_nothing_to_commit_where_it_has_just_done_so_itself(nam
     engine.says("error", error={"message": "Your session hit the maximum duration.", "event_id": None})
     message = await ended(socket)
     assert (message.data, message.extra) == (Close.FAILED, "Your session hit the maximum duration.")
+    await socket.close()
+
+
+async def test_who_is_compatible_with_openai_may_say_null_and_parts_of_milliseconds() -> None:
+    engine = Engine()
+    socket = await openai(engine)
+    await socket.send_bytes(bytes(FRAME))
+    engine.says("input_audio_buffer.timeout", item_id=None, audio_start_ms=None)
+    engine.says("input_audio_buffer.speech_started", item_id="a", audio_start_ms=0.5)
+    engine.says("input_audio_buffer.speech_stopped", item_id="a", audio_end_ms=50.5)
+    engine.says("input_audio_buffer.committed", item_id="a")
+    engine.says("conversation.item.input_audio_transcription.completed", item_id="a", transcript=None)
+    final = await heard(socket, "transcript.final")
+    assert (final["text"], final["start"], final["end"]) == ("", 0.0005, 0.0505)
     await socket.close()
 
 
