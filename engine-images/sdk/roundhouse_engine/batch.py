@@ -5,7 +5,6 @@ large, and stay so.
 """
 
 import base64
-import json
 import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, BinaryIO
@@ -14,6 +13,7 @@ import numpy as np
 
 from roundhouse_engine.errors import EngineError, Problem, failed, invalid
 from roundhouse_engine.handler import Cancellation, Cancelled
+from roundhouse_engine.large_json import loads
 from roundhouse_engine.text import Batched, Embedding, Rerank, Text
 from roundhouse_engine.text_events import Embedded, Halved, Ranked, Spoiled, TextAsk, TextWork
 
@@ -27,7 +27,7 @@ def compute_batch(
     handler: Batched, file: BinaryIO, ask: TextAsk, cancellation: Cancellation
 ) -> Iterator[Told]:
     file.seek(0)
-    told = json.load(file)
+    told = loads(file.read())
     items: list[Any] = told["items"]
     if ask.work is TextWork.EMBED:
         assert isinstance(handler, Embedding)  # noqa: S101 - each route asks its own kind

@@ -6,9 +6,7 @@ single text waiting for long. Who may wait here `pool` decides.
 
 import asyncio
 import contextlib
-import json
 import logging
-import os
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,6 +16,7 @@ from typing import BinaryIO
 from roundhouse_engine.errors import EngineError, failed
 from roundhouse_engine.events import Done
 from roundhouse_engine.metrics import Metrics
+from roundhouse_engine.payload import payload
 from roundhouse_engine.pool import Pool
 from roundhouse_engine.slot import Slot
 from roundhouse_engine.text import Text
@@ -152,7 +151,7 @@ class Batcher:
         self._metrics.batches.labels(model).inc()
         self._metrics.batch_items.labels(model).observe(len(batch.entries))
         try:
-            with _payload(batch) as file:
+            with await _payload(batch) as file:
                 async with contextlib.aclosing(slot.compute(batch.ask, file)) as events:
                     async for event in events:
                         if isinstance(event, Embedded | Ranked | Spoiled):
@@ -169,14 +168,6 @@ class Batcher:
             batch.fail(failed("The engine could not begin the work. Send the request again."))
 
 
-def _payload(batch: Batch) -> BinaryIO:
+async def _payload(batch: Batch) -> BinaryIO:
     items = [order.items[index] for order, index in batch.entries]
-    return payload({"items": items, "dimensions": [order.dimensions for order, _ in batch.entries]})
-
-
-def payload(told: object) -> BinaryIO:
-    """What a runner reads its work from: a file in memory that has no name, and costs no line on a socket."""
-    file = os.fdopen(os.memfd_create("work"), "w+b")
-    file.write(json.dumps(told, ensure_ascii=False).encode())
-    file.flush()
-    return file
+    return await payload({"items": items, "dimensions": [order.dimensions for order, _ in batch.entries]})

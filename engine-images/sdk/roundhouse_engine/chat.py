@@ -8,13 +8,13 @@ from collections.abc import Iterable
 
 from typing_extensions import override
 
-from roundhouse_engine.batching import payload
 from roundhouse_engine.chat_ask import WritingAsk, read_chat, read_completion
 from roundhouse_engine.chat_format import ChatShape, CompletionShape, Shape, Written
 from roundhouse_engine.door import Door
 from roundhouse_engine.json_body import Fields
 from roundhouse_engine.lease import Lease
 from roundhouse_engine.metrics import Metrics
+from roundhouse_engine.payload import payload
 from roundhouse_engine.settings import Settings
 from roundhouse_engine.text import Chat, Finish, Piece
 from roundhouse_engine.text_events import TextAsk
@@ -40,7 +40,7 @@ class Chats(TextRoute[WritingAsk]):
         written = Written()
         begun = time.monotonic()
         first = True
-        with payload(ask.told) as file:
+        with await payload(ask.told) as file:
             async with contextlib.aclosing(lease.compute(TextAsk(ask.model, ask.work), file)) as events:
                 async for told in events:
                     if isinstance(told, Piece | Finish) and first:

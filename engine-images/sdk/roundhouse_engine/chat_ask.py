@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from roundhouse_engine.errors import EngineError, invalid
-from roundhouse_engine.json_body import Fields, is_tokens
+from roundhouse_engine.json_body import Fields, is_tokens, shown
 from roundhouse_engine.messages import read_messages
 from roundhouse_engine.text import Chat, TextOptions
 from roundhouse_engine.text_events import TextWork
@@ -44,7 +44,9 @@ def read_chat(fields: Fields, handler: type[Chat], served: tuple[str, ...]) -> W
     if not isinstance(choice, str | dict | None):
         raise invalid("tool_choice must be none, auto, required or an object.", param="tool_choice")
     if isinstance(choice, str) and choice not in ("none", "auto", "required"):
-        raise invalid(f"tool_choice must be none, auto or required, not {choice!r}.", param="tool_choice")
+        raise invalid(
+            f"tool_choice must be none, auto or required, not {shown(choice)}.", param="tool_choice"
+        )
     told = {
         "messages": read_messages(fields, images=handler.images),
         "tools": tools,
@@ -141,7 +143,7 @@ def _response_format(fields: Fields, handler: type[Chat], model: str) -> Mapping
     if kind == "text":
         return None
     if kind not in ("json_object", "json_schema"):
-        message = f"response_format.type must be text, json_object or json_schema, not {kind!r}."
+        message = f"response_format.type must be text, json_object or json_schema, not {shown(kind)}."
         raise invalid(message, param="response_format", code="unsupported_value")
     if kind not in handler.response_formats:
         raise _cannot(

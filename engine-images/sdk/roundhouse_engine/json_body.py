@@ -1,25 +1,34 @@
 """Reads a request's JSON as it arrives, and checks its fields as they are asked for.
 
-A field that is null counts as absent, as OpenAI's clients mean it.
+A field that is null counts as absent, as OpenAI's clients mean it. A large body is parsed and checked in a
+thread: one at a time, because each that computes makes the event loop wait a little longer for its turn.
 """
 
-import json
+import asyncio
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Final, TypeGuard
+from typing import Any, Final, TypeGuard, TypeVar
 
 from starlette.types import Receive
 
 from roundhouse_engine.ask import unknown_model
 from roundhouse_engine.errors import EngineError, invalid
+from roundhouse_engine.large_json import SMALL_BYTES, loads
 from roundhouse_engine.upload import next_message
 
 _TOKENS: Final = 1 << 31
 """No id of a token is as large."""
-_HALF: Final = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]|\x00")
-"""Where half a character could stand: escaped, in UTF-8 of a careless writer, or in UTF-16 and UTF-32."""
+_HALF: Final = re.compile(rb"\\u[dD][89a-fA-F]|\x00")
+"""Where half a character could stand: escaped, perhaps in UTF-16 or UTF-32."""
+_MOST: Final = 1 << 21
+"""Numbers in one body, of which a list or an object costs the memory of four."""
+_SHOWN: Final = 60
+_reader: Final = ThreadPoolExecutor(1, thread_name_prefix="json")
+
+Read = TypeVar("Read")
 
 
 async def read_body(
@@ -40,9 +49,21 @@ async def read_body(
     return bytes(body)
 
 
+async def checked(body: bytes, check: Callable[["Fields"], Read]) -> Read:
+    """What `check` makes of the body's JSON object; raises `EngineError`."""
+    if len(body) <= SMALL_BYTES:
+        return check(read_object(body))
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(_reader, lambda: check(read_object(body)))
+
+
 def read_object(body: bytes) -> "Fields":
+    if body.count(b",") + 4 * (body.count(b"[") + body.count(b"{")) > _MOST:
+        raise invalid(
+            f"The body holds more than {_MOST} values. Send it in parts.", code="body_too_large", status=413
+        )
     try:
-        told = json.loads(body, parse_constant=_no_number)
+        told = loads(body)
     except RecursionError:
         raise invalid("The body is nested too deeply.", code="json_malformed") from None
     except ValueError as error:
@@ -51,17 +72,28 @@ def read_object(body: bytes) -> "Fields":
         raise invalid("The body must be a JSON object.", code="json_malformed")
     try:
         if _HALF.search(body) is not None:
-            json.dumps(told, ensure_ascii=False).encode()
+            for text in _texts(told):
+                text.encode()
     except UnicodeEncodeError:
         raise invalid(
             "The body holds half a character (a lone surrogate such as \\ud800); send whole ones.",
             code="json_malformed",
         ) from None
+    except RecursionError:
+        raise invalid("The body is nested too deeply.", code="json_malformed") from None
     return Fields(told)
 
 
-def _no_number(name: str) -> float:
-    raise ValueError(f"{name} is no number in JSON")
+def _texts(told: object) -> Iterator[str]:
+    if isinstance(told, str):
+        yield told
+    elif isinstance(told, dict):
+        yield from told
+        for value in told.values():
+            yield from _texts(value)
+    elif isinstance(told, list):
+        for value in told:
+            yield from _texts(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +108,13 @@ class Fields:
     def text(self, name: str) -> str | None:
         value = self.values.get(name)
         if value is not None and not isinstance(value, str):
-            raise invalid(f"{name} must be a text, not {_shown(value)}.", param=name)
+            raise invalid(f"{name} must be a text, not {shown(value)}.", param=name)
         return value
 
     def flag(self, name: str) -> bool:
         value = self.values.get(name)
         if value is not None and not isinstance(value, bool):
-            raise invalid(f"{name} must be true or false, not {_shown(value)}.", param=name)
+            raise invalid(f"{name} must be true or false, not {shown(value)}.", param=name)
         return bool(value)
 
     def integer(self, name: str, lowest: int, highest: int) -> int | None:
@@ -92,7 +124,7 @@ class Fields:
         whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
         if isinstance(value, bool) or not whole or not lowest <= value <= highest:
             raise invalid(
-                f"{name} must be a whole number from {lowest} to {highest}, not {_shown(value)}.", param=name
+                f"{name} must be a whole number from {lowest} to {highest}, not {shown(value)}.", param=name
             )
         return int(value)
 
@@ -102,7 +134,7 @@ class Fields:
             return None
         if isinstance(value, bool) or not isinstance(value, int | float) or not lowest <= value <= highest:
             raise invalid(
-                f"{name} must be a number from {lowest:g} to {highest:g}, not {_shown(value)}.", param=name
+                f"{name} must be a number from {lowest:g} to {highest:g}, not {shown(value)}.", param=name
             )
         return float(value)
 
@@ -110,20 +142,20 @@ class Fields:
         """The first of the choices where nothing is said."""
         value = self.text(name) or choices[0]
         if value not in choices:
-            message = f"{name} must be one of {', '.join(choices)}, not {value!r}."
+            message = f"{name} must be one of {', '.join(choices)}, not {shown(value)}."
             raise invalid(message, param=name, code="unsupported_value")
         return value
 
     def items(self, name: str) -> list[Any]:
         value = self.values.get(name)
         if value is not None and not isinstance(value, list):
-            raise invalid(f"{name} must be a list, not {_shown(value)}.", param=name)
+            raise invalid(f"{name} must be a list, not {shown(value)}.", param=name)
         return value or []
 
     def object(self, name: str) -> "Fields":
         value = self.values.get(name)
         if value is not None and not isinstance(value, dict):
-            raise invalid(f"{name} must be an object, not {_shown(value)}.", param=name)
+            raise invalid(f"{name} must be an object, not {shown(value)}.", param=name)
         return Fields(value or {})
 
     def model(self, served: Sequence[str]) -> str:
@@ -150,9 +182,14 @@ def is_tokens(value: Any) -> TypeGuard[list[int]]:  # noqa: ANN401 - any JSON
     )
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """The value in an error: what is large is not told whole."""
+    if isinstance(value, list | dict):
+        return f"{'a list' if isinstance(value, list) else 'an object'} of {len(value)}"
+    if isinstance(value, str) and len(value) > _SHOWN:
+        return f"{value[:_SHOWN]!r}…"
     text = repr(value) if not isinstance(value, float) or math.isfinite(value) else str(value)
-    return text if len(text) <= 60 else f"{text[:60]}…"
+    return text if len(text) <= _SHOWN + 2 else f"{text[:_SHOWN]}…"
 
 
 def _too_large(limit_bytes: int) -> EngineError:

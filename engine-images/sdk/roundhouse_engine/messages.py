@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from roundhouse_engine.errors import EngineError, invalid
-from roundhouse_engine.json_body import Fields
+from roundhouse_engine.json_body import Fields, shown
 
 _ROLES: Final = ("system", "developer", "user", "assistant", "tool")
 _MOST: Final = 10_000
@@ -26,7 +26,7 @@ def _message(at: int, message: object, *, images: bool) -> dict[str, Any]:
     message = {name: value for name, value in message.items() if value is not None or name == "content"}
     role = message.get("role")
     if role not in _ROLES:
-        raise _wrong(f"{where}.role must be one of {', '.join(_ROLES)}, not {role!r}.")
+        raise _wrong(f"{where}.role must be one of {', '.join(_ROLES)}, not {shown(role)}.")
     content = message.get("content")
     if content is None:
         # What an assistant does instead of speaking stands beside the content.
@@ -58,7 +58,7 @@ def _part(where: str, part: object, *, images: bool) -> str | None:
         return None
     if kind == "image_url":
         raise _wrong(f"{where} is a picture, and this model sees none.", code="unsupported_value")
-    raise _wrong(f"{where}.type must be text, not {kind!r}.", code="unsupported_value")
+    raise _wrong(f"{where}.type must be text, not {shown(kind)}.", code="unsupported_value")
 
 
 def _wrong(message: str, code: str = "invalid_value") -> EngineError:

@@ -5,7 +5,7 @@ The answer has what Cohere's clients read and what Jina's do.
 
 import json
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ from roundhouse_engine.text_route import Reply, TextRoute
 MOST_DOCUMENTS: Final = 10_000
 _DOCUMENTS_A_UNIT: Final = 100
 """Cohere's unit of billing, which its clients read."""
+_RESULTS_A_PART: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,21 +76,25 @@ class Reranking(TextRoute[RerankAsk]):
     async def compute(self, lease: Lease, ask: RerankAsk, reply: Reply) -> Iterable[bytes]:
         pairs = [(ask.query, document) for document in ask.documents]
         outcomes = await lease.compute_together(TextAsk(ask.model, TextWork.SCORE), pairs)
-        return [_answer(ask, computed(ask.model, outcomes, "documents", self._metrics))]
+        return _answer(ask, computed(ask.model, outcomes, "documents", self._metrics))
 
 
-def _answer(ask: RerankAsk, outcomes: list[Outcome]) -> bytes:
+def _answer(ask: RerankAsk, outcomes: list[Outcome]) -> Iterator[bytes]:
+    """Some results at a time: other requests are waiting while ten thousand documents are written."""
     scored = [(outcome.score, index) for index, outcome in enumerate(outcomes) if isinstance(outcome, Ranked)]
     best = sorted(scored, key=lambda one: (-one[0], one[1]))[: ask.top_n]
     units = -(-len(outcomes) // _DOCUMENTS_A_UNIT)
-    told = {
-        "id": f"rerank-{secrets.token_hex(12)}",
-        "model": ask.model,
-        "results": [_result(ask, index, score) for score, index in best],
+    head = {"id": f"rerank-{secrets.token_hex(12)}", "model": ask.model}
+    tail = {
         "usage": usage(outcomes),
         "meta": {"api_version": {"version": "2"}, "billed_units": {"search_units": units}},
     }
-    return json.dumps(told, ensure_ascii=False).encode()
+    yield json.dumps(head)[:-1].encode() + b',"results":['
+    for start in range(0, len(best), _RESULTS_A_PART):
+        results = [_result(ask, index, score) for score, index in best[start : start + _RESULTS_A_PART]]
+        part = json.dumps(results, ensure_ascii=False)[1:-1].encode()
+        yield (b"," if start else b"") + part
+    yield b"]," + json.dumps(tail)[1:].encode()
 
 
 def _result(ask: RerankAsk, index: int, score: float) -> dict[str, Any]:

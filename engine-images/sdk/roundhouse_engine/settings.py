@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, cast, get_args
 
 from roundhouse_engine.handler import Handler, Isolation, ModelError, ModelSpec
 from roundhouse_engine.realtime_speech import RealtimeSpeech
-from roundhouse_engine.text import Batched
+from roundhouse_engine.text import Batched, Chat
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["json", "text"]
@@ -68,7 +68,7 @@ def read_settings(environ: Mapping[str, str], handler: type[Handler]) -> Setting
         drain_seconds=_number(environ, "ROUNDHOUSE_DRAIN_SECONDS", 30.0),
         upload_limit_bytes=_integer(environ, "ROUNDHOUSE_UPLOAD_LIMIT_BYTES", _GIB, lowest=1),
         upload_idle_seconds=_number(environ, "ROUNDHOUSE_UPLOAD_IDLE_SECONDS", 60.0),
-        body_limit_bytes=_integer(environ, "ROUNDHOUSE_BODY_LIMIT_BYTES", 32 << 20, lowest=1),
+        body_limit_bytes=_integer(environ, "ROUNDHOUSE_BODY_LIMIT_BYTES", _body_limit(handler), lowest=1),
         audio_limit_seconds=_number(environ, "ROUNDHOUSE_AUDIO_LIMIT_SECONDS", 4 * 3600.0),
         session_idle_seconds=_number(environ, "ROUNDHOUSE_SESSION_IDLE_SECONDS", 300.0),
         spool_dir=_directory(environ, "ROUNDHOUSE_SPOOL_DIR"),
@@ -135,6 +135,11 @@ def read_model(where: str, entry: Any) -> ModelSpec:  # noqa: ANN401 - whatever 
     if variant is not None and not isinstance(variant, str):
         raise SettingsError(f"{where} ({name!r}): `variant` must be a text or null, not {variant!r}.")
     return ModelSpec(name, Path(path) if path else None, source, variant)
+
+
+def _body_limit(handler: type[Handler]) -> int:
+    """Texts are short: 300,000 tokens, the most that OpenAI takes, are half of this. Pictures are not."""
+    return 32 << 20 if issubclass(handler, Chat) and handler.images else 4 << 20
 
 
 def _capacity(environ: Mapping[str, str], handler: type[Handler]) -> int:

@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from roundhouse_engine.door import Door
 from roundhouse_engine.errors import EngineError, invalid
-from roundhouse_engine.json_body import Fields, read_body, read_object
+from roundhouse_engine.json_body import Fields, checked, read_body
 from roundhouse_engine.lease import Lease
 from roundhouse_engine.leaving import unless_gone
 from roundhouse_engine.metrics import UNKNOWN_MODEL, Metrics
@@ -121,7 +121,8 @@ class TextRoute(ABC, Generic[A]):
                     limit_bytes=settings.body_limit_bytes,
                     idle_seconds=settings.upload_idle_seconds,
                 )
-                ask = self.read(read_object(body), tuple(model.name for model in self._door.models))
+                served = tuple(model.name for model in self._door.models)
+                ask = await checked(body, lambda fields: self.read(fields, served))
                 scope["roundhouse.model"] = ask.model
                 lease.join(self._door.pool_of(ask.model))
                 if not lease.placed:

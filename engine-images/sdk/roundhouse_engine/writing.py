@@ -4,12 +4,12 @@ Where a text ends at a stop sequence is decided here, so that every handler can 
 """
 
 import contextlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, BinaryIO
 
 from roundhouse_engine.handler import Cancellation
+from roundhouse_engine.large_json import loads
 from roundhouse_engine.text import (
     Chat,
     Conversation,
@@ -28,7 +28,7 @@ def write(
 ) -> Iterator[Prompted | Piece | Finish]:
     """What the handler writes, up to the first stop sequence; always with a `Finish` that counts tokens."""
     file.seek(0)
-    told = json.load(file)
+    told = loads(file.read())
     options = _options(told["options"])
     if ask.work is TextWork.CHAT:
         writing = handler.chat(_conversation(told), options, cancellation)

@@ -20,6 +20,7 @@ from roundhouse_engine import (
 )
 from roundhouse_engine.settings import SettingsError, read_settings
 from roundhouse_pocketsphinx.handler import PocketSphinx
+from tests.conformance.engine.text_handlers import Writer
 
 
 class Plain(Speech):
@@ -154,3 +155,14 @@ def test_a_mistake_is_named_with_its_place(case: Mistake) -> None:
         read_settings(case.environ, case.handler)
     for words in case.says:
         assert words in str(caught.value)
+
+
+class Sees(Writer):
+    images = True
+
+
+def test_texts_are_short_and_pictures_are_not() -> None:
+    assert read_settings({"MODELS": "m"}, Writer).body_limit_bytes == 4 << 20
+    assert read_settings({"MODELS": "m"}, Sees).body_limit_bytes == 32 << 20
+    told = {"MODELS": "m", "ROUNDHOUSE_BODY_LIMIT_BYTES": "7"}
+    assert read_settings(told, Writer).body_limit_bytes == 7
