@@ -11,6 +11,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
+from roundhouse_engine.answers import Answers
 from roundhouse_engine.lease import Lease
 from roundhouse_engine.metrics import Metrics
 from roundhouse_engine.models import ModelStatus
@@ -20,6 +21,9 @@ from roundhouse_engine.pool import Pool
 class Door(Protocol):
     draining: bool
     """Set once the engine is to leave: nothing is admitted any more."""
+
+    answers: Answers
+    """Of requests that have no place any more."""
 
     @property
     def generation(self) -> int:
@@ -58,7 +62,7 @@ class Door(Protocol):
         """Keep everything alive until cancelled; returns the reason when the engine cannot serve."""
 
     async def drained(self) -> None:
-        """Returns when nothing is admitted and nothing computes."""
+        """Returns when nothing is admitted, nothing computes and no answer is being written."""
 
     def evict(self) -> None:
         """End what is still sent and computed."""

@@ -10,6 +10,7 @@ from typing import Final
 
 from typing_extensions import override
 
+from roundhouse_engine.answers import Answers
 from roundhouse_engine.errors import EngineError, Problem, Refusal, refused
 from roundhouse_engine.handler import ModelSpec
 from roundhouse_engine.lease import Lease
@@ -54,6 +55,7 @@ class Fleet:
         self._file = file
         self._build = build
         self._metrics = metrics
+        self.answers = Answers()
         self._slots = slots
         self._lobby = Lobby(metrics, lambda: self.slots)
         self._lives: dict[str, ModelLife] = {}
@@ -168,6 +170,7 @@ class Fleet:
     async def drained(self) -> None:
         await self._lobby.drained()
         await asyncio.gather(*(pool.drained() for pool in self._pools()))
+        await self.answers.written()
 
     def evict(self) -> None:
         for pool in (self._lobby, *self._pools()):

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Container, Sequence
 from typing import TYPE_CHECKING, Final
 
+from roundhouse_engine.answers import Answers
 from roundhouse_engine.errors import EngineError, Refusal, invalid, refused
 from roundhouse_engine.lease import Lease
 from roundhouse_engine.metrics import Metrics
@@ -57,6 +58,7 @@ class Pool:
         self._was_up = not slots
         self._leaving = asyncio.Event()
         self.metrics = metrics
+        self.answers = Answers()
         self.together = 1
         """How many requests each slot computes, where the batcher puts them together."""
         self.batcher: Batcher | None = None
@@ -257,10 +259,11 @@ class Pool:
         self._changed.set()
 
     async def drained(self) -> None:
-        """Returns when nothing is admitted and nothing computes."""
+        """Returns when nothing is admitted, nothing computes and no answer is being written."""
         while self._leases or self.in_use:
             self._changed.clear()
             await self._changed.wait()
+        await self.answers.written()
         if self.sessions is not None:
             await self.sessions.drained()
 

@@ -128,7 +128,8 @@ class TextRoute(ABC, Generic[A]):
                 if not lease.placed:
                     await unless_gone(receive, lease.regain_place(), _left(deadline))
             rest = await unless_gone(receive, self.compute(lease, ask, reply), _left(deadline))
-        await reply.end(rest)
+        with self._door.answers.another():
+            await reply.end(rest)
 
 
 def _deadline(headers: Headers) -> float | None:

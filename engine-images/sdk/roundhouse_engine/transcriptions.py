@@ -13,6 +13,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from roundhouse_engine.answers import flushing
 from roundhouse_engine.ask import TranscriptionAsk, read_ask
 from roundhouse_engine.door import Door
 from roundhouse_engine.errors import EngineError, invalid
@@ -92,11 +93,13 @@ class Transcriptions:
                 last = await unless_gone(receive, _stream(events, ask, send))
             else:
                 transcript = await unless_gone(receive, _transcript(events, ask))
-        if ask.stream:
-            await send({"type": "http.response.body", "body": last.encode()})
-            return
-        body = render(transcript, ask.response_format, ask.granularities)
-        await Response(body, media_type=MEDIA_TYPES[ask.response_format])(scope, receive, send)
+        with self._door.answers.another():
+            if ask.stream:
+                await flushing(send)({"type": "http.response.body", "body": last.encode()})
+                return
+            body = render(transcript, ask.response_format, ask.granularities)
+            response = Response(body, media_type=MEDIA_TYPES[ask.response_format])
+            await response(scope, receive, flushing(send))
 
     def _checked(self, form: Form) -> tuple[TranscriptionAsk, BinaryIO]:
         ask = read_ask(form.fields, self._handler, self._served(), self._task)

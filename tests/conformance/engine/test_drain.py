@@ -1,11 +1,18 @@
 """SIGTERM: new work is refused, begun work ends, the process leaves with 0."""
 
+import contextlib
+import json
+import socket
+import subprocess
 import time
 from pathlib import Path
+
+import pytest
 
 from roundhouse_engine.errors import Refusal
 from tests.conformance.engine.running import SCRIPTED, THREADED, answer, running, tones
 from tests.conformance.engine.test_contract import assert_refused
+from tests.conformance.engine.test_texts import VECTORS
 from tests.support.waiting import wait_until
 
 
@@ -67,3 +74,24 @@ def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
             wait_until(lambda: not engine.ready, seconds=30, what="readiness is off", every=0.02)
             engine.terminate()
             engine.ended()
+
+
+def test_an_answer_that_is_still_read_is_not_cut(tmp_path: Path) -> None:
+    """Its request has no place any more, and its client takes its time."""
+    documents = [letter * (1 << 20) for letter in "abcdefgh"]
+    asked = {"model": "m", "query": "a", "documents": documents, "return_documents": True}
+    limits = {"ROUNDHOUSE_BODY_LIMIT_BYTES": str(16 << 20), "ROUNDHOUSE_DRAIN_SECONDS": "600"}
+    with running(VECTORS, tmp_path, **limits) as engine:
+        engine.until_ready()
+        with contextlib.closing(engine.connect(timeout=300)) as slow:
+            slow.connect()
+            slow.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+            slow.request("POST", "/v1/rerank", json.dumps(asked))
+            response = slow.getresponse()
+            wait_until(lambda: engine.in_use == 0, seconds=60, what="its place is free", every=0.02)
+            engine.terminate()
+            with pytest.raises(subprocess.TimeoutExpired):
+                engine.ended(seconds=4)  # longer than connections have that are not waited for
+            found = json.loads(response.read())
+        assert [each["document"]["text"] for each in found["results"]] == documents
+        assert engine.ended() == 0
