@@ -22,20 +22,43 @@ _ALIGNMENT: Final = 32
 TEMPLATE: Final = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
 
 
-def write_model(path: Path, chain: Sequence[str] = ("one", "two", "three"), words: int = 30) -> Path:
+TOOLS_TEMPLATE: Final = """{% if tools %}<|im_start|>system
+<tools>{% for tool in tools %}
+{{ tool | tojson }}{% endfor %}
+</tools>
+<tool_call>
+{"name": <function-name>, "arguments": <args-json-object>}
+</tool_call><|im_end|>
+{% endif %}{% for m in messages %}<|im_start|>{{ m.role }}
+{{ m.content }}{% if m.tool_calls %}{% for call in m.tool_calls %}
+<tool_call>
+{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}
+</tool_call>{% endfor %}{% endif %}<|im_end|>
+{% endfor %}<|im_start|>assistant:"""
+"""As models have it that call tools."""
+
+
+def write_model(
+    path: Path,
+    chain: Sequence[str] = ("one", "two", "three"),
+    words: int = 30,
+    *,
+    template: str = TEMPLATE,
+    context: int = CONTEXT,
+) -> Path:
     """After the template's last colon the likeliest words are those of the chain, and then the end."""
     names = [*chain, *(f"w{number}" for number in range(words))]
     tokens = [*_SPECIAL, *(f"<0x{byte:02X}>" for byte in range(256)), *(f"▁{name}" for name in names)]
     first = tokens.index(f"▁{chain[0]}")
     path_of_tokens = [tokens.index("<0x3A>"), *range(first, first + len(chain)), _EOS]
-    path.write_bytes(_file(_metadata(tokens), _tensors(len(tokens), path_of_tokens)))
+    path.write_bytes(_file(_metadata(tokens, template, context), _tensors(len(tokens), path_of_tokens)))
     return path
 
 
-def _metadata(tokens: Sequence[str]) -> dict[str, tuple[int, Any]]:
+def _metadata(tokens: Sequence[str], template: str, context: int) -> dict[str, tuple[int, Any]]:
     kinds = [_UNKNOWN, _CONTROL, _CONTROL, *([_BYTE] * 256), *([_NORMAL] * (len(tokens) - 259))]
     numbers = {
-        "llama.context_length": CONTEXT,
+        "llama.context_length": context,
         "llama.embedding_length": _WIDTH,
         "llama.block_count": _LAYERS,
         "llama.feed_forward_length": _INNER,
@@ -55,7 +78,7 @@ def _metadata(tokens: Sequence[str]) -> dict[str, tuple[int, Any]]:
         "tokenizer.ggml.tokens": (_ARRAY, (_STRING, tokens)),
         "tokenizer.ggml.scores": (_ARRAY, (_FLOAT32, [0.0] * len(tokens))),
         "tokenizer.ggml.token_type": (_ARRAY, (_INT32, kinds)),
-        "tokenizer.chat_template": (_STRING, TEMPLATE),
+        "tokenizer.chat_template": (_STRING, template),
     }
 
 

@@ -9,12 +9,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from roundhouse_engine.errors import invalid
+from roundhouse_engine.json_body import Fields
 
 _GRAMMAR_BYTES: Final = 64 << 10
 _GRAMMAR_GROUPS: Final = 2000
 """It survives ten times as many. How deep they are is not asked, because quotes could hide it."""
 _SCHEMA_BYTES: Final = 128 << 10
 """A schema becomes a grammar, in a time that grows faster than the schema."""
+
+
+def check_extensions(extensions: Mapping[str, Any]) -> None:
+    """Raises `EngineError` where one of them is not what llama.cpp reads, which takes it for its default."""
+    fields = Fields(extensions)
+    fields.integer("top_k", 0, 1 << 20)
+    fields.number("min_p", 0, 1)
+    fields.number("typical_p", 0, 1)
+    fields.number("repeat_penalty", 0.01, 100)
+    fields.object("chat_template_kwargs")
 
 
 def check_grammar(extensions: Mapping[str, Any], response_format: object) -> None:

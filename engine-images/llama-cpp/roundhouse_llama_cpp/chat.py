@@ -25,7 +25,7 @@ from roundhouse_engine import (
 )
 from roundhouse_engine.errors import invalid
 from roundhouse_engine.text import Text
-from roundhouse_llama_cpp.bounds import check_grammar, check_schema, chosen
+from roundhouse_llama_cpp.bounds import check_extensions, check_grammar, check_schema, chosen
 from roundhouse_llama_cpp.llama import Llama, problem
 from roundhouse_llama_cpp.settings import read_settings
 from roundhouse_llama_cpp.weights import find_weights
@@ -56,6 +56,7 @@ class LlamaChat(Chat):
     def load(self, model: ModelSpec, progress: Callable[[float], None]) -> None:
         settings = read_settings(os.environ, context_tokens=_CONTEXT_TOKENS, parallel=self.capacity)
         self._llama = Llama(model.name, find_weights(model.name, model.path), settings)
+        self._tools = self._llama.knows_tools()
 
     @override
     def unload(self) -> None:
@@ -66,6 +67,9 @@ class LlamaChat(Chat):
         request: Chunk = {"messages": list(conversation.messages)}
         check_schema("tools", conversation.tools)
         if conversation.tools:
+            if not self._tools:
+                message = "The template of this model knows no tools. Send the request without them."
+                raise invalid(message, param="tools", code="unsupported_value")
             request["tools"], choice = chosen(conversation.tools, conversation.tool_choice)
             if choice is not None:
                 request["tool_choice"] = choice
@@ -81,6 +85,7 @@ class LlamaChat(Chat):
 
 
 def _sampling(options: TextOptions) -> Chunk:
+    check_extensions(options.extensions)
     check_grammar(options.extensions, options.response_format)
     check_schema("response_format", options.response_format)
     told = {name: value for name in _OPTIONS if (value := getattr(options, name)) is not None}

@@ -1,7 +1,7 @@
 """The server of llama.cpp in this process: started, and its errors told in the SDK's words.
 
 It is asked by calls, and listens on the loopback address besides, where only who knows a key is answered:
-the key is made here and told to nobody but `count_tokens`.
+the key is made here and told to nobody.
 """
 
 import http.client
@@ -59,13 +59,20 @@ class Llama:
             ) from error
 
     def count_tokens(self, text: str) -> int:
+        return len(self._ask("POST", "/tokenize", {"content": text, "add_special": True})["tokens"])
+
+    def knows_tools(self) -> bool:
+        """Whether the model's template puts tools into the prompt; where not, llama.cpp drops them."""
+        return bool(self._ask("GET", "/props")["chat_template_caps"]["supports_tools"])
+
+    def _ask(self, method: str, path: str, told: object = None) -> dict[str, Any]:
         host = self.server.listening_address.removeprefix("http://")
         connection = http.client.HTTPConnection(host, timeout=60)
         try:
-            body = json.dumps({"content": text, "add_special": True})
             headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self._key}"}
-            connection.request("POST", "/tokenize", body, headers)
-            return len(json.load(connection.getresponse())["tokens"])
+            connection.request(method, path, None if told is None else json.dumps(told), headers)
+            answer: dict[str, Any] = json.load(connection.getresponse())
+            return answer
         finally:
             connection.close()
 

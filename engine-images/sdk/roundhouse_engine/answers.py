@@ -1,4 +1,4 @@
-"""Answers that are still being written while their requests no longer have a place: a drain waits for them."""
+"""Answers that are still being written, though their requests have no place any more: a drain waits."""
 
 import asyncio
 import contextlib
@@ -34,7 +34,7 @@ def flushing(send: Send) -> Send:
 
     async def send_on(message: Message) -> None:
         if message["type"] == "http.response.body" and message.get("body"):
-            await send(message | {"more_body": True})
+            await send({**message, "more_body": True})
             message = {"type": "http.response.body", "body": b""}
         await send(message)
 

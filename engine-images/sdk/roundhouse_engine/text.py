@@ -45,7 +45,7 @@ class TextOptions:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """OpenAI's messages and tools. Checked are roles and contents; tools are as the client sent them."""
+    """OpenAI's messages and tools. Checked are roles, contents, and that tools are functions with names."""
 
     messages: tuple[Mapping[str, Any], ...]
     tools: tuple[Mapping[str, Any], ...] = ()

@@ -157,12 +157,8 @@ def test_an_answer_is_held_to_a_grammar(llama: Engine) -> None:
         ({"messages": said("a"), "grammar": DEEP}, "grammar", "invalid_value"),
         ({"messages": said("a"), "grammar": f'root ::= "{"a" * 70_000}"'}, "grammar", "invalid_value"),
         ({"messages": said("a"), "grammar": 5}, "grammar", "invalid_value"),
-        ({"messages": said("a"), "tools": [1]}, "messages", "invalid_value"),
-        (
-            {"messages": said("a"), "tools": [tool("f")], "tool_choice": named("g")},
-            "tool_choice",
-            "invalid_value",
-        ),
+        ({"messages": said("a"), "tools": [1]}, "tools", "invalid_value"),
+        ({"messages": said("a"), "tools": [tool("f")]}, "tools", "unsupported_value"),
         (
             {"messages": said("a"), "grammar": 'root ::= "a"', "response_format": {"type": "json_object"}},
             "grammar",
@@ -195,7 +191,7 @@ def test_an_answer_is_held_to_a_grammar(llama: Engine) -> None:
         "large",
         "no text",
         "no tool",
-        "unknown",
+        "no tools",
         "two grammars",
         "large schema",
         "no schema",

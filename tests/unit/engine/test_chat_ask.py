@@ -1,0 +1,46 @@
+"""Tools of a conversation: what is none is refused by name, before any model sees it."""
+
+from typing import Any
+
+import pytest
+
+from roundhouse_engine.chat_ask import read_chat
+from roundhouse_engine.errors import EngineError
+from roundhouse_engine.json_body import Fields
+from tests.conformance.engine.text_handlers import Caller
+
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+
+
+def read(**fields: Any) -> Any:
+    asked = {"model": "m", "messages": [{"role": "user", "content": "a"}]} | fields
+    return read_chat(Fields(asked), Caller, ("m",)).told
+
+
+def test_tools_are_passed_on_as_they_came() -> None:
+    named = {"type": "function", "function": {"name": "f"}}
+    told = read(tools=[TOOL], tool_choice=named)
+    assert (told["tools"], told["tool_choice"]) == ([TOOL], named)
+    assert read(tools=[], tool_choice="auto")["tools"] == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "told"),
+    [
+        ({"tools": [1]}, "tools", "tools[0]"),
+        ({"tools": "f"}, "tools", "list"),
+        ({"tools": [TOOL, {"function": {"name": "f"}}]}, "tools", "tools[1]"),
+        ({"tools": [{"type": "function"}]}, "tools", "name"),
+        ({"tools": [{"type": "function", "function": {"name": 5}}]}, "tools", "name"),
+        ({"tools": [{"type": "function", "function": {"name": "f", "parameters": 5}}]}, "tools", "schema"),
+        ({"tools": [TOOL], "tool_choice": "maybe"}, "tool_choice", "'maybe'"),
+        ({"tools": [TOOL], "tool_choice": [[0] * 1000]}, "tool_choice", "a list of 1"),
+        ({"tool_choice": "required"}, "tool_choice", "no tools"),
+    ],
+    ids=lambda value: str(value)[:50],
+)
+def test_what_is_no_tool_is_named(fields: Any, param: str, told: str) -> None:
+    with pytest.raises(EngineError) as caught:
+        read(**fields)
+    assert (caught.value.problem.status, caught.value.problem.param) == (400, param)
+    assert told in caught.value.problem.message
