@@ -7,22 +7,20 @@
 | `OMP_NUM_THREADS` | the threads of one request on a CPU: the container's cores, at most 4 |
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import ctranslate2
 
 from roundhouse_engine import ModelError
+from roundhouse_engine.cores import available_cores
 
 _DEVICES: Final = ("auto", "cpu", "cuda")
 _TYPES: Final = (
     *("auto", "int8", "int8_float32", "int8_float16", "int8_bfloat16"),
     *("int16", "float16", "bfloat16", "float32"),
 )
-_QUOTA: Final = Path("/sys/fs/cgroup/cpu.max")
 
 # More threads for one request than this gain little with models of this kind.
 _THREADS: Final = 4
@@ -59,18 +57,10 @@ def choose_hardware(environ: Mapping[str, str], capacity: int) -> Hardware:
         )
     if device == "cuda":
         return Hardware(device, compute_type, 1, 1)
-    cores = available_cores(len(os.sched_getaffinity(0)), _QUOTA.read_text() if _QUOTA.exists() else "")
+    cores = available_cores()
     told = environ.get("OMP_NUM_THREADS", "")
     threads = int(told) if told.isdigit() and int(told) else min(cores, _THREADS)
     return Hardware(device, compute_type, threads, max(min(cores // threads, capacity), 1))
-
-
-def available_cores(seen: int, quota: str) -> int:
-    """Of the cores that are seen, those that the container may use: `quota` is the text of `cpu.max`."""
-    limit, _, period = quota.strip().partition(" ")
-    if not limit.isdigit() or not period.isdigit():
-        return seen
-    return max(min(seen, round(int(limit) / int(period))), 1)
 
 
 def _one_of(environ: Mapping[str, str], name: str, known: tuple[str, ...]) -> str:

@@ -46,8 +46,8 @@ class Steps:
         most = 1 if "bfloat16" in self.whisper.compute_type else MOST
         # A CPU encodes one after the other a third quicker than all at once, which its caches do not hold.
         encoded = most if self.whisper.device == "cuda" else 1
-        self.encode = Together[Any, Any](self._encode, is_out_of_memory, most=encoded, at_once=at_once)
-        self.decode = Together[Decoding, Any](self._decode, is_out_of_memory, most=most, at_once=at_once)
+        self.encode = Together[Any, Any](self._encode, most=encoded, at_once=at_once)
+        self.decode = Together[Decoding, Any](self._decode, most=most, at_once=at_once)
 
     def for_request(self, cancellation: Cancellation) -> WhisperModel:
         """The library's model, with the same weights, whose steps are the request's."""

@@ -33,19 +33,17 @@ class _Job(Generic[Item, Result]):
 class Together(Generic[Item, Result]):
     """`compute` gets at most `most` items of one key and gives as many results; `at_once` calls of it run.
 
-    A batch that is too large for the memory is halved, down to one.
+    A batch that goes wrong, or is too large for the memory, is halved until who is at fault is alone.
     """
 
     def __init__(
         self,
         compute: Callable[[Sequence[Item]], Sequence[Result]],
-        too_large: Callable[[BaseException], bool],
         *,
         most: int,
         at_once: int,
     ) -> None:
         self._compute = compute
-        self._too_large = too_large
         self._most = most
         self._at_once = at_once
         self._running = 0
@@ -97,7 +95,7 @@ class Together(Generic[Item, Result]):
         try:
             results = self._compute([job.item for job in batch])
         except BaseException as error:  # noqa: BLE001 - it is raised where each waits
-            if len(batch) > 1 and self._too_large(error):
+            if len(batch) > 1:
                 half = len(batch) // 2
                 self._settle(batch[:half])
                 self._settle(batch[half:])

@@ -1,11 +1,11 @@
 """What an Engine or a variant may set beside the SDK's variables."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from roundhouse_engine import ModelError
+from roundhouse_engine.cores import available_cores
 
 POOLINGS: Final = ("mean", "cls", "last")
 
@@ -31,7 +31,7 @@ def read_settings(environ: Mapping[str, str], *, context_tokens: int, parallel: 
         raise ModelError(f"ROUNDHOUSE_LLAMA_POOLING must be one of {', '.join(POOLINGS)}, not {pooling!r}.")
     return Settings(
         context_tokens=_integer(environ, "ROUNDHOUSE_LLAMA_CONTEXT_TOKENS", context_tokens, lowest=16),
-        threads=_integer(environ, "ROUNDHOUSE_LLAMA_THREADS", len(os.sched_getaffinity(0)), lowest=1),
+        threads=_integer(environ, "ROUNDHOUSE_LLAMA_THREADS", available_cores(), lowest=1),
         gpu_layers=_integer(environ, "ROUNDHOUSE_LLAMA_GPU_LAYERS", 0, lowest=0),
         parallel=_integer(environ, "ROUNDHOUSE_CAPACITY", parallel, lowest=1),
         pooling=pooling,

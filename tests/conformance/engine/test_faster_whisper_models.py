@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from roundhouse_engine import Cancellation, Cancelled, ModelError, ModelSpec, SpeechOptions, Window
+from roundhouse_engine.cores import within_quota
 from roundhouse_faster_whisper.handler import FasterWhisper
-from roundhouse_faster_whisper.hardware import available_cores, choose_hardware
+from roundhouse_faster_whisper.hardware import choose_hardware
 from roundhouse_faster_whisper.weights import open_model
 from tests.conformance.engine.running import FASTER_WHISPER, running
 from tests.conformance.engine.streaming import go_forward_samples
@@ -115,7 +116,7 @@ LIMITS = [
 
 @pytest.mark.parametrize(("seen", "quota", "cores"), LIMITS)
 def test_threads_are_as_many_as_the_container_may_use(seen: int, quota: str, cores: int) -> None:
-    assert available_cores(seen, quota) == cores
+    assert within_quota(seen, quota) == cores
 
 
 def test_hardware_that_is_not_here_is_told() -> None:
