@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from roundhouse_engine.cutting import cut_pair
 from roundhouse_engine.errors import EngineError, Problem, failed, invalid
 from roundhouse_engine.handler import Cancellation, Cancelled
 from roundhouse_engine.large_json import loads
@@ -31,15 +32,20 @@ def compute_batch(
     items: list[Any] = told["items"]
     if ask.work is TextWork.EMBED:
         assert isinstance(handler, Embedding)  # noqa: S101 - each route asks its own kind
-        call = _embedding(handler, [_text(item) for item in items], told["dimensions"], cancellation)
+        call = _embedding(handler, [_text(item) for item in items], told["bounds"], cancellation)
     else:
         assert isinstance(handler, Rerank)  # noqa: S101 - as above
-        call = _scoring(handler, [(query, document) for query, document in items], cancellation)
+        items = [tuple(pair) for pair in items]
+        call = _scoring(handler, items, cancellation)
     sizes: dict[int, int] = {}
     for index, item in enumerate(items):
         cancellation.check()
         try:
-            sizes[index] = _measured(handler, item)
+            if isinstance(item, tuple):
+                query, document = item
+                items[index], sizes[index] = cut_pair(handler, query, document, told["bounds"][index])
+            else:
+                sizes[index] = _measured(handler, item)
         except EngineError as error:
             yield Spoiled(index, error.problem)
         except Exception as error:  # noqa: BLE001 - told and logged
@@ -104,14 +110,9 @@ def _text(item: str | list[int]) -> Text:
     return item if isinstance(item, str) else tuple(item)
 
 
-def _measured(handler: Batched, item: str | list[Any]) -> int:
+def _measured(handler: Batched, item: str | list[int]) -> int:
     """How many tokens the item has; raises `EngineError` where they are too many."""
-    if isinstance(item, str):
-        tokens = handler.count_tokens(item)
-    elif item and isinstance(item[0], str):
-        tokens = sum(map(handler.count_tokens, item))
-    else:
-        tokens = len(item)
+    tokens = handler.count_tokens(item) if isinstance(item, str) else len(item)
     limit = handler.limit_tokens()
     if limit is not None and tokens > limit:
         raise invalid(

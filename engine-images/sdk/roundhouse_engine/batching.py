@@ -35,7 +35,8 @@ class Order:
 
     ask: TextAsk
     items: Sequence[Item]
-    dimensions: int | None
+    bound: int | None
+    """So many numbers a vector, or tokens a document, at most."""
     done: asyncio.Future[None]
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     taken: int = 0
@@ -89,13 +90,13 @@ class Batcher:
         self._handing_out: asyncio.Task[None] | None = None
 
     async def compute(
-        self, ask: TextAsk, items: Sequence[Item], dimensions: int | None = None
+        self, ask: TextAsk, items: Sequence[Item], bound: int | None = None
     ) -> list[Outcome | None]:
         """What becomes of each item, in order; raises `EngineError` where the whole request fails.
 
         None are those that were not computed, because another was spoiled.
         """
-        order = Order(ask, items, dimensions, asyncio.get_running_loop().create_future())
+        order = Order(ask, items, bound, asyncio.get_running_loop().create_future())
         self._waiting.append(order)
         if self._handing_out is None or self._handing_out.done():
             self._handing_out = asyncio.create_task(self._hand_out())
@@ -170,4 +171,4 @@ class Batcher:
 
 async def _payload(batch: Batch) -> BinaryIO:
     items = [order.items[index] for order, index in batch.entries]
-    return await payload({"items": items, "dimensions": [order.dimensions for order, _ in batch.entries]})
+    return await payload({"items": items, "bounds": [order.bound for order, _ in batch.entries]})

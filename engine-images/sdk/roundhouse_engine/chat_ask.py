@@ -37,6 +37,7 @@ def read_chat(fields: Fields, handler: type[Chat], served: tuple[str, ...]) -> W
     fields.refuse("functions", [], why="'functions' is OpenAI's old name: send 'tools'.")
     fields.refuse("modalities", ["text"], why="This engine answers in text alone.")
     fields.refuse("logprobs", False, why="This engine tells no log probabilities; leave out logprobs.")
+    fields.refuse("top_logprobs", 0, why="This engine tells no log probabilities; leave out top_logprobs.")
     tools = _tools(fields, handler, model)
     told = {
         "messages": read_messages(fields, images=handler.images),
@@ -81,7 +82,7 @@ def read_completion(fields: Fields, handler: type[Chat], served: tuple[str, ...]
     fields.refuse("best_of", 1, why="best_of must be 1: send the request as often as you want answers.")
     fields.refuse("echo", False, why="This engine does not repeat the prompt; leave out echo.")
     fields.refuse("suffix", "", why="This engine writes what follows the prompt; leave out suffix.")
-    fields.refuse("logprobs", 0, why="This engine tells no log probabilities; leave out logprobs.")
+    fields.refuse("logprobs", why="This engine tells no log probabilities; leave out logprobs.")
     told = {"prompt": _prompt(fields)}
     limit = fields.integer("max_tokens", 1, _MOST_TOKENS) or _COMPLETION_TOKENS
     return _ask(fields, handler, model, told, limit)

@@ -100,9 +100,9 @@ class Lease:
                 yield event
 
     async def compute_together(
-        self, ask: TextAsk, items: "Sequence[Item]", dimensions: int | None = None
+        self, ask: TextAsk, items: "Sequence[Item]", bound: int | None = None
     ) -> "list[Outcome | None]":
         """In batches with the items of other requests; the place is kept until the end."""
         assert self._pool.batcher is not None  # noqa: S101 - the route is there for handlers that have it
         async with self._evictable():
-            return await self._pool.batcher.compute(ask, items, dimensions)
+            return await self._pool.batcher.compute(ask, items, bound)

@@ -32,6 +32,8 @@ class RerankAsk:
     documents: tuple[str, ...]
     top_n: int
     return_documents: bool
+    tokens: int | None
+    """What a longer document is cut to; it is cut to what the model takes in any case, as Cohere's are."""
 
 
 def read_rerank(fields: Fields, served: tuple[str, ...]) -> RerankAsk:
@@ -42,10 +44,16 @@ def read_rerank(fields: Fields, served: tuple[str, ...]) -> RerankAsk:
     fields.refuse(
         "rank_fields", [], ["text"], why="Documents are ranked by their text; leave out rank_fields."
     )
-    fields.refuse("max_tokens_per_doc", why="Documents are taken whole; leave out max_tokens_per_doc.")
     documents = _documents(fields.items("documents"))
     top_n = fields.integer("top_n", 1, 1 << 31) or len(documents)
-    return RerankAsk(model, query, documents, min(top_n, len(documents)), fields.flag("return_documents"))
+    return RerankAsk(
+        model,
+        query,
+        documents,
+        min(top_n, len(documents)),
+        fields.flag("return_documents"),
+        fields.integer("max_tokens_per_doc", 1, 1 << 31),
+    )
 
 
 def _documents(told: list[Any]) -> tuple[str, ...]:
@@ -75,7 +83,7 @@ class Reranking(TextRoute[RerankAsk]):
     @override
     async def compute(self, lease: Lease, ask: RerankAsk, reply: Reply) -> Iterable[bytes]:
         pairs = [(ask.query, document) for document in ask.documents]
-        outcomes = await lease.compute_together(TextAsk(ask.model, TextWork.SCORE), pairs)
+        outcomes = await lease.compute_together(TextAsk(ask.model, TextWork.SCORE), pairs, ask.tokens)
         return _answer(ask, computed(ask.model, outcomes, "documents", self._metrics))
 
 
