@@ -54,7 +54,16 @@ async def _in_use(session: aiohttp.ClientSession, pod: Pod) -> int | None:
     """Requests that the pod's engine computes or is about to; None where it does not say."""
     try:
         async with session.get(f"http://{pod.address}/v1/models", allow_redirects=False) as response:
-            told: Any = json.loads(await response.content.read(LARGEST_BYTES))
+            body = await response.content.read(LARGEST_BYTES)
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
+        return None
+    return read_in_use(body)
+
+
+def read_in_use(body: bytes) -> int | None:
+    """Whatever it answers: that it cannot be read keeps no pod from going."""
+    try:
+        told: Any = json.loads(body)
         return max(int(model["inUse"]) for model in told["data"])
-    except (aiohttp.ClientError, TimeoutError, OSError, ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, IndexError, OverflowError, RecursionError):
         return None

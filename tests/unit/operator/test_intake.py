@@ -7,7 +7,7 @@ import logging
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from roundhouse_api.model import Manifest
@@ -15,6 +15,7 @@ from roundhouse_operator.cache import Cache
 from roundhouse_operator.cluster import Change
 from roundhouse_operator.core.kinds import CONFIG_MAP, DEPLOYMENT, JOB, POD, Kind
 from roundhouse_operator.core.weights.state import read_progress, read_report
+from roundhouse_operator.departures import read_in_use
 from roundhouse_operator.engines import read_report as read_engine_report
 from roundhouse_operator.intake import Intake
 from roundhouse_operator.project_weights import project_stored
@@ -54,9 +55,12 @@ def test_no_text_of_ours_that_somebody_else_wrote_is_beyond_reading(text: str) -
 
 @settings(max_examples=50)
 @given(TEXTS)
+@example(DEEP)
+@example('{"data":[{"inUse":Infinity}]}')
+@example('{"data":[{"inUse":{}}]}')
 def test_no_answer_of_a_pod_is_beyond_reading(text: str) -> None:
     body = text.encode(errors="replace")
-    for read in (read_report, read_progress, read_engine_report):
+    for read in (read_report, read_progress, read_engine_report, read_in_use):
         read(body if read is not read_report else text)  # type: ignore[arg-type]
 
 
