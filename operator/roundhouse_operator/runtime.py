@@ -121,7 +121,7 @@ class Operator:
         ]
         self._followed += [self._source(Scope(kind, None)) for kind in (NODE, DEVICE_CLASS, RESOURCE_SLICE)]
         self._followed += [self._autoscalers(space) for space in spaces]
-        sources = [*self._resynced, *self._followed]
+        self._sources = sources = [*self._resynced, *self._followed]
         self.health = Health(metrics, self.queue, sources)
         told = (lambda: self.health.leading, lambda: len(self.reconciler.sweeping.failing))
         metrics.show(Present(self.queue, self.cache, self.tally, sources, *told))
@@ -212,6 +212,7 @@ class Operator:
         await asyncio.gather(*(one.listed.wait() for one in (*self._resynced, *self._followed)))
         await self.election.acquire()
         self.health.leading = self.tally.timing = True
+        self._sources.append(self.gateways.source)  # which nobody follows who does not lead
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.election.hold(), name="election")

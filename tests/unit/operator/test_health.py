@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import aiohttp
 import pytest
 
 from roundhouse_operator import health
 from roundhouse_operator.core.kinds import NODE
-from roundhouse_operator.errors import UnreachableError
+from roundhouse_operator.errors import RefusedError, UnreachableError
 from roundhouse_operator.health import SILENT_SECONDS, Health
 from roundhouse_operator.metrics import Metrics
 from roundhouse_operator.queue import WorkQueue
+from roundhouse_operator.runtime import Operator
+from roundhouse_operator.settings import Settings
 from roundhouse_operator.watch import Scope, Source
 from tests.support.ports import free_port
 from tests.support.waiting import eventually
@@ -120,3 +123,33 @@ async def test_an_api_server_that_is_away_makes_it_unready_and_never_unhealthy()
         source.listed.clear()
         assert await get("/readyz") == (503, "nodes of all namespaces are not listed yet")
         assert await get("/healthz") == (200, "")
+
+
+class Forbidding:
+    """An API server that lets nobody see EndpointSlices."""
+
+    def pages(self, *_: object) -> AsyncIterator[None]:
+        raise RefusedError(403, "Forbidden", "endpointslices are forbidden")
+
+
+async def test_who_leads_and_cannot_follow_the_gateways_is_unready() -> None:
+    cluster: Any = Forbidding()
+    operator = Operator(Settings(namespace="speech"), cluster, Metrics(), "")
+    for source in operator.health.sources:
+        source.listed.set()
+    assert list(operator.health.lacks()) == []
+    operator.election = cast("Any", SimpleNamespace(acquire=_at_once, hold=_at_once))
+    leading = asyncio.create_task(operator._lead())
+
+    async def told() -> bool:
+        return any("forbidden" in one for one in operator.health.lacks())
+
+    await eventually(told, seconds=10, what="it is told", every=0.01)
+    [lack] = operator.health.lacks()
+    assert lack.startswith("cannot follow endpointslices of speech: ")
+    leading.cancel()
+    await asyncio.gather(leading, return_exceptions=True)
+
+
+async def _at_once() -> None:
+    """A Lease that nobody else wants."""
