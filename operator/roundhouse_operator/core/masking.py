@@ -15,8 +15,12 @@ MASK: Final = "***"
 _VALUE: Final = r"""(?:"[^"]*(?:"|$)|'[^']*(?:'|$)|[^\s|,;&"']+)"""
 _NAMED: Final = (
     r"api[-_ ]?key|access[-_ ]?key(?:[-_ ]?id)?|private[-_ ]?key|token|secret|password|passwd|pwd|passphrase"
-    r"|credential|authorization"
+    r"|credential|authorization|signature|\bsig\b"
 )
+_SHAPED: Final = (
+    r"(?:hf_|sk-|[rs]k_(?:live|test)_|rh_|gh[opsu]_|github_pat_|glpat-|xox[abprs]-|npm_|pypi-|dapi|gsk_|AIza)"
+)
+"""How keys of some begin."""
 _PATTERNS: Final = (
     (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)"), MASK),
     (re.compile(r"(?i)([a-z][a-z0-9+.-]*://)[^\s/|]*@"), rf"\1{MASK}@"),
@@ -27,12 +31,18 @@ _PATTERNS: Final = (
         rf"\1{MASK}",
     ),
     (re.compile(rf"(?i)\b(bearer\s+){_VALUE}"), rf"\1{MASK}"),
+    # What comes behind an option, as a program prints that was started with it; `--token-limit 8` is none.
     (
-        re.compile(
-            r"(?<![A-Za-z0-9])(?:hf_|sk-|rh_|gh[opsu]_|github_pat_|glpat-|xox[abprs]-)[A-Za-z0-9_.-]{6,}"
-        ),
-        MASK,
+        re.compile(rf"(?i)((?<![\w-])--?(?:[\w-]*[-_])?(?:{_NAMED})\s+)(?!-){_VALUE}"),
+        rf"\1{MASK}",
     ),
+    (re.compile(rf"(?i)((?:{_NAMED})\s+(?:provided|given|used):\s+){_VALUE}"), rf"\1{MASK}"),
+    # Not behind `secret` or `token`, where the name of a Secret stands in the words of the kubelet.
+    (
+        re.compile(r"""(?i)((?:api[-_ ]?key|access[-_ ]?key|passw(?:or)?d)\s+)(?:"[^"]+"|'[^']+')"""),
+        rf"\1{MASK}",
+    ),
+    (re.compile(rf"(?<![A-Za-z0-9]){_SHAPED}[A-Za-z0-9_.-]{{6,}}"), MASK),
     (re.compile(r"(?<![A-Za-z0-9])(?:AKIA|ASIA|AIDA|AROA)[A-Z0-9]{12,}"), MASK),
     (re.compile(r"(?<![A-Za-z0-9])eyJ[\w-]{8,}(?:\.[\w-]+){0,2}"), MASK),
 )

@@ -120,6 +120,14 @@ def test_each_failure_of_a_loader_has_its_reason(case: Failing) -> None:
     assert status["phase"] == "Failed"
 
 
+def test_no_secret_in_the_words_of_a_loader_is_told() -> None:
+    scene = cached()
+    scene.steps()
+    scene.ends(failure("SourceUnreachable", "no https://me:hunter2pass@example.org; token=hf_abcdefgh"))
+    told = message(scene.steps(), "WeightsReady")
+    assert "no https://***@example.org; token=***" in told
+
+
 def test_a_failed_job_is_followed_by_another_after_a_delay_that_grows() -> None:
     scene = cached()
     scene.steps()

@@ -17,6 +17,7 @@ from roundhouse_operator.core.desired.cache import build_record
 from roundhouse_operator.core.desired.intent import Intent
 from roundhouse_operator.core.diagnose import Trouble, newest
 from roundhouse_operator.core.kinds import CONFIG_MAP
+from roundhouse_operator.core.masking import masked
 from roundhouse_operator.core.observed import Pod, Store, World
 from roundhouse_operator.core.plan import NOTHING, Apply, Plan
 from roundhouse_operator.core.weights.asked import Answer, Ask, AskedKind
@@ -131,7 +132,7 @@ def failed(delivery: Delivery, report: Report) -> Trouble:
     reason = _REPORTED.get(report.reason, Reason.LOADER_FAILED)
     secret = credential(delivery.source)
     asked_with = f" (asked with {secret.words})" if secret and reason is Reason.UNAUTHORIZED else ""
-    return Trouble(reason, f"{report.message or report.reason}{asked_with}")
+    return Trouble(reason, f"{masked(report.message or report.reason)}{asked_with}")
 
 
 def progressed(delivery: Delivery, world: World, progress: Progress | None) -> Manifest:
