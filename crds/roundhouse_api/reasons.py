@@ -199,7 +199,7 @@ class Reason(StrEnum):
     )
     CACHE_NOT_SWEPT = (
         "CacheNotSwept",
-        "Weights that nobody wants are not removed: a Job fails, or the claim may not be annotated.",
+        "Unwanted weights stay: a Job fails, the claim may not be annotated, or some wants are unknown.",
         "Read the message; it is tried again by itself. The operator needs `patch` of claims.",
     )
     CACHE_REFUSED = (

@@ -24,6 +24,7 @@ from roundhouse_operator.core import credentials
 from roundhouse_operator.core.decide import decide
 from roundhouse_operator.core.decision import Decision
 from roundhouse_operator.core.diagnose import Trouble
+from roundhouse_operator.core.judging import kept
 from roundhouse_operator.core.kinds import ENGINE, STORE, VARIANT, Key
 from roundhouse_operator.core.observed import Engine, Invalid, Resource, World
 from roundhouse_operator.core.outcome import Outcome, Refusal
@@ -126,12 +127,17 @@ class Reconciler:
                 await self._write_status(resource, incident_status(resource, incident, now=self.clock()))
             except ClusterError as error:
                 logger.warning("%s: %s", key, error, extra={"reason": type(error).__name__})
+        unheard = key.kind == VARIANT and key in self.cache.wants.unheard(key.namespace)
+        if unheard and (world := self.cache.world(key)) is not None:
+            self.touch(self.cache.want(key, kept(world)))  # no other variant's weights wait for its mending
 
     async def _variant(self, key: Key) -> None:
         world = self.cache.world(key, int(time.time()))
         if world is None or world.variant.ending:
             self.verifier.forget(key)
             self.follow(key, None)
+            if world is not None:  # its pods may read weights for as long as a finalizer holds it
+                self.touch(self.cache.want(key, kept(world)))
             return  # its children go with it, and must not come back meanwhile
         world, decision = await self._decide(await self.verifier.look(world))
         chosen = decision.choice.engine if decision.choice else None

@@ -8,6 +8,7 @@ pass since the start, nothing in it is known to be unwanted.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 
 from typing_extensions import override
 
@@ -44,6 +45,10 @@ class Wants:
     def by(self, namespace: str, *names: str) -> set[Key]:
         """Who wants weights by one of these names."""
         return {who for name in names for who in self._wanting[namespace, name]}
+
+    def unheard(self, namespace: str) -> AbstractSet[Key]:
+        """Who may want any of them. To be read at once, not to be kept."""
+        return self._unheard[namespace]
 
     def heard_all(self, namespace: str) -> bool:
         return not self._unheard[namespace]

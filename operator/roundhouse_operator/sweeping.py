@@ -41,6 +41,8 @@ logger = logging.getLogger(__name__)
 
 TOLD_AGAIN_SECONDS: Final = 3600
 """An event lasts for an hour, unless the API server is told otherwise."""
+UNHEARD_SECONDS: Final = 600
+"""After which it is no start any more that keeps somebody from saying what it wants."""
 
 
 @dataclass(slots=True)
@@ -65,6 +67,8 @@ class Sweeping:
     """How long weights are kept that nobody wants: a variant that is replaced or renamed wants them again."""
     clock: Callable[[], float] = time.time
     failing: dict[Key, Failing] = field(default_factory=dict)
+    waiting: dict[Key, float] = field(default_factory=dict)
+    """Since when for somebody who has not said what it wants."""
 
     async def __call__(self, key: Key) -> None:
         """RetryError while it is unknown who wants them, or where something is refused."""
@@ -77,7 +81,7 @@ class Sweeping:
             self._over(key, "It is wanted again")
             await self.fetching.carry_out(mark_wanted(key.namespace, key.name, store), key.namespace)
             return
-        self._check_heard(key)
+        await self._check_heard(key, store)
         if (left := await self._grace_left(key, store) or await self._rest_left(key, store)) > 0:
             self.later(key, left)
             return
@@ -91,7 +95,7 @@ class Sweeping:
         store = cache.store(key)
         if store is None or store.wanted:
             return  # who has come to want it meanwhile has given it another pass
-        self._check_heard(key)
+        await self._check_heard(key, store)
         if swept_claim(key.name, store) != name:
             raise RetryError("its record has changed meanwhile")
         marks = (claim["metadata"].get("annotations") or {}) if claim else {}
@@ -114,9 +118,15 @@ class Sweeping:
             self.later(key, AGAIN_SECONDS)
         return True
 
-    def _check_heard(self, key: Key) -> None:
-        if not self.fetching.cache.wants.heard_all(key.namespace):
-            raise RetryError("not every variant has said yet which weights it wants")
+    async def _check_heard(self, key: Key, store: Store) -> None:
+        unheard = self.fetching.cache.wants.unheard(key.namespace)
+        if not unheard:
+            self.waiting.pop(key, None)
+            return
+        why = f"it is not known yet which weights {min(unheard, key=str)} wants"
+        if self.clock() - self.waiting.setdefault(key, self.clock()) >= UNHEARD_SECONDS:
+            await self._complain(key, store, why)
+        raise RetryError(why)
 
     async def _take_away(self, key: Key, store: Store, plan: Plan) -> None:
         """What is no longer marked goes last: without it nobody would know what is left to do."""
@@ -184,6 +194,7 @@ class Sweeping:
         return Regarded(CONFIG_MAP, key.namespace, key.name, store.record.uid if store.record else "")
 
     def _over(self, key: Key, why: str) -> None:
+        self.waiting.pop(key, None)
         known = self.failing.pop(key, None)
         if known:
             self.tell(known.on, Transition(Reason.CACHE_NOT_SWEPT, f"Over: {why}", normal=True))

@@ -25,11 +25,7 @@ from roundhouse_operator.core.weights.supply import without_engine
 def judge(world: World, *, api_hosts: Iterable[str] = ()) -> Decision:
     """As far as the specs alone go: accepted or not, on which engine, merged into what."""
     variant, spec = world.variant, world.variant.spec
-    key = (variant.status.get("weights") or {}).get("key", "")
-    decision = Decision(
-        ids.award(ids.claim(variant), world.rivals),
-        stores=stores_in_use(world) | ({key} if key else frozenset()),
-    )
+    decision = Decision(ids.award(ids.claim(variant), world.rivals), stores=kept(world))
     if isinstance(spec, Invalid):
         return replace(decision, refused=Trouble(spec.reason, spec.message))
     incumbent = (variant.status.get("engine") or {}).get("uid")
@@ -53,6 +49,12 @@ def judge(world: World, *, api_hosts: Iterable[str] = ()) -> Decision:
     merged = effective.merge(variant.name, spec, engine)
     refused = decision.refused or refuse_variant(spec, engine, merged.model_name)
     return replace(decision, refused=refused, engine=engine, merged=merged)
+
+
+def kept(world: World) -> frozenset[str]:
+    """Weights that a variant has, whatever its spec says by now."""
+    key = (world.variant.status.get("weights") or {}).get("key", "")
+    return stores_in_use(world) | ({key} if key else frozenset())
 
 
 def published(world: World, decision: Decision) -> Decision:

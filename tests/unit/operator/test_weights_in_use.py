@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from roundhouse_api.model import Manifest
+from roundhouse_operator.asking import Asker
 from roundhouse_operator.core.kinds import (
     CONFIG_MAP,
     DEPLOYMENT,
@@ -22,10 +24,12 @@ from roundhouse_operator.core.plan import Delete, Mark, Plan
 from roundhouse_operator.core.shared import arrange
 from roundhouse_operator.fetching import Fetching
 from roundhouse_operator.queue import RetryError
+from roundhouse_operator.reconcile import Reconciler
 from roundhouse_operator.sweeping import Sweeping
+from roundhouse_operator.verifier import Verifier
 from tests.unit.operator.caches import COMPLETE, EPOCH, HUB, LOADER, PVC, SHARED_CLAIM, Caches
 from tests.unit.operator.samples import engine, variant
-from tests.unit.operator.worlds import NAMESPACE, conditions, node, pod
+from tests.unit.operator.worlds import NAMESPACE, NOW, conditions, node, pod
 
 NEWER = {"type": "HuggingFace", "huggingFace": {"repo": "acme/kws-en", "revision": "v2"}}
 KWS_EN = Key(VARIANT, NAMESPACE, "kws-en")
@@ -319,3 +323,44 @@ def test_what_a_variant_of_that_name_read_before_is_not_what_this_one_reads() ->
     ]
     [wanted] = scene.decide("kws-en").stores
     assert wanted != older
+
+
+def reconciler(scene: Caches) -> Reconciler:
+    """Whose writes all are refused."""
+    cluster = cast("Any", None)
+    recorder = cast("Any", SimpleNamespace(tell=lambda *_: None, note=lambda *_: None))
+    verifier = Verifier(cluster, scene.cache, lambda _key: None, Asker())
+    return Reconciler(cluster, scene.cache, recorder, lambda: NOW, lambda _touched: None, verifier)
+
+
+async def test_a_variant_that_a_finalizer_holds_keeps_its_weights_and_no_others() -> None:
+    scene = fetched()
+    hung = variant("hung", source=HUB)
+    hung["metadata"] |= {"deletionTimestamp": NOW, "finalizers": ["example.org/backup"]}
+    scene.put({**hung, "status": {"weights": {"key": "theirs-0123456789ab"}}})
+    assert not scene.cache.wants.heard_all(NAMESPACE)
+    await reconciler(scene)(Key(VARIANT, NAMESPACE, "hung"))
+    assert scene.cache.wants.heard_all(NAMESPACE)
+    assert scene.cache.wants.by(NAMESPACE, "theirs-0123456789ab") == {Key(VARIANT, NAMESPACE, "hung")}
+    sweeps = Sweeps(scene, grace=0)
+    scene.cache.forget(KWS_EN)
+    assert await sweeps.at(minutes=0)
+
+
+async def test_nor_does_one_whose_passes_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = fetched()
+    scene.put({**variant("broken"), "status": {"weights": {"key": "theirs-0123456789ab"}}})
+    one = reconciler(scene)
+
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    async def written(*_: object) -> None:
+        """A status that is taken."""
+
+    monkeypatch.setattr("roundhouse_operator.reconcile.decide", fail)
+    monkeypatch.setattr(Reconciler, "_write_status", written)
+    with pytest.raises(RetryError):
+        await one(Key(VARIANT, NAMESPACE, "broken"))
+    assert scene.cache.wants.heard_all(NAMESPACE)
+    assert scene.cache.wants.by(NAMESPACE, "theirs-0123456789ab") == {Key(VARIANT, NAMESPACE, "broken")}

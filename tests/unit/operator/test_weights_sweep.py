@@ -183,3 +183,21 @@ async def test_a_claim_that_may_not_be_read_is_told_on_the_record() -> None:
         await shell.sweep()
     [told] = shell.told
     assert told.startswith(f"ConfigMap {shell.store.name}: ")
+
+
+async def test_who_does_not_say_for_long_what_it_wants_is_named() -> None:
+    shell = Shell()
+    shell.scene.put(variant("silent"))
+    for _ in range(2):
+        with pytest.raises(RetryError, match="not known yet which weights ModelVariant speech/silent wants"):
+            await shell.sweep()
+        shell.scene.now += 599
+    assert shell.told == []
+    shell.scene.now += 1
+    with pytest.raises(RetryError):
+        await shell.sweep()
+    [told] = shell.told
+    assert "are not removed: it is not known yet which weights ModelVariant speech/silent wants" in told
+    shell.scene.cache.forget(Key(VARIANT, NAMESPACE, "silent"))
+    assert any("-sweep-" in name for name in await shell.sweep())
+    assert not shell.sweeping.waiting
