@@ -1,0 +1,19 @@
+"""`python -m roundhouse_transformers [chat|embeddings|rerank]`: one kind of models to an engine."""
+
+import sys
+from typing import Final
+
+from roundhouse_engine import Handler, serve
+from roundhouse_transformers.handlers import TransformersChat, TransformersEmbeddings, TransformersRerank
+
+_KINDS: Final[dict[str, type[Handler]]] = {
+    "chat": TransformersChat,
+    "embeddings": TransformersEmbeddings,
+    "rerank": TransformersRerank,
+}
+
+if __name__ == "__main__":
+    kind = sys.argv[1] if len(sys.argv) > 1 else "chat"
+    if kind not in _KINDS:
+        sys.exit(f"roundhouse engine: transformers serves {', '.join(_KINDS)} here, not {kind!r}.")
+    serve(_KINDS[kind])

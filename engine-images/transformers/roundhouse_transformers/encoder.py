@@ -1,0 +1,42 @@
+"""Texts to vectors: by the model, pooled, through the repository's layers, of length one."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import AutoModel
+
+from roundhouse_transformers.loading import load, vram_bytes
+from roundhouse_transformers.pooling import declared_pooling, layers, pool
+from roundhouse_transformers.repository import Repository
+from roundhouse_transformers.settings import Settings
+
+
+class Encoder:
+    """Called by one thread at a time."""
+
+    def __init__(self, repository: Repository, settings: Settings) -> None:
+        self._pooling = settings.pooling or declared_pooling(repository) or "mean"
+        self._loaded = load(repository, settings, AutoModel)
+        self._layers = layers(repository, self._loaded.device)
+        self._loaded.tokenizer.padding_side = "right"  # positions count from the first token
+        self.limit_tokens = self._loaded.limit_tokens
+
+    def vram_bytes(self) -> int | None:
+        return vram_bytes(self._loaded.device)
+
+    def count_tokens(self, text: str) -> int:
+        """With those that the tokenizer adds."""
+        return len(self._loaded.tokenizer(text)["input_ids"])
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """[texts, width]; float32, whatever the model computes in."""
+        read = self._loaded.tokenizer(list(texts), padding=True, return_tensors="pt").to(self._loaded.device)
+        with torch.inference_mode():
+            hidden = self._loaded.model(**read).last_hidden_state
+            vectors = pool(hidden, read["attention_mask"], self._pooling).float()
+            for layer in self._layers:
+                vectors = layer(vectors)
+            vectors = torch.nn.functional.normalize(vectors, dim=-1)
+        return np.asarray(vectors.cpu().numpy(), dtype=np.float32)

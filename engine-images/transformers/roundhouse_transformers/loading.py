@@ -1,0 +1,100 @@
+"""Loads a repository's model and tokenizer onto a device, whole or not at all.
+
+What the library only warns of is an error here: weights that it would make up because the file has none.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from transformers import AutoTokenizer
+from transformers.utils import logging
+
+from roundhouse_engine import ModelError
+from roundhouse_transformers.repository import Repository
+from roundhouse_transformers.settings import Settings
+
+_HUGE: Final = 1 << 24
+"""What tokenizers say who know no limit is more."""
+_POSITIONS_FROM_PADDING: Final = ("roberta", "camembert", "mpnet", "longformer")
+"""Kinds of models that count positions from the padding's number on, so that fewer are left for tokens."""
+_UNUSED: Final = ("pooler.",)
+"""Weights that many repositories lack and that nothing here computes with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    model: Any
+    tokenizer: Any
+    device: str
+    limit_tokens: int | None
+    """The longest text, with what the tokenizer adds."""
+
+
+def load(repository: Repository, settings: Settings, kind: Any) -> Loaded:  # noqa: ANN401 - an Auto class
+    """The model in the shape that `kind`, a class such as `AutoModel`, gives it; raises `ModelError`."""
+    logging.disable_progress_bar()
+    device = _device(settings)
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    common = {"local_files_only": True, "trust_remote_code": repository.remote_code}
+    name = repository.name
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(repository.path, **common)
+        model, about = kind.from_pretrained(
+            repository.path,
+            use_safetensors=repository.safetensors,
+            dtype=_dtype(settings, device),
+            output_loading_info=True,
+            **common,
+        )
+        model = model.to(device).eval()
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise ModelError(f"{name!r} needs more memory than there is: give the pod more.") from error
+    except Exception as error:  # each library has its own kinds
+        raise ModelError(f"{name!r} cannot be loaded: {_first_line(error)}") from error
+    lacking = sorted(key for key in about["missing_keys"] if not key.startswith(_UNUSED))
+    if lacking:
+        raise ModelError(
+            f"{name!r} lacks {len(lacking)} weights that {kind.__name__} needs, the first is {lacking[0]!r}: "
+            "it was made for another task, or its files are damaged."
+        )
+    return Loaded(model, tokenizer, device, limit(repository, tokenizer, settings))
+
+
+def limit(repository: Repository, tokenizer: Any, settings: Settings) -> int | None:  # noqa: ANN401 - has no types
+    """The least of what the model, the tokenizer and the settings say."""
+    config = repository.config
+    config = config.get("text_config") or config
+    said = [settings.context_tokens, tokenizer.model_max_length]
+    positions = config.get("max_position_embeddings")
+    if isinstance(positions, int) and any(each in config["model_type"] for each in _POSITIONS_FROM_PADDING):
+        positions -= (config.get("pad_token_id") or 0) + 1
+    said.append(positions)
+    said.append((repository.json("sentence_bert_config.json") or {}).get("max_seq_length"))
+    return min((each for each in said if isinstance(each, int) and 0 < each < _HUGE), default=None)
+
+
+def _device(settings: Settings) -> str:
+    there = torch.cuda.is_available()
+    if settings.device == "cuda" and not there:
+        raise ModelError(
+            "ROUNDHOUSE_DEVICE is 'cuda', and no GPU is seen here: give the container one, or set 'cpu'."
+        )
+    return "cuda" if there and settings.device != "cpu" else "cpu"
+
+
+def _dtype(settings: Settings, device: str) -> Any:  # noqa: ANN401 - torch has no types here
+    if settings.dtype == "auto":
+        return "auto" if device == "cuda" else torch.float32
+    return getattr(torch, settings.dtype)
+
+
+def _first_line(error: Exception) -> str:
+    said = str(error).strip()
+    line = said.splitlines()[0] if said else "no reason was given"
+    return f"{line} ({type(error).__name__}). Its files may be damaged: fetch them again."
+
+
+def vram_bytes(device: str) -> int | None:
+    return int(torch.cuda.max_memory_allocated()) if device == "cuda" else None

@@ -1,0 +1,41 @@
+"""Queries and documents to scores: by a model that reads both together and says how well they fit."""
+
+from collections.abc import Sequence
+
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from roundhouse_engine import ModelError
+from roundhouse_transformers.loading import load, vram_bytes
+from roundhouse_transformers.repository import Repository
+from roundhouse_transformers.settings import Settings
+
+
+class Ranker:
+    """Called by one thread at a time."""
+
+    def __init__(self, repository: Repository, settings: Settings) -> None:
+        self._loaded = load(repository, settings, AutoModelForSequenceClassification)
+        self._labels = int(self._loaded.model.config.num_labels)
+        if self._labels not in (1, 2):
+            raise ModelError(
+                f"{repository.name!r} tells {self._labels} classes apart: a model that ranks has one number "
+                "for a pair, or two for no and yes."
+            )
+        self.limit_tokens = self._loaded.limit_tokens
+
+    def vram_bytes(self) -> int | None:
+        return vram_bytes(self._loaded.device)
+
+    def count_tokens(self, text: str) -> int:
+        """With those that the tokenizer adds: a pair has a few less than its parts together."""
+        return len(self._loaded.tokenizer(text)["input_ids"])
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        """From 0 to 1."""
+        queries, documents = [query for query, _ in pairs], [document for _, document in pairs]
+        read = self._loaded.tokenizer(queries, documents, padding=True, return_tensors="pt")
+        with torch.inference_mode():
+            logits = self._loaded.model(**read.to(self._loaded.device)).logits.float()
+            scores = torch.sigmoid(logits[:, 0]) if self._labels == 1 else torch.softmax(logits, -1)[:, 1]
+        return [float(score) for score in scores.cpu()]

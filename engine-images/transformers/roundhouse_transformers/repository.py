@@ -1,0 +1,108 @@
+"""What lies in a model's directory: whether it can be a model, and which of it may be read.
+
+The library would fetch what is missing, unpickle what is no safetensors file and, asked to, run the
+repository's own code; here a directory is complete and harmless, or refused, unless its source allows it.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from roundhouse_engine import ModelError, ModelSpec
+
+_CONFIG: Final = "config.json"
+_INDEX: Final = "model.safetensors.index.json"
+_TOKENIZER: Final = "tokenizer.json"
+_OF_OTHERS: Final = ("*.gguf", "*.nemo", "model.bin", "*.onnx")
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    name: str
+    path: Path
+    config: dict[str, Any]
+    safetensors: bool
+    """False for pickled weights, which the source allows."""
+    remote_code: bool
+    """Whether the repository's own code may run."""
+
+    def json(self, name: str) -> Any:  # noqa: ANN401 - any JSON
+        """What a file of it says; None where there is none. Raises `ModelError`."""
+        return _json(self.name, self.path / name) if (self.path / name).is_file() else None
+
+
+def open_repository(model: ModelSpec, progress: Callable[[float], None]) -> Repository:
+    """Raises `ModelError` for what is no complete model that may be loaded."""
+    name, path = model.name, model.path
+    if path is None:
+        raise ModelError(
+            f"{name!r} has no path: this image brings no weights. Name a directory with a model."
+        )
+    if not path.is_dir():
+        raise ModelError(f"{name!r}: there is no directory {str(path)!r}; its weights were not fetched.")
+    if not (path / _CONFIG).is_file():
+        other = next((found.name for each in _OF_OTHERS for found in sorted(path.glob(each))), None)
+        holds = f" It holds {other!r}, which another engine reads." if other else ""
+        raise ModelError(f"{name!r}: {str(path)!r} holds no {_CONFIG}, so no model of transformers.{holds}")
+    if not (path / _TOKENIZER).is_file():
+        raise ModelError(f"{name!r}: {str(path)!r} holds no {_TOKENIZER}: add it to what is fetched.")
+    config = _json(name, path / _CONFIG)
+    allowed = model.source.get("allow") or ()
+    remote_code = "RemoteCode" in allowed
+    if "auto_map" in config and "model_type" not in config and not remote_code:
+        raise ModelError(
+            f"{name!r} brings its own code, which is not run unless its source says `allow: [RemoteCode]`."
+        )
+    files = _weights(name, path, pickles="UnsafeFormats" in allowed)
+    _read_through(files, progress)
+    return Repository(name, path, config, files[0].suffix == ".safetensors", remote_code)
+
+
+def _weights(name: str, path: Path, *, pickles: bool) -> list[Path]:
+    index = path / _INDEX
+    if index.is_file():
+        parts = sorted(set(_json(name, index).get("weight_map", {}).values()))
+        if missing := [part for part in parts if not (path / part).is_file()]:
+            raise ModelError(f"{name!r}: of the weights {', '.join(missing)} is missing. Fetch it again.")
+        if parts:
+            return [path / part for part in parts]
+    if (path / "model.safetensors").is_file():
+        return [path / "model.safetensors"]
+    found = sorted(path.glob("pytorch_model*.bin"))
+    if not found:
+        raise ModelError(f"{name!r}: {str(path)!r} holds no weights (model.safetensors). Fetch it again.")
+    if not pickles:
+        raise ModelError(
+            f"{name!r} has pickled weights alone ({found[0].name}), which can hold code. Take a source with "
+            "safetensors, or `source.allow: [UnsafeFormats]` if you trust it."
+        )
+    return found
+
+
+def _json(name: str, file: Path) -> dict[str, Any]:
+    try:
+        said = json.loads(file.read_bytes())
+    except (ValueError, OSError, RecursionError) as error:
+        raise ModelError(f"{name!r}: {str(file)!r} cannot be read ({error}). Fetch it again.") from error
+    if not isinstance(said, dict | list):
+        raise ModelError(f"{name!r}: {str(file)!r} holds no JSON object. Fetch it again.")
+    return said  # type: ignore[return-value]  # modules.json is a list, and its reader knows
+
+
+_PIECE_BYTES: Final = 16 << 20
+_READ_PART: Final = 0.5
+
+
+def _read_through(files: list[Path], progress: Callable[[float], None]) -> None:
+    """Read the weights once, which brings them from a slow disk into memory and shows how far that is."""
+    total, done = sum(file.stat().st_size for file in files), 0
+    for file in files:
+        try:
+            with file.open("rb", buffering=0) as weights:
+                while piece := weights.read(_PIECE_BYTES):
+                    done += len(piece)
+                    progress(_READ_PART * done / max(total, 1))
+        except OSError as error:
+            raise ModelError(f"{str(file)!r} cannot be read: {error.strerror}.") from error

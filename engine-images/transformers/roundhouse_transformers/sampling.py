@@ -1,0 +1,86 @@
+"""Which token comes next: the likeliest, or by chance as the client asked; from its own seed.
+
+The library draws from one source of chance for all threads, so a seed would mean nothing beside other
+requests. Here the draw is the last of the processors of a request's scores, and leaves one token possible.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from roundhouse_engine import TextOptions
+from roundhouse_engine.errors import invalid
+
+
+@dataclass(frozen=True, slots=True)
+class Chances:
+    """0 as temperature: the likeliest. `top_k` 0: of all tokens."""
+
+    temperature: float
+    top_p: float
+    top_k: int
+    frequency_penalty: float
+    presence_penalty: float
+    seed: int | None
+
+
+def chances(options: TextOptions, habits: Mapping[str, Any]) -> Chances:
+    """As the client says, else as the model's generation_config does; raises `EngineError`."""
+    samples = bool(habits.get("do_sample"))
+    temperature = options.temperature
+    if temperature is None:
+        temperature = _number(habits.get("temperature"), 1.0) if samples else 0.0
+    top_p, top_k = options.top_p, options.extensions.get("top_k")
+    if top_k is not None and (type(top_k) is not int or top_k < 0):
+        raise invalid(f"top_k must be a whole number, 0 or more, not {top_k!r}.", param="top_k")
+    if top_k is None:
+        top_k = int(_number(habits.get("top_k"), 0)) if samples else 0
+    if top_p is None:
+        top_p = _number(habits.get("top_p"), 1.0) if samples else 1.0
+    return Chances(
+        temperature,
+        top_p,
+        top_k,
+        options.frequency_penalty or 0.0,
+        options.presence_penalty or 0.0,
+        options.seed,
+    )
+
+
+def _number(value: object, default: float) -> float:
+    return float(value) if isinstance(value, int | float) else default
+
+
+class Draw:
+    """The last processor of the scores of one request."""
+
+    def __init__(self, chosen: Chances, prompt_tokens: int, device: str) -> None:
+        self._chosen = chosen
+        self._prompt_tokens = prompt_tokens
+        self._chance = torch.Generator(device)
+        if chosen.seed is None:
+            self._chance.seed()
+        else:
+            self._chance.manual_seed(chosen.seed % (1 << 63))
+
+    def __call__(self, tokens: Any, scores: Any) -> Any:  # noqa: ANN401 - torch has no types here
+        chosen = self._chosen
+        scores = scores.float()
+        written = tokens[0, self._prompt_tokens :]
+        if len(written) and (chosen.frequency_penalty or chosen.presence_penalty):
+            counts = torch.bincount(written, minlength=scores.shape[-1])[: scores.shape[-1]]
+            scores = scores - counts * chosen.frequency_penalty - (counts > 0) * chosen.presence_penalty
+        if not chosen.temperature:
+            return scores
+        drawn = torch.multinomial(self._odds(scores / chosen.temperature), 1, generator=self._chance)
+        return torch.full_like(scores, float("-inf")).scatter(-1, drawn, 0.0)
+
+    def _odds(self, scores: Any) -> Any:  # noqa: ANN401 - torch has no types here
+        odds, order = torch.softmax(scores, -1).sort(-1, descending=True)
+        before = odds.cumsum(-1) - odds
+        odds = odds.masked_fill(before > self._chosen.top_p, 0.0)
+        if self._chosen.top_k:
+            odds[..., self._chosen.top_k :] = 0.0
+        return torch.zeros_like(odds).scatter(-1, order, odds)

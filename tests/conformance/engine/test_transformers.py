@@ -1,0 +1,326 @@
+"""The transformers engine as its container runs it, with models that were made on the spot.
+
+What it computes is held against the library itself, called plainly on the same files.
+"""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from roundhouse_engine import ModelError, ModelSpec
+from tests.conformance.engine.running import Answer, Engine, running
+from tests.support.torch_base import prepare_torch
+from tests.support.waiting import wait_until
+
+READY_SECONDS = 300
+"""torch and transformers take five seconds of a free core to import, and a core is not always free."""
+
+
+@pytest.fixture(scope="session")
+def tiny() -> ModuleType:
+    prepare_torch()
+    from tests.support import tiny_models  # noqa: PLC0415 - torch loads only from here on
+
+    return tiny_models
+
+
+@contextlib.contextmanager
+def serving(kind: str, folder: Path, **models: Path) -> Iterator[Engine]:
+    told = [{"name": name, "path": str(path)} for name, path in models.items()]
+    variables = {
+        "ROUNDHOUSE_MODELS": json.dumps(told),
+        "MODELS": "",
+        "OMP_NUM_THREADS": "1",
+        # The libraries' many files are compiled once and not by each engine.
+        "PYTHONDONTWRITEBYTECODE": "",
+        "PYTHONWARNINGS": "default",
+    }
+    with running(("-m", "roundhouse_transformers", kind), folder, **variables) as engine:
+        wait_until(
+            lambda: engine.ready, seconds=READY_SECONDS, what=f"ready; log:\n{engine.logged}", every=0.2
+        )
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def repositories(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("embedders")
+    return {
+        "mean": tiny.write_embedder(folder / "mean"),
+        "cls": tiny.write_embedder(folder / "cls", pooling="cls_token"),
+        "last": tiny.write_embedder(folder / "last", pooling="lasttoken"),
+        "dense": tiny.write_embedder(folder / "dense", pooling="mean_tokens", dense=True),
+    }
+
+
+@pytest.fixture(scope="module")
+def embedder(repositories: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    with serving("embeddings", tmp_path_factory.mktemp("embedder"), **repositories) as engine:
+        yield engine
+
+
+TEXTS = ["one two three", "w1", "count w2 w3 w4 w5 w6 w7"]
+
+
+def plain(path: Path, pooling: str) -> Any:
+    """What the library gives for each text alone, so without any padding."""
+    import torch  # noqa: PLC0415 - see `tiny`
+    import transformers  # noqa: PLC0415
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(path)
+    model = transformers.AutoModel.from_pretrained(path).eval()
+    vectors = []
+    for text in TEXTS:
+        with torch.inference_mode():
+            hidden = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0]
+        pooled = {"mean": hidden.mean(0), "cls": hidden[0], "last": hidden[-1]}[pooling].numpy()
+        vectors.append(pooled / np.linalg.norm(pooled))
+    return np.array(vectors)
+
+
+def post(engine: Engine, path: str, **fields: Any) -> Answer:
+    return engine.request("POST", path, json.dumps(fields), {"Content-Type": "application/json"})
+
+
+@pytest.mark.req("S2-12", "S2-17", "S2-18")
+@pytest.mark.parametrize("pooling", ["mean", "cls", "last"])
+def test_vectors_are_those_of_the_library(
+    embedder: Engine, repositories: dict[str, Path], pooling: str
+) -> None:
+    with embedder.client as client:
+        found = client.embeddings.create(model=pooling, input=TEXTS)
+    vectors = np.array([each.embedding for each in found.data])
+    assert vectors.shape == (3, 32)
+    assert np.allclose(vectors, plain(repositories[pooling], pooling), atol=1e-5)
+    assert found.usage.prompt_tokens == 3 + 1 + 7 + 3 * 2
+
+
+def test_layers_of_the_repository_come_after_the_pooling(
+    embedder: Engine, repositories: dict[str, Path]
+) -> None:
+    from safetensors.numpy import load_file  # noqa: PLC0415 - see `tiny`
+
+    found = post(embedder, "/v1/embeddings", model="dense", input=TEXTS).json["data"]
+    weight = load_file(repositories["dense"] / "2_Dense/model.safetensors")["linear.weight"]
+    wanted = plain(repositories["dense"], "mean") @ weight.T
+    wanted /= np.linalg.norm(wanted, axis=1, keepdims=True)
+    assert np.allclose([each["embedding"] for each in found], wanted, atol=1e-5)
+
+
+def test_the_first_numbers_of_a_vector_are_one_too(embedder: Engine) -> None:
+    whole = post(embedder, "/v1/embeddings", model="mean", input="one").json["data"][0]["embedding"]
+    short = post(embedder, "/v1/embeddings", model="mean", input="one", dimensions=8).json["data"][0]
+    assert np.allclose(short["embedding"], np.array(whole[:8]) / np.linalg.norm(whole[:8]), atol=1e-6)
+    refused = post(embedder, "/v1/embeddings", model="mean", input="one", dimensions=33)
+    assert (refused.status, refused.error["param"]) == (400, "dimensions")
+
+
+def test_a_text_that_is_too_long_is_named_and_the_engine_goes_on(embedder: Engine) -> None:
+    found = post(embedder, "/v1/embeddings", model="mean", input=["one", " ".join(["one"] * 127)])
+    assert (found.status, found.error["code"]) == (400, "context_length_exceeded")
+    assert found.error["message"].startswith("input[1]: The text is 129 tokens long, and the model takes 128")
+    assert post(embedder, "/v1/embeddings", model="mean", input=" ".join(["one"] * 126)).status == 200
+
+
+@pytest.fixture(scope="module")
+def ranker(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    folder = tmp_path_factory.mktemp("ranker")
+    one, two = tiny.write_ranker(folder / "one"), tiny.write_ranker(folder / "two", labels=2)
+    with serving("rerank", folder, one=one, two=two) as engine:
+        yield engine
+
+
+@pytest.mark.req("S2-21")
+@pytest.mark.parametrize("model", ["one", "two"])
+def test_documents_are_ranked_as_the_library_scores_them(ranker: Engine, model: str) -> None:
+    import torch  # noqa: PLC0415 - see `tiny`
+    import transformers  # noqa: PLC0415
+
+    path = ranker.log.parent / model
+    tokenizer = transformers.AutoTokenizer.from_pretrained(path)
+    library = transformers.AutoModelForSequenceClassification.from_pretrained(path).eval()
+    scores = []
+    for text in TEXTS:
+        with torch.inference_mode():
+            logits = library(**tokenizer("count", text, return_tensors="pt")).logits[0]
+        scores.append(float(torch.sigmoid(logits[0]) if len(logits) == 1 else torch.softmax(logits, 0)[1]))
+    found = post(ranker, "/v1/rerank", model=model, query="count", documents=TEXTS, top_n=2).json["results"]
+    best = sorted(range(3), key=lambda at: -scores[at])[:2]
+    assert [each["index"] for each in found] == best
+    assert np.allclose([each["relevance_score"] for each in found], [scores[at] for at in best], atol=1e-5)
+
+
+CHAT = "/v1/chat/completions"
+
+
+@pytest.fixture(scope="module")
+def writer(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    folder = tmp_path_factory.mktemp("writer")
+    bare = tiny.write_writer(folder / "bare", chain=("one", "two", "one"), template=None)
+    with serving("chat", folder, m=tiny.write_writer(folder / "m"), bare=bare) as engine:
+        yield engine
+
+
+def said(text: str, role: str = "user") -> list[Any]:
+    return [{"role": role, "content": text}]
+
+
+@pytest.mark.req("S2-19")
+def test_it_says_what_the_model_knows(writer: Engine) -> None:
+    with writer.client as client:
+        found = client.chat.completions.create(model="m", messages=said("count"), temperature=0)
+    assert (found.choices[0].message.content or "").split() == ["one", "two", "three"]
+    assert found.choices[0].finish_reason == "stop"
+    assert found.usage is not None
+    assert (found.usage.prompt_tokens, found.usage.completion_tokens) == (3, 4)  # with the end
+
+
+@pytest.mark.req("S2-19")
+def test_a_stream_says_the_same_and_ends_at_the_limit(writer: Engine) -> None:
+    with (
+        writer.client as client,
+        client.chat.completions.create(
+            model="m",
+            messages=said("count"),
+            max_tokens=2,
+            stream=True,
+            stream_options={"include_usage": True},
+        ) as stream,
+    ):
+        chunks = list(stream)
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert text.split() == ["one", "two"]
+    assert chunks[-2].choices[0].finish_reason == "length"
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.completion_tokens == 2
+
+
+def test_it_stops_at_a_sequence(writer: Engine) -> None:
+    found = post(writer, CHAT, model="m", messages=said("count"), stop=["two"])
+    assert found.json["choices"][0]["message"]["content"].split() == ["one"]
+
+
+@pytest.mark.req("S2-19")
+def test_chance_repeats_itself_with_its_seed_alone(writer: Engine) -> None:
+    def text(**fields: Any) -> str:
+        told = {"temperature": 2, "max_tokens": 16} | fields
+        found = post(writer, "/v1/completions", model="m", prompt="w1", **told)
+        return str(found.json["choices"][0]["text"])
+
+    assert text(seed=7) == text(seed=7)
+    assert len({text(seed=seed) for seed in range(5)}) > 1
+    assert len({text(seed=seed, temperature=0) for seed in range(2)}) == 1
+    assert len({text(seed=seed, top_p=0) for seed in range(2)}) == 1
+    assert len({text(seed=seed, top_k=1) for seed in range(2)}) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "param"),
+    [
+        (CHAT, {"messages": said("one " * 130)}, "messages"),
+        (CHAT, {"messages": said("a", role="tool")}, "messages"),
+        (CHAT, {"messages": said("a"), "top_k": -1}, "top_k"),
+        (CHAT, {"messages": said("a"), "chat_template_kwargs": 1}, "chat_template_kwargs"),
+        (CHAT, {"messages": said("a"), "response_format": {"type": "json_object"}}, "response_format"),
+        (CHAT, {"messages": said("a"), "tools": [{"type": "function"}]}, "tools"),
+        (CHAT, {"model": "bare", "messages": said("a")}, "model"),
+        ("/v1/completions", {"prompt": [4, 5000]}, "prompt"),
+        ("/v1/completions", {"prompt": "one " * 130}, "prompt"),
+    ],
+    ids=[
+        "too long",
+        "template",
+        "top_k",
+        "kwargs",
+        "json",
+        "tools",
+        "no template",
+        "no token",
+        "long prompt",
+    ],
+)
+def test_what_it_cannot_do_is_refused_with_the_field(
+    writer: Engine, path: str, fields: Any, param: str
+) -> None:
+    found = post(writer, path, **({"model": "m"} | fields))
+    assert (found.status, found.error["param"]) == (400, param)
+    assert post(writer, CHAT, model="m", messages=said("count")).status == 200
+
+
+def test_a_client_that_leaves_frees_the_slot(writer: Engine) -> None:
+    """The model `bare` would go on for as long as there is room, and the next answer is nobody else's."""
+    with contextlib.closing(writer.connect()) as connection:
+        told = {"model": "bare", "prompt": "one", "stream": True, "max_tokens": 120, "temperature": 0}
+        connection.request("POST", "/v1/completions", json.dumps(told))
+        connection.getresponse().readline()
+    wait_until(lambda: writer.in_use == 0, seconds=60, what="the slot is free", every=0.02)
+    found = post(writer, CHAT, model="m", messages=said("count"))
+    assert found.json["choices"][0]["message"]["content"].split() == ["one", "two", "three"]
+
+
+def _cut_off(path: Path) -> None:
+    whole = (path / "model.safetensors").read_bytes()
+    (path / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+
+
+def _pickled(path: Path) -> None:
+    (path / "model.safetensors").rename(path / "pytorch_model.bin")
+
+
+def _own_code(path: Path) -> None:
+    config = json.loads((path / "config.json").read_text())
+    del config["model_type"]
+    (path / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoModel": "m.M"}}))
+
+
+def _other_step(path: Path) -> None:
+    (path / "modules.json").write_text(
+        json.dumps([{"path": "", "type": "sentence_transformers.models.WeightedX"}])
+    )
+
+
+def _half(path: Path) -> None:
+    index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model.safetensors"}}
+    (path / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+@pytest.mark.req("S2-17")
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (_cut_off, r"'m' cannot be loaded: .*fetch them again"),
+        (_pickled, r"pickled weights alone \(pytorch_model.bin\), which can hold code"),
+        (_own_code, r"brings its own code, which is not run unless"),
+        (_other_step, r"has a step 'WeightedX' in modules.json, which is not known here"),
+        (_half, r"of the weights model-00001-of-00002.safetensors is missing"),
+        (lambda path: (path / "tokenizer.json").unlink(), r"holds no tokenizer.json"),
+        (lambda path: (path / "config.json").write_text("{"), r"config.json' cannot be read"),
+        (lambda path: (path / "config.json").unlink(), r"holds no config.json, so no model of transformers"),
+    ],
+    ids=["cut off", "pickled", "own code", "step", "a part", "no tokenizer", "no json", "no config"],
+)
+def test_a_repository_that_must_not_or_cannot_be_loaded(
+    tiny: ModuleType, tmp_path: Path, spoil: Any, told: str
+) -> None:
+    from roundhouse_transformers.handlers import TransformersEmbeddings  # noqa: PLC0415 - see `tiny`
+
+    path = tiny.write_embedder(tmp_path / "m")
+    spoil(path)
+    with pytest.raises(ModelError, match=told):
+        TransformersEmbeddings().load(ModelSpec("m", path), lambda _part: None)
+
+
+def test_weights_that_the_task_needs_are_not_made_up(tiny: ModuleType, tmp_path: Path) -> None:
+    from roundhouse_transformers.handlers import TransformersRerank  # noqa: PLC0415 - see `tiny`
+
+    path = tiny.write_embedder(tmp_path / "m")
+    with pytest.raises(
+        ModelError, match=r"lacks 2 weights .*'classifier.bias': it was made for another task"
+    ):
+        TransformersRerank().load(ModelSpec("m", path), lambda _part: None)

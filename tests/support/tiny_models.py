@@ -1,0 +1,124 @@
+"""Tiny models of transformers, made on the spot as a repository holds them; import it only where torch loads.
+
+Weights are random from a fixed seed, but for the one that writes: after each word comes the next of a chain.
+"""
+
+import itertools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+
+LENGTH = 128
+TEMPLATE = (
+    "{% for m in messages %}{% if m.role == 'tool' %}{{ raise_exception('no tools here') }}{% endif %}"
+    "{{ m.role }} {{ m.content }} {% endfor %}assistant"
+)
+_SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")
+_WORDS = ("user", "assistant", "system", "count", "one", "two", "three", *(f"w{n}" for n in range(40)))
+
+
+def write_tokenizer(folder: Path, *, template: str | None = None, frames: bool = False) -> Any:
+    """Words apart by blanks, known ones whole and others unknown; `frames`: each text within <s> and </s>."""
+    names = (*_SPECIAL, *(f"▁{word}" for word in _WORDS))
+    made = Tokenizer(models.WordLevel({name: at for at, name in enumerate(names)}, _SPECIAL[3]))
+    made.pre_tokenizer = pre_tokenizers.Metaspace()
+    made.decoder = decoders.Metaspace()
+    if frames:
+        made.post_processor = processors.TemplateProcessing(
+            single="<s> $A </s>", pair="<s> $A </s> $B </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
+        )
+    marks = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    found = transformers.PreTrainedTokenizerFast(tokenizer_object=made, **marks, model_max_length=LENGTH)
+    found.chat_template = template
+    found.save_pretrained(folder)
+    return found
+
+
+def _bert(**changed: Any) -> Any:
+    return transformers.BertConfig(
+        vocab_size=len(_SPECIAL) + len(_WORDS),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=LENGTH,
+        **changed,
+    )
+
+
+def write_embedder(folder: Path, *, pooling: str | None = None, dense: bool = False) -> Path:
+    """`pooling` as sentence-transformers spells it in its files; without: a bare model."""
+    torch.manual_seed(0)
+    transformers.BertModel(_bert()).save_pretrained(folder)
+    write_tokenizer(folder, frames=True)
+    steps = ["Transformer"]
+    if pooling is not None:
+        steps.append("Pooling")
+        (folder / "1_Pooling").mkdir()
+        (folder / "1_Pooling/config.json").write_text(json.dumps({f"pooling_mode_{pooling}": True}))
+    if dense:
+        steps.append("Dense")
+        (folder / "2_Dense").mkdir()
+        save_file({"linear.weight": torch.randn(48, 32)}, folder / "2_Dense/model.safetensors")
+        told = {
+            "in_features": 32,
+            "out_features": 48,
+            "activation_function": "torch.nn.modules.linear.Identity",
+        }
+        (folder / "2_Dense/config.json").write_text(json.dumps(told))
+    if steps[1:]:
+        paths = ["", *(f"{at}_{step}" for at, step in enumerate(steps[1:], 1))]
+        said = [
+            {"path": path, "type": f"sentence_transformers.models.{step}"}
+            for path, step in zip(paths, steps, strict=True)
+        ]
+        (folder / "modules.json").write_text(json.dumps(said))
+    return folder
+
+
+def write_ranker(folder: Path, *, labels: int = 1) -> Path:
+    torch.manual_seed(0)
+    transformers.BertForSequenceClassification(_bert(num_labels=labels)).save_pretrained(folder)
+    write_tokenizer(folder, frames=True)
+    return folder
+
+
+def write_writer(
+    folder: Path,
+    chain: Sequence[str] = ("assistant", "one", "two", "three"),
+    *,
+    template: str | None = TEMPLATE,
+) -> Path:
+    """After the template's last word come those of the chain, and then the end; after any other, chance."""
+    torch.manual_seed(0)
+    tokenizer = write_tokenizer(folder, template=template)
+    config = transformers.LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=LENGTH,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+        tie_word_embeddings=False,
+    )
+    model = transformers.LlamaForCausalLM(config)
+    ids = [*(tokenizer.convert_tokens_to_ids(f"▁{word}") for word in chain), 2]
+    with torch.no_grad():
+        for parameter in model.model.layers.parameters():
+            parameter.mul_(1e-3)
+        vectors = torch.randint(0, 2, model.model.embed_tokens.weight.shape) * 2.0 - 1
+        model.model.embed_tokens.weight.copy_(vectors)
+        for token, successor in itertools.pairwise(ids):
+            model.lm_head.weight[successor] = vectors[token] * 0.1
+    model.save_pretrained(folder)
+    return folder
