@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,6 +139,11 @@ class Engine:
             for sample in samples
             if sample.name == f"roundhouse_engine_{name}" and labels.items() <= sample.labels.items()
         )
+
+    @property
+    def processor_seconds(self) -> float:
+        """Of the server itself, all its threads together, and none of its children."""
+        return time.clock_gettime((~self.process.pid << 3) | 2)  # as clock_getcpuclockid makes it
 
     @property
     def children(self) -> list[int]:

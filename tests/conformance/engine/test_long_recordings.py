@@ -84,10 +84,12 @@ def test_ten_minutes_decode_while_liveness_answers_and_memory_stays(pocketsphinx
     before = peak_mib(pocketsphinx.process.pid), peak_mib(child)
     body, headers = form(audio, model="english", response_format="text")
     sending = Sending(pocketsphinx, body, headers)
-    latencies, lateness = [], []
+    latencies, lateness, spent = [], [], []
     with contextlib.closing(pocketsphinx.connect()) as probe:
         while sending.is_alive():
+            computed = pocketsphinx.processor_seconds
             latencies.append(latency(probe))
+            spent.append(pocketsphinx.processor_seconds - computed)
             lateness.append(own_lateness())
     assert sending.answer is not None
     assert sending.answer.status == 200
@@ -99,10 +101,8 @@ def test_ten_minutes_decode_while_liveness_answers_and_memory_stays(pocketsphinx
     assert statistics.quantiles(latencies, n=100)[98] < 0.1 + machine, seen
     assert max(latencies) < 1 + machine, seen
     assert statistics.median(latencies) < 0.02 + statistics.median(lateness), seen
-    stalls = pocketsphinx.metric("event_loop_stall_seconds_count")
-    late = stalls - pocketsphinx.metric("event_loop_stall_seconds_bucket", le="0.05")
-    # A loop that waits for the decoder does so at each utterance; a few samples may have met others' work.
-    assert late < stalls / 10 or machine > 0.05, f"{late} of {stalls} samples; {seen}"
+    # The decoder is a child: what the server itself computes before it answers is its own, on any machine.
+    assert max(spent) < 0.2, f"{sorted(spent)[-3:]} s of the server's own before an answer"
     assert peak_mib(pocketsphinx.process.pid) - before[0] < 20
     assert peak_mib(child) - before[1] < 60
 
