@@ -16,16 +16,15 @@ from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
 from roundhouse_engine.door import Door
-from roundhouse_engine.errors import EngineError, invalid
+from roundhouse_engine.errors import EngineError
 from roundhouse_engine.json_body import Fields, checked, read_body
 from roundhouse_engine.lease import Lease
-from roundhouse_engine.leaving import unless_gone
+from roundhouse_engine.leaving import deadline_of, left, unless_gone
 from roundhouse_engine.metrics import UNKNOWN_MODEL, Metrics
 from roundhouse_engine.settings import Settings
 from roundhouse_engine.upload import ClientGone
 
 _CLIENT_GONE: Final = 499
-_DEADLINE: Final = "x-roundhouse-deadline-ms"
 _JSON: Final = b"application/json"
 _EVENTS: Final = b"text/event-stream; charset=utf-8"
 
@@ -113,7 +112,7 @@ class TextRoute(ABC, Generic[A]):
         headers = Headers(scope=scope)
         settings = self._settings
         with self._door.admit() as lease:
-            deadline = _deadline(headers)
+            deadline = deadline_of(headers)
             async with lease.upload():
                 body = await read_body(
                     receive,
@@ -126,21 +125,7 @@ class TextRoute(ABC, Generic[A]):
                 scope["roundhouse.model"] = ask.model
                 lease.join(self._door.pool_of(ask.model))
                 if not lease.placed:
-                    await unless_gone(receive, lease.regain_place(), _left(deadline))
-            rest = await unless_gone(receive, self.compute(lease, ask, reply), _left(deadline))
+                    await unless_gone(receive, lease.regain_place(), left(deadline))
+            rest = await unless_gone(receive, self.compute(lease, ask, reply), left(deadline))
         with self._door.answers.another():
             await reply.end(rest)
-
-
-def _deadline(headers: Headers) -> float | None:
-    """When the client stops waiting, by this process's clock; None: it does not say."""
-    text = headers.get(_DEADLINE)
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) <= 12):
-        raise invalid(f"The header {_DEADLINE} must be milliseconds, not {text!r}.", param=_DEADLINE)
-    return time.monotonic() + int(text) / 1000
-
-
-def _left(deadline: float | None) -> float | None:
-    return None if deadline is None else max(deadline - time.monotonic(), 0.0)

@@ -4,6 +4,7 @@ The order is the contract: admit, or refuse before the body is read; read the fo
 watching whether the client is still there; answer. The slot is free again before a whole answer is written.
 """
 
+import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator
@@ -29,7 +30,7 @@ from roundhouse_engine.formats import (
     render,
 )
 from roundhouse_engine.lease import Lease
-from roundhouse_engine.leaving import unless_gone
+from roundhouse_engine.leaving import deadline_of, left, overdue, unless_gone
 from roundhouse_engine.metrics import UNKNOWN_MODEL, Metrics
 from roundhouse_engine.settings import Settings
 from roundhouse_engine.speech import Speech, Task
@@ -80,19 +81,21 @@ class Transcriptions:
                 self._metrics.request_seconds.labels(model).observe(time.monotonic() - begun)
 
     async def _answer(self, form: Form, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope)
         with self._door.admit() as lease, form:
+            deadline = deadline_of(headers)
             async with lease.upload():
-                await read_form(receive, boundary(Headers(scope=scope), self._limits), self._limits, form)
+                await read_form(receive, boundary(headers, self._limits), self._limits, form)
                 self._metrics.upload_bytes.inc(form.file_bytes)
                 ask, file = self._checked(form)
                 lease.join(self._door.pool_of(ask.model))
                 if not lease.placed:
-                    await unless_gone(receive, lease.regain_place())
+                    await unless_gone(receive, lease.regain_place(), left(deadline))
             events = self._events(lease, ask, file)
             if ask.stream:
-                last = await unless_gone(receive, _stream(events, ask, send))
+                last = await unless_gone(receive, _stream(events, ask, send, left(deadline)))
             else:
-                transcript = await unless_gone(receive, _transcript(events, ask))
+                transcript = await unless_gone(receive, _transcript(events, ask), left(deadline))
         with self._door.answers.another():
             if ask.stream:
                 await flushing(send)({"type": "http.response.body", "body": last.encode()})
@@ -151,7 +154,9 @@ async def _transcript(events: AsyncGenerator[Event, None], ask: TranscriptionAsk
     return Transcript(language, seconds, tuple(segments), ask.options.task)
 
 
-async def _stream(events: AsyncGenerator[Event, None], ask: TranscriptionAsk, send: Send) -> str:
+async def _stream(
+    events: AsyncGenerator[Event, None], ask: TranscriptionAsk, send: Send, seconds_left: float | None
+) -> str:
     """Send text as it is found, and return the event to end with, which is sent once the slot is free.
 
     Until the recording proved readable an error is raised, and gets a status; after that it is an event.
@@ -160,20 +165,22 @@ async def _stream(events: AsyncGenerator[Event, None], ask: TranscriptionAsk, se
     seconds: float | None = None
     async with contextlib.aclosing(events):
         try:
-            async for event in events:
-                if isinstance(event, Started):
-                    await _begin_stream(send)
-                    seconds = event.audio_seconds
-                elif isinstance(event, Found):
-                    delta = joined(text, event.segment.text, _language(ask, [event.segment]))[len(text) :]
-                    text += delta
-                    if delta:
-                        body = delta_event(delta).encode()
-                        await send({"type": "http.response.body", "body": body, "more_body": True})
-        except EngineError as error:
+            async with asyncio.timeout(seconds_left):
+                async for event in events:
+                    if isinstance(event, Started):
+                        await _begin_stream(send)
+                        seconds = event.audio_seconds
+                    elif isinstance(event, Found):
+                        delta = joined(text, event.segment.text, _language(ask, [event.segment]))[len(text) :]
+                        text += delta
+                        if delta:
+                            body = delta_event(delta).encode()
+                            await send({"type": "http.response.body", "body": body, "more_body": True})
+        except (EngineError, TimeoutError) as error:
+            told = error if isinstance(error, EngineError) else overdue()
             if seconds is None:
-                raise
-            return error_event(error.problem.envelope)
+                raise told from None
+            return error_event(told.problem.envelope)
     return done_event(text, duration=seconds)
 
 

@@ -47,6 +47,16 @@ def test_a_client_that_leaves_frees_its_slot_and_the_process_stays(scripted: Eng
     assert scripted.post(tones(1)).json["text"] == "sound"
 
 
+def test_a_deadline_ends_the_work_and_a_stream(scripted: Engine) -> None:
+    for stream in ("", "true"):
+        body, headers = form(tones(1), prompt="wait 60", stream=stream)
+        found = scripted.request("POST", TRANSCRIPTIONS, body, headers | {"X-Roundhouse-Deadline-Ms": "2000"})
+        assert found.status == 504 or stream
+        assert b"deadline_exceeded" in found.body
+        free(scripted)
+    assert scripted.request("POST", TRANSCRIPTIONS, *form(tones(1))).status == 200
+
+
 def test_a_client_that_leaves_in_the_middle_of_its_upload(scripted: Engine) -> None:
     with scripted.uploading(tones(30)):
         pass
