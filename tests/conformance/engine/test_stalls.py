@@ -16,9 +16,10 @@ from tests.conformance.engine.test_texts import VECTORS, VECTORS_THREADED
 
 LIMIT_BYTES = 16 << 20
 """More than engines take by default, so that a parser that holds Python's lock is seen to do so."""
-STALL_SECONDS = 0.2
-"""Of the server's own processor time, before a probe was answered: what else the machine does is not in it.
-Fifty milliseconds are what is promised, and twice as long as this is what it was."""
+STALL_SECONDS = 0.5
+"""Of the server's own processor time, before a probe was answered: ten times what is promised."""
+SHORT_SECONDS, SHARE = 0.1, 0.2
+"""What is longer than this is no larger part of all that the request takes, however slow the processor is."""
 
 
 @pytest.fixture(scope="module", params=[VECTORS, VECTORS_THREADED], ids=["process", "thread"])
@@ -34,7 +35,7 @@ def asked(engine: Engine, path: str, fields: dict[str, Any]) -> Answer:
     body = json.dumps({"model": "m"} | fields)
     found: list[Answer] = []
     sending = threading.Thread(target=lambda: found.append(engine.request("POST", path, body)))
-    spent = [0.0]
+    spent, begun = [0.0], engine.processor_seconds
     with contextlib.closing(engine.connect()) as probe:
         sending.start()
         while sending.is_alive():
@@ -42,13 +43,14 @@ def asked(engine: Engine, path: str, fields: dict[str, Any]) -> Answer:
             latency(probe)
             spent.append(engine.processor_seconds - before)
             time.sleep(0.005)
-    assert max(spent) < STALL_SECONDS, sorted(spent)[-3:]
+    longest, whole = max(spent), engine.processor_seconds - begun
+    assert longest < min(max(SHORT_SECONDS, whole * SHARE), STALL_SECONDS), (whole, sorted(spent)[-3:])
     (answer,) = found
     return answer
 
 
-def test_a_million_ids_of_tokens_are_read_while_others_are_answered(vectors: Engine) -> None:
-    found = asked(vectors, "/v1/embeddings", {"input": [[100_000 + n for n in range(1_000_000)]]})
+def test_a_million_and_a_half_ids_of_tokens_are_read_while_others_are_answered(vectors: Engine) -> None:
+    found = asked(vectors, "/v1/embeddings", {"input": [[100_000 + n for n in range(1_500_000)]]})
     assert (found.status, found.error["code"]) == (400, "context_length_exceeded")
 
 
