@@ -124,6 +124,7 @@ class Present(Collector):
         leading = self.leading()
         yield _gauge("leader", "1 while this process holds the Lease.", float(leading))
         yield _gauge("queue_depth", "Resources that are due for a pass.", self.queue.depth)
+        yield _gauge("queue_running", "Resources that are being worked on.", self.queue.running)
         yield _gauge("queue_waiting", "Resources whose next pass comes later.", self.queue.waiting)
         oldest = self.queue.oldest_seconds() if leading else 0.0
         yield _gauge("queue_oldest_seconds", "How long the oldest has been due or in work.", oldest)

@@ -56,6 +56,11 @@ class WorkQueue(Generic[Key]):
         return len(self._timers)
 
     @property
+    def running(self) -> int:
+        """Keys that are being worked on."""
+        return len(self._running)
+
+    @property
     def idle(self) -> bool:
         return not (self._due or self._running or self._again)
 

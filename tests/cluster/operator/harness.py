@@ -130,8 +130,8 @@ class Operator:
         return _total(self.get("/metrics")[1], name)
 
     def idle(self) -> bool:
-        """Whether it leads and nothing is due, now or later."""
-        wanted = {"leader": 1.0, "queue_depth": 0.0, "queue_waiting": 0.0}
+        """Whether it leads, works on nothing, and nothing is due, now or later."""
+        wanted = {"leader": 1.0, "queue_depth": 0.0, "queue_running": 0.0, "queue_waiting": 0.0}
         said = self.gauges()
         return all(said.get(name) == value for name, value in wanted.items())
 
@@ -142,7 +142,10 @@ class Operator:
         return {name: float(value) for name, value in found}
 
     def settle(self) -> None:
-        """Until nothing is due and nothing is about to be."""
+        """Until nothing is due or in work, and nothing is about to be.
+
+        A pass that waits for an answer counts however long it takes: on a busy machine its writes come late.
+        """
         passes, since = -1.0, 0.0
 
         def quiet() -> bool:
@@ -150,7 +153,8 @@ class Operator:
             assert self.alive_or_log()
             text = self.get("/metrics")[1]
             now, seen = time.monotonic(), _total(text, "roundhouse_operator_reconcile_seconds_count") or 0.0
-            if seen != passes or _total(text, "roundhouse_operator_queue_depth") != 0:
+            busy = any(_total(text, f"roundhouse_operator_queue_{one}") != 0 for one in ("depth", "running"))
+            if busy or seen != passes:
                 passes, since = seen, now
             return now - since >= SETTLE_SECONDS
 

@@ -46,6 +46,25 @@ async def test_a_burst_is_one_pass() -> None:
     assert seen == {"a": 1, "b": 1}
 
 
+async def test_a_pass_that_waits_for_an_answer_is_in_work() -> None:
+    """Neither due nor waiting: who asks for those alone takes half a pass for the end."""
+    answer = asyncio.Event()
+    queue: WorkQueue[str] = WorkQueue()
+
+    async def handle(_key: str) -> None:
+        assert (queue.depth, queue.running, queue.waiting) == (0, 1, 0)
+        await answer.wait()
+
+    queue.add("a")
+    assert (queue.depth, queue.running) == (1, 0)
+    async with running(queue, handle):
+        async with asyncio.timeout(60):
+            while not queue.running:  # noqa: ASYNC110  # the queue rings no bell
+                await asyncio.sleep(0.005)
+        answer.set()
+        await settled(queue, lambda: not queue.running)
+
+
 async def test_passes_that_await_nothing_let_others_come_to_turn() -> None:
     turns = 0
     at: list[int] = []
