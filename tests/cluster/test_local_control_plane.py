@@ -4,11 +4,12 @@ import json
 import socket
 import subprocess
 import sys
-import time
+from collections.abc import Iterator
 
 import pytest
 
 from tests.cluster.local import Cluster, FakeNode
+from tests.support.waiting import wait_until
 
 ECHO = """
 import socket, sys
@@ -34,10 +35,11 @@ def deployment(name: str, gpus: int) -> dict[str, object]:
 
 
 @pytest.fixture
-def gpu_node(control_plane: Cluster) -> FakeNode:
+def gpu_node(control_plane: Cluster) -> Iterator[FakeNode]:
     node = FakeNode("local-gpu", gpus=2, labels={"nvidia.com/gpu.memory": "24576"})
     control_plane.fake_nodes([node])
-    return node
+    yield node
+    control_plane.kubectl("delete", "node", node.name)  # others look for GPUs where there are none
 
 
 def fake_pod_address(control_plane: Cluster, namespace: str, gpu_node: FakeNode) -> str:
@@ -70,9 +72,11 @@ def test_a_pod_that_wants_more_gpus_than_there_are_stays_pending(
     control_plane: Cluster, namespace: str, gpu_node: FakeNode
 ) -> None:
     control_plane.kubectl("apply", "-n", namespace, "-f", "-", input=json.dumps(deployment("greedy", gpus=3)))
-    deadline = time.monotonic() + 30
-    message = ""
-    while "Insufficient nvidia.com/gpu" not in message:
-        assert time.monotonic() < deadline, message
+
+    def told() -> bool:
         template = "jsonpath={.items[*].status.conditions[?(@.type=='PodScheduled')].message}"
         message = control_plane.kubectl("-n", namespace, "get", "pod", "-l", "app=greedy", "-o", template)
+        assert "Insufficient nvidia.com/gpu" in message, message
+        return True
+
+    wait_until(told, seconds=30, what="the scheduler says what is lacking")

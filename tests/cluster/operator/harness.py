@@ -238,6 +238,13 @@ class Kubectl:
             said, seconds=seconds, what=f"{type_}={status} {reason} of {kind} {name}", every=0.1
         )
 
+    def limit(self, name: str, **hard: str) -> None:
+        """A quota, once it counts: what comes before its controller has looked at it is let in."""
+        self.apply(
+            {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": name}, "spec": {"hard": hard}}
+        )
+        self.wait_for(lambda: self.get("quota", name).get("status", {}).get("hard") == hard, "it counts", 60)
+
     def wait_for(self, probe: Callable[[], Any], what: str, seconds: float = 30) -> Any:
         return wait_until(probe, seconds=seconds, what=what, every=0.1)
 

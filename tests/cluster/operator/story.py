@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from roundhouse_operator.core.kinds import CHILD_KINDS, DEPLOYMENT, ENGINE, POD, SERVICE, VARIANT
 from tests.cluster.operator.api import Api
+from tests.support.waiting import deadline_seconds
 from tests.unit.operator.samples import engine, variant
 
 STEP_SECONDS: Final = 90.0
@@ -56,7 +57,7 @@ class Story:
         self.until(lambda: not self.api.list(POD, "roundhouse.dev/variant=second"), "the second has gone")
 
     def until(self, probe: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + STEP_SECONDS
+        deadline = time.monotonic() + deadline_seconds(STEP_SECONDS)
         while not probe():
             assert time.monotonic() < deadline, f"in {self.api.namespace} still not: {what}; {self.doing()}"
             self.between()

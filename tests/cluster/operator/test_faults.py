@@ -175,7 +175,7 @@ def test_a_spec_that_cannot_be_read_keeps_what_runs(
 
 
 def test_a_quota_is_told_in_its_words(operator: Operator, kubectl: Kubectl) -> None:
-    kubectl("create", "quota", "none", "--hard=pods=0")
+    kubectl.limit("none", pods="0")
     kubectl.apply(engine(), variant())
     found = kubectl.wait("mv", "kws-en", "Ready", "False", "QuotaExceeded")
     assert "exceeded quota: none" in found["message"]
@@ -202,7 +202,9 @@ def test_hardware_that_is_not_there_is_told(operator: Operator, kubectl: Kubectl
     kubectl.wait("mv", "kws-en", "Ready", "True", seconds=60)
 
 
-SLICES = {"gpu": {"mode": "Required", "minMemory": "400G"}}
+TPU = {"type": "DevicePlugin", "devicePlugin": {"resourceName": "example.org/tpu"}}
+"""Which no node has, whatever nodes with GPUs other tests have left."""
+SLICES = {"gpu": {"mode": "Required", "minMemory": "400G", "allocation": TPU}}
 PRIVATE = {
     "type": "HuggingFace",
     "huggingFace": {"repo": "acme/kws-en", "tokenSecretRef": {"name": "hf", "key": "token"}},

@@ -259,13 +259,8 @@ def test_claims_beyond_the_devices_wait_and_say_so(
 
 
 def test_a_quota_is_told_in_its_own_words(operator: Operator, kubectl: Kubectl) -> None:
-    quota = {
-        "apiVersion": "v1",
-        "kind": "ResourceQuota",
-        "metadata": {"name": "gpus"},
-        "spec": {"hard": {"requests.nvidia.com/gpu": "0"}},
-    }
-    kubectl.apply(quota, *pair("hungry", {}, replicas=1))
+    kubectl.limit("gpus", **{"requests.nvidia.com/gpu": "0"})
+    kubectl.apply(*pair("hungry", {}, replicas=1))
     found = kubectl.wait("mv", "hungry", "Scheduled", "False", "QuotaExceeded")
     assert "exceeded quota: gpus, requested: requests.nvidia.com/gpu=1" in found["message"]
 

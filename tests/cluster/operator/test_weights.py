@@ -211,9 +211,7 @@ def test_a_job_that_finds_no_node_goes_where_the_engine_goes(
 
 
 def test_a_claim_that_is_refused_is_told(operator: Operator, kubectl: Kubectl, cache: dict[str, Any]) -> None:
-    quota = {"hard": {"persistentvolumeclaims": "0"}}
-    kubectl.apply({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}, "spec": quota})
-    kubectl.wait_for(lambda: kubectl.get("quota", "none").get("status", {}).get("hard"), "the quota counts")
+    kubectl.limit("none", persistentvolumeclaims="0")
     kubectl.apply(engine(cache=cache), variant(source=HUB))
     found = kubectl.wait("mv", "kws-en", "Ready", "False", "CacheRefused", seconds=60)
     assert "exceeded quota" in found["message"]
