@@ -182,6 +182,8 @@ def test_what_a_file_would_do_is_what_it_then_does(
             partial(_runs, kubectl, name, "example.org/kws:2"),
             "the new image",
         )
+        kubectl("rollout", "status", f"deploy/{name}", "--timeout=300s")
+        kubectl.wait("mv", name, "UpToDate", "True", "RolledOut")
     kubectl.wait("mv", "kws-fr", "Degraded", "True", "AliasConflict")
     operator.settle()
     assert roundhouse("what-if").strip() == "The operator would change nothing."

@@ -99,7 +99,9 @@ def test_to_zero_and_back_with_two_gateways_and_an_operator_that_is_killed_in_th
     assert kubectl.condition("mv", "kws-en", "Available")["reason"] == "Idle"
     kubectl.wait("mv", "kws-en", "Scheduled", "True", "Feasible")
     kubectl.wait_for(lambda: not kubectl.list("pods"), "no pod is left")
-    kubectl.wait_for(lambda: gateways[0].get("/v1/models").json["data"] == [], "the gateway lists it no more")
+    kubectl.wait_for(
+        lambda: all(one.get("/v1/models").json["data"] == [] for one in gateways), "no gateway lists it"
+    )
 
     with ThreadPoolExecutor(4) as pool:
         asked = [gateway.ask(pool, "kws-en") for gateway in gateways for _ in range(2)]

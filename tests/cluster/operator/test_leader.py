@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,12 +16,12 @@ import pytest
 
 from tests.cluster.local import Cluster
 from tests.cluster.operator.conftest import StartOperator
-from tests.cluster.operator.harness import LEASE_SECONDS, SHIPPED_LEASE, Kubectl, Operator
+from tests.cluster.operator.harness import LEASE_SECONDS, Kubectl, Operator
 from tests.support.waiting import wait_until
 from tests.unit.operator.samples import engine, variant
 
 TAKE_OVER_SECONDS = 30
-"""Ten of the Lease, two between looks at it, and what a busy machine takes beside."""
+"""Twenty of the Lease, two between looks at it, and what a busy machine takes beside."""
 LONGER_LEASE = {"ROUNDHOUSE_OPERATOR_LEASE_SECONDS": "20"}
 """Six seconds lie between the end of a leader that cannot renew and the moment at which others may."""
 
@@ -77,20 +78,24 @@ def leads(operator: Operator) -> bool:
     return operator.metric("roundhouse_operator_leader") == 1
 
 
+def when_led(operator: Operator) -> float:
+    """By its log. A test that looks for itself may look late."""
+    [line] = [one for one in operator.log.read_text().splitlines() if "Leading as" in one]
+    return datetime.strptime(line[:23], "%Y-%m-%d %H:%M:%S,%f").astimezone().timestamp()
+
+
 def test_a_follower_writes_nothing_and_takes_over_from_one_that_was_killed(
     start_operator: StartOperator, kubectl: Kubectl
 ) -> None:
-    leader, follower = start_operator(SHIPPED_LEASE), start_operator(SHIPPED_LEASE, until="ready")
+    leader, follower = start_operator(LONGER_LEASE), start_operator(LONGER_LEASE, until="ready")
     kubectl.apply(engine(), variant())
     kubectl.wait("mv", "kws-en", "Ready", "True")
     assert leads(leader)
     assert not leads(follower)
     assert follower.metric("roundhouse_operator_writes_total") is None
     leader.kill()
-    killed = time.monotonic()
     kubectl.apply(variant("kws-de"))
     wait_until(lambda: leads(follower), seconds=TAKE_OVER_SECONDS, what="the follower leads", every=0.1)
-    assert time.monotonic() - killed < TAKE_OVER_SECONDS
     kubectl.wait("mv", "kws-de", "Ready", "True")
 
 
@@ -118,10 +123,10 @@ def test_a_leader_that_is_cut_off_ends_before_another_begins(
     wait_until(
         lambda: not cut_off.alive(), seconds=2 * TAKE_OVER_SECONDS, what="the leader has ended", every=0.02
     )
-    assert not leads(follower)
-    assert "Leadership lost" in cut_off.log.read_text()
     assert cut_off.kill() == 1
     wait_until(lambda: leads(follower), seconds=TAKE_OVER_SECONDS, what="the follower leads", every=0.1)
+    assert "Leadership lost" in cut_off.log.read_text()[-1000:]
+    assert cut_off.log.stat().st_mtime < when_led(follower), "those were its last words"
 
 
 def test_probes_and_metrics(operator: Operator) -> None:
@@ -129,4 +134,5 @@ def test_probes_and_metrics(operator: Operator) -> None:
     assert operator.get("/readyz")[0] == 200
     status, text = operator.get("/metrics")
     assert status == 200
-    assert "roundhouse_operator_queue_depth 0.0" in text
+    assert 'roundhouse_operator_objects{kind="Node"}' in text
+    wait_until(operator.idle, seconds=30, what="nothing is due where there is nothing")

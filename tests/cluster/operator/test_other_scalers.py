@@ -33,7 +33,11 @@ SetCPU = Callable[[int], None]
 
 @pytest.fixture
 def set_cpu(control_plane: Cluster, namespace: str, kubectl: Kubectl, tmp_path: Path) -> Iterator[SetCPU]:
-    """A metrics API of the test's own, by which each pod uses so many thousandths of a core."""
+    """A metrics API of the test's own, by which the pods use so many thousandths of a core together.
+
+    Together, because the controller may look between a pod's coming and the test's next word: a load that
+    went up with each pod would have it go on.
+    """
     (address,) = addresses(control_plane, 1)
     certificate, key, figures = tmp_path / "tls.crt", tmp_path / "tls.key", tmp_path / "figures.json"
     figures.write_text("{}")
@@ -60,7 +64,8 @@ def set_cpu(control_plane: Cluster, namespace: str, kubectl: Kubectl, tmp_path: 
         def use(milli: int) -> None:
             pods = kubectl.list("pods", "roundhouse.dev/variant=kws-en")
             part = tmp_path / "figures.part"
-            part.write_text(json.dumps({one["metadata"]["name"]: milli for one in pods}))
+            each = milli // max(len(pods), 1)
+            part.write_text(json.dumps({one["metadata"]["name"]: each for one in pods}))
             part.rename(figures)
 
         yield use
@@ -119,13 +124,14 @@ def test_the_real_controller_scales_a_variant_and_nobody_writes_against_it(
 
         return probe
 
-    kubectl.wait_for(ready(3, 200), "three where two hundred are used of seventy each", HPA_SECONDS)
+    kubectl.wait_for(ready(3, 200), "three where two hundred are used, seventy by each", HPA_SECONDS)
     operator.settle()
     wait_for_quiet(control_plane)
     before = writes(control_plane)
     until = time.monotonic() + 15  # the controller looks several times: watching is the test
     while time.monotonic() < until:
-        set_cpu(70)
+        set_cpu(210)
+        time.sleep(0.5)
     after = writes(control_plane)
     assert after == before, "nothing is written while nothing changes"
     assert not kubectl.condition("mv", "kws-en", "Degraded")

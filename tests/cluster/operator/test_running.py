@@ -94,7 +94,8 @@ def test_two_installs_over_one_namespace_come_to_rest(
     for tag in (2, 3):
         edit_engine(kubectl, tag)
         kubectl.wait_for(partial(runs, kubectl, tag), "the new image")
-    kubectl.wait("mv", "kws-en", "UpToDate", "True")
+    kubectl("rollout", "status", "deploy/kws-en", "--timeout=300s")
+    kubectl.wait("mv", "kws-en", "UpToDate", "True", "RolledOut")
     for one in (first, second):
         one.settle()
     wait_for_quiet(control_plane)

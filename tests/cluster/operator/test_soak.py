@@ -235,21 +235,26 @@ def _check_flat(readings: list[Reading], churn: Churn) -> None:
 
 
 def _check_objects(operator: Operator, churn: Churn) -> None:
-    """What is held is what is there."""
-    text = operator.get("/metrics")[1]
-    held = {
-        kind: int(float(count))
-        for kind, count in re.findall(
-            r'^roundhouse_operator_objects\{kind="(\w+)"\} ([0-9.]+)$', text, re.MULTILINE
-        )
-    }
-    there: Mapping[str, int] = {
-        "ModelVariant": VARIANTS,
-        "Engine": ENGINES,
-        "Deployment": VARIANTS,
-        "Pod": len(churn.api.list(POD, "roundhouse.dev/managed=true")),
-    }
-    assert {kind: held[kind] for kind in there} == there
+    """What is held is what is there, once pods of the node that is gone have gone too: in a minute or two."""
+
+    def alike() -> bool:
+        text = operator.get("/metrics")[1]
+        held = {
+            kind: int(float(count))
+            for kind, count in re.findall(
+                r'^roundhouse_operator_objects\{kind="(\w+)"\} ([0-9.]+)$', text, re.MULTILINE
+            )
+        }
+        there: Mapping[str, int] = {
+            "ModelVariant": VARIANTS,
+            "Engine": ENGINES,
+            "Deployment": VARIANTS,
+            "Pod": len(churn.api.list(POD, "roundhouse.dev/managed=true")),
+        }
+        assert {kind: held[kind] for kind in there} == there
+        return True
+
+    wait_until(alike, seconds=120, what="what is held is what is there")
 
 
 def _median(values: Iterator[float]) -> float:

@@ -96,15 +96,20 @@ def test_weights_in_the_pod_are_those_of_the_first_pod_although_the_branch_moved
     moved = hub.commit(REPO, {**model, "README": b"moved"})
     assert moved != first
     [pod] = kubectl.list("pods", "roundhouse.dev/variant=one")
+    asked_before = len(hub.requests("*/resolve/*"))
     kubectl("delete", "pod", pod["metadata"]["name"], "--wait")
-    kubectl.wait_for(
-        lambda: (
-            [one["metadata"]["name"] for one in kubectl.list("pods", "roundhouse.dev/variant=one")]
-            != [pod["metadata"]["name"]]
-        ),
-        "another pod",
-    )
-    kubectl.wait("mv", "one", "Ready", "True", "Serving", seconds=120)
+
+    def another_is_ready() -> bool:
+        pods = kubectl.list("pods", "roundhouse.dev/variant=one")
+        return any(
+            said["type"] == "Ready" and said["status"] == "True"
+            for one in pods
+            for said in one["status"].get("conditions", ())
+            if one["metadata"]["name"] != pod["metadata"]["name"]
+        )
+
+    kubectl.wait_for(another_is_ready, "another pod is ready", 120)
+    assert len(hub.requests("*/resolve/*")) > asked_before, "it has fetched for itself"
     asked = {seen.path.split("/")[4] for seen in hub.requests("*/resolve/*")}
     assert asked == {first}
 
