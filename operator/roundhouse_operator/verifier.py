@@ -7,9 +7,6 @@ by name, engines are asked, a few at a time, and the outcome is put where the ne
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
-import hashlib
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -29,6 +26,7 @@ from roundhouse_operator.core.kinds import CONFIG_MAP, POD, Key
 from roundhouse_operator.core.observed import Invalid, World
 from roundhouse_operator.core.verification import asks, known_answers, probes
 from roundhouse_operator.core.verification.exam import Gate
+from roundhouse_operator.core.verification.inputs import read_input
 from roundhouse_operator.core.verification.proof import ExamFacts, Input, Proof, Ref
 from roundhouse_operator.errands import Errands
 from roundhouse_operator.errors import ClusterError, NotFoundError, RefusedError
@@ -39,6 +37,10 @@ logger = logging.getLogger(__name__)
 
 LOOK_SECONDS: Final = 60.0
 """How old what is known of a ConfigMap may be: they are read by name and never watched."""
+
+
+class _ElsewhereError(Exception):
+    """The pod is gone, or what it was to be asked is not what is asked now."""
 
 
 @dataclass(slots=True)
@@ -67,7 +69,7 @@ class _Job:
 @dataclass(slots=True)
 class _State:
     looked_at: float = 0.0
-    running: bool = False
+    running: _Job | None = None
     slow: bool = False
     asked_at: float = 0.0
     timer: asyncio.TimerHandle | None = None
@@ -128,12 +130,15 @@ class Verifier:
         for gate in exam.gates:
             await self._set(key, gate)
         now = asyncio.get_running_loop().time()
-        if exam.candidate is None or state.running or (exam.trouble and now - state.asked_at < LOOK_SECONDS):
+        pod, under_way = exam.candidate, state.running
+        if pod is None or (under_way and under_way.revision == exam.revision and self._stands(under_way)):
             return
-        state.running, state.asked_at = True, now
-        pod = exam.candidate
+        if not under_way and exam.trouble and now - state.asked_at < LOOK_SECONDS:
+            return
+        state.asked_at = now
         inputs = state.facts.inputs
         job = _Job(key, intent, verification, exam.revision, inputs, pod.name, pod.ip, slow=state.slow)
+        state.running = job
         self._errands.add(job)
 
     async def run(self) -> None:
@@ -145,6 +150,9 @@ class Verifier:
         proof, silent = None, ""
         try:
             proof = await self._examine(job)
+        except _ElsewhereError:
+            self._drop(job)
+            return
         except BusyError as error:
             if self._put_back(job, error):
                 return
@@ -156,6 +164,22 @@ class Verifier:
             silent, told = incident.message, {"reason": Reason.INTERNAL_ERROR}
             logger.exception("%s: incident %s", job.key, incident.number, extra=told)
         self._note(job, proof, silent)
+
+    def _stands(self, job: _Job) -> bool:
+        """Whether the pod that it asks is there, and nothing else is to be asked of the variant by now.
+
+        An address that was a pod's may be another's a moment later, who would answer as well.
+        """
+        state, world = self._states.get(job.key), self._cache.world(job.key)
+        if world is None or state is None or state.running is not job:
+            return False
+        return any((pod.name, pod.ip) == (job.pod, job.ip) and not pod.ending for pod in world.pods)
+
+    def _drop(self, job: _Job) -> None:
+        state = self._states.get(job.key)
+        if state and state.running is job:
+            state.running = None
+            self._again(job.key)
 
     def _put_back(self, job: _Job, busy: BusyError) -> bool:
         """Whether it is asked again in a while: until then it stands in nobody's way."""
@@ -171,9 +195,9 @@ class Verifier:
 
     def _note(self, job: _Job, proof: Proof | None, silent: str) -> None:
         state = self._states.get(job.key)
-        if state is None:
+        if state is None or state.running is not job:
             return
-        state.running, state.slow = False, job.slow
+        state.running, state.slow = None, job.slow
         state.facts = replace(
             state.facts,
             proof=proof or state.facts.proof,
@@ -186,9 +210,13 @@ class Verifier:
         self._again(job.key)
 
     async def _ask(self, job: _Job, ask: asks.Ask) -> asks.Answer:
+        if not self._stands(job):
+            raise _ElsewhereError
         if job.since is None:
             job.since = asyncio.get_running_loop().time()
         answer = await self._asker.ask(job.ip, job.intent.engine.api.port, ask)
+        if not self._stands(job):
+            raise _ElsewhereError
         job.since, job.slow = None, False
         return answer
 
@@ -229,7 +257,7 @@ class Verifier:
         for name, key in sorted(wanted):
             if name not in maps:
                 maps[name] = await self._config_map(namespace, name)
-            found[name, key] = _input(name, key, maps[name])
+            found[name, key] = read_input(name, key, maps[name])
         return found
 
     async def _config_map(self, namespace: str, name: str) -> Manifest | str:
@@ -258,26 +286,6 @@ class Verifier:
         if state.timer:
             state.timer.cancel()
         state.timer = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._again, key)
-
-
-def _input(name: str, key: str, found: Manifest | str) -> tuple[Input, bytes]:
-    if isinstance(found, str):
-        return _missing(found)
-    binary, text = found.get("binaryData") or {}, found.get("data") or {}
-    if key in text:
-        content = text[key].encode()
-    elif key in binary:
-        try:
-            content = base64.b64decode(binary[key], validate=True)
-        except binascii.Error as error:
-            return _missing(f"key {key!r} of ConfigMap {name!r} is not base64: {error}")
-    else:
-        return _missing(f"ConfigMap {name!r} has no key {key!r}")
-    return Input(hashlib.sha256(content).hexdigest()[:16]), content
-
-
-def _missing(why: str) -> tuple[Input, bytes]:
-    return Input(problem=(Reason.TEST_INPUT_NOT_FOUND, why)), b""
 
 
 def _recording(verification: Verification, stage: Stage, contents: Mapping[Ref, bytes]) -> bytes | None:

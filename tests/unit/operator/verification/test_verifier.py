@@ -15,7 +15,7 @@ from roundhouse_api.model import Manifest
 from roundhouse_operator.asking import Asker, BusyError
 from roundhouse_operator.cluster import Cluster
 from roundhouse_operator.core.decide import decide
-from roundhouse_operator.core.kinds import VARIANT, Key, Kind
+from roundhouse_operator.core.kinds import POD, VARIANT, Key, Kind
 from roundhouse_operator.core.verification.asks import Ask
 from roundhouse_operator.core.verification.exam import Exam
 from roundhouse_operator.errands import AT_ONCE
@@ -125,8 +125,8 @@ class Rig:
         asker = Asker(patience_seconds)
         self.verifier = Verifier(cluster, self.scene.cache, self.again.put_nowait, asker)
 
-    def start_pod(self) -> None:
-        one = running()
+    def start_pod(self, name: str = "kws-en-1") -> None:
+        one = running(name)
         deployment = next(one for one in self.scene.world("kws-en").children if one.kind.name == "Deployment")
         one["metadata"]["annotations"] = deployment.live["spec"]["template"]["metadata"]["annotations"]
         self.scene.put(one)
@@ -229,6 +229,61 @@ async def test_nothing_is_kept_of_a_variant_that_has_no_tests_any_more() -> None
     assert not rig.scene.cache._exams
 
 
+async def test_nobody_answers_for_a_pod_that_is_gone() -> None:
+    """Who has its address a moment later is not asked in its place."""
+    asked = asyncio.Event()
+    stranger = Transcriber(refusals=10_000)
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        asked.set()
+        return await stranger.answer(request)
+
+    async with serving(answer) as port:
+        rig = Rig(port, expectText="Go forward ten meters.", patience_seconds=300)
+        rig.start_pod()
+        working = asyncio.create_task(rig.verifier.run())
+        await rig.one_pass()
+        await asyncio.wait_for(asked.wait(), 60)
+        rig.scene.cache.forget(Key(POD, NAMESPACE, "kws-en-1"))
+        stranger.refusals = 0
+        assert await asyncio.wait_for(rig.again.get(), 60) == KEY
+        exam = await rig.one_pass()
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+        rig.verifier.forget(KEY)
+    assert exam.proof is None
+    assert exam.trouble is None
+    assert len(stranger.asked) == 1
+
+
+async def test_an_edit_does_not_wait_for_the_tests_of_a_pod_that_it_replaces() -> None:
+    refusing, answering = asyncio.Event(), Transcriber()
+
+    async def hang(_request: web.Request) -> web.StreamResponse:
+        refusing.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with serving(hang) as bad, serving(answering.answer) as good:
+        rig = Rig(bad, expectText="Go forward ten meters.", patience_seconds=300)
+        rig.start_pod()
+        working = asyncio.create_task(rig.verifier.run())
+        await rig.one_pass()
+        await asyncio.wait_for(refusing.wait(), 60)
+        rig.scene.cache.forget(Key(POD, NAMESPACE, "kws-en-1"))
+        rig.scene.put(engine(api={"port": good}, capabilities={"wordTimestamps": "Native"}))
+        rig.scene.settle("kws-en", replicas=1, updatedReplicas=1)
+        rig.start_pod("kws-en-2")
+        await rig.one_pass()
+        assert await asyncio.wait_for(rig.again.get(), 60) == KEY
+        exam = await rig.one_pass()
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+        rig.verifier.forget(KEY)
+    assert exam.proof
+    assert exam.proof.pod == "kws-en-2"
+
+
 async def test_engines_that_refuse_hold_up_no_other() -> None:
     """More than there are places refuse every request; the pod of another variant is asked at once."""
     refusing = Transcriber(refusals=10_000)
@@ -241,9 +296,11 @@ async def test_engines_that_refuse_hold_up_no_other() -> None:
         assert intent.variant.verification
         for number in range(3 * AT_ONCE):
             key = Key(VARIANT, NAMESPACE, f"bad-{number:02}")
-            rig.verifier._states[key] = _State()
+            rig.scene.put(variant(key.name), pod(f"{key.name}-1", key.name, podIP="127.0.0.1"))
             tests, inputs = intent.variant.verification, world.exam.inputs
-            rig.verifier._errands.add(_Job(key, intent, tests, "r", inputs, "p", "127.0.0.1"))
+            job = _Job(key, intent, tests, "r", inputs, f"{key.name}-1", "127.0.0.1")
+            rig.verifier._states[key] = _State(running=job)
+            rig.verifier._errands.add(job)
         other.verifier.forget(KEY)
         rig.start_pod()
         exam = await rig.passes_until_asked()
