@@ -2,8 +2,8 @@
 
 A burst of changes to one resource becomes one pass, a key is never worked on twice at once, and a key
 whose pass failed comes back after a delay that doubles. Nothing is lost: a change that arrives while its
-key is being worked on brings the key back as soon as that pass ends. What a pass does is the handler's
-business.
+key is being worked on brings the key back as soon as that pass ends, and within a second where it failed.
+What a pass does is the handler's business.
 """
 
 from __future__ import annotations
@@ -159,12 +159,15 @@ class WorkQueue(Generic[Key]):
             self._again.discard(key)
             self._not_before[key] = _now() + after_seconds
             self.add(key)
-        elif key in self._again:
+        elif succeeded and key in self._again:
             self._again.discard(key)
             self.add(key)
         elif not succeeded:
             jitter = random.random()  # noqa: S311  # spreads load
-            self._later(key, retry_delay_seconds(self._failures[key], jitter))
+            delay = retry_delay_seconds(self._failures[key], jitter)
+            # A pass that fails may well be what touched it.
+            self._later(key, min(delay, SOON_SECONDS) if key in self._again else delay)
+            self._again.discard(key)
 
     def _later(self, key: Key, seconds: float) -> None:
         """By then at the latest: of two wishes the earlier one counts."""

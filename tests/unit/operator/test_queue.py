@@ -131,6 +131,25 @@ async def test_a_failed_key_comes_back_and_holds_up_nobody(monkeypatch: pytest.M
     assert passes == {"bad": 3, "a": 1, "b": 1, "c": 1}
 
 
+async def test_a_pass_that_fails_and_touches_its_own_key_goes_in_no_circle(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(queues, "FIRST_DELAY_SECONDS", 60.0)
+    monkeypatch.setattr(queues, "SOON_SECONDS", 0.2)
+    at: list[float] = []
+
+    async def handle(key: str) -> None:
+        at.append(asyncio.get_running_loop().time())
+        queue.add(key)
+        raise RetryError("refused")
+
+    queue: WorkQueue[str] = WorkQueue()
+    queue.add("a")
+    async with running(queue, handle):
+        await settled(queue, lambda: len(at) == 2)
+    assert at[1] - at[0] > 0.15, "and comes back soon all the same"
+
+
 async def test_a_change_overtakes_a_retry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queues, "FIRST_DELAY_SECONDS", 60.0)
     passes = 0
