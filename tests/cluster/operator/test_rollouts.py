@@ -105,6 +105,24 @@ def test_a_rollout_ends_however_few_gpus_there_are(  # noqa: PLR0917 - a table's
         assert kubectl.condition("mv", "kws-en", "Available")["lastTransitionTime"] == since
 
 
+def test_pods_that_may_not_stand_on_one_node_take_turns(
+    operator: Operator, kubectl: Kubectl, pool: Pool
+) -> None:
+    """GPUs are free on both nodes, and the old pods keep every new one off them."""
+    pool.add(2, 2)
+    others = {"labelSelector": {"matchLabels": {"roundhouse.dev/variant": "kws-en"}}}
+    term = {**others, "topologyKey": "kubernetes.io/hostname"}
+    apart = pool.engine()
+    apart["spec"]["hardware"]["affinity"] = {
+        "podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}
+    }
+    kubectl.apply(apart, variant(replicas=2))
+    kubectl.wait_for(lambda: kubectl.get("mv", "kws-en")["status"].get("readyReplicas") == 2, "both ready")
+    assert rollout(kubectl) == {"strategy": "Surge", "reason": "FreeGPU"}
+    change(kubectl)
+    kubectl.wait_for(lambda: kubectl.get("mv", "kws-en")["status"].get("readyReplicas") == 2, "both ready")
+
+
 @pytest.mark.parametrize("ending", ["stop", "kill"])
 def test_a_gpu_that_only_seemed_free(
     start_operator: StartOperator, kubectl: Kubectl, pool: Pool, ending: str
