@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Final
+from weakref import WeakValueDictionary
 
 from roundhouse_api.model import Manifest
 from roundhouse_operator.cluster import Cluster
@@ -23,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 FRESH_SECONDS: Final = 30.0
 """For so long it is taken to be as it was found."""
+REMEMBERED: Final = 10_000
+"""Namespaces: they come and go, and nobody says here that one is gone."""
 _LABELS: Final = {
     "app.kubernetes.io/component": "loader",
     "app.kubernetes.io/managed-by": "roundhouse",
@@ -37,14 +40,15 @@ class Authorities:
     cluster: Cluster
     name: str
     certificates: str = ""
-    _seen: dict[str, float] = field(default_factory=dict)
-    _looking: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+    _seen: OrderedDict[str, float] = field(default_factory=OrderedDict)
+    """By namespace; of those that were looked at last."""
+    _looking: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
     async def ensure(self, namespace: str) -> Refusal | None:
         """Raises ClusterError where the API server does not answer."""
         if self._fresh(namespace):
             return None
-        async with self._looking[namespace]:
+        async with self._looking.setdefault(namespace, asyncio.Lock()):
             if self._fresh(namespace):
                 return None
             try:
@@ -54,6 +58,9 @@ class Authorities:
                     return None  # nobody lacks anything
                 return Refusal(f"ConfigMap {self.name!r}", error.status, error.message)
             self._seen[namespace] = _now()
+            self._seen.move_to_end(namespace)
+            if len(self._seen) > REMEMBERED:
+                self._seen.popitem(last=False)
         return None
 
     def _fresh(self, namespace: str) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from roundhouse_api.model import Manifest
+from roundhouse_operator import authorities as looked_after
 from roundhouse_operator.authorities import Authorities
 from roundhouse_operator.core.kinds import DEPLOYMENT, Kind
 from roundhouse_operator.core.weights.loader import LoaderImage
@@ -66,6 +67,15 @@ async def test_each_namespace_in_which_weights_are_loaded_has_one() -> None:
     assert (server.asked, server.applied) == (2, 2)
     await server.authorities().ensure("a")
     assert server.applied == 2, "a restart writes nothing"
+
+
+async def test_of_namespaces_that_came_and_went_nothing_grows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(looked_after, "REMEMBERED", 10)
+    authorities = Server().authorities()
+    for number in range(30):
+        assert await authorities.ensure(f"ci-{number}") is None
+    assert list(authorities._seen) == [f"ci-{number}" for number in range(20, 30)]
+    assert not authorities._looking
 
 
 async def test_a_new_bundle_and_none_reach_what_is_there() -> None:
