@@ -13,12 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, Final
 
 from roundhouse_api.conditions import ConditionType, Reason
 from roundhouse_api.model import Manifest
 
 SCALER: Final = "scaler"
+_LONGEST: Final = 128
+"""Characters of a manager's name."""
 _PEOPLE: Final = "kubectl"
 """`kubectl scale`, `edit`, `patch` and `apply` all sign with names that begin so."""
 
@@ -36,8 +39,12 @@ NOBODY: Final = Writer()
 
 
 def scaler_of(field_manager: str) -> str:
-    """The manager in whose name our scaler writes."""
-    return f"{field_manager}/{SCALER}"
+    """The manager in whose name our scaler writes, no longer than the API server takes."""
+    name = f"{field_manager}/{SCALER}"
+    if len(name) <= _LONGEST:
+        return name
+    end = f"-{sha256(field_manager.encode()).hexdigest()[:12]}/{SCALER}"
+    return field_manager[: _LONGEST - len(end)] + end
 
 
 def read_writer(manifest: Manifest, before: Writer | None, ours: str) -> Writer:

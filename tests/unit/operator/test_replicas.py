@@ -99,3 +99,12 @@ def test_a_conflict_is_forgotten_with_the_mode() -> None:
     scene.put({**written(HPA, generation=3, **status), "spec": variant()["spec"]})
     scene.put(written(HPA, generation=3, **status))
     assert scene.decide("kws-en").rival is None, f"{NAMESPACE}: the status has taken it back"
+
+
+def test_the_name_of_our_scaler_is_its_own_however_long_that_of_the_installation_is() -> None:
+    assert scaler_of("roundhouse/speech/one") == "roundhouse/speech/one/scaler"
+    longest = [f"roundhouse/{'n' * 63}/{'r' * 52}{end}" for end in "ab"]
+    names = {scaler_of(one) for one in longest}
+    assert len(names) == 2
+    assert {len(one) for one in names} == {128}, "the API server takes no longer one"
+    assert all(one.endswith("/scaler") for one in names)
