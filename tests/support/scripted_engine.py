@@ -1,8 +1,8 @@
 """An engine without a model, for tests: it loads, fails, answers, streams and dies as it is told.
 
 What a model is like stands in its name, behind the first `;`: `alpha;vram=2048;load=1.5` says that it takes
-2,048 MiB of GPU memory and 1.5 s to load. `fail` makes every load fail, `fail=3` those of the engine's first
-three seconds. What a request does stands in its prompt: `wait 2` takes two seconds, `stream 5 0.2` gives five
+2,048 MiB of GPU memory and 1.5 s to load. `fail` makes every load fail, `fail=FILE` those until the engine has
+such a file. What a request does stands in its prompt: `wait 2` takes two seconds, `stream 5 0.2` gives five
 segments 0.2 s apart, `until FILE` gives them until the engine has such a file, `exit 3` ends the engine with
 that code. The text is the model's name up to the `;`.
 """
@@ -26,7 +26,6 @@ from roundhouse_engine import (
     serve,
 )
 
-STARTED = time.monotonic()
 MIB = 1 << 20
 STEP_SECONDS = 0.01
 PAUSE_SECONDS = 0.2
@@ -46,9 +45,7 @@ class Scripted(Speech):
         for part in range(10):
             progress(part / 10)
             time.sleep(seconds / 10)
-        if (failing := self.script.get("fail")) is not None and (
-            not failing or time.monotonic() - STARTED < float(failing)
-        ):
+        if (failing := self.script.get("fail")) is not None and (not failing or not Path(failing).exists()):
             raise ModelError(f"{self.name!r} is told to fail.")
 
     @override

@@ -151,14 +151,17 @@ def test_a_changed_entry_is_loaded_anew(shared: Shared) -> None:
     assert shared.ask("alpha").status == 200
 
 
-def test_a_load_that_fails_is_told_and_tried_again(shared: Shared) -> None:
-    shared.want("alpha", "beta;fail=4", "gamma;fail")
+def test_a_load_that_fails_is_told_and_tried_again(shared: Shared, tmp_path: Path) -> None:
+    mended = tmp_path / "mended"
+    beta = f"beta;fail={mended}"
+    shared.want("alpha", beta, "gamma;fail")
     shared.until(alpha="ready", beta="failed", gamma="failed")
     assert shared.models["gamma;fail"]["error"] == "'gamma' is told to fail."
     answer = shared.ask("gamma;fail")
     assert (answer.status, answer.error["code"]) == (503, "model_failed")
+    mended.touch()
     shared.until(alpha="ready", beta="ready", gamma="failed")
-    assert "error" not in shared.models["beta;fail=4"]
+    assert "error" not in shared.models[beta]
 
 
 def test_a_file_that_says_nothing_changes_nothing(shared: Shared) -> None:
