@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env demo down cluster images test test-unit test-conformance test-cluster test-e2e gpu soak bench \
+.PHONY: help env demo down cluster images test test-unit test-conformance test-cluster test-e2e fuzz gpu soak bench \
 	requirements gen verify fmt lint types layers docs chart clean
 
 UV_VERSION := 0.13.8
@@ -69,6 +69,9 @@ test-cluster: $(STAMP)  ## Operator, gateway and chart against a real API server
 test-e2e: $(STAMP)  ## Real pods, real chart, real audio
 	@$(PYTHON) -m tests.prepare
 	@$(PYTEST) tests/e2e -m "$(NOT_IN_CI)"
+
+fuzz: $(STAMP)  ## The property tests with new examples; FUZZ says how many of each (default 1000)
+	@FUZZ=$${FUZZ:-1000} $(PYTEST) -m "hypothesis and $(NOT_IN_CI)" tests/unit tests/conformance/gateway
 
 gpu: $(STAMP)  ## The tests that need a GPU
 	@$(PYTEST) -m gpu || { test $$? -eq 5 && echo "No test is marked gpu yet."; }

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from xdist.remote import Producer
@@ -24,6 +25,13 @@ if TYPE_CHECKING:
 
 CRDS = Path(__file__).parents[1] / "crds"
 NUMBERS_PER_WORKER = 4
+FUZZ = int(os.environ.get("FUZZ", "0"))
+
+# A property test is bounded by its examples: how long one takes says how loaded the machine is. They are the
+# same in each run, so that a change is judged by what it changed; `make fuzz` draws new ones.
+settings.register_profile("same", deadline=None, derandomize=True, database=None)
+settings.register_profile("new", deadline=None, max_examples=max(FUZZ, 1))
+settings.load_profile("new" if FUZZ else "same")
 
 
 @pytest.hookimpl(optionalhook=True)

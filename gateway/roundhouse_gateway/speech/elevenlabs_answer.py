@@ -140,7 +140,8 @@ def _words(pieces: Sequence[Piece], speakers: "_Speakers | None") -> Iterator[di
 
 
 def _logprob(word: Word | None) -> float:
-    if word is None or not word.probability:
+    """0 where no probability is told, or what is told is none."""
+    if word is None or word.probability is None or word.probability <= 0:
         return 0.0
     return round(math.log(min(word.probability, 1.0)), 4)
 

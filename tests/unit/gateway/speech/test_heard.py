@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from roundhouse_api.enums import Stage
@@ -44,6 +44,11 @@ answers = st.fixed_dictionaries(
 )
 
 
+@example(
+    {"text": "a", "words": [{"word": "a", "start": 0, "end": 0, "probability": -1}]},
+    ResponseFormat.JSON,
+    set(),
+)
 @given(answers, st.sampled_from(ResponseFormat), st.sets(st.sampled_from(Granularity)))
 def test_no_answer_is_a_fault_of_the_gateway(
     answer: dict[str, Any], wanted: ResponseFormat, granularities: set[Granularity]
