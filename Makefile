@@ -70,7 +70,7 @@ test-e2e: $(STAMP)  ## Real pods, real chart, real audio
 	@$(PYTHON) -m tests.prepare
 	@$(PYTEST) tests/e2e -m "$(NOT_IN_CI)"
 
-fuzz: $(STAMP)  ## The property tests with new examples; FUZZ says how many of each (default 1000)
+fuzz: $(STAMP)  ## The property tests with new examples; FUZZ says how many (default 1000) where a test does not
 	@FUZZ=$${FUZZ:-1000} $(PYTEST) -m "hypothesis and $(NOT_IN_CI)" tests/unit tests/conformance/gateway
 
 gpu: $(STAMP)  ## The tests that need a GPU
