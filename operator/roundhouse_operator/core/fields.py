@@ -15,24 +15,10 @@ from typing import Any, Final
 
 from roundhouse_api.model import Manifest
 from roundhouse_api.quantity import Quantity
+from roundhouse_operator.core.structure import ATOMIC_MAPS, is_whole, list_keys
 
 Fields = Mapping[str, Any]
 """A `fieldsV1` tree: `f:name` members, `k:{"name":"x"}` and `v:"x"` list items, `.` the thing itself."""
-
-LIST_KEYS: Final[dict[str, tuple[str, ...]]] = {
-    "containers": ("name",),
-    "initContainers": ("name",),
-    "env": ("name",),
-    "volumes": ("name",),
-    "volumeMounts": ("mountPath",),
-    "imagePullSecrets": ("name",),
-    "topologySpreadConstraints": ("topologyKey", "whenUnsatisfiable"),
-    "hostAliases": ("ip",),
-    "ownerReferences": ("uid",),
-    "resourceClaims": ("name",),
-    "claims": ("name",),
-}
-"""Lists whose items the API server tells apart by keys; all others are owned and compared as a whole."""
 
 _QUANTITY_PARENTS: Final = frozenset({"limits", "requests"})
 _QUANTITY_NAMES: Final = frozenset({"sizeLimit"})
@@ -87,7 +73,10 @@ class Ownership:
 
 
 def differences(wanted: Manifest, live: Manifest, ours: Fields) -> list[Path]:
-    """Where `live` lacks or contradicts `wanted`; what `live` has beyond it is not ours to judge."""
+    """Where `live` lacks or contradicts `wanted`; what `live` has beyond it is not ours to judge.
+
+    But in a map or a list that has one owner as a whole: whoever adds to it takes it from us with all it has.
+    """
     return list(_compare(wanted, live, ours, ()))
 
 
@@ -126,13 +115,6 @@ def written(path: Path) -> str:
     )
 
 
-def list_keys(name: str, items: list[Any]) -> tuple[str, ...]:
-    """The keys that tell apart the items of the list `name`; empty for a list that is one value."""
-    if name == "ports" and items:
-        return ("containerPort", "protocol") if "containerPort" in items[0] else ("port", "protocol")
-    return LIST_KEYS.get(name, ())
-
-
 def item_with(items: list[Any], key: ItemKey) -> Any:  # noqa: ANN401
     """The item of a list that has these key values; None where there is none."""
     return next((item for item in items if _has_key(item, key)), None)
@@ -155,18 +137,13 @@ def _owned_part(live: Any, ours: Fields) -> Any:  # noqa: ANN401
 
 
 def _compare(wanted: Any, live: Any, ours: Fields | None, path: Path) -> Iterator[Path]:  # noqa: ANN401
-    """`ours` None: inside a list that is owned as a whole, where no member tells who owns it."""
+    """`ours` None: inside of what is owned as a whole, where no member tells who owns it."""
     if wanted == live:
         return  # most of it, and told in C
     match wanted, live:
         case dict(), dict():
             for name, value in wanted.items():
-                inner = None if ours is None else ours.get(f"f:{name}", {})
-                if name in live:
-                    yield from _compare(value, live[name], inner, (*path, name))
-                elif value or (ours is not None and f"f:{name}" not in ours):
-                    # The API server leaves out an empty value that we own; what we no longer own is missing.
-                    yield (*path, name)
+                yield from _compare_member(value, live.get(name, _NOTHING), ours, (*path, name))
         case list(), list() if isinstance(path[-1], str) and (keys := list_keys(path[-1], wanted)):
             for item in wanted:
                 yield from _compare_item(item, live, ours, (*path, _key_of(item, keys)))
@@ -180,6 +157,22 @@ def _compare(wanted: Any, live: Any, ours: Fields | None, path: Path) -> Iterato
         case _:
             if not _same_quantity(wanted, live, path):
                 yield path
+
+
+def _compare_member(value: Any, live: Any, ours: Fields | None, path: tuple[Any, ...]) -> Iterator[Path]:  # noqa: ANN401
+    """`path` ends in the member's name, and `ours` are our fields beside it."""
+    name = path[-1]
+    taken = ours is not None and f"f:{name}" not in ours
+    if live is _NOTHING:
+        if value or taken:
+            # The API server leaves out an empty value that we own; what we no longer own is missing.
+            yield path
+    elif taken and is_whole(name, value):
+        if value != live:
+            yield path
+    else:
+        inner = None if ours is None or name in ATOMIC_MAPS else ours.get(f"f:{name}", {})
+        yield from _compare(value, live, inner, path)
 
 
 def _compare_item(item: Any, live: list[Any], ours: Fields | None, path: Path) -> Iterator[Path]:  # noqa: ANN401

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from roundhouse_api.model import Manifest
 from roundhouse_operator.core.additions import removal
 from roundhouse_operator.core.fields import Ownership, differences, has_leftovers, without, written
-from roundhouse_operator.core.kinds import DEPLOYMENT
+from roundhouse_operator.core.kinds import DEPLOYMENT, SERVICE
 from roundhouse_operator.core.plan import Plan, plan_children
 from roundhouse_operator.project import project_child
 from tests.unit.operator.samples import engine, variant
@@ -126,6 +126,75 @@ def test_what_a_person_added_is_taken_back() -> None:
     ]
     env.pop()
     assert plan_for(wanted(), live).empty, "a claim to what is not there"
+
+
+def service_with(selector: Manifest, manager: str = "kubectl-patch") -> Manifest:
+    """The Service of a variant, of which somebody has changed the selector and so owns the whole of it."""
+    live = applied(copy.deepcopy(wanted_service()))
+    live["spec"]["selector"] = selector
+    del live["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"]["f:selector"]
+    fields: Manifest = {"f:spec": {"f:selector": {}}}
+    live["metadata"]["managedFields"].append({"manager": manager, "operation": "Update", "fieldsV1": fields})
+    return live
+
+
+def wanted_service() -> Manifest:
+    decision = Scene(node("n1"), engine(), variant()).decide("kws-en")
+    return next(one.manifest for one in decision.plan.applies if one.kind == SERVICE)
+
+
+def service_plan(live: Manifest) -> Plan:
+    child = project_child(SERVICE, sent(live)).read(MANAGER)
+    return plan_children([wanted_service()], [child], namespace="speech", owner_uid=OWNER)
+
+
+def test_an_entry_that_a_person_adds_to_a_selector_is_taken_back() -> None:
+    mine = wanted_service()["spec"]["selector"]
+    [apply] = service_plan(service_with({**mine, "version": "blue"})).applies
+    assert (apply.manifest["spec"]["selector"], apply.force) == (mine, True)
+    assert service_plan(service_with(mine)) == Plan(), "it is as it is to be, whoever wrote it"
+
+
+def test_an_entry_that_a_controller_adds_to_a_selector_is_left_and_told() -> None:
+    selector = {**wanted_service()["spec"]["selector"], "rollouts-pod-template-hash": "1"}
+    plan = service_plan(service_with(selector, "rollouts-controller"))
+    assert plan.empty
+    assert [(one.path, one.manager) for one in plan.conflicts] == [(".spec.selector", "rollouts-controller")]
+
+
+def test_what_admission_adds_to_a_selector_that_is_ours_stays() -> None:
+    live = applied(wanted_service())
+    live["spec"]["selector"] = {**live["spec"]["selector"], "mesh": "on"}
+    assert service_plan(live) == Plan()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "edited_to"),
+    [
+        ("nodeSelector", {"zone": "a"}, {"zone": "a", "foo": "bar"}),
+        (
+            "tolerations",
+            [{"key": "gpu", "operator": "Exists"}],
+            [{"key": "gpu", "operator": "Exists", "effect": "NoExecute"}],
+        ),
+    ],
+)
+def test_what_a_person_adds_to_a_value_that_has_one_owner_is_taken_back(
+    name: str, value: object, edited_to: object
+) -> None:
+    manifest = wanted()
+    manifest["spec"]["template"]["spec"][name] = value
+    live = applied(copy.deepcopy(manifest))
+    live["spec"]["template"]["spec"][name] = edited_to
+    entry = live["metadata"]["managedFields"][0]
+    del entry["fieldsV1"]["f:spec"]["f:template"]["f:spec"][f"f:{name}"]
+    fields: Manifest = {"f:spec": {"f:template": {"f:spec": {f"f:{name}": {}}}}}
+    live["metadata"]["managedFields"].append(
+        {"manager": "kubectl-patch", "operation": "Update", "fieldsV1": fields}
+    )
+    plan = plan_for(manifest, live)
+    assert [(one.force, one.manifest) for one in plan.applies] == [(True, manifest)]
+    assert plan.removals == ()
 
 
 def test_what_a_controller_added_stays() -> None:

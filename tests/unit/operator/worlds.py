@@ -11,7 +11,6 @@ from roundhouse_api.model import Manifest
 from roundhouse_operator.cache import Cache
 from roundhouse_operator.core.decide import decide
 from roundhouse_operator.core.decision import Decision
-from roundhouse_operator.core.fields import list_keys
 from roundhouse_operator.core.kinds import (
     ADAPTER,
     CACHE_KINDS,
@@ -28,6 +27,7 @@ from roundhouse_operator.core.observed import World
 from roundhouse_operator.core.outcome import DONE, Outcome
 from roundhouse_operator.core.placement import Fleet
 from roundhouse_operator.core.status.variant import variant_status
+from roundhouse_operator.core.structure import ATOMIC_MAPS, list_keys
 from roundhouse_operator.project_fleet import project_node
 from roundhouse_operator.tally import Tally
 
@@ -115,7 +115,7 @@ def owned(manifest: Manifest) -> Manifest:
 
 
 def _owned(value: Any, name: str) -> Manifest:
-    if isinstance(value, dict) and value:
+    if isinstance(value, dict) and value and name not in ATOMIC_MAPS:
         return {f"f:{key}": _owned(inner, key) for key, inner in value.items()}
     if isinstance(value, list) and value and (keys := list_keys(name, value)):
         return {_step(item, keys): {".": {}, **_owned(item, "")} for item in value}

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from roundhouse_api.model import Manifest
 from roundhouse_api.names import GROUP
-from roundhouse_operator.core.fields import list_keys
+from roundhouse_operator.core.structure import list_keys
 
 _POD_FIELDS: Final = {
     "serviceAccountName": "workload.serviceAccountName",
