@@ -327,6 +327,11 @@ class Reason(StrEnum):
         "Look at pods and nodes: `kubectl describe pod`.",
     )
 
+    NO_ENDPOINTS = (
+        "NoEndpoints",
+        "Pods are ready, and their Service leads to none of them: no request reaches them.",
+        "See who holds the Service: `OwnershipConflict` or `UpToDate` says it; `kubectl describe service`.",
+    )
     LOAD_FAILED = (
         "LoadFailed",
         "The engine's pod runs and cannot load this model; it tries again, ever later.",

@@ -26,7 +26,9 @@ from roundhouse_gateway.access import OPEN, Access, access_to
 from roundhouse_gateway.claims import Names
 from roundhouse_gateway.records import EngineRecord, VariantRecord
 
-UNHEALTHY_REASONS = frozenset({Reason.CRASH_LOOP, Reason.OOM_KILLED, Reason.ENDPOINT_LOST})
+UNHEALTHY_REASONS = frozenset(
+    {Reason.CRASH_LOOP, Reason.OOM_KILLED, Reason.ENDPOINT_LOST, Reason.NO_ENDPOINTS}
+)
 DEFAULT_ROUTES = {
     RouteName.REALTIME: REALTIME,
     RouteName.TRANSCRIPTIONS: "/v1/audio/transcriptions",

@@ -25,7 +25,7 @@ from roundhouse_operator.core.moving import changes_service, find_leaving, keep_
 from roundhouse_operator.core.observed import Engine, Invalid, World
 from roundhouse_operator.core.own import child_of
 from roundhouse_operator.core.plan import NOTHING, Plan, plan_children
-from roundhouse_operator.core.rollout import Turn, changed_by_author, roll
+from roundhouse_operator.core.rollout import Turn, changed_by_author, keep_service_alone, roll
 from roundhouse_operator.core.rollout.turn import keep_turn
 from roundhouse_operator.core.scaling import conflict, is_demand, read_policy
 from roundhouse_operator.core.verification.exam import examine
@@ -55,7 +55,7 @@ def _decide(world: World, api_hosts: Iterable[str], loader: LoaderImage) -> Deci
         or engine is None
         or merged is None
     ):
-        return decision
+        return replace(decision, plan=keep_service_alone(world))
     if engine.workload is None:
         return replace(decision, plan=NOTHING if decision.refused else _without_children(world))
     delivery = deliver(
@@ -110,7 +110,8 @@ def _roll_out(world: World, decision: Decision, intent: Intent, chosen: Engine, 
     decision = _placed(world, decision, intent, chosen)
     decision = replace(decision, leaving=find_leaving(world, chosen, shares=intent.shares))
     if not _may_change(world, decision) or decision.unplaced:
-        return replace(decision, turn=Turn(keep_turn(world)))
+        kept = NOTHING if intent.shares or decision.leaving else keep_service_alone(world)
+        return replace(decision, turn=Turn(keep_turn(world)), plan=kept)
     if intent.shares:
         return decision if decision.leaving else _to_shared_pods(world, decision, intent)
     rolled = guarded(intent, lambda: _rolled(world, decision, intent, chosen, pods))

@@ -74,6 +74,38 @@ def test_what_a_person_changes_on_a_child_is_changed_back(operator: Operator, ku
     )
 
 
+def test_a_service_is_mended_while_its_engine_is_gone_or_another(
+    operator: Operator, kubectl: Kubectl
+) -> None:
+    kubectl.apply(engine(), variant())
+    kubectl.wait("mv", "kws-en", "Ready", "True")
+    spec = kubectl.get("svc", "kws-en")["spec"]
+
+    def mends() -> None:
+        edit = [{"op": "replace", "path": "/spec/selector", "value": {"a": "b"}}]
+        kubectl("patch", "svc", "kws-en", "--type=json", "-p", json.dumps(edit))
+        kubectl.wait_for(
+            lambda: kubectl.get("svc", "kws-en")["spec"]["selector"] == spec["selector"], "it is mended"
+        )
+        kubectl("delete", "svc/kws-en")
+        kubectl.wait_for(
+            lambda: kubectl.get("svc", "kws-en").get("spec", {}).get("ports") == spec["ports"], "it is back"
+        )
+        assert kubectl.condition("mv", "kws-en", "Available")["status"] == "True"
+        assert image(kubectl) == "example.org/kws:1"
+
+    kubectl("delete", "eng/kws")
+    kubectl.wait("mv", "kws-en", "EngineSelected", "False", "EngineNotFound")
+    mends()
+    kubectl.apply(engine(workload={"image": "example.org/other:9"}, api={"port": 9999}))
+    kubectl.wait("mv", "kws-en", "UpToDate", "False", "EngineChanged")
+    mends()
+    kubectl("annotate", "mv", "kws-en", "roundhouse.dev/restartedAt=looked-at")
+    kubectl.wait("mv", "kws-en", "UpToDate", "True")
+    assert image(kubectl) == "example.org/other:9"
+    kubectl.wait_for(lambda: kubectl.get("svc", "kws-en")["spec"]["ports"][0]["port"] == 9999, "its port")
+
+
 def test_a_field_that_another_manager_holds_is_left_to_it(operator: Operator, kubectl: Kubectl) -> None:
     kubectl.apply(engine(), variant())
     kubectl.wait("mv", "kws-en", "Ready", "True")

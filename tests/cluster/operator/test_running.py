@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from roundhouse_operator.core.structure import ATOMIC_MAPS
 from tests.cluster.local import Cluster
 from tests.cluster.local.errors import ClusterError
 from tests.cluster.operator.conftest import StartOperator
@@ -82,6 +83,65 @@ def test_what_a_person_applies_from_a_file_is_taken_back(operator: Operator, kub
     kubectl.wait_for(lambda: image(kubectl) == "example.org/kws:1", "the image is back")
     operator.settle()
     assert not kubectl.condition("mv", "kws-en", "OwnershipConflict")
+
+
+def test_an_entry_that_a_person_adds_to_a_selector_is_taken_back(
+    operator: Operator, kubectl: Kubectl
+) -> None:
+    """Such a map has one owner: who adds to it takes all of it."""
+    linux = {"kubernetes.io/os": "linux"}
+    kubectl.apply(engine(hardware={"gpu": {"mode": "None"}, "nodeSelector": linux}), variant())
+    kubectl.wait("mv", "kws-en", "Ready", "True")
+    mine = kubectl.get("svc", "kws-en")["spec"]["selector"]
+    kubectl.patch("svc", "kws-en", {"spec": {"selector": {"version": "blue"}}})
+    kubectl.wait_for(lambda: kubectl.get("svc", "kws-en")["spec"]["selector"] == mine, "the entry is gone")
+
+    def nodes() -> dict[str, str]:
+        found: dict[str, str] = kubectl.get("deploy", "kws-en")["spec"]["template"]["spec"]["nodeSelector"]
+        return found
+
+    assert nodes() == linux
+    kubectl.patch("deploy", "kws-en", {"spec": {"template": {"spec": {"nodeSelector": {"foo": "bar"}}}}})
+    kubectl.wait_for(lambda: nodes() == linux, "the node selector is as it was")
+    kubectl.wait("mv", "kws-en", "Ready", "True", "Serving")
+    assert not kubectl.condition("mv", "kws-en", "OwnershipConflict")
+
+
+def test_pods_that_their_service_does_not_lead_to_do_not_serve(operator: Operator, kubectl: Kubectl) -> None:
+    kubectl.apply(engine(), variant())
+    kubectl.wait("mv", "kws-en", "Ready", "True", "Serving")
+    selector = {**kubectl.get("svc", "kws-en")["spec"]["selector"], "version": "blue"}
+    kubectl.patch("svc", "kws-en", {"spec": {"selector": selector}}, "--field-manager=rollouts")
+    found = kubectl.wait("mv", "kws-en", "Ready", "False", "NoEndpoints")
+    assert "version=blue" in found["message"]
+    conflict = kubectl.condition("mv", "kws-en", "OwnershipConflict")
+    assert "'rollouts' holds .spec.selector" in conflict["message"]
+    kubectl("annotate", "svc", "kws-en", "roundhouse.dev/adopt=true")
+    kubectl.wait("mv", "kws-en", "Ready", "True", "Serving")
+
+
+def test_maps_that_have_one_owner_are_those_of_the_api(control_plane: Cluster) -> None:
+    schemas: dict[str, Any] = {}
+    for path in ("api/v1", "apis/apps/v1", "apis/policy/v1"):
+        document = json.loads(control_plane.kubectl("get", "--raw", f"/openapi/v3/{path}"))
+        schemas |= document["components"]["schemas"]
+    written = ("apps.v1.Deployment", "core.v1.Service", "core.v1.ConfigMap", "policy.v1.PodDisruptionBudget")
+    todo = [f"io.k8s.api.{one}" for one in written]
+    whole, parted, seen = set[str](), set[str](), set(todo)
+    while todo:
+        for name, field in schemas[todo.pop()].get("properties", {}).items():
+            items = field.get("items", {})
+            told = items if field.get("x-kubernetes-list-type") == "map" else field
+            kind = next((one["$ref"] for one in told.get("allOf", [told]) if "$ref" in one), "")
+            kind = kind.rpartition("/")[2]
+            one = {**schemas.get(kind, {}), **field}
+            if one.get("type") == "object" or (kind and not items and schemas[kind].get("type") == "object"):
+                (whole if one.get("x-kubernetes-map-type") == "atomic" else parted).add(name)
+            if kind and kind not in seen:
+                seen.add(kind)
+                todo.append(kind)
+    assert {"selector", "nodeSelector"} <= whole <= ATOMIC_MAPS
+    assert not parted & ATOMIC_MAPS
 
 
 def test_two_installs_over_one_namespace_come_to_rest(

@@ -51,6 +51,7 @@ CASES = (
     Case("lost-before-the-operator-saw", SERVING, (slice_with(UNREADY),), ModelStatus.UNHEALTHY),
     Case("scaled-down", SERVING, (), ModelStatus.AVAILABLE, wanted=False),
     Case("lost", lost("EndpointLost"), (), ModelStatus.UNHEALTHY),
+    Case("astray", lost("NoEndpoints"), (), ModelStatus.UNHEALTHY),
     Case("crash-loop", lost("CrashLoop"), (), ModelStatus.UNHEALTHY),
     Case("starting", lost("Starting"), (slice_with(UNREADY),), ModelStatus.AVAILABLE),
     Case("idle", lost("Idle"), (), ModelStatus.AVAILABLE),

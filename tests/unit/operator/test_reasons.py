@@ -25,7 +25,7 @@ from roundhouse_operator.core.status.unserved import unserved_status
 from roundhouse_operator.core.verification.known_answers import Judged
 from roundhouse_operator.core.verification.proof import ExamFacts, Input, Proof
 from roundhouse_operator.core.weights.asked import Answer, Ask, AskedKind
-from tests.unit.operator import test_autoscalers, test_replicas
+from tests.unit.operator import test_autoscalers, test_replicas, test_service
 from tests.unit.operator.caches import COMPLETE, Caches, failure, private
 from tests.unit.operator.fleet import IMAGE_2, Fleet, fail
 from tests.unit.operator.kinds_of_nodes import PLAIN, UNLABELLED
@@ -452,9 +452,7 @@ CASES: dict[Reason, Callable[[], Statuses]] = {
     Reason.MIXED_GPUS: on_node(many_cards(), minMemory="10G"),
     Reason.NO_GPU: on_node(node("n1")),
     Reason.INSUFFICIENT_RESOURCES: unscheduled("0/1 nodes are available: 1 Insufficient cpu."),
-    Reason.NO_MATCHING_NODE: unscheduled(
-        "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity"
-    ),
+    Reason.NO_MATCHING_NODE: unscheduled("0/1 nodes: 1 node(s) didn't match Pod's node affinity"),
     Reason.UNSCHEDULABLE: unscheduled("0/1 nodes are available: 1 node(s) had no free ports."),
     Reason.DRA_UNAVAILABLE: claimed,
     Reason.QUOTA_EXCEEDED: refused_pods('pods "x" is forbidden: exceeded quota: gpus'),
@@ -466,6 +464,7 @@ CASES: dict[Reason, Callable[[], Statuses]] = {
     Reason.CONFIG_ERROR: container(**waiting("CreateContainerConfigError", 'configmap "c" not found')),
     Reason.START_TIMEOUT: container(state={"running": {}}, **ended(exitCode=137)),
     Reason.ENDPOINT_LOST: lost,
+    Reason.NO_ENDPOINTS: test_service.astray,
     Reason.VERIFICATION_FAILED: examined("Failed"),
     Reason.TEST_INPUT_NOT_FOUND: examined(problem=True),
     Reason.TEST_UNANSWERED: examined(silent=True),

@@ -125,26 +125,26 @@ class Intent:
         return pod_labels(self.name)
 
     def metadata(self, kind: Kind) -> Manifest:
-        """Head of a child: it goes with its owner, also while no operator runs."""
-        owner, name = self.owner
-        return {
-            "apiVersion": kind.api_version,
-            "kind": kind.name,
-            "metadata": {
-                "namespace": self.namespace,
-                "name": self.name,
-                "labels": self.labels,
-                "ownerReferences": [
-                    {
-                        "apiVersion": owner.api_version,
-                        "kind": owner.name,
-                        "name": name,
-                        "uid": self.uid,
-                        "controller": True,
-                    }
-                ],
-            },
-        }
+        head = child_head(kind, self.namespace, self.name, (*self.owner, self.uid))
+        head["metadata"]["labels"] = self.labels
+        return head
+
+
+def child_head(kind: Kind, namespace: str, name: str, owner: tuple[Kind, str, str]) -> Manifest:
+    """Head of a child of `owner`, by kind, name and uid: it goes with that, also while no operator runs."""
+    whose, owner_name, uid = owner
+    reference = {
+        "apiVersion": whose.api_version,
+        "kind": whose.name,
+        "name": owner_name,
+        "uid": uid,
+        "controller": True,
+    }
+    return {
+        "apiVersion": kind.api_version,
+        "kind": kind.name,
+        "metadata": {"namespace": namespace, "name": name, "labels": {}, "ownerReferences": [reference]},
+    }
 
 
 def queue_labels(labels: Mapping[str, str]) -> dict[str, str]:

@@ -6,6 +6,7 @@ named `metrics`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from roundhouse_api import names
@@ -20,19 +21,17 @@ def build_service(intent: Intent) -> Manifest:
     head = intent.metadata(SERVICE)
     # On a child that is written after the pods' template, and where it starts no rollout.
     head["metadata"]["annotations"] = {names.ANNOTATION_VARIANT_SPEC: intent.digest}
+    return {**head, "spec": service_spec(intent.pod_labels, intent.engine.api.port)}
+
+
+def service_spec(selector: Mapping[str, str], port: int) -> Manifest:
+    """`port` is the engine's own."""
+    metrics = METRICS_PORT if port != METRICS_PORT else METRICS_PORT + 1
     return {
-        **head,
-        "spec": {
-            "type": "ClusterIP",
-            "clusterIP": "None",
-            "selector": intent.pod_labels,
-            "ports": [
-                _port("http", intent.engine.api.port),
-                _port(
-                    "metrics", METRICS_PORT if intent.engine.api.port != METRICS_PORT else METRICS_PORT + 1
-                ),
-            ],
-        },
+        "type": "ClusterIP",
+        "clusterIP": "None",
+        "selector": dict(selector),
+        "ports": [_port("http", port), _port("metrics", metrics)],
     }
 
 

@@ -1,6 +1,7 @@
 """How a change reaches pods: whose turn it is, and whether a new pod or an old one goes first.
 
-`turn` and `line` order the variants of an engine, `strategy` chooses the way; here both become a plan.
+`turn` and `line` order the variants of an engine, `strategy` chooses the way; here both become a plan. What
+there is to do while no change is to reach them is in `keeping`.
 """
 
 from __future__ import annotations
@@ -11,15 +12,15 @@ from roundhouse_api.model import Manifest
 from roundhouse_api.names import ANNOTATION_VARIANT_SPEC
 from roundhouse_operator.core.desired import Intent, desired_children
 from roundhouse_operator.core.desired.claims import without_needed
-from roundhouse_operator.core.fields import owned_part
-from roundhouse_operator.core.kinds import DEPLOYMENT, DISRUPTION_BUDGET, SERVICE
+from roundhouse_operator.core.kinds import DEPLOYMENT, SERVICE
 from roundhouse_operator.core.observed import Child, World
 from roundhouse_operator.core.own import child_of, has_template, template_changes
-from roundhouse_operator.core.plan import NOTHING, Plan, plan_children
+from roundhouse_operator.core.plan import Plan, plan_children
+from roundhouse_operator.core.rollout.keeping import keep_children, keep_service_alone
 from roundhouse_operator.core.rollout.strategy import Strategy, choose_strategy
 from roundhouse_operator.core.rollout.turn import ONE_AT_A_TIME, Change, Turn, keep_turn, take_turn
 
-__all__ = ["Change", "Rolling", "Strategy", "Turn", "changed_by_author", "roll"]
+__all__ = ["Change", "Rolling", "Strategy", "Turn", "changed_by_author", "keep_service_alone", "roll"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ def roll(world: World, intent: Intent, *, frozen: bool = False) -> Rolling:
     found, strategy = plan(changing=False)
     change = _change(world, intent, found, live)
     if frozen and change is not Change.NONE:
-        return Rolling(_plan_kept(world, intent, live), strategy, Turn(keep_turn(world)), kept=True)
+        return Rolling(keep_children(world, intent), strategy, Turn(keep_turn(world)), kept=True)
     turn = take_turn(
         world,
         change,
@@ -56,7 +57,7 @@ def roll(world: World, intent: Intent, *, frozen: bool = False) -> Rolling:
         wanted=intent.asked_replicas,
     )
     if turn.waits:
-        return Rolling(_plan_kept(world, intent, live), strategy, turn, kept=True)
+        return Rolling(keep_children(world, intent), strategy, turn, kept=True)
     if change is not Change.NONE:
         found, strategy = plan(changing=True)
     return Rolling(found, strategy, turn)
@@ -83,17 +84,6 @@ def _change(world: World, intent: Intent, plan: Plan, live: Child | None) -> Cha
     differing = template_changes(wanted, live)
     by_hand = [any(one.by_hand for one in live.ownership.holders(path)) for path in differing]
     return Change.BY_HAND if by_hand and all(by_hand) else Change.INHERITED
-
-
-def _plan_kept(world: World, intent: Intent, live: Child | None) -> Plan:
-    """The Deployment as it is, with as many pods as are wanted."""
-    if live is None:
-        return NOTHING
-    kept = owned_part(live.live, live.ownership.ours)
-    kept = {**kept, "spec": {**kept["spec"], "replicas": intent.replicas}}
-    budget = [one for one in desired_children(intent) if one["kind"] == DISRUPTION_BUDGET.name]
-    scaled = [one for one in world.children if one.kind in (DEPLOYMENT, DISRUPTION_BUDGET)]
-    return _plan(world, (kept, *budget), scaled)
 
 
 def _plan(world: World, wanted: tuple[Manifest, ...], there: tuple[Child, ...] | list[Child]) -> Plan:

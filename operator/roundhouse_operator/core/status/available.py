@@ -1,6 +1,7 @@
 """The condition Available: whether an endpoint answers, and if not, whether it starts or was lost.
 
-It never depends on a rollout that is under way.
+It never depends on a rollout that is under way. A Service that leads past the pods is read from the Service
+itself: its EndpointSlices would say so too, later and at the price of a watch on every pod's readiness.
 """
 
 from __future__ import annotations
@@ -26,12 +27,18 @@ def find_available(scene: Scene, blocker: Finding | None) -> Finding:
     if scene.suspended:
         return false(Reason.SUSPENDED, "`spec.suspend` is true")
     if scene.ready:
-        return true(Reason.SERVING, f"{scene.ready} of {scene.wanted} pods answer")
+        return _answering(scene)
     if scene.wanted == 0 and not blocker:
         return _at_zero(scene)
     if blocker and not scene.frozen:
         return false(blocker.reason, "Nothing was started")
     return _not_answering(scene)
+
+
+def _answering(scene: Scene) -> Finding:
+    if scene.astray is not None:
+        return false(Reason.NO_ENDPOINTS, f"{scene.ready} of {scene.wanted} pods are ready; {scene.astray}")
+    return true(Reason.SERVING, f"{scene.ready} of {scene.wanted} pods answer")
 
 
 def _at_zero(scene: Scene) -> Finding:

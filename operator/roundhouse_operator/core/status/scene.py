@@ -12,8 +12,10 @@ from roundhouse_api.v1alpha1 import ModelVariantSpec
 from roundhouse_operator.core.decision import Decision
 from roundhouse_operator.core.desired.probes import startup_seconds
 from roundhouse_operator.core.diagnose import Trouble, diagnose
+from roundhouse_operator.core.kinds import DEPLOYMENT, SERVICE
 from roundhouse_operator.core.observed import Invalid, World
 from roundhouse_operator.core.outcome import Outcome
+from roundhouse_operator.core.own import child_of
 from roundhouse_operator.core.placing import explained
 from roundhouse_operator.core.scaling import is_demand
 from roundhouse_operator.core.seat import Seat
@@ -33,6 +35,8 @@ class Scene:
     wanted: int
     ready: int
     trouble: Trouble | None
+    astray: str | None = None
+    """Why no request reaches pods of its own, however ready they are."""
 
     @property
     def suspended(self) -> bool:
@@ -66,6 +70,7 @@ def build_scene(world: World, decision: Decision, outcome: Outcome) -> Scene:
         wanted=intent.replicas if intent else rollout.wanted if rollout else 0,
         ready=(rollout.ready if rollout else 0) or world.lodged,
         trouble=_trouble(world, decision),
+        astray=None if decision.shares or decision.leaving or world.lodged else _astray(world),
     )
 
 
@@ -83,6 +88,24 @@ def _shared_scene(
         ready=seat.ready or world.lodged,
         trouble=seat.trouble,
     )
+
+
+def _astray(world: World) -> str | None:
+    """What the Service asks of pods besides what the Deployment gives them."""
+    deployment, service = child_of(world, DEPLOYMENT), child_of(world, SERVICE)
+    if deployment is None:
+        return None
+    if service is None:
+        return "there is no Service that leads to them"
+    selector = service.live["spec"].get("selector") or {}
+    labels = deployment.live["spec"]["template"]["metadata"].get("labels") or {}
+    missing = ", ".join(
+        f"{name}={value}" for name, value in sorted(selector.items()) if labels.get(name) != value
+    )
+    if selector and not missing:
+        return None
+    asks = f"asks for pods with {missing}" if missing else "selects no pods"
+    return f"Service {service.name!r} {asks}, so that it leads to none of them"
 
 
 def _trouble(world: World, decision: Decision) -> Trouble | None:

@@ -169,7 +169,7 @@ def _phase(findings: Mapping[ConditionType, Finding | None]) -> str:
             return "Suspended"
         case Reason.SCALED_TO_ZERO | Reason.IDLE | Reason.NOT_ACTIVE:
             return "Idle"
-        case reason if reason in LOST:
+        case reason if reason in LOST or reason is Reason.NO_ENDPOINTS:
             return "Unhealthy"
         case reason if reason in _STUCK or not found[ConditionType.ACCEPTED].holds:
             return "Failed"
