@@ -281,8 +281,8 @@ class Reason(StrEnum):
     )
     QUOTA_EXCEEDED = (
         "QuotaExceeded",
-        "A ResourceQuota of the namespace does not allow for the pods.",
-        "Scale something down or raise the quota: `kubectl describe quota`.",
+        "A ResourceQuota of the namespace does not allow for the pods, or wants limits that they lack.",
+        "Scale down or raise the quota (`kubectl describe quota`), or state `hardware.resources.limits`.",
     )
     QUEUED = (
         "Queued",

@@ -46,6 +46,7 @@ from roundhouse_operator.logs import concerning
 from roundhouse_operator.lookups import Lookups
 from roundhouse_operator.queue import RetryError
 from roundhouse_operator.recorder import Recorder
+from roundhouse_operator.refusals import AGAIN_SECONDS, Refusals
 from roundhouse_operator.scaler import Aim
 from roundhouse_operator.sweeping import Sweeping
 from roundhouse_operator.verifier import Verifier
@@ -79,12 +80,14 @@ class Reconciler:
     fetching: Fetching = field(init=False)
     sweeping: Sweeping = field(init=False)
     departures: Departures = field(init=False)
+    refusals: Refusals = field(init=False)
     arranger: Arranger = field(init=False)
     execution: Execution = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "lookups", Lookups(self.cluster))
         object.__setattr__(self, "departures", Departures(self.cluster))
+        object.__setattr__(self, "refusals", Refusals(self.cluster))
         fetching = Fetching(self.cluster, self.cache, self.touch)
         object.__setattr__(self, "fetching", fetching)
         sweeping = Sweeping(fetching, self.recorder.note, self.later, self.loader, self.sweep_after_seconds)
@@ -155,6 +158,7 @@ class Reconciler:
         outcome = replace(outcome, cache_refusal=refused)
         if not decision.plan.empty:
             world = self._written(world)
+        world = await self._refused(world)
         # Until somebody has looked at the pods of an engine that it shares, what is told stands.
         if not (decision.shares and world.seat is None and world.variant.status):
             status = variant_status(world, decision, outcome, now=self.clock())
@@ -165,6 +169,13 @@ class Reconciler:
             raise RetryError(refusal.message)
         if decision.revisit_seconds:
             self.later(key, decision.revisit_seconds)
+
+    async def _refused(self, world: World) -> World:
+        """Looked at again where the Deployment says more than the ReplicaSet that it has now."""
+        seen = await self.refusals.look(world)
+        if seen.rollout != world.rollout and seen.rollout and seen.rollout.refused is None:
+            self.later(world.variant.key, AGAIN_SECONDS)
+        return seen
 
     async def _fetch(self, supply: Supply, decision: Decision, namespace: str) -> Refusal | None:
         """With what loaders are told before any of them starts."""

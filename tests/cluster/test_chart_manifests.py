@@ -96,6 +96,7 @@ def test_the_definitions_are_those_that_the_server_holds(control_plane: Cluster)
 OPERATOR_MAY = (
     "patch roundhouse.dev/modelvariants/status",
     "create apps/deployments",
+    "list apps/replicasets",
     "delete /services",
     "create events.k8s.io/events",
     "watch /nodes",

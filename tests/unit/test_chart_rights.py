@@ -112,6 +112,11 @@ def test_no_role_holds_a_wildcard_or_lists_secrets(namespaces: list[str]) -> Non
             assert rule["verbs"] == ["get"], f"{role} asks by name"
 
 
+def test_the_operator_may_ask_replica_sets_and_change_none() -> None:
+    granted = grants(of_kind(render(), "Role", "operator")[-1])
+    assert {one for one in granted if one.endswith("/replicasets")} == {"list apps/replicasets"}
+
+
 def test_caches_of_weights_take_jobs_claims_and_records() -> None:
     granted = grants(of_kind(render(), "Role", "operator")[-1])
     kinds = ("batch/jobs", "/persistentvolumeclaims", "/configmaps")

@@ -19,6 +19,7 @@ from roundhouse_operator.core.plan import Apply
 from roundhouse_operator.core.preview import ChildChange, at_its_turn, child_changes, node_verdicts
 from roundhouse_operator.core.status.variant import variant_status
 from roundhouse_operator.errors import ConflictError, RefusedError
+from roundhouse_operator.refusals import Refusals
 
 _NO_TIME = "1970-01-01T00:00:00Z"
 """Shown nowhere: a preview has no clock."""
@@ -66,8 +67,9 @@ async def _consequence(picture: Picture, old: World | None, world: World) -> Man
     later = decide(at_its_turn(world)) if waits else decision
     changes = child_changes(world, later.plan)
     refusal, refusals = await _tried(picture, later)
+    seen = await Refusals(picture.cluster).look(world)
     status = variant_status(
-        world, decision, Outcome(later.plan.conflicts, refusal) if refusal else DONE, now=_NO_TIME
+        seen, decision, Outcome(later.plan.conflicts, refusal) if refusal else DONE, now=_NO_TIME
     )
     need = later.intent.need if later.intent else None
     return {

@@ -25,7 +25,9 @@ _NEVER_RAN: Final = frozenset({"StartError", "ContainerCannotRun"})
 _ENDED_BY_KUBELET: Final = frozenset({0, 128 + 9, 128 + 15})
 _ENDING_SECONDS: Final = 120
 """Between the deadline of a start and the end of a container that takes its time to leave."""
-_QUOTA: Final = re.compile(r"exceeded quota: .*", re.DOTALL)
+_QUOTA: Final = re.compile(r"(?:exceeded|failed) quota: .*", re.DOTALL)
+_UNSTATED: Final = re.compile(r"must specify (?:limits|requests)\.[a-z]")
+"""A quota counts what pods state, and takes none that do not."""
 _NO_SECRET: Final = re.compile(r"(?i)\bsecret \"[^\"]+\" not found|couldn't find key \S+ in secret ")
 
 
@@ -85,7 +87,8 @@ def diagnose(
 def cannot_be_made(words: str) -> Trouble:
     """A quota's own words are told alone: before them stands a pod's name, which is another each time."""
     if quota := _QUOTA.search(words):
-        return Trouble(Reason.QUOTA_EXCEEDED, f"Pods cannot be created: {quota.group()}")
+        hint = "; state them in `hardware.resources`" if _UNSTATED.search(quota.group()) else ""
+        return Trouble(Reason.QUOTA_EXCEEDED, f"Pods cannot be created: {quota.group()}{hint}")
     return Trouble(Reason.POD_REFUSED, f"Pods cannot be created: {words}")
 
 

@@ -49,6 +49,7 @@ POLICY: Final = Kind("SelectionPolicy", names.GROUP, names.VERSION, names.SELECT
 API_KINDS: Final = (ENGINE, VARIANT, ADAPTER, POLICY)
 
 DEPLOYMENT: Final = Kind("Deployment", "apps", "v1", "deployments")
+REPLICA_SET: Final = Kind("ReplicaSet", "apps", "v1", "replicasets")
 SERVICE: Final = Kind("Service", "", "v1", "services")
 DISRUPTION_BUDGET: Final = Kind("PodDisruptionBudget", "policy", "v1", "poddisruptionbudgets")
 CONFIG_MAP: Final = Kind("ConfigMap", "", "v1", "configmaps")

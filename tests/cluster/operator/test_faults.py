@@ -216,6 +216,23 @@ def test_a_quota_is_told_in_its_words(operator: Operator, kubectl: Kubectl) -> N
     kubectl.wait("mv", "kws-en", "Ready", "True", seconds=60)
 
 
+def test_the_cause_of_a_refusal_is_that_of_the_newest_pods(operator: Operator, kubectl: Kubectl) -> None:
+    """The Deployment itself goes on telling of the first."""
+    kubectl.limit("none", **{"pods": "0", "limits.memory": "2Gi"})
+    kubectl.apply(engine(), variant())
+    found = kubectl.wait("mv", "kws-en", "Ready", "False", "QuotaExceeded")
+    assert "must specify limits.memory" in found["message"]
+    assert "hardware.resources" in found["message"]
+    limits = {"limits": {"memory": "1Gi"}}
+    kubectl.patch("eng", "kws", {"spec": {"hardware": {"resources": limits}}})
+
+    def told() -> bool:
+        message = kubectl.condition("mv", "kws-en", "Ready")["message"]
+        return "exceeded quota: none" in message and "must specify" not in message
+
+    kubectl.wait_for(told, "the newest cause", 120)
+
+
 def test_hardware_that_is_not_there_is_told(operator: Operator, kubectl: Kubectl) -> None:
     needs = {"gpu": {"mode": "Required", "allocation": {"type": "DevicePlugin"}}}
     needs["gpu"]["allocation"]["devicePlugin"] = {"resourceName": "example.org/tpu"}  # type: ignore[index]

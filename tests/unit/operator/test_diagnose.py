@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from roundhouse_api.model import Manifest
-from roundhouse_operator.core.diagnose import diagnose
+from roundhouse_operator.core.diagnose import cannot_be_made, diagnose
+from roundhouse_operator.core.newest import newest_refusal
 from roundhouse_operator.core.observed import Rollout
 from roundhouse_operator.project_pods import project_pod
 from tests.unit.operator.worlds import pod, sent
@@ -217,6 +218,37 @@ def test_pods_that_cannot_be_created() -> None:
     assert found
     assert found.reason == "QuotaExceeded"
     assert "exceeded quota: none" in found.message
+
+
+def test_a_quota_that_wants_limits_says_where_they_are_stated() -> None:
+    words = 'pods "q2-1" is forbidden: failed quota: q: must specify limits.memory for: engine'
+    found = cannot_be_made(words)
+    assert found.reason == "QuotaExceeded"
+    assert "failed quota: q: must specify limits.memory" in found.message
+    assert "hardware.resources" in found.message
+    assert "q2-1" not in found.message, "which is another one each time"
+
+
+def replica_set(revision: str, owner: str = "uid", **condition: str) -> Manifest:
+    metadata = {
+        "annotations": {"deployment.kubernetes.io/revision": revision},
+        "creationTimestamp": "2026-01-01T00:00:00Z",
+        "ownerReferences": [{"uid": owner, "controller": True}],
+    }
+    conditions = [{"type": "ReplicaFailure", "status": "True", **condition}] if condition else []
+    return {"metadata": metadata, "status": {"conditions": conditions}}
+
+
+def test_the_newest_replica_set_says_why_pods_cannot_be_created() -> None:
+    old, new = replica_set("9", message="must specify limits.memory"), replica_set("10", message="exceeded")
+    assert newest_refusal([old, new], "uid") == "exceeded"
+    assert newest_refusal([old, replica_set("10")], "uid") is None, "it was mended"
+    assert newest_refusal([old, replica_set("10", message="was", status="False")], "uid") is None
+    assert (
+        newest_refusal([old, replica_set("11", "another", message="no")], "uid")
+        == "must specify limits.memory"
+    )
+    assert newest_refusal([], "uid") is None
 
 
 def test_a_rollout_that_stalls_without_a_word() -> None:
