@@ -26,7 +26,6 @@ ATOMIC_MAPS: Final = frozenset(
     {
         "configMapKeyRef",
         "dataSource",
-        "dataSourceRef",
         "fieldRef",
         "fileKeyRef",
         "labelSelector",
