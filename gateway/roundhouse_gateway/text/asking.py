@@ -21,8 +21,10 @@ PATHS: Final = {
     b"/v1/audio/transcriptions": RouteName.TRANSCRIPTIONS,
     b"/v1/audio/translations": RouteName.TRANSLATIONS,
 }
-_BOUNDARY: Final = re.compile(rb'multipart/form-data; ?boundary=("?)([\w.+:-]{1,70})\1', re.IGNORECASE)
-"""As clients write it; any other way is for the ordinary routes to read."""
+_BOUNDARY: Final = re.compile(
+    rb'multipart/form-data; ?boundary=(?:"([\w.+:-]{1,70})"|([\w.+-]{1,70}))', re.IGNORECASE
+)
+"""As clients write it; any other way is for the ordinary routes to read. A colon has to stand in quotes."""
 _ELSEWHERE: Final = frozenset(
     {b"expect", b"transfer-encoding", b"upgrade", b"via", b"traceparent", b"tracestate", b"origin"}
 )
@@ -55,7 +57,7 @@ class Asking:
         self.raw_path = path
         self.route = PATHS[path]
         self.read = READERS.get(self.route)
-        self.boundary = b"" if self.read else _boundary_in(headers)
+        self.boundary = b"" if self.read else boundary_in(headers)
         self.headers = headers
         self.key_text = presented(headers)
         self.request_id = sent_id(headers)
@@ -71,10 +73,11 @@ class Asking:
         return Asking(self.raw_path, headers)
 
 
-def _boundary_in(headers: Headers) -> bytes:
+def boundary_in(headers: Headers) -> bytes:
     """Empty where there is none that can be read at a glance."""
-    found = _BOUNDARY.fullmatch(dict(headers).get(b"content-type", b""))
-    return found[2] if found else b""
+    said = [value for name, value in headers if name == b"content-type"]
+    found = _BOUNDARY.fullmatch(said[0]) if len(said) == 1 else None
+    return found[1] or found[2] if found else b""
 
 
 def announced(headers: Headers) -> int:

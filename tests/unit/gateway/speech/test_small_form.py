@@ -1,12 +1,14 @@
 """A form that is split by bytes reads as the parser of forms reads it, or not at all."""
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from starlette.datastructures import Headers
 
-from roundhouse_gateway.errors import InvalidRequestError
-from roundhouse_gateway.form import Field, FileEnd, FileStart, FormParser
+from roundhouse_gateway.errors import GatewayError, InvalidRequestError
+from roundhouse_gateway.form import Field, FileEnd, FileStart, FormParser, boundary_of
 from roundhouse_gateway.speech.small_form import read_fields, split
+from roundhouse_gateway.text.asking import boundary_in
 
 BOUNDARY = b"in-coming"
 Read = tuple[list[Field], list[FileStart], bytes]
@@ -50,60 +52,95 @@ FILE = part(
 MODEL = part(b'Content-Disposition: form-data; name="model"', b"whisper-base")
 END = b"--in-coming--\r\n"
 
-# What clients write, with what looks like it, and with what would cut it elsewhere.
-heads = st.sampled_from(
-    [
-        b'Content-Disposition: form-data; name="model"',
-        b'content-disposition: form-data; name="timestamp_granularities[]"',
-        b'Content-Type: text/plain; charset=utf-8\r\nContent-Disposition: form-data; name="prompt"',
-        b'Content-Disposition: form-data; name="file"; filename="a b.wav"\r\nContent-Type: audio/wav',
-        b'Content-Disposition: form-data; name="file"; filename="\xc3\xa4.wav"',
-        b'Content-Disposition: form-data; name="file"; filename="\xff.wav"',
-        b'Content-Disposition: form-data; name="file"; filename="C:\\\\a.wav"',
-        b'Content-Disposition: form-data; name="file"; filename="\xc2\x85.wav"',
-        b'Content-Type: audio/mp4; codecs=opus\r\nContent-Disposition: form-data; name="file"; filename="x"',
-        b'Content-Disposition: form-data; name="file"',
-        b"Content-Disposition: form-data; name=model",
-        b'Content-Disposition: form-data; name="model"\r\nContent-Length: 3',
-        b'Content-Disposition: attachment; name="model"',
-        b"X-Odd: 1",
-        b"",
-    ]
-)
-contents = st.lists(
+# What clients write.
+FIELD_HEADS = [
+    b'Content-Disposition: form-data; name="model"',
+    b'content-disposition: form-data; name="timestamp_granularities[]"',
+    b'Content-Type: text/plain; charset=utf-8\r\nContent-Disposition: form-data; name="prompt"',
+    b'Content-Disposition: form-data; name="language"\r\ncontent-type: text/plain',
+    b'Content-Disposition: form-data; name="FILE"',
+]
+FILE_HEADS = [
+    b'Content-Disposition: form-data; name="file"; filename="a b.wav"\r\nContent-Type: audio/wav',
+    b'Content-Disposition: form-data; name="file"; filename="\xc3\xa4.wav"',
+    b'Content-Disposition: form-data; name="file"; filename="a; name=x.wav"',
+    b'Content-Type: audio/mp4; codecs=opus\r\nContent-Disposition: form-data; name="file"; filename="x"',
+]
+# What looks like it, and is read otherwise or refused.
+ODD_HEADS = [
+    b'Content-Disposition: form-data; name="file"; filename="\xff.wav"',
+    b'Content-Disposition: form-data; name="file"; filename="C:\\\\a.wav"',
+    b'Content-Disposition: form-data; name="file"; filename="\xc2\x85.wav"',
+    b'Content-Disposition: form-data; name="file"; filename="\xe2\x80\xa8.wav"',
+    b'Content-Disposition: form-data; name="FILE"; filename="a.wav"',
+    b'Content-Disposition: form-data; name="File"; filename="a.wav"',
+    b'Content-Disposition: form-data; NAME="file"; FILENAME="a.wav"',
+    b'Content-Disposition: form-data; name="file"; filename="a.wav"\r\nContent-Type: a/' + b"b" * 9000,
+    b'Content-Disposition: form-data; name="prompt"\r\nContent-Type: a/' + b"b" * 9000,
+    b'Content-Disposition: form-data; name="file"',
+    b"Content-Disposition: form-data; name=model",
+    b'Content-Disposition: form-data; name="model"\r\nContent-Length: 3',
+    b'Content-Disposition: form-data; name="model"\r\nContent-Length: 9999',
+    b'Content-Disposition: attachment; name="model"',
+    b"X-Odd: 1",
+    b"",
+]
+texts = st.lists(
     st.sampled_from(
-        [
-            b"",
-            b"a",
-            b"\r\n",
-            b"\n",
-            b"--",
-            b"\r\n--in-coming",
-            b"--in-coming\r\n",
-            b'name="file"',
-            b"\x00\xff",
-            b"\r\n\r\n",
-        ]
+        [b"a", b"\r\n", b"\n", b"--", b"\r\n--in-comin", b'name="file"', b"\x00\xff", b"\r\n\r\n"]
     ),
     max_size=5,
 ).map(b"".join)
-endings = st.sampled_from([END, b"--in-coming--", b"--in-coming--\r\nmore", b"--in-coming\r\n", b""])
+fields = st.builds(part, st.sampled_from(FIELD_HEADS), texts)
+files = st.builds(part, st.sampled_from(FILE_HEADS), texts.map(b"R".__add__))
+written = st.builds(
+    lambda before, file, after: [*before, file, *after],
+    st.lists(fields, max_size=3),
+    files,
+    st.lists(fields, max_size=3),
+)
+"""The parts of a form as clients write it."""
+odd = st.one_of(
+    st.builds(part, st.sampled_from(ODD_HEADS), texts),
+    files,
+    st.sampled_from([b"--in-coming\r\n", b"\r\n--in-coming", b"--in-coming--\r\n", b"\r\n", b"more"]),
+)
 
 
-@given(st.lists(st.builds(part, heads, contents), max_size=5).map(b"".join), endings)
-@example(MODEL + FILE, END)
-@example(MODEL + FILE.replace(b"RIFF", b"RIFF\r\n--in-coming-not"), END)
-@example(MODEL + FILE + FILE, END)
-def test_it_is_read_as_the_parser_reads_it(parts: bytes, ending: bytes) -> None:
-    body = parts + ending
+@given(written, st.sampled_from([END, b"--in-coming--"]))
+@example([MODEL, FILE.replace(b"RIFF", b"RIFF\r\n--in-comin\r\n")], END)
+def test_what_clients_write_is_read(parts: list[bytes], ending: bytes) -> None:
+    body = b"".join(parts) + ending
+    assert at_a_glance(body) == parsed(body) is not None
+
+
+@given(written, odd, st.integers(0, 6))
+@example([MODEL, FILE], FILE, 2)
+@example([MODEL, FILE], b"", 0)
+def test_with_something_odd_it_is_read_as_the_parser_reads_it(
+    parts: list[bytes], more: bytes, at: int
+) -> None:
+    at = min(at, len(parts))
+    body = b"".join([*parts[:at], more, *parts[at:], END])
     found = at_a_glance(body)
     if found is not None:
         assert found == parsed(body)
 
 
-@pytest.mark.parametrize("body", [MODEL + FILE + END, FILE + MODEL + END, FILE + b"--in-coming--"])
-def test_what_clients_write_is_read(body: bytes) -> None:
-    assert at_a_glance(body) == parsed(body) is not None
+@settings(max_examples=40)
+@given(written, st.sampled_from(b'\r\n-: ;="/aF\x00\xff'))
+def test_with_any_byte_changed_it_is_read_as_the_parser_reads_it(parts: list[bytes], byte: int) -> None:
+    body = b"".join(parts) + END
+    for at in range(len(body)):
+        changed = body[:at] + bytes([byte]) + body[at + 1 :]
+        if (found := at_a_glance(changed)) is not None:
+            assert found == parsed(changed)
+
+
+@pytest.mark.parametrize("head", ODD_HEADS)
+def test_a_head_that_is_written_otherwise_is_left_to_the_parser(head: bytes) -> None:
+    assert at_a_glance(MODEL + part(head, b"RIFF") + END) is None
+    assert at_a_glance(MODEL + FILE + part(head, b"RIFF") + END) is None
 
 
 @pytest.mark.parametrize(
@@ -119,3 +156,29 @@ def test_what_clients_write_is_read(body: bytes) -> None:
 )
 def test_what_is_wrong_or_odd_is_left_to_the_parser(body: bytes) -> None:
     assert at_a_glance(body) is None
+
+
+@pytest.mark.parametrize(
+    ("said", "read"),
+    [
+        ([b"multipart/form-data; boundary=x"], True),
+        ([b"Multipart/Form-Data;boundary=a+b.c_d-1"], True),
+        ([b'multipart/form-data; boundary="a:b"'], True),
+        ([b"multipart/form-data; boundary=a:b"], False),
+        ([b'multipart/form-data; boundary="a'], False),
+        ([b"multipart/form-data; boundary=x; charset=utf-8"], False),
+        ([b"application/json", b"multipart/form-data; boundary=x"], False),
+        ([b"multipart/form-data; boundary=x", b"multipart/form-data; boundary=y"], False),
+        ([b"multipart/form-data; boundary=x", b"multipart/form-data; boundary=x"], False),
+        ([], False),
+    ],
+)
+def test_its_boundary_is_that_of_the_ordinary_route(said: list[bytes], *, read: bool) -> None:
+    headers = [(b"host", b"x"), *((b"content-type", each) for each in said)]
+    found = boundary_in(headers)
+    assert bool(found) is read
+    try:
+        ordinary = boundary_of(Headers(raw=headers).get("content-type", ""))
+    except GatewayError:
+        ordinary = ""
+    assert found in (b"", ordinary.encode())
