@@ -7,18 +7,17 @@ passes: decoding it is left to the routes.
 
 import asyncio
 from codecs import getincrementaldecoder
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from itertools import accumulate
 from typing import Final
 
-from roundhouse_gateway.guard_errors import BodyTooLargeError, JsonTooDeepError, NoRoomError, NotUtf8Error
+from roundhouse_gateway.body_room import BodyRoom
+from roundhouse_gateway.guard_errors import JsonTooDeepError, NotUtf8Error
 from roundhouse_gateway.upload import Upload
 
 TIMES_AS_FAST: Final = 32
 """How much faster than other uploads JSON has to come: it is held in memory meanwhile."""
-OF_ONE_KEY: Final = 2
-"""One key may fill one part in so many of the room, or have one body: it cannot shut out the others."""
 PIECE_BYTES: Final = 64 << 10
 """What is looked at between two turns of the event loop."""
 _OPENING: Final = ord("[")
@@ -26,15 +25,12 @@ _ONE_KIND: Final = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 
 
-class JsonBodies:
-    """The bodies that are being held. `limit_bytes` is for each, `room_bytes` for all together."""
+class JsonBodies(BodyRoom):
+    """Their room, with how deep each may be."""
 
     def __init__(self, *, limit_bytes: int, depth_limit: int, room_bytes: int) -> None:
-        self.limit_bytes = limit_bytes
+        super().__init__(limit_bytes=limit_bytes, room_bytes=room_bytes)
         self.depth_limit = depth_limit
-        self.room_bytes = room_bytes
-        self.held_bytes = 0
-        self._of_keys: dict[str, int] = {}
 
     @asynccontextmanager
     async def read(self, upload: Upload, announced: int = 0, key_id: str = "") -> AsyncIterator[bytes]:
@@ -44,7 +40,7 @@ class JsonBodies:
         room is taken only by what has come. Raises `BodyTooLargeError`, `NoRoomError`, `JsonTooDeepError` and
         what reading `upload` raises.
         """
-        self._check(announced, announced, key_id)
+        self.check(announced, announced, key_id)
         with self.hold(0, key_id) as grow:
             pieces: list[bytes] = []
             async for chunk in upload.chunks():
@@ -55,56 +51,6 @@ class JsonBodies:
             for _ in self._looks(body):
                 await asyncio.sleep(0)
             yield body
-
-    @contextmanager
-    def hold(self, size: int, key_id: str = "") -> Iterator[Callable[[int], None]]:
-        """Room for a body of so many bytes during the block; calling what it gives makes it larger."""
-        held = 0
-
-        def grow(size: int) -> None:
-            nonlocal held
-            if size > held:
-                self._check(size, size - held, key_id)
-                self._count(key_id, size - held)
-                held = size
-
-        try:
-            grow(size)
-            yield grow
-        finally:
-            self._count(key_id, -held)
-
-    def take(self, size: int, key_id: str) -> None:
-        """Room for a body that is here; `give` gives it back."""
-        of_keys, held = self._of_keys, self.held_bytes + size
-        of_key = of_keys.get(key_id, 0) + size
-        if held > self.room_bytes or of_key > self.room_bytes // OF_ONE_KEY or size > self.limit_bytes:
-            self._check(size, size, key_id)
-        self.held_bytes = held
-        if key_id:
-            of_keys[key_id] = of_key
-
-    def give(self, size: int, key_id: str) -> None:
-        self.held_bytes -= size
-        if key_id:
-            of_keys = self._of_keys
-            held = of_keys.get(key_id, 0) - size
-            if held:
-                of_keys[key_id] = held
-            else:
-                of_keys.pop(key_id, None)
-
-    def _count(self, key_id: str, more: int) -> None:
-        self.give(-more, key_id)
-
-    def _check(self, size: int, more: int, key_id: str) -> None:
-        """Whether a body may have so many bytes, and there is room for so many more."""
-        if size > self.limit_bytes:
-            raise BodyTooLargeError(self.limit_bytes)
-        of_key = self._of_keys.get(key_id, 0) + more
-        beyond_share = of_key > max(size, self.room_bytes // OF_ONE_KEY)
-        if beyond_share or self.held_bytes + more > self.room_bytes:
-            raise NoRoomError
 
     def check_text(self, body: bytes) -> None:
         """Depth and encoding at once, for a body that is small."""

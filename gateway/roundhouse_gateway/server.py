@@ -14,10 +14,12 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from ssl import SSLContext
+from typing import Final
 
 from starlette.types import ASGIApp, Receive
 
 from roundhouse_gateway.app import build_api, build_service
+from roundhouse_gateway.body_room import BodyRoom
 from roundhouse_gateway.cluster import API_KEYS, WATCHED, ApiServer, Sink, Watched, watch_all
 from roundhouse_gateway.credentials import Credentials
 from roundhouse_gateway.departed import Departed
@@ -44,7 +46,7 @@ from roundhouse_gateway.speech.route import SpeechRoute
 from roundhouse_gateway.spool import Spool
 from roundhouse_gateway.stray import on_stray_error
 from roundhouse_gateway.text.engines import TextEngines
-from roundhouse_gateway.text.lane import Lane, no_route, takes_lane
+from roundhouse_gateway.text.lane import MAX_BODY_BYTES, Lane, no_route, takes_lane
 from roundhouse_gateway.text.pool import Pool
 from roundhouse_gateway.text.serve import ROUTES as TEXT_ROUTES
 from roundhouse_gateway.text.serve import TextRoutes
@@ -55,6 +57,9 @@ from roundhouse_gateway.upstream import EngineClient
 from roundhouse_gateway.workers.member import Member
 
 log = logging.getLogger("roundhouse.gateway")
+
+OF_FORMS: Final = 4
+"""Short forms on the fast lane may fill as much as one part in so many of the room of JSON, besides that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +126,9 @@ class Gateway:
             return switch, None
         keys, model = guard(no_route) if guard else None, self.settings.default_model
         lane = Lane(self.registry, self.text, hold, self.metrics, bodies, keys, model)
-        return switch, with_speech(lane, self.settings.spool_limit_bytes)
+        forms = BodyRoom(limit_bytes=MAX_BODY_BYTES, room_bytes=bodies.room_bytes // OF_FORMS)
+        cooldowns = {path: route.cooldown for path, route in speech.items()}
+        return switch, with_speech(lane, forms, self.settings.spool_limit_bytes, cooldowns)
 
     def _json_room_bytes(self) -> int:
         """This worker's part of the room, in which the longest body has a place in any case."""

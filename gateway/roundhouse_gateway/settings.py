@@ -66,7 +66,10 @@ class Settings(BaseSettings):
         default=100, ge=1, description="How deep JSON may be nested; deeper is answered 400."
     )
     json_room_bytes: int = Field(
-        default=256 << 20, ge=1024, description="Memory for all bodies of JSON together; 503 when it is full."
+        default=256 << 20,
+        ge=1024,
+        description="Memory for all bodies of JSON together; 503 when it is full. Short forms of speech may "
+        "take a quarter as much besides, and go the way of longer ones when that is full.",
     )
     fast_lane: bool = Field(
         default=True,

@@ -31,14 +31,18 @@ TRIED: Final = "roundhouse.tried"
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """An endpoint of a model, and the error that would be told of it.
+    """An endpoint of a model that was asked in vain, and `error`, which would be told of it.
 
-    None: it broke off on a connection that had been kept, and may just have been closed.
+    `Left`: it broke off on a connection that had been kept, and may just have been closed. `Unreadable`: it
+    has answered, in a way that another reader may make sense of. `Refused`: it has read nothing, and said
+    `reason`. `Failed`: it is not asked again.
     """
 
     model: str
     base_url: str
-    error: GatewayError | None
+    how: Literal["Left", "Unreadable", "Refused", "Failed"]
+    error: GatewayError | None = None
+    reason: str = ""
 
 
 @dataclass(slots=True)

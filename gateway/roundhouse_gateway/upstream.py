@@ -103,20 +103,36 @@ class EngineClient:
                     response.close()
 
     async def _tried_before(self, call: Call, tour: Tour) -> tuple[bool, int]:
-        """Whether an engine broke off with the whole body before this call, and how many failed in all.
+        """Whether an engine failed with the whole body before this call, and how many calls to count.
 
-        Raises the error of the one that did, where there is no other to ask.
+        Raises the error of the one that did, where nobody is left to ask.
         """
         tried = call.tried
         if tried is None or tried.model != call.entry.model.id:
             return False, 0
-        if tried.error is None:
-            tour.broke_off(tried.base_url)
-            return True, 0
+        match tried.how:
+            case "Left":
+                tour.broke_off(tried.base_url)
+                return True, 0
+            case "Unreadable":
+                tour.broke_off(tried.base_url)
+                return True, 1
+            case "Refused":
+                return False, self._refused_before(tried, call.entry, tour)
+            case "Failed":
+                tour.tried.add(tried.base_url)
+                if tried.error is not None and not await self._others(call, tour):
+                    raise tried.error
+                return not isinstance(tried.error, EngineUnreachableError), 1
+
+    def _refused_before(self, tried: Tried, entry: Entry, tour: Tour) -> int:
+        """The others go first. Where there are none, it is asked as if it had not been, and says so again."""
+        if not self._endpoints.untried(entry, {tried.base_url}):
+            return 0
+        self._metrics.engine_errors(entry.model.id, tried.reason).inc()
         tour.tried.add(tried.base_url)
-        if not await self._others(call, tour):
-            raise tried.error
-        return not isinstance(tried.error, EngineUnreachableError), 1
+        tour.again.add(tried.base_url)
+        return 1
 
     async def _next(self, call: Call, tour: Tour) -> str:
         if not await self._others(call, tour):

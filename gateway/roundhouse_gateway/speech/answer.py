@@ -124,13 +124,13 @@ async def _pass_on(answer: Answer) -> None:
     except BrokenAnswerError:
         if meter.is_between_events:
             broken = EngineFailedError(f"Engine '{answer.model}' broke off in its answer.")
-            await answer.write(formats.error_event(_told_of(broken)).encode())
+            await answer.write(formats.error_event(told_of(broken)).encode())
         raise
     finally:
         answer.usage = meter.usage()
 
 
-def _told_of(error: GatewayError) -> dict[str, str | None]:
+def told_of(error: GatewayError) -> dict[str, str | None]:
     return {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
 
 
@@ -175,7 +175,7 @@ class _Stream:
         except GatewayError as error:
             if not self._begun:
                 raise
-            await self._answer.write(formats.error_event(_told_of(error)).encode())
+            await self._answer.write(formats.error_event(told_of(error)).encode())
             raise BrokenAnswerError(error.message) from error
         await self._begin()
         await self._answer.write(ending.encode())

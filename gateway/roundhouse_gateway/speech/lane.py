@@ -5,15 +5,19 @@ What `plan` does not take is left to that route: to stream what is long, ask oth
 """
 
 import secrets
+from collections.abc import Mapping
 from typing import Final
 
 from typing_extensions import override
 
 from roundhouse_api.enums import RouteName
 from roundhouse_api.selection import UnknownModelError
+from roundhouse_gateway.body_room import BodyRoom
 from roundhouse_gateway.choice import check_fit
+from roundhouse_gateway.cooldown import Cooldown
 from roundhouse_gateway.errors import GatewayError
 from roundhouse_gateway.form import Field, FormWriter
+from roundhouse_gateway.snapshot import Snapshot
 from roundhouse_gateway.speech.audio_api import TRANSCRIPTIONS, TRANSLATIONS
 from roundhouse_gateway.speech.dialects import Plan, plan, shortfall
 from roundhouse_gateway.speech.passage import SpeechPassage
@@ -77,16 +81,23 @@ class Sought:
 class SpeechLane(Forms):
     """Its part of the lane. All forms go on with one boundary, which none of them holds.
 
-    `limit_bytes` is how long a file may be that waits for its model's name, wherever it waits.
+    They are held in a `room` of their own while engines compute, so that no JSON is refused for them.
+    `limit_bytes` is how long a file may be that waits for its model's name, wherever it waits. `cooldowns`
+    are those of the ordinary routes, by path.
     """
 
-    def __init__(self, lane: Lane, limit_bytes: int) -> None:
+    def __init__(
+        self, lane: Lane, room: BodyRoom, limit_bytes: int, cooldowns: Mapping[str, Cooldown]
+    ) -> None:
         self._lane = lane
+        self._room = room
         self._limit_bytes = limit_bytes
+        self._cooldowns = cooldowns
         boundary = f"roundhouse-{secrets.token_hex(16)}"
         self._writer = FormWriter(boundary)
         self._boundary = boundary.encode()
         self._remembered: dict[tuple[RouteName, tuple[bytes, ...]], Sought] = {}
+        self._remembered_of: Snapshot | None = None
         self.media_type = self._writer.content_type
 
     @override
@@ -106,17 +117,22 @@ class SpeechLane(Forms):
             said = sought.goes(way, self._writer)
         except (GatewayError, UnknownModelError) as error:
             raise NotHereError from error
-        if said is None:
+        if said is None or way.unreadable:
             raise NotHereError
         stop = way.only or way.stops[engines.pick(way.entry, way.base_urls, _NO_OPENING)]
         sent = b"".join((sought.head, self._writer.file_start(form.file), form.content, sought.tail))
         kept = engines.pool.idle(stop.address)
         passage = SpeechPassage(lane, asking, body, fare, sent, stop, kept, client)
         passage.request, passage.plan = sought.request, said
+        passage.room, passage.cooldown = self._room, self._cooldowns[asking.path]
         return lane.sent_out(passage)
 
     def _sought(self, route: RouteName, form: SmallForm) -> Sought:
         remembered, which = self._remembered, (route, form.fields)
+        snapshot = self._lane.registry.snapshot
+        if snapshot is not self._remembered_of:  # what is remembered holds ways of the old one, keys and all
+            remembered.clear()
+            self._remembered_of = snapshot
         found = remembered.get(which)
         if found is None:
             fields = read_fields(form.fields)
@@ -130,7 +146,7 @@ class SpeechLane(Forms):
         return found
 
 
-def with_speech(lane: Lane, limit_bytes: int) -> Lane:
-    """The lane, which takes forms as well."""
-    lane.forms = SpeechLane(lane, limit_bytes)
+def with_speech(lane: Lane, room: BodyRoom, limit_bytes: int, cooldowns: Mapping[str, Cooldown]) -> Lane:
+    """The lane, which takes forms as well: see `SpeechLane`."""
+    lane.forms = SpeechLane(lane, room, limit_bytes, cooldowns)
     return lane

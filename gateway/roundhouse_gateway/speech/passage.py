@@ -6,14 +6,16 @@ route, which knows of other endpoints. What was tried here counts as tried there
 
 import asyncio
 import logging
-from typing import Final
+from http import HTTPStatus
+from typing import Final, Literal
 
 from typing_extensions import override
 
 from roundhouse_engine import formats
+from roundhouse_gateway.cooldown import Cooldown
 from roundhouse_gateway.errors import GatewayError, InternalError
 from roundhouse_gateway.relay import OF_THE_BODY
-from roundhouse_gateway.speech.answer import MAX_ANSWER_BYTES, explained, is_right, too_long
+from roundhouse_gateway.speech.answer import MAX_ANSWER_BYTES, explained, is_right, told_of, too_long
 from roundhouse_gateway.speech.dialects import Plan
 from roundhouse_gateway.speech.heard import read_heard
 from roundhouse_gateway.speech.metering import Hearing
@@ -31,10 +33,11 @@ _JSON: Final = "application/json"
 
 
 class SpeechPassage(Passage):
-    """`plan` is how the engine was asked for what `request` wants."""
+    """`plan` is how the engine was asked for what `request` wants; `cooldown` is told that it answers."""
 
     request: TranscriptionRequest
     plan: Plan
+    cooldown: Cooldown
     _connecting: asyncio.Task[None] | None = None
     _heard: bytearray | None = None
     """What is to be written anew, as far as it has come."""
@@ -46,17 +49,20 @@ class SpeechPassage(Passage):
             self._connecting = client.loop.create_task(self._connect())
 
     async def _connect(self) -> None:
+        try:
+            await self._ask_anew()
+        except Exception:  # nobody waits for this task who would hear of it
+            exchange = self.exchange
+            log.exception("fault in connecting for %s", exchange.path, extra={"fields": exchange.fields()})
+            self.cut(InternalError(exchange.request_id))
+
+    async def _ask_anew(self) -> None:
         pool = self.lane.engines.pool
         try:
             connection = await pool.connect(self.stop.address)
         except (OSError, TimeoutError) as error:
             if not self.response_complete:
-                self._fails("unreachable", error)
-            return
-        except Exception:
-            exchange = self.exchange
-            log.exception("fault in connecting for %s", exchange.path, extra={"fields": exchange.fields()})
-            self.cut(InternalError(exchange.request_id))
+                self._fails("Failed", "unreachable", error)
             return
         if self.response_complete:  # the client has left meanwhile
             pool.keep(self.stop.address, connection)
@@ -64,20 +70,32 @@ class SpeechPassage(Passage):
             self.heard = self._client.loop.time()
             self._ask(connection)
 
-    def _fails(self, reason: Failure, error: Exception | None = None) -> None:
+    def _fails(
+        self, how: Literal["Unreadable", "Failed"], reason: Failure, error: Exception | None = None
+    ) -> None:
         entry = self.way.entry
         told = self.lane.engines.tours.failed(entry, reason, error)
-        self.tried = Tried(entry.model.id, self.stop.base_url, told)
+        self.tried = Tried(entry.model.id, self.stop.base_url, how, told)
         super()._return()
 
     @override
+    def _begin(self) -> None:
+        self.cooldown.end(self.way.entry)
+        super()._begin()
+
+    @override
     def _return(self) -> None:
-        if self.failure != "broken":  # that route reads some heads that are not in order
+        model, base_url = self.way.entry.model.id, self.stop.base_url
+        if self.failure == "unreadable":  # to that route perhaps not: from here on its requests go there
+            self.way.unreadable = True
+            self._fails("Unreadable", "broken")
+        elif not self.failure:
+            self.tried = Tried(model, base_url, "Refused", reason=self.head.reason)
             super()._return()
         elif self.kept is None:
-            self._fails("broken")
+            self._fails("Failed", "broken")
         else:
-            self.tried = Tried(self.way.entry.model.id, self.stop.base_url, None)
+            self.tried = Tried(model, base_url, "Left")
             super()._return()
 
     @override
@@ -88,9 +106,22 @@ class SpeechPassage(Passage):
 
     @override
     def _stream(self, head: AnswerHead) -> None:
-        """Events that nobody asked for pass as they come."""
-        self.streams()
-        super()._pass(head)
+        """Events that nobody asked for pass as they come, unless what came was to be written anew."""
+        if self.plan.untouched:
+            self.streams()
+            super()._pass(head)
+        elif self.failure:
+            self._fail(self._broke_off())
+        else:
+            self._pass(head)
+
+    @override
+    def _fail(self, error: GatewayError) -> None:
+        """Of a stream the client is told where that is no part of an event."""
+        seen = self._seen
+        if self._chunked and isinstance(seen, Hearing) and seen.is_between_events:
+            self._write(formats.error_event(told_of(error)).encode())
+        super()._fail(error)
 
     @override
     def _pass(self, head: AnswerHead) -> None:
@@ -118,6 +149,7 @@ class SpeechPassage(Passage):
             return
         passing = [each for each in head.passing_to(self.exchange.standing) if each[0] not in OF_THE_BODY]
         kind = formats.MEDIA_TYPES[self.request.response_format].encode()
+        self.head = AnswerHead(HTTPStatus.OK, head.headers)  # whatever good one the engine's own was
         self._send_head(lines_of([*passing, (b"content-type", kind)]), body, len(body))
         self._end()
 

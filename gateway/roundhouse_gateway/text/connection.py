@@ -131,7 +131,8 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self._fail(reply, "unreadable")
+            # Without so much as a status it is no HTTP, by anybody's reading.
+            self._fail(reply, "unreadable" if self._parser.get_status_code() else "broken")
             return
         if self._head_bytes > MAX_HEAD_BYTES and not self._in_body:
             self._fail(reply, "broken")

@@ -68,6 +68,7 @@ class Passage(Trip):
 
     def _ask(self, connection: Connection) -> None:
         connection.ask(simple_request(self.stop.head, self.exchange.request_id, self.sent), self)
+        self.sent = b""  # engines take seconds: meanwhile one copy of the body is enough
 
     def pause(self) -> None:
         """The client takes nothing just now."""

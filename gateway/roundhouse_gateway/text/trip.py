@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from roundhouse_api.keys import ApiKey
+from roundhouse_gateway.body_room import BodyRoom
 from roundhouse_gateway.exchange import Exchange
 from roundhouse_gateway.limits import KeyLimits
 from roundhouse_gateway.load import Figure
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 class Trip(Reply):
     """`sent` is the body as the engine gets it, on the connection `kept`; None: one is to be made.
+
+    `room` is where the client's own is held until the answer is complete: it may have to be sent again.
 
     It is the reply itself, because each object of a request costs more than what is done with it.
     """
@@ -45,6 +48,7 @@ class Trip(Reply):
         self.fare = fare
         self.way = way = fare.way
         self.sent = sent
+        self.room: BodyRoom = lane.bodies
         self.stop = stop
         self.kept = kept
         path = asking.path
@@ -63,13 +67,13 @@ class Trip(Reply):
         """
         lane, way, size, key_id = self.lane, self.way, len(self.body), self.exchange.key_id
         limits, key = lane.limits, self.fare.key
-        lane.bodies.take(size, key_id)
+        self.room.take(size, key_id)
         placed = False
         try:
             placed = lane.hold.take(way.entry)
         finally:
             if not placed:
-                lane.bodies.give(size, key_id)
+                self.room.give(size, key_id)
         if not placed:
             return False
         lane.engines.load.begin(self.stop.base_url)
@@ -104,7 +108,7 @@ class Trip(Reply):
     def give_back(self) -> None:
         """All that it has taken."""
         lane, way, key_id = self.lane, self.way, self.exchange.key_id
-        lane.bodies.give(len(self.body), key_id)
+        self.room.give(len(self.body), key_id)
         if self._limits is not None:
             self._limits.end(key_id)
         lane.engines.load.end(self.stop.base_url)

@@ -100,7 +100,11 @@ class ScriptedEngine:
         self.gone: list[float] = []
         self.connections = 0
         self.port = 0
-        thread.run(self._start())
+        self.start()
+
+    def start(self) -> None:
+        """Again, where it listened before."""
+        self._thread.run(self._start())
 
     @property
     def url(self) -> str:
@@ -117,7 +121,7 @@ class ScriptedEngine:
         app.router.add_get("/{path:.*}", self._listen)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
         await self._runner.setup()
-        await web.TCPSite(self._runner, self._host, 0, ssl_context=self._tls).start()
+        await web.TCPSite(self._runner, self._host, self.port, ssl_context=self._tls).start()
         self.port = self._runner.addresses[0][1]
 
     async def _expect(self, request: web.Request) -> web.StreamResponse | None:

@@ -1,13 +1,18 @@
 """Small forms take the fast lane, and an engine gets of them what the ordinary route would send."""
 
+import json
 import socket
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from hashlib import sha256
 
 import aiohttp
 import pytest
 
 from roundhouse_api.keys import Grant, Scope
 from tests.conformance.gateway import scripted_engine as scripts
-from tests.conformance.gateway.client import AUDIO, BOUNDARY, FORM_TYPE, field, file, form
+from tests.conformance.gateway import text_engine
+from tests.conformance.gateway.client import AUDIO, BOUNDARY, FORM_TYPE, field, file, form, start_upload
 from tests.conformance.gateway.conftest import World
 from tests.conformance.gateway.dialect_engines import vllm
 from tests.conformance.gateway.keys import issue_to
@@ -30,17 +35,35 @@ def errors(world: World, reason: str) -> float:
 
 
 @pytest.mark.parametrize(
-    "parts",
+    ("parts", "fields"),
     [
-        (MODEL, file()),
-        (file(), MODEL),
-        (field("response_format", "verbose_json"), MODEL, file(), field("timestamp_granularities[]", "word")),
-        (field("model", "small"), field("response_format", "text"), field("tier", "balanced"), file()),
-        (MODEL, field("language", "en-GB"), field("prompt", ""), file(filename="Gr\u00fc\u00dfe 1.wav")),
+        ((MODEL, file()), {}),
+        ((file(), MODEL), {}),
+        (
+            (
+                field("response_format", "verbose_json"),
+                MODEL,
+                file(),
+                field("timestamp_granularities[]", "word"),
+            ),
+            {"response_format": "verbose_json", "timestamp_granularities[]": "word"},
+        ),
+        (
+            (field("model", "small"), field("response_format", "text"), field("tier", "balanced"), file()),
+            {"response_format": "text"},
+        ),
+        (
+            (MODEL, field("language", "en-GB"), field("prompt", ""), file(filename="Gr\u00fc\u00dfe 1.wav")),
+            {"language": "en-GB"},
+        ),
+        (
+            (MODEL, field("prompt", "Hello"), file(), field("temperature", "0.2"), field("seed", "7")),
+            {"prompt": "Hello", "temperature": "0.2", "seed": "7"},
+        ),
     ],
 )
 def test_the_engine_gets_the_same_form_and_the_client_the_same_answer(
-    either_world: World, parts: tuple[bytes, ...]
+    either_world: World, parts: tuple[bytes, ...], fields: dict[str, str]
 ) -> None:
     world = either_world
     engine = world.serve(WHISPER)
@@ -55,10 +78,9 @@ def test_the_engine_gets_the_same_form_and_the_client_the_same_answer(
         assert received.headers["via"]
         assert BOUNDARY not in received.headers["content-type"]
         assert (received.fields[0], received.file_type) == (("model", "base"), "audio/x-wav")
-        assert received.file_size == len(AUDIO)
-        assert {name for name, _ in received.fields}.isdisjoint({"tier", "prompt"})
-    told = [(sorted(each.fields), each.filename, each.file_sha256) for each in engine.requests]
-    assert told == [told[0]] * 3
+        assert (received.file_size, received.file_sha256) == (len(AUDIO), sha256(AUDIO).hexdigest())
+        assert received.filename == ("Gr\u00fc\u00dfe 1.wav" if "language" in fields else "speech.wav")
+        assert sorted(received.fields) == sorted({"model": "base", **fields}.items())
 
 
 def test_what_is_not_for_the_lane_goes_by_the_ordinary_route(world: World) -> None:
@@ -145,24 +167,35 @@ def test_an_engine_that_leaves_a_kept_connection_is_asked_once_more(
 def test_a_form_that_brings_engines_down_meets_two_of_them(world: World) -> None:
     engines = [world.engine() for _ in range(4)]
     world.serve(WHISPER, *engines)
-    for kept in (False, True):
-        for each in engines:
-            each.answer = scripts.transcript
-        if kept:
-            wait_until(
-                lambda: (
-                    world.gateway.transcribe(MODEL, file()).status == 200
-                    and all(each.requests for each in engines)
-                ),
-                seconds=20,
-                what="each engine was asked",
-                every=0.01,
-            )
+
+    def counted() -> float:
+        """How many of them broke off for certain: one that was left on a kept connection may have had to."""
         for each in engines:
             each.answer = scripts.hang_up
             each.requests.clear()
+        before = errors(world, "broken")
         assert world.gateway.transcribe(MODEL, file()).error["code"] == "engine_failed"
         assert sum(len(each.requests) for each in engines) == 2
+        return errors(world, "broken") - before
+
+    def counted_with_connections_kept() -> float:
+        for each in engines:
+            each.answer = scripts.transcript
+        wait_until(
+            lambda: (
+                world.gateway.transcribe(MODEL, file()).status == 200
+                and all(each.requests for each in engines)
+            ),
+            seconds=20,
+            what="each engine was asked",
+            every=0.01,
+        )
+        return counted()
+
+    assert counted() == 2
+    wait_until(
+        lambda: counted_with_connections_kept() == 1, seconds=60, what="a connection was kept", every=0.01
+    )
 
 
 def test_an_endpoint_that_takes_no_connection_is_tried_once(world: World) -> None:
@@ -199,12 +232,69 @@ def test_the_log_and_the_metrics_have_what_was_heard(keyed: World) -> None:
     assert keyed.gateway.transcribe(MODEL, file()).error["code"] == "insufficient_scope"
 
 
-def test_a_client_that_leaves_takes_its_request_along(world: World) -> None:
-    engine = world.serve(WHISPER)
+def on_the_lane(received: scripts.Received) -> bool:
+    """A form that may have to be repeated by its client is announced, and that of the lane is not."""
+    return "expect" not in received.headers
+
+
+def test_a_client_that_leaves_takes_its_request_along(keyed: World) -> None:
+    engine = keyed.serve(WHISPER)
+    keyed.gateway.key = key = issue_to(keyed, Grant(name="one", max_concurrent=1))
+
+    def goes_by_the_lane() -> bool:
+        before = taken(keyed)
+        return keyed.gateway.transcribe(MODEL, file()).status == 200 and taken(keyed) == before + 1
+
+    wait_until(goes_by_the_lane, seconds=20, what="the place of its key is free", every=0.01)
+    engine.requests.clear()
+    route = {"route": "/v1/audio/transcriptions"}
+    in_flight = "roundhouse_gateway_in_flight_requests"
     engine.answer = scripts.never
     body = form(MODEL, file())
-    head = f"POST /v1/audio/transcriptions HTTP/1.1\r\nHost: x\r\nContent-Type: {FORM_TYPE['Content-Type']}"
-    with socket.create_connection(("127.0.0.1", world.gateway.port), timeout=20) as connection:
-        connection.sendall(f"{head}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
-        wait_until(lambda: engine.requests, seconds=10, what="it is under way", every=0.01)
+    head = f"POST /v1/audio/transcriptions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}"
+    head += f"\r\nContent-Type: {FORM_TYPE['Content-Type']}\r\nContent-Length: {len(body)}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", keyed.gateway.port), timeout=20) as connection:
+        connection.sendall(head.encode() + body)
+        wait_until(lambda: engine.requests, seconds=20, what="it is under way", every=0.01)
+        assert on_the_lane(engine.requests[0])
+        assert keyed.gateway.metric(in_flight, **route) == 1
     wait_until(lambda: engine.gone, seconds=20, what="the engine was told", every=0.01)
+    assert keyed.gateway.metric(in_flight, **route) == 0
+    engine.answer = scripts.transcript
+    assert goes_by_the_lane(), "its place is free again"
+
+
+def test_short_forms_fill_a_room_of_their_own(own_world: Callable[[Mapping[str, str]], World]) -> None:
+    world = own_world({"JSON_ROOM_BYTES": "400000", "JSON_LIMIT_BYTES": "400000"})
+    speech, chat = world.serve(WHISPER), world.serve(Variant("qwen", stage="Chat", languages=None))
+    speech.answer, chat.answer = scripts.never, text_engine.chat
+    body = form(MODEL, file(b"x" * 60_000))
+    with ExitStack() as leaving:
+        for _ in range(7):
+            leaving.enter_context(start_upload(world.gateway.port, body, total=len(body)))
+        wait_until(lambda: len(speech.requests) == 7, seconds=20, what="all are under way", every=0.01)
+        assert sum(map(on_the_lane, speech.requests)) == 1, "the others go the way of longer ones"
+        asked = {"model": "qwen", "messages": [{"role": "user", "content": "x" * 390_000}]}
+        reply = world.gateway.request(
+            "POST", "/v1/chat/completions", json.dumps(asked).encode(), {"Content-Type": "application/json"}
+        )
+        assert reply.status == 200, reply.body
+    wait_until(lambda: len(speech.gone) == 7, seconds=20, what="all have left", every=0.01)
+    speech.answer, before = scripts.transcript, taken(world)
+    assert world.gateway.transcribe(MODEL, file(b"x" * 90_000)).status == 200
+    assert taken(world) == before + 1, "the room is free again"
+
+
+def test_an_endpoint_that_refuses_a_form_is_asked_after_the_others(world: World) -> None:
+    full, free = engines = world.engine(), world.engine()
+    world.serve(WHISPER, *engines)
+    full.admit = scripts.refusing(429, "full")
+    retried = "roundhouse_gateway_retries_total"
+    before, retries = errors(world, "full"), world.gateway.metric(retried, model="whisper-base")
+    for _ in range(12):
+        assert world.gateway.transcribe(MODEL, file()).status == 200
+    refused = full.connections
+    assert refused >= 1
+    assert free.connections == 12
+    assert errors(world, "full") - before == refused
+    assert world.gateway.metric(retried, model="whisper-base") - retries == refused

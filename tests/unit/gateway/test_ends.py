@@ -1,16 +1,18 @@
 """What the command says last, and what a request on the fast lane gives back where another fault meets it."""
 
 import asyncio
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from roundhouse_gateway import cli, logs, supervise
-from roundhouse_gateway.errors import NotReadyError
+from roundhouse_gateway.errors import GatewayError, InternalError, NotReadyError
 from roundhouse_gateway.json_body import JsonBodies
 from roundhouse_gateway.logs import Line
 from roundhouse_gateway.settings import Settings
+from roundhouse_gateway.speech.passage import SpeechPassage
 from roundhouse_gateway.text.lane import Lane, NotHereError
 from roundhouse_gateway.text.trip import Trip
 
@@ -54,9 +56,10 @@ def test_a_fault_in_taking_a_place_gives_the_room_back() -> None:
     def broken(_: object) -> bool:
         raise OSError("the mutex")
 
-    lane = SimpleNamespace(bodies=bodies, hold=SimpleNamespace(take=broken), limits=None)
+    lane = SimpleNamespace(hold=SimpleNamespace(take=broken), limits=None)
     trip: Any = SimpleNamespace(
         lane=lane,
+        room=bodies,
         way=SimpleNamespace(entry=None),
         body=b"x" * 10,
         exchange=SimpleNamespace(key_id=""),
@@ -65,6 +68,31 @@ def test_a_fault_in_taking_a_place_gives_the_room_back() -> None:
     with pytest.raises(OSError, match="mutex"):
         Trip.set_out(trip)
     assert bodies.held_bytes == 0
+
+
+async def test_a_fault_after_connecting_for_a_form_ends_its_request() -> None:
+    """Whose client would wait for half an hour else."""
+
+    async def connect(_: object) -> str:
+        return "connection"
+
+    def ask(_: object) -> None:
+        raise ValueError("the metrics")
+
+    ended: list[GatewayError] = []
+    passage: Any = SimpleNamespace(
+        lane=SimpleNamespace(engines=SimpleNamespace(pool=SimpleNamespace(connect=connect))),
+        stop=SimpleNamespace(address="there"),
+        exchange=SimpleNamespace(path="/v1/audio/transcriptions", request_id="1", fields=dict),
+        response_complete=False,
+        _client=SimpleNamespace(loop=asyncio.get_running_loop()),
+        _ask=ask,
+        _fails=lambda *_: ended.clear(),
+        cut=ended.append,
+    )
+    passage._ask_anew = partial(SpeechPassage._ask_anew, passage)
+    await SpeechPassage._connect(passage)
+    assert [type(each) for each in ended] == [InternalError]
 
 
 @pytest.mark.parametrize("fault", [OSError("the mutex"), NotReadyError("no room"), None])

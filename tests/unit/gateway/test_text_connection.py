@@ -133,17 +133,19 @@ def test_a_reset_ends_no_answer() -> None:
     "answer",
     [
         b"SSH-2.0-OpenSSH\r\n",
+        b"HTTP/1.1\r\n\r\n",
         OK + b"content-length: 1\r\ncontent-length: 2\r\n\r\nhi",
         OK + b"content-length: -1\r\n\r\n",
         OK + b"x: y\r\n" * (MAX_HEAD_BYTES // 3),
         b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n",
     ],
-    ids=["no HTTP", "two lengths", "a negative length", "an endless head", "another protocol"],
+    ids=["no HTTP", "no status", "two lengths", "a negative length", "an endless head", "another protocol"],
 )
 def test_what_is_no_answer(answer: bytes) -> None:
     line = Line()
     line.feed(*[answer[at : at + 65536] for at in range(0, len(answer), 65536)])
-    assert line.reply.failure == ("broken" if len(answer) > MAX_HEAD_BYTES else "unreadable")
+    has_head = answer.startswith(b"HTTP/1.1 ") and len(answer) <= MAX_HEAD_BYTES
+    assert line.reply.failure == ("unreadable" if has_head else "broken")
     assert line.wire.closed
     assert line.idle == 0
 
