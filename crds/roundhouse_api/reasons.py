@@ -397,6 +397,11 @@ class Reason(StrEnum):
         "Another controller writes `spec.replicas` under `mode: Demand`; the operator's own has stopped.",
         "Remove the other one and hand `replicas` back with `kubectl scale`, or set `scaling.mode: Manual`.",
     )
+    LOAD_UNKNOWN = (
+        "LoadUnknown",
+        "A gateway has not told its load for a minute: a request may not wake it, and it never sleeps.",
+        "See whether a NetworkPolicy keeps the operator from the gateway's metrics port, and its log.",
+    )
     NOT_AUTOSCALABLE = (
         "NotAutoscalable",
         "A HorizontalPodAutoscaler, or one of KEDA, is set upon a variant that has no pods of its own.",

@@ -74,6 +74,8 @@ class Reconciler:
     """Called when engines will soon have something to tell."""
     sweep_after_seconds: float = 0.0
     """How long weights are kept that nobody wants."""
+    deaf: Callable[[], bool | None] = lambda: False
+    """Whether the gateways' load is not known; None while that cannot be said."""
     authorities: Authorities | None = None
     """What tells loaders of authorities; None: nobody does."""
     lookups: Lookups = field(init=False)
@@ -142,6 +144,7 @@ class Reconciler:
             if world is not None:  # its pods may read weights for as long as a finalizer holds it
                 self.touch(self.cache.want(key, kept(world)))
             return  # its children go with it, and must not come back meanwhile
+        world = replace(world, deaf=self.deaf())
         world, decision = await self._decide(await self.verifier.look(world))
         chosen = decision.choice.engine if decision.choice else None
         self.touch(self.cache.choose(key, chosen.key if chosen else None))
@@ -219,7 +222,7 @@ class Reconciler:
         It may have been edited meanwhile: of that edit nothing has been decided, and nothing may be told.
         """
         fresh = self.cache.world(world.variant.key, world.now)
-        return replace(fresh, variant=world.variant) if fresh else world
+        return replace(fresh, variant=world.variant, deaf=world.deaf) if fresh else world
 
     async def _engine(self, key: Key) -> None:
         engine = self.cache.resource(key)

@@ -46,6 +46,7 @@ from roundhouse_operator.ending import end, leave_within
 from roundhouse_operator.engines import EngineReader
 from roundhouse_operator.gateways import Gateways
 from roundhouse_operator.health import Health
+from roundhouse_operator.hearing import Hearing
 from roundhouse_operator.intake import Intake
 from roundhouse_operator.leader import Election, LeadershipLostError
 from roundhouse_operator.metrics import Metrics, Present
@@ -91,6 +92,7 @@ class Operator:
         self.gateways = Gateways(
             cluster, settings.namespace, settings.release, self.scaler.loads, self.intake
         )
+        self.hearing = Hearing(self.scaler.loads, self._on_hearing)
         self.engines = EngineReader(self.cache.standing, self.on_report)
         self.reconciler = Reconciler(
             cluster,
@@ -105,6 +107,7 @@ class Operator:
             self.scaler.follow,
             self.engines.hurry,
             settings.sweep_after_seconds,
+            lambda: self.hearing.deaf,
             Authorities(cluster, settings.authorities, settings.loader_ca_certificates),
         )
         self.progress = ProgressPoller(self.cache, self.touch)
@@ -170,6 +173,11 @@ class Operator:
         take = self.cache.remove if change.type == "DELETED" else self.cache.upsert
         self.touch(take(kind, change.manifest))
 
+    def _on_hearing(self) -> None:
+        """What is told of all that is scaled by demand is another now."""
+        for key in self.scaler.followed:
+            self.queue.add_soon(key)
+
     def on_report(self, pod: Key) -> None:
         """An engine said something new, or was silent for the first time."""
         self.touch(self.cache.reported(pod))
@@ -221,6 +229,7 @@ class Operator:
                 group.create_task(self.progress.run(), name="progress")
                 group.create_task(self.gateways.run(), name="gateways")
                 group.create_task(self.scaler.run(), name="scaler")
+                group.create_task(self.hearing.run(), name="hearing")
                 group.create_task(self.engines.run(), name="engines")
                 workers = self.queue.run(self.reconciler, workers=self.settings.workers)
                 group.create_task(workers, name="queue")

@@ -68,6 +68,11 @@ class Scaler:
             one.aim = aim
         self.queue.add(key)
 
+    @property
+    def followed(self) -> tuple[Key, ...]:
+        """Variants that are scaled by their demand."""
+        return tuple(self._followed)
+
     async def run(self) -> None:
         """Until cancelled."""
         await self.queue.run(self._look, workers=WRITERS)

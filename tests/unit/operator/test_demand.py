@@ -156,3 +156,23 @@ def test_a_contradiction_between_engine_and_variant_is_refused() -> None:
     status = scene.settle("kws-en")
     assert conditions(status)["Accepted"] == ("False", "InvalidSpec")
     assert "minReplicas 3 is above maxReplicas 2" in message(status, "Accepted")
+
+
+def test_where_no_gateway_is_heard_it_says_so_until_one_is() -> None:
+    """Also across a restart of the operator, which at first has heard nobody."""
+    life = Life().set(**NONE)
+    assert "Degraded" not in life.now()
+    life.scene.deaf = True
+    assert life.now()["Degraded"] == ("True", "LoadUnknown")
+    life.scene.deaf = None
+    assert life.now()["Degraded"] == ("True", "LoadUnknown")
+    life.scene.deaf = False
+    assert "Degraded" not in life.now()
+    life.scene.deaf = None
+    assert "Degraded" not in life.now()
+
+
+def test_what_nobody_scales_by_demand_needs_no_gateway() -> None:
+    scene = Scene(node("n1"), engine(), variant())
+    scene.deaf = True
+    assert "Degraded" not in conditions(scene.settle("kws-en", **SERVING))

@@ -7,6 +7,7 @@ from typing import Any
 from roundhouse_operator.core.kinds import VARIANT, Key
 from roundhouse_operator.core.scaling import NO_LOAD, Load
 from roundhouse_operator.gateways import GatewayPod, read_pods
+from roundhouse_operator.hearing import PATIENCE_SECONDS, Hearing
 from roundhouse_operator.loads import SILENT_SECONDS, Loads
 
 KWS, OTHER = Key(VARIANT, "speech", "kws"), Key(VARIANT, "speech", "other")
@@ -114,3 +115,22 @@ def test_gateways_are_found_by_the_port_for_metrics() -> None:
     assert list(read_pods(slices(ready, port="http"))) == []
     assert list(read_pods({"ports": None, "endpoints": None})) == []
     assert [one.uid for one in read_pods(slices({"addresses": ["10.0.0.3"]}))] == ["10.0.0.3:8081"]
+
+
+def test_nobody_is_called_silent_before_a_minute_has_passed() -> None:
+    told, turns = Told("a"), list[bool | None]()
+    hearing = Hearing(told.loads, lambda: turns.append(hearing.deaf))
+    for second in range(int(PATIENCE_SECONDS)):
+        hearing.look(100.0 + second)
+    assert (hearing.deaf, turns) == (None, []), "an operator that begins has heard nobody yet"
+    hearing.look(100 + PATIENCE_SECONDS)
+    assert turns == [True]
+    told.account("a", 170)
+    hearing.look(170)
+    hearing.look(171)
+    assert turns == [True, False]
+    for second in range(int(PATIENCE_SECONDS)):
+        hearing.look(180.0 + second)
+    assert hearing.deaf is False
+    hearing.look(180 + PATIENCE_SECONDS)
+    assert turns == [True, False, True]

@@ -145,6 +145,12 @@ def fought_over() -> Statuses:
     yield scene.settle("kws-en", **SERVING)
 
 
+def unheard() -> Statuses:
+    scene = Scene(node("n1"), engine(), variant(scaling={"mode": "Demand"}))
+    scene.deaf = True
+    yield scene.status("kws-en")
+
+
 def scaled_in_vain() -> Statuses:
     scene = SharedScene(shared_engine(), gpu_node(), model("a"))
     scene.cache.autoscalers.take(test_autoscalers.autoscaler(on="a"))
@@ -474,6 +480,7 @@ CASES: dict[Reason, Callable[[], Statuses]] = {
     Reason.FALLBACK_CYCLE: names_and_circles,
     Reason.INTERNAL_ERROR: incident,
     Reason.SCALER_CONFLICT: fought_over,
+    Reason.LOAD_UNKNOWN: unheard,
     Reason.NOT_AUTOSCALABLE: scaled_in_vain,
     Reason.FIELD_OWNED_BY_OTHER: held_by_another,
     Reason.UNRESOLVED_MODEL: names_and_circles,

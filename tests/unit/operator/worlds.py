@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from roundhouse_api.model import Manifest
@@ -46,6 +47,7 @@ class Scene:
     def __init__(self, *manifests: Manifest, tally: Tally | None = None) -> None:
         self.tally = tally or Tally()
         self.cache = Cache(MANAGER, self.tally)
+        self.deaf: bool | None = False
         self.put(*manifests)
 
     def put(self, *manifests: Manifest) -> None:
@@ -55,7 +57,7 @@ class Scene:
     def world(self, name: str) -> World:
         found = self.cache.world(Key(VARIANT, NAMESPACE, name))
         assert found
-        return found
+        return replace(found, deaf=self.deaf)
 
     def decide(self, name: str) -> Decision:
         return decide(self.world(name))

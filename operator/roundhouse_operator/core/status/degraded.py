@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
-from roundhouse_api.conditions import Reason
+from roundhouse_api.conditions import ConditionType, Reason
 from roundhouse_operator.core import fallbacks, ids
 from roundhouse_operator.core.diagnose import Trouble
 from roundhouse_operator.core.outcome import Outcome
@@ -14,15 +15,16 @@ from roundhouse_operator.core.status.scene import Scene
 from roundhouse_operator.core.status.verified import shortcoming
 from roundhouse_operator.core.support import unsupported_by_variant
 
+UNHEARD: Final = "Not every gateway tells its load: a request may not wake it, and it never sleeps"
+
 
 def find_degraded(scene: Scene, blocker: Finding | None) -> Finding | None:
     decision, causes = scene.decision, Degradations()
     if decision.rival:
         # The first, because its reason is how a successor knows that it has stopped.
         causes.add(decision.rival.reason, decision.rival.message)
-    if scene.world.autoscaler and (engine := _engine_of_its_pods(scene)):
-        vain = in_vain(scene.world.autoscaler, engine)
-        causes.add(vain.reason, vain.message)
+    for one in _of_scaling(scene):
+        causes.add(one.reason, one.message)
     if blocker and scene.frozen:
         causes.add(blocker.reason, f"{blocker.message}; its pods go on serving as they are")
     if decision.held:
@@ -46,6 +48,23 @@ def find_degraded(scene: Scene, blocker: Finding | None) -> Finding | None:
         causes.add(scene.trouble.reason, f"{what}: {scene.trouble.message}")
         causes.detail = scene.trouble.detail
     return causes.finding()
+
+
+def _of_scaling(scene: Scene) -> Iterator[Trouble]:
+    if scene.world.autoscaler and (engine := _engine_of_its_pods(scene)):
+        yield in_vain(scene.world.autoscaler, engine)
+    if _nobody_is_heard(scene):
+        yield Trouble(Reason.LOAD_UNKNOWN, UNHEARD)
+
+
+def _nobody_is_heard(scene: Scene) -> bool:
+    """What was told before stands until it can be said anew: an operator that begins has heard nobody yet."""
+    if not scene.demand:
+        return False
+    if scene.world.deaf is None:
+        before = scene.world.variant.condition(ConditionType.DEGRADED)
+        return before is not None and UNHEARD in before["message"]
+    return scene.world.deaf
 
 
 def _of_weights(scene: Scene, blocker: Finding | None) -> Iterator[Trouble]:
