@@ -65,8 +65,8 @@ class Reason(StrEnum):
     )
     DOWNLOADING = (
         "Downloading",
-        "The weights are being fetched.",
-        "Wait; `status.weights` shows how far it is.",
+        "The weights are being fetched, or it is looked whether they are there.",
+        "Wait; `status.weights` shows how far it is. A source that fails is `SourceUnreachable`.",
     )
     STARTING = (
         "Starting",
@@ -163,8 +163,8 @@ class Reason(StrEnum):
     )
     SOURCE_UNREACHABLE = (
         "SourceUnreachable",
-        "The source does not answer.",
-        "Check network and proxy; the download goes on by itself.",
+        "The source does not answer, or fails again and again.",
+        "Check the address, network and proxy; the download goes on by itself.",
     )
     UNAUTHORIZED = (
         "Unauthorized",

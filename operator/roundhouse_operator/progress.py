@@ -1,7 +1,8 @@
 """How far the loaders are: asked of each that runs, by the address of its pod.
 
-What moved by a twentieth, or not for half a minute, is told on; all in between would only make writes. A
-loader that does not answer has said nothing: how it ends is read from its pod.
+What moved by a twentieth, or not for half a minute, is told on, and at once that a source fails or does so no
+more; all in between would only make writes. A loader that does not answer has said nothing: how it ends is
+read from its pod.
 """
 
 from __future__ import annotations
@@ -76,6 +77,8 @@ def is_news(told: tuple[float, Progress] | None, now: float, progress: Progress)
     at, before = told
     if progress == before:
         return False
+    if bool(progress.error) != bool(before.error):
+        return True
     moved = abs(progress.done_bytes - before.done_bytes)
     known = progress.total_bytes > 0 and before.total_bytes > 0
     far = moved >= TELL_SHARE * progress.total_bytes if known else progress.total_bytes != before.total_bytes

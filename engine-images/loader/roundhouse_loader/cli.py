@@ -26,7 +26,7 @@ def main(environ: MutableMapping[str, str], arguments: Sequence[str] = ()) -> in
     redact = Redactor()
     reporting = read_reporting(environ)
     configure(reporting.log_level, reporting.log_format, redact)
-    progress = Progress(time.monotonic)
+    progress = Progress(time.monotonic, redact)
     with serving(reporting.port, progress), ticking(progress):
         try:
             settings = read_settings(environ)

@@ -45,6 +45,7 @@ class Patience:
 
     seconds: float
     stop: threading.Event
+    progress: Progress
     _since: float | None = None
     _pause: float = FIRST_PAUSE_SECONDS
 
@@ -54,6 +55,8 @@ class Patience:
     def bear(self, error: TransientError) -> None:
         """Wait before the next try; raises LoadError SourceUnreachable when the patience is at its end."""
         now = time.monotonic()
+        if self._since is not None:  # what fails once is tried again before anybody can read of it
+            self.progress.failed(error.message)
         self._since = now if self._since is None else self._since
         # Half of it by chance, or the loaders that one outage stopped would all come back at once.
         pause = max(self._pause * random.uniform(0.5, 1.0), error.wait_seconds)  # noqa: S311 - no secret
@@ -84,7 +87,7 @@ class Download:
     """Set when one of them failed for good: the others end."""
 
     def listing(self) -> Listing:
-        patience = Patience(self.patience_seconds, self.stop)
+        patience = Patience(self.patience_seconds, self.stop, self.progress)
         while True:
             try:
                 return self.fetcher.listing()
@@ -114,7 +117,7 @@ class Download:
 
     def _fill(self, file: RemoteFile, partial: Partial) -> None:
         """Append until all is there."""
-        patience = Patience(self.patience_seconds, self.stop)
+        patience = Patience(self.patience_seconds, self.stop, self.progress)
         same_end = 0
         while partial.size == UNKNOWN or partial.offset < partial.size:
             before = partial.offset

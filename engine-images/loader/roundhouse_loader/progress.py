@@ -1,4 +1,7 @@
-"""How far the loading is: bytes done, a smoothed rate, and the time that remains. Reads no clock itself."""
+"""How far the loading is: bytes done, a smoothed rate, the time left, and what keeps bytes from coming.
+
+Reads no clock itself.
+"""
 
 import math
 import threading
@@ -12,6 +15,8 @@ State = Literal["Starting", "Waiting", "Listing", "Downloading", "Unpacking", "C
 SMOOTHING_SECONDS: Final = 15.0
 """A change of speed shows to two thirds after so long."""
 SAMPLE_SECONDS: Final = 0.5
+ERROR_LENGTH: Final = 512
+"""Of what is told, or an answer would be longer than those who ask read of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +28,8 @@ class Report:
     done_bytes: int
     bytes_per_second: int
     remaining_seconds: int
+    error: str = ""
+    """Why nothing comes, while it is tried again; empty as soon as something does."""
 
     def as_json(self) -> dict[str, str | int]:
         return {
@@ -31,14 +38,20 @@ class Report:
             "doneBytes": self.done_bytes,
             "bytesPerSecond": self.bytes_per_second,
             "remainingSeconds": self.remaining_seconds,
+            **({"error": self.error} if self.error else {}),
         }
 
 
 class Progress:
-    """Counts for several threads. `clock` gives seconds that only grow."""
+    """Counts for several threads.
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    `clock` gives seconds that only grow, `redact` takes secrets out of errors.
+    """
+
+    def __init__(self, clock: Callable[[], float], redact: Callable[[str], str] = str) -> None:
         self._clock = clock
+        self._redact = redact
+        self._error = ""
         self._lock = threading.Lock()
         self._state: State = "Starting"
         self._total = UNKNOWN
@@ -50,7 +63,13 @@ class Progress:
 
     def enter(self, state: State) -> None:
         with self._lock:
-            self._state, self._fetched, self._sampled = state, 0, self._clock()
+            self._state, self._fetched, self._sampled, self._error = state, 0, self._clock(), ""
+
+    def failed(self, error: str) -> None:
+        """The source failed, not for the first time, and is asked again."""
+        told = self._redact(error)
+        with self._lock:
+            self._error = told if len(told) <= ERROR_LENGTH else f"{told[: ERROR_LENGTH - 1]}…"
 
     def expect(self, total: int) -> None:
         """`total` bytes are to be there in the end, of which none is counted yet."""
@@ -76,13 +95,15 @@ class Progress:
         with self._lock:
             self._done += size
             self._fetched += size
+            if size:
+                self._error = ""
             self._sample()
 
     def report(self) -> Report:
         with self._lock:
             self._sample()
             rate = UNKNOWN if self._rate is None else round(self._rate)
-            return Report(self._state, self._total, self._done, rate, self._remaining(rate))
+            return Report(self._state, self._total, self._done, rate, self._remaining(rate), self._error)
 
     def _sample(self) -> None:
         now = self._clock()

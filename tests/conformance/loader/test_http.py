@@ -12,6 +12,7 @@ import pytest
 from tests.support.loader import Loader
 from tests.support.oci import Entry, gzipped, tar, zstded
 from tests.support.origin import Fault, Origin
+from tests.support.waiting import wait_until
 
 BODY = bytes(range(256)) * 20_000  # 5 MB
 
@@ -90,6 +91,19 @@ def test_headers_are_not_sent_on_to_another_host(tmp_path: Path) -> None:
         ended = loader(tmp_path / "gone", origin).run()
     assert ended.reason == "SourceNotFound"
     assert "5igned" not in ended.log + ended.said["message"]
+
+
+def test_a_source_that_refuses_is_told_while_it_is_tried(tmp_path: Path) -> None:
+    with Origin({"model.gguf": BODY}) as origin:
+        origin.faults = [Fault(times=-1, status=503)]
+        one = loader(tmp_path, origin)
+        one.environment["ROUNDHOUSE_LOADER_PATIENCE_SECONDS"] = "300"
+        one.start()
+        said = wait_until(lambda: one.progress().get("error"), seconds=60, what="the loader says why")
+        assert said == f"{origin.url}/model.gguf answered 503"
+        origin.faults = []
+        ended = one.wait()
+    assert ended.status == 0, ended.log
 
 
 def test_redirects_have_an_end(tmp_path: Path) -> None:

@@ -2,14 +2,16 @@
 
 import json
 import logging
+import threading
 
 import pytest
 
 from roundhouse_api.conditions import Reason as APIReason
 from roundhouse_loader.credentials import secret_values
-from roundhouse_loader.failure import LoadError, Reason
+from roundhouse_loader.failure import LoadError, Reason, TransientError
+from roundhouse_loader.fetch import Patience
 from roundhouse_loader.logs import configure
-from roundhouse_loader.progress import Progress, Report
+from roundhouse_loader.progress import ERROR_LENGTH, Progress, Report
 from roundhouse_loader.redact import Redactor, shown
 from roundhouse_loader.report import MOST_BYTES, encoded, failed
 from roundhouse_loader.ticker import due
@@ -61,6 +63,28 @@ def test_a_rate_is_smoothed_and_a_source_that_stands_still_has_no_end() -> None:
     assert 900 < progress.report().bytes_per_second < 1000
     clock.now += 600
     assert progress.report() == Report("Downloading", 1_000_000, 1000, 0, -1)
+
+
+def test_what_keeps_bytes_from_coming_is_told_until_some_come() -> None:
+    progress = Progress(Clock(), Redactor(["hf_abcdef"]))
+    progress.enter("Listing")
+    progress.failed("h:1 cannot be reached with hf_abcdef")
+    assert progress.report().as_json()["error"] == "h:1 cannot be reached with ***"
+    progress.enter("Downloading")
+    assert "error" not in progress.report().as_json()
+    progress.failed("x" * 9999)
+    assert len(progress.report().error) == ERROR_LENGTH
+    progress.fetched(1)
+    assert progress.report().error == ""
+
+
+def test_a_failure_is_told_when_it_comes_again() -> None:
+    progress = Progress(Clock())
+    patience = Patience(60, threading.Event(), progress)
+    patience.bear(TransientError("h:1 cannot be reached"))
+    assert progress.report().error == ""
+    patience.bear(TransientError("h:1 cannot be reached"))
+    assert progress.report().error == "h:1 cannot be reached"
 
 
 def test_a_line_is_due_each_ten_seconds_or_five_percent() -> None:

@@ -11,7 +11,8 @@ import pytest
 from roundhouse_api.model import Manifest
 from roundhouse_operator.core.kinds import CONFIG_MAP, DEPLOYMENT, JOB, VARIANT, VOLUME_CLAIM, Key
 from roundhouse_operator.core.outcome import Outcome, Refusal
-from roundhouse_operator.core.weights.state import Progress
+from roundhouse_operator.core.weights.state import ERROR_LENGTH, Progress, read_progress
+from roundhouse_operator.progress import TELL_SECONDS, is_news
 from tests.unit.operator.caches import (
     COMPLETE,
     HUB,
@@ -367,6 +368,52 @@ def test_progress_is_shown_while_a_loader_runs() -> None:
     }
     scene.ends(COMPLETE)
     assert scene.cache.loaders.addresses == {}
+
+
+@pytest.mark.req("S2-14")
+def test_a_source_that_refuses_is_told_while_it_is_tried() -> None:
+    scene = cached()
+    scene.steps()
+    scene.pod_of_job(running=True)
+    [(key, _)] = scene.cache.loaders.addresses.items()
+    refused = "h:1 cannot be reached ([Errno 111] Connection refused) token=hf_abcdefgh"
+    touched = scene.cache.progressed(key, Progress(-1, 0, -1, -1, refused))
+    assert Key(VARIANT, NAMESPACE, "kws-en") in touched.now
+    status = scene.step()
+    assert conditions(status)["WeightsReady"] == ("False", "SourceUnreachable")
+    assert conditions(status)["Ready"] == ("False", "SourceUnreachable")
+    assert "Connection refused) token=***" in message(status, "WeightsReady")
+    decision = scene.decide("kws-en")
+    assert decision.supply and decision.supply.plan.empty, "the loader that tries is left alone"  # noqa: PT018
+    scene.cache.progressed(key, Progress(1000, 10, 50, 15))
+    assert conditions(scene.step())["WeightsReady"] == ("False", "Downloading")
+
+
+def test_weights_that_are_only_looked_for_are_not_told_to_be_fetched() -> None:
+    scene = cached(downloadPolicy="Never")
+    scene.steps()
+    scene.pod_of_job(running=True)
+    told = message(scene.step(), "WeightsReady")
+    assert "`downloadPolicy: Never`" in told
+    assert "being fetched" not in told
+
+
+def test_that_a_source_fails_is_news_at_once_and_its_next_words_are_not() -> None:
+    well, first, second = (Progress(-1, 0, -1, -1, said) for said in ("", "ended at byte 1", "at byte 2"))
+    assert is_news((0, well), 0, first)
+    assert is_news((0, first), 0, well)
+    assert not is_news((0, first), 1, second)
+    assert is_news((0, first), TELL_SECONDS, second)
+
+
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [({"error": "no"}, "no"), ({}, ""), ({"error": 7}, ""), ({"error": "x" * 9999}, "x" * ERROR_LENGTH)],
+)
+def test_what_a_loader_says_of_its_source_is_read(said: Manifest, error: str) -> None:
+    read = read_progress(json.dumps(said).encode())
+    assert read
+    assert read.error == error
 
 
 def test_settled_weights_write_nothing() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from roundhouse_api.model import Manifest
 from roundhouse_operator.core.kinds import CONFIG_MAP, DEPLOYMENT, JOB
+from roundhouse_operator.core.weights.state import Progress
 from tests.unit.operator.caches import COMPLETE, HUB, Caches, failure
 from tests.unit.operator.samples import engine, variant
 from tests.unit.operator.test_weights import cached
@@ -48,6 +49,20 @@ def test_weights_that_come_with_the_pod(cache: Manifest) -> None:
     status = scene.steps(**STARTING)
     assert conditions(status)["WeightsReady"] == ("True", "Downloaded")
     assert status["weights"]["revision"] == "c0ffee"
+
+
+@pytest.mark.req("S2-14")
+def test_a_source_that_refuses_a_loader_in_a_pod_is_told() -> None:
+    scene = cached(cache={"type": "Ephemeral"})
+    scene.steps(**STARTING)
+    scene.put(in_pod(running=True))
+    [(key, _)] = scene.cache.loaders.addresses.items()
+    scene.cache.progressed(key, Progress(-1, 0, -1, -1, "h:1 cannot be reached (refused)"))
+    status = scene.steps(**STARTING)
+    assert conditions(status)["Ready"] == ("False", "SourceUnreachable")
+    assert "h:1 cannot be reached (refused)" in message(status, "WeightsReady")
+    scene.cache.progressed(key, Progress(1000, 10, 50, 15))
+    assert conditions(scene.steps(**STARTING))["Ready"] == ("False", "Downloading")
 
 
 def test_a_moved_branch_does_not_change_a_model_that_runs() -> None:

@@ -9,6 +9,8 @@ from enum import StrEnum
 UNKNOWN = -1
 WHY_LENGTH = 512
 """Of a refusal, as it is kept."""
+ERROR_LENGTH = 512
+"""Of what keeps bytes from coming."""
 _LARGEST = 2**63 - 1
 """That a field of the API holds."""
 
@@ -47,6 +49,8 @@ class Progress:
     done_bytes: int
     bytes_per_second: int
     remaining_seconds: int
+    error: str = ""
+    """Why nothing comes, while the loader tries again."""
 
 
 class JobPhase(StrEnum):
@@ -158,7 +162,12 @@ def read_progress(text: bytes) -> Progress | None:
         done_bytes=max(_count(said.get("doneBytes")), 0),
         bytes_per_second=_count(said.get("bytesPerSecond")),
         remaining_seconds=min(_count(said.get("remainingSeconds")), 2**31 - 1),
+        error=_words(said.get("error")),
     )
+
+
+def _words(value: object) -> str:
+    return value[:ERROR_LENGTH] if isinstance(value, str) else ""
 
 
 def _count(value: object) -> int:

@@ -17,7 +17,7 @@ from roundhouse_operator.core.desired.cache import build_record
 from roundhouse_operator.core.desired.intent import Intent
 from roundhouse_operator.core.diagnose import Trouble, newest
 from roundhouse_operator.core.kinds import CONFIG_MAP
-from roundhouse_operator.core.masking import masked
+from roundhouse_operator.core.masking import last_words, masked
 from roundhouse_operator.core.observed import Pod, Store, World
 from roundhouse_operator.core.plan import NOTHING, Apply, Plan
 from roundhouse_operator.core.weights.asked import Answer, Ask, AskedKind
@@ -135,6 +135,14 @@ def failed(delivery: Delivery, report: Report) -> Trouble:
     return Trouble(reason, f"{masked(report.message or report.reason)}{asked_with}")
 
 
+def unreachable(progress: Progress | None) -> Trouble | None:
+    """What keeps a loader that runs from fetching; it tries on by itself until its patience is at an end."""
+    if progress is None or not progress.error:
+        return None
+    text = "The source does not give them, and the loader goes on trying"
+    return Trouble(Reason.SOURCE_UNREACHABLE, text, last_words(progress.error))
+
+
 def progressed(delivery: Delivery, world: World, progress: Progress | None) -> Manifest:
     """While a loader runs; what was shown before, where it says nothing."""
     if progress is None:
@@ -200,8 +208,12 @@ def _pods_say(
             told = Weights(False, True, trouble.reason, trouble.message, failing=True)
             return told, progressed(delivery, world, None)
     if running := next((pod for pod in pods if pod.loader and pod.loader.running), None):
-        told = Weights(False, True, Reason.DOWNLOADING, "A pod fetches them before its engine starts")
-        return told, progressed(delivery, world, world.progress.get(running.name))
+        said = world.progress.get(running.name)
+        verb = "looks for" if delivery.policy is DownloadPolicy.NEVER else "fetches"
+        told = Weights(False, True, Reason.DOWNLOADING, f"A pod {verb} them before its engine starts")
+        if stuck := unreachable(said):
+            told = Weights(False, True, stuck.reason, stuck.message, failing=True, detail=stuck.detail)
+        return told, progressed(delivery, world, said)
     where = "finds them on its node, or fetches them," if delivery.way is Way.NODE else "fetches them"
     note = f"; {delivery.note}, so the loader unpacks the image" if delivery.note else ""
     return there(Reason.FETCHED_AT_START, f"Each pod {where} before its engine starts{note}"), at_rest

@@ -12,14 +12,16 @@ from roundhouse_operator.core.masking import masked
 from roundhouse_operator.core.observed import Pod
 from roundhouse_operator.core.weights.asked import Ask, AskedKind
 from roundhouse_operator.core.weights.case import Case
-from roundhouse_operator.core.weights.state import LoaderJob
+from roundhouse_operator.core.weights.state import JobPurpose, LoaderJob
 from roundhouse_operator.core.weights.supply import (
     LOOK_AGAIN_SECONDS,
     Supply,
+    Weights,
     coming,
     failed,
     missing,
     progressed,
+    unreachable,
 )
 
 POD_SECONDS: Final = 60
@@ -43,9 +45,19 @@ def while_active(case: Case, job: LoaderJob) -> Supply:
         return Supply(missing(trouble), shown, asks=case.asks)
     if pod.scheduled and not pod.begun and pod.scheduled_at:
         return _not_mounted(case, pod, shown)
+    return Supply(_loading(case, job, pod), shown, asks=case.asks)
+
+
+def _loading(case: Case, job: LoaderJob, pod: Pod) -> Weights:
+    """What the loader itself says, while it runs or after its end."""
     if pod.loader and pod.loader.report and not pod.loader.report.complete:
-        return Supply(missing(failed(delivery, pod.loader.report)), shown, asks=case.asks)
-    return Supply(coming("The weights are being fetched"), shown, asks=case.asks)
+        return missing(failed(case.intent.delivery, pod.loader.report))
+    if stuck := unreachable(case.world.progress.get(pod.name)):
+        return missing(stuck)
+    if job.purpose is JobPurpose.CHECK:
+        text = "`downloadPolicy: Never`: nothing is fetched, and it is looked whether the weights are there"
+        return coming(text)
+    return coming("The weights are being fetched")
 
 
 def _not_mounted(case: Case, pod: Pod, shown: Manifest) -> Supply:
