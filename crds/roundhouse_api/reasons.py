@@ -236,8 +236,8 @@ class Reason(StrEnum):
     )
     INSUFFICIENT_GPU = (
         "InsufficientGPU",
-        "GPUs that fit exist, and all are taken.",
-        "Wait, scale something down, or add GPUs.",
+        "GPUs that fit exist, and all are taken, or no node has as many as are asked for.",
+        "Lower `gpu.count` if the message names the most of a node; else wait, or scale something down.",
     )
     UNKNOWN_VRAM = (
         "UnknownVRAM",
@@ -257,7 +257,7 @@ class Reason(StrEnum):
     NO_GPU = (
         "NoGPU",
         "No node offers a GPU of the kind that is asked for.",
-        "Install the device plugin and GPU feature discovery, or set `hardware.gpu.mode`.",
+        "Take one that the message names; if none, see to device plugin and GPU feature discovery.",
     )
     INSUFFICIENT_RESOURCES = (
         "InsufficientResources",
@@ -267,7 +267,7 @@ class Reason(StrEnum):
     NO_MATCHING_NODE = (
         "NoMatchingNode",
         "No node meets node selector, affinity and tolerations.",
-        "Mend `hardware.nodeSelector`, `affinity` or `tolerations`, or label a node.",
+        "Mend what the message names: `nodeSelector`, `affinity`, `tolerations`, or the label of a node.",
     )
     UNSCHEDULABLE = (
         "Unschedulable",
@@ -291,8 +291,8 @@ class Reason(StrEnum):
     )
     POD_REFUSED = (
         "PodRefused",
-        "Pods cannot be created: a policy or an admission webhook refuses them.",
-        "Read the message; it is the refusal itself.",
+        "Pods cannot be created: a policy, a quota that wants limits, or an admission webhook refuses them.",
+        "Read the refusal; `must specify limits` of a quota is mended in `hardware.resources`.",
     )
 
     # Available.

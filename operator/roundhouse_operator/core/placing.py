@@ -89,10 +89,13 @@ def placement_status(
 
 
 def explained(found: Trouble, need: Need, survey: Survey) -> Trouble:
-    """The scheduler counts nodes by rule; the survey knows which of our wishes none of them meets."""
+    """The scheduler counts nodes by rule; the survey knows which of our wishes none of them meets.
+
+    It has the first word: the scheduler's own are long, and end with what it could not preempt.
+    """
     if found.reason not in _PLACING or survey.fitting:
         return found
-    return Trouble(survey.obstacle, f"{found.message}; {placement.explain(need, survey)}")
+    return Trouble(survey.obstacle, f"The pod {placement.explain(need, survey)}. {found.message}")
 
 
 def _is_written(need: Need, world: World, merged: Merged) -> bool:

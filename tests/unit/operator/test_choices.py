@@ -147,10 +147,58 @@ def test_the_nearest_obstacle_is_told() -> None:
     found = fleet.survey(need)
     assert found.obstacle == "InsufficientVRAM"
     assert placement.explain(need, found) == (
-        "needs 2 × nvidia.com/gpu with 14306 MiB each (15G) of Tesla-T4; 0 nodes fit; "
-        "not: 1 InsufficientVRAM (as b), 1 NoGPU (as a); "
-        "the largest that is too small has 99 MiB, 14207 MiB less than needed"
+        "needs 2 × nvidia.com/gpu with 14306 MiB each (15G) of Tesla-T4; "
+        "the largest that is too small has 99 MiB, 14207 MiB less than needed; "
+        "0 nodes fit; not: 1 InsufficientVRAM (as b), 1 NoGPU (as a)"
     )
+
+
+def _carded(name: str, count: int, product: str) -> Manifest:
+    return node(name, count, nvidia_com__gpu_memory="40536", nvidia_com__gpu_product=product)
+
+
+CLUSTER = (_carded("a", 8, "A100"), _carded("b", 2, "Tesla-T4"), node("c"), node("d", disk="hdd"))
+
+
+@pytest.mark.parametrize(
+    ("hardware", "reason", "words"),
+    [
+        ({"gpu": {"count": 16}}, "InsufficientGPU", "the most on one node is 8: lower `gpu.count`"),
+        (
+            {"gpu": {"products": ["Tesla-T5"]}},
+            "NoGPU",
+            "no node is of Tesla-T5; there are A100, Tesla-T4",
+        ),
+        (
+            {"gpu": {"allocation": {"type": "MIG", "mig": {"profile": "9g.99gb"}}}},
+            "NoGPU",
+            "no node has that; there are nvidia.com/gpu",
+        ),
+        ({"nodeSelector": {"disk": "nvme"}}, "NoMatchingNode", "; 4 lack disk=nvme;"),
+    ],
+)
+def test_what_no_waiting_helps_is_told_with_what_there_is(
+    hardware: Manifest, reason: str, words: str
+) -> None:
+    gpu = {"gpu": {"mode": "Required", **hardware["gpu"]}} if "gpu" in hardware else {}
+    fleet = fleet_of(*CLUSTER)
+    need = placement.place(placement.state(Hardware.model_validate({**hardware, **gpu})), fleet)
+    found = fleet.survey(need)
+    assert found.obstacle == reason
+    assert words in placement.explain(need, found)
+
+
+def test_what_keeps_nodes_out_is_counted_by_rule() -> None:
+    tainted = node("t", disk="nvme")
+    tainted["spec"] = {"taints": [{"key": "team", "value": "x", "effect": "NoSchedule"}]}
+    cordoned = node("u", disk="nvme")
+    cordoned["spec"] = {"unschedulable": True}
+    fleet = fleet_of(tainted, cordoned, *CLUSTER)
+    need = placement.place(
+        placement.state(Hardware.model_validate({"nodeSelector": {"disk": "nvme"}})), fleet
+    )
+    words = placement.explain(need, fleet.survey(need))
+    assert "; 4 lack disk=nvme, 1 are cordoned, 1 have the taint team=x:NoSchedule; 0 nodes fit" in words
 
 
 @pytest.mark.parametrize(

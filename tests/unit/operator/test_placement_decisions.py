@@ -185,9 +185,11 @@ def test_a_need_that_no_node_meets_says_by_how_much() -> None:
     scene.put(pod(node="", conditions=[refused]))
     status = scene.settle("kws-en")
     assert conditions(status)["Scheduled"] == ("False", "InsufficientVRAM")
-    assert message(status, "Scheduled").endswith(
-        "the largest that is too small has 15109 MiB, 150 MiB less than needed"
+    assert message(status, "Scheduled").startswith(
+        "The pod needs 1 × nvidia.com/gpu with 15259 MiB each (16G); "
+        "the largest that is too small has 15109 MiB, 150 MiB less than needed; "
     )
+    assert message(status, "Scheduled").endswith(f"The scheduler finds no node: {words}")
 
 
 def test_the_schedulers_word_on_taken_gpus_stands_where_a_node_would_do() -> None:

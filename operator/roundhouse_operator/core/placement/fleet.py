@@ -6,7 +6,7 @@ variants share the need, and a pass that asks for a survey which is known costs 
 
 from __future__ import annotations
 
-from collections import OrderedDict, defaultdict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -36,6 +36,12 @@ class Survey:
     """Memory of the largest of them on a node that fits."""
     too_small_mib: int | None = None
     """Memory of the largest that has too little."""
+    most: int = 0
+    """Devices of the node that has the most of them, and too few."""
+    instead: tuple[str, ...] = ()
+    """What nodes have in place of the GPU that is asked for."""
+    unmet: tuple[tuple[str, int], ...] = ()
+    """What keeps nodes out by the author's own rules, and how many; the most first."""
 
     @property
     def obstacle(self) -> Reason:
@@ -78,8 +84,15 @@ class _Tally:
                 or None,
                 largest_mib=self._largest(),
                 too_small_mib=self._largest(Reason.INSUFFICIENT_VRAM),
+                most=max((one.offered for one in self.verdicts.values()), default=0),
+                instead=tuple(sorted({name for one in self.verdicts.values() for name in one.instead})),
+                unmet=self._unmet(),
             )
         return self.survey
+
+    def _unmet(self) -> tuple[tuple[str, int], ...]:
+        counts = Counter(rule for one in self.verdicts.values() for rule in one.unmet)
+        return tuple(sorted(counts.items(), key=lambda one: (-one[1], one[0])))
 
     def _largest(self, obstacle: Reason | None = None) -> int | None:
         """Of all nodes, or of those with that obstacle."""

@@ -16,13 +16,19 @@ CORDON: Final = ("node.kubernetes.io/unschedulable", "", "NoSchedule")
 """A cordon keeps away what does not tolerate this taint, also before it stands on the node."""
 
 
-def lets_in(node: Node, stated: Stated) -> bool:
-    """Whether node selector, affinity and tolerations allow for the node."""
-    return (
-        all(node.labels.get(key) == value for key, value in stated.node_selector)
-        and all(_tolerated(taint, stated.tolerations) for taint in _taints(node))
-        and (not stated.affinity or _meets_affinity(stated.affinity, node))
-    )
+def keeps_out(node: Node, stated: Stated) -> tuple[str, ...]:
+    """What of node selector, taints and affinity is against the node, in words; nothing: it is let in."""
+    labels = (f"lack {key}={value}" for key, value in stated.node_selector if node.labels.get(key) != value)
+    taints = (_named(taint) for taint in _taints(node) if not _tolerated(taint, stated.tolerations))
+    met = not stated.affinity or _meets_affinity(stated.affinity, node)
+    return (*labels, *taints, *(() if met else ("do not meet the affinity",)))
+
+
+def _named(taint: tuple[str, str, str]) -> str:
+    key, value, effect = taint
+    if taint == CORDON:
+        return "are cordoned"
+    return f"have the taint {key}{f'={value}' if value else ''}:{effect}"
 
 
 def meets(expression: Expression, labels: Mapping[str, str]) -> bool:

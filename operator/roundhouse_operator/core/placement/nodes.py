@@ -16,6 +16,8 @@ NVIDIA_GPU: Final = "nvidia.com/gpu"
 NVIDIA_SHARED: Final = "nvidia.com/gpu.shared"
 NVIDIA_MIG: Final = "nvidia.com/mig-"
 AMD: Final = "amd.com/"
+VENDORS: Final = (NVIDIA, AMD, "gpu.intel.com/")
+"""How names of resources begin that are GPUs."""
 HOSTNAME_LABEL: Final = "kubernetes.io/hostname"
 MEMORY_LABEL: Final = "nvidia.com/gpu.memory"
 PRODUCT_LABEL: Final = "nvidia.com/gpu.product"

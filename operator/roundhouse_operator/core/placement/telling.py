@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+from roundhouse_api.conditions import Reason
 from roundhouse_api.model import Manifest
 from roundhouse_api.quantity import Quantity
 from roundhouse_api.v1alpha1 import (
@@ -13,6 +16,9 @@ from roundhouse_api.v1alpha1 import (
 from roundhouse_operator.core.placement.fleet import Survey
 from roundhouse_operator.core.placement.memory import required
 from roundhouse_operator.core.placement.need import Need
+
+_NAMED: Final = 5
+"""Products or rules that a message names."""
 
 
 def as_status(
@@ -46,8 +52,12 @@ def as_status(
 def explain(need: Need, found: Survey) -> str:
     """For people: what is needed and what there is."""
     against = ", ".join(f"{count} {reason.value} (as {example})" for reason, count, example in found.rejected)
-    short = f"; {missing}" if (missing := _missing(need, found)) else ""
-    return f"needs {wanted(need)}; {found.fitting} nodes fit{f'; not: {against}' if against else ''}{short}"
+    short = (
+        ""
+        if found.fitting
+        else "".join(f"; {one}" for one in (_missing(need, found), _why(need, found)) if one)
+    )
+    return f"needs {wanted(need)}{short}; {found.fitting} nodes fit{f'; not: {against}' if against else ''}"
 
 
 def wanted(need: Need) -> str:
@@ -63,10 +73,27 @@ def wanted(need: Need) -> str:
 
 def _missing(need: Need, found: Survey) -> str:
     """Cards report less than their names say, so how much is lacking is told to the MiB."""
-    if found.fitting or not need.memory_mib or not found.too_small_mib:
+    if not need.memory_mib or not found.too_small_mib:
         return ""
     lacking = need.memory_mib - found.too_small_mib
     return f"the largest that is too small has {found.too_small_mib} MiB, {lacking} MiB less than needed"
+
+
+def _why(need: Need, found: Survey) -> str:
+    """What the nodes that come nearest have, where no waiting helps."""
+    if found.obstacle is Reason.INSUFFICIENT_GPU and found.most:
+        return f"the most on one node is {found.most}: lower `gpu.count`"
+    if found.obstacle is Reason.NO_GPU and found.instead:
+        kind = f"is of {' or '.join(need.stated.products)}" if need.stated.products else "has that"
+        return f"no node {kind}; there are {_first(found.instead)}"
+    if found.obstacle is Reason.NO_MATCHING_NODE:
+        return _first(tuple(f"{count} {rule}" for rule, count in found.unmet))
+    return ""
+
+
+def _first(words: tuple[str, ...]) -> str:
+    more = f" and {len(words) - _NAMED} more" if len(words) > _NAMED else ""
+    return f"{', '.join(words[:_NAMED])}{more}"
 
 
 def _origin(need: Need) -> str:

@@ -15,14 +15,16 @@ from typing import Final
 from roundhouse_api.conditions import Reason
 from roundhouse_api.v1alpha1 import AllocationChosen
 from roundhouse_operator.core.placement.devices import ClaimableDevice, DeviceClass, admits
-from roundhouse_operator.core.placement.matching import lets_in, meets
+from roundhouse_operator.core.placement.matching import keeps_out, meets
 from roundhouse_operator.core.placement.need import Expression, Need, Term
 from roundhouse_operator.core.placement.nodes import (
     AMD_MEMORY_LABEL,
     HOSTNAME_LABEL,
+    VENDORS,
     Node,
     has_mixed_cards,
     memory_of,
+    product_label,
 )
 
 NEARNESS: Final = (
@@ -45,6 +47,12 @@ class Verdict:
     obstacle: Reason | None
     memory_mib: int | None = None
     """Of the largest device that the pod could get there, were it not for the obstacle."""
+    offered: int = 0
+    """Devices that the node has, where they are too few."""
+    instead: tuple[str, ...] = ()
+    """What it has in place of the GPU that is asked for: its product, or its resources."""
+    unmet: tuple[str, ...] = ()
+    """What of the author's own rules keeps it out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +64,20 @@ class Claimables:
 
 
 @lru_cache(maxsize=4096)
-def _verdict(obstacle: Reason | None, memory_mib: int | None = None) -> Verdict:
+def _verdict(
+    obstacle: Reason | None,
+    memory_mib: int | None = None,
+    offered: int = 0,
+    instead: tuple[str, ...] = (),
+    unmet: tuple[str, ...] = (),
+) -> Verdict:
     """One object for all nodes of which the same is true: there is one for each need and node."""
-    return Verdict(obstacle, memory_mib)
+    return Verdict(obstacle, memory_mib, offered, instead, unmet)
 
 
 def judge(need: Need, node: Node, claimables: Claimables) -> Verdict:
-    if not lets_in(node, need.stated):
-        return _verdict(Reason.NO_MATCHING_NODE)
+    if unmet := keeps_out(node, need.stated):
+        return _verdict(Reason.NO_MATCHING_NODE, unmet=unmet)
     if need.allocation is None:
         return _verdict(_short_of_room(need, node))
     if need.allocation is AllocationChosen.DRA:
@@ -74,13 +88,18 @@ def judge(need: Need, node: Node, claimables: Claimables) -> Verdict:
 def _judge_resource(need: Need, node: Node, resource: str) -> Verdict:
     offered = node.devices.get(resource, 0)
     if not offered:
-        return _verdict(Reason.NO_GPU)
+        return _verdict(Reason.NO_GPU, instead=_gpus(node))
     memory = memory_of(node, resource)
     if obstacle := _against_labels(need, node):
-        return _verdict(obstacle, memory)
+        product = node.labels.get(product_label(resource)) if obstacle is Reason.NO_GPU else None
+        return _verdict(obstacle, memory, instead=(product,) if product else ())
     if offered < need.count:
-        return _verdict(Reason.INSUFFICIENT_GPU, memory)
+        return _verdict(Reason.INSUFFICIENT_GPU, memory, offered)
     return _verdict(_short_of_room(need, node), memory)
+
+
+def _gpus(node: Node) -> tuple[str, ...]:
+    return tuple(sorted(name for name, count in node.devices.items() if count and name.startswith(VENDORS)))
 
 
 def _short_of_room(need: Need, node: Node) -> Reason | None:
@@ -109,7 +128,7 @@ def _judge_claim(need: Need, node: Node, claimables: Claimables) -> Verdict:
     if not enough:
         return _verdict(Reason.INSUFFICIENT_VRAM, largest)
     if len(enough) < need.count:
-        return _verdict(Reason.INSUFFICIENT_GPU, largest)
+        return _verdict(Reason.INSUFFICIENT_GPU, largest, len(enough))
     return _verdict(_short_of_room(need, node), largest)
 
 
