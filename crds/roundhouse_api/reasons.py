@@ -27,7 +27,7 @@ class Reason(StrEnum):
     PENDING = (
         "Pending",
         "The operator has not looked at this yet.",
-        "Wait; if it stays, see whether the operator runs.",
+        "Wait; if it stays, see whether the operator runs, and serves the namespace (`operator.namespaces`).",
     )
     SERVING = ("Serving", "At least one endpoint answers requests.", "Nothing.")
     IDLE = ("Idle", "Scaled to zero under `mode: Demand`; a request wakes it.", "Nothing.")
@@ -391,6 +391,11 @@ class Reason(StrEnum):
         "InternalError",
         "A pass over the resource ended in an error that nobody foresaw; it is tried again.",
         "Look in the operator's log for the incident that the message names, and report it.",
+    )
+    BEING_DELETED = (
+        "BeingDeleted",
+        "It was deleted, and a finalizer keeps it; its pods go when it does.",
+        "See to the controller of the finalizer that the message names, or take the finalizer away.",
     )
     SCALER_CONFLICT = (
         "ScalerConflict",

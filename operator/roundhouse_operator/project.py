@@ -56,6 +56,8 @@ class StoredResource:
     """The generation that the status is about."""
     verdicts: Verdicts
     ending: bool
+    finalizers: tuple[str, ...] = ()
+    """Of one that was deleted."""
     restarted_at: str = ""
     writer: Writer = NOBODY
 
@@ -71,6 +73,7 @@ class StoredResource:
             spec=_read_spec(self.kind, _PACKERS[f"{self.kind} spec"].text(self.spec)),
             status=_PACKERS[f"{self.kind} status"].unpack(self.status),
             ending=self.ending,
+            finalizers=self.finalizers,
             restarted_at=self.restarted_at,
             writer=self.writer,
         )
@@ -116,6 +119,7 @@ def project_resource(kind: Kind, manifest: Manifest, writer: Writer = NOBODY) ->
         observed=status.get("observedGeneration", 0),
         verdicts=_verdicts(status),
         ending="deletionTimestamp" in metadata,
+        finalizers=tuple(metadata.get("finalizers") or ()) if "deletionTimestamp" in metadata else (),
         restarted_at=(metadata.get("annotations") or {}).get(names.ANNOTATION_RESTARTED_AT, ""),
         writer=writer,
     )

@@ -29,6 +29,7 @@ from roundhouse_operator.core.kinds import ENGINE, STORE, VARIANT, Key
 from roundhouse_operator.core.observed import Engine, Invalid, Resource, World
 from roundhouse_operator.core.outcome import Outcome, Refusal
 from roundhouse_operator.core.status.conditions import status_patch
+from roundhouse_operator.core.status.ending import ending_status
 from roundhouse_operator.core.status.engine import engine_status
 from roundhouse_operator.core.status.incident import Incident, incident_status
 from roundhouse_operator.core.status.shared import told_of
@@ -143,6 +144,7 @@ class Reconciler:
             self.follow(key, None)
             if world is not None:  # its pods may read weights for as long as a finalizer holds it
                 self.touch(self.cache.want(key, kept(world)))
+                await self._write_status(world.variant, ending_status(world.variant, now=self.clock()))
             return  # its children go with it, and must not come back meanwhile
         world = replace(world, deaf=self.deaf())
         world, decision = await self._decide(await self.verifier.look(world))

@@ -70,6 +70,8 @@ class Resource(Generic[Spec_co]):
     status: Manifest
     ending: bool = False
     """Deleted, and kept for a while by somebody's finalizer."""
+    finalizers: tuple[str, ...] = ()
+    """That keep it, where it was deleted."""
     restarted_at: str = ""
     """The annotation by which a person has pods replaced."""
     writer: Writer = NOBODY

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,14 +14,24 @@ from hypothesis import strategies as st
 from roundhouse_api.model import Manifest
 from roundhouse_operator.core.kinds import VARIANT, Key
 from roundhouse_operator.core.status.conditions import status_patch
+from roundhouse_operator.core.status.ending import ending_status
 from roundhouse_operator.core.status.incident import Incident, incident_status
 from roundhouse_operator.incidents import incident_of
 from roundhouse_operator.logs import JsonFormatter, concerning
+from roundhouse_operator.recorder import transitions
 from tests.unit.operator.samples import engine, variant
 from tests.unit.operator.worlds import LATER, NAMESPACE, NOW, Scene, conditions, message, node
 
 SERVING: dict[str, Any] = {"replicas": 1, "readyReplicas": 1, "updatedReplicas": 1}
 INCIDENT = Incident("1a2b3c4d", "ZeroDivisionError")
+
+
+def an_incident() -> Iterator[Manifest]:
+    yield incident_status(Scene(engine(), variant()).world("kws-en").variant, INCIDENT, now=NOW)
+
+
+def a_deletion() -> Iterator[Manifest]:
+    yield ending_status(Scene(engine(), variant()).world("kws-en").variant, now=NOW)
 
 
 def test_a_status_keeps_what_it_says_and_tells_of_the_incident_until_a_pass_succeeds() -> None:
@@ -33,6 +44,23 @@ def test_a_status_keeps_what_it_says_and_tells_of_the_incident_until_a_pass_succ
     again = incident_status(scene.world("kws-en").variant, INCIDENT, now="2026-01-03T00:00:00Z")
     assert status_patch(after, again) == {}
     assert conditions(scene.status("kws-en")) == conditions(before)
+
+
+def test_who_holds_a_variant_that_was_deleted_is_told_and_it_is_not_ready() -> None:
+    scene = Scene(node("n1"), engine(), variant())
+    before = scene.settle("kws-en", **SERVING)
+    held = variant()
+    held["metadata"] |= {"deletionTimestamp": NOW, "finalizers": ["example.org/backup"], "generation": 2}
+    scene.put({**held, "status": before})
+    after = ending_status(scene.world("kws-en").variant, now=LATER)
+    assert conditions(after) == {**conditions(before), "Ready": ("False", "BeingDeleted")}
+    assert "'example.org/backup'" in message(after, "Ready")
+    assert after["observedGeneration"] == 2
+    [told] = transitions(before, after)
+    assert (told.reason, told.normal) == ("BeingDeleted", False)
+    scene.put({**held, "status": after})
+    again = ending_status(scene.world("kws-en").variant, now="2026-01-03T00:00:00Z")
+    assert status_patch(after, again) == {}
 
 
 def test_a_resource_that_was_never_looked_at_is_not_left_without_a_word() -> None:

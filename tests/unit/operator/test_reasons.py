@@ -19,13 +19,12 @@ from roundhouse_operator.core.credentials import asked_of, refuse_credentials
 from roundhouse_operator.core.kinds import ADAPTER, ENGINE, VARIANT, Key
 from roundhouse_operator.core.outcome import DONE, Conflict, Outcome, Refusal
 from roundhouse_operator.core.status.engine import engine_status
-from roundhouse_operator.core.status.incident import Incident, incident_status
 from roundhouse_operator.core.status.shared import told_of
 from roundhouse_operator.core.status.unserved import unserved_status
 from roundhouse_operator.core.verification.known_answers import Judged
 from roundhouse_operator.core.verification.proof import ExamFacts, Input, Proof
 from roundhouse_operator.core.weights.asked import Answer, Ask, AskedKind
-from tests.unit.operator import test_autoscalers, test_replicas, test_service
+from tests.unit.operator import test_autoscalers, test_incidents, test_replicas, test_service
 from tests.unit.operator.caches import COMPLETE, Caches, failure, private
 from tests.unit.operator.fleet import IMAGE_2, Fleet, fail
 from tests.unit.operator.kinds_of_nodes import PLAIN, UNLABELLED
@@ -347,11 +346,6 @@ def queued() -> Statuses:
     yield scene.settle("kws-en")
 
 
-def incident() -> Statuses:
-    scene = Scene(engine(), variant())
-    yield incident_status(scene.world("kws-en").variant, Incident("1a2b3c4d", "KeyError"), now=NOW)
-
-
 def an_adapter() -> Statuses:
     scene = Scene(adapter())
     key = Key(ADAPTER, NAMESPACE, "lora")
@@ -478,7 +472,8 @@ CASES: dict[Reason, Callable[[], Statuses]] = {
     Reason.ENGINE_CHANGED: replaced_engine,
     Reason.ALIAS_CONFLICT: names_and_circles,
     Reason.FALLBACK_CYCLE: names_and_circles,
-    Reason.INTERNAL_ERROR: incident,
+    Reason.INTERNAL_ERROR: test_incidents.an_incident,
+    Reason.BEING_DELETED: test_incidents.a_deletion,
     Reason.SCALER_CONFLICT: fought_over,
     Reason.LOAD_UNKNOWN: unheard,
     Reason.NOT_AUTOSCALABLE: scaled_in_vain,

@@ -20,6 +20,7 @@ from roundhouse_operator.core.kinds import (
     VOLUME_CLAIM,
     Key,
 )
+from roundhouse_operator.core.observed import Variant
 from roundhouse_operator.core.plan import Delete, Mark, Plan
 from roundhouse_operator.core.shared import arrange
 from roundhouse_operator.fetching import Fetching
@@ -333,13 +334,22 @@ def reconciler(scene: Caches) -> Reconciler:
     return Reconciler(cluster, scene.cache, recorder, lambda: NOW, lambda _touched: None, verifier)
 
 
-async def test_a_variant_that_a_finalizer_holds_keeps_its_weights_and_no_others() -> None:
+async def test_a_variant_that_a_finalizer_holds_keeps_its_weights_and_no_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written: list[Manifest] = []
+
+    async def write(_self: Reconciler, _variant: Variant, status: Manifest) -> None:
+        written.append(status)
+
+    monkeypatch.setattr(Reconciler, "_write_status", write)
     scene = fetched()
     hung = variant("hung", source=HUB)
     hung["metadata"] |= {"deletionTimestamp": NOW, "finalizers": ["example.org/backup"]}
     scene.put({**hung, "status": {"weights": {"key": "theirs-0123456789ab"}}})
     assert not scene.cache.wants.heard_all(NAMESPACE)
     await reconciler(scene)(Key(VARIANT, NAMESPACE, "hung"))
+    assert [conditions(one)["Ready"] for one in written] == [("False", "BeingDeleted")]
     assert scene.cache.wants.heard_all(NAMESPACE)
     assert scene.cache.wants.by(NAMESPACE, "theirs-0123456789ab") == {Key(VARIANT, NAMESPACE, "hung")}
     sweeps = Sweeps(scene, grace=0)
