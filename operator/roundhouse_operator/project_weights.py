@@ -104,6 +104,7 @@ def _job(manifest: Manifest) -> LoaderJob:
         secret_version=str(mark.get("secret", "")),
         claim_uid=str(mark.get("claim", "")),
         made_at=_seconds(metadata["creationTimestamp"]),
+        seen="startTime" in status,
         suspended=(manifest.get("spec") or {}).get("suspend") is True,
         failed_at=_seconds(failed.get("lastTransitionTime")),
         failure=failed.get("message", ""),

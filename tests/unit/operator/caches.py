@@ -191,6 +191,10 @@ class Caches(Scene):
         condition = {"type": "Complete" if well else "Failed", "status": "True", "lastTransitionTime": time}
         self._again(job, {"conditions": [condition]})
 
+    def taken_up(self) -> None:
+        """The Job controller has seen the newest Job, and has made no pod of it."""
+        self._again(self.all(JOB)[-1], {"startTime": NOW})
+
     def bind(self, phase: str = "Bound") -> None:
         """What becomes of the one claim."""
         [claim] = self.all(VOLUME_CLAIM)

@@ -250,10 +250,24 @@ def test_a_job_whose_pod_nobody_makes_says_so() -> None:
     assert scene.decide("kws-en").revisit_seconds == 60
     scene.now += 60
     status = scene.step()
+    assert conditions(status)["WeightsReady"] == ("False", "Downloading"), "the controller may be slow"
+    assert "has yet to take it up" in message(status, "WeightsReady")
+    assert scene.decide("kws-en").revisit_seconds == 540
+    scene.taken_up()
+    status = scene.step()
     assert conditions(status)["WeightsReady"] == ("False", "CacheRefused")
     assert "No pod is made for Job 'weights-kws-en-" in message(status, "WeightsReady")
     scene.pod_of_job(running=True)
     assert conditions(scene.step())["WeightsReady"] == ("False", "Downloading")
+
+
+def test_a_job_that_nobody_takes_up_is_told_in_the_end() -> None:
+    scene = Caches(engine(cache=PVC), variant(source=HUB))
+    scene.steps()
+    scene.now += 600
+    status = scene.step()
+    assert conditions(status)["WeightsReady"] == ("False", "CacheRefused")
+    assert "whether the cluster's Job controller runs" in message(status, "WeightsReady")
 
 
 def test_a_job_that_a_queue_holds_waits_for_it() -> None:

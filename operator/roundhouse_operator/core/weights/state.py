@@ -82,6 +82,8 @@ class LoaderJob:
     claim_uid: str = ""
     made_at: int = 0
     """Seconds since the epoch."""
+    seen: bool = False
+    """The cluster's Job controller has taken it up."""
     suspended: bool = False
     """Nobody makes its pod until a queue, or a person, lets it go."""
     failed_at: int = 0

@@ -26,6 +26,8 @@ from roundhouse_operator.core.weights.supply import (
 
 POD_SECONDS: Final = 60
 """For a Job to get its pod."""
+UNSEEN_SECONDS: Final = 600
+"""For a Job to be taken up at all: a controller with thousands of them before it takes its time."""
 MOUNT_SECONDS: Final = 120
 """For a volume to be attached and mounted, and the loader's image to be pulled."""
 _PULL: Final = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
@@ -85,7 +87,12 @@ def _without_pod(case: Case, job: LoaderJob, shown: Manifest) -> Supply:
         return Supply(coming("The loader is being started"), shown, asks=case.asks, revisit_seconds=left)
     if "doneBytes" in shown:
         return Supply(coming("The loader's pod is gone, and another is being made"), shown, asks=case.asks)
-    why = f"No pod is made for Job {job.name!r}: `kubectl describe job` says which quota or policy it is"
+    unseen = job.made_at + UNSEEN_SECONDS - case.world.now
+    if not job.seen and unseen > 0:
+        told = coming(f"Job {job.name!r} was made, and the cluster's Job controller has yet to take it up")
+        return Supply(told, shown, asks=case.asks, revisit_seconds=unseen)
+    cause = "which quota or policy it is" if job.seen else "whether the cluster's Job controller runs"
+    why = f"No pod is made for Job {job.name!r}: `kubectl describe job` says {cause}"
     return Supply(missing(Trouble(Reason.CACHE_REFUSED, why)), shown, asks=case.asks)
 
 
