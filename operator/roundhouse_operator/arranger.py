@@ -6,6 +6,7 @@ What is to be done is decided in `core.shared`. Each pass takes one step; what i
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
@@ -37,7 +38,7 @@ class Arranger:
 
     async def arrange(self, key: Key, api_hosts: frozenset[str]) -> tuple[Arrangement | None, Outcome]:
         """None: the engine's variants have pods of their own."""
-        world = self.cache.engine_world(key)
+        world = self.cache.engine_world(key, int(time.time()))
         if world is None:
             self.forget(key)
             return None, DONE
@@ -61,7 +62,7 @@ class Arranger:
 
     def _fresh(self, world: EngineWorld, answers: Answers) -> EngineWorld:
         """Much may have changed while something was looked up."""
-        return replace(self.cache.engine_world(world.engine.key) or world, answers=answers)
+        return replace(self.cache.engine_world(world.engine.key, world.now) or world, answers=answers)
 
     def forget(self, key: Key) -> None:
         """The engine is gone, or shares no pods."""

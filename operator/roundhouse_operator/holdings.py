@@ -119,7 +119,7 @@ class Holdings:
         pods = (self._held[one.kind][one].value for one in self._belongings[engine])
         return sum(isinstance(one, Pod) and one.ready and serves(one, variant.name) for one in pods)
 
-    def engine_world(self, key: Key) -> EngineWorld | None:
+    def engine_world(self, key: Key, now: int = 0) -> EngineWorld | None:
         """All that concerns an engine whose pods hold several variants; None: there is no such engine."""
         engine = self.resource(key) if key in self._sharing else None
         if engine is None:
@@ -142,6 +142,7 @@ class Holdings:
             reports={one.name: reports[one] for one in pods if one in reports},
             asked=frozenset(one.name for one in pods if one in asked),
             in_use=self._taken,
+            now=now,
             taken=lambda number: (
                 Key(VARIANT, engine.namespace, replica_name(engine.name, number)) in self._held[VARIANT]
             ),

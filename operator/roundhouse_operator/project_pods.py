@@ -32,6 +32,7 @@ def project_pod(manifest: Manifest) -> Pod:
         scheduled=bool(manifest["spec"].get("nodeName")),
         scheduled_at=_epoch(scheduled) if scheduled.get("status") == "True" else 0,
         ending="deletionTimestamp" in metadata,
+        ends_at=_ends_at(metadata),
         unschedulable=scheduled.get("message") if scheduled.get("reason") == "Unschedulable" else None,
         gates=tuple(one["name"] for one in manifest["spec"].get("schedulingGates") or ()),
         failure=(": ".join(filter(None, (status.get("reason"), status.get("message")))) or "Failed")
@@ -52,6 +53,14 @@ def project_pod(manifest: Manifest) -> Pod:
         address=_address(manifest),
         share=_share(metadata, conditions),
     )
+
+
+def _ends_at(metadata: Manifest) -> int:
+    """The API server adds the time that its containers have to end."""
+    try:
+        return int(datetime.fromisoformat(metadata.get("deletionTimestamp", "")).timestamp())
+    except ValueError:
+        return 0
 
 
 def _devices(spec: Manifest) -> tuple[tuple[str, int], ...]:

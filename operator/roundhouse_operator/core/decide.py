@@ -26,6 +26,7 @@ from roundhouse_operator.core.observed import Engine, Invalid, World
 from roundhouse_operator.core.own import child_of
 from roundhouse_operator.core.plan import NOTHING, Plan, plan_children
 from roundhouse_operator.core.rollout import Turn, changed_by_author, keep_service_alone, roll
+from roundhouse_operator.core.rollout.strategy import overdue_seconds
 from roundhouse_operator.core.rollout.turn import keep_turn
 from roundhouse_operator.core.scaling import conflict, is_demand, read_policy
 from roundhouse_operator.core.verification.exam import examine
@@ -141,7 +142,9 @@ def _rolled(world: World, decision: Decision, intent: Intent, chosen: Engine, po
         decision,
         intent=replace(intent, strategy=rolling.strategy.manifest),
         exam=exam,
-        again_seconds=PATIENCE_SECONDS if look_at_mounts(world, intent.delivery).soon else None,
+        again_seconds=PATIENCE_SECONDS
+        if look_at_mounts(world, intent.delivery).soon
+        else overdue_seconds(world),
         held=replaced if rolling.kept and not rolling.turn.waits else None,
         plan=keep_service(rolling.plan) if decision.leaving else rolling.plan,
         strategy=rolling.strategy,

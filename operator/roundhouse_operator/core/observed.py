@@ -181,6 +181,8 @@ class Pod:
     scheduled_at: int = 0
     """Seconds since the epoch; 0 where nobody says."""
     ending: bool = False
+    ends_at: int = 0
+    """By when it was to be gone, in seconds since the epoch; 0 where it is not ending."""
     unschedulable: str | None = None
     """The scheduler's message, once it has tried."""
     gates: tuple[str, ...] = ()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -9,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from roundhouse_api.model import Manifest
+from roundhouse_operator.core.decide import decide
 from roundhouse_operator.core.kinds import DEPLOYMENT, DISRUPTION_BUDGET
+from roundhouse_operator.core.rollout.strategy import OVERDUE_SECONDS
 from tests.unit.operator.samples import engine, variant
-from tests.unit.operator.worlds import MANAGER, Scene, applied, node, pod
+from tests.unit.operator.worlds import MANAGER, Scene, applied, message, node, pod
 
 GPU = "nvidia.com/gpu"
 SURGE = {"maxSurge": 1, "maxUnavailable": 0}
@@ -211,6 +215,14 @@ def test_a_pod_that_is_still_ending_makes_room_by_itself() -> None:
     scene.put(going, gpu_pod("new-1", "g2", template="b"))
     scene.put(gpu_pod("new-2", "", template="b", created="2026-01-02T00:00:00Z"))
     assert chosen(scene) == ("Surge", "FreeGPU", SURGE)
+    assert "'old-1' still ends, and makes room" in message(scene.status("kws-en"), "UpToDate")
+
+    ended = int(datetime.fromisoformat("2026-01-02T00:00:00Z").timestamp())
+    world = scene.world("kws-en")
+    assert decide(replace(world, now=ended)).revisit_seconds == OVERDUE_SECONDS
+    late = decide(replace(world, now=ended + OVERDUE_SECONDS)).strategy
+    assert late, "a finalizer holds it, say"
+    assert (late.kind, late.reason) == ("Recreate", "NoFreeGPU")
 
     lost = node("g1", 1)
     lost["spec"]["taints"] = [{"key": "node.kubernetes.io/unreachable", "effect": "NoSchedule"}]

@@ -38,6 +38,8 @@ _REASONS: Final = {
 """By way and by whether it is about GPUs; the first where the status tells none of them."""
 _FOR_ONCE: Final = frozenset({NO_ROOM, VOLUME_HELD})
 """What is over with the rollout that it was told of."""
+OVERDUE_SECONDS: Final = 120
+"""So long after its time a pod that ends is waited for: a finalizer or a volume may hold it for ever."""
 _FULL: Final = re.compile(r"\bInsufficient |cannot allocate all claims|Too many pods")
 """In the scheduler's words: what would be there if another pod went."""
 _KEPT_OUT: Final = re.compile(
@@ -62,6 +64,9 @@ class Ground(Protocol):
     @property
     def taken(self) -> Mapping[str, Mapping[str, int]]:
         """Devices that pods have, by node and resource."""
+
+    @property
+    def now(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +195,7 @@ def is_stuck(world: Ground, need: Need) -> bool:
         return False
     if not _refused(world, _FULL) and not _refused(world, _KEPT_OUT):
         return False
-    return not _room_is_coming(world, need) and any(_made_free(world, need))
+    return not room_makers(world, need) and any(_made_free(world, need))
 
 
 def _refused(world: Ground, words: re.Pattern[str]) -> bool:
@@ -224,17 +229,33 @@ def _made_free(world: Ground, need: Need) -> Iterator[int]:
             yield count
 
 
-def _room_is_coming(world: Ground, need: Need) -> bool:
-    """Whether a pod that is ending lets a new one in: until it is gone, the scheduler counts its devices."""
+def room_makers(world: Ground, need: Need) -> list[str]:
+    """Pods that are ending and let a new one in: until they are gone, the scheduler counts their devices."""
     ending: dict[str, list[Pod]] = {}
-    for pod in world.pods:
-        if pod.node and pod.ending and not pod.failure:
-            ending.setdefault(pod.node, []).append(pod)
-    return any(
-        bool(_enough(world, need, node, ending[node.name]))
+    for pod in _ending(world):
+        ending.setdefault(pod.node, []).append(pod)
+    return sorted(
+        pod.name
         for node in (world.fleet if ending else ())
         if node.name in ending and not node.lost and world.fleet.fits(need, node.name)
+        if _enough(world, need, node, ending[node.name])
+        for pod in ending[node.name]
     )
+
+
+def overdue_seconds(world: Ground) -> int | None:
+    """Until one that is waited for is waited for no longer; None where nobody waits."""
+    left = [pod.ends_at + OVERDUE_SECONDS - world.now for pod in _ending(world) if pod.ends_at]
+    return max(min(left), 1) if left and _roomless(world) else None
+
+
+def _ending(world: Ground) -> list[Pod]:
+    return [
+        pod
+        for pod in world.pods
+        if pod.node and pod.ending and not pod.failure
+        if not pod.ends_at or world.now < pod.ends_at + OVERDUE_SECONDS
+    ]
 
 
 def _enough(world: Ground, need: Need, node: Node, there: list[Pod]) -> int:

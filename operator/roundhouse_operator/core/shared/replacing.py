@@ -41,12 +41,13 @@ class _Ground:
     rollout: Rollout | None
     fleet: Fleet
     taken: Mapping[str, Mapping[str, int]]
+    now: int
 
 
 def standing_way(world: EngineWorld, replica: Replica, need: Need) -> Strategy:
     """As its Deployment says, until the scheduler finds no room for a new pod beside the old one."""
     known = read_strategy(replica.strategy) or (SURGE if need.device is Device.CPU else RECREATE)
-    ground = _Ground(replica.pods, replica.rollout, world.fleet, world.in_use)
+    ground = _Ground(replica.pods, replica.rollout, world.fleet, world.in_use, world.now)
     return RECREATE if known.kind is RolloutStrategy.SURGE and is_stuck(ground, need) else known
 
 
@@ -57,7 +58,7 @@ def chosen_way(world: EngineWorld, spec: EngineSpec, need: Need) -> Strategy:
     if claim and not (answer and answer.many_nodes):
         # It may be that the node of a new pod gets the volume only when the old one has let go of it.
         return Strategy(RolloutStrategy.RECREATE, VOLUME_HELD)
-    ground = _Ground(world.pods, None, world.fleet, world.in_use)
+    ground = _Ground(world.pods, None, world.fleet, world.in_use, world.now)
     return by_room(ground, need, sum(one.wanted for one in world.rollouts.values()))
 
 

@@ -33,6 +33,8 @@ class EngineWorld:
     taken: Callable[[int], bool] = lambda _: False
     """Whether no pod may have a number, because a variant has the name that would follow from it."""
 
+    now: int = 0
+    """Seconds since the epoch."""
     answers: Answers = field(default_factory=dict)
     """What was found of objects that nobody watches."""
 

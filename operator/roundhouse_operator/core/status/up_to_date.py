@@ -11,10 +11,12 @@ from roundhouse_api.conditions import Reason
 from roundhouse_operator.core.diagnose import Trouble, newest
 from roundhouse_operator.core.observed import Rollout
 from roundhouse_operator.core.rollout.line import Stand
+from roundhouse_operator.core.rollout.strategy import room_makers
 from roundhouse_operator.core.seat import Seat
 from roundhouse_operator.core.status.conditions import Finding, false, troubled, true
 from roundhouse_operator.core.status.scene import Scene
 
+_ROOMLESS: Final = frozenset({Reason.INSUFFICIENT_GPU, Reason.INSUFFICIENT_RESOURCES, Reason.UNSCHEDULABLE})
 _ROLLED_OUT: Final = "All pods are of the newest template"
 _CHANGING: Final = "The Deployment is being made or changed"
 NOBODY_WAITS: Final = Stand()
@@ -56,6 +58,9 @@ def _rolling_out(scene: Scene, rollout: Rollout) -> Finding:
         figures += f"; {old} of an older one"
     if scene.trouble is None:
         return false(Reason.ROLLING_OUT, figures)
+    need = scene.decision.intent.need if scene.decision.intent else None
+    if need and scene.trouble.reason in _ROOMLESS and (ending := room_makers(scene.world, need)):
+        figures += f"; {', '.join(map(repr, ending[:_NAMED]))} still ends, and makes room"
     return false(scene.trouble.reason, f"{figures}: {scene.trouble.message}", scene.trouble.detail)
 
 
