@@ -5,10 +5,13 @@ two may still claim one: then an id goes before an alternate name, that before a
 is first by name keeps it. Only those whose claims touch, in one step or more, are settled anew.
 """
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
+
+log = logging.getLogger(__name__)
 
 Key = tuple[str, str]
 """Namespace and name of a variant."""
@@ -44,6 +47,7 @@ class Claims:
         self._claimants: dict[str, set[Key]] = {}
         self._won: dict[Key, Names] = {}
         self._touched: set[Key] = set()
+        self._lost: dict[Key, dict[str, Key]] = {}
 
     def won(self, key: Key) -> Names | None:
         """None where the variant answers to nothing, as its id is another's, or as of the last `settle`."""
@@ -75,7 +79,40 @@ class Claims:
             self._won.pop(key, None)
         self._won |= awarded
         self._touched = set()
+        for key in concerned:
+            self._tell_lost(key)
         return changed
+
+    def _tell_lost(self, key: Key) -> None:
+        """Once for each name that an earlier namespace has: the variant's own status knows nothing of it."""
+        claim = self._claims.get(key)
+        owners = {name: self._earlier(claim, name) for name in claim.all} if claim else {}
+        lost = {name: owner for name, owner in owners.items() if owner}
+        for name, owner in sorted(lost.items()):
+            if self._lost.get(key, {}).get(name) != owner:
+                log.warning(
+                    "%r leads to %s/%s, not to %s/%s, which publishes it too: of the namespaces that are "
+                    "served the earlier one keeps a name; rename one, or order them anew",
+                    name,
+                    *owner,
+                    *key,
+                )
+        self._lost.pop(key, None)
+        if lost:
+            self._lost[key] = lost
+
+    def _earlier(self, claim: Claim, name: str) -> Key | None:
+        """Who answers to it instead, of an earlier namespace."""
+        for key in sorted(self._claimants[name]):
+            names = self._won.get(key)
+            other = self._claims[key]
+            if (
+                names
+                and other.rank < claim.rank
+                and name in (other.id, *names.alternate_names, *names.aliases)
+            ):
+                return key
+        return None
 
     def _touching(self, keys: Iterable[Key]) -> set[Key]:
         found: set[Key] = set()

@@ -113,6 +113,20 @@ def test_across_namespaces_the_earlier_wins_name_by_name() -> None:
     assert reversed_order.resolve("base").model.id == "whisper-base"
 
 
+def test_a_name_that_an_earlier_namespace_has_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    join = Join(("first", "second"), aliases_enabled=True)
+    for namespace in ("second", "first"):
+        join.put_variant((namespace, VARIANT.name), replace(VARIANT, namespace=namespace))
+    join.renew()
+    told = [one for one in caplog.messages if "'whisper-base' leads to" in one]
+    assert len(told) == 1
+    assert f"leads to first/{VARIANT.name}, not to second/{VARIANT.name}" in told[0]
+    caplog.clear()
+    join.put_variant(("second", VARIANT.name), replace(VARIANT, namespace="second", priority=7))
+    join.renew()
+    assert caplog.messages == []
+
+
 @pytest.mark.req("S1-14")
 def test_a_variant_whose_engine_is_missing_is_known_and_does_not_run() -> None:
     record = replace(VARIANT, effective=Effective(), engine="", available=lost("EngineNotFound"))
