@@ -107,6 +107,11 @@ class Reason(StrEnum):
         "A value that this version of the operator does not know.",
         "Update Roundhouse, or use one of the values that the message lists.",
     )
+    FORMAT_NOT_LOADED = (
+        "FormatNotLoaded",
+        "The Engine does not name the format of the weights among those that it loads.",
+        "Take another Engine or other weights, or mend `formats` of the Engine.",
+    )
     NOT_YET_SUPPORTED = (
         "NotYetSupported",
         "A field that this version accepts and does not honour.",

@@ -148,6 +148,16 @@ def _features(spec: EngineSpec) -> tuple[str, ...]:
     return tuple((spec.capabilities and spec.capabilities.features) or ())
 
 
+def unloadable(variant: ModelVariantSpec, spec: EngineSpec) -> str | None:
+    """Why an engine that is named cannot load the format that is named; both may be wrong about it."""
+    _, against, message = _format(variant, spec)
+    return (
+        f"The weights are {variant.source.format}, and of the engine it is said that {message}"
+        if against
+        else None
+    )
+
+
 def _format(variant: ModelVariantSpec, spec: EngineSpec) -> tuple[str, bool, str]:
     wanted = variant.source.format
     against = wanted is not None and spec.formats is not None and wanted not in spec.formats

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -151,6 +152,20 @@ def test_the_nearest_obstacle_is_told() -> None:
         "the largest that is too small has 99 MiB, 14207 MiB less than needed; "
         "0 nodes fit; not: 1 InsufficientVRAM (as b), 1 NoGPU (as a)"
     )
+
+
+def unloadable() -> Iterator[Manifest]:
+    source = {"type": "Builtin", "format": "Safetensors"}
+    yield Scene(node("n1"), engine(formats=["GGUF"]), variant(source=source)).settle("kws-en")
+
+
+def test_a_format_that_the_named_engine_does_not_load_is_told() -> None:
+    [status] = unloadable()
+    assert conditions(status)["Degraded"] == ("True", "FormatNotLoaded")
+    assert "Safetensors" in message(status, "Degraded")
+    assert "it loads GGUF" in message(status, "Degraded")
+    fits = Scene(node("n1"), engine(formats=["GGUF"]), variant(source={"type": "Builtin", "format": "GGUF"}))
+    assert "Degraded" not in conditions(fits.settle("kws-en"))
 
 
 def _carded(name: str, count: int, product: str) -> Manifest:

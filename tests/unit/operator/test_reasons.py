@@ -24,7 +24,7 @@ from roundhouse_operator.core.status.unserved import unserved_status
 from roundhouse_operator.core.verification.known_answers import Judged
 from roundhouse_operator.core.verification.proof import ExamFacts, Input, Proof
 from roundhouse_operator.core.weights.asked import Answer, Ask, AskedKind
-from tests.unit.operator import test_autoscalers, test_incidents, test_replicas, test_service
+from tests.unit.operator import test_autoscalers, test_choices, test_incidents, test_replicas, test_service
 from tests.unit.operator.caches import COMPLETE, Caches, failure, private
 from tests.unit.operator.fleet import IMAGE_2, Fleet, fail
 from tests.unit.operator.kinds_of_nodes import PLAIN, UNLABELLED
@@ -472,6 +472,7 @@ CASES: dict[Reason, Callable[[], Statuses]] = {
     Reason.ENGINE_CHANGED: replaced_engine,
     Reason.ALIAS_CONFLICT: names_and_circles,
     Reason.FALLBACK_CYCLE: names_and_circles,
+    Reason.FORMAT_NOT_LOADED: test_choices.unloadable,
     Reason.INTERNAL_ERROR: test_incidents.an_incident,
     Reason.BEING_DELETED: test_incidents.a_deletion,
     Reason.SCALER_CONFLICT: fought_over,

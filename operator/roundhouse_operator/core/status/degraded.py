@@ -10,6 +10,7 @@ from roundhouse_operator.core import fallbacks, ids
 from roundhouse_operator.core.diagnose import Trouble
 from roundhouse_operator.core.outcome import Outcome
 from roundhouse_operator.core.scaling import in_vain
+from roundhouse_operator.core.selection import unloadable
 from roundhouse_operator.core.status.conditions import Degradations, Finding, true
 from roundhouse_operator.core.status.scene import Scene
 from roundhouse_operator.core.status.verified import shortcoming
@@ -33,8 +34,8 @@ def find_degraded(scene: Scene, blocker: Finding | None) -> Finding | None:
         causes.add(detour.reason, detour.message)
     for one in _of_weights(scene, blocker):
         causes.add(one.reason, one.message)
-    if scene.spec and decision.merged and (fields := unsupported_by_variant(scene.spec, decision.merged)):
-        causes.add(Reason.NOT_YET_SUPPORTED, f"Accepted and not honoured yet: {', '.join(fields)}")
+    for one in _of_spec(scene):
+        causes.add(one.reason, one.message)
     if trouble := shortcoming(scene):
         causes.add(trouble.reason, trouble.message)
     if owners := _lost_names(scene):
@@ -65,6 +66,15 @@ def _nobody_is_heard(scene: Scene) -> bool:
         before = scene.world.variant.condition(ConditionType.DEGRADED)
         return before is not None and UNHEARD in before["message"]
     return scene.world.deaf
+
+
+def _of_spec(scene: Scene) -> Iterator[Trouble]:
+    """What was asked for, and is not as asked."""
+    spec, merged, engine = scene.spec, scene.decision.merged, scene.decision.engine
+    if spec and merged and (fields := unsupported_by_variant(spec, merged)):
+        yield Trouble(Reason.NOT_YET_SUPPORTED, f"Accepted and not honoured yet: {', '.join(fields)}")
+    if spec and engine and (words := unloadable(spec, engine)):
+        yield Trouble(Reason.FORMAT_NOT_LOADED, words)
 
 
 def _of_weights(scene: Scene, blocker: Finding | None) -> Iterator[Trouble]:
