@@ -10,7 +10,7 @@ import codecs
 import json
 import json.scanner
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 SMALL_BYTES: Final = 64 << 10
@@ -26,36 +26,60 @@ def loads(body: bytes) -> Any:  # noqa: ANN401 - any JSON
     return (_SMALL if len(body) <= SMALL_BYTES else _LARGE).decode(_text(body))
 
 
+class _Written(str):
+    """JSON already, beside values that are still to be written."""
+
+    __slots__ = ()
+
+
 def pieces(told: object) -> Iterator[str]:
-    """The JSON text; making one piece takes a millisecond at most."""
-    if isinstance(told, str):
-        yield '"'
-        for start in range(0, len(told), _STEP):
-            yield json.dumps(told[start : start + _STEP], ensure_ascii=False)[1:-1]
-        yield '"'
-    elif isinstance(told, dict):
-        yield "{"
-        for at, (name, value) in enumerate(told.items()):
-            yield f"{',' if at else ''}{json.dumps(name)}:"
-            yield from pieces(value)
-        yield "}"
-    elif isinstance(told, list | tuple):
-        yield "["
-        for start in range(0, len(told), _ROW):
-            yield "," if start else ""
-            yield from _row(told[start : start + _ROW])
-        yield "]"
-    else:
-        yield json.dumps(told)
+    """The JSON text; making one piece takes a millisecond at most, however deep what it is of is nested."""
+    opened: list[Iterator[object]] = [iter((told,))]
+    while opened:
+        for each in opened[-1]:
+            if isinstance(each, _Written):
+                yield each
+            elif isinstance(each, str):
+                yield from _string(each)
+            elif isinstance(each, dict | list | tuple):
+                opened.append(_object(each) if isinstance(each, dict) else _array(each))
+                break
+            else:
+                yield json.dumps(each)
+        else:
+            opened.pop()
 
 
-def _row(row: Sequence[object]) -> Iterator[str]:
-    if all(type(each) is int for each in row):
-        yield json.dumps(row)[1:-1]
+def _string(text: str) -> Iterator[str]:
+    if len(text) <= _STEP:
+        yield json.dumps(text, ensure_ascii=False)
         return
-    for at, each in enumerate(row):
-        yield "," if at else ""
-        yield from pieces(each)
+    yield '"'
+    for start in range(0, len(text), _STEP):
+        yield json.dumps(text[start : start + _STEP], ensure_ascii=False)[1:-1]
+    yield '"'
+
+
+def _object(told: Mapping[str, object]) -> Iterator[object]:
+    yield _Written("{")
+    for at, (name, value) in enumerate(told.items()):
+        yield _Written(f"{',' if at else ''}{json.dumps(name)}:")
+        yield value
+    yield _Written("}")
+
+
+def _array(told: Sequence[object]) -> Iterator[object]:
+    yield _Written("[")
+    for start in range(0, len(told), _ROW):
+        row = told[start : start + _ROW]
+        if all(type(each) is int for each in row):
+            yield _Written(f"{',' if start else ''}{json.dumps(row)[1:-1]}")
+            continue
+        for at, each in enumerate(row, start):
+            if at:
+                yield _Written(",")
+            yield each
+    yield _Written("]")
 
 
 def _text(body: bytes) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, cast, get_args
 
 from roundhouse_engine.handler import Handler, Isolation, ModelError, ModelSpec
 from roundhouse_engine.realtime_speech import RealtimeSpeech
-from roundhouse_engine.text import Batched, Chat
+from roundhouse_engine.text import Batched, Chat, Rerank
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["json", "text"]
@@ -138,8 +138,13 @@ def read_model(where: str, entry: Any) -> ModelSpec:  # noqa: ANN401 - whatever 
 
 
 def _body_limit(handler: type[Handler]) -> int:
-    """Texts are short: 300,000 tokens, the most that OpenAI takes, are half of this. Pictures are not."""
-    return 32 << 20 if issubclass(handler, Chat) and handler.images else 4 << 20
+    """Texts are short: 300,000 tokens, the most that OpenAI takes, are half of 4 MiB.
+
+    Pictures are not, nor are thousands of documents to rank.
+    """
+    if issubclass(handler, Chat) and handler.images:
+        return 32 << 20
+    return 16 << 20 if issubclass(handler, Rerank) else 4 << 20
 
 
 def _capacity(environ: Mapping[str, str], handler: type[Handler]) -> int:

@@ -14,12 +14,17 @@ from tests.conformance.engine.running import Answer, Engine, running
 from tests.conformance.engine.test_long_recordings import latency
 from tests.conformance.engine.test_texts import VECTORS, VECTORS_THREADED
 
+CHAT = "/v1/chat/completions"
+CALLER = ("-m", "tests.conformance.engine.text_handlers", "Caller")
 LIMIT_BYTES = 16 << 20
 """More than engines take by default, so that a parser that holds Python's lock is seen to do so."""
 STALL_SECONDS = 0.5
 """Of the server's own processor time, before a probe was answered: ten times what is promised."""
 SHORT_SECONDS, SHARE = 0.1, 0.2
 """What is longer than this is no larger part of all that the request takes, however slow the processor is."""
+
+TRIES = 3
+"""What is seen in each of them is the engine's: a test that is kept waiting takes other work for a stall."""
 
 
 @pytest.fixture(scope="module", params=[VECTORS, VECTORS_THREADED], ids=["process", "thread"])
@@ -33,6 +38,15 @@ def vectors(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 def asked(engine: Engine, path: str, fields: dict[str, Any]) -> Answer:
     """The answer to a request; meanwhile, others were answered in time."""
     body = json.dumps({"model": "m"} | fields)
+    for _ in range(TRIES):
+        found, longest, whole = watched(engine, path, body)
+        if longest < min(max(SHORT_SECONDS, whole * SHARE), STALL_SECONDS):
+            return found
+    raise AssertionError(f"{longest:.3f} s of {whole:.3f} passed before a probe was answered, each time")
+
+
+def watched(engine: Engine, path: str, body: str) -> tuple[Answer, float, float]:
+    """The answer, the longest time that a probe waited for the server, and what the request took of it."""
     found: list[Answer] = []
     sending = threading.Thread(target=lambda: found.append(engine.request("POST", path, body)))
     spent, begun = [0.0], engine.processor_seconds
@@ -43,10 +57,8 @@ def asked(engine: Engine, path: str, fields: dict[str, Any]) -> Answer:
             latency(probe)
             spent.append(engine.processor_seconds - before)
             time.sleep(0.005)
-    longest, whole = max(spent), engine.processor_seconds - begun
-    assert longest < min(max(SHORT_SECONDS, whole * SHARE), STALL_SECONDS), (whole, sorted(spent)[-3:])
     (answer,) = found
-    return answer
+    return answer, max(spent), engine.processor_seconds - begun
 
 
 def test_a_million_and_a_half_ids_of_tokens_are_read_while_others_are_answered(vectors: Engine) -> None:
@@ -65,5 +77,29 @@ def test_ten_thousand_documents_are_ranked_while_others_are_answered(vectors: En
 def test_a_body_that_is_larger_than_texts_are_is_refused(tmp_path: Path) -> None:
     with running(VECTORS, tmp_path) as engine:
         engine.until_ready()
-        found = engine.request("POST", "/v1/embeddings", json.dumps({"model": "m", "input": "a" * (4 << 20)}))
+        found = engine.request(
+            "POST", "/v1/embeddings", json.dumps({"model": "m", "input": "a" * (16 << 20)})
+        )
     assert (found.status, found.error["code"]) == (413, "body_too_large")
+
+
+def test_what_is_nested_costs_about_as_much_as_what_is_not(tmp_path: Path) -> None:
+    def cost(levels: int) -> float:
+        schema: Any = [""] * 60_000
+        for _ in range(levels):
+            schema = [schema]
+        tool = {"type": "function", "function": {"name": "f", "parameters": {"enum": schema}}}
+        before = engine.processor_seconds
+        found = engine.request("POST", CHAT, json.dumps(request | {"tools": [tool]}))
+        assert found.status == 200, found.body
+        return engine.processor_seconds - before
+
+    request = {"model": "m", "messages": [{"role": "user", "content": "a"}]}
+    with running(CALLER, tmp_path) as engine:
+        engine.until_ready()
+        flat = cost(0)
+        assert cost(90) < 4 * flat
+        deeper = engine.request(
+            "POST", CHAT, json.dumps(request | {"more": json.loads("[" * 200 + "]" * 200)})
+        )
+    assert (deeper.status, deeper.error["code"]) == (400, "json_too_deep")

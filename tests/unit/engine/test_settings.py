@@ -20,7 +20,7 @@ from roundhouse_engine import (
 )
 from roundhouse_engine.settings import SettingsError, read_settings
 from roundhouse_pocketsphinx.handler import PocketSphinx
-from tests.conformance.engine.text_handlers import Writer
+from tests.conformance.engine.text_handlers import Vectors, Writer
 
 
 class Plain(Speech):
@@ -164,5 +164,6 @@ class Sees(Writer):
 def test_texts_are_short_and_pictures_are_not() -> None:
     assert read_settings({"MODELS": "m"}, Writer).body_limit_bytes == 4 << 20
     assert read_settings({"MODELS": "m"}, Sees).body_limit_bytes == 32 << 20
+    assert read_settings({"MODELS": "m"}, Vectors).body_limit_bytes == 16 << 20, "it ranks documents"
     told = {"MODELS": "m", "ROUNDHOUSE_BODY_LIMIT_BYTES": "7"}
     assert read_settings(told, Writer).body_limit_bytes == 7
