@@ -1,39 +1,55 @@
-"""Cuts documents to what a model takes beside the query, as Cohere does: what stands first counts."""
+"""Cuts documents to what a model takes beside the query, as Cohere does: what stands first counts.
 
-from roundhouse_engine.errors import invalid
+Tokenizers add tokens of their own to each text, to an empty one as well: these take room, and say nothing.
+"""
+
+from roundhouse_engine.errors import EngineError, invalid
 from roundhouse_engine.text import Batched
 
 
 def cut_pair(handler: Batched, query: str, document: str, most: int | None) -> tuple[tuple[str, str], int]:
-    """The pair, its document of at most `most` tokens, and how many tokens both have.
+    """The pair, its document of about `most` tokens at most, and how many tokens both have.
 
-    Raises `EngineError` where the query leaves no room.
+    The tokens that are added are counted for both: pairs have as many, or one less. Raises `EngineError`
+    where the query leaves no room for any word of the document.
     """
-    asked = handler.count_tokens(query)
+    asked, tokens = handler.count_tokens(query), handler.count_tokens(document)
     limit = handler.limit_tokens()
-    if limit is not None:
-        if asked >= limit:
-            raise invalid(
-                f"The query is {asked} tokens long, and the model takes {limit} with a document. Shorten it.",
-                param="query",
-                code="context_length_exceeded",
-            )
-        most = min(limit - asked, most or limit)
-    tokens = handler.count_tokens(document)
-    if most is not None and tokens > most:
-        document = _cut(handler, document, tokens, most)
+    room = None if limit is None else limit - asked
+    bounds = [each for each in (room, most) if each is not None]
+    if all(tokens <= each for each in bounds):
+        return (query, document), asked + tokens
+    added = handler.count_tokens("")
+    if limit is not None and asked + added >= limit:
+        raise _no_room(asked, limit)
+    longest = min(each for each in (room, None if most is None else most + added) if each is not None)
+    if tokens > longest:
+        document = _cut(handler, document, longest, guess=len(document) * longest // tokens, added=added)
         tokens = handler.count_tokens(document)
+    if limit is not None and asked + tokens > limit:
+        raise _no_room(asked, limit)
     return (query, document), asked + tokens
 
 
-def _cut(handler: Batched, text: str, tokens: int, most: int) -> str:
-    """The longest beginning that is found to have at most so many tokens: near the right length at once."""
-    fits, over = 0, len(text)
-    guess = len(text) * most // tokens
-    while over - fits > max(over // 64, 1):
-        if handler.count_tokens(text[:guess]) <= most:
-            fits = guess
+def _no_room(asked: int, limit: int) -> EngineError:
+    return invalid(
+        f"The query is {asked} tokens long, and the model takes {limit} with a document. Shorten it.",
+        param="query",
+        code="context_length_exceeded",
+    )
+
+
+def _cut(handler: Batched, text: str, most: int, *, guess: int, added: int) -> str:
+    """The longest beginning that is found to have at most so many tokens: near the right length at once.
+
+    One character stays in any case, and the last of blanks is followed by what they stand before.
+    """
+    fits, over, says = 0, len(text), False
+    while over - fits > (max(over // 64, 1) if says else 1):
+        tokens = handler.count_tokens(text[:guess])
+        if tokens <= most:
+            fits, says = guess, tokens > added
         else:
             over = guess
         guess = (fits + over) // 2
-    return text[:fits]
+    return text[: max(fits, 1)]
