@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
-from roundhouse_engine import Cancellation
+from roundhouse_engine import Cancellation, Cancelled
 
 # How soon one whose client left is out of the queue.
 _LOOK_SECONDS: Final = 0.05
@@ -21,6 +21,7 @@ Result = TypeVar("Result")
 class _Job(Generic[Item, Result]):
     item: Item
     key: Hashable
+    cancellation: Cancellation
     results: list[Result] = field(default_factory=list)
     """The one result, once it is there."""
     error: BaseException | None = None
@@ -33,7 +34,8 @@ class _Job(Generic[Item, Result]):
 class Together(Generic[Item, Result]):
     """`compute` gets at most `most` items of one key and gives as many results; `at_once` calls of it run.
 
-    A batch that goes wrong, or is too large for the memory, is halved until who is at fault is alone.
+    A batch that goes wrong, or is too large for the memory, is halved until who is at fault is alone. Where
+    two in a row fail alike when they are alone, it is the fault of none: a device is lost, say.
     """
 
     def __init__(
@@ -57,7 +59,7 @@ class Together(Generic[Item, Result]):
 
     def __call__(self, item: Item, key: Hashable, cancellation: Cancellation) -> Result:
         """The item's result, computed in this thread or by another's; raises what `compute` raised."""
-        job: _Job[Item, Result] = _Job(item, key)
+        job: _Job[Item, Result] = _Job(item, key, cancellation)
         with self._changed:
             self._waiting.append(job)
             try:
@@ -92,16 +94,41 @@ class Together(Generic[Item, Result]):
                 self._changed.notify_all()
 
     def _settle(self, batch: Sequence[_Job[Item, Result]]) -> None:
-        try:
-            results = self._compute([job.item for job in batch])
-        except BaseException as error:  # noqa: BLE001 - it is raised where each waits
-            if len(batch) > 1:
-                half = len(batch) // 2
-                self._settle(batch[:half])
-                self._settle(batch[half:])
-                return
-            for job in batch:
-                job.error = error
-            return
-        for job, result in zip(batch, results, strict=True):
-            job.results.append(result)
+        apart = [batch]
+        alone: BaseException | None = None
+        while apart:
+            group = _wanted(apart.pop())
+            try:
+                results = self._computed(group)
+            except BaseException as error:  # noqa: BLE001 - it is raised where each waits
+                if len(group) > 1:
+                    half = len(group) // 2
+                    apart += [group[half:], group[:half]]
+                    continue
+                group[0].error = error
+                if alone is not None and _alike(alone, error):
+                    for job in (job for rest in apart for job in rest):
+                        job.error = error
+                    return
+                alone = error
+            else:
+                for job, result in zip(group, results, strict=True):
+                    job.results.append(result)
+
+    def _computed(self, group: Sequence[_Job[Item, Result]]) -> Sequence[Result]:
+        results = self._compute([job.item for job in group]) if group else ()
+        if len(results) != len(group):
+            raise RuntimeError(f"{len(results)} results were given for {len(group)} items")
+        return results
+
+
+def _wanted(group: Sequence[_Job[Item, Result]]) -> list[_Job[Item, Result]]:
+    """Those of whom somebody still waits for the result; the others are told at once."""
+    for job in group:
+        if job.cancellation.cancelled:
+            job.error = Cancelled()
+    return [job for job in group if job.error is None]
+
+
+def _alike(one: BaseException, other: BaseException) -> bool:
+    return type(one) is type(other) and str(one) == str(other)

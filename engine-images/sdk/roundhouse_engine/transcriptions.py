@@ -165,7 +165,7 @@ async def _stream(
     seconds: float | None = None
     async with contextlib.aclosing(events):
         try:
-            async with asyncio.timeout(seconds_left):
+            async with asyncio.timeout(seconds_left) as deadline:
                 async for event in events:
                     if isinstance(event, Started):
                         await _begin_stream(send)
@@ -177,6 +177,8 @@ async def _stream(
                             body = delta_event(delta).encode()
                             await send({"type": "http.response.body", "body": body, "more_body": True})
         except (EngineError, TimeoutError) as error:
+            if isinstance(error, TimeoutError) and not deadline.expired():
+                raise  # of what computes, and nobody foresaw it
             told = error if isinstance(error, EngineError) else overdue()
             if seconds is None:
                 raise told from None

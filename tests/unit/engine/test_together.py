@@ -11,12 +11,17 @@ from roundhouse_faster_whisper.together import Together
 from tests.support.waiting import wait_until
 
 
+class LostError(Exception):
+    """Of the device: whatever is asked of it."""
+
+
 class Sums:
     """Adds one to each number, in batches that it remembers, the first of them when `gate` is open."""
 
     def __init__(self, largest: int = 8) -> None:
         self.batches: list[list[int]] = []
         self.gate = threading.Event()
+        self.lost = False
         self._largest = largest
         self._threads = ThreadPoolExecutor(16)
         self._together = Together[int, int](self._compute, most=4, at_once=1)
@@ -26,6 +31,10 @@ class Sums:
         assert self.gate.wait(60)
         if len(items) > self._largest:
             raise MemoryError
+        if self.lost:
+            raise LostError("the device is gone")
+        if 99 in items:
+            return []
         if 13 in items:
             raise ValueError("13 brings bad luck")
         return [item + 1 for item in items]
@@ -75,6 +84,48 @@ def test_what_goes_wrong_is_told_to_who_is_at_fault_alone(sums: Sums) -> None:
         bad.result(60)
     assert sums.batches == [[1], [13, 3], [13], [3]]
     assert sums.ask(5).result(60) == 6
+
+
+def test_a_fault_that_all_share_is_not_looked_for_in_each() -> None:
+    sums = Sums()
+    asked = [sums.ask(number) for number in range(5)]
+    sums.lost = True
+    sums.gate.set()
+    for future in asked:
+        with pytest.raises(LostError, match="is gone"):
+            future.result(60)
+    assert sums.batches == [[0], [1, 2, 3, 4], [1, 2], [1], [2]]
+
+
+def test_whoever_left_is_not_computed_when_it_is_tried_anew(sums: Sums) -> None:
+    leaving, gone = [Cancellation(), Cancellation()], []
+    first, bad = sums.ask(1), sums.ask(13)
+    gone = [sums.ask(number, cancellation=each) for number, each in zip((3, 4), leaving, strict=True)]
+    compute = sums._compute
+
+    def leave(items: Sequence[int]) -> list[int]:
+        if len(items) == 3:
+            for each in leaving:
+                each.cancel()
+        return compute(items)
+
+    sums._together._compute = leave
+    sums.gate.set()
+    assert first.result(60) == 2
+    with pytest.raises(ValueError, match="bad luck"):
+        bad.result(60)
+    for future in gone:
+        with pytest.raises(Cancelled):
+            future.result(60)
+    assert sums.batches == [[1], [13, 3, 4], [13]]
+
+
+def test_results_that_are_too_few_are_an_error_of_all(sums: Sums) -> None:
+    first, bad, other = sums.ask(1), sums.ask(99), sums.ask(3)
+    sums.gate.set()
+    assert (first.result(60), other.result(60)) == (2, 4)
+    with pytest.raises(RuntimeError, match="0 results were given for 1 items"):
+        bad.result(60)
 
 
 def test_a_batch_that_is_too_large_for_the_memory_is_halved() -> None:

@@ -1,10 +1,16 @@
 """The route where the server below it fails."""
 
+import asyncio
+from collections.abc import AsyncGenerator
+
 import pytest
 from starlette.types import Message
 
+from roundhouse_engine.ask import TranscriptionAsk, read_ask
+from roundhouse_engine.events import Event, Started
 from roundhouse_engine.settings import read_settings
-from roundhouse_engine.transcriptions import Transcriptions
+from roundhouse_engine.speech import Task
+from roundhouse_engine.transcriptions import Transcriptions, _stream
 from tests.unit.engine.test_pool import Engine
 from tests.unit.engine.test_settings import Plain
 
@@ -26,3 +32,27 @@ async def test_what_nobody_foresaw_counts_as_500_and_frees_its_place() -> None:
     assert engine.value("request_seconds_count", model="unknown") == 0
     assert engine.pool.in_use == 0
     engine.supervising.cancel()
+
+
+def asked() -> TranscriptionAsk:
+    return read_ask({"model": ["m"], "stream": ["true"]}, Plain, ("m",), Task.TRANSCRIBE)
+
+
+async def streamed(seconds_left: float | None, error: Exception | None) -> str:
+    """How a stream ends whose work fails after it has begun, or goes on until its time is over."""
+
+    async def events() -> AsyncGenerator[Event, None]:
+        yield Started(1.0)
+        if error is not None:
+            raise error
+        await asyncio.Event().wait()
+
+    async def send(_: Message) -> None: ...
+
+    return await _stream(events(), asked(), send, seconds_left)
+
+
+async def test_a_timeout_of_what_computes_is_no_deadline() -> None:
+    assert "deadline" in await streamed(0.0, None)
+    with pytest.raises(TimeoutError, match="of the disk"):
+        await streamed(60.0, TimeoutError("of the disk"))
