@@ -23,7 +23,9 @@ _SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")
 _WORDS = ("user", "assistant", "system", "count", "one", "two", "three", *(f"w{n}" for n in range(40)))
 
 
-def write_tokenizer(folder: Path, *, template: str | None = None, frames: bool = False) -> Any:
+def write_tokenizer(
+    folder: Path, *, template: str | None = None, frames: bool = False, length: int = LENGTH
+) -> Any:
     """Words apart by blanks, known ones whole and others unknown; `frames`: each text within <s> and </s>."""
     names = (*_SPECIAL, *(f"▁{word}" for word in _WORDS))
     made = Tokenizer(models.WordLevel({name: at for at, name in enumerate(names)}, _SPECIAL[3]))
@@ -34,7 +36,7 @@ def write_tokenizer(folder: Path, *, template: str | None = None, frames: bool =
             single="<s> $A </s>", pair="<s> $A </s> $B </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
         )
     marks = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
-    found = transformers.PreTrainedTokenizerFast(tokenizer_object=made, **marks, model_max_length=LENGTH)
+    found = transformers.PreTrainedTokenizerFast(tokenizer_object=made, **marks, model_max_length=length)
     found.chat_template = template
     found.save_pretrained(folder)
     return found
@@ -94,10 +96,15 @@ def write_writer(
     chain: Sequence[str] = ("assistant", "one", "two", "three"),
     *,
     template: str | None = TEMPLATE,
+    length: int = LENGTH,
+    ends: bool = True,
 ) -> Path:
-    """After the template's last word come those of the chain, and then the end; after any other, chance."""
+    """After the template's last word come those of the chain, and then the end; after any other, chance.
+
+    Where it does not end, the chain's last word should stand in it before: so it goes round for ever.
+    """
     torch.manual_seed(0)
-    tokenizer = write_tokenizer(folder, template=template)
+    tokenizer = write_tokenizer(folder, template=template, length=length)
     config = transformers.LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=64,
@@ -105,14 +112,14 @@ def write_writer(
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=LENGTH,
+        max_position_embeddings=length,
         bos_token_id=1,
         eos_token_id=2,
         pad_token_id=0,
         tie_word_embeddings=False,
     )
     model = transformers.LlamaForCausalLM(config)
-    ids = [*(tokenizer.convert_tokens_to_ids(f"▁{word}") for word in chain), 2]
+    ids = [*(tokenizer.convert_tokens_to_ids(f"▁{word}") for word in chain), *([2] if ends else [])]
     with torch.no_grad():
         for parameter in model.model.layers.parameters():
             parameter.mul_(1e-3)

@@ -21,7 +21,7 @@ _SCHEMA_BYTES: Final = 128 << 10
 def check_extensions(extensions: Mapping[str, Any]) -> None:
     """Raises `EngineError` where one of them is not what llama.cpp reads, which takes it for its default."""
     fields = Fields(extensions)
-    fields.integer("top_k", 0, 1 << 20)
+    fields.integer("top_k", -1, 1 << 20)  # neither 0 nor -1, as vLLM has it, leaves any out
     fields.number("min_p", 0, 1)
     fields.number("typical_p", 0, 1)
     fields.number("repeat_penalty", 0.01, 100)

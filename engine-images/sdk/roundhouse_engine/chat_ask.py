@@ -15,6 +15,7 @@ from roundhouse_engine.text import Chat, TextOptions
 from roundhouse_engine.text_events import TextWork
 
 _MOST_TOKENS: Final = 1 << 24
+_LEAST_TEMPERATURE: Final = 1e-5
 _STOPS: Final = 16
 _STOP_LENGTH: Final = 1000
 _COMPLETION_TOKENS: Final = 16
@@ -82,7 +83,8 @@ def read_completion(fields: Fields, handler: type[Chat], served: tuple[str, ...]
     fields.refuse("best_of", 1, why="best_of must be 1: send the request as often as you want answers.")
     fields.refuse("echo", False, why="This engine does not repeat the prompt; leave out echo.")
     fields.refuse("suffix", "", why="This engine writes what follows the prompt; leave out suffix.")
-    fields.refuse("logprobs", why="This engine tells no log probabilities; leave out logprobs.")
+    if fields.values.get("logprobs") is not False:  # 0, here, asks for those of the tokens that are chosen
+        fields.refuse("logprobs", why="This engine tells no log probabilities; leave out logprobs.")
     told = {"prompt": _prompt(fields)}
     limit = fields.integer("max_tokens", 1, _MOST_TOKENS) or _COMPLETION_TOKENS
     return _ask(fields, handler, model, told, limit)
@@ -102,7 +104,7 @@ def _ask(
     fields.refuse("logit_bias", {}, why="This engine weighs no tokens; leave out logit_bias.")
     options = TextOptions(
         max_tokens=max_tokens,
-        temperature=fields.number("temperature", 0, 2),
+        temperature=_temperature(fields),
         top_p=fields.number("top_p", 0, 1),
         seed=fields.integer("seed", -(1 << 63), (1 << 63) - 1),
         stop=_stop(fields),
@@ -114,6 +116,12 @@ def _ask(
     usage = fields.object("stream_options").flag("include_usage")
     work = TextWork.CHAT if "messages" in told else TextWork.COMPLETE
     return WritingAsk(model, work, told | {"options": asdict(options)}, stream, usage)
+
+
+def _temperature(fields: Fields) -> float | None:
+    """Handlers divide by it: by what is nearly nothing, the likeliest of all tokens becomes no number."""
+    value = fields.number("temperature", 0, 2)
+    return 0.0 if value is not None and value < _LEAST_TEMPERATURE else value
 
 
 def _prompt(fields: Fields) -> str | list[int]:

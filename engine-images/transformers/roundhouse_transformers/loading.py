@@ -64,14 +64,15 @@ def load(repository: Repository, settings: Settings, kind: Any) -> Loaded:  # no
 
 def limit(repository: Repository, tokenizer: Any, settings: Settings) -> int | None:  # noqa: ANN401 - has no types
     """The least of what the model, the tokenizer and the settings say."""
-    config = repository.config
-    config = config.get("text_config") or config
+    of_text = repository.config.get("text_config")
+    config = of_text if isinstance(of_text, dict) and of_text else repository.config
     said = [settings.context_tokens, tokenizer.model_max_length]
     positions = config.get("max_position_embeddings")
-    if isinstance(positions, int) and any(each in config["model_type"] for each in _POSITIONS_FROM_PADDING):
-        positions -= (config.get("pad_token_id") or 0) + 1
+    kind, padding = str(config.get("model_type")), config.get("pad_token_id")
+    if isinstance(positions, int) and any(each in kind for each in _POSITIONS_FROM_PADDING):
+        positions -= (padding if isinstance(padding, int) else 0) + 1
     said.append(positions)
-    said.append((repository.json("sentence_bert_config.json") or {}).get("max_seq_length"))
+    said.append(repository.json("sentence_bert_config.json").get("max_seq_length"))
     return min((each for each in said if isinstance(each, int) and 0 < each < _HUGE), default=None)
 
 

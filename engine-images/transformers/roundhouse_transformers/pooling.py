@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from roundhouse_engine import ModelError
-from roundhouse_transformers.repository import Repository
+from roundhouse_transformers.repository import Repository, within
 
 Layer = Callable[[Any], Any]
 _OF_FILES: Final = {
@@ -42,7 +42,7 @@ def declared_pooling(repository: Repository) -> str | None:
     told = _steps(repository).get("Pooling")
     if told is None:
         return None
-    config = repository.json(f"{told[0]}/config.json") or {}
+    config = repository.json(f"{told[0]}/config.json")
     newer = config.get("pooling_mode")
     ways = [way for field, way in _OF_FILES.items() if config.get(field)]
     if isinstance(newer, str):
@@ -63,7 +63,7 @@ def layers(repository: Repository, device: str) -> list[Layer]:
 def _steps(repository: Repository) -> dict[str, list[str]]:
     """The folders of each kind of step."""
     found: dict[str, list[str]] = {}
-    for step in repository.json("modules.json") or ():
+    for step in repository.objects("modules.json"):
         kind = str(step.get("type", "")).rpartition(".")[2]
         if kind not in ("Transformer", "Pooling", "Dense", "Normalize"):
             raise ModelError(
@@ -74,8 +74,8 @@ def _steps(repository: Repository) -> dict[str, list[str]]:
 
 
 def _dense(repository: Repository, folder: str, device: str) -> Layer:
-    file = repository.path / folder / "model.safetensors"
-    config = repository.json(f"{folder}/config.json") or {}
+    file = within(repository.name, repository.path, f"{folder}/model.safetensors")
+    config = repository.json(f"{folder}/config.json")
     name = config.get("activation_function", "")
     if not file.is_file() or name not in _ACTIVATIONS:
         raise ModelError(

@@ -28,9 +28,18 @@ class Repository:
     remote_code: bool
     """Whether the repository's own code may run."""
 
-    def json(self, name: str) -> Any:  # noqa: ANN401 - any JSON
-        """What a file of it says; None where there is none. Raises `ModelError`."""
-        return _json(self.name, self.path / name) if (self.path / name).is_file() else None
+    def json(self, name: str) -> dict[str, Any]:
+        """What a file of it says; empty where there is none. Raises `ModelError`."""
+        file = within(self.name, self.path, name)
+        return _object(self.name, file) if file.is_file() else {}
+
+    def objects(self, name: str) -> list[dict[str, Any]]:
+        """A list of objects that a file of it holds; empty where there is none. Raises `ModelError`."""
+        file = within(self.name, self.path, name)
+        said = _json(self.name, file) if file.is_file() else []
+        if not isinstance(said, list) or not all(isinstance(each, dict) for each in said):
+            raise ModelError(f"{self.name!r}: {str(file)!r} holds no list of JSON objects. Fetch it again.")
+        return said
 
 
 def open_repository(model: ModelSpec, progress: Callable[[float], None]) -> Repository:
@@ -48,7 +57,7 @@ def open_repository(model: ModelSpec, progress: Callable[[float], None]) -> Repo
         raise ModelError(f"{name!r}: {str(path)!r} holds no {_CONFIG}, so no model of transformers.{holds}")
     if not (path / _TOKENIZER).is_file():
         raise ModelError(f"{name!r}: {str(path)!r} holds no {_TOKENIZER}: add it to what is fetched.")
-    config = _json(name, path / _CONFIG)
+    config = _object(name, path / _CONFIG)
     allowed = model.source.get("allow") or ()
     remote_code = "RemoteCode" in allowed
     if "auto_map" in config and "model_type" not in config and not remote_code:
@@ -63,11 +72,13 @@ def open_repository(model: ModelSpec, progress: Callable[[float], None]) -> Repo
 def _weights(name: str, path: Path, *, pickles: bool) -> list[Path]:
     index = path / _INDEX
     if index.is_file():
-        parts = sorted(set(_json(name, index).get("weight_map", {}).values()))
-        if missing := [part for part in parts if not (path / part).is_file()]:
+        where = _object(name, index).get("weight_map")
+        parts = sorted(set(map(str, where.values()))) if isinstance(where, dict) else []
+        files = [within(name, path, part) for part in parts]
+        if missing := [part for part, file in zip(parts, files, strict=True) if not file.is_file()]:
             raise ModelError(f"{name!r}: of the weights {', '.join(missing)} is missing. Fetch it again.")
-        if parts:
-            return [path / part for part in parts]
+        if files:
+            return files
     if (path / "model.safetensors").is_file():
         return [path / "model.safetensors"]
     found = sorted(path.glob("pytorch_model*.bin"))
@@ -81,14 +92,25 @@ def _weights(name: str, path: Path, *, pickles: bool) -> list[Path]:
     return found
 
 
-def _json(name: str, file: Path) -> dict[str, Any]:
+def within(name: str, path: Path, part: str) -> Path:
+    """A file that another file names: none outside of the directory. Links out of it are a cache's own."""
+    if Path(part).is_absolute() or ".." in Path(part).parts:
+        raise ModelError(f"{name!r}: its files name {part!r}, which is outside of {str(path)!r}.")
+    return path / part
+
+
+def _object(name: str, file: Path) -> dict[str, Any]:
+    said = _json(name, file)
+    if not isinstance(said, dict):
+        raise ModelError(f"{name!r}: {str(file)!r} holds no JSON object. Fetch it again.")
+    return said
+
+
+def _json(name: str, file: Path) -> Any:  # noqa: ANN401 - any JSON
     try:
-        said = json.loads(file.read_bytes())
+        return json.loads(file.read_bytes())
     except (ValueError, OSError, RecursionError) as error:
         raise ModelError(f"{name!r}: {str(file)!r} cannot be read ({error}). Fetch it again.") from error
-    if not isinstance(said, dict | list):
-        raise ModelError(f"{name!r}: {str(file)!r} holds no JSON object. Fetch it again.")
-    return said  # type: ignore[return-value]  # modules.json is a list, and its reader knows
 
 
 _PIECE_BYTES: Final = 16 << 20

@@ -6,12 +6,20 @@ requests. Here the draw is the last of the processors of a request's scores, and
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import torch
 
 from roundhouse_engine import TextOptions
-from roundhouse_engine.errors import invalid
+from roundhouse_engine.errors import failed, invalid
+from roundhouse_engine.json_body import shown
+
+_ALL: Final = -1
+"""As vLLM's clients say `top_k` of all tokens."""
+_LEAST_TEMPERATURE: Final = 1e-5
+"""What is less is as good as 0, and scores are divided by it."""
+_LARGEST: Final = 1e30
+"""Scores and what they are divided by stay numbers: a chance that is none ends the process on some GPUs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +41,17 @@ def chances(options: TextOptions, habits: Mapping[str, Any]) -> Chances:
     if temperature is None:
         temperature = _number(habits.get("temperature"), 1.0) if samples else 0.0
     top_p, top_k = options.top_p, options.extensions.get("top_k")
-    if top_k is not None and (type(top_k) is not int or top_k < 0):
-        raise invalid(f"top_k must be a whole number, 0 or more, not {top_k!r}.", param="top_k")
+    if top_k is not None and (type(top_k) is not int or top_k < _ALL):
+        message = f"top_k must be a whole number, 0 or more, or -1 for all tokens, not {shown(top_k)}."
+        raise invalid(message, param="top_k")
     if top_k is None:
         top_k = int(_number(habits.get("top_k"), 0)) if samples else 0
     if top_p is None:
         top_p = _number(habits.get("top_p"), 1.0) if samples else 1.0
     return Chances(
-        temperature,
+        temperature if temperature >= _LEAST_TEMPERATURE else 0.0,
         top_p,
-        top_k,
+        max(top_k, 0),
         options.frequency_penalty or 0.0,
         options.presence_penalty or 0.0,
         options.seed,
@@ -68,13 +77,17 @@ class Draw:
     def __call__(self, tokens: Any, scores: Any) -> Any:  # noqa: ANN401 - torch has no types here
         chosen = self._chosen
         scores = scores.float()
+        if scores.isnan().any():
+            raise failed("The model's scores of the next token are no numbers: it needs a larger dtype.")
+        scores = scores.clamp(-_LARGEST, _LARGEST)
         written = tokens[0, self._prompt_tokens :]
         if len(written) and (chosen.frequency_penalty or chosen.presence_penalty):
             counts = torch.bincount(written, minlength=scores.shape[-1])[: scores.shape[-1]]
             scores = scores - counts * chosen.frequency_penalty - (counts > 0) * chosen.presence_penalty
         if not chosen.temperature:
             return scores
-        drawn = torch.multinomial(self._odds(scores / chosen.temperature), 1, generator=self._chance)
+        below = scores - scores.amax(-1, keepdim=True)
+        drawn = torch.multinomial(self._odds(below / chosen.temperature), 1, generator=self._chance)
         return torch.full_like(scores, float("-inf")).scatter(-1, drawn, 0.0)
 
     def _odds(self, scores: Any) -> Any:  # noqa: ANN401 - torch has no types here

@@ -9,7 +9,6 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-import jinja2
 import torch
 from tokenizers.decoders import DecodeStream
 from transformers import AutoModelForCausalLM, LogitsProcessorList, StoppingCriteriaList
@@ -21,6 +20,7 @@ from roundhouse_transformers.loading import load, vram_bytes
 from roundhouse_transformers.repository import Repository
 from roundhouse_transformers.sampling import Draw, chances
 from roundhouse_transformers.settings import Settings
+from roundhouse_transformers.template import Template
 
 _CONTEXT_TOKENS: Final = 8192
 """Of one request, where nothing says less: a cache of all that a large model can take fills the memory."""
@@ -40,6 +40,7 @@ class Writer:
         ends = self._habits.get("eos_token_id", self._loaded.tokenizer.eos_token_id)
         self._ends = frozenset(ends if isinstance(ends, list) else [ends])
         self._words = int(self._loaded.model.config.get_text_config().vocab_size)
+        self._template = Template(self._loaded.tokenizer)
         self._tokenizing = threading.Lock()
 
     def vram_bytes(self) -> int | None:
@@ -48,39 +49,28 @@ class Writer:
     def chat(
         self, messages: Sequence[Mapping[str, Any]], options: TextOptions, cancellation: Cancellation
     ) -> Written:
-        tokens = self._templated(messages, options.extensions.get("chat_template_kwargs"))
-        return self._write(tokens, "messages", options, cancellation)
+        text = self._filled(messages, options.extensions.get("chat_template_kwargs"), cancellation)
+        return self._write(self._tokens(text, special=False), "messages", options, cancellation)
 
     def complete(self, prompt: Text, options: TextOptions, cancellation: Cancellation) -> Written:
-        if isinstance(prompt, str):
-            with self._tokenizing:
-                tokens = self._loaded.tokenizer(prompt)["input_ids"]
-        else:
-            tokens = list(prompt)
+        tokens = self._tokens(prompt, special=True) if isinstance(prompt, str) else list(prompt)
         if not tokens or max(tokens) >= self._words:
             raise invalid(f"prompt must be ids of tokens below {self._words}, at least one.", param="prompt")
         return self._write(tokens, "prompt", options, cancellation)
 
-    def _templated(self, messages: Sequence[Mapping[str, Any]], further: object) -> list[int]:
+    def _tokens(self, text: str, *, special: bool) -> list[int]:
+        """The tokenizer keeps a state of its own while it reads; templates need none of it."""
+        with self._tokenizing:
+            return list(self._loaded.tokenizer(text, add_special_tokens=special)["input_ids"])
+
+    def _filled(self, messages: Sequence[Mapping[str, Any]], told: object, cancellation: Cancellation) -> str:
         if not self._loaded.tokenizer.chat_template:
             raise invalid(
                 f"The model {self._name!r} has no template for conversations: use /v1/completions.",
                 param="model",
                 code="unsupported_value",
             )
-        if not isinstance(further, dict | None):
-            raise invalid("chat_template_kwargs must be an object.", param="chat_template_kwargs")
-        told = {"tokenize": True, "return_dict": True, "add_generation_prompt": True}
-        try:
-            with self._tokenizing:
-                read = self._loaded.tokenizer.apply_chat_template(
-                    [dict(message) for message in messages], **{**(further or {}), **told}
-                )
-        except (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError) as error:
-            # Templates refuse orders of roles that the model was not made for, or stumble over them.
-            message = f"The model's template cannot be filled with these messages: {error}"
-            raise invalid(message, param="messages") from error
-        return list(read["input_ids"])
+        return self._template.fill(messages, told, cancellation)
 
     def _write(
         self, tokens: list[int], param: str, options: TextOptions, cancellation: Cancellation

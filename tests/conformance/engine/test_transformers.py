@@ -35,6 +35,7 @@ def serving(kind: str, folder: Path, **models: Path) -> Iterator[Engine]:
     told = [{"name": name, "path": str(path)} for name, path in models.items()]
     variables = {
         "ROUNDHOUSE_MODELS": json.dumps(told),
+        "ROUNDHOUSE_CONTEXT_TOKENS": str(ENDLESS_TOKENS),  # or less, as the models say
         "MODELS": "",
         "OMP_NUM_THREADS": "1",
         # The libraries' many files are compiled once and not by each engine.
@@ -157,13 +158,22 @@ def test_documents_are_ranked_as_the_library_scores_them(ranker: Engine, model: 
 
 
 CHAT = "/v1/chat/completions"
+ENDLESS_TOKENS = 1 << 20
+"""So many take hours, of the tiniest model."""
+LOOPS = "{% for i in range(n or 0) %}{% for j in range(n) %}{% endfor %}{% endfor %}assistant"
+"""Nothing is written or called in it, for years where `n` says so."""
 
 
 @pytest.fixture(scope="module")
 def writer(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     folder = tmp_path_factory.mktemp("writer")
-    bare = tiny.write_writer(folder / "bare", chain=("one", "two", "one"), template=None)
-    with serving("chat", folder, m=tiny.write_writer(folder / "m"), bare=bare) as engine:
+    endless = {"chain": ("one", "two", "one"), "ends": False, "length": ENDLESS_TOKENS}
+    models = {
+        "m": tiny.write_writer(folder / "m"),
+        "bare": tiny.write_writer(folder / "bare", template=None, **endless),
+        "loops": tiny.write_writer(folder / "loops", template=LOOPS),
+    }
+    with serving("chat", folder, **models) as engine:
         yield engine
 
 
@@ -225,8 +235,13 @@ def test_chance_repeats_itself_with_its_seed_alone(writer: Engine) -> None:
     [
         (CHAT, {"messages": said("one " * 130)}, "messages"),
         (CHAT, {"messages": said("a", role="tool")}, "messages"),
-        (CHAT, {"messages": said("a"), "top_k": -1}, "top_k"),
+        (CHAT, {"messages": said("a"), "top_k": -2}, "top_k"),
         (CHAT, {"messages": said("a"), "chat_template_kwargs": 1}, "chat_template_kwargs"),
+        (
+            CHAT,
+            {"messages": said("a"), "chat_template_kwargs": {"padding": "max_length"}},
+            "chat_template_kwargs",
+        ),
         (CHAT, {"messages": said("a"), "response_format": {"type": "json_object"}}, "response_format"),
         (CHAT, {"messages": said("a"), "tools": [{"type": "function"}]}, "tools"),
         (CHAT, {"model": "bare", "messages": said("a")}, "model"),
@@ -238,6 +253,7 @@ def test_chance_repeats_itself_with_its_seed_alone(writer: Engine) -> None:
         "template",
         "top_k",
         "kwargs",
+        "no variable",
         "json",
         "tools",
         "no template",
@@ -254,13 +270,33 @@ def test_what_it_cannot_do_is_refused_with_the_field(
 
 
 def test_a_client_that_leaves_frees_the_slot(writer: Engine) -> None:
-    """The model `bare` would go on for as long as there is room, and the next answer is nobody else's."""
+    """The model `bare` would go on for hours, and the next answer is nobody else's."""
     with contextlib.closing(writer.connect()) as connection:
-        told = {"model": "bare", "prompt": "one", "stream": True, "max_tokens": 120, "temperature": 0}
+        told = {
+            "model": "bare",
+            "prompt": "one",
+            "stream": True,
+            "max_tokens": ENDLESS_TOKENS // 2,
+            "temperature": 0,
+        }
         connection.request("POST", "/v1/completions", json.dumps(told))
         connection.getresponse().readline()
     wait_until(lambda: writer.in_use == 0, seconds=60, what="the slot is free", every=0.02)
     found = post(writer, CHAT, model="m", messages=said("count"))
+    assert found.json["choices"][0]["message"]["content"].split() == ["one", "two", "three"]
+
+
+def test_a_template_that_does_not_end_ends_with_its_request(writer: Engine) -> None:
+    told = {"model": "loops", "messages": said("a")}
+    endless = json.dumps(told | {"chat_template_kwargs": {"n": 99_999}})
+    found = writer.request("POST", CHAT, endless, {"X-Roundhouse-Deadline-Ms": "1000"})
+    assert found.status == 504
+    wait_until(lambda: writer.in_use == 0, seconds=60, what="the slot is free", every=0.02)
+    assert post(writer, CHAT, **told, max_tokens=1).status == 200
+
+
+def test_the_least_temperatures_are_none(writer: Engine) -> None:
+    found = post(writer, CHAT, model="m", messages=said("count"), temperature=1e-38)
     assert found.json["choices"][0]["message"]["content"].split() == ["one", "two", "three"]
 
 
@@ -285,6 +321,11 @@ def _other_step(path: Path) -> None:
     )
 
 
+def _outside(path: Path) -> None:
+    index = {"weight_map": {"a": "../other/model.safetensors"}}
+    (path / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
 def _half(path: Path) -> None:
     index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model.safetensors"}}
     (path / "model.safetensors.index.json").write_text(json.dumps(index))
@@ -298,12 +339,30 @@ def _half(path: Path) -> None:
         (_pickled, r"pickled weights alone \(pytorch_model.bin\), which can hold code"),
         (_own_code, r"brings its own code, which is not run unless"),
         (_other_step, r"has a step 'WeightedX' in modules.json, which is not known here"),
+        (_outside, r"name '../other/model.safetensors', which is outside of"),
+        (lambda path: (path / "config.json").write_text("[]"), r"config.json' holds no JSON object"),
+        (
+            lambda path: (path / "modules.json").write_text("{}"),
+            r"modules.json' holds no list of JSON objects",
+        ),
         (_half, r"of the weights model-00001-of-00002.safetensors is missing"),
         (lambda path: (path / "tokenizer.json").unlink(), r"holds no tokenizer.json"),
         (lambda path: (path / "config.json").write_text("{"), r"config.json' cannot be read"),
         (lambda path: (path / "config.json").unlink(), r"holds no config.json, so no model of transformers"),
     ],
-    ids=["cut off", "pickled", "own code", "step", "a part", "no tokenizer", "no json", "no config"],
+    ids=[
+        "cut off",
+        "pickled",
+        "own code",
+        "step",
+        "outside",
+        "list",
+        "no list",
+        "a part",
+        "no tokenizer",
+        "no json",
+        "no config",
+    ],
 )
 def test_a_repository_that_must_not_or_cannot_be_loaded(
     tiny: ModuleType, tmp_path: Path, spoil: Any, told: str

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from roundhouse_engine.chat_ask import read_chat
+from roundhouse_engine.chat_ask import read_chat, read_completion
 from roundhouse_engine.errors import EngineError
 from roundhouse_engine.json_body import Fields
 from tests.conformance.engine.text_handlers import Caller
@@ -44,3 +44,23 @@ def test_what_is_no_tool_is_named(fields: Any, param: str, told: str) -> None:
         read(**fields)
     assert (caught.value.problem.status, caught.value.problem.param) == (400, param)
     assert told in caught.value.problem.message
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"), [(None, None), (0, 0.0), (1e-38, 0.0), (9e-6, 0.0), (1e-5, 1e-5), (2, 2.0)]
+)
+def test_a_temperature_that_nothing_can_be_divided_by_is_none(
+    said: float | None, meant: float | None
+) -> None:
+    assert read(temperature=said)["options"]["temperature"] == meant
+
+
+def test_of_log_probabilities_it_tells_none() -> None:
+    def completed(logprobs: object) -> None:
+        read_completion(Fields({"model": "m", "prompt": "a", "logprobs": logprobs}), Caller, ("m",))
+
+    completed(None)
+    completed(False)
+    for wanted in (0, 1):
+        with pytest.raises(EngineError, match="leave out logprobs"):
+            completed(wanted)
