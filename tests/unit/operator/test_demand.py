@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -156,6 +157,13 @@ def test_a_contradiction_between_engine_and_variant_is_refused() -> None:
     status = scene.settle("kws-en")
     assert conditions(status)["Accepted"] == ("False", "InvalidSpec")
     assert "minReplicas 3 is above maxReplicas 2" in message(status, "Accepted")
+
+
+def unheard() -> Iterator[Manifest]:
+    life = Life().set(**NONE)
+    life.scene.deaf = True
+    life.now()
+    yield life.status
 
 
 def test_where_no_gateway_is_heard_it_says_so_until_one_is() -> None:

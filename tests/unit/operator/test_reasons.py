@@ -24,7 +24,14 @@ from roundhouse_operator.core.status.unserved import unserved_status
 from roundhouse_operator.core.verification.known_answers import Judged
 from roundhouse_operator.core.verification.proof import ExamFacts, Input, Proof
 from roundhouse_operator.core.weights.asked import Answer, Ask, AskedKind
-from tests.unit.operator import test_autoscalers, test_choices, test_incidents, test_replicas, test_service
+from tests.unit.operator import (
+    test_autoscalers,
+    test_choices,
+    test_demand,
+    test_incidents,
+    test_replicas,
+    test_service,
+)
 from tests.unit.operator.caches import COMPLETE, Caches, failure, private
 from tests.unit.operator.fleet import IMAGE_2, Fleet, fail
 from tests.unit.operator.kinds_of_nodes import PLAIN, UNLABELLED
@@ -142,12 +149,6 @@ def fought_over() -> Statuses:
         test_replicas.written(test_replicas.HPA, generation=2, **before),
     )
     yield scene.settle("kws-en", **SERVING)
-
-
-def unheard() -> Statuses:
-    scene = Scene(node("n1"), engine(), variant(scaling={"mode": "Demand"}))
-    scene.deaf = True
-    yield scene.status("kws-en")
 
 
 def scaled_in_vain() -> Statuses:
@@ -476,7 +477,7 @@ CASES: dict[Reason, Callable[[], Statuses]] = {
     Reason.INTERNAL_ERROR: test_incidents.an_incident,
     Reason.BEING_DELETED: test_incidents.a_deletion,
     Reason.SCALER_CONFLICT: fought_over,
-    Reason.LOAD_UNKNOWN: unheard,
+    Reason.LOAD_UNKNOWN: test_demand.unheard,
     Reason.NOT_AUTOSCALABLE: scaled_in_vain,
     Reason.FIELD_OWNED_BY_OTHER: held_by_another,
     Reason.UNRESOLVED_MODEL: names_and_circles,
