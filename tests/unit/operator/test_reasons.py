@@ -141,16 +141,6 @@ def asleep() -> Statuses:
     yield life.status
 
 
-def fought_over() -> Statuses:
-    scene = Scene(node("n1"), engine(), test_replicas.written(test_replicas.OURS))
-    before = scene.settle("kws-en", **SERVING)
-    scene.put(
-        test_replicas.written(test_replicas.OURS, **before),
-        test_replicas.written(test_replicas.HPA, generation=2, **before),
-    )
-    yield scene.settle("kws-en", **SERVING)
-
-
 def scaled_in_vain() -> Statuses:
     scene = SharedScene(shared_engine(), gpu_node(), model("a"))
     scene.cache.autoscalers.take(test_autoscalers.autoscaler(on="a"))
@@ -476,7 +466,7 @@ CASES: dict[Reason, Callable[[], Statuses]] = {
     Reason.FORMAT_NOT_LOADED: test_choices.unloadable,
     Reason.INTERNAL_ERROR: test_incidents.an_incident,
     Reason.BEING_DELETED: test_incidents.a_deletion,
-    Reason.SCALER_CONFLICT: fought_over,
+    Reason.SCALER_CONFLICT: test_replicas.fought_over,
     Reason.LOAD_UNKNOWN: test_demand.unheard,
     Reason.NOT_AUTOSCALABLE: scaled_in_vain,
     Reason.FIELD_OWNED_BY_OTHER: held_by_another,

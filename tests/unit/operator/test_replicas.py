@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -108,3 +109,13 @@ def test_the_name_of_our_scaler_is_its_own_however_long_that_of_the_installation
     assert len(names) == 2
     assert {len(one) for one in names} == {128}, "the API server takes no longer one"
     assert all(one.endswith("/scaler") for one in names)
+
+
+def fought_over() -> Iterator[Manifest]:
+    scene = Scene(node("n1"), engine(), written(OURS))
+    before = scene.settle("kws-en", **SERVING)
+    scene.put(
+        written(OURS, **before),
+        written(HPA, generation=2, **before),
+    )
+    yield scene.settle("kws-en", **SERVING)
