@@ -126,7 +126,8 @@ class Gateway:
             return switch, None
         keys, model = guard(no_route) if guard else None, self.settings.default_model
         lane = Lane(self.registry, self.text, hold, self.metrics, bodies, keys, model)
-        forms = BodyRoom(limit_bytes=MAX_BODY_BYTES, room_bytes=bodies.room_bytes // OF_FORMS)
+        most = min(MAX_BODY_BYTES, self.settings.body_limit_bytes)
+        forms = BodyRoom(limit_bytes=most, room_bytes=bodies.room_bytes // OF_FORMS)
         cooldowns = {path: route.cooldown for path, route in speech.items()}
         return switch, with_speech(lane, forms, self.settings.spool_limit_bytes, cooldowns)
 
