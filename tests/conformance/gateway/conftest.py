@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from tests.conformance.gateway.keys import KEYS, hand_to_owner
 from tests.conformance.gateway.loop_thread import LoopThread
+from tests.conformance.gateway.process import IMPATIENT
 from tests.conformance.gateway.world import World, a_world
 
 __all__ = ["World", "a_world"]
@@ -21,16 +23,33 @@ def loop_thread() -> Iterator[LoopThread]:
 
 
 @pytest.fixture(scope="session")
-def shared_world(loop_thread: LoopThread, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with a_world(loop_thread, tmp_path_factory.mktemp("gateway"), {}) as made:
-        yield made
+def shared_worlds(
+    loop_thread: LoopThread, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[bool, bool], World]]:
+    """The gateway with the fast lane or without, patient or not: each starts when it is first asked for."""
+    with ExitStack() as stack:
+
+        @cache
+        def shared(fast: bool, patient: bool) -> World:
+            settings = ({} if fast else {"FAST_LANE": "false"}) | ({} if patient else IMPATIENT)
+            made = stack.enter_context(a_world(loop_thread, tmp_path_factory.mktemp("gateway"), settings))
+            made.fast = fast
+            return made
+
+        yield shared
+
+
+def _shared(request: pytest.FixtureRequest, *, fast: bool) -> World:
+    worlds: Callable[[bool, bool], World] = request.getfixturevalue("shared_worlds")
+    return worlds(fast, request.node.get_closest_marker("impatient") is None)
 
 
 @pytest.fixture
-def world(shared_world: World) -> Iterator[World]:
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
     """The gateway that most tests share, empty before and after."""
-    yield shared_world
-    shared_world.clear()
+    made = _shared(request, fast=True)
+    yield made
+    made.clear()
 
 
 @pytest.fixture(scope="session")
@@ -47,18 +66,10 @@ def keyed(shared_keyed_world: World) -> Iterator[World]:
     shared_keyed_world.clear()
 
 
-@pytest.fixture(scope="session")
-def slow_world(loop_thread: LoopThread, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with a_world(loop_thread, tmp_path_factory.mktemp("slow-gateway"), {"FAST_LANE": "false"}) as made:
-        yield made
-
-
 @pytest.fixture(params=["fast lane", "ordinary routes"])
 def either_world(request: pytest.FixtureRequest) -> Iterator[World]:
     """A gateway with the fast lane, and one without: nobody is to see a difference."""
-    fast = request.param == "fast lane"
-    made: World = request.getfixturevalue("shared_world" if fast else "slow_world")
-    made.fast = fast
+    made = _shared(request, fast=request.param == "fast lane")
     yield made
     made.clear()
 

@@ -18,13 +18,16 @@ from tests.conformance.gateway.manifests import NAMESPACE, Manifest
 from tests.support.ports import free_port
 
 COMMAND = str(Path(sys.executable).with_name("roundhouse-gateway"))
-QUICK = {
+PATIENT = {
     "DRAIN_DELAY_SECONDS": "0",
     "DRAIN_SECONDS": "5",
-    "CLIENT_IDLE_SECONDS": "2",
-    "ENGINE_IDLE_SECONDS": "2",
-    "CONNECT_TIMEOUT_SECONDS": "1",
+    "CLIENT_IDLE_SECONDS": "60",
+    "ENGINE_IDLE_SECONDS": "60",
+    "CONNECT_TIMEOUT_SECONDS": "10",
 }
+"""What a busy machine does not exceed: a test that is not about a limit of time meets none."""
+IMPATIENT = {"CLIENT_IDLE_SECONDS": "2", "ENGINE_IDLE_SECONDS": "2", "CONNECT_TIMEOUT_SECONDS": "1"}
+"""For tests of just those limits (`@pytest.mark.impatient`), which would take minutes otherwise."""
 
 
 @dataclass
@@ -111,7 +114,7 @@ def launch(folder: Path, kubeconfig: Path, settings: Mapping[str, str]) -> Gatew
         "PORT": str(port),
         "METRICS_PORT": str(metrics_port),
         "NAMESPACES": NAMESPACE,
-        **QUICK,
+        **PATIENT,
         **settings,
     }
     environment = {f"ROUNDHOUSE_GATEWAY_{name}": value for name, value in values.items()}

@@ -183,6 +183,7 @@ def test_nothing_is_left_of_those_who_leave_and_of_engines_that_die(world: World
     assert world.gateway.transcribe(MODEL, file()).status == 200
 
 
+@pytest.mark.impatient
 def test_an_engine_that_accepts_and_neither_reads_nor_speaks(world: World) -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         world.run(WHISPER, mute.getsockname()[1])
@@ -193,6 +194,7 @@ def test_an_engine_that_accepts_and_neither_reads_nor_speaks(world: World) -> No
         settled(world, before)
 
 
+@pytest.mark.impatient
 def test_a_client_that_takes_nothing_of_its_answer_is_let_go(world: World) -> None:
     engine = world.serve(WHISPER)
     engine.answer = scripts.answering_at_length(30_000_000)

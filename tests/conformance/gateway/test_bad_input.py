@@ -221,6 +221,7 @@ def test_a_form_with_its_file_first_that_does_not_fit_the_spool(own_world: Start
     assert world.gateway.metric("roundhouse_gateway_spool_bytes") == 0
 
 
+@pytest.mark.impatient
 def test_an_upload_that_stands_still(world: World) -> None:
     world.serve(WHISPER)
     with start_upload(world.gateway.port, MODEL, total=100_000) as client, answer_on(client) as response:

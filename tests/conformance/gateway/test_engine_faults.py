@@ -178,6 +178,7 @@ def test_an_engine_that_dies_in_the_middle_of_its_answer_is_not_mistaken_for_one
         world.gateway.transcribe(MODEL, file())
 
 
+@pytest.mark.impatient
 def test_an_engine_that_says_nothing(world: World) -> None:
     world.serve(WHISPER).answer = scripts.never
     reply = world.gateway.transcribe(MODEL, file())
@@ -186,6 +187,7 @@ def test_an_engine_that_says_nothing(world: World) -> None:
     assert reply.headers["x-should-retry"] == "false"
 
 
+@pytest.mark.impatient
 def test_an_engine_that_reads_nothing(world: World) -> None:
     engine = world.serve(WHISPER)
     engine.read = False

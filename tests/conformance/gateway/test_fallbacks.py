@@ -55,7 +55,7 @@ def test_a_model_that_does_not_run_answers_by_its_fallback_and_the_client_is_tol
         (scripts.answering(500, {"error": "broken"}), "Error"),
         (scripts.answering(429, {"error": "too many"}), "RateLimited"),
         (scripts.answering(503, {"error": "away"}), "Unavailable"),
-        (scripts.never, "Timeout"),
+        pytest.param(scripts.never, "Timeout", marks=pytest.mark.impatient),
     ],
     ids=["dies", "fails", "has had enough", "is away", "says nothing"],
 )

@@ -140,6 +140,7 @@ def test_an_engine_s_own_error_keeps_its_words(world: World) -> None:
     assert reply.error == said["error"]
 
 
+@pytest.mark.impatient
 def test_a_silent_engine_is_given_up(world: World) -> None:
     engine = serve(world)
     engine.answer = engines.never
@@ -169,6 +170,7 @@ def test_a_stream_that_breaks_off_says_so_in_its_last_frame(world: World, torn: 
     assert (error["code"], error["type"], error["param"]) == ("engine_failed", "upstream_error", None)
 
 
+@pytest.mark.impatient
 def test_a_stream_that_falls_silent_ends_with_an_error(world: World) -> None:
     engine = serve(world)
     engine.answer = scripts.streaming(*scripts.FRAMES[:2], then=scripts.fall_silent)
@@ -254,7 +256,7 @@ def test_a_fallback_answers_where_nothing_runs(world: World) -> None:
         (answering(429, {}), "RateLimited"),
         (answering(500, {}), "Error"),
         (engines.hang_up, "Error"),
-        (engines.never, "Timeout"),
+        pytest.param(engines.never, "Timeout", marks=pytest.mark.impatient),
         (answering(503, {}, {"X-Roundhouse-Reason": "draining"}), "Unavailable"),
     ],
     ids=["429", "500", "hang-up", "silence", "draining"],

@@ -150,6 +150,7 @@ def test_who_wants_no_further_answer_gets_none(world: World, headers: list[str],
         assert connection.recv(1) == b""
 
 
+@pytest.mark.impatient
 def test_a_body_that_never_comes_is_not_waited_for_for_ever(world: World) -> None:
     serve(world)
     with socket.create_connection(("127.0.0.1", world.gateway.port), timeout=20) as connection:

@@ -99,6 +99,7 @@ def test_a_client_that_leaves_while_it_waits_takes_the_engine_along(world: World
     assert world.gateway.metric("roundhouse_gateway_in_flight_requests") == 0
 
 
+@pytest.mark.impatient
 def test_a_client_that_takes_nothing_of_its_answer_is_cut_off(world: World) -> None:
     engine = world.serve(Variant("whisper"))
     engine.answer = scripts.answering_at_length(100 << 20)
