@@ -6,7 +6,7 @@ import uvloop
 from pydantic import ValidationError
 
 from roundhouse_gateway import logs
-from roundhouse_gateway.cluster import ClusterError
+from roundhouse_gateway.api_access import ClusterError
 from roundhouse_gateway.server import serve
 from roundhouse_gateway.settings import Settings
 from roundhouse_gateway.supervise import supervise

@@ -8,7 +8,6 @@ them.
 
 import asyncio
 import logging
-import os
 import random
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
@@ -17,13 +16,11 @@ from typing import Any, Protocol
 
 import aiohttp
 import msgspec
-from kubernetes.aio.client.configuration import Configuration
-from kubernetes.aio.client.rest import RESTClientObject
-from kubernetes.aio.config import load_incluster_config, load_kube_config
-from kubernetes.aio.config.config_exception import ConfigException
 
 from roundhouse_api.model import Manifest
 from roundhouse_api.names import API_VERSION, ENGINES, LABEL_MANAGED, MODEL_VARIANTS, SECRET_TYPE_API_KEY
+from roundhouse_gateway import api_access
+from roundhouse_gateway.api_access import Access, ClusterError
 from roundhouse_gateway.credentials import CHART_VALUES, Found, Named
 from roundhouse_gateway.records import ENDPOINT_SLICES
 
@@ -35,14 +32,6 @@ WATCH_SECONDS = 60
 MARGIN_SECONDS = 15
 CONNECT_SECONDS = 5
 LONGEST_PAUSE_SECONDS = 10.0
-
-
-class ClusterError(Exception):
-    """The API server cannot be reached or refuses; the text says what to do. `status` 0: not an answer."""
-
-    def __init__(self, text: str, status: int = 0) -> None:
-        super().__init__(text)
-        self.status = status
 
 
 class _ExpiredError(ClusterError):
@@ -92,32 +81,27 @@ class Sink(Protocol):
 class ApiServer:
     """An authenticated connection to the API server that the environment names."""
 
-    def __init__(self, configuration: Configuration) -> None:
-        self._configuration = configuration
-        self._ssl = RESTClientObject(configuration).ssl_context
+    def __init__(self, access: Access) -> None:
+        self._access = access
         self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
 
     @classmethod
     async def from_environment(cls) -> "ApiServer":
-        """By KUBECONFIG where it is set, by the pod's service account in a pod, else by ~/.kube/config."""
-        return cls(await _load_configuration())
+        return cls(await api_access.find())
 
     async def close(self) -> None:
         await self._session.close()
 
-    async def refresh_credentials(self) -> None:
-        self._configuration = await _load_configuration()
-
     async def get(self, path: str, query: dict[str, str], read_seconds: float) -> aiohttp.ClientResponse:
         """The response to a GET, unread. A status of 400 or more raises; 410 as `_ExpiredError`."""
-        token = (await self._configuration.auth_settings()).get("BearerToken", {}).get("value")
+        authorization = await self._access.authorization()
         response = await self._session.get(
-            self._configuration.host + path,
+            self._access.host + path,
             params=query,
-            headers={"authorization": token} if token else {},
-            ssl=self._ssl,
-            server_hostname=self._configuration.tls_server_name,
-            proxy=self._configuration.proxy,
+            headers={"authorization": authorization} if authorization else {},
+            ssl=self._access.ssl,
+            server_hostname=self._access.server_name,
+            proxy=self._access.proxy,
             timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS, sock_read=read_seconds),
         )
         if response.status < 400:
@@ -126,7 +110,7 @@ class ApiServer:
             if response.status == 410:
                 raise _ExpiredError(f"{path} is no longer watched from where it was")
             if response.status == 401:
-                await self.refresh_credentials()
+                self._access = await api_access.find()
             raise ClusterError(_refusal(response.status, path, await response.read()), response.status)
 
     async def fetch(self, named: Named) -> Found | None:
@@ -242,20 +226,6 @@ async def watch_all(
         group.create_task(beside)
         for watched, namespace, sink in followed:
             group.create_task(Watch(api, watched, namespace, sink).run())
-
-
-async def _load_configuration() -> Configuration:
-    configuration = Configuration()
-    try:
-        if "KUBECONFIG" not in os.environ and "KUBERNETES_SERVICE_HOST" in os.environ:
-            load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-        else:
-            await load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-    except ConfigException as error:
-        raise ClusterError(
-            f"no way to the API server: {error} Set KUBECONFIG, or run in a pod with a service account."
-        ) from error
-    return configuration
 
 
 async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:

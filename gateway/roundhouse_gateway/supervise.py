@@ -9,7 +9,7 @@ from functools import partial
 import uvloop
 
 from roundhouse_gateway import logs
-from roundhouse_gateway.cluster import ClusterError
+from roundhouse_gateway.api_access import ClusterError
 from roundhouse_gateway.listener import bind
 from roundhouse_gateway.server import serve
 from roundhouse_gateway.settings import Settings

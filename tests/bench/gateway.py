@@ -2,16 +2,18 @@
 
 import json
 import os
+import sys
 import tempfile
 import time
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Final
+from urllib.parse import urlsplit
 
 from roundhouse_api.keys import Grant, issue
 from roundhouse_api.names import SECRET_TYPE_API_KEY
@@ -23,7 +25,8 @@ from tests.conformance.gateway.client import answer_on, field, file, form, start
 from tests.conformance.gateway.fake_api_server import FakeApiServer
 from tests.conformance.gateway.loop_thread import LoopThread
 from tests.conformance.gateway.manifests import Variant, engine, slice_of
-from tests.conformance.gateway.process import GatewayProcess, is_ready, kubeconfig_for, launch
+from tests.conformance.gateway.process import GatewayProcess, is_ready, start
+from tests.support.tls import Authority
 from tests.support.waiting import wait_until
 
 VARIANTS: Final = 1000
@@ -37,14 +40,15 @@ SPEECH: Final = Variant("")
 CHAT: Final = replace(SPEECH, stage="Chat")
 _FIRST_PIECE: Final = 1 << 16
 _KEYED: Final = {"KEYS_NAMESPACE": "keys"}
-_SETTINGS: Final = {"CLIENT_IDLE_SECONDS": "60", "ENGINE_IDLE_SECONDS": "60", "CONNECT_TIMEOUT_SECONDS": "10"}
 
 LIST: Final = Figure("gateway", "GET /v1/models of 1,000", "req/s", "higher", against="bare uvloop server")
 GROWTH: Final = Figure(
     "gateway", "memory growth, 8 uploads of 100 MB at once", "MB", "lower", budget=80, noise=0.1
 )
 GROWTH_LAST: Final = Figure("gateway", "the same, `model` after `file`", "MB", "lower", budget=80, noise=0.1)
-RESIDENT: Final = Figure("gateway", "peak memory, 8 uploads of 100 MB at once", "MB", "lower", aim=80)
+RESIDENT: Final = Figure(
+    "gateway", "peak memory, 8 uploads of 100 MB at once", "MB", "lower", budget=90, noise=0.1, aim=80
+)
 UPLOAD: Final = Figure("gateway", "upload of 100 MB", "MB/s", "higher", against="direct to the engine")
 FIRST_BYTE: Final = Figure(
     "gateway", "first byte of an upload at the engine", "ms", "lower", against="direct to the engine"
@@ -138,28 +142,37 @@ def a_gateway(
 
     `keyed`: it asks for keys, and has one whose limits are not met.
     """
-    thread = LoopThread()
-    api = FakeApiServer(thread)
-    api.state.page = 500
-    key = _put_key(api)
-    api.put("engines", engine())
-    for number in range(variants):
-        made = replace(like, name=f"variant-{number:04}")
-        api.put("modelvariants", made.manifest())
-        api.put("endpointslices", slice_of(made.name, engine_port))
-    with tempfile.TemporaryDirectory() as folder:
-        kubeconfig = Path(folder) / "kubeconfig"
-        kubeconfig.write_text(kubeconfig_for(api.url))
-        settings = {**_SETTINGS, **(_KEYED if keyed else {}), "WORKERS": str(workers)}
-        gateway = launch(Path(folder), kubeconfig, settings)
+    settings = {**(_KEYED if keyed else {}), "WORKERS": str(workers)}
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        folder = Path(name)
+        authority = Authority(folder)
+        thread = LoopThread()
+        stack.callback(thread.close)
+        api = FakeApiServer(thread, authority.server_at("127.0.0.1"))
+        stack.callback(api.stop)
+        api.state.page = 500
+        key = _put_key(api)
+        api.put("engines", engine())
+        for number in range(variants):
+            made = replace(like, name=f"variant-{number:04}")
+            api.put("modelvariants", made.manifest())
+            api.put("endpointslices", slice_of(made.name, engine_port))
+        gateway = _in_pod(folder, authority, api.url, settings)
+        stack.callback(gateway.kill)
         gateway.key = key if keyed else ""
-        try:
-            wait_until(lambda: is_ready(gateway), seconds=60, what="the gateway is ready", every=0.05)
-            yield gateway, api
-        finally:
-            gateway.kill()
-            api.stop()
-            thread.close()
+        wait_until(lambda: is_ready(gateway), seconds=60, what="the gateway is ready", every=0.05)
+        yield gateway, api
+
+
+def _in_pod(folder: Path, authority: Authority, url: str, settings: Mapping[str, str]) -> GatewayProcess:
+    """Starts it; it may not be ready yet. `url`: of an API server with a certificate of the authority."""
+    account = folder / "serviceaccount"
+    account.mkdir()
+    (account / "token").write_text("a-token")
+    (account / "ca.crt").write_text(authority.pem)
+    server = urlsplit(url)
+    access = {"KUBERNETES_SERVICE_HOST": str(server.hostname), "KUBERNETES_SERVICE_PORT": str(server.port)}
+    return start([sys.executable, "-m", "tests.bench.in_pod", str(account)], access, folder, settings)
 
 
 def _put_key(api: FakeApiServer) -> str:

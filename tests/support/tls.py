@@ -49,15 +49,20 @@ class Authority:
 
     def encrypt(self, server: Origin) -> str:
         """Its address from now on."""
-        key, address = _key(), server.host
+        context = self.server_at(server.host)
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+        return server.url
+
+    def server_at(self, address: str) -> ssl.SSLContext:
+        """For a server at an IP address, by a new certificate."""
+        key = _key()
         signed = self._sign(key, "a server of the tests", address=address)
-        path = self.folder / f"{server.server_port}.pem"
+        path = self.folder / f"{signed.serial_number}.pem"
         form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         path.write_bytes(signed.public_bytes(serialization.Encoding.PEM) + key.private_bytes(*form))
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(path)
-        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-        return server.url
+        return context
 
     def _sign(
         self, key: ec.EllipticCurvePrivateKey, name: str, *, address: str = "", ca: bool = False

@@ -6,6 +6,7 @@ their own thread. Nothing is validated: what the real one does is shown against 
 
 import asyncio
 import json
+import ssl
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import takewhile
@@ -51,8 +52,9 @@ class State:
 
 
 class FakeApiServer:
-    def __init__(self, thread: LoopThread) -> None:
+    def __init__(self, thread: LoopThread, tls: ssl.SSLContext | None = None) -> None:
         self._thread = thread
+        self._tls = tls
         self._changed = asyncio.Condition()
         self._runner: web.AppRunner | None = None
         self.state = State()
@@ -61,7 +63,7 @@ class FakeApiServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
 
     @property
     def running(self) -> bool:
@@ -77,7 +79,7 @@ class FakeApiServer:
         app.router.add_get("/api/{version}/namespaces/{namespace}/{plural}/{name}", self._get_one)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self.port)
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=self._tls)
         await site.start()
         self.port = self._runner.addresses[0][1]
 

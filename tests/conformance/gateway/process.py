@@ -6,7 +6,7 @@ import signal
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -108,6 +108,13 @@ def kubeconfig_for(url: str) -> str:
 
 def launch(folder: Path, kubeconfig: Path, settings: Mapping[str, str]) -> GatewayProcess:
     """Starts the command; it may not be ready yet."""
+    return start([COMMAND], {"KUBECONFIG": str(kubeconfig)}, folder, settings)
+
+
+def start(
+    command: Sequence[str], access: Mapping[str, str], folder: Path, settings: Mapping[str, str]
+) -> GatewayProcess:
+    """Starts a gateway whose way to the API server the environment `access` names."""
     port, metrics_port = free_port(), free_port()
     values = {
         "HOST": "127.0.0.1",
@@ -118,10 +125,10 @@ def launch(folder: Path, kubeconfig: Path, settings: Mapping[str, str]) -> Gatew
         **settings,
     }
     environment = {f"ROUNDHOUSE_GATEWAY_{name}": value for name, value in values.items()}
-    environment |= {"KUBECONFIG": str(kubeconfig), "PATH": os.environ["PATH"], "TMPDIR": str(folder)}
+    environment |= {**access, "PATH": os.environ["PATH"], "TMPDIR": str(folder)}
     log_path = folder / "gateway.log"
     with log_path.open("wb") as log:
-        process = subprocess.Popen([COMMAND], env=environment, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
     cert = settings.get("TLS_CERT_FILE")
     tls = ssl.create_default_context(cafile=cert) if cert and Path(cert).exists() else None
     return GatewayProcess(process, port, metrics_port, log_path, tls=tls)
