@@ -112,6 +112,8 @@ class Together(Generic[Item, Result]):
                     return
                 alone = error
             else:
+                if group:
+                    alone = None  # whatever it was, not all share it
                 for job, result in zip(group, results, strict=True):
                     job.results.append(result)
 

@@ -23,6 +23,8 @@ _SECONDS: Final = 5.0
 """Of the processor: the longest conversations take a hundredth of it."""
 _LOOK: Final = 256
 """Lines of Python between two looks at the clock."""
+_MOST: Final = 1_000_000
+"""Of a number that a client sets: what a single step does with a larger one may take any time."""
 _FAULTS: Final = (
     jinja2.TemplateError,
     TypeError,
@@ -31,6 +33,7 @@ _FAULTS: Final = (
     AttributeError,
     ArithmeticError,
     RecursionError,
+    MemoryError,
 )
 """Templates refuse orders of roles that the model was not made for, or stumble over them."""
 
@@ -62,7 +65,7 @@ class Template:
             return {}
         if not isinstance(variables, dict):
             raise invalid("chat_template_kwargs must be an object.", param="chat_template_kwargs")
-        for name in variables:
+        for name, value in variables.items():
             if name in self._not_variables:
                 raise invalid(
                     f"chat_template_kwargs sets variables of the model's template, and {shown(name)} cannot "
@@ -70,7 +73,21 @@ class Template:
                     param="chat_template_kwargs",
                     code="unsupported_value",
                 )
+            if _has_large_number(value):
+                raise invalid(
+                    f"chat_template_kwargs sets {shown(name)} to a number of more than {_MOST:,}. "
+                    "Make it smaller.",
+                    param="chat_template_kwargs",
+                )
         return variables
+
+
+def _has_large_number(value: object) -> bool:
+    if isinstance(value, dict):
+        return any(map(_has_large_number, value.values()))
+    if isinstance(value, list):
+        return any(map(_has_large_number, value))
+    return isinstance(value, (int, float)) and not abs(value) <= _MOST
 
 
 class _Watch:

@@ -117,9 +117,11 @@ class SpeechLane(Forms):
             said = sought.goes(way, self._writer)
         except (GatewayError, UnknownModelError) as error:
             raise NotHereError from error
-        if said is None or way.unreadable:
+        if said is None:
             raise NotHereError
         stop = way.only or way.stops[engines.pick(way.entry, way.base_urls, _NO_OPENING)]
+        if stop.base_url in way.unreadable:
+            raise NotHereError
         sent = b"".join((sought.head, self._writer.file_start(form.file), form.content, sought.tail))
         kept = engines.pool.idle(stop.address)
         passage = SpeechPassage(lane, asking, body, fare, sent, stop, kept, client)

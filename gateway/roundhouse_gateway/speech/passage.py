@@ -30,6 +30,10 @@ from roundhouse_gateway.usage import NOTHING, Usage, read_usage
 log: Final = logging.getLogger("roundhouse.gateway")
 
 _JSON: Final = "application/json"
+_READ_ELSEWHERE: Final = (
+    "the engine at {url} answers for model {model!r} in a way that only the ordinary route may read; "
+    "requests for it take that route, which is slower: see to the head of its answers"
+)
 
 
 class SpeechPassage(Passage):
@@ -87,7 +91,9 @@ class SpeechPassage(Passage):
     def _return(self) -> None:
         model, base_url = self.way.entry.model.id, self.stop.base_url
         if self.failure == "unreadable":  # to that route perhaps not: from here on its requests go there
-            self.way.unreadable = True
+            if base_url not in self.way.unreadable:
+                self.way.unreadable.add(base_url)
+                log.warning("%s", _READ_ELSEWHERE.format(url=base_url, model=model))
             self._fails("Unreadable", "broken")
         elif not self.failure:
             self.tried = Tried(model, base_url, "Refused", reason=self.head.reason)

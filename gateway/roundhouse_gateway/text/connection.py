@@ -5,6 +5,7 @@ whole when that ends in order; bytes that nobody asked for end the connection.
 """
 
 import asyncio
+import re
 from collections.abc import Callable
 from socket import socket
 from typing import Final, Literal, cast
@@ -17,6 +18,9 @@ from roundhouse_gateway.text.answer_head import NOTHING_YET, AnswerHead
 from roundhouse_gateway.text.heads import Known, known
 
 MAX_HEAD_BYTES: Final = 256 << 10
+
+# Without so much as a status it is no HTTP, by anybody's reading.
+_STATUS: Final = re.compile(rb"\s*HTTP/\d\.\d \d")
 
 Failure = Literal["", "broken", "unreadable"]
 
@@ -131,8 +135,7 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            # Without so much as a status it is no HTTP, by anybody's reading.
-            self._fail(reply, "unreadable" if self._parser.get_status_code() else "broken")
+            self._fail(reply, "unreadable" if self._has_status(data) else "broken")
             return
         if self._head_bytes > MAX_HEAD_BYTES and not self._in_body:
             self._fail(reply, "broken")
@@ -140,6 +143,12 @@ class Connection(asyncio.Protocol):
             if reply.complete and self._begun == 1 and self._keeps:
                 self._known = known(data, sum(map(len, reply.parts)), reply.head.of_any_length())
             self._tell(reply)
+
+    def _has_status(self, data: bytes) -> bool:
+        """Whether the answer that was not understood had one, whatever the last one's was."""
+        if self._begun:
+            return _STATUS.match(data) is not None
+        return self._parser.get_status_code() > 0
 
     @override
     def eof_received(self) -> None:

@@ -32,7 +32,7 @@ class Stop:
 class Way:
     """`fits`: the model can do what plain JSON of the route asks for; `name` is the engine's for it, as JSON.
 
-    `only` is its one endpoint, where it has no more. `unreadable`: an answer was not, to the lane's parser.
+    `only` is its one endpoint, where it has no more. `unreadable`: endpoints whose answers are.
     """
 
     __slots__ = (
@@ -66,7 +66,7 @@ class Way:
         self.defaults = entry.record.text.defaults
         self.name = msgspec.json.encode(entry.model.engine_model)
         self.model_line = b"x-roundhouse-model: %s\r\n" % entry.model.id.encode()
-        self.unreadable = False
+        self.unreadable: set[str] = set()
         self.in_flight: Value = metrics.in_flight(path)
         self._metrics = metrics
         self._fares: dict[str, Fare] = {}

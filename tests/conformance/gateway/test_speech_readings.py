@@ -157,5 +157,7 @@ def test_an_answer_on_the_lane_ends_the_rest_of_a_backend(either_world: World) -
     favourite.stop()
     assert by_auto() == "whisper-base"
     favourite.start()
+    before = either_world.gateway.metric(TAKEN)
     assert either_world.gateway.transcribe(field("model", "favourite"), file()).status == 200
+    assert either_world.gateway.metric(TAKEN) - before == either_world.fast
     assert by_auto() == "favourite"

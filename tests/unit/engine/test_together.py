@@ -97,6 +97,15 @@ def test_a_fault_that_all_share_is_not_looked_for_in_each() -> None:
     assert sums.batches == [[0], [1, 2, 3, 4], [1, 2], [1], [2]]
 
 
+def test_like_faults_with_a_result_between_them_are_not_shared(sums: Sums) -> None:
+    first, *asked = [sums.ask(number) for number in (1, 13, 2, 13, 4)]
+    sums.gate.set()
+    assert [first.result(60), asked[1].result(60), asked[3].result(60)] == [2, 3, 5]
+    for bad in (asked[0], asked[2]):
+        with pytest.raises(ValueError, match="bad luck"):
+            bad.result(60)
+
+
 def test_whoever_left_is_not_computed_when_it_is_tried_anew(sums: Sums) -> None:
     leaving, gone = [Cancellation(), Cancellation()], []
     first, bad = sums.ask(1), sums.ask(13)

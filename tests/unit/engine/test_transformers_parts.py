@@ -94,6 +94,15 @@ def test_what_is_no_variable_is_refused(made: Callable[[str], Template], name: s
     assert (caught.value.problem.status, caught.value.problem.param) == (400, "chat_template_kwargs")
 
 
+@pytest.mark.parametrize("value", [10**18, -(10**7), 1e300, float("nan"), [{"deep": [10**9]}]])
+def test_a_number_that_a_single_step_would_stumble_over_is_refused(
+    made: Callable[[str], Template], value: object
+) -> None:
+    with pytest.raises(EngineError, match="'n' to a number of more than 1,000,000") as caught:
+        made("{{ 'x' * n }}").fill(SAID, {"n": value}, Cancellation())
+    assert (caught.value.problem.status, caught.value.problem.param) == (400, "chat_template_kwargs")
+
+
 LOOPS = "{% for i in range(n) %}{% for j in range(n) %}{% endfor %}{% endfor %}"
 
 

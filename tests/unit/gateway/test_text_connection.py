@@ -122,6 +122,19 @@ def test_an_answer_that_breaks_off(begun: bytes, error: Exception | None) -> Non
     assert bool(line.reply.status) == begun.endswith(b"hi")
 
 
+@pytest.mark.parametrize(
+    ("answer", "failure"),
+    [(b"SMTP ready\r\n", "broken"), (OK + b"no header\r\n\r\n", "unreadable")],
+    ids=["no HTTP", "no header"],
+)
+def test_on_a_kept_connection_the_last_status_counts_for_nothing(answer: bytes, failure: str) -> None:
+    line = Line()
+    assert line.feed(OK + b"content-length: 2\r\n\r\nhi") == b"hi"
+    line.ask()
+    line.feed(answer)
+    assert line.reply.failure == failure
+
+
 def test_a_reset_ends_no_answer() -> None:
     line = Line()
     line.feed(OK + b"\r\nhi")
