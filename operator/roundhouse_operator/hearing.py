@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 
 PATIENCE_SECONDS: Final = 60.0
 LOOK_SECONDS: Final = 2.0
+UNKNOWN: Final = "The load of the gateways is not known: none sleeps, and what those heard hold wakes"
+KNOWN_AGAIN: Final = "The load of the gateways is known again"
 
 
 class Hearing:
@@ -50,6 +52,8 @@ class Hearing:
         if deaf is self.deaf:
             return
         if deaf:
-            logger.warning("The load of the gateways is not known: nothing is scaled by demand")
+            logger.warning(UNKNOWN)
+        elif self.deaf:
+            logger.info(KNOWN_AGAIN)
         self.deaf = deaf
         self._turned()

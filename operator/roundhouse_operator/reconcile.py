@@ -75,7 +75,7 @@ class Reconciler:
     """Called when engines will soon have something to tell."""
     sweep_after_seconds: float = 0.0
     """How long weights are kept that nobody wants."""
-    deaf: Callable[[], bool | None] = lambda: False
+    deaf: Callable[[], bool | None] = lambda: None
     """Whether the gateways' load is not known; None while that cannot be said."""
     authorities: Authorities | None = None
     """What tells loaders of authorities; None: nobody does."""

@@ -317,5 +317,5 @@ class World:
     """Pods that get its requests, of an engine that it shared before and is to leave."""
     seat: Seat | None = None
     """How it stands in the pods of an engine that it shares; None: it shares none, or nobody looked yet."""
-    deaf: bool | None = False
-    """Whether the gateways' load is not known; None: too early to say."""
+    deaf: bool | None = None
+    """Whether the gateways' load is not known; None: nobody can say, or it is too early to."""

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from roundhouse_api.model import Manifest
-from roundhouse_operator.core.kinds import DEPLOYMENT, POD, Key
+from roundhouse_operator.core.decide import decide
+from roundhouse_operator.core.kinds import DEPLOYMENT, POD, VARIANT, Key
 from roundhouse_operator.core.outcome import DONE
+from roundhouse_operator.core.status.degraded import UNHEARD
 from roundhouse_operator.core.status.variant import variant_status
 from tests.unit.operator.samples import engine, upstream, variant
 from tests.unit.operator.test_status import SERVING, STARTING, WAITING
@@ -180,7 +182,43 @@ def test_where_no_gateway_is_heard_it_says_so_until_one_is() -> None:
     assert "Degraded" not in life.now()
 
 
-def test_what_nobody_scales_by_demand_needs_no_gateway() -> None:
-    scene = Scene(node("n1"), engine(), variant())
-    scene.deaf = True
-    assert "Degraded" not in conditions(scene.settle("kws-en", **SERVING))
+def test_who_has_heard_nothing_of_gateways_changes_no_word_of_them() -> None:
+    """Such as a preview, which asks none."""
+    [told] = unheard()
+    scene = Scene(node("n1"), engine(), {**variant(**DEMAND, **NONE), "status": told})
+    world = scene.cache.world(Key(VARIANT, NAMESPACE, "kws-en"))
+    assert world
+    assert conditions(variant_status(world, decide(world), DONE, now=NOW))["Degraded"][1] == "LoadUnknown"
+
+
+def test_a_cause_of_its_own_names_the_condition_before_that_of_all() -> None:
+    life = Life(fallbacks=[{"model": "nobody"}]).set(replicas=1)
+    life.now(**SERVING)
+    life.scene.deaf = True
+    assert life.now(**SERVING)["Degraded"] == ("True", "UnresolvedModel")
+    assert UNHEARD in message(life.status, "Degraded")
+    life.set(fallbacks=None).now(**SERVING)
+    life.crash()
+    assert life.now(**{**SERVING, "replicas": 2})["Degraded"] == ("True", "CrashLoop")
+    text = message(life.status, "Degraded")
+    assert text.startswith(UNHEARD)
+    assert text.endswith("no licence"), "the words of strangers come last"
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        pytest.param({"scaling": {"mode": "Manual"}}, id="manual"),
+        pytest.param({"suspend": True}, id="suspended"),
+        pytest.param({"args": ["x"], "env": [{"name": "ROUNDHOUSE_MODELS", "value": ""}]}, id="refused"),
+        pytest.param({"engineRef": {"name": "gone"}}, id="no engine"),
+    ],
+)
+def test_what_our_scaler_does_not_follow_needs_no_gateway(spec: Manifest) -> None:
+    """Nobody would look at it again when one is heard."""
+    life = Life().set(replicas=1)
+    life.scene.deaf = True
+    assert life.now(**SERVING)["Degraded"][1] == "LoadUnknown"
+    life.set(**spec).now(**SERVING)
+    assert life.scene.decide("kws-en").scaling is None
+    assert UNHEARD not in str(life.status["conditions"])

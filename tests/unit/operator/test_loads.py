@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
+
+import pytest
 
 from roundhouse_operator.core.kinds import VARIANT, Key
 from roundhouse_operator.core.scaling import NO_LOAD, Load
 from roundhouse_operator.gateways import GatewayPod, read_pods
-from roundhouse_operator.hearing import PATIENCE_SECONDS, Hearing
+from roundhouse_operator.hearing import KNOWN_AGAIN, PATIENCE_SECONDS, UNKNOWN, Hearing
 from roundhouse_operator.loads import SILENT_SECONDS, Loads
 
 KWS, OTHER = Key(VARIANT, "speech", "kws"), Key(VARIANT, "speech", "other")
@@ -117,7 +120,8 @@ def test_gateways_are_found_by_the_port_for_metrics() -> None:
     assert [one.uid for one in read_pods(slices({"addresses": ["10.0.0.3"]}))] == ["10.0.0.3:8081"]
 
 
-def test_nobody_is_called_silent_before_a_minute_has_passed() -> None:
+def test_nobody_is_called_silent_before_a_minute_has_passed(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     told, turns = Told("a"), list[bool | None]()
     hearing = Hearing(told.loads, lambda: turns.append(hearing.deaf))
     for second in range(int(PATIENCE_SECONDS)):
@@ -134,3 +138,4 @@ def test_nobody_is_called_silent_before_a_minute_has_passed() -> None:
     assert hearing.deaf is False
     hearing.look(180 + PATIENCE_SECONDS)
     assert turns == [True, False, True]
+    assert [one.message for one in caplog.records] == [UNKNOWN, KNOWN_AGAIN, UNKNOWN]

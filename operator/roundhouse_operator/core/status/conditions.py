@@ -12,6 +12,8 @@ from roundhouse_operator.core.diagnose import Trouble
 from roundhouse_operator.core.masking import masked
 
 MESSAGE_BYTES: Final = 2048
+_OF_ALL: Final = frozenset({Reason.LOAD_UNKNOWN})
+"""What is told of many at once: it is the reason only of one that has no cause of its own."""
 _ORDER: Final = {kind: place for place, kind in enumerate(ConditionType)}
 
 
@@ -48,7 +50,7 @@ def troubled(trouble: Trouble) -> Finding:
 
 @dataclass(slots=True)
 class Degradations:
-    """Causes of the one condition Degraded; its reason is that of the first."""
+    """Causes of the one condition Degraded; its reason is that of the first of its own."""
 
     causes: list[tuple[Reason, str]] = field(default_factory=list)
     detail: str = ""
@@ -61,7 +63,8 @@ class Degradations:
         if not self.causes:
             return None
         message = "; ".join(message for _, message in self.causes)
-        return Finding(ConditionStatus.TRUE, self.causes[0][0], message, self.detail)
+        own = (reason for reason, _ in self.causes if reason not in _OF_ALL)
+        return Finding(ConditionStatus.TRUE, next(own, self.causes[0][0]), message, self.detail)
 
 
 def first_failing(findings: Sequence[Finding]) -> Finding | None:

@@ -24,17 +24,15 @@ def find_degraded(scene: Scene, blocker: Finding | None) -> Finding | None:
     if decision.rival:
         # The first, because its reason is how a successor knows that it has stopped.
         causes.add(decision.rival.reason, decision.rival.message)
-    for one in _of_scaling(scene):
-        causes.add(one.reason, one.message)
+    if scene.world.autoscaler and (engine := _engine_of_its_pods(scene)):
+        vain = in_vain(scene.world.autoscaler, engine)
+        causes.add(vain.reason, vain.message)
     if blocker and scene.frozen:
         causes.add(blocker.reason, f"{blocker.message}; its pods go on serving as they are")
     if decision.held:
         causes.add(decision.held.reason, decision.held.message)
-    for detour in fallbacks.troubles(scene.world.detours):
-        causes.add(detour.reason, detour.message)
-    for one in _of_weights(scene, blocker):
-        causes.add(one.reason, one.message)
-    for one in _of_spec(scene):
+    detours = fallbacks.troubles(scene.world.detours)
+    for one in (*detours, *_of_weights(scene, blocker), *_of_spec(scene)):
         causes.add(one.reason, one.message)
     if trouble := shortcoming(scene):
         causes.add(trouble.reason, trouble.message)
@@ -43,6 +41,8 @@ def find_degraded(scene: Scene, blocker: Finding | None) -> Finding | None:
     refusal = scene.outcome.refusal
     if refusal and scene.ready and not blocker and not refusal.raced:
         causes.add(Reason.POD_REFUSED, f"The API server refuses {refusal.child}: {refusal.message}")
+    if _nobody_is_heard(scene):
+        causes.add(Reason.LOAD_UNKNOWN, UNHEARD)
     if scene.trouble and scene.ready:
         missing = scene.wanted - scene.ready
         what = f"{missing} pods do not run" if missing > 0 else "Older pods serve, and newer ones do not run"
@@ -51,16 +51,12 @@ def find_degraded(scene: Scene, blocker: Finding | None) -> Finding | None:
     return causes.finding()
 
 
-def _of_scaling(scene: Scene) -> Iterator[Trouble]:
-    if scene.world.autoscaler and (engine := _engine_of_its_pods(scene)):
-        yield in_vain(scene.world.autoscaler, engine)
-    if _nobody_is_heard(scene):
-        yield Trouble(Reason.LOAD_UNKNOWN, UNHEARD)
-
-
 def _nobody_is_heard(scene: Scene) -> bool:
-    """What was told before stands until it can be said anew: an operator that begins has heard nobody yet."""
-    if not scene.demand:
+    """Of what our scaler follows: a pass comes to no other when somebody is heard again.
+
+    What was told before stands until it can be said anew: an operator that begins has heard nobody yet.
+    """
+    if scene.decision.scaling is None:
         return False
     if scene.world.deaf is None:
         before = scene.world.variant.condition(ConditionType.DEGRADED)
