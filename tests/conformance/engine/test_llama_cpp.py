@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from roundhouse_llama_cpp.bounds import chosen
+from tests.conformance.engine.counting import assert_counts_in_a_stream_up_to_its_limit
 from tests.conformance.engine.running import Answer, Engine, running
 from tests.support.gguf import write_model
 from tests.support.waiting import wait_until
@@ -97,23 +98,7 @@ def test_it_says_what_the_model_knows(llama: Engine) -> None:
 
 
 def test_a_stream_with_usage(llama: Engine) -> None:
-    with (
-        llama.client as client,
-        client.chat.completions.create(
-            model="m",
-            messages=said("count"),
-            temperature=0,
-            max_tokens=2,
-            stream=True,
-            stream_options={"include_usage": True},
-        ) as stream,
-    ):
-        chunks = list(stream)
-    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
-    assert text.split() == ["one", "two"]
-    assert chunks[-2].choices[0].finish_reason == "length"
-    assert chunks[-1].usage is not None
-    assert chunks[-1].usage.completion_tokens == 2
+    assert_counts_in_a_stream_up_to_its_limit(llama)
 
 
 def test_a_field_of_a_message_that_is_null_counts_as_absent(llama: Engine) -> None:

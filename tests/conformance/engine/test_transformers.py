@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from roundhouse_engine import ModelError, ModelSpec
+from tests.conformance.engine.counting import assert_counts_in_a_stream_up_to_its_limit
 from tests.conformance.engine.running import Answer, Engine, running
 from tests.support.torch_base import prepare_torch
 from tests.support.waiting import wait_until
@@ -193,22 +194,7 @@ def test_it_says_what_the_model_knows(writer: Engine) -> None:
 
 @pytest.mark.req("S2-19")
 def test_a_stream_says_the_same_and_ends_at_the_limit(writer: Engine) -> None:
-    with (
-        writer.client as client,
-        client.chat.completions.create(
-            model="m",
-            messages=said("count"),
-            max_tokens=2,
-            stream=True,
-            stream_options={"include_usage": True},
-        ) as stream,
-    ):
-        chunks = list(stream)
-    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
-    assert text.split() == ["one", "two"]
-    assert chunks[-2].choices[0].finish_reason == "length"
-    assert chunks[-1].usage is not None
-    assert chunks[-1].usage.completion_tokens == 2
+    assert_counts_in_a_stream_up_to_its_limit(writer)
 
 
 def test_it_stops_at_a_sequence(writer: Engine) -> None:
