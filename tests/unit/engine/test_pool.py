@@ -359,7 +359,7 @@ async def test_of_too_many_slow_uploads_the_oldest_ends(engine: Engine, impatien
     for upload in uploads[1:]:
         with refusal(Refusal.DRAINING):
             await upload
-    await asyncio.wait_for(engine.pool.drained(), 1)
+    await asyncio.wait_for(engine.pool.drained(), 60)
 
 
 async def test_a_slot_that_cannot_come_back_does_not_end_the_others(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from roundhouse_gateway.text.protocol import fast
 from tests.unit.gateway.waiting import turns
 
 LIMITS = ConnectionLimits(connections=100, head_bytes=65_536, head_seconds=20)
-KEEP_ALIVE_SECONDS = 0.2
+KEEP_ALIVE_SECONDS = 0.5
 
 
 class NoSocket:

@@ -26,7 +26,7 @@ async def stubborn():
 logging.basicConfig()
 kept = []  # a task that nobody holds may be collected as garbage before it is left
 """
-LONGEST_SECONDS = 30.0
+LONGEST_SECONDS = 120.0
 
 
 async def stubborn() -> None:

@@ -102,7 +102,7 @@ async def test_a_write_that_lost_a_race_is_looked_at_anew() -> None:
         one.scaler.follow(KWS, ASLEEP)
         one.writes.version = 11
         one.held(1)
-        await asyncio.wait_for(one.writes.asked.wait(), 10)
+        await asyncio.wait_for(one.writes.asked.wait(), 60)
         one.scaler.follow(KWS, Aim(POLICY, replicas=0, ready=False, version=11))
         await one.until([1])
 

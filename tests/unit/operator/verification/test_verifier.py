@@ -144,7 +144,7 @@ class Rig:
         working = asyncio.create_task(self.verifier.run())
         try:
             await self.one_pass()
-            assert await asyncio.wait_for(self.again.get(), 20) == KEY
+            assert await asyncio.wait_for(self.again.get(), 60) == KEY
             return await self.one_pass()
         finally:
             working.cancel()
