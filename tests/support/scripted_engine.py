@@ -1,10 +1,11 @@
 """An engine without a model, for tests: it loads, fails, answers, streams and dies as it is told.
 
 What a model is like stands in its name, behind the first `;`: `alpha;vram=2048;load=1.5` says that it takes
-2,048 MiB of GPU memory and 1.5 s to load. `fail` makes every load fail, `fail=FILE` those until the engine
-has such a file. What a request does stands in its prompt: `wait 2` takes two seconds, `stream 5 0.2` gives
-five segments 0.2 s apart, `until FILE` gives them until the engine has such a file, `exit 3` ends the engine
-with that code. The text is the model's name up to the `;`.
+2,048 MiB of GPU memory and 1.5 s to load; `gate=FILE` that it is loaded once the engine has such a file.
+`fail` makes every load fail, `fail=FILE` those until the engine has such a file. What a request does stands
+in its prompt: `wait 2` takes two seconds, `stream 5 0.2` gives five segments 0.2 s apart, `until FILE` gives
+them until the engine has such a file, `exit 3` ends the engine with that code. The text is the model's name
+up to the `;`.
 """
 
 import itertools
@@ -45,6 +46,8 @@ class Scripted(Speech):
         for part in range(10):
             progress(part / 10)
             time.sleep(seconds / 10)
+        while (gate := self.script.get("gate")) and not Path(gate).exists():
+            time.sleep(STEP_SECONDS)
         if (failing := self.script.get("fail")) is not None and (not failing or not Path(failing).exists()):
             raise ModelError(f"{self.name!r} is told to fail.")
 

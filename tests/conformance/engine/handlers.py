@@ -34,7 +34,7 @@ class Scripted(Speech):
     """Says `sound` for each window that it hears, and before that obeys the prompt."""
 
     isolation = Isolation.PROCESS
-    cancel_seconds = 0.5
+    cancel_seconds = float(os.environ.get("TEST_CANCEL_SECONDS", "30"))
     word_timestamps = True
 
     @override
@@ -62,6 +62,10 @@ class Scripted(Speech):
             case "wait":  # and stop at once when cancelled
                 until = time.monotonic() + float(argument)
                 while time.monotonic() < until:
+                    cancellation.check()
+                    time.sleep(0.005)
+            case "until":  # there is such a file
+                while not Path(argument).exists():
                     cancellation.check()
                     time.sleep(0.005)
             case "stubborn":  # and do not hear of cancellation

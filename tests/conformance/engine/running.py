@@ -65,7 +65,7 @@ class Engine:
         """The official client, without its retries: the first answer counts."""
         return OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=300)
 
-    def connect(self, timeout: float = 60) -> http.client.HTTPConnection:
+    def connect(self, timeout: float = 120) -> http.client.HTTPConnection:
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
 
     def get(self, path: str, headers: Mapping[str, str] | None = None) -> Answer:
@@ -90,7 +90,7 @@ class Engine:
         with contextlib.closing(self.connect()) as connection:
             connection.request("POST", TRANSCRIPTIONS, body, headers)
             wait_until(
-                lambda: self.metric("slots_computing") > before, seconds=10, what="it computes", every=0.02
+                lambda: self.metric("slots_computing") > before, seconds=30, what="it computes", every=0.02
             )
             yield connection
 
@@ -157,7 +157,7 @@ class Engine:
     def terminate(self) -> None:
         self.process.send_signal(signal.SIGTERM)
 
-    def ended(self, seconds: float = 60) -> int:
+    def ended(self, seconds: float = 120) -> int:
         return self.process.wait(timeout=seconds)
 
 
@@ -202,7 +202,7 @@ def running(arguments: Iterable[str], folder: Path, **variables: str) -> Iterato
             [sys.executable, *arguments], cwd=ROOT, env=environment(**variables), stdout=out, stderr=out
         )
     try:
-        port = wait_until(lambda: _port(log), seconds=30, what="it listens", every=0.02)
+        port = wait_until(lambda: _port(log), seconds=60, what="it listens", every=0.02)
         assert port
         yield Engine(process, log, port)
     finally:

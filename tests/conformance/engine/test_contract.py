@@ -28,7 +28,7 @@ def test_live_at_once_and_ready_when_loaded_with_progress_on_the_way(tmp_path: P
     gate = tmp_path / "gate"
     with running(SCRIPTED, tmp_path, TEST_LOAD_GATE=str(gate)) as engine:
         assert engine.get("/health/live").status == 200
-        wait_until(lambda: progress(engine) == 0.5, seconds=20, what="half loaded", every=0.05)
+        wait_until(lambda: progress(engine) == 0.5, seconds=30, what="half loaded", every=0.05)
         loading = engine.get("/health/ready")
         assert (loading.status, loading.json["status"]) == (503, "loading")
         assert loading.json["slots"] == {"ready": 0, "total": 1}
@@ -128,7 +128,7 @@ def test_an_unknown_model_is_404_and_says_what_is_served(scripted: Engine) -> No
 
 def test_full_is_429_before_the_body_is_read(scripted: Engine) -> None:
     """A client that asks first (`Expect: 100-continue`) never has to send its gigabyte."""
-    with scripted.started(tones(1), prompt="wait 30"):
+    with scripted.started(tones(1), prompt="wait 600"):
         with contextlib.closing(scripted.connect()) as connection:
             connection.putrequest("POST", TRANSCRIPTIONS)
             for name, value in form(b"")[1].items():
@@ -149,7 +149,7 @@ def test_full_is_429_before_the_body_is_read(scripted: Engine) -> None:
 
 def test_an_admitted_client_is_told_to_continue(scripted: Engine) -> None:
     body, headers = form(tones(1))
-    with socket.create_connection(("127.0.0.1", scripted.port), timeout=10) as raw:
+    with socket.create_connection(("127.0.0.1", scripted.port), timeout=60) as raw:
         head = [f"POST {TRANSCRIPTIONS} HTTP/1.1", "Host: x", f"Content-Length: {len(body)}"]
         head += [f"{name}: {value}" for name, value in headers.items()] + ["Expect: 100-continue"]
         raw.sendall("\r\n".join([*head, "", ""]).encode())
@@ -159,13 +159,15 @@ def test_an_admitted_client_is_told_to_continue(scripted: Engine) -> None:
 
 
 def test_two_threads_work_at_once_and_a_third_request_is_refused(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
     with running(THREADED, tmp_path) as engine:
-        wait_until(lambda: engine.capacity == 2, seconds=20, what="both are up", every=0.05)
+        wait_until(lambda: engine.capacity == 2, seconds=30, what="both are up", every=0.05)
         with (
-            engine.started(tones(1), prompt="wait 30"),
-            engine.started(tones(1), prompt="wait 0.3") as second,
+            engine.started(tones(1), prompt="wait 600"),
+            engine.started(tones(1), prompt=f"until {gate}") as second,
         ):
             assert_refused(engine.post(tones(1)), 429, Refusal.FULL)
+            gate.touch()
             assert answer(second).status == 200
         wait_until(lambda: engine.in_use == 0, seconds=30, what="cancelled", every=0.02)
         engine.terminate()

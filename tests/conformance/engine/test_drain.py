@@ -4,7 +4,6 @@ import contextlib
 import json
 import socket
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -17,28 +16,29 @@ from tests.support.waiting import wait_until
 
 
 def test_begun_work_ends_and_new_work_is_refused(tmp_path: Path) -> None:
-    with running(SCRIPTED, tmp_path, ROUNDHOUSE_CAPACITY="2") as engine:
+    told = {"ROUNDHOUSE_CAPACITY": "2", "ROUNDHOUSE_DRAIN_SECONDS": "600"}
+    with running(SCRIPTED, tmp_path, **told) as engine:
         engine.until_ready()
-        wait_until(lambda: engine.capacity == 2, seconds=20, what="both are up")
-        with engine.started(tones(1), prompt="wait 2") as begun:
+        wait_until(lambda: engine.capacity == 2, seconds=30, what="both are up")
+        gate = tmp_path / "gate"
+        with engine.started(tones(1), prompt=f"until {gate}") as begun:
             engine.terminate()
             wait_until(lambda: not engine.ready, seconds=30, what="readiness is off", every=0.02)
             assert engine.get("/health/ready").json["status"] == "draining"
             live = engine.get("/health/live")
             assert (live.status, live.headers["connection"]) == (200, "close")
             assert_refused(engine.post(tones(1)), 503, Refusal.DRAINING)
+            gate.touch()
             ended = answer(begun)
         assert (ended.status, ended.json["text"]) == (200, "sound")
         assert engine.ended() == 0
 
 
 def test_an_idle_engine_leaves_soon(tmp_path: Path) -> None:
-    with running(SCRIPTED, tmp_path) as engine:
+    with running(SCRIPTED, tmp_path, ROUNDHOUSE_DRAIN_SECONDS="600") as engine:
         engine.until_ready()
-        begun = time.monotonic()
         engine.terminate()
-        assert engine.ended() == 0
-        assert time.monotonic() - begun < 20, "it does not wait for the thirty seconds of a drain"
+        assert engine.ended() == 0, "it does not wait for as long as a drain may take"
 
 
 def test_an_engine_that_still_loads_leaves_as_well(tmp_path: Path) -> None:
@@ -48,8 +48,10 @@ def test_an_engine_that_still_loads_leaves_as_well(tmp_path: Path) -> None:
 
 
 def test_work_past_the_deadline_is_told_that_the_engine_leaves(tmp_path: Path) -> None:
-    for arguments, prompt in [(SCRIPTED, "wait 60"), (THREADED, "wait 60"), (SCRIPTED, "stubborn 60")]:
-        with running(arguments, tmp_path, ROUNDHOUSE_DRAIN_SECONDS="0.5") as engine:
+    for arguments, prompt in [(SCRIPTED, "wait 600"), (THREADED, "wait 600"), (SCRIPTED, "stubborn 60")]:
+        with running(
+            arguments, tmp_path, ROUNDHOUSE_DRAIN_SECONDS="0.5", TEST_CANCEL_SECONDS="0.5"
+        ) as engine:
             engine.until_ready()
             with engine.started(tones(1), prompt=prompt) as begun:
                 engine.terminate()
@@ -69,7 +71,7 @@ def test_an_upload_past_the_deadline_is_told_so_too(tmp_path: Path) -> None:
 def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
     with running(SCRIPTED, tmp_path, ROUNDHOUSE_DRAIN_SECONDS="600") as engine:
         engine.until_ready()
-        with engine.started(tones(1), prompt="wait 60"):
+        with engine.started(tones(1), prompt="wait 600"):
             engine.terminate()
             wait_until(lambda: not engine.ready, seconds=30, what="readiness is off", every=0.02)
             engine.terminate()

@@ -26,7 +26,7 @@ from tests.support.waiting import wait_until
 
 
 def free(engine: Engine) -> None:
-    wait_until(lambda: engine.in_use == 0, seconds=10, what="the slot is free", every=0.02)
+    wait_until(lambda: engine.in_use == 0, seconds=30, what="the slot is free", every=0.02)
 
 
 def alive(pid: int) -> bool:
@@ -38,18 +38,23 @@ def alive(pid: int) -> bool:
 
 def test_a_client_that_leaves_frees_its_slot_and_the_process_stays(scripted: Engine) -> None:
     cancelled, children = scripted.metric("cancelled_total"), scripted.children
-    with scripted.started(tones(1), prompt="wait 60"):
+    with scripted.started(tones(1), prompt="wait 600"):
         pass
     free(scripted)
-    assert scripted.metric("cancelled_total") == cancelled + 1
-    assert scripted.metric("cancel_seconds_bucket", le="0.5") >= 1
+    wait_until(
+        lambda: scripted.metric("cancelled_total") == cancelled + 1,
+        seconds=30,
+        what="it is counted",
+        every=0.02,
+    )
+    assert scripted.metric("cancel_seconds_bucket", le="10.0") >= 1
     assert scripted.children == children
     assert scripted.post(tones(1)).json["text"] == "sound"
 
 
 def test_a_deadline_ends_the_work_and_a_stream(scripted: Engine) -> None:
     for stream in ("", "true"):
-        body, headers = form(tones(1), prompt="wait 60", stream=stream)
+        body, headers = form(tones(1), prompt="wait 600", stream=stream)
         found = scripted.request("POST", TRANSCRIPTIONS, body, headers | {"X-Roundhouse-Deadline-Ms": "2000"})
         assert found.status == 504 or stream
         assert b"deadline_exceeded" in found.body
@@ -64,7 +69,7 @@ def test_a_client_that_leaves_in_the_middle_of_its_upload(scripted: Engine) -> N
 
 
 def test_work_that_does_not_stop_is_killed_and_its_process_started_again(tmp_path: Path) -> None:
-    with running(SCRIPTED, tmp_path) as engine:
+    with running(SCRIPTED, tmp_path, TEST_CANCEL_SECONDS="0.5") as engine:
         engine.until_ready()
         children = engine.children
         with engine.started(tones(1), prompt="stubborn 60", stream="true") as connection:
@@ -80,7 +85,7 @@ def test_a_killed_process_fails_its_request_and_comes_back(tmp_path: Path) -> No
     with running(SCRIPTED, tmp_path) as engine:
         engine.until_ready()
         (child,) = engine.children
-        with engine.started(tones(1), prompt="wait 60") as connection:
+        with engine.started(tones(1), prompt="wait 600") as connection:
             os.kill(child, signal.SIGKILL)
             failed = answer(connection)
         assert (failed.status, failed.error["code"]) == (500, "engine_process_died")
@@ -132,7 +137,7 @@ def test_an_engines_fault_is_a_500_and_the_next_request_is_served(order: str, sc
 def test_no_child_outlives_a_killed_server(tmp_path: Path) -> None:
     with running(SCRIPTED, tmp_path, ROUNDHOUSE_CAPACITY="2") as engine:
         engine.until_ready()
-        wait_until(lambda: engine.capacity == 2, seconds=20, what="both are up")
+        wait_until(lambda: engine.capacity == 2, seconds=30, what="both are up")
         children = engine.children
         with engine.started(tones(1), prompt="stubborn 60"):
             engine.process.kill()
@@ -181,7 +186,7 @@ def test_uploads_are_bounded_and_leave_nothing_in_the_spool(tmp_path: Path) -> N
         tmp_path,
         ROUNDHOUSE_SPOOL_DIR=str(spool),
         ROUNDHOUSE_UPLOAD_LIMIT_BYTES="500000",
-        ROUNDHOUSE_UPLOAD_IDLE_SECONDS="0.3",
+        ROUNDHOUSE_UPLOAD_IDLE_SECONDS="3",
         ROUNDHOUSE_AUDIO_LIMIT_SECONDS="5",
     ) as engine:
         engine.until_ready()
@@ -218,7 +223,7 @@ def complaint(**variables: str) -> str:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 1

@@ -72,15 +72,18 @@ def test_it_is_ready_once_it_has_read_its_list(shared: Shared) -> None:
 
 
 def test_models_are_loaded_and_each_answers_for_itself(shared: Shared) -> None:
-    shared.want("alpha", "beta;load=3")
+    gate = shared.file.with_name("gate")
+    beta = f"beta;gate={gate}"
+    shared.want("alpha", beta)
     shared.engine.until_ready()
-    wait_until(lambda: shared.ask("alpha").status == 200, seconds=10, what="alpha answers", every=0.05)
-    loading = shared.ask("beta;load=3")
+    wait_until(lambda: shared.ask("alpha").status == 200, seconds=30, what="alpha answers", every=0.05)
+    loading = shared.ask(beta)
     assert (loading.status, loading.headers["x-roundhouse-reason"]) == (503, "loading")
     assert shared.ask("gamma").status == 404
-    assert shared.models["beta;load=3"]["state"] == "loading"
+    assert shared.models[beta]["state"] == "loading"
+    gate.touch()
     shared.until(alpha="ready", beta="ready")
-    assert shared.ask("beta;load=3").json["text"] == "beta"
+    assert shared.ask(beta).json["text"] == "beta"
     assert shared.models["alpha"].keys() >= {"capacity", "inUse", "progress", "state"}
     assert shared.models["alpha"]["capacity"] == 4
 
@@ -89,15 +92,16 @@ def test_a_model_that_leaves_the_list_finishes_what_it_has_begun(shared: Shared)
     shared.want("alpha", "beta")
     shared.until(alpha="ready", beta="ready")
     answers: list[Answer] = []
-    asking = threading.Thread(target=lambda: answers.append(shared.ask("alpha", "wait 8")))
+    gate = shared.file.with_name("gate")
+    asking = threading.Thread(target=lambda: answers.append(shared.ask("alpha", f"until {gate}")))
     asking.start()
-    wait_until(lambda: shared.models["alpha"]["inUse"] == 1, seconds=10, what="it computes", every=0.02)
+    wait_until(lambda: shared.models["alpha"]["inUse"] == 1, seconds=30, what="it computes", every=0.02)
     shared.want("beta")
     shared.until(alpha="unloading", beta="ready")
     assert shared.ask("alpha").status == 200, "routers have not heard yet"
     refused = wait_until(
         lambda: answer if (answer := shared.ask("alpha")).status != 200 else None,
-        seconds=10,
+        seconds=30,
         what="it takes no more",
         every=0.1,
     )
@@ -105,6 +109,7 @@ def test_a_model_that_leaves_the_list_finishes_what_it_has_begun(shared: Shared)
     assert (refused.status, refused.headers["x-roundhouse-reason"]) == (503, "draining")
     assert not answers, "the request is still at work"
     assert shared.ask("beta").status == 200
+    gate.touch()
     asking.join()
     assert [answer.status for answer in answers] == [200]
     shared.until(beta="ready")
@@ -121,10 +126,10 @@ def test_a_client_that_takes_its_time_keeps_no_other_model_from_its_memory(tmp_p
         answers: list[Answer] = []
         asking = threading.Thread(target=lambda: answers.append(shared.ask("alpha", "wait 300")))
         asking.start()
-        wait_until(lambda: shared.models["alpha"]["inUse"] == 1, seconds=10, what="it computes", every=0.02)
+        wait_until(lambda: shared.models["alpha"]["inUse"] == 1, seconds=30, what="it computes", every=0.02)
         shared.want("beta")
         shared.until(beta="ready")
-        asking.join(timeout=30)
+        asking.join(timeout=120)
         [answer] = answers
         assert (answer.status, answer.headers["x-roundhouse-reason"]) == (503, "draining")
         assert shared.ask("beta").status == 200
@@ -168,7 +173,7 @@ def test_a_file_that_says_nothing_changes_nothing(shared: Shared) -> None:
     shared.want("alpha")
     shared.until(alpha="ready")
     shared.file.write_text("{")
-    wait_until(lambda: "not taken over" in shared.engine.logged, seconds=10, what="it says so", every=0.05)
+    wait_until(lambda: "not taken over" in shared.engine.logged, seconds=30, what="it says so", every=0.05)
     assert shared.ask("alpha").status == 200
     assert shared.told["generation"] == 1
 
@@ -198,12 +203,12 @@ def test_isolated_models_are_processes_of_their_own(tmp_path: Path) -> None:
         shared.until(alpha="ready", beta="ready", broken="failed")
         shared.want("beta")
         shared.until(beta="ready")
-        wait_until(lambda: len(engine.children) == 1, seconds=10, what="its process is gone")
+        wait_until(lambda: len(engine.children) == 1, seconds=30, what="its process is gone")
 
 
 def test_it_drains_all_models_when_it_is_told_to_leave(shared: Shared) -> None:
     shared.want("alpha", "beta;load=30")
-    wait_until(lambda: shared.ask("alpha").status == 200, seconds=10, what="alpha answers", every=0.05)
+    wait_until(lambda: shared.ask("alpha").status == 200, seconds=30, what="alpha answers", every=0.05)
     with shared.engine.started(SOUND, model="alpha", prompt="wait 1") as connection:
         shared.engine.terminate()
         assert connection.getresponse().status == 200

@@ -120,7 +120,7 @@ def test_texts_that_cannot_be_embedded(vectors: Engine, fields: Any, param: str,
 @pytest.mark.req("S2-21")
 def test_the_best_documents_with_coheres_clients(vectors: Engine) -> None:
     documents = ["a bird", "the red house", "a house", "the red bird house"]
-    with httpx.Client() as wire:
+    with httpx.Client(timeout=60) as wire:
         new = cohere.ClientV2(api_key="none", base_url=vectors.url, httpx_client=wire)
         ranked = new.rerank(model="m", query="red bird", documents=documents, top_n=2)
         cut = new.rerank(model="m", query="red bird", documents=documents, max_tokens_per_doc=2)
@@ -218,7 +218,7 @@ def test_a_client_that_leaves_stops_the_batch(vectors: Engine) -> None:
     with stuck(vectors):
         pass
     wait_until(lambda: vectors.metric("slots_computing") == 0, seconds=30, what="the slot is free")
-    assert vectors.metric("cancel_seconds_count") == before + 1
+    wait_until(lambda: vectors.metric("cancel_seconds_count") == before + 1, seconds=30, what="it is counted")
 
 
 def test_a_text_that_cannot_be_computed_costs_itself_alone(vectors: Engine) -> None:
