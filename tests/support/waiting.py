@@ -45,6 +45,11 @@ def wait_until(probe: Callable[[], T], *, seconds: float, what: str, every: floa
         time.sleep(every)
 
 
+def wait_for_an_early_minute() -> None:
+    """For what is counted by the minute, and is not to be counted in two: there are twenty seconds for it."""
+    wait_until(lambda: time.time() % 60 < 40, seconds=60, what="a new minute")
+
+
 async def eventually(
     probe: Callable[[], Awaitable[object]], *, seconds: float, what: str, every: float = 0.1
 ) -> None:

@@ -43,7 +43,7 @@ def request(
     headers: Mapping[str, str] | None = None,
     *,
     host: str = "127.0.0.1",
-    seconds: float = 30,
+    seconds: float = 120,
     tls: ssl.SSLContext | None = None,
 ) -> Reply:
     connection = (
@@ -81,7 +81,7 @@ FORM_TYPE = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
 
 def start_upload(port: int, begin: bytes, *, total: int) -> socket.socket:
     """Sends the head of an upload of `total` bytes and their beginning; the rest is up to the test."""
-    connection = socket.create_connection(("127.0.0.1", port), timeout=10)
+    connection = socket.create_connection(("127.0.0.1", port), timeout=60)
     head = f"POST /v1/audio/transcriptions HTTP/1.1\r\nHost: x\r\nContent-Type: {FORM_TYPE['Content-Type']}"
     connection.sendall(f"{head}\r\nContent-Length: {total}\r\n\r\n".encode() + begin)
     return connection

@@ -97,7 +97,7 @@ class Variant:
 
     def asleep(self) -> "Variant":
         """Under Demand, at zero."""
-        hold_seconds = 30 if self.hold_seconds is None else self.hold_seconds
+        hold_seconds = 120 if self.hold_seconds is None else self.hold_seconds
         return replace(self, hold_seconds=hold_seconds, available="False", reason="Idle", replicas=0)
 
     def _effective(self) -> Manifest:

@@ -78,14 +78,15 @@ class GatewayProcess:
         return sum(float(line.rsplit(" ", 1)[1]) for line in found if all(each in line for each in wanted))
 
     def log(self) -> list[Manifest]:
-        return [json.loads(line) for line in self.log_path.read_text().splitlines()]
+        """Whole lines: the last one may be half written."""
+        return [json.loads(line) for line in self.log_path.read_text().split("\n")[:-1]]
 
     def rss_mib(self) -> float:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         (line,) = [line for line in status.splitlines() if line.startswith("VmHWM")]
         return int(line.split()[1]) / 1024
 
-    def stop(self, seconds: float = 15) -> int:
+    def stop(self, seconds: float = 60) -> int:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(seconds)
 

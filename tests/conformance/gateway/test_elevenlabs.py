@@ -41,7 +41,7 @@ def engine(world: World) -> ScriptedEngine:
 
 @pytest.fixture
 def eleven(world: World) -> Iterator[ElevenLabs]:
-    with httpx.Client(timeout=30) as connections:
+    with httpx.Client(timeout=60) as connections:
         yield ElevenLabs(base_url=root(world), api_key="sk-test", httpx_client=connections)
 
 
@@ -84,7 +84,7 @@ def test_words_and_what_stands_between_them_are_the_text(eleven: ElevenLabs, eng
 async def test_the_asynchronous_client_and_what_follows_the_file(
     world: World, engine: ScriptedEngine
 ) -> None:
-    async with httpx.AsyncClient(timeout=30) as connections:
+    async with httpx.AsyncClient(timeout=60) as connections:
         eleven = AsyncElevenLabs(base_url=root(world), api_key="sk-test", httpx_client=connections)
         answer = await eleven.speech_to_text.convert(
             model_id="scribe_v1",

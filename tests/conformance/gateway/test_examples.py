@@ -112,7 +112,7 @@ def test_embeddings_and_rerank_of_tei(world: World) -> None:
     client = world.gateway.openai()
     assert client.embeddings.create(model="BAAI/bge-small-en-v1.5", input=["a", "b"], dimensions=384).data
     assert asked(embeds) == ("/v1/embeddings", "BAAI/bge-small-en-v1.5")
-    with httpx.Client(timeout=30) as connections:
+    with httpx.Client(timeout=60) as connections:
         root = world.gateway.base_url.removesuffix("/v1")
         ranked = cohere.ClientV2(api_key="c", base_url=root, httpx_client=connections).rerank(
             model="BAAI/bge-reranker-base", query="a b", documents=["c", "a b"], top_n=1

@@ -10,6 +10,7 @@ from tests.conformance.gateway import scripted_engine as scripts
 from tests.conformance.gateway.client import AUDIO, file
 from tests.conformance.gateway.client import field as text
 from tests.conformance.gateway.conftest import World
+from tests.conformance.gateway.gate import Gate
 from tests.conformance.gateway.manifests import Manifest, Variant, slice_of
 from tests.conformance.gateway.scripted_engine import Answer, ScriptedEngine
 from tests.support.waiting import wait_until
@@ -118,12 +119,13 @@ def test_a_full_model_goes_to_its_fallback_without_a_wait(world: World, second: 
 
 def test_by_the_gateways_own_count_too(world: World, second: ScriptedEngine) -> None:
     engine = world.engine()
-    engine.answer = scripts.after(1)
+    gate = Gate(engine)
     world.serve(replace(with_fallbacks("second"), hold_seconds=30, max_in_flight=1), engine)
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(world.gateway.transcribe, MODEL, file())
-        wait_until(lambda: engine.requests, seconds=10, what="the engine is busy", every=0.02)
+        gate.wait_for(1)
         assert world.gateway.transcribe(MODEL, file()).headers["x-roundhouse-model"] == "second"
+        gate.open()
         assert first.result().headers["x-roundhouse-model"] == "first"
 
 

@@ -24,7 +24,7 @@ def age(world: World) -> float:
 
 def test_the_last_good_snapshot_serves_while_the_api_server_is_away(world: World) -> None:
     world.serve(Variant("whisper"))
-    assert age(world) == 0
+    wait_until(lambda: age(world) == 0, seconds=20, what="everything is followed")
     world.api.stop()
     wait_until(lambda: age(world) > 0.5, seconds=10, what="the snapshot's age grows")
     assert world.gateway.transcribe(MODEL, file()).status == 200
@@ -169,7 +169,7 @@ def test_without_a_way_to_a_cluster_it_ends_and_says_what_to_do(tmp_path: Path) 
         env={"KUBECONFIG": str(tmp_path / "none"), "ROUNDHOUSE_GATEWAY_PORT": "0"},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 2
@@ -182,7 +182,7 @@ def test_a_wrong_setting_is_named(tmp_path: Path) -> None:
         env={"ROUNDHOUSE_GATEWAY_PORT": "http"},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 2

@@ -148,7 +148,7 @@ def certify(folder: Path, serial: int) -> tuple[Path, Path]:
 def served_serial(world: World, folder: Path) -> int:
     trusting = ssl.create_default_context(cafile=folder / "tls.crt")
     with (
-        socket.create_connection(("127.0.0.1", world.gateway.port), timeout=10) as plain,
+        socket.create_connection(("127.0.0.1", world.gateway.port), timeout=60) as plain,
         trusting.wrap_socket(plain, server_hostname="127.0.0.1") as secured,
     ):
         found = secured.getpeercert()
@@ -183,7 +183,7 @@ def test_over_tls_what_is_no_http_is_refused_in_the_one_shape(own_world: Start, 
     world = own_world({"TLS_CERT_FILE": str(cert), "TLS_KEY_FILE": str(key)})
     trusting = ssl.create_default_context(cafile=cert)
     with (
-        socket.create_connection(("127.0.0.1", world.gateway.port), timeout=10) as plain,
+        socket.create_connection(("127.0.0.1", world.gateway.port), timeout=60) as plain,
         trusting.wrap_socket(plain, server_hostname="127.0.0.1") as secured,
     ):
         secured.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: " + b"y" * 100_000 + b"\r\n\r\n")
@@ -191,7 +191,7 @@ def test_over_tls_what_is_no_http_is_refused_in_the_one_shape(own_world: Start, 
         while b"headers_too_large" not in answer and (more := secured.recv(65536)):
             answer += more
     assert answer.startswith(b"HTTP/1.1 431 ")
-    with socket.create_connection(("127.0.0.1", world.gateway.port), timeout=10) as plain:
+    with socket.create_connection(("127.0.0.1", world.gateway.port), timeout=60) as plain:
         plain.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         assert not plain.recv(65536).startswith(b"HTTP/1.1 200")
 
@@ -218,7 +218,7 @@ def test_over_tls_who_never_shakes_hands_is_counted_and_bounded(own_world: Start
     before = len(clients_logged(world, "/v1/engines"))
     assert ask_from(world, "203.0.113.9", before) == "127.0.0.1"
     with pytest.raises(InvalidStatus, match="404"):
-        connect(f"wss://127.0.0.1:{gateway.port}/nowhere", ssl=gateway.tls, proxy=None)
+        connect(f"wss://127.0.0.1:{gateway.port}/nowhere", ssl=gateway.tls, proxy=None, open_timeout=60)
     with socket.create_connection(address):
         assert gateway.stop(60) == 0
     assert "Traceback" not in gateway.log_path.read_text()
@@ -312,7 +312,7 @@ def test_a_collector_that_is_away_holds_nothing_up(own_world: Start) -> None:
     began = time.monotonic()
     for _ in range(5):
         assert world.gateway.transcribe(MODEL, client.file()).status == 200
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 50
 
 
 @pytest.mark.parametrize(

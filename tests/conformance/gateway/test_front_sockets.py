@@ -114,7 +114,11 @@ async def test_pages_that_are_named_and_those_that_are_not(own_world: MakeWorld,
     cases = {APP: LET_IN, "": LET_IN, STRANGER: REFUSED}
     found = {origin: await answer_to(world, from_page(origin)) for origin in cases}
     assert found == cases
-    assert world.gateway.metric("roundhouse_gateway_requests_total", route=PATH, code="403") == 1
+
+    async def is_counted() -> bool:
+        return world.gateway.metric("roundhouse_gateway_requests_total", route=PATH, code="403") == 1
+
+    await eventually(is_counted, seconds=30, what="the refusal is counted")
 
 
 async def test_where_no_page_is_named_one_that_has_a_key_is_let_in(keyed: World, listener: Listener) -> None:

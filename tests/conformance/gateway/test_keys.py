@@ -194,7 +194,7 @@ def test_a_key_has_so_many_requests_at_once_and_gets_its_places_back(guarded: Wo
     refused = guarded.gateway.get("/v1/models")
     assert (refused.status, refused.error["code"]) == (429, "concurrency_limit_exceeded")
     released.set()
-    first.join(10)
+    first.join(60)
     assert statuses == [200]
     wait_until(lambda: guarded.gateway.get("/v1/models").status == 200, seconds=10, what="the place is back")
 
@@ -259,7 +259,7 @@ def test_no_way_to_pass_a_key_brings_it_into_the_log(own_world: Callable[[Mappin
             form = client.form(client.field("model", SMALL.id), client.field("api_key", key), client.file())
             world.gateway.request("POST", "/v1/audio/transcriptions", form, {**client.FORM_TYPE, **headers})
         raw = f"GET http://user:{key}@host/v1/models HTTP/1.1\r\nHost: x\r\nX: {key}\0\r\n\r\n"
-        with socket.create_connection(("127.0.0.1", world.gateway.port), timeout=10) as sent:
+        with socket.create_connection(("127.0.0.1", world.gateway.port), timeout=60) as sent:
             sent.sendall(raw.encode())
             sent.recv(65536)
     wait_until(lambda: "is no API key" in world.gateway.log_path.read_text(), seconds=10, what="it is told")

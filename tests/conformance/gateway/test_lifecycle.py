@@ -9,6 +9,7 @@ import pytest
 from tests.conformance.gateway import scripted_engine as scripts
 from tests.conformance.gateway.client import field, file
 from tests.conformance.gateway.conftest import World
+from tests.conformance.gateway.gate import Gate
 from tests.conformance.gateway.manifests import Manifest, Variant
 from tests.support.waiting import wait_until
 
@@ -18,12 +19,11 @@ Start = Callable[[Mapping[str, str]], World]
 
 
 def test_sigterm_lets_running_requests_finish(own_world: Start) -> None:
-    world = own_world({"DRAIN_DELAY_SECONDS": "1"})
-    engine = world.serve(Variant("whisper"))
-    engine.answer = scripts.after(1.9)
+    world = own_world({"DRAIN_DELAY_SECONDS": "600", "DRAIN_SECONDS": "60"})
+    gate = Gate(world.serve(Variant("whisper")))
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(world.gateway.transcribe, MODEL, file())
-        wait_until(lambda: engine.requests, seconds=30, what="the engine has the request", every=0.02)
+        gate.wait_for(1)
         world.gateway.process.terminate()
         wait_until(
             lambda: world.gateway.get("/readyz").body == b"draining\n",
@@ -31,11 +31,20 @@ def test_sigterm_lets_running_requests_finish(own_world: Start) -> None:
             what="it is unready while it still listens",
             every=0.02,
         )
+        world.gateway.process.terminate()  # the delay is over: it listens no more
+        wait_until(lambda: not _listens(world), seconds=30, what="it listens no more", every=0.02)
+        gate.open()
         assert running.result().status == 200
-    assert world.gateway.process.wait(10) == 0
-    with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", world.gateway.port))
+    assert world.gateway.process.wait(60) == 0
     assert world.gateway.log()[-1]["message"] == "ended"
+
+
+def _listens(world: World) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", world.gateway.port)).close()
+    except ConnectionRefusedError:
+        return False
+    return True
 
 
 def test_a_request_that_outlasts_the_drain_is_cut(own_world: Start) -> None:
@@ -48,7 +57,7 @@ def test_a_request_that_outlasts_the_drain_is_cut(own_world: Start) -> None:
         assert world.gateway.stop() == 0
         reply = running.result()
     assert (reply.status, reply.error["message"]) == (503, "The gateway is ending; send it again.")
-    assert engine.gone
+    wait_until(lambda: engine.gone, seconds=30, what="the engine was told", every=0.02)
 
 
 @pytest.mark.req("S0-23")
@@ -86,13 +95,26 @@ def test_metrics_count_requests_by_model_and_route(world: World) -> None:
     before = [world.gateway.metric(f"roundhouse_gateway_{name}", **labels) for name in counted]
     for _ in range(3):
         world.gateway.transcribe(MODEL, file())
-    after = [world.gateway.metric(f"roundhouse_gateway_{name}", **labels) for name in counted]
-    assert [new - old for new, old in zip(after, before, strict=True)] == [3, 3, 3]
+
+    def are_counted() -> bool:
+        after = [world.gateway.metric(f"roundhouse_gateway_{name}", **labels) for name in counted]
+        return [new - old for new, old in zip(after, before, strict=True)] == [3, 3, 3]
+
+    wait_until(are_counted, seconds=30, what="all three are counted", every=0.02)
     assert world.gateway.metric("roundhouse_gateway_models") == 1
     world.gateway.get("/v1/models/whisper")
     world.gateway.get("/no/such/route")
     for route, code in (("/v1/models/{model_id}", "200"), ("other", "404")):
-        assert world.gateway.metric("roundhouse_gateway_requests_total", route=route, code=code) >= 1
+        _wait_for_a_count(world, route=route, code=code)
+
+
+def _wait_for_a_count(world: World, **labels: str) -> None:
+    wait_until(
+        lambda: world.gateway.metric("roundhouse_gateway_requests_total", **labels),
+        seconds=30,
+        what=f"{labels} are counted",
+        every=0.02,
+    )
 
 
 def test_the_log_can_be_text(own_world: Start) -> None:

@@ -48,7 +48,7 @@ def test_schemathesis_finds_no_fault_and_nothing_undeclared(world: World, tmp_pa
                 f"http://127.0.0.1:{world.gateway.port}/openapi.json",
             ),
             *("--checks", ",".join(CHECKS), "--phases", "examples,coverage,fuzzing", "--max-examples", "20"),
-            *("--max-time", "20", "--request-timeout", "20", "--seed", "1", "--no-color", "--no-shrink"),
+            *("--max-time", "20", "--request-timeout", "120", "--seed", "1", "--no-color", "--no-shrink"),
             *("--generation-database", "none", "--suppress-health-check", "all"),
         ],
         cwd=tmp_path,

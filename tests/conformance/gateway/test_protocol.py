@@ -32,7 +32,7 @@ def post(headers: str) -> bytes:
 
 def exchange(world: World, *sent: bytes) -> bytes:
     """All that comes back until the gateway closes the connection."""
-    with socket.create_connection(("127.0.0.1", world.gateway.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", world.gateway.port), timeout=60) as connection:
         for piece in sent:
             connection.sendall(piece)
         return b"".join(iter(lambda: connection.recv(65536), b""))
@@ -101,7 +101,7 @@ LONG = b"X-Long: " + b"y" * 70_000
     ids=["one-header", "without-end", "many-headers", "line"],
 )
 def test_a_head_that_is_too_long_is_refused(world: World, sent: list[bytes]) -> None:
-    with socket.create_connection(("127.0.0.1", world.gateway.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", world.gateway.port), timeout=60) as connection:
         connection.sendall(LAST.replace(b"close", b"keep-alive"))
         first = b""
         while not first.endswith(b"\r\n\r\nok\n"):
@@ -119,7 +119,7 @@ def test_trailers_without_end_end_the_connection_and_not_the_gateway(world: Worl
     world.serve(Variant("whisper"))
     before = world.gateway.rss_mib()
     trailer = b"X-Trailer: " + b"y" * 65_536
-    with socket.create_connection(("127.0.0.1", world.gateway.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", world.gateway.port), timeout=60) as connection:
         connection.sendall(post(CHUNKED) + IN_CHUNKS[: -len(b"\r\n")])
         with pytest.raises(ConnectionError):
             connection.sendall(trailer * 2_000)
@@ -142,9 +142,15 @@ def test_a_connection_more_than_the_limit_is_told_so(
 ) -> None:
     world = own_world({"CONNECTION_LIMIT": "3"})
     address = ("127.0.0.1", world.gateway.port)
+    wait_until(
+        lambda: world.gateway.metric("roundhouse_gateway_connections") == 0,
+        seconds=30,
+        what="those that asked whether it is ready are gone",
+        every=0.02,
+    )
     with ExitStack() as stack:
         for _ in range(3):
-            held = stack.enter_context(socket.create_connection(address, timeout=10))
+            held = stack.enter_context(socket.create_connection(address, timeout=60))
             held.sendall(LAST.replace(b"close", b"keep-alive"))
             assert held.recv(65536).startswith(b"HTTP/1.1 200")
         answer = exchange(world, b"")

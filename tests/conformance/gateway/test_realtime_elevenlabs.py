@@ -108,7 +108,7 @@ async def test_speech_is_committed_by_the_client(served: World) -> None:
 
 
 async def test_a_token_is_good_once(served: World) -> None:
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(timeout=60) as http:
         made = await client(served, http).tokens.single_use.create("realtime_scribe")
     options: Any = {
         "model_id": "live",

@@ -284,7 +284,7 @@ async def test_a_gateway_that_leaves_says_so(own_world: MakeWorld) -> None:
         seen, code, _ = await rest(socket)
     assert "The session ends in" in seen[0]["error"]["message"]
     assert code == Close.GOING_AWAY
-    assert world.gateway.process.wait(30) == 0
+    assert world.gateway.process.wait(60) == 0
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ def scores() -> list[float]:
 @pytest.mark.parametrize(("variant", "answer"), [(JINA, scripts.rerank), (TEI, scripts.tei_rerank)])
 def test_version_2(world: World, variant: Variant, answer: Answer) -> None:
     world.serve(variant).answer = answer
-    with httpx.Client() as http:
+    with httpx.Client(timeout=60) as http:
         api = cohere.ClientV2(api_key="x", base_url=address(world), httpx_client=http)
         found = api.rerank(model="bge", query=QUERY, documents=DOCUMENTS)
         first = api.rerank(model="bge", query=QUERY, documents=DOCUMENTS, top_n=2)
@@ -49,7 +49,7 @@ def test_version_1_with_documents_that_are_objects(world: World, variant: Varian
     engine = world.serve(variant)
     engine.answer = answer
     documents: list[Any] = [{"text": text} for text in DOCUMENTS]
-    with httpx.Client() as http:
+    with httpx.Client(timeout=60) as http:
         api = cohere.Client(api_key="x", base_url=address(world), httpx_client=http)
         found = api.rerank(model="bge", query=QUERY, documents=documents, top_n=1, return_documents=True)
     (best,) = found.results

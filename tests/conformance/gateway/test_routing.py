@@ -9,6 +9,7 @@ from tests.conformance.gateway import scripted_engine as scripts
 from tests.conformance.gateway.client import AUDIO, FORM_TYPE, file
 from tests.conformance.gateway.client import field as text
 from tests.conformance.gateway.conftest import World
+from tests.conformance.gateway.gate import Gate
 from tests.conformance.gateway.manifests import Variant, slice_of, upstream
 from tests.support.waiting import wait_until
 
@@ -97,12 +98,13 @@ def test_only_names_that_the_variant_has_won_are_answered(world: World) -> None:
 
 def test_requests_go_to_the_endpoint_with_the_least_in_flight(world: World) -> None:
     engines = [world.engine() for _ in range(3)]
-    for engine in engines:
-        engine.answer = scripts.after(0.5)
+    gate = Gate(*engines)
     world.serve(WHISPER, *engines)
     with ThreadPoolExecutor(9) as pool:
-        replies = list(pool.map(lambda _: world.gateway.transcribe(MODEL, file()), range(9)))
-    assert {reply.status for reply in replies} == {200}
+        replies = [pool.submit(world.gateway.transcribe, MODEL, file()) for _ in range(9)]
+        gate.wait_for(9)
+        gate.open()
+        assert {reply.result().status for reply in replies} == {200}
     assert [len(engine.requests) for engine in engines] == [3, 3, 3]
 
 
@@ -155,12 +157,13 @@ def test_slices_are_followed(world: World) -> None:
 
 def test_a_request_in_flight_outlives_its_endpoints_draining(world: World) -> None:
     engine = world.serve(WHISPER)
-    engine.answer = scripts.after(1)
+    gate = Gate(engine)
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(world.gateway.transcribe, MODEL, file())
-        wait_until(lambda: engine.requests, seconds=30, what="the engine has the request", every=0.02)
+        gate.wait_for(1)
         world.api.put("endpointslices", slice_of("whisper", engine.port, suffix="0", conditions=DRAINING))
         world.wait_for("whisper-base", "unhealthy")
+        gate.open()
         assert running.result().status == 200
 
 

@@ -13,6 +13,7 @@ from tests.conformance.gateway.client import Reply
 from tests.conformance.gateway.conftest import World
 from tests.conformance.gateway.manifests import Variant
 from tests.conformance.gateway.scripted_engine import ScriptedEngine, answering
+from tests.support.waiting import wait_until
 
 MESSAGES: list[Any] = [{"role": "user", "content": "Where are the birds?"}]
 SAID = "".join(scripts.WORDS)
@@ -77,7 +78,12 @@ def test_a_stream(world: World) -> None:
     assert "".join(each.choices[0].delta.content or "" for each in chunks if each.choices) == SAID
     assert chunks[-1].usage is not None
     assert chunks[-1].usage.completion_tokens == 3
-    assert world.gateway.metric("roundhouse_gateway_tokens_total", **labels) == before + 3
+    wait_until(
+        lambda: world.gateway.metric("roundhouse_gateway_tokens_total", **labels) == before + 3,
+        seconds=30,
+        what="what it took is counted",
+        every=0.02,
+    )
 
 
 def test_a_stream_passes_byte_for_byte(world: World) -> None:

@@ -208,7 +208,7 @@ def test_a_client_that_leaves_before_the_answer_ends_it_at_the_engine(world: Wor
     engine.answer = engines.never
     body = json.dumps({"model": CHAT.id, "messages": MESSAGES}).encode()
     head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-    with socket.create_connection(("127.0.0.1", world.gateway.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", world.gateway.port), timeout=60) as connection:
         connection.sendall(head + body)
         wait_until(lambda: engine.requests, seconds=10, what="the engine has the request", every=0.01)
     wait_until(lambda: engine.gone, seconds=10, what="the engine was told", every=0.01)
@@ -229,7 +229,7 @@ def test_a_reader_that_takes_nothing_holds_the_engine_back(world: World) -> None
     engine.answer = flood
     body = json.dumps({"model": CHAT.id, "messages": MESSAGES, "stream": True}).encode()
     head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-    with socket.create_connection(("127.0.0.1", world.gateway.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", world.gateway.port), timeout=60) as connection:
         connection.sendall(head + body)
         last = -1
 
@@ -344,7 +344,7 @@ def test_a_request_waits_for_a_model_that_sleeps(world: World) -> None:
             every=0.02,
         )
         serve(world, asleep)
-        assert waiting.result(20).status == 200
+        assert waiting.result(120).status == 200
 
 
 PREFIX = {"loadBalancing": {"type": "PrefixHash", "prefixHash": {"prefixCharacters": 64}}}

@@ -96,7 +96,11 @@ def test_a_client_that_leaves_while_it_waits_takes_the_engine_along(world: World
         seconds=30,
         what="it is counted",
     )
-    assert world.gateway.metric("roundhouse_gateway_in_flight_requests") == 0
+    wait_until(
+        lambda: world.gateway.metric("roundhouse_gateway_in_flight_requests") == 0,
+        seconds=30,
+        what="the request is over",
+    )
 
 
 @pytest.mark.impatient
@@ -106,7 +110,7 @@ def test_a_client_that_takes_nothing_of_its_answer_is_cut_off(world: World) -> N
     body = file(b"x" * 1000) + form()
     with start_upload(world.gateway.port, MODEL, total=len(MODEL) + len(body)) as connection:
         connection.sendall(body)
-        wait_until(lambda: engine.gone, seconds=15, what="the engine is let go")
+        wait_until(lambda: engine.gone, seconds=60, what="the engine is let go")
         wait_until(
             lambda: world.gateway.metric("roundhouse_gateway_in_flight_requests") == 0,
             seconds=30,

@@ -183,7 +183,7 @@ async def test_every_route_shows_the_key_and_never_a_clients(hosted_either: Host
     assert len(client.embeddings.create(model="vectors", input="x").data) == 1
     audio = ("a.wav", random_audio(300_000))
     assert client.audio.transcriptions.create(model="speech", file=audio).text
-    with httpx.Client(timeout=30) as connections:
+    with httpx.Client(timeout=60) as connections:
         root = world.gateway.base_url.removesuffix("/v1")
         eleven = ElevenLabs(base_url=root, api_key="xi-of-the-client", httpx_client=connections)
         assert eleven.speech_to_text.convert(model_id="scribe_v1", file=audio) is not None

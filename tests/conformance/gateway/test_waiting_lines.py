@@ -52,7 +52,7 @@ def patient(chatty: World) -> Iterator[World]:
 
 def begin(world: World, body: bytes) -> tuple[HTTPConnection, HTTPResponse]:
     """A request whose answer has begun: what follows is to be read."""
-    connection = HTTPConnection("127.0.0.1", world.gateway.port, timeout=20)
+    connection = HTTPConnection("127.0.0.1", world.gateway.port, timeout=60)
     connection.request("POST", "/v1/audio/transcriptions", body, FORM_TYPE)
     return connection, connection.getresponse()
 

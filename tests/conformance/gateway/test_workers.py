@@ -1,10 +1,8 @@
 """Two workers of one gateway are one gateway: its limits, its metrics, its load, its tokens and its end."""
 
-import asyncio
 import json
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -14,17 +12,17 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 import pytest
-from aiohttp import web
 from websockets.sync.client import connect
 
 from roundhouse_api.keys import Grant, Scope, issue
 from tests.conformance.gateway import client
 from tests.conformance.gateway.conftest import World, a_world
+from tests.conformance.gateway.gate import Gate
 from tests.conformance.gateway.keys import KEYS, put
 from tests.conformance.gateway.loop_thread import LoopThread
 from tests.conformance.gateway.manifests import Variant
 from tests.conformance.gateway.process import launch
-from tests.conformance.gateway.scripted_engine import Received, ScriptedEngine, transcript
+from tests.conformance.gateway.scripted_engine import ScriptedEngine, transcript
 from tests.conformance.gateway.test_hold import load_of
 from tests.support.waiting import wait_until
 
@@ -113,27 +111,6 @@ def workers_of(world: World) -> list[int]:
     return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-class Gate:
-    """Answers of an engine that wait until it is opened."""
-
-    def __init__(self, engine: ScriptedEngine) -> None:
-        self.opened = threading.Event()
-        self._engine = engine
-        engine.answer = self._answer
-
-    async def _answer(self, request: web.Request, received: Received) -> web.StreamResponse:
-        await asyncio.to_thread(self.opened.wait, 60)
-        return await transcript(request, received)
-
-    def wait_for(self, requests: int) -> None:
-        wait_until(
-            lambda: len(self._engine.requests) == requests,
-            seconds=60,
-            what=f"{requests} are asked",
-            every=0.02,
-        )
-
-
 @pytest.mark.req("S1-5")
 def test_a_minute_has_so_many_requests_over_both_workers(pair: World) -> None:
     limit = 60
@@ -173,7 +150,7 @@ def test_a_key_has_so_many_requests_at_once_over_both_workers(pair: World) -> No
 
         wait_until(refused, seconds=60, what="all but three are refused", every=0.02)
         gate.wait_for(3)
-        gate.opened.set()
+        gate.open()
     assert sorted(each.result() for each in asked) == [200] * 3 + [429] * 5
     with one_on_each(pair) as connections:
         for each in connections:
@@ -209,7 +186,7 @@ def test_what_the_operator_reads_is_the_load_of_both(pair: World) -> None:
         asked = [threads.submit(ask, each, "POST", PATH, pair.gateway.key, BODY) for each in connections]
         load.wait(WHISPER.name, in_flight=2)
         assert pair.gateway.metric("roundhouse_gateway_in_flight_requests", route=PATH) == 2
-        gate.opened.set()
+        gate.open()
         assert [each.result() for each in asked] == [200, 200]
         load.wait(WHISPER.name)
 
@@ -222,7 +199,7 @@ def test_requests_of_both_wait_for_one_place_and_get_it_in_turn(pair: World) -> 
         asked = [threads.submit(ask, each, "POST", path, pair.gateway.key, body) for each in connections]
         load.wait(narrow.name, in_flight=1, held=1)
         gate.wait_for(1)
-        gate.opened.set()
+        gate.open()
         assert [each.result() for each in asked] == [200, 200]
         load.wait(narrow.name)
 
@@ -241,7 +218,7 @@ def test_a_token_is_good_in_another_worker_and_once_in_all(pair: World) -> None:
         url = f"ws://127.0.0.1:{pair.gateway.port}/v1/speech-to-text/realtime?model_id=none&token={token}"
         said = []
         for _ in range(2):
-            with connect(url) as socket:
+            with connect(url, open_timeout=60) as socket:
                 said.append(json.loads(socket.recv(timeout=60))["message_type"])
     assert said == ["invalid_request", "auth_error"], "first it was the model that is not there"
 
@@ -261,7 +238,7 @@ def test_a_worker_that_dies_gives_back_what_it_had_and_is_replaced(pair: World) 
         assert gateway.get("/readyz").status == 200, "the other one serves"
         assert gateway.metric(requests) >= before
         assert gateway.request("GET", "/v1/models", headers={"Authorization": f"Bearer {key}"}).status == 200
-        gate.opened.set()
+        gate.open()
         assert sorted(each.result() for each in asked) == [0, 200]
     wait_until(lambda: len(workers_of(pair)) == 2, seconds=60, what="another takes its place")
     assert gateway.metric("roundhouse_gateway_worker_restarts_total") == 1
@@ -298,7 +275,7 @@ def test_both_finish_what_they_have_before_the_gateway_ends(own_world: Start) ->
         )
         beats = load.beats
         wait_until(lambda: load.beats > beats + 1, seconds=60, what="the load is told on", every=0.02)
-        gate.opened.set()
+        gate.open()
         assert asked.result() == 200
     assert world.gateway.process.wait(60) == 0
 

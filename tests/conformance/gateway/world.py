@@ -151,7 +151,7 @@ def a_world(thread: LoopThread, folder: Path, settings: Mapping[str, str]) -> It
     kubeconfig.write_text(kubeconfig_for(api.url))
     gateway = launch(folder, kubeconfig, settings)
     try:
-        wait_until(lambda: is_ready(gateway), seconds=30, what="the gateway is ready", every=0.05)
+        wait_until(lambda: is_ready(gateway), seconds=60, what="the gateway is ready", every=0.05)
         world = World(gateway, api, thread)
         yield world
         for each in world.engines:
