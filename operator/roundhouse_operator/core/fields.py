@@ -101,7 +101,7 @@ def owned_part(live: Manifest, ours: Fields) -> Manifest:
     """What `live` has of the fields that we own: to apply it changes nothing, and lets go of nothing."""
     head = {key: live[key] for key in ("apiVersion", "kind")}
     named = {key: live["metadata"][key] for key in ("name", "namespace")}
-    part: Manifest = _owned_part(live, ours)
+    part: Manifest = _owned_part(live, ours) if ours else {}
     return {**part, **head, "metadata": {**part.get("metadata", {}), **named}}
 
 

@@ -109,6 +109,35 @@ def test_an_edit_of_the_variant_is_still_seen_after_its_service_was_mended() -> 
     assert value_at(deployment.manifest, image) == "example.org/other:1"
 
 
+def test_an_edit_of_the_variant_is_still_seen_where_its_service_is_missing() -> None:
+    scene, _ = settled()
+    replaced(scene)
+    scene.cache.forget(Key(SERVICE, NAMESPACE, "kws-en"))
+    status = scene.world("kws-en").variant.status
+    changed = variant(args=["--more"])
+    scene.put({**changed, "metadata": {**changed["metadata"], "generation": 2}, "status": status})
+    decision = scene.decide("kws-en")
+    assert decision.held is None
+    assert {one.kind for one in decision.plan.applies} == {DEPLOYMENT, SERVICE}
+
+
+def test_a_service_that_is_made_again_takes_nothing_of_a_deployment_that_nobody_signed_for() -> None:
+    """Such as one that was restored from a backup, without its managedFields."""
+    scene, service = settled()
+    replaced(scene)
+    [live] = [one.live for one in scene.world("kws-en").children if one.kind == DEPLOYMENT]
+    metadata = {key: value for key, value in live["metadata"].items() if key != "resourceVersion"}
+    theirs = {"labels": {**metadata["labels"], "team": "speech"}, "annotations": {"note": "theirs"}}
+    scene.put({**live, "metadata": {**metadata, **theirs, "managedFields": []}})
+    scene.cache.forget(Key(SERVICE, NAMESPACE, "kws-en"))
+    applies = {one.kind: one.manifest for one in scene.decide("kws-en").plan.applies}
+    assert applies[SERVICE]["spec"] == service["spec"]
+    made = applies[SERVICE]["metadata"]
+    assert "team" not in made["labels"]
+    assert "note" not in made["annotations"]
+    assert applies.get(DEPLOYMENT, {}).get("spec", {"replicas": 1}) == {"replicas": 1}
+
+
 @pytest.mark.parametrize("selector", THEIRS.values(), ids=THEIRS)
 def test_pods_that_no_request_reaches_do_not_serve(selector: Manifest) -> None:
     scene, service = settled()

@@ -64,11 +64,15 @@ def roll(world: World, intent: Intent, *, frozen: bool = False) -> Rolling:
 
 
 def changed_by_author(world: World, intent: Intent) -> bool:
-    """Whether the variant asks for something else than what its children were made from."""
+    """Whether the variant asks for something else than what its children were made from.
+
+    Its Service says what that was. Where somebody has deleted that, what came since the last pass is an edit.
+    """
     service = child_of(world, SERVICE)
-    made = (
-        (service.live["metadata"].get("annotations") or {}).get(ANNOTATION_VARIANT_SPEC) if service else None
-    )
+    if service is None:
+        seen = world.variant.status.get("observedGeneration", world.variant.generation)
+        return child_of(world, DEPLOYMENT) is not None and bool(seen != world.variant.generation)
+    made = (service.live["metadata"].get("annotations") or {}).get(ANNOTATION_VARIANT_SPEC)
     return made is not None and made != intent.digest
 
 

@@ -26,7 +26,7 @@ def keep_children(world: World, intent: Intent) -> Plan:
     if live is None:
         return NOTHING
     kept = owned_part(live.live, live.ownership.ours)
-    kept = {**kept, "spec": {**kept["spec"], "replicas": intent.replicas}}
+    kept = {**kept, "spec": {**kept.get("spec", {}), "replicas": intent.replicas}}
     budget = [one for one in desired_children(intent) if one["kind"] == DISRUPTION_BUDGET.name]
     service = _service(world, live, intent)
     scaled = [one for one in world.children if one.kind in (DEPLOYMENT, DISRUPTION_BUDGET)]
