@@ -144,7 +144,7 @@ class Reconciler:
             self.follow(key, None)
             if world is not None:  # its pods may read weights for as long as a finalizer holds it
                 self.touch(self.cache.want(key, kept(world)))
-                await self._write_status(world.variant, ending_status(world.variant, now=self.clock()))
+                await self._write_status(world.variant, ending_status(world, now=self.clock()))
             return  # its children go with it, and must not come back meanwhile
         world = replace(world, deaf=self.deaf())
         world, decision = await self._decide(await self.verifier.look(world))

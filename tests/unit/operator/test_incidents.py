@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from roundhouse_api.model import Manifest
-from roundhouse_operator.core.kinds import VARIANT, Key
+from roundhouse_operator.core.kinds import DEPLOYMENT, VARIANT, Key
 from roundhouse_operator.core.status.conditions import status_patch
 from roundhouse_operator.core.status.ending import ending_status
 from roundhouse_operator.core.status.incident import Incident, incident_status
@@ -31,7 +31,7 @@ def an_incident() -> Iterator[Manifest]:
 
 
 def a_deletion() -> Iterator[Manifest]:
-    yield ending_status(Scene(engine(), variant()).world("kws-en").variant, now=NOW)
+    yield ending_status(Scene(engine(), variant()).world("kws-en"), now=NOW)
 
 
 def test_a_status_keeps_what_it_says_and_tells_of_the_incident_until_a_pass_succeeds() -> None:
@@ -46,21 +46,59 @@ def test_a_status_keeps_what_it_says_and_tells_of_the_incident_until_a_pass_succ
     assert conditions(scene.status("kws-en")) == conditions(before)
 
 
+def deleted(scene: Scene, *finalizers: str) -> Manifest:
+    """Of what serves; its status as it was written before."""
+    before = scene.settle("kws-en", **SERVING)
+    scene.put({**held(*finalizers), "status": before})
+    return before
+
+
+def held(*finalizers: str) -> Manifest:
+    one = variant()
+    one["metadata"] |= {"deletionTimestamp": NOW, "finalizers": list(finalizers), "generation": 2}
+    return one
+
+
 def test_who_holds_a_variant_that_was_deleted_is_told_and_it_is_not_ready() -> None:
     scene = Scene(node("n1"), engine(), variant())
-    before = scene.settle("kws-en", **SERVING)
-    held = variant()
-    held["metadata"] |= {"deletionTimestamp": NOW, "finalizers": ["example.org/backup"], "generation": 2}
-    scene.put({**held, "status": before})
-    after = ending_status(scene.world("kws-en").variant, now=LATER)
+    before = deleted(scene, "example.org/backup")
+    after = ending_status(scene.world("kws-en"), now=LATER)
     assert conditions(after) == {**conditions(before), "Ready": ("False", "BeingDeleted")}
     assert "'example.org/backup'" in message(after, "Ready")
     assert after["observedGeneration"] == 2
     [told] = transitions(before, after)
     assert (told.reason, told.normal) == ("BeingDeleted", False)
-    scene.put({**held, "status": after})
-    again = ending_status(scene.world("kws-en").variant, now="2026-01-03T00:00:00Z")
+    scene.put({**held("example.org/backup"), "status": after})
+    again = ending_status(scene.world("kws-en"), now="2026-01-03T00:00:00Z")
     assert status_patch(after, again) == {}
+
+
+@pytest.mark.parametrize("gone", [True, False], ids=["deployment deleted", "pods crash"])
+def test_what_was_deleted_and_is_held_is_available_as_long_as_its_pods_answer(gone: bool) -> None:
+    scene = Scene(node("n1"), engine(), variant())
+    deleted(scene, "example.org/backup")
+    [live] = [one.live for one in scene.world("kws-en").children if one.kind == DEPLOYMENT]
+    if gone:
+        scene.cache.forget(Key(DEPLOYMENT, NAMESPACE, "kws-en"))
+    else:
+        metadata = {key: value for key, value in live["metadata"].items() if key != "resourceVersion"}
+        scene.put({**live, "metadata": metadata, "status": {"replicas": 1, "updatedReplicas": 1}})
+    after = ending_status(scene.world("kws-en"), now=LATER)
+    assert conditions(after)["Ready"] == conditions(after)["Available"] == ("False", "BeingDeleted")
+    assert (after["phase"], after["replicas"], after["readyReplicas"]) == ("Ending", 0 if gone else 1, 0)
+    assert ("its pods go with it" in message(after, "Ready")) is not gone
+
+
+def test_what_kubernetes_itself_is_about_to_delete_is_held_by_nobody() -> None:
+    scene = Scene(node("n1"), engine(), variant())
+    deleted(scene, "foregroundDeletion")
+    after = ending_status(scene.world("kws-en"), now=LATER)
+    assert message(after, "Ready") == "It was deleted; Kubernetes deletes what belongs to it first"
+    assert (conditions(after)["Available"], after["phase"]) == (("True", "Serving"), "Running")
+    deleted(scene, "example.org/backup", "orphan")
+    after = ending_status(scene.world("kws-en"), now=LATER)
+    assert "is kept by 'example.org/backup'; nothing" in message(after, "Ready")
+    assert message(after, "Ready").endswith("; Kubernetes lets go of what belongs to it first")
 
 
 def test_a_resource_that_was_never_looked_at_is_not_left_without_a_word() -> None:

@@ -18,7 +18,6 @@ from roundhouse_operator.core.desired.intent import pod_labels
 from roundhouse_operator.core.observed import Engine, Invalid, World
 from roundhouse_operator.core.outcome import Outcome
 from roundhouse_operator.core.rollout.turn import keep_turn
-from roundhouse_operator.core.seat import Seat
 from roundhouse_operator.core.status.available import LOST
 from roundhouse_operator.core.status.conditions import Finding, write_conditions
 from roundhouse_operator.core.status.findings import variant_findings
@@ -50,11 +49,10 @@ def variant_status(world: World, decision: Decision, outcome: Outcome, *, now: s
         ),
         "phase": _phase(findings),
         "publishedNames": [] if foreign and not rollout else list(decision.award.won),
-        "replicas": rollout.replicas if rollout else 0,
-        "readyReplicas": (rollout.ready if rollout else 0) or world.lodged,
-        "updatedReplicas": rollout.updated if rollout else 0,
+        **count_replicas(world),
         "selector": ",".join(f"{key}={value}" for key, value in sorted(pod_labels(variant.name).items())),
-        **(_seated(world.seat, world.lodged) if world.seat and not rollout else {}),
+        # Of pods that hold others too, an autoscaler would read the load of those.
+        **({"selector": None} if world.seat and not rollout else {}),
         **{name: before[name] for name in _LASTING if name in before},
         **_served(world, decision),
         **_rolled_out(world, decision, outcome),
@@ -64,14 +62,14 @@ def variant_status(world: World, decision: Decision, outcome: Outcome, *, now: s
     return {name: value for name, value in facts.items() if value not in (None, [], {})}
 
 
-def _seated(seat: Seat, lodged: int) -> Manifest:
-    """No selector: an autoscaler would read the load of pods that hold others too."""
-    return {
-        "replicas": seat.placed,
-        "readyReplicas": seat.ready or lodged,
-        "updatedReplicas": seat.updated,
-        "selector": None,
-    }
+def count_replicas(world: World) -> Manifest:
+    """Pods of its own, or copies in pods that it shares."""
+    rollout, seat = world.rollout, world.seat
+    if seat and not rollout:
+        there, ready, updated = seat.placed, seat.ready, seat.updated
+    else:
+        there, ready, updated = (rollout.replicas, rollout.ready, rollout.updated) if rollout else (0, 0, 0)
+    return {"replicas": there, "readyReplicas": ready or world.lodged, "updatedReplicas": updated}
 
 
 def _served(world: World, decision: Decision) -> Manifest:
