@@ -21,6 +21,7 @@ from roundhouse_operator.core.shared import Arrangement, EngineWorld, PodPatch, 
 from roundhouse_operator.core.weights.asked import Answers
 from roundhouse_operator.errors import ConflictError, NotFoundError
 from roundhouse_operator.lookups import Lookups
+from roundhouse_operator.refusals import AGAIN_SECONDS, Refusals
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ class Arranger:
     hurry: Callable[[], None]
     carry_out: Callable[[Plan, Key], Awaitable[Outcome]]
     lookups: Lookups
+    refusals: Refusals
 
     async def arrange(self, key: Key, api_hosts: frozenset[str]) -> tuple[Arrangement | None, Outcome]:
         """None: the engine's variants have pods of their own."""
@@ -42,7 +44,11 @@ class Arranger:
         if world is None:
             self.forget(key)
             return None, DONE
+        world = await self.refusals.look_at_shared(said := world)
         arrangement = await self._arranged(world, api_hosts)
+        if _refused(world) != _refused(said):
+            # A ReplicaSet that refuses nothing yet may do so in a moment.
+            arrangement = replace(arrangement, again_seconds=AGAIN_SECONDS)
         self.touch(self.cache.want(key, arrangement.weights))
         outcome = await self.carry_out(arrangement.plan, key)
         if outcome.refusal is None:
@@ -58,7 +64,8 @@ class Arranger:
         if not arrangement.asks:
             return arrangement
         answers = await self.lookups.answers(world.engine.namespace, arrangement.asks)
-        return arrange(self._fresh(world, answers), api_hosts=api_hosts)
+        fresh = await self.refusals.look_at_shared(self._fresh(world, answers))
+        return arrange(fresh, api_hosts=api_hosts)
 
     def _fresh(self, world: EngineWorld, answers: Answers) -> EngineWorld:
         """Much may have changed while something was looked up."""
@@ -93,3 +100,8 @@ class Arranger:
     def _again(self, pod: Manifest) -> None:
         """Another pass takes the next step, if this one has changed something."""
         self.touch(self.cache.upsert(POD, pod))
+
+
+def _refused(world: EngineWorld) -> set[str]:
+    """Deployments whose pods cannot be created."""
+    return {name for name, one in world.rollouts.items() if one.refused is not None}

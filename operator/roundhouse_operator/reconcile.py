@@ -98,7 +98,8 @@ class Reconciler:
         execution = Execution(self.cluster, self.cache, self.touch)
         object.__setattr__(self, "execution", execution)
         again = partial(execution.carry_out, again=True)
-        arranger = Arranger(self.cluster, self.cache, self.touch, self.hurry, again, self.lookups)
+        asking = self.lookups, self.refusals
+        arranger = Arranger(self.cluster, self.cache, self.touch, self.hurry, again, *asking)
         object.__setattr__(self, "arranger", arranger)
 
     async def __call__(self, key: Key) -> None:
@@ -232,6 +233,8 @@ class Reconciler:
             self.arranger.forget(key)
             return
         arrangement, outcome = await self.arranger.arrange(key, self.api_hosts)
+        if arrangement and arrangement.again_seconds:
+            self.later(key, arrangement.again_seconds)
         if arrangement and not arrangement.complete and engine.status and not outcome.refusal:
             return  # until every pod was asked, what is told stands
         credential = await self._credential(engine)

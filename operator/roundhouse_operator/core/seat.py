@@ -27,5 +27,7 @@ class Seat:
     """What keeps a copy that is wanted from being loaded."""
     behind: Trouble | None = None
     """Why a copy is in a pod that a change of the engine has not reached."""
+    awaited: tuple[str, ...] = ()
+    """Pods that still end, and make room for a new one that it is to be in."""
     inactive: bool = False
     """Whether the engine has one active variant, and this is another."""

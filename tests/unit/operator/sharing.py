@@ -51,11 +51,13 @@ class SharedScene(Scene):
         self.olds: dict[str, list[str]] = {}
         """Pods that go once the new one of their Deployment counts."""
         self.answers: dict[Ask, Answer] = {}
+        self.now = 0
+        """Seconds since the epoch."""
         self.writes = 0
         self._pod_number = 0
 
     def arrange(self) -> Arrangement:
-        world = self.cache.engine_world(SHARED)
+        world = self.cache.engine_world(SHARED, self.now)
         assert world
         return arrange(replace(world, answers=self.answers))
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import pytest
 
 from roundhouse_api.model import Manifest
 from roundhouse_operator.core.kinds import DEPLOYMENT
+from roundhouse_operator.core.rollout.strategy import OVERDUE_SECONDS
 from roundhouse_operator.core.weights.asked import Answer
 from tests.unit.operator.sharing import SharedScene, gpu_node, shared_engine
 from tests.unit.operator.test_sharing import changed, image, model
@@ -129,6 +131,28 @@ def test_a_new_pod_that_finds_no_gpu_after_all_lets_the_old_one_go() -> None:
     serving_all_the_while(shared)
     assert [image(shared, f"kws-{number}") for number in (0, 1)] == ["example.org/kws:2"] * 2
     assert all(shared.serving(one) for one in "ab")
+
+
+def test_a_pod_that_still_ends_is_waited_for_and_named_and_not_without_end() -> None:
+    shared = on_gpus(3)
+    edit(shared)
+    [name] = written(shared)
+    shared.full.add(name)
+    shared.act()
+    ended, old = "2026-01-02T00:00:00Z", next(iter(shared.pods.values()))
+    going = {**old["metadata"], "name": "kws-0-0", "deletionTimestamp": ended}
+    shared.put({**old, "metadata": going})
+    shared.now = int(datetime.fromisoformat(ended).timestamp())
+    assert written(shared) == {}, "the new pod gets its GPU"
+    assert shared.arrange().again_seconds == OVERDUE_SECONDS
+    shared.act()
+    told = shared.tell("a")
+    assert conditions(told)["Ready"] == ("True", "Serving")
+    assert "; 'kws-0-0' still ends, and makes room" in message(told, "UpToDate")
+    shared.now += OVERDUE_SECONDS
+    [(again, flipped)] = written(shared).items()
+    assert (again, way(flipped)) == (name, RECREATE), "a finalizer holds it, say"
+    assert shared.arrange().again_seconds is None
 
 
 def assert_withheld(shared: SharedScene, variant: str, reason: str) -> None:

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from roundhouse_api.model import Manifest
 from roundhouse_operator.core.decide import decide
-from roundhouse_operator.core.kinds import DEPLOYMENT, DISRUPTION_BUDGET
+from roundhouse_operator.core.kinds import DEPLOYMENT, DISRUPTION_BUDGET, POD, Key
 from roundhouse_operator.core.rollout.strategy import OVERDUE_SECONDS
 from tests.unit.operator.samples import engine, variant
-from tests.unit.operator.worlds import MANAGER, Scene, applied, message, node, pod
+from tests.unit.operator.worlds import MANAGER, NAMESPACE, Scene, applied, message, node, pod
 
 GPU = "nvidia.com/gpu"
 SURGE = {"maxSurge": 1, "maxUnavailable": 0}
@@ -216,6 +216,12 @@ def test_a_pod_that_is_still_ending_makes_room_by_itself() -> None:
     scene.put(gpu_pod("new-2", "", template="b", created="2026-01-02T00:00:00Z"))
     assert chosen(scene) == ("Surge", "FreeGPU", SURGE)
     assert "'old-1' still ends, and makes room" in message(scene.status("kws-en"), "UpToDate")
+
+    beside = gpu_pod("old-0", "g1")
+    beside["metadata"]["deletionTimestamp"] = "2026-01-02T00:00:00Z"
+    scene.put({**beside, "spec": {"nodeName": "g1"}})
+    assert "; 'old-1' still ends" in message(scene.status("kws-en"), "UpToDate"), "it alone has a GPU"
+    scene.cache.forget(Key(POD, NAMESPACE, "old-0"))
 
     ended = int(datetime.fromisoformat("2026-01-02T00:00:00Z").timestamp())
     world = scene.world("kws-en")

@@ -239,8 +239,15 @@ def room_makers(world: Ground, need: Need) -> list[str]:
         for node in (world.fleet if ending else ())
         if node.name in ending and not node.lost and world.fleet.fits(need, node.name)
         if _enough(world, need, node, ending[node.name])
-        for pod in ending[node.name]
+        for pod in _holders(world, need, node, ending[node.name])
     )
+
+
+def _holders(world: Ground, need: Need, node: Node, there: list[Pod]) -> list[Pod]:
+    """Of pods on a node, those that have what lacks there."""
+    if need.resource is None or _free(world, need, node) >= need.count:
+        return there
+    return [pod for pod in there if dict(pod.devices).get(need.resource)]
 
 
 def overdue_seconds(world: Ground) -> int | None:

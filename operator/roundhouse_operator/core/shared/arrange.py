@@ -43,6 +43,7 @@ from roundhouse_operator.core.shared.members import (
 )
 from roundhouse_operator.core.shared.moves import READY, Moves, Step
 from roundhouse_operator.core.shared.replacing import (
+    again_seconds,
     asked_for,
     chosen_way,
     is_recreated,
@@ -80,6 +81,8 @@ class Arrangement:
     """What has to be looked up for a sound answer."""
     unsettled: frozenset[str] = frozenset()
     """Pods that are on their way to what they are to hold."""
+    again_seconds: int | None = None
+    """When it is to be looked at again although nobody reports a change."""
 
     @property
     def complete(self) -> bool:
@@ -135,6 +138,7 @@ def arrange(world: EngineWorld, *, api_hosts: Iterable[str] = ()) -> Arrangement
         asks=asked_for(spec) if rolling.ahead else frozenset(),
         patches=tuple(pod_patches(world, moves, steps)),
         unsettled=frozenset(_unsettled(world, steps)),
+        again_seconds=again_seconds(world, replicas.values()),
     )
 
 

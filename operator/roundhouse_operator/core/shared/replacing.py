@@ -22,7 +22,9 @@ from roundhouse_operator.core.rollout.strategy import (
     Strategy,
     by_room,
     is_stuck,
+    overdue_seconds,
     read_strategy,
+    room_makers,
 )
 from roundhouse_operator.core.shared.replicas import Replica
 from roundhouse_operator.core.shared.world import EngineWorld
@@ -47,8 +49,25 @@ class _Ground:
 def standing_way(world: EngineWorld, replica: Replica, need: Need) -> Strategy:
     """As its Deployment says, until the scheduler finds no room for a new pod beside the old one."""
     known = read_strategy(replica.strategy) or (SURGE if need.device is Device.CPU else RECREATE)
-    ground = _Ground(replica.pods, replica.rollout, world.fleet, world.in_use, world.now)
-    return RECREATE if known.kind is RolloutStrategy.SURGE and is_stuck(ground, need) else known
+    stuck = known.kind is RolloutStrategy.SURGE and is_stuck(_ground_of(world, replica), need)
+    return RECREATE if stuck else known
+
+
+def awaited(world: EngineWorld, replica: Replica, need: Need) -> tuple[str, ...]:
+    """Pods that still end, while a new one finds no room and gets theirs."""
+    waits = any(pod.unschedulable is not None and not pod.scheduled for pod in replica.pods)
+    return tuple(room_makers(_ground_of(world, replica), need)) if waits else ()
+
+
+def again_seconds(world: EngineWorld, replicas: Iterable[Replica]) -> int | None:
+    """When one of them waits no longer, though nobody reports a change."""
+    return min(filter(None, (overdue_seconds(_ground_of(world, one)) for one in replicas)), default=None)
+
+
+def _ground_of(world: EngineWorld, replica: Replica) -> _Ground:
+    """Whatever pod of the engine ends, it makes room."""
+    pods = (*replica.pods, *(pod for pod in world.pods if pod.ending))
+    return _Ground(pods, replica.rollout, world.fleet, world.in_use, world.now)
 
 
 def chosen_way(world: EngineWorld, spec: EngineSpec, need: Need) -> Strategy:

@@ -11,6 +11,7 @@ from roundhouse_operator.core.placing import explained
 from roundhouse_operator.core.seat import Seat
 from roundhouse_operator.core.shared.members import Member
 from roundhouse_operator.core.shared.moves import FAILED, Moves
+from roundhouse_operator.core.shared.replacing import awaited
 from roundhouse_operator.core.shared.replicas import Replica
 from roundhouse_operator.core.shared.room import Room
 from roundhouse_operator.core.shared.world import EngineWorld, answers
@@ -61,6 +62,9 @@ class Asked:
             return Trouble(Reason.WAITING_FOR_TURN, text)
         return Trouble(Reason.ROLLOUT_PAUSED, f"{text}: {found.reason.value}: {found.message}", found.detail)
 
+    def awaited(self, world: EngineWorld, replica: Replica) -> tuple[str, ...]:
+        return awaited(world, replica, self.room.need_of(replica, replica.mib)) if self.room else ()
+
     def _withheld(self, replica: Replica) -> Trouble | None:
         """Without a pod the scheduler says nothing, though room is what it lacks."""
         if replica.name not in self.change.withheld:
@@ -92,6 +96,7 @@ def take_seat(world: EngineWorld, moves: Moves, member: Member, asked: Asked, *,
         moving=any(name in one.entries and one not in places for one in moves.replicas.values()),
         trouble=next(_troubles(world, moves, member, asked), None) if wanted else None,
         behind=behind[0] if behind else None,
+        awaited=tuple(dict.fromkeys(name for one in places for name in asked.awaited(world, one))),
         inactive=inactive,
     )
 

@@ -5,6 +5,7 @@ Of a variant, and of an Engine, which sums up how far a change of it has come am
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from roundhouse_api.conditions import Reason
@@ -60,8 +61,13 @@ def _rolling_out(scene: Scene, rollout: Rollout) -> Finding:
         return false(Reason.ROLLING_OUT, figures)
     need = scene.decision.intent.need if scene.decision.intent else None
     if need and scene.trouble.reason in _ROOMLESS and (ending := room_makers(scene.world, need)):
-        figures += f"; {', '.join(map(repr, ending[:_NAMED]))} still ends, and makes room"
+        figures += _making_room(ending)
     return false(scene.trouble.reason, f"{figures}: {scene.trouble.message}", scene.trouble.detail)
+
+
+def _making_room(ending: Sequence[str]) -> str:
+    named = ", ".join(map(repr, ending[:_NAMED]))
+    return f"; {named} still {'end, and make' if len(ending) > 1 else 'ends, and makes'} room"
 
 
 def _seated(scene: Scene, seat: Seat) -> Finding:
@@ -71,6 +77,8 @@ def _seated(scene: Scene, seat: Seat) -> Finding:
     figures = f"{seat.updated} of {seat.wanted} copies are loaded in pods of the newest template"
     if seat.moving:
         figures += "; it still has a place that it is to leave"
+    if seat.awaited:
+        figures += _making_room(seat.awaited)
     why = scene.trouble or seat.behind
     if why is None:
         return false(Reason.ROLLING_OUT, figures)
