@@ -262,7 +262,7 @@ class Reason(StrEnum):
     NO_GPU = (
         "NoGPU",
         "No node offers a GPU of the kind that is asked for.",
-        "Take one that the message names; if none, see to device plugin and GPU feature discovery.",
+        "Ask for a GPU that the message names; if none, see to device plugins, or set `hardware.gpu.mode`.",
     )
     INSUFFICIENT_RESOURCES = (
         "InsufficientResources",
@@ -296,8 +296,8 @@ class Reason(StrEnum):
     )
     POD_REFUSED = (
         "PodRefused",
-        "Pods cannot be created: a policy, a quota that wants limits, or an admission webhook refuses them.",
-        "Read the refusal; `must specify limits` of a quota is mended in `hardware.resources`.",
+        "Pods cannot be created: a policy or an admission webhook refuses them.",
+        "Read the message; it is the refusal itself.",
     )
 
     # Available.
@@ -399,8 +399,8 @@ class Reason(StrEnum):
     )
     BEING_DELETED = (
         "BeingDeleted",
-        "It was deleted, and a finalizer keeps it; its pods go when it does.",
-        "See to the controller of the finalizer that the message names, or take the finalizer away.",
+        "It was deleted, and a finalizer keeps it: it is not changed any more, and not made anew.",
+        "See to the controller of the finalizer that the message names; Kubernetes' own go by themselves.",
     )
     SCALER_CONFLICT = (
         "ScalerConflict",

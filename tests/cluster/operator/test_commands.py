@@ -87,7 +87,7 @@ def test_what_is_not_ready_is_explained_node_by_node(
     kubectl.wait("mv", "kws-en", "Ready", "False", "NoGPU")
     page = roundhouse("status", "kws-en", status=3)
     assert "not Ready, NoGPU" in page
-    assert "What to do: Take one that the message names" in page
+    assert "What to do: Ask for a GPU that the message names" in page
     assert "NoGPU  operator-cpu-1" in page
     assert "No node: " in page
     told = roundhouse.json("status", "kws-en", status=3)
