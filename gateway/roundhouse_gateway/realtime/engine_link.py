@@ -28,6 +28,8 @@ HEARTBEAT_SECONDS: Final = 10.0
 CLOSE_SECONDS: Final = 2.0
 UNREAD_BYTES: Final = 128 << 10
 """So much of what an engine says waits for whoever reads it, before the engine waits."""
+_PING: Final = 0x89
+"""The first byte of one."""
 _GONE: Final = aiohttp.WSMessage(aiohttp.WSMsgType.CLOSED, None, None)
 
 
@@ -72,6 +74,8 @@ class EngineLink(asyncio.Protocol):
         self._paused = False
         self._taken = asyncio.Event()
         self._taken.set()
+        self._pong = b""
+        """Is owed to an engine that takes nothing just now."""
         self._silent = 0
         self._heartbeat: asyncio.TimerHandle | None = None
         self._hearer: Hearer | None = None
@@ -199,6 +203,9 @@ class EngineLink(asyncio.Protocol):
     @override
     def resume_writing(self) -> None:
         self._taken.set()
+        pong, self._pong = self._pong, b""
+        if pong and self.open:
+            self._transport.write(pong)
         if self._hearer is not None:
             self._hearer.engine_free()
 
@@ -247,7 +254,11 @@ class EngineLink(asyncio.Protocol):
 
     def _by_protocol(self, data: bytes) -> None:
         self._wire.receive_data(data)
-        self._flush()
+        if data[0] == _PING and self.open and not self._taken.is_set():
+            # Of the pings of an engine that takes nothing the last is answered, once it does.
+            self._pong = b"".join(self._wire.data_to_send())
+        else:
+            self._flush()
         for event in self._wire.events_received():
             if isinstance(event, Frame):
                 self._take(event)

@@ -186,6 +186,32 @@ async def test_who_does_not_read_has_the_engine_wait() -> None:
         assert (await told(link)).data == 1000
 
 
+async def test_an_engine_that_takes_nothing_has_its_last_ping_answered_later() -> None:
+    """What it is owed does not grow with what it asks."""
+    full, reads = asyncio.Event(), asyncio.Event()
+
+    async def ask(socket: ServerConnection) -> None:
+        socket.transport.pause_reading()
+        await full.wait()
+        answered = [await socket.ping(f"{number:0125}") for number in range(1000)]
+        await socket.send("all were asked")
+        await reads.wait()
+        socket.transport.resume_reading()
+        assert len(await socket.recv()) == 16 << 20
+        await answered[-1]
+        await socket.send("the last was answered")
+
+    async with engine(ask) as url, linked(url) as link:
+        await link.send_bytes(bytes(16 << 20))
+        assert not link._taken.is_set()
+        waits = link._transport.get_write_buffer_size()
+        full.set()
+        assert (await told(link)).data == "all were asked"
+        assert link._transport.get_write_buffer_size() <= waits
+        reads.set()
+        assert (await told(link)).data == "the last was answered"
+
+
 async def test_an_engine_that_answers_no_ping_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_link, "HEARTBEAT_SECONDS", 0.1)
     over = asyncio.Event()
