@@ -50,9 +50,20 @@ SCOPES: Final = (
 )
 """By the beginning of the path. A path of no scope leads nowhere yet."""
 COUNTED: Final = "roundhouse.counted"
-"""Where a scope has the standing of a key whose request was counted before it came here."""
+"""Where a scope has what was `Counted` of its request before it came here."""
 _BEARER: Final = "bearer "
 _NOBODY: Final = ApiKey(id="", salt=bytes(16), digest=bytes(32))
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """Of the limits of a key: where that stood then, and what gives back the place that the request has.
+
+    It is handed over: given back and taken anew, another request could be in it by then.
+    """
+
+    standing: Standing | None
+    give_back: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +82,9 @@ class Guard:
             return
         exchange: Exchange = scope[EXCHANGE]
         with ExitStack() as places:
+            counted: Counted | None = scope.get(COUNTED)
+            if counted and counted.give_back:
+                places.callback(counted.give_back)
             try:
                 await self.admit(self.authenticate(presented(scope["headers"])), scope, exchange, places)
             except GatewayError as error:
@@ -81,10 +95,10 @@ class Guard:
     async def admit(self, key: ApiKey, scope: Scope, exchange: Exchange, places: ExitStack) -> None:
         """Counts the request and takes its place, given back by `places`; raises what the client is told."""
         exchange.key_id, exchange.grant = key.id, key.grant
+        counted: Counted | None = scope.get(COUNTED)
         try:
-            await self._within(scope, key, places)
-            counted = (True, scope[COUNTED]) if COUNTED in scope else await self._count(key)
-            allowed, standing = counted
+            await self._within(scope, key, places, has_place=bool(counted and counted.give_back))
+            allowed, standing = (True, counted.standing) if counted else await self._count(key)
         except LimitsUnavailableError:
             raise
         except GatewayError:
@@ -94,12 +108,13 @@ class Guard:
         if standing and not allowed:
             raise RateLimitError(standing.limit, standing.reset_seconds)
 
-    async def _within(self, scope: Scope, key: ApiKey, places: ExitStack) -> None:
+    async def _within(self, scope: Scope, key: ApiKey, places: ExitStack, *, has_place: bool) -> None:
         """What is refused here is not counted."""
         needed = scope_of(scope["path"])
         if needed is not None and needed not in key.grant.scopes:
             raise ScopeError(needed)
-        if (at_once := key.grant.max_concurrent) is not None:
+        at_once = key.grant.max_concurrent
+        if at_once is not None and not has_place:
             if not await self.limits.begin(key.id, at_once):
                 raise ConcurrencyLimitError(at_once)
             places.callback(self.limits.end, key.id)

@@ -149,7 +149,7 @@ class Passage(Trip):
         """To the ordinary routes."""
         self.abandon()
         self.response_complete = True
-        self.give_back()
+        self.hand_over()
         self._client.take_back(self, keep_alive=self.keep_alive, broke_off=bool(self.failure))
 
     def _refuse(self) -> None:

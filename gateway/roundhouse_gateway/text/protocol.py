@@ -12,7 +12,7 @@ from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from roundhouse_gateway.exchange import BEGUN
-from roundhouse_gateway.guard import COUNTED
+from roundhouse_gateway.guard import COUNTED, Counted
 from roundhouse_gateway.protocol import ClientProtocol
 from roundhouse_gateway.text.answer_head import Lines
 from roundhouse_gateway.text.asking import PATHS, Asking, announced
@@ -248,8 +248,8 @@ class FastProtocol(ClientProtocol):
         passage, exchange = self._leave_lane(), trip.exchange
         scope = scope_of(self, trip.asking.with_length(len(trip.body)))
         extended: Any = scope
-        extended |= {FIRST: (trip.stop.base_url, broke_off), COUNTED: exchange.standing, BEGUN: exchange}
-        extended |= {TRIED: trip.tried}
+        extended |= {FIRST: (trip.stop.base_url, broke_off), BEGUN: exchange}
+        extended |= {COUNTED: Counted(exchange.standing, trip.place), TRIED: trip.tried}
         cycle = cycle_of(self, scope, trip.body, keep_alive=keep_alive)
         cycle.disconnected = self.transport.is_closing()
         if cast("object", self.cycle) is passage:

@@ -1,5 +1,7 @@
 """One request on the fast lane: where it goes, what it has taken, and what has come back of its answer."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from roundhouse_api.keys import ApiKey
@@ -27,6 +29,8 @@ class Trip(Reply):
 
     _figure: Figure = "in_flight"
     _limits: KeyLimits | None = None
+    place: Callable[[], None] | None = None
+    """Gives back that of its key, once it is for the ordinary routes to do so."""
     tried: Tried | None = None
     """How it failed, where the ordinary routes are to know that."""
 
@@ -104,6 +108,13 @@ class Trip(Reply):
         book.change(place, "streams", 1)
         book.change(place, "in_flight", -1)
         self._figure = "streams"
+
+    def hand_over(self) -> None:
+        """Gives back all but the place of its key, which nobody is to take in between."""
+        limits, self._limits = self._limits, None
+        if limits is not None:
+            self.place = partial(limits.end, self.exchange.key_id)
+        self.give_back()
 
     def give_back(self) -> None:
         """All that it has taken."""

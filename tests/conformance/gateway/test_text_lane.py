@@ -77,6 +77,16 @@ def test_requests_at_once_are_limited(guarded: World) -> None:
     engine.answer = scripts.chat
     wait_until(lambda: chat(guarded, one).status == 200, seconds=20, what="its place is free", every=0.01)
 
+    async def leave_once(asked: web.Request, received: Received) -> web.StreamResponse:
+        engine.answer = scripts.chat
+        return await engines.hang_up(asked, received)
+
+    engine.answer = leave_once
+    answers = [
+        chat(guarded, one) for _ in range(2)
+    ]  # the first is handed to the ordinary routes, place and all
+    assert [each.status for each in answers] == [200, 200]
+
 
 def test_the_log_has_its_line(guarded: World) -> None:
     serve(guarded)

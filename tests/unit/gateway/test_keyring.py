@@ -5,13 +5,15 @@ import logging
 import time
 from base64 import b64encode
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
-from starlette.types import Receive
+from starlette.types import Receive, Scope, Send
 
 from roundhouse_api.keys import Grant, issue, parse
-from roundhouse_gateway.guard import Guard
+from roundhouse_gateway.exchange import EXCHANGE, Exchange
+from roundhouse_gateway.guard import COUNTED, Counted, Guard
 from roundhouse_gateway.keyring import SECRETS, Keyring
 from roundhouse_gateway.limits import LocalLimits
 from roundhouse_gateway.text.lane import no_route
@@ -97,3 +99,31 @@ async def test_who_holds_a_key_hears_that_it_is_good_no_more() -> None:
     rotated = {**issue(Grant()).data, "id": stays.data["id"]}
     ring.apply(SECRETS, secret("stays", rotated))
     await asyncio.wait_for(waiting["stays"], 60)
+
+
+async def test_a_place_that_is_handed_over_is_not_taken_anew_and_is_given_back_in_any_case() -> None:
+    ring, issued, limits = Keyring(), issue(Grant(max_concurrent=1)), LocalLimits(time.time)
+    ring.replace(SECRETS, "keys", [secret("one", dict(issued.data))])
+    key_id, served = issued.data["id"], list[bool]()
+
+    async def serve(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        served.append(limits.begin_now(key_id, 1))
+
+    guard = Guard(serve, ring, limits, lambda: datetime.now(UTC), no_upload)
+
+    async def enter(text: str) -> None:
+        assert limits.begin_now(key_id, 1)
+        scope = {
+            "path": "/v1/models",
+            "headers": [(b"authorization", f"Bearer {text}".encode())],
+            EXCHANGE: Exchange("GET", "/v1/models", "1"),
+            COUNTED: Counted(None, partial(limits.end, key_id)),
+        }
+        nobody: Any = None
+        await guard(scope, nobody, nobody)
+
+    await enter(issued.text)
+    assert served == [False], "it has the place still"
+    with pytest.raises(AssertionError, match="keys alone"):  # it is refused: the key is good no more
+        await enter("nobody's")
+    assert limits.begin_now(key_id, 1)
