@@ -3,7 +3,8 @@
 Nothing is imported or looked for before a test asks, so unit tests run on a machine that has none of it.
 
 Numbers: the control plane is 2 and the full cluster 1, both shifted by ROUNDHOUSE_TEST_CLUSTER_BASE. Of
-several workers beside each other each has clusters of its own, four numbers further on.
+several workers beside each other each has clusters of its own, four numbers further on. What another run of
+tests has is left to it, and the first number that is free is taken.
 ROUNDHOUSE_KEEP_CLUSTER=1 leaves them running for the next run.
 """
 
@@ -73,16 +74,14 @@ def namespace(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 def _cluster(number: int, mode: "Mode") -> "Iterator[Cluster]":
-    from tests.cluster.local import down, start  # noqa: PLC0415 - see the module's docstring
+    from tests.cluster.local import for_tests  # noqa: PLC0415 - see the module's docstring
 
     number += int(os.environ.get("ROUNDHOUSE_TEST_CLUSTER_BASE", "0")) + NUMBERS_PER_WORKER * _worker()
-    started = start(number, mode)
-    crds = sorted(CRDS.glob("*.yaml"))
-    if crds:
-        started.define(*crds)
-    yield started
-    if os.environ.get("ROUNDHOUSE_KEEP_CLUSTER") != "1":
-        down(number)
+    with for_tests(number, mode, keep=os.environ.get("ROUNDHOUSE_KEEP_CLUSTER") == "1") as started:
+        crds = sorted(CRDS.glob("*.yaml"))
+        if crds:
+            started.define(*crds)
+        yield started
 
 
 def _worker() -> int:

@@ -19,7 +19,7 @@ from tests.bench.crowd import Crowd
 from tests.bench.figure import Figure, Result
 from tests.bench.fleet import nodes
 from tests.bench.machine import cpu_seconds, resident_mb
-from tests.cluster.local import Cluster, down, start
+from tests.cluster.local import Cluster, for_tests
 from tests.cluster.operator.harness import Operator, wait_for_quiet, writes
 from tests.support.waiting import wait_until
 
@@ -259,8 +259,7 @@ def _running(operator: Operator) -> Iterator[Operator]:
 def _bench() -> Iterator[Bench]:
     number = CLUSTER + int(os.environ.get("ROUNDHOUSE_TEST_CLUSTER_BASE", "0"))
     _say("a control plane with 200 nodes")
-    cluster = start(number, "control-plane")
-    try:
+    with for_tests(number, "control-plane") as cluster:
         cluster.define(*sorted(_CRDS.glob("*.yaml")))
         cluster.fake_nodes(list(nodes()))
         run = secrets.token_hex(3)
@@ -271,5 +270,3 @@ def _bench() -> Iterator[Bench]:
         with tempfile.TemporaryDirectory() as folder:
             paired, bare, crowded = spaces
             yield Bench(cluster, cluster.kubeconfig.read_text(), Path(folder), paired, bare, crowded)
-    finally:
-        down(number)

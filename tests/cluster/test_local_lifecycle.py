@@ -7,7 +7,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from tests.cluster.footprint import footprint
 from tests.cluster.local import Cluster, ClusterError, down, lifecycle, start
 from tests.cluster.local.addresses import addresses
 from tests.cluster.local.build import ensure_binaries
+from tests.cluster.local.claims import NOBODY, claimed, holder
 from tests.cluster.local.identity import Identity
 from tests.cluster.local.paths import repository_root, state_folder
 from tests.support.waiting import wait_until
@@ -32,12 +34,22 @@ time.sleep(300)
 
 @pytest.fixture
 def clean() -> Iterator[None]:
-    """Takes down what the test brought up, whatever became of it, and checks that nothing is left."""
-    before = footprint(ONE, OTHER)
-    yield
-    down(ONE)
-    down(OTHER)
-    assert before.changed_to(footprint(ONE, OTHER)) == {}
+    """Takes down what the test brought up, whatever became of it, and checks that nothing is left.
+
+    The numbers are the same in every run: one that comes meanwhile waits for its turn.
+    """
+    with ExitStack() as claims:
+
+        def ours(number: int) -> bool:
+            return holder(number) == NOBODY and claims.enter_context(claimed(number))
+
+        for number in (ONE, OTHER):
+            wait_until(partial(ours, number), seconds=200, what=f"no other tests use cluster {number}")
+        before = footprint(ONE, OTHER)
+        yield
+        down(ONE)
+        down(OTHER)
+        assert before.changed_to(footprint(ONE, OTHER)) == {}
 
 
 @contextmanager
@@ -194,6 +206,15 @@ def test_a_step_that_fails_says_which_and_why(
     ) as failure:
         start(ONE, "control-plane")
     assert "run `up` again" in str(failure.value)
+
+
+def test_a_cluster_that_tests_use_is_not_ended_by_others(control_plane: Cluster) -> None:
+    number = str(control_plane.number)
+    command = [sys.executable, "-m", "tests.cluster.local", "down", "--number", number]
+    refused = subprocess.run(command, cwd=repository_root(), capture_output=True, text=True, check=False)
+    assert refused.returncode == 1
+    assert f"cluster {number} is used by tests (process {os.getpid()})" in refused.stderr
+    assert control_plane.kubectl("get", "--raw", "/readyz") == "ok"
 
 
 def test_a_control_plane_is_not_taken_for_a_whole_cluster(control_plane: Cluster) -> None:

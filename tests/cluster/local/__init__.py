@@ -2,6 +2,6 @@
 
 from .errors import ClusterError
 from .handle import Cluster, FakeNode
-from .start import down, start
+from .start import down, for_tests, start
 
-__all__ = ["Cluster", "ClusterError", "FakeNode", "down", "start"]
+__all__ = ["Cluster", "ClusterError", "FakeNode", "down", "for_tests", "start"]

@@ -4,9 +4,9 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-from . import exposing, foreign, lifecycle, loading
+from . import claims, exposing, foreign, lifecycle, loading
 from .addresses import COUNT, addresses
 from .build import ensure_binaries
 from .errors import ClusterError
@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     add("build", _build, "build what is missing of the binaries into the cache", numbered=False)
     take_mode(add("up", _up, "bring a cluster up"))
     added = add("down", _down, "end a cluster and leave nothing but the cache of binaries")
-    added.add_argument("--all", action="store_true", help="every local cluster of this machine")
+    added.add_argument("--all", action="store_true", help="every cluster of this machine that no tests use")
     add("env", _env, "print the shell lines that point tools at the cluster")
     add("status", _status, "print what runs", numbered=False)
     added = add("load", _load, "put image archives into the cluster")
@@ -95,13 +95,23 @@ def _down(arguments: argparse.Namespace) -> None:
         gone = foreign.disconnect(context)
         say(f"the cluster of context {context!r} is left alone{'; its forwarders are gone' if gone else ''}")
         return
-    for number in lifecycle.known() if arguments.all else [arguments.number]:
+    for number in _unused(lifecycle.known()) if arguments.all else [arguments.number]:
         gone = lifecycle.down(number, say)
         say(f"cluster {number}: {'gone' if gone else 'there was none'}")
     if left := lifecycle.known():
         numbers = ", ".join(map(str, left))
-        say(f"clusters of other numbers stay: {numbers}; `{PROGRAM} down --all` ends every one of them")
+        say(f"clusters of other numbers stay: {numbers}; `{PROGRAM} down --all` ends those that no tests use")
     say(f"the binaries stay for the next time: {cache_root()}")
+
+
+def _unused(numbers: list[int]) -> Iterator[int]:
+    for number in numbers:
+        try:
+            claims.refuse_while_used(number)
+        except ClusterError as error:
+            say(str(error))
+        else:
+            yield number
 
 
 def _env(arguments: argparse.Namespace) -> None:

@@ -18,6 +18,7 @@ from tests.support.progress import Say
 from . import cgroups, machine
 from .addresses import COUNT, Addresses, addresses
 from .build import ensure_binaries
+from .claims import refuse_while_used
 from .config import ENVIRONMENT
 from .errors import ClusterError
 from .identity import Identity
@@ -59,10 +60,14 @@ def up(number: int, mode: Mode, say: Say) -> Layout:
 
 
 def down(number: int, say: Say) -> bool:
-    """End the cluster, running, half built or dead, and remove what it left. True if there was anything."""
+    """End the cluster, running, half built or dead, and remove what it left. True if there was anything.
+
+    ClusterError where tests of another process use it.
+    """
     own = addresses(number)
     if not state_folder(number).exists():
         return False
+    refuse_while_used(number)
     machine.check_privileges()
     with _number_lock(number, say):
         _clear(own)
