@@ -210,7 +210,8 @@ class RolloutStatus(Model):
     strategy: RolloutStrategy | None = None
     """Surge: new pods first. Recreate: an old pod goes before its successor comes."""
     reason: Word | None = None
-    """Why: Requested, FreeGPU, NoFreeGPU, NoNodeFits, GPUsNotCounted, NeedsNoGPU, NoRoom, VolumeHeld."""
+    """Why: Requested, FreeGPU, NoFreeGPU, NoNodeFits, GPUsNotCounted, NeedsNoGPU, NoRoom, VolumeHeld or
+    NothingReady."""
     draining_replicas: Replicas = 0
     """Old pods that finish their requests."""
     turn: RolloutTurn | None = None

@@ -148,11 +148,19 @@ def test_a_crash_loop_tells_exit_code_and_last_words(
         ),
         "a pod of the new image",
     )
+    kubectl.wait_for(lambda: rollout(kubectl)["reason"] == "NothingReady", "a broken pod is not kept", 60)
     for pod in kubectl.list("pods", "roundhouse.dev/managed=true"):
         if pod["spec"]["containers"][0]["image"] == "example.org/kws:1":
+            assert "deletionTimestamp" in pod["metadata"], "it has gone first"
             kubectl("delete", "pod", pod["metadata"]["name"], "--force", "--grace-period=0")
     node.say(ready=True, state={"running": {"startedAt": STARTED}})
     kubectl.wait("mv", "kws-en", "Ready", "True", "Serving")
+    kubectl.wait_for(lambda: rollout(kubectl)["strategy"] == "Surge", "the next one surges again", 60)
+
+
+def rollout(kubectl: Kubectl) -> dict[str, Any]:
+    told: dict[str, Any] = kubectl.get("mv", "kws-en")["status"]["rollout"]
+    return told
 
 
 def test_out_of_memory(operator: Operator, kubectl: Kubectl, node: PlayedNode) -> None:

@@ -277,6 +277,44 @@ def test_a_full_node_makes_room_for_a_pod_without_a_gpu_and_is_forgotten_after()
     assert chosen(scene) == ("Surge", "NeedsNoGPU", SURGE)
 
 
+def reported(scene: Scene, *, replicas: int = 1, updated: int = 1, ready: int = 0) -> None:
+    """A pass, and what the Deployment's controller says after it."""
+    figures: dict[str, Any] = {
+        "replicas": replicas,
+        "updatedReplicas": updated,
+        "readyReplicas": ready,
+    }
+    scene.settle("kws-en", **figures)
+    live = next(one.live for one in scene.world("kws-en").children if one.kind == DEPLOYMENT)
+    scene.put(applied(live, rollout=figures, manager=MANAGER))
+
+
+@pytest.mark.parametrize("count", [0, 1], ids=["cpu", "gpu"])
+def test_where_nothing_is_ready_an_old_pod_goes_first_though_there_is_room(count: int) -> None:
+    scene = Scene(node("g1", 4), on_gpu() if count else engine(), variant())
+    reported(scene)
+    usual = chosen(scene)
+    assert usual[0] == "Surge"
+    in_place = ("Recreate", "NothingReady", ONE_BY_ONE)
+    scene.put(gpu_pod("old", "g1", count=count))
+    edited(scene)
+    assert chosen(scene) == in_place
+    for replicas, updated in ((1, 0), (0, 0), (1, 1), (1, 1)):
+        reported(scene, replicas=replicas, updated=updated)
+        assert chosen(scene) == in_place, "all the way, and as long as nothing is ready"
+    for ready in (1, 0, 1, 0):
+        reported(scene, ready=ready)
+        assert chosen(scene) == usual, "a pod that comes and goes later changes nothing any more"
+
+
+def test_a_pod_that_is_not_ready_yet_is_kept_where_no_node_could_hold_another() -> None:
+    scene = Scene(node("g1", 1), on_gpu(), variant())
+    reported(scene)
+    scene.put(gpu_pod("old", "g1"))
+    edited(scene, hardware={"gpu": {"count": 4}})
+    assert chosen(scene) == ("Surge", "NoNodeFits", SURGE)
+
+
 def test_the_choice_stands_at_rest_and_is_told() -> None:
     scene = Scene(node("g1", 1), on_gpu(), variant())
     serving(scene)
@@ -314,10 +352,13 @@ def test_a_budget_that_is_not_wanted_any_more_goes() -> None:
     unknown=st.integers(0, 2),
     replicas=st.integers(1, 3),
     apart=st.booleans(),
+    broken=st.booleans(),
 )
-def test_no_deadlock_on_any_cluster(gpus: list[int], unknown: int, replicas: int, *, apart: bool) -> None:
+def test_no_deadlock_on_any_cluster(
+    gpus: list[int], unknown: int, replicas: int, *, apart: bool, broken: bool
+) -> None:
     """A played scheduler and Deployment controller: whatever others hold, every rollout ends."""
-    cluster = _Played(gpus, unknown, replicas, apart=apart)
+    cluster = _Played(gpus, unknown, replicas, apart=apart, broken=broken)
     if len(cluster.old) < replicas:
         return  # it never was whole
     for _ in range(40):
@@ -329,11 +370,11 @@ def test_no_deadlock_on_any_cluster(gpus: list[int], unknown: int, replicas: int
 class _Played:
     """`gpus` of each node; of the first one `unknown` are held by pods that carry no label of ours.
 
-    `apart`: no two of the pods stand on one node.
+    `apart`: no two of the pods stand on one node. `broken`: none of the old ones was ever ready.
     """
 
-    def __init__(self, gpus: list[int], unknown: int, replicas: int, *, apart: bool) -> None:
-        self.apart = apart
+    def __init__(self, gpus: list[int], unknown: int, replicas: int, *, apart: bool, broken: bool) -> None:
+        self.apart, self.broken = apart, broken
         self.real = {f"g{number}": count for number, count in enumerate(gpus)}
         self.real["g0"] = max(self.real["g0"] - unknown, 0)
         self.replicas = replicas
@@ -345,6 +386,8 @@ class _Played:
         nodes = [node(f"g{number}", count) for number, count in enumerate(gpus)]
         self.scene = Scene(*nodes, on_gpu(), variant(replicas=replicas))
         serving(self.scene, replicas=replicas)
+        if broken:
+            reported(self.scene, replicas=replicas, updated=replicas)
         self._show()
         edited(self.scene, replicas=replicas)
         self.strategy = chosen(self.scene)[2]
@@ -382,9 +425,12 @@ class _Played:
         for place in waiting:
             if where := self._free():
                 self.new[self.new.index(place)] = where
-        ready = sum(bool(place) for place in self.new) + len(self.old)
-        spare = ready - (self.replicas - self.strategy["maxUnavailable"])
+        unready = sum(not place for place in self.new)
         total = len(self.old) + len(self.new)
+        ready = total - unready - (len(self.old) if self.broken else 0)
+        # Those that are not ready go first: the controller asks how many there are at all.
+        there = total - unready if self.broken else ready
+        spare = there - (self.replicas - self.strategy["maxUnavailable"])
         if len(self.new) < self.replicas and total < self.replicas + self.strategy["maxSurge"]:
             self.new.append("")
         elif self.old and spare > 0:

@@ -1,8 +1,9 @@
 """Which way pods are replaced: a new one first, or an old one first.
 
 A surge needs room. What is known of the nodes says whether there seems to be some; the scheduler says
-whether there is, and when a new pod finds none while old ones run, an old one goes first. The Deployment
-itself remembers the way, so that a restart of the operator changes nothing; a change of it starts no pod.
+whether there is, and when a new pod finds none while old ones run, an old one goes first. Where no pod is
+ready none is worth keeping beside its successor. The Deployment itself remembers the way, so that a restart
+of the operator changes nothing; a change of it starts no pod.
 """
 
 from __future__ import annotations
@@ -27,13 +28,14 @@ NO_FREE_GPU: Final = "NoFreeGPU"
 NEEDS_NO_GPU: Final = "NeedsNoGPU"
 NO_ROOM: Final = "NoRoom"
 VOLUME_HELD: Final = "VolumeHeld"
+NOTHING_READY: Final = "NothingReady"
 NO_NODE_FITS: Final = "NoNodeFits"
 GPUS_NOT_COUNTED: Final = "GPUsNotCounted"
 _REASONS: Final = {
     (RolloutStrategy.SURGE, True): (FREE_GPU, NO_NODE_FITS, GPUS_NOT_COUNTED),
-    (RolloutStrategy.RECREATE, True): (NO_FREE_GPU, VOLUME_HELD, NO_ROOM),
+    (RolloutStrategy.RECREATE, True): (NO_FREE_GPU, VOLUME_HELD, NO_ROOM, NOTHING_READY),
     (RolloutStrategy.SURGE, False): (NEEDS_NO_GPU,),
-    (RolloutStrategy.RECREATE, False): (NO_ROOM, VOLUME_HELD),
+    (RolloutStrategy.RECREATE, False): (NO_ROOM, VOLUME_HELD, NOTHING_READY),
 }
 """By way and by whether it is about GPUs; the first where the status tells none of them."""
 _FOR_ONCE: Final = frozenset({NO_ROOM, VOLUME_HELD})
@@ -95,7 +97,22 @@ def choose_strategy(world: World, intent: Intent, live: Manifest | None, *, chan
         at_once = max(_at_once(world, intent.need), _held_up(world, intent))
         return Strategy(RolloutStrategy.RECREATE, REQUESTED, at_once)
     known = read_strategy(live)
+    if changing and _nothing_to_lose(world, intent.need):
+        return Strategy(RolloutStrategy.RECREATE, NOTHING_READY, _at_once(world, intent.need))
     return _choose(world, intent) if known is None or changing else _keep(world, intent, known)
+
+
+def _nothing_to_lose(world: World, need: Need) -> bool:
+    """No pod answers, so an old one beside a new one would only hold what that one could have.
+
+    But where no node could hold a new one, an old one may yet get ready.
+    """
+    there = world.rollout is not None and world.rollout.current and world.rollout.replicas > 0
+    return there and _none_ready(world) and bool(world.fleet.survey(need).fitting)
+
+
+def _none_ready(world: World) -> bool:
+    return world.rollout is None or not world.rollout.ready
 
 
 def _keep(world: World, intent: Intent, known: Strategy) -> Strategy:
@@ -103,8 +120,8 @@ def _keep(world: World, intent: Intent, known: Strategy) -> Strategy:
     told: str = (world.variant.status.get("rollout") or {}).get("reason") or ""
     reasons = _REASONS[known.kind, intent.need.device is Device.GPU]
     if not _in_flight(world):
-        stands = told in reasons and told not in _FOR_ONCE
-        return replace(known, reason=told) if stands else _choose(world, intent)
+        over = told in _FOR_ONCE or (told == NOTHING_READY and not _none_ready(world))
+        return _choose(world, intent) if over or told not in reasons else replace(known, reason=told)
     if held := _held_up(world, intent):
         if known.kind is RolloutStrategy.RECREATE and known.at_once >= held:
             return replace(known, reason=VOLUME_HELD)
@@ -112,6 +129,8 @@ def _keep(world: World, intent: Intent, known: Strategy) -> Strategy:
     if known.kind is RolloutStrategy.SURGE and is_stuck(world, intent.need):
         known = _one_by_one(world, intent.need)
         reasons = _REASONS[known.kind, intent.need.device is Device.GPU]
+    elif known.kind is RolloutStrategy.RECREATE and told not in reasons and _none_ready(world):
+        return replace(known, reason=NOTHING_READY)
     if known.kind is RolloutStrategy.RECREATE and told not in reasons and _only_kept_out(world):
         return replace(known, reason=NO_ROOM)
     return replace(known, reason=told if told in reasons else reasons[0])
