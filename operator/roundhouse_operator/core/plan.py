@@ -14,7 +14,7 @@ from roundhouse_api.model import Manifest
 from roundhouse_api.names import ANNOTATION_ADOPT
 from roundhouse_operator.core.additions import added_by_hand, removal
 from roundhouse_operator.core.admission import ADMISSION, left_to_admission
-from roundhouse_operator.core.fields import Path, differences, has_leftovers, without, written
+from roundhouse_operator.core.fields import Path, differences, has_leftovers, value_at, without, written
 from roundhouse_operator.core.kinds import CHILD_KINDS, Kind
 from roundhouse_operator.core.observed import Child
 from roundhouse_operator.core.outcome import Conflict
@@ -82,11 +82,20 @@ NOTHING = Plan()
 
 
 def plan_children(
-    wanted: Iterable[Manifest], there: Iterable[Child], *, namespace: str, owner_uid: str
+    wanted: Iterable[Manifest],
+    there: Iterable[Child],
+    *,
+    namespace: str,
+    owner_uid: str,
+    kept_back: Iterable[Manifest] = (),
 ) -> Plan:
-    """Children that are no longer wanted go, if the resource with `owner_uid` owns them."""
+    """Children that are no longer wanted go, if the resource with `owner_uid` owns them.
+
+    `kept_back` are children as they would be if they did not stay as they are.
+    """
     kinds = {kind.name: kind for kind in CHILD_KINDS}
     observed = {(child.kind.name, child.name): child for child in there}
+    later = {(one["kind"], one["metadata"]["name"]): one for one in kept_back}
     removals: list[Removal] = []
     applies: list[Apply] = []
     conflicts: list[Conflict] = []
@@ -96,7 +105,7 @@ def plan_children(
         if child is None:
             applies.append(Apply(kinds[manifest["kind"]], manifest, force=False, new=True))
             continue
-        if added := added_by_hand(manifest, child.live, child.ownership):
+        if added := _additions(manifest, child, later.get((manifest["kind"], name))):
             removals.append(Removal(child.kind, namespace, name, removal(child.live, added)))
         apply, against = _repair(manifest, child)
         conflicts += against
@@ -112,6 +121,18 @@ def plan_children(
         tuple(deletes),
         tuple(sorted(conflicts, key=lambda one: (one.child, one.path))),
     )
+
+
+def _additions(manifest: Manifest, child: Child, later: Manifest | None) -> list[Path]:
+    """What a person changed of a field that is kept back is no addition.
+
+    The field was ours until then, and to take it away would start pods that lack it. What it was nobody
+    knows any more: it is set when the child is no longer kept as it is.
+    """
+    if later is None:
+        return added_by_hand(manifest, child.live, child.ownership)
+    added = added_by_hand(later, child.live, child.ownership)
+    return [path for path in added if value_at(manifest, path) is None]
 
 
 def _repair(manifest: Manifest, child: Child) -> tuple[Apply | None, list[Conflict]]:

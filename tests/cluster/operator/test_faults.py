@@ -52,9 +52,21 @@ def test_another_engine_of_the_name_waits_for_the_variant(operator: Operator, ku
     kubectl.wait("mv", "kws-en", "UpToDate", "False", "EngineChanged")
     assert kubectl.condition("mv", "kws-en", "Ready")["status"] == "True"
     assert image(kubectl) == "example.org/kws:1"
+
+    def grace_and_ipc() -> tuple[int, bool]:
+        spec = kubectl.get("deploy", "kws-en")["spec"]["template"]["spec"]
+        return spec["terminationGracePeriodSeconds"], spec.get("hostIPC", False)
+
+    ours, _ = grace_and_ipc()
+    mine = {"terminationGracePeriodSeconds": 1234, "hostIPC": True}
+    kubectl.patch("deploy", "kws-en", {"spec": {"template": {"spec": mine}}})
+    kubectl.wait_for(lambda: grace_and_ipc() == (1234, False), "what was added is taken back")
+    operator.settle()
+    assert grace_and_ipc() == (1234, False), "what was ours is not taken away: nobody knows what it was"
     kubectl("annotate", "mv", "kws-en", "roundhouse.dev/restartedAt=looked-at")
     kubectl.wait("mv", "kws-en", "UpToDate", "True")
     assert image(kubectl) == "example.org/other:9"
+    assert grace_and_ipc() == (ours, False)
 
 
 def test_what_a_person_changes_on_a_child_is_changed_back(operator: Operator, kubectl: Kubectl) -> None:

@@ -11,6 +11,7 @@ import pytest
 from roundhouse_api.model import Manifest
 from roundhouse_operator.core.fields import value_at
 from roundhouse_operator.core.kinds import DEPLOYMENT, ENGINE, SERVICE, Key
+from roundhouse_operator.core.own import child_of
 from roundhouse_operator.core.plan import Plan
 from tests.unit.operator.samples import engine, variant
 from tests.unit.operator.worlds import NAMESPACE, Scene, applied, conditions, message, node
@@ -92,6 +93,32 @@ def test_a_missing_service_is_made_again_while_pods_stay_as_they_are(happens: An
     assert apply.manifest["spec"] == service["spec"]
     assert apply.manifest["metadata"]["labels"] == service["metadata"]["labels"]
     assert apply.manifest["metadata"]["ownerReferences"] == service["metadata"]["ownerReferences"]
+
+
+def test_a_value_that_a_person_edits_while_pods_stay_as_they_are_is_not_taken_away() -> None:
+    """It was ours, and pods would start that lack it; what they added beside it goes as ever."""
+    scene, _ = settled()
+    deployment = child_of(scene.world("kws-en"), DEPLOYMENT)
+    assert deployment
+    made = {key: value for key, value in copy.deepcopy(deployment.live).items() if key != "status"}
+    replaced(scene)
+    live = applied(made, rollout=RUNNING)
+    pod, grace = live["spec"]["template"]["spec"], "terminationGracePeriodSeconds"
+    pod |= {grace: 1234, "hostIPC": True}
+    theirs: Manifest = {"f:spec": {"f:template": {"f:spec": {f"f:{grace}": {}, "f:hostIPC": {}}}}}
+    del live["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"]["f:template"]["f:spec"][f"f:{grace}"]
+    live["metadata"]["managedFields"].append(
+        {"manager": "kubectl-edit", "operation": "Update", "fieldsV1": theirs}
+    )
+    scene.put(live)
+    plan = scene.decide("kws-en").plan
+    [removal] = plan.removals
+    assert [one["path"] for one in removal.patch if one["op"] == "remove"] == ["/spec/template/spec/hostIPC"]
+    assert not plan.applies, "what it was is not known any more"
+    scene.put({**variant(args=["--more"]), "metadata": {"name": "kws-en", "generation": 2}})
+    [apply] = [one for one in scene.decide("kws-en").plan.applies if one.kind == DEPLOYMENT]
+    assert apply.manifest["spec"]["template"]["spec"][grace] not in (None, 1234)
+    assert apply.force
 
 
 def test_an_edit_of_the_variant_is_still_seen_after_its_service_was_mended() -> None:

@@ -1,10 +1,13 @@
 """A variant's children while its pods stay as they are, though others are wanted or nobody can say which.
 
-The Deployment keeps what we own of it. The Service needs nothing of an engine: it leads to the variant's pods
-whatever they are, so what a person makes of it is taken back as ever, and a missing one is made again.
+The Deployment keeps what we own of it; of the rest, what a person added is taken away, and what a person
+changed stays until there are other pods. The Service needs nothing of an engine: it leads to the variant's
+pods whatever they are, so what a person makes of it is taken back as ever, and a missing one is made again.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from roundhouse_api.model import Manifest
 from roundhouse_api.names import ANNOTATION_VARIANT_SPEC
@@ -27,10 +30,12 @@ def keep_children(world: World, intent: Intent) -> Plan:
         return NOTHING
     kept = owned_part(live.live, live.ownership.ours)
     kept = {**kept, "spec": {**kept.get("spec", {}), "replicas": intent.replicas}}
-    budget = [one for one in desired_children(intent) if one["kind"] == DISRUPTION_BUDGET.name]
+    later = desired_children(intent)
+    budget = [one for one in later if one["kind"] == DISRUPTION_BUDGET.name]
     service = _service(world, live, intent)
     scaled = [one for one in world.children if one.kind in (DEPLOYMENT, DISRUPTION_BUDGET)]
-    return _plan(world, [kept, *budget, *service], [*scaled, *_service_of(world)])
+    deployment = [one for one in later if one["kind"] == DEPLOYMENT.name]
+    return _plan(world, [kept, *budget, *service], [*scaled, *_service_of(world)], kept_back=deployment)
 
 
 def keep_service_alone(world: World) -> Plan:
@@ -42,8 +47,13 @@ def keep_service_alone(world: World) -> Plan:
     return _plan(world, wanted, _service_of(world)) if wanted else NOTHING
 
 
-def _plan(world: World, wanted: list[Manifest], there: list[Child]) -> Plan:
-    return plan_children(wanted, there, namespace=world.variant.namespace, owner_uid=world.variant.uid)
+def _plan(
+    world: World, wanted: list[Manifest], there: list[Child], *, kept_back: Iterable[Manifest] = ()
+) -> Plan:
+    variant = world.variant
+    return plan_children(
+        wanted, there, namespace=variant.namespace, owner_uid=variant.uid, kept_back=kept_back
+    )
 
 
 def _service_of(world: World) -> list[Child]:
