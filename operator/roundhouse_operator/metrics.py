@@ -126,6 +126,7 @@ class Present(Collector):
         yield _gauge("queue_depth", "Resources that are due for a pass.", self.queue.depth)
         yield _gauge("queue_running", "Resources that are being worked on.", self.queue.running)
         yield _gauge("queue_waiting", "Resources whose next pass comes later.", self.queue.waiting)
+        yield _gauge("queue_failing", "Resources whose last pass failed.", self.queue.failing)
         oldest = self.queue.oldest_seconds() if leading else 0.0
         yield _gauge("queue_oldest_seconds", "How long the oldest has been due or in work.", oldest)
         yield _gauge("tasks", "Tasks of the event loop.", len(_tasks()))

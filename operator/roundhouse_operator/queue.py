@@ -56,6 +56,11 @@ class WorkQueue(Generic[Key]):
         return len(self._timers)
 
     @property
+    def failing(self) -> int:
+        """Keys whose last pass failed, until one succeeds."""
+        return len(self._failures)
+
+    @property
     def running(self) -> int:
         """Keys that are being worked on."""
         return len(self._running)

@@ -24,6 +24,8 @@ START_SECONDS = 120
 LEASE_SECONDS = 60
 """So that no operator ends because the machine is busy; tests of the Lease have it as it is shipped."""
 SHIPPED_LEASE = {"ROUNDHOUSE_OPERATOR_LEASE_SECONDS": "10"}
+ANSWER_SECONDS = 30
+END_SECONDS = 120
 SETTLE_SECONDS = 3.0
 """Longer than the two for which a pod is ready before it counts and the one in which changes are gathered."""
 WRITES = frozenset({"POST", "PUT", "PATCH", "APPLY", "DELETE", "DELETECOLLECTION"})
@@ -117,7 +119,9 @@ class Operator:
         if not self.port:
             return 0, "it has not said yet where it listens"
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{self.port}{path}", timeout=ANSWER_SECONDS
+            ) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
@@ -145,6 +149,7 @@ class Operator:
         """Until nothing is due or in work, and nothing is about to be.
 
         A pass that waits for an answer counts however long it takes: on a busy machine its writes come late.
+        So does one that failed: it is tried again, and then writes.
         """
         passes, since = -1.0, 0.0
 
@@ -153,12 +158,15 @@ class Operator:
             assert self.alive_or_log()
             text = self.get("/metrics")[1]
             now, seen = time.monotonic(), _total(text, "roundhouse_operator_reconcile_seconds_count") or 0.0
-            busy = any(_total(text, f"roundhouse_operator_queue_{one}") != 0 for one in ("depth", "running"))
+            busy = any(
+                _total(text, f"roundhouse_operator_queue_{one}") != 0
+                for one in ("depth", "running", "failing")
+            )
             if busy or seen != passes:
                 passes, since = seen, now
             return now - since >= SETTLE_SECONDS
 
-        wait_until(quiet, seconds=60, what="the operator has settled", every=0.1)
+        wait_until(quiet, seconds=120, what="the operator has settled", every=0.1)
 
     def stop(self) -> int:
         """In order, as a pod is ended."""
@@ -183,7 +191,7 @@ class Operator:
         assert self._process
         if self._process.poll() is None:
             self._process.send_signal(number)
-        return self._process.wait(timeout=60)
+        return self._process.wait(timeout=END_SECONDS)
 
 
 def _total(metrics: str, name: str) -> float | None:
@@ -225,7 +233,7 @@ class Kubectl:
         return next((one for one in status.get("conditions", ()) if one["type"] == type_), {})
 
     def wait(  # reads as the condition is written: Ready True Serving
-        self, kind: str, name: str, type_: str, status: str, reason: str = "", *, seconds: float = 30
+        self, kind: str, name: str, type_: str, status: str, reason: str = "", *, seconds: float = 60
     ) -> Any:
         """Until the condition says so; the condition."""
 
@@ -245,7 +253,7 @@ class Kubectl:
         )
         self.wait_for(lambda: self.get("quota", name).get("status", {}).get("hard") == hard, "it counts", 60)
 
-    def wait_for(self, probe: Callable[[], Any], what: str, seconds: float = 30) -> Any:
+    def wait_for(self, probe: Callable[[], Any], what: str, seconds: float = 60) -> Any:
         return wait_until(probe, seconds=seconds, what=what, every=0.1)
 
 
@@ -263,6 +271,9 @@ def writes(cluster: Cluster, *, with_leases: bool = False) -> Counter[str]:
             ("services", ""),
             ("jobs", ""),
             ("persistentvolumeclaims", ""),
+            ("configmaps", ""),
+            ("poddisruptionbudgets", ""),
+            ("resourceclaimtemplates", ""),
             ("leases", "") if with_leases else ("", ""),
         )
         if ours and one["verb"] in WRITES:
@@ -273,12 +284,24 @@ def writes(cluster: Cluster, *, with_leases: bool = False) -> Counter[str]:
 
 
 def wait_for_quiet(cluster: Cluster) -> None:
-    """Until no namespace of an earlier test is being taken apart: its deletions would be counted too."""
+    """Until no namespace of an earlier test is being taken apart, and each has all that Kubernetes puts in.
+
+    Those writes would be counted too.
+    """
 
     def quiet() -> bool:
-        return all(one["status"]["phase"] != "Terminating" for one in cluster.api.list("namespaces", ""))
+        there = cluster.api.list("namespaces", "")
+        assert all(one["status"]["phase"] != "Terminating" for one in there)
+        complete = {
+            one["metadata"]["namespace"] for one in cluster.api.list("configmaps", "") if _authority(one)
+        }
+        return complete >= {one["metadata"]["name"] for one in there}
 
-    wait_until(quiet, seconds=120, what="no namespace is being deleted")
+    wait_until(quiet, seconds=120, what="no namespace is being deleted, and none is incomplete")
+
+
+def _authority(config_map: dict[str, Any]) -> bool:
+    return bool(config_map["metadata"]["name"] == "kube-root-ca.crt")
 
 
 def own_events(kubectl: Kubectl) -> list[dict[str, Any]]:

@@ -22,9 +22,11 @@ class Said(BaseHTTPRequestHandler):
     """An operator's metrics: of one that leads and has nothing to do, but for the passes in `running`."""
 
     running = 0
+    failing = 0
 
     def do_GET(self) -> None:  # as http.server calls it
-        said = {"leader": 1, "queue_depth": 0, "queue_running": self.running, "queue_waiting": 0}
+        said = {"leader": 1, "queue_depth": 0, "queue_running": self.running, "queue_waiting": self.failing}
+        said["queue_failing"] = self.failing
         text = "".join(f"roundhouse_operator_{name} {value}.0\n" for name, value in said.items()).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(text)))
@@ -85,15 +87,16 @@ def test_the_port_of_the_life_before_is_not_asked(tmp_path: Path, listening: tup
     assert operator.idle()
 
 
-def test_an_operator_in_the_middle_of_a_pass_is_neither_idle_nor_settled(
-    tmp_path: Path, listening: tuple[type[Said], int], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("doing", ["running", "failing"])
+def test_an_operator_in_the_middle_of_a_pass_or_before_a_retry_is_neither_idle_nor_settled(
+    tmp_path: Path, listening: tuple[type[Said], int], monkeypatch: pytest.MonkeyPatch, doing: str
 ) -> None:
-    """A pass that waits long for an answer was taken for none, and half a deed for the whole."""
+    """A pass that waits long for an answer, or is to be repeated, was taken for none."""
     monkeypatch.setattr(harness, "SETTLE_SECONDS", 0.2)
     log = tmp_path / "operator.log"
     operator = Operator(cast("Cluster", NoCluster()), "test", log, spawn=lambda _environment, _log: Life())
     said, port = listening
-    said.running = 1
+    setattr(said, doing, 1)
     operator.start(until="begun")
     tell_port(log, port)
     assert not operator.idle()
@@ -104,7 +107,7 @@ def test_an_operator_in_the_middle_of_a_pass_is_neither_idle_nor_settled(
         for _number in range(5):
             looks.append(probe())
             time.sleep(0.1)  # longer than SETTLE_SECONDS in all
-        said.running = 0
+        setattr(said, doing, 0)
         wait_until(probe, seconds=20, what="it has settled", every=0.05)
 
     monkeypatch.setattr(harness, "wait_until", quiet_after_looks)

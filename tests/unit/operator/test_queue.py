@@ -52,7 +52,7 @@ async def test_a_pass_that_waits_for_an_answer_is_in_work() -> None:
     queue: WorkQueue[str] = WorkQueue()
 
     async def handle(_key: str) -> None:
-        assert (queue.depth, queue.running, queue.waiting) == (0, 1, 0)
+        assert (queue.depth, queue.running, queue.waiting, queue.failing) == (0, 1, 0, 0)
         await answer.wait()
 
     queue.add("a")
@@ -119,6 +119,8 @@ async def test_a_failed_key_comes_back_and_holds_up_nobody(monkeypatch: pytest.M
         passes[key] += 1
         if key == "bad" and passes[key] == 1:
             raise ValueError("broken")
+        if key == "bad":
+            assert queue.failing == 1
         if key == "bad" and passes[key] == 2:
             raise RetryError("not yet")
 
@@ -128,6 +130,7 @@ async def test_a_failed_key_comes_back_and_holds_up_nobody(monkeypatch: pytest.M
         queue.add(name)
     async with running(queue, handle, workers=1):
         await settled(queue, lambda: passes["bad"] == 3)
+        await settled(queue, lambda: not queue.failing)
     assert passes == {"bad": 3, "a": 1, "b": 1, "c": 1}
 
 
