@@ -51,12 +51,12 @@ def serve(cluster: Cluster, namespace: str) -> None:
         "spec": {"selector": labels, "ports": ports},
     }
     cluster.apply({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta, "spec": spec}, service)
-    cluster.kubectl("rollout", "status", "deployment/serve", "-n", namespace, "--timeout=60s")
+    cluster.kubectl("rollout", "status", "deployment/serve", "-n", namespace, "--timeout=300s")
 
 
 def ask(port: int, size: int) -> str:
     """Send, end the sending half, and read the answer: the forwarder must pass the half-close on."""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
         client.sendall(bytes(size))
         client.shutdown(socket.SHUT_WR)
         return client.recv(100).decode()
@@ -65,7 +65,7 @@ def ask(port: int, size: int) -> str:
 def answer(port: int) -> str:
     """Who answers a line of ten bytes; "" where nobody does."""
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
             client.sendall(b"123456789\n")
             return client.recv(100).decode()
     except OSError:

@@ -14,7 +14,7 @@ from tests.cluster.local import Cluster, ClusterError, FakeNode
 from tests.support.waiting import wait_until
 
 CRDS = sorted((CHART.parents[1] / "crds").glob("*.yaml"))
-GONE_SECONDS = 60
+GONE_SECONDS = 300
 ENGINE: Manifest = {
     "apiVersion": "roundhouse.dev/v1alpha1",
     "kind": "Engine",
@@ -39,12 +39,12 @@ class Release:
 
     def install(self, chart: Path = CHART, *options: str) -> str:
         """Install or upgrade and wait until all is ready; Helm's notes."""
-        command = ["upgrade", self.name, str(chart), "--install", "--wait", "--timeout", "90s"]
+        command = ["upgrade", self.name, str(chart), "--install", "--wait", "--timeout", "300s"]
         # The fixture made the definitions without Helm.
         return self._helm(*command, "--create-namespace", "--take-ownership", *options)
 
     def uninstall(self) -> None:
-        self._helm("uninstall", self.name, "--wait", "--timeout", "60s", "--ignore-not-found")
+        self._helm("uninstall", self.name, "--wait", "--timeout", "300s", "--ignore-not-found")
 
     def get(self, *arguments: str) -> str:
         return self.cluster.kubectl("-n", self.namespace, "get", *arguments)

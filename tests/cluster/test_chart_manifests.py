@@ -152,7 +152,7 @@ def test_operator_and_gateway_may_do_their_work_and_no_more(control_plane: Clust
         for question in questions:
             wait_until(
                 partial(allowed, control_plane, component, question, namespace),
-                seconds=10,
+                seconds=60,
                 what=f"the {component} may {question}",
             )
     for component, refused in (("operator", OPERATOR_MAY_NOT), ("gateway", GATEWAY_MAY_NOT)):

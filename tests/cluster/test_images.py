@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -29,7 +30,8 @@ from pathlib import Path
 from tests.images.store import Store
 store = Store(Path(sys.argv[1]))
 store.recover()
-script = f"mount -t tmpfs none {sys.argv[1]}/tmp && touch {sys.argv[1]}/tmp/mounted && echo $$ && sleep 61803"
+folder, seconds = sys.argv[1:]
+script = f"mount -t tmpfs none {folder}/tmp && touch {folder}/tmp/mounted && echo $$ && sleep {seconds}"
 store.run_long(["sh", "-c", script], label="build", log="build", say=print)
 """
 
@@ -201,15 +203,17 @@ def test_a_base_is_fetched_from_a_registry_that_answers(
 
 
 def test_a_killed_build_leaves_nothing_running_or_mounted_and_can_be_repeated(tmp_path: Path) -> None:
-    build = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)])
+    seconds = str(50_000 + secrets.randbelow(10_000))
+    asleep = f"sleep {seconds}"
+    build = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path), seconds])
     log = tmp_path / "logs" / "build.log"
     try:
-        wait_until(lambda: log.exists() and log.read_text(), seconds=30, what="the build runs")
-        assert "sleep 61803" in _processes()
+        wait_until(lambda: log.exists() and log.read_text(), seconds=60, what="the build runs")
+        assert asleep in _processes()
     finally:
         build.send_signal(signal.SIGKILL)
         build.wait()
-    wait_until(lambda: "sleep 61803" not in _processes(), seconds=30, what="its processes are gone")
+    wait_until(lambda: asleep not in _processes(), seconds=60, what="its processes are gone")
     assert str(tmp_path) not in Path("/proc/mounts").read_text()
     store = Store(tmp_path)
     store.buildah("from", "scratch", step="test")

@@ -44,7 +44,7 @@ def gpu_node(control_plane: Cluster) -> Iterator[FakeNode]:
 
 def fake_pod_address(control_plane: Cluster, namespace: str, gpu_node: FakeNode) -> str:
     control_plane.kubectl("apply", "-n", namespace, "-f", "-", input=json.dumps(deployment("one", gpus=1)))
-    control_plane.kubectl("-n", namespace, "rollout", "status", "deployment/one", "--timeout=60s")
+    control_plane.kubectl("-n", namespace, "rollout", "status", "deployment/one", "--timeout=300s")
     pod = json.loads(control_plane.kubectl("-n", namespace, "get", "pod", "-l", "app=one", "-o", "json"))[
         "items"
     ][0]
@@ -60,7 +60,7 @@ def test_a_fake_pod_is_scheduled_onto_its_gpu_and_can_be_given_a_voice(
     try:
         assert engine.stdout
         assert engine.stdout.readline() == b"listening\n"
-        with socket.create_connection((address, 8000), timeout=5) as client:
+        with socket.create_connection((address, 8000), timeout=60) as client:
             client.sendall(b"hello")
             assert client.recv(100) == b"HELLO"
     finally:

@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -83,9 +82,9 @@ def test_two_whole_clusters_stand_side_by_side_beside_foreign_things(clean: None
     with foreign_network(), foreign_etcd() as etcd:
         before = footprint(ONE, OTHER)
         one, other = start(ONE), start(OTHER)
-        began = time.monotonic()
+        first = lifecycle.first_process(one.layout)
         assert start(ONE).kubeconfig == one.kubeconfig
-        assert time.monotonic() - began < 5
+        assert lifecycle.first_process(one.layout) == first, "what runs is found, not made anew"
         for cluster in (one, other):
             pods = cluster.kubectl("get", "pods", "-A", "-o", "jsonpath={.items[*].status.phase}")
             assert pods == "Running"
@@ -121,7 +120,7 @@ def foreign_etcd() -> Iterator["subprocess.Popen[bytes]"]:
     """Something that holds the ports of etcd, API server and kubelet on this machine."""
     process = subprocess.Popen([sys.executable, "-c", FOREIGN_ETCD])
     try:
-        wait_until(lambda: _listens(2379), seconds=10, what="the foreign etcd listens")
+        wait_until(lambda: _listens(2379), seconds=60, what="the foreign etcd listens")
         yield process
     finally:
         process.kill()
@@ -152,8 +151,8 @@ def test_a_component_that_dies_is_started_again(control_plane: Cluster) -> None:
     before, pid = restarts(control_plane, "kube-scheduler") or 0, process_of(control_plane, "kube-scheduler")
     os.kill(pid, signal.SIGKILL)
     wait_until(
-        lambda: restarts(control_plane, "kube-scheduler") == before + 1,
-        seconds=20,
+        lambda: (restarts(control_plane, "kube-scheduler") or 0) > before,
+        seconds=60,
         what="the scheduler runs again",
     )
     assert process_of(control_plane, "kube-scheduler") != pid
@@ -168,9 +167,9 @@ def test_a_machine_that_shuts_down_is_not_kept_waiting(clean: None) -> None:
 def test_down_ends_what_a_test_left_in_the_fake_pods_network(clean: None) -> None:
     cluster = start(ONE, "control-plane")
     left = cluster.run_in_fake_pod_net([sys.executable, "-c", "import time; time.sleep(300)"])
-    wait_until(lambda: in_network(cluster, left.pid), seconds=10, what="it is in the cluster's network")
+    wait_until(lambda: in_network(cluster, left.pid), seconds=60, what="it is in the cluster's network")
     down(ONE)
-    assert left.wait(timeout=10) == -signal.SIGKILL
+    assert left.wait(timeout=100) == -signal.SIGKILL
 
 
 def test_a_port_that_is_taken_is_told_with_its_holder(clean: None) -> None:

@@ -13,9 +13,10 @@ from tests.cluster.local import Cluster, ClusterError, FakeNode
 from tests.cluster.local.images import pack
 from tests.cluster.local.paths import repository_root
 from tests.cluster.probe_pods import answer, ask, pod, run_pod, serve
+from tests.support.ports import free_port
 from tests.support.waiting import wait_until
 
-PORT = 16999
+PORT, TAKEN = free_port(), free_port()
 
 
 def test_a_pod_resolves_the_clusters_names(cluster: Cluster, namespace: str) -> None:
@@ -40,7 +41,7 @@ def test_a_pod_calls_the_api_with_its_service_account(cluster: Cluster, namespac
 def test_an_exposed_service_is_reached_and_outlives_its_pods(cluster: Cluster, namespace: str) -> None:
     serve(cluster, namespace)
     assert cluster.expose(namespace, "serve", PORT, "probe") == f"127.0.0.1:{PORT}"
-    first, size = wait_until(lambda: ask(PORT, 3_000_000), seconds=20, what="an answer").split()
+    first, size = wait_until(lambda: ask(PORT, 3_000_000), seconds=60, what="an answer").split()
     assert (first.startswith("serve-"), size) == (True, "3000000")
 
     cluster.kubectl("delete", "pod", first, "-n", namespace, "--wait=false")
@@ -65,15 +66,15 @@ def test_an_image_that_nobody_has_fails_at_once(cluster: Cluster, namespace: str
         shown = cluster.kubectl("get", "pod", "no-image", "-n", namespace, "-o", reason)
         return shown in {"ErrImagePull", "ImagePullBackOff"}
 
-    wait_until(refused, seconds=15, what="the pull failed")
+    wait_until(refused, seconds=60, what="the pull failed")
 
 
 def test_exposing_what_cannot_be_exposed_says_why(cluster: Cluster, namespace: str) -> None:
     cluster.kubectl("create", "service", "clusterip", "idle", "--tcp=80", "-n", namespace)
     with pytest.raises(ClusterError, match="no port named 'nope'"):
-        cluster.expose(namespace, "idle", PORT + 1, "nope")
-    with socket.create_server(("127.0.0.1", PORT + 1)), pytest.raises(ClusterError, match="held by"):
-        cluster.expose(namespace, "idle", PORT + 1)
+        cluster.expose(namespace, "idle", TAKEN, "nope")
+    with socket.create_server(("127.0.0.1", TAKEN)), pytest.raises(ClusterError, match="held by"):
+        cluster.expose(namespace, "idle", TAKEN)
 
 
 def test_an_archive_is_loaded_once_and_again_when_it_changed(
@@ -123,5 +124,5 @@ def test_a_fake_node_stands_beside_the_real_one(cluster: Cluster, namespace: str
     manifest = pod("on-fake", "serve", "1", gpus=8)
     manifest["spec"]["nodeName"] = node.name
     cluster.kubectl("create", "-n", namespace, "-f", "-", input=json.dumps(manifest))
-    cluster.kubectl("wait", "pod/on-fake", "-n", namespace, "--for=condition=Ready", "--timeout=60s")
+    cluster.kubectl("wait", "pod/on-fake", "-n", namespace, "--for=condition=Ready", "--timeout=300s")
     cluster.kubectl("delete", "node", node.name)

@@ -1,7 +1,6 @@
 """An installed chart as the end-to-end tests see it: kubectl on one side, the gateway's URL on the other."""
 
 import json
-import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -83,10 +82,10 @@ class Release:
         return str(wait_until(holds, seconds=seconds, what=wanted)["message"])
 
     def get_json(self, path: str) -> dict[str, Any]:
-        """What the gateway answers; an error that it answers is an AssertionError."""
+        """What the gateway answers; an error that it answers, or no answer, is an AssertionError."""
         try:
             return self._get_json(path)
-        except urllib.error.HTTPError as error:
+        except OSError as error:
             raise AssertionError(f"{path}: {error}") from error
 
     def _get_json(self, path: str) -> dict[str, Any]:

@@ -22,6 +22,8 @@ from tests.support.waiting import wait_until
 SCRIPT = Path(__file__).parents[1] / "support" / "scripted_engine.py"
 SOUND = wav(bytes(32_000))
 PAUSE_SECONDS = 0.05
+ENOUGH = 10
+"""Answers to each client that keeps asking, so that something was seen."""
 
 
 def script_manifest(name: str) -> dict[str, Any]:
@@ -76,10 +78,13 @@ def address(pod: dict[str, Any]) -> str:
 
 
 def models_of(pod: dict[str, Any]) -> list[dict[str, Any]]:
-    """What the pod itself says of its models."""
-    with urllib.request.urlopen(f"{address(pod)}/v1/models", timeout=10) as answer:  # noqa: S310
-        models: list[dict[str, Any]] = json.load(answer)["data"]
-        return models
+    """What the pod itself says of its models; AssertionError where it does not answer."""
+    try:
+        with urllib.request.urlopen(f"{address(pod)}/v1/models", timeout=60) as answer:  # noqa: S310
+            models: list[dict[str, Any]] = json.load(answer)["data"]
+    except OSError as error:
+        raise AssertionError(f"{pod['metadata']['name']} does not answer: {error}") from error
+    return models
 
 
 @dataclass
@@ -141,7 +146,7 @@ class SharedEngine:
         for variant in variants:
             wait_until(
                 lambda: self.ask(variant) == (200, variant),  # noqa: B023 - called at once
-                seconds=30,
+                seconds=60,
                 what=f"{variant} answers",
             )
 
@@ -168,9 +173,13 @@ class SharedEngine:
             client.start()
         try:
             yield counted
+            wait_until(
+                lambda: wrong or all(counted[variant] > ENOUGH for variant in variants),
+                seconds=60,
+                what="each was asked often enough",
+            )
         finally:
             stop.set()
             for client in clients:
                 client.join()
         assert not wrong, wrong[:5]
-        assert all(counted[variant] > 10 for variant in variants), counted

@@ -108,6 +108,7 @@ def test_variant_whose_engine_is_missing(release: Release, cleared: str) -> None
 def test_engine_deleted_under_its_variant(release: Release, cleared: str) -> None:
     release.apply(both(cleared))
     release.wait_for_condition(f"modelvariant/{cleared}", "Ready", "True", "Serving")
+    release.answers_again(cleared)
     release.delete(f"engine/{cleared}")
     release.wait_for_condition(f"modelvariant/{cleared}", "EngineSelected", "False", "EngineNotFound")
     assert release.condition(f"modelvariant/{cleared}", "Degraded")["status"] == "True"

@@ -79,7 +79,11 @@ def test_text_format_is_plain(release: Release, pocketsphinx: str) -> None:
 @pytest.mark.req("S0-12", "S0-13", "S1-3", "S1-10", "S1-12", "S1-13")
 def test_lists_name_what_runs(release: Release, pocketsphinx: str) -> None:
     with openai_client(release) as client:
-        assert [model.id for model in client.models.list()] == [pocketsphinx]
+        wait_until(
+            lambda: [model.id for model in client.models.list()] == [pocketsphinx],
+            seconds=60,
+            what="those of other tests are off the list",
+        )
         assert client.models.retrieve(pocketsphinx).id == pocketsphinx
     engines = release.get_json("/v1/engines")
     assert engines["total"] == 1
@@ -122,7 +126,11 @@ def test_scaled_to_nothing_and_back(release: Release, pocketsphinx: str) -> None
         ) as caught:
             client.audio.transcriptions.create(model=pocketsphinx, file=("a.wav", io.BytesIO(go_forward())))
     assert caught.value.status_code == 503
-    assert release.get_json(f"/v1/models/{pocketsphinx}")["status"] == "available"
+    wait_until(
+        lambda: release.get_json(f"/v1/models/{pocketsphinx}")["status"] == "available",
+        seconds=60,
+        what="it is told to be available",
+    )
     release.in_namespace("scale", f"modelvariant/{pocketsphinx}", "--replicas=1")
     release.wait_for_condition(f"modelvariant/{pocketsphinx}", "Ready", "True", "Serving")
     release.answers_again(pocketsphinx)

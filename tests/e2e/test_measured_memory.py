@@ -55,7 +55,7 @@ def needing(memory: str) -> dict[str, Any]:
 
 def told_by_the_engine(shared: SharedEngine, pod: str) -> float:
     address = shared.release.in_namespace("get", "pod", pod, "-o", "jsonpath={.status.podIP}")
-    with urllib.request.urlopen(f"http://{address}:8000/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://{address}:8000/metrics", timeout=60) as answer:
         text = answer.read().decode()
     found = re.search(r"^roundhouse_engine_model_vram_bytes\{.*\} (\S+)$", text, re.MULTILINE)
     assert found, text

@@ -62,12 +62,12 @@ class Stream:
 
     def goes_on(self) -> None:
         before = self.deltas
-        wait_until(lambda: self.deltas > before, seconds=30, what="another event", every=0.05)
+        wait_until(lambda: self.deltas > before, seconds=60, what="another event", every=0.05)
         assert self.open
 
     def finished(self) -> None:
         """To its last event, and all of it came."""
-        self.thread.join(timeout=60)
+        self.thread.join(timeout=120)
         assert (self.thread.is_alive(), self.trouble) == (False, "")
         assert self.last == "transcript.text.done"
 
@@ -145,7 +145,7 @@ def both_have_some(pods: Pods) -> list[Stream]:
             streams.extend(opened(pods.release.url, 1))
         return all(pods.in_use(name) for name in names)
 
-    wait_until(spread, seconds=30, what="each pod has streams", every=1)
+    wait_until(spread, seconds=60, what="each pod has streams", every=1)
     return streams
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 CHART = Path(__file__).resolve().parents[2] / "charts/roundhouse"
-INSTALL_SECONDS = 180
+INSTALL_SECONDS = 300
 
 
 class InstallError(Exception):

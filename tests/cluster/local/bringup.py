@@ -22,6 +22,9 @@ from .pki import make_pki
 
 OWN_IMAGES = {node.PAUSE_IMAGE: "pause", node.COREDNS_IMAGE: "coredns", node.PROBE_IMAGE: "probe"}
 
+HEALTHY_SECONDS = 120.0
+"""A step takes one or two of them where the machine has nothing else to do."""
+
 
 class Tell(Protocol):
     """Writes an event where `up` reads it."""
@@ -78,7 +81,7 @@ class _BringUp:
     async def etcd(self) -> None:
         component = config.etcd(self._layout)
         self._components.start(component)
-        await self._components.wait_healthy(component, within_seconds=30)
+        await self._components.wait_healthy(component, within_seconds=HEALTHY_SECONDS)
 
     async def api_server(self) -> None:
         addresses = self._layout.addresses
@@ -87,7 +90,7 @@ class _BringUp:
         listener = listen_in(self._host_network, "127.0.0.1", addresses.api_port_on_host)
         self._components.start(config.api_forwarder(self._layout), listener=listener.detach())
         await self._components.wait_healthy(
-            component, within_seconds=60, url=f"{config.api_url(self._layout)}/readyz"
+            component, within_seconds=HEALTHY_SECONDS, url=f"{config.api_url(self._layout)}/readyz"
         )
 
     async def controllers(self) -> None:
@@ -95,7 +98,7 @@ class _BringUp:
         for component in (*started, config.kwok(self._layout)):
             self._components.start(component)
         for component in started:
-            await self._components.wait_healthy(component, within_seconds=30)
+            await self._components.wait_healthy(component, within_seconds=HEALTHY_SECONDS)
         await self._default_service_account()
 
     async def containerd(self) -> None:
@@ -106,7 +109,7 @@ class _BringUp:
             (layout.state / name).parent.mkdir(exist_ok=True)
             (layout.state / name).write_text(text)
         self._components.start(node.containerd(layout))
-        await self._until(20, *node.client(layout), "version")
+        await self._until(HEALTHY_SECONDS, *node.client(layout), "version")
 
     async def images(self) -> None:
         chosen = snapshotter(self._layout.state)
@@ -120,13 +123,13 @@ class _BringUp:
     async def kubelet(self) -> None:
         component = node.kubelet(self._layout)
         self._components.start(component)
-        await self._components.wait_healthy(component, within_seconds=30)
+        await self._components.wait_healthy(component, within_seconds=HEALTHY_SECONDS)
         await self._kubectl_wait("node", NODE_NAME, "condition=Ready", "kubelet")
 
     async def proxy(self) -> None:
         component = node.proxy(self._layout)
         self._components.start(component)
-        await self._components.wait_healthy(component, within_seconds=30)
+        await self._components.wait_healthy(component, within_seconds=HEALTHY_SECONDS)
 
     async def dns(self) -> None:
         await self._kubectl("apply", "--server-side", "-f", str(self._layout.state / "system.json"))
@@ -135,8 +138,8 @@ class _BringUp:
     async def _kubectl_wait(self, kind: str, name: str, condition: str, log: str) -> None:
         """Wait for an object; if it does not come, its own words and the component's log tell why."""
         try:
-            await self._until(20, *self._kubectl_command("get", kind, name))
-            await self._kubectl("wait", kind, name, f"--for={condition}", "--timeout=60s")
+            await self._until(HEALTHY_SECONDS, *self._kubectl_command("get", kind, name))
+            await self._kubectl("wait", kind, name, f"--for={condition}", f"--timeout={HEALTHY_SECONDS:.0f}s")
         except ClusterError as error:
             status = await self._kubectl("get", kind, name, "-o", "jsonpath={.status.conditions}")
             raise ClusterError(f"{error}\nIt says: {status}\n{self._components.log_tail(log)}") from error
@@ -151,7 +154,7 @@ class _BringUp:
     async def _default_service_account(self) -> None:
         """Pods are refused before the controller manager has made it."""
         path = "/api/v1/namespaces/default/serviceaccounts/default"
-        await self._until(15, *self._kubectl_command("get", "--raw", path))
+        await self._until(HEALTHY_SECONDS, *self._kubectl_command("get", "--raw", path))
 
     async def _until(self, within_seconds: float, *argv: str) -> str:
         """Run the command until it succeeds."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from .errors import ClusterError
 
 ROOT = Path("/sys/fs/cgroup")
-END_SECONDS = 20.0
+END_SECONDS = 100.0
 
 
 def version() -> int:

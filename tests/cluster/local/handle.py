@@ -122,7 +122,7 @@ class Cluster:
         listed = {"apiVersion": "v1", "kind": "List", "items": [node.manifest() for node in nodes]}
         self.kubectl("create", "-f", "-", input=json.dumps(listed))
         names = [f"node/{node.name}" for node in nodes]
-        self.kubectl("wait", "--for=condition=Ready", "--timeout=60s", *names)
+        self.kubectl("wait", "--for=condition=Ready", "--timeout=300s", *names)
 
     def patch_node_gpus(self, node: str, gpus: int, labels: Mapping[str, str] | None = None) -> None:
         """Tell a real node that it has GPUs: scheduler and kubelet both take its word."""

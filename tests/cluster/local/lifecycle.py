@@ -27,8 +27,8 @@ from .packages import require_packages
 from .paths import STATE_ROOT, repository_root, state_folder
 from .pins import CONTROL_PLANE_NAMES, NAMES
 
-LOCK_WAIT_SECONDS = 300.0
-BRING_UP_SECONDS = 240.0
+LOCK_WAIT_SECONDS = 500.0
+BRING_UP_SECONDS = 400.0
 END_SECONDS = 60.0
 # What is written before the first image is loaded, and some room.
 STATE_MIB: dict[Mode, int] = {"control-plane": 256, "full": 1024}
@@ -94,7 +94,7 @@ def known() -> list[int]:
 def ask(layout: Layout, request: dict[str, Any]) -> dict[str, Any]:
     """Send the supervisor one request."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(10)
+        connection.settimeout(60)
         connection.connect(str(layout.control))
         connection.sendall(json.dumps(request).encode() + b"\n")
         reply: dict[str, Any] = json.loads(connection.makefile().readline())

@@ -9,7 +9,8 @@ from typing import Any
 
 from .errors import ClusterError
 
-COMMAND_SECONDS = 180
+COMMAND_SECONDS = 400
+"""Longer than any that is told to wait, so that it says itself what it waited for."""
 
 
 def say_to_stderr(text: str) -> None:

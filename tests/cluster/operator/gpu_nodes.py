@@ -77,7 +77,7 @@ def put_up(cluster: Cluster) -> None:
         "create", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": nodes})
     )
     cluster.apply(DEVICE_CLASS, *SLICES)
-    cluster.kubectl("wait", "--for=condition=Ready", "--timeout=60s", *(f"node/{name}" for name in names))
+    cluster.kubectl("wait", "--for=condition=Ready", "--timeout=300s", *(f"node/{name}" for name in names))
 
 
 def take_down(cluster: Cluster) -> None:

@@ -21,6 +21,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+END_SECONDS = 120
+"""It has nothing left to do but to end, which takes long where the machine has much else to do."""
+
 
 @dataclass
 class Forked:
@@ -74,7 +77,7 @@ class Nursery:
         assert self._process.stdin
         assert self._process.stdout
         self._process.stdin.close()
-        self._process.wait(timeout=10)
+        self._process.wait(timeout=END_SECONDS)
         self._process.stdout.close()
 
 

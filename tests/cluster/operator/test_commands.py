@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.cluster.local import Cluster
+from tests.cluster.local import Cluster, ClusterError
 from tests.cluster.operator.harness import Kubectl, Operator, own_events
 from tests.cluster.operator.test_pods import STARTED, PlayedNode, node, terminated  # noqa: F401  # a fixture
 from tests.unit.operator.samples import engine, variant
@@ -131,6 +131,8 @@ def test_a_person_who_may_only_look_is_told_what_was_left_out(
     path = tmp_path / "looker.yaml"
     path.write_text(yaml.safe_dump(config))
     looker = Roundhouse({**roundhouse.environment, "KUBECONFIG": str(path)}, kubectl.namespace, tmp_path)
+    for kind in ("pods", *_of_group(kinds).split(",")):
+        kubectl.wait_for(partial(_may_list, kubectl, kind, "looker"), f"the rights to {kind} hold")
     page = looker("status", "kws-en")
     assert "/kws-en: Ready, Serving" in page
     assert "list nodes (in the whole cluster)" in page
@@ -142,6 +144,14 @@ def test_a_person_who_may_only_look_is_told_what_was_left_out(
         {"path": ".spec.replicas", "before": "1", "after": "2"}
     ]
     assert by_name["odd"]["refused"]
+
+
+def _may_list(kubectl: Kubectl, kind: str, account: str) -> bool:
+    who = f"--as=system:serviceaccount:{kubectl.namespace}:{account}"
+    try:
+        return kubectl("auth", "can-i", "list", kind, who).strip() == "yes"
+    except ClusterError:
+        return False  # it says no by its exit status
 
 
 def _of_group(kinds: str) -> str:

@@ -79,7 +79,7 @@ def replicas(kubectl: Kubectl, name: str = "kws-en") -> int:
 
 
 @pytest.mark.req("S1-14", "S1-17")
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_to_zero_and_back_with_two_gateways_and_an_operator_that_is_killed_in_the_midst(
     control_plane: Cluster,
     start_operator: StartOperator,
@@ -122,7 +122,7 @@ def test_to_zero_and_back_with_two_gateways_and_an_operator_that_is_killed_in_th
     assert writes(control_plane) == before
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_a_steady_load_is_scaled_for_once_and_silence_takes_nothing_away(
     control_plane: Cluster,
     operator: Operator,
@@ -167,7 +167,7 @@ def test_a_steady_load_is_scaled_for_once_and_silence_takes_nothing_away(
     kubectl.wait("mv", "kws-en", "Ready", "True", "Idle", seconds=90)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_person_s_word_is_taken_and_another_controller_s_stops_ours(
     control_plane: Cluster,
     operator: Operator,

@@ -59,7 +59,7 @@ def set_cpu(control_plane: Cluster, namespace: str, kubectl: Kubectl, tmp_path: 
         assert process.stdout.readline() == b"listening\n"
         stack.callback(control_plane.kubectl, "delete", "apiservice", API_SERVICE, "--ignore-not-found")
         control_plane.apply(*_aggregated(namespace, address))
-        kubectl("wait", "--for=condition=Available", f"apiservice/{API_SERVICE}", "--timeout=60s")
+        kubectl("wait", "--for=condition=Available", f"apiservice/{API_SERVICE}", "--timeout=300s")
 
         def use(milli: int) -> None:
             pods = kubectl.list("pods", "roundhouse.dev/variant=kws-en")
@@ -106,7 +106,7 @@ def of_scale(counted: Counter[str]) -> int:
     return sum(count for what, count in counted.items() if "modelvariants/scale" in what)
 
 
-@pytest.mark.timeout(500)
+@pytest.mark.timeout(900)
 def test_the_real_controller_scales_a_variant_and_nobody_writes_against_it(
     control_plane: Cluster, operator: Operator, kubectl: Kubectl, set_cpu: SetCPU
 ) -> None:

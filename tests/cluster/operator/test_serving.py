@@ -104,7 +104,6 @@ def test_a_second_pass_and_a_restart_write_nothing(
 
 
 @pytest.mark.req("S0-25", "S1-21")
-@pytest.mark.timeout(300)
 def test_fifty_variants_settle_and_then_nothing_is_written_but_the_lease(
     control_plane: Cluster, operator: Operator, kubectl: Kubectl
 ) -> None:

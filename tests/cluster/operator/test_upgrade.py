@@ -32,7 +32,6 @@ def spaces(control_plane: Cluster, namespace: str) -> Iterator[list[Kubectl]]:
     control_plane.kubectl("delete", "node", GPUS.name, AMD.name)
 
 
-@pytest.mark.timeout(300)
 def test_an_upgrade_of_the_operator_restarts_no_model(
     start_operator: StartOperator, namespace: str, spaces: list[Kubectl]
 ) -> None:

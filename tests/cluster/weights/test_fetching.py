@@ -71,14 +71,15 @@ def test_progress_is_told_and_a_loader_that_is_killed_goes_on_where_it_was(
     kubectl.apply(sphinx(cache=claim(volumes)), variant("one", on="sphinx", source=SOURCE))
 
     def under_way() -> dict[str, Any]:
-        shown: dict[str, Any] = kubectl.get("mv", "one")["status"].get("weights", {})
+        status = kubectl.get("mv", "one")["status"]
+        shown: dict[str, Any] = status.get("weights", {})
         assert shown.get("doneBytes", 0) > 5_000_000, shown
+        said = next(one["reason"] for one in status["conditions"] if one["type"] == "WeightsReady")
+        assert (said, status["phase"]) == ("Downloading", "Downloading")
         return shown
 
     shown = kubectl.wait_for(under_way, "progress in status", 120)
     assert shown["totalBytes"] == sum(map(len, model.values()))
-    assert kubectl.condition("mv", "one", "WeightsReady")["reason"] == "Downloading"
-    assert kubectl.get("mv", "one")["status"]["phase"] == "Downloading"
     kubectl("delete", "pod", "-l", "app.kubernetes.io/component=weights", "--grace-period=0", "--force")
     slow.bytes_per_second = None
     kubectl.wait("mv", "one", "Ready", "True", "Serving", seconds=180)
