@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from roundhouse_api.model import Manifest
 from roundhouse_api.quantity import Quantity
-from roundhouse_operator.core.structure import ATOMIC_MAPS, is_whole, list_keys
+from roundhouse_operator.core.structure import ATOMIC_MAPS, is_whole, list_keys, same_whole
 
 Fields = Mapping[str, Any]
 """A `fieldsV1` tree: `f:name` members, `k:{"name":"x"}` and `v:"x"` list items, `.` the thing itself."""
@@ -168,7 +168,7 @@ def _compare_member(value: Any, live: Any, ours: Fields | None, path: tuple[Any,
             # The API server leaves out an empty value that we own; what we no longer own is missing.
             yield path
     elif taken and is_whole(name, value):
-        if value != live:
+        if not same_whole(name, value, live):
             yield path
     else:
         inner = None if ours is None or name in ATOMIC_MAPS else ours.get(f"f:{name}", {})

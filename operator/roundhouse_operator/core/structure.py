@@ -42,6 +42,13 @@ ATOMIC_MAPS: Final = frozenset(
 )
 """Maps in what we write that have one owner as a whole: `x-kubernetes-map-type: atomic` in the API."""
 
+_DEFAULTS: Final[dict[str, dict[str, Any]]] = {
+    "fieldRef": {"apiVersion": "v1"},
+    "resourceFieldRef": {"divisor": "0"},
+    "serviceAccountToken": {"expirationSeconds": 3600},
+}
+"""What the API server itself adds inside of values that have one owner."""
+
 
 def list_keys(name: str, items: list[Any]) -> tuple[str, ...]:
     """The keys that tell apart the items of the list `name`; empty for a list that is one value."""
@@ -55,3 +62,17 @@ def is_whole(name: str, value: Any) -> bool:  # noqa: ANN401
     if isinstance(value, dict):
         return name in ATOMIC_MAPS
     return isinstance(value, list) and not list_keys(name, value)
+
+
+def same_whole(name: str, wanted: Any, live: Any) -> bool:  # noqa: ANN401
+    """Whether the value `name` is as it is wanted, but for what the API server adds to it."""
+    if isinstance(wanted, dict) and isinstance(live, dict):
+        added = live.keys() - wanted.keys()
+        return all(key in live and same_whole(key, one, live[key]) for key, one in wanted.items()) and all(
+            _DEFAULTS.get(name, {}).get(key) == live[key] for key in added
+        )
+    if isinstance(wanted, list) and isinstance(live, list):
+        return len(wanted) == len(live) and all(
+            same_whole(name, mine, theirs) for mine, theirs in zip(wanted, live, strict=True)
+        )
+    return bool(wanted == live)

@@ -155,6 +155,24 @@ def test_an_entry_that_a_person_adds_to_a_selector_is_taken_back() -> None:
     assert service_plan(service_with(mine)) == Plan(), "it is as it is to be, whoever wrote it"
 
 
+def test_what_the_api_server_adds_to_a_value_that_another_holds_is_no_difference() -> None:
+    """Two operators over one namespace: for the one that came later all of it is the other's."""
+    manifest = wanted()
+    [container] = manifest["spec"]["template"]["spec"]["containers"]
+    cpu = {"resource": "requests.cpu"}
+    container["env"].append({"name": "CPU", "valueFrom": {"resourceFieldRef": cpu}})
+    live = applied(copy.deepcopy(manifest), manager="roundhouse/speech/another")
+    there = {
+        one["name"]: one.get("valueFrom") for one in live["spec"]["template"]["spec"]["containers"][0]["env"]
+    }
+    there["ROUNDHOUSE_POD_UID"]["fieldRef"]["apiVersion"] = "v1"
+    there["CPU"]["resourceFieldRef"]["divisor"] = "0"
+    assert plan_for(manifest, live) == Plan()
+    there["CPU"]["resourceFieldRef"]["divisor"] = "1m"
+    [conflict] = plan_for(manifest, live).conflicts
+    assert conflict.path.endswith('env[name="CPU"].valueFrom.resourceFieldRef')
+
+
 def test_an_entry_that_a_controller_adds_to_a_selector_is_left_and_told() -> None:
     selector = {**wanted_service()["spec"]["selector"], "rollouts-pod-template-hash": "1"}
     plan = service_plan(service_with(selector, "rollouts-controller"))
