@@ -167,7 +167,8 @@ def _compare_member(value: Any, live: Any, ours: Fields | None, path: tuple[Any,
         if value or taken:
             # The API server leaves out an empty value that we own; what we no longer own is missing.
             yield path
-    elif taken and is_whole(name, value):
+    elif is_whole(name, value):
+        # As a whole also where it is ours: inside of it nobody is told to own what we no longer want.
         if not same_whole(name, value, live):
             yield path
     else:

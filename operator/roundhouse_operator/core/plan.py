@@ -105,8 +105,10 @@ def plan_children(
         if child is None:
             applies.append(Apply(kinds[manifest["kind"]], manifest, force=False, new=True))
             continue
-        if added := _additions(manifest, child, later.get((manifest["kind"], name))):
+        added, edited = _by_hand(manifest, child, later.get((manifest["kind"], name)))
+        if added:
             removals.append(Removal(child.kind, namespace, name, removal(child.live, added)))
+        conflicts += edited
         apply, against = _repair(manifest, child)
         conflicts += against
         applies += [apply] if apply else []
@@ -123,16 +125,25 @@ def plan_children(
     )
 
 
-def _additions(manifest: Manifest, child: Child, later: Manifest | None) -> list[Path]:
-    """What a person changed of a field that is kept back is no addition.
+def _by_hand(manifest: Manifest, child: Child, later: Manifest | None) -> tuple[list[Path], list[Conflict]]:
+    """What a person added and what they changed of fields that are kept back, which is told and stays.
 
-    The field was ours until then, and to take it away would start pods that lack it. What it was nobody
+    Such a field was ours until then, and to take it away would start pods that lack it. What it was nobody
     knows any more: it is set when the child is no longer kept as it is.
     """
     if later is None:
-        return added_by_hand(manifest, child.live, child.ownership)
+        return added_by_hand(manifest, child.live, child.ownership), []
     added = added_by_hand(later, child.live, child.ownership)
-    return [path for path in added if value_at(manifest, path) is None]
+    changed = added_by_hand(manifest, child.live, child.ownership)
+    return (
+        [path for path in added if value_at(manifest, path) is None],
+        [_conflict(child, path) for path in changed if value_at(later, path) is not None],
+    )
+
+
+def _conflict(child: Child, path: Path) -> Conflict:
+    managers = sorted({one.manager for one in child.ownership.holders(path)})
+    return Conflict(f"{child.kind} {child.name}", written(path), ", ".join(managers))
 
 
 def _repair(manifest: Manifest, child: Child) -> tuple[Apply | None, list[Conflict]]:

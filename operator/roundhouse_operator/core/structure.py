@@ -68,9 +68,10 @@ def same_whole(name: str, wanted: Any, live: Any) -> bool:  # noqa: ANN401
     """Whether the value `name` is as it is wanted, but for what the API server adds to it."""
     if isinstance(wanted, dict) and isinstance(live, dict):
         added = live.keys() - wanted.keys()
-        return all(key in live and same_whole(key, one, live[key]) for key, one in wanted.items()) and all(
-            _DEFAULTS.get(name, {}).get(key) == live[key] for key in added
-        )
+        # The API server leaves out what is empty.
+        return all(
+            same_whole(key, one, live[key]) if key in live else not one for key, one in wanted.items()
+        ) and all(_DEFAULTS.get(name, {}).get(key) == live[key] for key in added)
     if isinstance(wanted, list) and isinstance(live, list):
         return len(wanted) == len(live) and all(
             same_whole(name, mine, theirs) for mine, theirs in zip(wanted, live, strict=True)

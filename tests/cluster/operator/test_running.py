@@ -103,7 +103,13 @@ def test_an_entry_that_a_person_adds_to_a_selector_is_taken_back(
     assert nodes() == linux
     kubectl.patch("deploy", "kws-en", {"spec": {"template": {"spec": {"nodeSelector": {"foo": "bar"}}}}})
     kubectl.wait_for(lambda: nodes() == linux, "the node selector is as it was")
+    both = {**linux, "kubernetes.io/arch": "amd64"}
+    kubectl.patch("eng", "kws", {"spec": {"hardware": {"nodeSelector": both}}})
+    kubectl.wait_for(lambda: nodes() == both, "the engine's new key is there")
+    kubectl.patch("eng", "kws", {"spec": {"hardware": {"nodeSelector": {"kubernetes.io/arch": None}}}})
+    kubectl.wait_for(lambda: nodes() == linux, "the key that the engine no longer has is gone")
     kubectl.wait("mv", "kws-en", "Ready", "True", "Serving")
+    operator.settle()
     assert not kubectl.condition("mv", "kws-en", "OwnershipConflict")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from roundhouse_api.model import Manifest
 from roundhouse_operator.core.additions import removal
+from roundhouse_operator.core.admission import vain_apply
 from roundhouse_operator.core.fields import Ownership, differences, has_leftovers, without, written
 from roundhouse_operator.core.kinds import DEPLOYMENT, SERVICE
 from roundhouse_operator.core.plan import Plan, plan_children
@@ -19,6 +21,8 @@ from tests.unit.operator.samples import engine, variant
 from tests.unit.operator.worlds import MANAGER, Scene, applied, node, owned, sent
 
 OWNER = "uid-kws-en"
+SPREAD = {"topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}
+REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 
 
 def wanted(**spec: Any) -> Manifest:
@@ -180,10 +184,52 @@ def test_an_entry_that_a_controller_adds_to_a_selector_is_left_and_told() -> Non
     assert [(one.path, one.manager) for one in plan.conflicts] == [(".spec.selector", "rollouts-controller")]
 
 
-def test_what_admission_adds_to_a_selector_that_is_ours_stays() -> None:
+def test_what_admission_adds_to_a_selector_that_is_ours_is_tried_once_and_told() -> None:
     live = applied(wanted_service())
     live["spec"]["selector"] = {**live["spec"]["selector"], "mesh": "on"}
-    assert service_plan(live) == Plan()
+    assert len(service_plan(live).applies) == 1
+    child = project_child(SERVICE, sent(live)).read(MANAGER)
+    after = replace(child, vain=vain_apply(wanted_service(), child))
+    plan = plan_children([wanted_service()], [after], namespace="speech", owner_uid=OWNER)
+    assert plan.empty
+    assert [(one.path, one.manager) for one in plan.conflicts] == [(".spec.selector", "admission")]
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "now"),
+    [
+        ("nodeSelector", {"zone": "a", "os": "linux"}, {"zone": "a"}),
+        ("tolerations", [{"key": "gpu", "effect": "NoSchedule"}], [{"key": "gpu"}]),
+        (
+            "affinity",
+            {"podAntiAffinity": {REQUIRED: [{"labelSelector": {"matchLabels": {"a": "1", "b": "2"}}}]}},
+            {"podAntiAffinity": {REQUIRED: [{"labelSelector": {"matchLabels": {"a": "1"}}}]}},
+        ),
+        (
+            "topologySpreadConstraints",
+            [{**SPREAD, "labelSelector": {"matchLabels": {"a": "1", "b": "2"}}}],
+            [{**SPREAD, "labelSelector": {"matchLabels": {"a": "1"}}}],
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_is_no_longer_wanted_inside_of_what_has_one_owner_goes(
+    name: str, before: object, now: object
+) -> None:
+    made, manifest = wanted(), wanted()
+    made["spec"]["template"]["spec"][name] = before
+    manifest["spec"]["template"]["spec"][name] = now
+    [apply] = plan_for(manifest, applied(copy.deepcopy(made))).applies
+    assert (apply.manifest, apply.force) == (manifest, False)
+    assert plan_for(manifest, applied(copy.deepcopy(manifest))) == Plan()
+
+
+def test_what_is_empty_inside_of_what_has_one_owner_is_left_out() -> None:
+    manifest = wanted()
+    manifest["spec"]["template"]["spec"]["tolerations"] = [{"key": "gpu", "effect": ""}]
+    live = applied(copy.deepcopy(manifest))
+    live["spec"]["template"]["spec"]["tolerations"] = [{"key": "gpu"}]
+    assert plan_for(manifest, live) == Plan()
 
 
 @pytest.mark.parametrize(

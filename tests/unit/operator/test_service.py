@@ -115,6 +115,9 @@ def test_a_value_that_a_person_edits_while_pods_stay_as_they_are_is_not_taken_aw
     [removal] = plan.removals
     assert [one["path"] for one in removal.patch if one["op"] == "remove"] == ["/spec/template/spec/hostIPC"]
     assert not plan.applies, "what it was is not known any more"
+    assert [(one.path, one.manager) for one in plan.conflicts] == [
+        (".spec.template.spec.terminationGracePeriodSeconds", "kubectl-edit")
+    ]
     scene.put({**variant(args=["--more"]), "metadata": {"name": "kws-en", "generation": 2}})
     [apply] = [one for one in scene.decide("kws-en").plan.applies if one.kind == DEPLOYMENT]
     assert apply.manifest["spec"]["template"]["spec"][grace] not in (None, 1234)

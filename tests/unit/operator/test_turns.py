@@ -84,6 +84,26 @@ def test_it_stops_where_it_goes_wrong_and_goes_on_from_there() -> None:
     assert fleet.changed[1:] == [NAMES[0], *NAMES[2:]]
 
 
+def test_a_person_who_restarts_one_that_waits_does_not_bring_it_the_change_that_went_wrong() -> None:
+    """With `Recreate` nothing of it is ready for a while, which is not the same as having nothing to lose."""
+    fleet = Fleet(*NAMES)
+    fleet.edit_engine(IMAGE_2)
+    fleet.passes()
+    fail(fleet, NAMES[0], IMAGE_2)
+    fleet.passes()
+    fleet.changed.clear()
+    fleet.report(
+        NAMES[3],
+        replicas=1,
+        updatedReplicas=1,
+        readyReplicas=0,
+        conditions=[{"type": "Progressing", "status": "True", "reason": "ReplicaSetUpdated"}],
+    )
+    fleet.passes()
+    assert fleet.changed == []
+    assert fleet.up_to_date(NAMES[3]) == ("False", "RolloutPaused")
+
+
 def test_taking_the_change_back_changes_only_where_it_went_wrong() -> None:
     fleet = Fleet(*NAMES)
     fleet.edit_engine(IMAGE_2)

@@ -50,7 +50,8 @@ def take_turn(world: World, change: Change, *, engine: str, most: int, wanted: i
     if before is RolloutTurn.TAKEN:
         return Turn(before)  # a change on the way is mended by the next one
     proven = rollout is not None and (rollout.ready > 0 or rollout.completed)
-    if change is not Change.INHERITED or not proven or not wanted:
+    halted = before is RolloutTurn.WAITING and bool(line.failing)  # also while a person restarts its pods
+    if change is not Change.INHERITED or not (proven or halted) or not wanted:
         return NO_TURN
     if before is RolloutTurn.WAITING and line.first and not line.failing and line.in_flight < most:
         # Of one that answers nobody, a failure would tell nothing about the change.
