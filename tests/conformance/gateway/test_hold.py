@@ -60,12 +60,9 @@ def load_of(world: World) -> Iterator[Load]:
     """Follows the load, from a whole account on, until the block ends."""
     load = Load()
     with ExitStack() as stack:
-        connection = http.client.HTTPConnection("127.0.0.1", world.gateway.metrics_port, timeout=60)
-        stack.callback(connection.close)
-        connection.request("GET", "/internal/load")
-        wire = connection.sock
-        response = connection.getresponse()
-        stack.callback(response.close)
+        begun = wait_until(lambda: _begin(world, stack), seconds=10, what="there is room for a reader")
+        assert begun
+        wire, response = begun
         assert response.headers["content-type"] == "application/x-ndjson"
 
         def read() -> None:
@@ -79,6 +76,17 @@ def load_of(world: World) -> Iterator[Load]:
         stack.callback(_end, wire)
         wait_until(lambda: load.beats, seconds=10, what="the account is whole", every=0.02)
         yield load
+
+
+def _begin(world: World, stack: ExitStack) -> tuple[socket.socket, http.client.HTTPResponse] | None:
+    """None where there are too many: those of the test before have their places until the next beat."""
+    connection = http.client.HTTPConnection("127.0.0.1", world.gateway.metrics_port, timeout=60)
+    stack.callback(connection.close)
+    connection.request("GET", "/internal/load")
+    wire: socket.socket = connection.sock
+    response = connection.getresponse()
+    stack.callback(response.close)
+    return None if response.status == 503 else (wire, response)
 
 
 def _end(wire: socket.socket) -> None:
