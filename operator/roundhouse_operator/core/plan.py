@@ -15,7 +15,7 @@ from roundhouse_api.names import ANNOTATION_ADOPT
 from roundhouse_operator.core.additions import added_by_hand, removal
 from roundhouse_operator.core.admission import ADMISSION, left_to_admission
 from roundhouse_operator.core.fields import Path, differences, has_leftovers, value_at, without, written
-from roundhouse_operator.core.kinds import CHILD_KINDS, Kind
+from roundhouse_operator.core.kinds import CHILD_KINDS, DEPLOYMENT, SERVICE, Kind
 from roundhouse_operator.core.observed import Child
 from roundhouse_operator.core.outcome import Conflict
 
@@ -105,11 +105,14 @@ def plan_children(
         if child is None:
             applies.append(Apply(kinds[manifest["kind"]], manifest, force=False, new=True))
             continue
-        added, edited = _by_hand(manifest, child, later.get((manifest["kind"], name)))
+        whole = later.get((manifest["kind"], name))
+        added, edited = _by_hand(manifest, child, whole)
         if added:
             removals.append(Removal(child.kind, namespace, name, removal(child.live, added)))
-        conflicts += edited
         apply, against = _repair(manifest, child)
+        if whole is not None:
+            # What others hold is told as long as they hold it, though nothing is to be changed just now.
+            against = [*_repair(whole, child)[1], *edited]
         conflicts += against
         applies += [apply] if apply else []
     deletes = [
@@ -119,10 +122,20 @@ def plan_children(
     ]
     return Plan(
         tuple(removals),
-        tuple(applies),
+        tuple(_in_order(applies)),
         tuple(deletes),
         tuple(sorted(conflicts, key=lambda one: (one.child, one.path))),
     )
+
+
+def _in_order(applies: list[Apply]) -> list[Apply]:
+    """Before its first pod a variant needs its Service: where the name is taken, none holds a GPU in vain.
+
+    Later the Service is the last, because it says which of the author's wishes were carried out.
+    """
+    if any(one.new and one.kind == DEPLOYMENT for one in applies):
+        return sorted(applies, key=lambda one: one.kind != SERVICE)
+    return applies
 
 
 def _by_hand(manifest: Manifest, child: Child, later: Manifest | None) -> tuple[list[Path], list[Conflict]]:

@@ -181,8 +181,8 @@ def test_what_a_file_would_do_is_what_it_then_does(
     assert {one["name"] for one in told["variants"]} == {"kws-en", "kws-de", "kws-fr"}
     new = next(one for one in told["variants"] if one["new"])
     assert [(one["verb"], one["child"]) for one in new["children"]] == [
-        ("create", "Deployment kws-fr"),
         ("create", "Service kws-fr"),
+        ("create", "Deployment kws-fr"),
     ]
     assert any(one["after"] == "True/AliasConflict" for one in new["conditions"])
     assert f'{path}  "example.org/kws:1" → "example.org/kws:2"' in page

@@ -149,6 +149,19 @@ def test_a_field_that_another_manager_holds_is_left_to_it(operator: Operator, ku
     )
 
 
+def test_where_the_name_of_its_service_is_taken_no_pod_is_started(
+    operator: Operator, kubectl: Kubectl
+) -> None:
+    kubectl("create", "service", "clusterip", "kws-en", "--tcp=80")
+    kubectl.apply(engine(), variant())
+    found = kubectl.wait("mv", "kws-en", "Ready", "False", "NameConflict")
+    assert found["message"].startswith("Service 'kws-en' exists and belongs to somebody else")
+    assert kubectl("get", "deploy", "-o", "name") == ""
+    assert "serving" not in str(kubectl.condition("mv", "kws-en", "Degraded"))
+    kubectl("delete", "svc/kws-en")
+    kubectl.wait("mv", "kws-en", "Ready", "True", seconds=60)
+
+
 def test_an_object_of_somebody_else_is_not_taken_over(operator: Operator, kubectl: Kubectl) -> None:
     kubectl("create", "deployment", "kws-en", "--image=example.org/theirs:1")
     kubectl.apply(engine(), variant())

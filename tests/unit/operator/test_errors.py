@@ -95,7 +95,7 @@ async def test_an_object_of_somebody_else_is_told_in_a_word() -> None:
         for number in range(13)
     )
     status = await first_status(ConflictError(409, "Conflict", "Apply failed with 13 conflicts: …", causes))
-    told = "Deployment 'kws-en' exists and belongs to somebody else (manager 'helm'): rename the variant"
+    told = "Service 'kws-en' exists and belongs to somebody else (manager 'helm'): rename the variant"
     assert conditions(status)["Ready"] == ("False", "NameConflict")
     assert message(status, "Ready") == message(status, "Accepted") == told
     assert conditions(status)["Available"] == ("False", "NameConflict")

@@ -65,7 +65,8 @@ def applied(made: Scene) -> dict[str, Manifest]:
 def test_pods_claim_from_a_template_that_is_made_first() -> None:
     made = scene(minMemory="20G", selectors=["device.attributes['a'].b == 'c'"], count=2)
     plan = applied(made)
-    assert next(iter(plan)) == "ResourceClaimTemplate"
+    kinds = list(plan)
+    assert kinds.index("ResourceClaimTemplate") < kinds.index("Deployment")
     template, spec = plan["ResourceClaimTemplate"], plan["Deployment"]["spec"]["template"]["spec"]
     [request] = template["spec"]["spec"]["devices"]["requests"]
     assert (request["exactly"]["deviceClassName"], request["exactly"]["count"]) == (DRIVER, 2)

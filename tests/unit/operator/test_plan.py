@@ -68,6 +68,16 @@ def test_a_quantity_may_be_written_otherwise() -> None:
     assert not plan_for(wanted(**spec), live).empty
 
 
+def test_before_its_first_pod_a_variant_needs_its_service_which_later_is_the_last() -> None:
+    scene = Scene(node("n1"), engine(), variant())
+    first = [one.kind for one in scene.decide("kws-en").plan.applies]
+    assert first.index(SERVICE) < first.index(DEPLOYMENT)
+    scene.settle("kws-en")
+    scene.put({**variant(args=["--more"]), "metadata": {"name": "kws-en", "generation": 2}})
+    later = [one.kind for one in scene.decide("kws-en").plan.applies]
+    assert later.index(SERVICE) > later.index(DEPLOYMENT), "it says that the edit was carried out"
+
+
 def test_a_field_that_is_no_longer_wanted_goes() -> None:
     more = wanted(args=["--more"])
     assert not plan_for(wanted(), applied(more)).empty

@@ -124,6 +124,25 @@ def test_a_value_that_a_person_edits_while_pods_stay_as_they_are_is_not_taken_aw
     assert apply.force
 
 
+def test_what_a_controller_holds_is_told_also_while_pods_stay_as_they_are() -> None:
+    scene, _ = settled()
+    deployment = child_of(scene.world("kws-en"), DEPLOYMENT)
+    assert deployment
+    made = {key: value for key, value in copy.deepcopy(deployment.live).items() if key != "status"}
+    live = applied(made, rollout=RUNNING)
+    live["spec"]["progressDeadlineSeconds"] = 77
+    del live["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"]["f:progressDeadlineSeconds"]
+    theirs: Manifest = {"f:spec": {"f:progressDeadlineSeconds": {}}}
+    live["metadata"]["managedFields"].append({"manager": "helm", "operation": "Apply", "fieldsV1": theirs})
+    scene.put(live)
+    told = [(".spec.progressDeadlineSeconds", "helm")]
+    assert [(one.path, one.manager) for one in scene.decide("kws-en").plan.conflicts] == told
+    replaced(scene)
+    plan = scene.decide("kws-en").plan
+    assert plan.empty
+    assert [(one.path, one.manager) for one in plan.conflicts] == told
+
+
 def test_an_edit_of_the_variant_is_still_seen_after_its_service_was_mended() -> None:
     scene, service = settled()
     missing(scene)

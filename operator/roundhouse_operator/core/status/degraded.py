@@ -28,7 +28,8 @@ def find_degraded(scene: Scene, blocker: Finding | None) -> Finding | None:
         vain = in_vain(scene.world.autoscaler, engine)
         causes.add(vain.reason, vain.message)
     if blocker and scene.frozen:
-        causes.add(blocker.reason, f"{blocker.message}; its pods go on serving as they are")
+        serving = "; its pods go on serving as they are" if scene.ready else ""
+        causes.add(blocker.reason, f"{blocker.message}{serving}")
     if decision.held:
         causes.add(decision.held.reason, decision.held.message)
     detours = fallbacks.troubles(scene.world.detours)
