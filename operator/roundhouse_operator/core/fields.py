@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from roundhouse_api.model import Manifest
 from roundhouse_api.quantity import Quantity
-from roundhouse_operator.core.structure import ATOMIC_MAPS, is_whole, list_keys, same_whole
+from roundhouse_operator.core.structure import is_whole, list_keys, same_whole
 
 Fields = Mapping[str, Any]
 """A `fieldsV1` tree: `f:name` members, `k:{"name":"x"}` and `v:"x"` list items, `.` the thing itself."""
@@ -136,8 +136,8 @@ def _owned_part(live: Any, ours: Fields) -> Any:  # noqa: ANN401
     return live
 
 
-def _compare(wanted: Any, live: Any, ours: Fields | None, path: Path) -> Iterator[Path]:  # noqa: ANN401
-    """`ours` None: inside of what is owned as a whole, where no member tells who owns it."""
+def _compare(wanted: Any, live: Any, ours: Fields, path: Path) -> Iterator[Path]:  # noqa: ANN401
+    """Of what has one owner for each of its members; the rest is compared where its name is known."""
     if wanted == live:
         return  # most of it, and told in C
     match wanted, live:
@@ -147,22 +147,15 @@ def _compare(wanted: Any, live: Any, ours: Fields | None, path: Path) -> Iterato
         case list(), list() if isinstance(path[-1], str) and (keys := list_keys(path[-1], wanted)):
             for item in wanted:
                 yield from _compare_item(item, live, ours, (*path, _key_of(item, keys)))
-        case list(), list():
-            same = len(wanted) == len(live) and not any(
-                any(_compare(mine, theirs, None, (*path, ())))
-                for mine, theirs in zip(wanted, live, strict=True)
-            )
-            if not same:
-                yield path
         case _:
             if not _same_quantity(wanted, live, path):
                 yield path
 
 
-def _compare_member(value: Any, live: Any, ours: Fields | None, path: tuple[Any, ...]) -> Iterator[Path]:  # noqa: ANN401
+def _compare_member(value: Any, live: Any, ours: Fields, path: tuple[Any, ...]) -> Iterator[Path]:  # noqa: ANN401
     """`path` ends in the member's name, and `ours` are our fields beside it."""
     name = path[-1]
-    taken = ours is not None and f"f:{name}" not in ours
+    taken = f"f:{name}" not in ours
     if live is _NOTHING:
         if value or taken:
             # The API server leaves out an empty value that we own; what we no longer own is missing.
@@ -172,19 +165,17 @@ def _compare_member(value: Any, live: Any, ours: Fields | None, path: tuple[Any,
         if not same_whole(name, value, live):
             yield path
     else:
-        inner = None if ours is None or name in ATOMIC_MAPS else ours.get(f"f:{name}", {})
-        yield from _compare(value, live, inner, path)
+        yield from _compare(value, live, ours.get(f"f:{name}", {}), path)
 
 
-def _compare_item(item: Any, live: list[Any], ours: Fields | None, path: Path) -> Iterator[Path]:  # noqa: ANN401
+def _compare_item(item: Any, live: list[Any], ours: Fields, path: Path) -> Iterator[Path]:  # noqa: ANN401
     """`path` ends in the item's key."""
     key: Any = path[-1]
     twin = item_with(live, key)
     if twin is None:
         yield path
     else:
-        inner = None if ours is None else _item_fields(ours, key) or {}
-        yield from _compare(item, twin, inner, path)
+        yield from _compare(item, twin, _item_fields(ours, key) or {}, path)
 
 
 def _key_of(item: Any, keys: tuple[str, ...]) -> ItemKey:  # noqa: ANN401

@@ -14,6 +14,17 @@ from tests.unit.operator.worlds import NAMESPACE, conditions, message
 NAMES = [f"kws-{number:02}" for number in range(5)]
 
 
+def stopped() -> Fleet:
+    """A change of the engine went wrong on the first variant; the others wait."""
+    fleet = Fleet(*NAMES)
+    fleet.edit_engine(IMAGE_2)
+    fleet.passes()
+    fail(fleet, NAMES[0], IMAGE_2)
+    fleet.passes()
+    fleet.changed.clear()
+    return fleet
+
+
 def test_variants_follow_one_after_another_in_order() -> None:
     fleet = Fleet(*NAMES)
     fleet.changed.clear()
@@ -86,12 +97,7 @@ def test_it_stops_where_it_goes_wrong_and_goes_on_from_there() -> None:
 
 def test_a_person_who_restarts_one_that_waits_does_not_bring_it_the_change_that_went_wrong() -> None:
     """With `Recreate` nothing of it is ready for a while, which is not the same as having nothing to lose."""
-    fleet = Fleet(*NAMES)
-    fleet.edit_engine(IMAGE_2)
-    fleet.passes()
-    fail(fleet, NAMES[0], IMAGE_2)
-    fleet.passes()
-    fleet.changed.clear()
+    fleet = stopped()
     fleet.report(
         NAMES[3],
         replicas=1,
@@ -105,12 +111,7 @@ def test_a_person_who_restarts_one_that_waits_does_not_bring_it_the_change_that_
 
 
 def test_taking_the_change_back_changes_only_where_it_went_wrong() -> None:
-    fleet = Fleet(*NAMES)
-    fleet.edit_engine(IMAGE_2)
-    fleet.passes()
-    fail(fleet, NAMES[0], IMAGE_2)
-    fleet.passes()
-    fleet.changed.clear()
+    fleet = stopped()
     fleet.edit_engine(IMAGE_1)
     fleet.settle()
     assert fleet.changed == [NAMES[0]]
@@ -118,12 +119,7 @@ def test_taking_the_change_back_changes_only_where_it_went_wrong() -> None:
 
 
 def test_a_variants_own_edit_waits_for_nobody() -> None:
-    fleet = Fleet(*NAMES)
-    fleet.edit_engine(IMAGE_2)
-    fleet.passes()
-    fail(fleet, NAMES[0], IMAGE_2)
-    fleet.passes()
-    fleet.changed.clear()
+    fleet = stopped()
     fleet.edit(NAMES[3], args=["--more"])
     fleet.passes()
     assert fleet.changed == [NAMES[3]]
