@@ -36,18 +36,19 @@ PLACE_SECONDS: Final = 12
 PARTS: Final = 10
 LARGEST_LEASE: Final = 100
 
-# The window is that of the store's clock: gateways' clocks may differ.
+# The window is that of the store's clock: gateways' clocks may differ. How long it lasts is told in whole
+# milliseconds that are over for sure when it is.
 _TAKE = """
 local now = redis.call('TIME')
 local window = math.floor(now[1] / ARGV[3])
-local key = KEYS[1] .. ':' .. window
-local used = tonumber(redis.call('GET', key) or '0')
+local kept = redis.call('HMGET', KEYS[1], 'window', 'used')
+local used = tonumber(kept[1]) == window and tonumber(kept[2]) or 0
 local granted = math.max(0, math.min(tonumber(ARGV[1]), tonumber(ARGV[2]) - used))
 if granted > 0 then
-  redis.call('INCRBY', key, granted)
-  redis.call('EXPIRE', key, ARGV[3] * 2)
+  redis.call('HSET', KEYS[1], 'window', window, 'used', used + granted)
+  redis.call('EXPIRE', KEYS[1], ARGV[3] * 2)
 end
-return {granted, used + granted, (window + 1) * ARGV[3] - now[1]}
+return {granted, used + granted, math.floor(((window + 1) * ARGV[3] - now[1]) * 1000 - now[2] / 1000)}
 """
 # Each gateway has a field: how many places it holds, and until when. It asks for a number in all, and gets
 # what the others leave; what it has running already is written down in any case.
@@ -129,7 +130,8 @@ class SharedLimits(KeyLimits):
         if found is None:
             async with self._locks[key_id]:
                 found = self._spend(key_id, per_minute)
-                if found is None and await self._lease(key_id, per_minute):
+                # The minute may have turned while the answer was on its way: what it leased is nothing then.
+                while found is None and await self._lease(key_id, per_minute):
                     found = self._spend(key_id, per_minute)
         return found or await self._without_store().take(key_id, per_minute)
 
@@ -220,11 +222,12 @@ class SharedLimits(KeyLimits):
     async def _lease(self, key_id: str, per_minute: int, *, wanted: int | None = None) -> bool:
         if wanted is None:
             wanted = max(1, min(per_minute // PARTS, LARGEST_LEASE))
+        asked_at = self._clock()  # before the store looked at its own, so that no lease outlives its minute
         answer = await self._ask(self._take, f"{PREFIX}rate:{key_id}", wanted, per_minute, WINDOW_SECONDS)
         if answer is None:
             return False
-        granted, used, left = (int(each) for each in answer)
-        self._leases[key_id] = _Lease(granted, max(0, per_minute - used), self._clock() + left)
+        granted, used, left_ms = (int(each) for each in answer)
+        self._leases[key_id] = _Lease(granted, max(0, per_minute - used), asked_at + left_ms / 1000)
         return True
 
     async def _more(self, key_id: str, places: _Places) -> bool:

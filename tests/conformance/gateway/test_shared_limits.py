@@ -49,6 +49,32 @@ async def test_all_together_let_through_exactly_the_limit(store: Store) -> None:
     assert [standing.remaining for allowed, standing in taken if not allowed] == [0] * 210
 
 
+async def test_what_was_leased_in_one_minute_is_not_spent_in_the_next(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds, limit = 2, 90
+    monkeypatch.setattr(shared_limits, "WINDOW_SECONDS", seconds)
+
+    async def about_to_turn() -> bool:
+        return 0.02 < seconds - time.time() % seconds < 0.2
+
+    async with gateways(store, 3) as three:
+        for key in map(str, range(20)):
+            await eventually(about_to_turn, seconds=10, what="the end of a window", every=0.01)
+            window = time.time() // seconds + 1
+            leased = [await each.take(key, limit) for each in three]
+
+            async def turned(window: float = window) -> bool:
+                return time.time() >= window * seconds
+
+            await eventually(turned, seconds=10, what="a new window", every=0.001)
+            taken = [await three[n % 3].take(key, limit) for n in range(200)]
+            if time.time() // seconds == window:  # else there were two, each with its own limit
+                break
+    assert [allowed for allowed, _ in leased] == [True] * 3
+    assert sum(allowed for allowed, _ in taken) == limit
+
+
 async def test_a_round_trip_is_made_for_many_requests_and_none_for_a_refusal(store: Store) -> None:
     wait_for_an_early_minute()
     async with gateways(store, 1) as [only]:
