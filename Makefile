@@ -90,10 +90,12 @@ requirements: $(STAMP)  ## The numbered behaviours that no test names yet
 gen: $(STAMP)  ## Write every generated file anew: CRDs, reference pages, chart documentation
 	@$(PYTHON) -m roundhouse_api.generate
 	@$(PYTHON) -m tests.charts gen
+	@$(PYTHON) -m tests.images pins
 
 verify: $(STAMP) lint types layers  ## Generated files are current, lint, types, layers, docs; fails on any difference
 	@$(PYTHON) -m roundhouse_api.generate --check
 	@$(PYTHON) -m tests.charts check
+	@$(PYTHON) -m tests.images pins --check
 	@$(UV) lock --check --quiet
 	@$(PYTEST) -q tests/unit/test_tree.py
 

@@ -3,33 +3,56 @@
 # dependencies (hashes checked) and this repository's own packages, compiled, without tests and type stubs.
 #
 #   install.sh PROJECT… -- EXPORT-OPTION…
+#   install.sh --pins FILE
 #
-# PROJECT are the folders whose packages go in; EXPORT-OPTION say which part of uv.lock they need.
+# PROJECT are the folders whose packages go in; EXPORT-OPTION say which part of uv.lock they need. FILE is such a
+# part that has been exported. Where the stage starts from an image that has packages, what is left in
+# /opt/roundhouse in the end is what came to them: a final stage that starts from the same image copies that.
 set -eu
-
-projects=""
-while [ "$1" != "--" ]; do
-    projects="$projects $1"
-    shift
-done
-shift
 
 sources=$PWD
 target=/opt/roundhouse
 export UV_PYTHON_DOWNLOADS=never UV_LINK_MODE=copy UV_CACHE_DIR=/root/.cache/uv
 export SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
 
-uv venv --quiet --python "$(command -v python3)" "$target"
+projects=""
+pins=/tmp/requirements.txt
+if [ "$1" = "--pins" ]; then
+    pins=$2
+else
+    while [ "$1" != "--" ]; do
+        projects="$projects $1"
+        shift
+    done
+    shift
+    # The lock is turned into a list of pins first, because `uv sync` would fetch from the addresses in the lock,
+    # and an index that mirrors PyPI would never be asked. setuptools compiles, and torch alone asks for it.
+    uv export --quiet --frozen --no-emit-workspace --no-dev --no-emit-package setuptools --output-file "$pins" "$@" >/dev/null
+fi
 
-# The lock is turned into a list of pins first, because `uv sync` would fetch from the addresses in the lock,
-# and an index that mirrors PyPI would never be asked.
-uv export --quiet --frozen --no-emit-workspace --no-dev --output-file /tmp/requirements.txt "$@" >/dev/null
-uv pip install --python "$target" --require-hashes --no-deps --no-build -r /tmp/requirements.txt
+: >/tmp/shared-files
+: >/tmp/shared-packages
+if [ -d "$target" ]; then
+    find "$target" ! -type d >/tmp/shared-files
+    uv pip freeze --quiet --python "$target" >/tmp/shared-packages
+else
+    uv venv --quiet --python "$(command -v python3)" "$target"
+fi
+uv pip install --python "$target" --require-hashes --no-deps --no-build -r "$pins"
 
 for project in $projects; do
     uv build --quiet --wheel --out-dir /tmp/wheels "$project"
 done
-uv pip install --python "$target" --no-deps --no-index /tmp/wheels/*.whl
+if [ -n "$projects" ]; then
+    uv pip install --python "$target" --no-deps --no-index /tmp/wheels/*.whl
+fi
+
+uv pip freeze --quiet --python "$target" >/tmp/packages
+changed=$(grep -v -x -F -f /tmp/packages /tmp/shared-packages || true)
+if [ -n "$changed" ]; then
+    echo "these packages of the image below would be replaced, so its layer could not be shared:" "$changed" >&2
+    exit 1
+fi
 
 cd "$target"/lib/python3*/site-packages
 find . -type d -name tests -prune -exec rm -r {} +
@@ -41,21 +64,32 @@ if [ -d botocore/data ]; then
         ! -name s3 ! -name sts ! -name sso ! -name sso-oidc ! -name signin -exec rm -r {} +
 fi
 
-# An image for CPUs has torch without the 4 GB of CUDA that its own libraries are linked against.
-if [ -d torch/lib ]; then
+# An image for CPUs has torch without the 4 GB of CUDA that its own libraries are linked against, and without the
+# half of these libraries that nothing would read. Headers and compilers are for those who build on torch.
+if [ -d torch/lib ] && ! [ -s /tmp/shared-files ]; then
     python3 "$sources/engine-images/base/torch_without_cuda.py" "$PWD"
+    python3 "$sources/engine-images/base/lighter.py" "$PWD"
+    rm -rf torch/include torch/share torch/bin/protoc*
+    rm -f torch/lib/libgfortran.so.5  # comes with torch, and none of its libraries asks for it
+    rm -f torch/testing/_internal/py312_intrinsics.py  # in the syntax of a newer Python, for torch's own tests
 fi
 
 # A wheel may count on a library that the base has not: better known now than in a pod that crashes.
-missing=$(find . -name '*.so*' -type f -exec ldd {} + 2>/dev/null | grep 'not found' | sort -u || true)
+# What torch brings along is loaded before those that are linked against it.
+missing=$(find . -name '*.so*' -type f -exec env LD_LIBRARY_PATH="$PWD/torch/lib" ldd {} + 2>/dev/null |
+    grep 'not found' | sort -u || true)
 if [ -n "$missing" ]; then
     echo "the base image lacks libraries that the installed packages need:" "$missing" >&2
     exit 1
 fi
 
+# Once only in all images that share it.
+tr '\n' '\0' </tmp/shared-files | xargs -0 -r rm -f
+find "$target" -depth -type d -empty -delete
+
 # Bytecode that is never compared with its source: the layer's time stamps need not survive, and a pod with a
 # read-only root file system starts without compiling anything.
-compile() { "$target/bin/python" -m compileall -q -j 0 --invalidation-mode unchecked-hash "$@"; }
+compile() { python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash "$@"; }
 
 # The Kubernetes client's 1,600 generated models and calls are the bulk of the image: bytecode alone is enough.
 for generated in kubernetes/client kubernetes/aio/client; do

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from tests.images import IMAGES, archive_paths, build_images
+from tests.images import IMAGES, Image, archive_paths, build_images
 from tests.images.base import choose_base
 from tests.images.build import image_folder
 from tests.images.definitions import project_version
@@ -24,6 +24,16 @@ from tests.support.origin import Origin
 from tests.support.waiting import wait_until
 
 NAMES = [image.name for image in IMAGES]
+MOST_MEGABYTES = {
+    "operator": 250,
+    "gateway": 350,
+    "loader": 250,
+    "llama-cpp": 450,
+    "pocketsphinx": 350,
+    "faster-whisper": 750,
+    "transformers": 1250,
+}
+"""Of an archive: all layers as they are unpacked."""
 KILLED = """
 import sys
 from pathlib import Path
@@ -75,18 +85,42 @@ def test_an_archive_holds_the_image_under_the_name_that_the_chart_expects(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_of_the_build_is_left_in_an_image(archives: dict[str, Path], name: str) -> None:
-    base, packages = layers(archives[name])
-    tools = {f"{folder}/{tool}" for folder in ("bin", "sbin") for tool in ("uv", "pip", "gcc", "apt-get")}
+    base, *others = layers(archives[name])
+    packages = [path for layer in others for path in layer]
+    names = ("uv", "pip", "gcc", "apt-get", "protoc")
+    tools = {f"{folder}/{tool}" for folder in ("bin", "sbin") for tool in names}
     assert not [path for path in (*base, *packages) if path.endswith(tuple(tools))]
+    unwanted = ("setuptools", "pip", "pytest", "nvidia", "triton", "torch/include", "torch/share")
+    assert not [
+        path for path in packages if path.endswith(tuple(f"/site-packages/{each}" for each in unwanted))
+    ]
     # No list of pins, no cache, no certificate and no index of the machine that built it.
     assert {path.rstrip("/").split("/")[0] for path in packages} <= {"opt", "tmp"}
     assert not [path for path in packages if path.startswith("tmp/")]
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_an_image_is_no_larger_than_it_may_be(archives: dict[str, Path], name: str) -> None:
+    assert archives[name].stat().st_size / 1e6 <= MOST_MEGABYTES[name]
+
+
+@pytest.mark.parametrize("image", [image for image in IMAGES if image.on], ids=lambda image: image.name)
+def test_what_is_in_a_shared_layer_is_there_once(archives: dict[str, Path], image: Image) -> None:
+    _, shared, own = (
+        {path for path in layer if path.endswith((".py", ".pyc", ".so"))}
+        for layer in layers(archives[image.name])
+    )
+    assert any(path.endswith("/site-packages/torch/lib/libtorch_cpu.so") for path in shared)
+    assert own
+    assert not shared & own
+    others = [each.name for each in IMAGES if each.on == image.on]
+    assert len({manifest(archives[name])["Layers"][1] for name in others}) == 1
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_every_module_of_an_image_is_compiled(archives: dict[str, Path], name: str) -> None:
-    *_, packages = layers(archives[name])
-    names = [path for path in packages if "/site-packages/" in path]
+    _, *packages = layers(archives[name])
+    names = [path for layer in packages for path in layer if "/site-packages/" in path]
     compiled = {path for path in names if path.endswith(".pyc")}
     sources = [PurePosixPath(path) for path in names if path.endswith(".py")]
     assert sources

@@ -9,6 +9,7 @@ import pytest
 
 from tests.cluster.local import Cluster
 from tests.e2e.release import MODEL, Release
+from tests.support.hub import Hub
 from tests.support.install import install_chart
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,16 +23,24 @@ def project(*module_and_arguments: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def release(cluster: Cluster) -> Release:
+def hub(cluster: Cluster) -> Iterator[Hub]:
+    """A mirror of the Hugging Face Hub that the release's loaders know."""
+    with Hub(host=str(cluster.layout.addresses.host_address)) as hub:
+        yield hub
+
+
+@pytest.fixture(scope="session")
+def release(cluster: Cluster, hub: Hub) -> Release:
     """The project's images in the cluster, its chart installed, its gateway on loopback."""
     number = str(cluster.number)
     project("tests.images", "build")
     project("tests.cluster.local", "load", "--number", number, *project("tests.images", "archives").split())
-    install_chart(cluster.environment, namespace=NAMESPACE, values={})
+    values = {"loader.env.HF_ENDPOINT": hub.url}
+    install_chart(cluster.environment, namespace=NAMESPACE, values=values)
     port = cluster.gateway_url.rsplit(":", 1)[1]
     service = ("--service", f"{NAMESPACE}/roundhouse-gateway", "--port", port, "--target", "http")
     project("tests.cluster.local", "expose", "--number", number, *service)
-    return Release(cluster.kubectl, cluster.api, NAMESPACE, cluster.gateway_url)
+    return Release(cluster.kubectl, cluster.api, NAMESPACE, cluster.gateway_url, values)
 
 
 @pytest.fixture(scope="session")

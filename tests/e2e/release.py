@@ -20,12 +20,16 @@ MODEL = "pocketsphinx-en-us"
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """One `helm install`: where it is and how it is reached. `url` is the gateway's address on loopback."""
+    """One `helm install`: where it is and how it is reached. `url` is the gateway's address on loopback.
+
+    `values` are the chart's, which an upgrade has to give again.
+    """
 
     kubectl: Kubectl
     api: ApiServer
     namespace: str
     url: str
+    values: dict[str, str]
 
     def apply(self, manifest: str) -> None:
         self.kubectl("apply", "--namespace", self.namespace, "-f", "-", input=manifest)

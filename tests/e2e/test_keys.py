@@ -22,10 +22,10 @@ KEYS = "roundhouse-keys"
 def guarded(cluster: Cluster, release: Release, pocketsphinx: str) -> Iterator[str]:
     """A release that asks for keys; the model's public id."""
     cluster.kubectl("create", "namespace", KEYS)
-    install_chart(cluster.environment, namespace=NAMESPACE, values={"gateway.keysNamespace": KEYS})
+    guarded = {**release.values, "gateway.keysNamespace": KEYS}
+    install_chart(cluster.environment, namespace=NAMESPACE, values=guarded)
     yield pocketsphinx
-    # Helm keeps the values of before where none are given.
-    install_chart(cluster.environment, namespace=NAMESPACE, values={"gateway.keysNamespace": ""})
+    install_chart(cluster.environment, namespace=NAMESPACE, values=release.values)
     cluster.kubectl("delete", "namespace", KEYS, "--wait=false")
     release.answers_again(pocketsphinx)
 

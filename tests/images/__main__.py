@@ -1,16 +1,20 @@
-"""`python -m tests.images`: build the container images, push them, or say where their archives are."""
+"""`python -m tests.images`: build the container images, push them, say where archives are, or write pins."""
 
 import argparse
 import sys
 
 from .build import archive_paths, build_images
 from .definitions import IMAGES
+from .pins import PINS, torch_pins
 from .store import ImageError
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = _parser()
     options = parser.parse_args(arguments)
+    if options.command == "pins":
+        _pins(check=options.check)
+        return
     known = [image.name for image in IMAGES]
     if unknown := sorted(set(options.names) - set(known)):
         parser.error(f"there is no image {unknown[0]!r}; there are {', '.join(known)}")
@@ -26,6 +30,14 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit("interrupted; what is built stays, run the same command again to go on")
 
 
+def _pins(*, check: bool) -> None:
+    pins = torch_pins()
+    if not check:
+        PINS.write_text(pins)
+    elif PINS.read_text() != pins:
+        sys.exit(f"{PINS} is not what uv.lock says: run `make gen`")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.images", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -35,6 +47,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     build.add_argument("--refresh-base", action="store_true", help="make or fetch the base anew first")
     archives = commands.add_parser("archives", help="print where the archives of this checkout's images are")
+    pins = commands.add_parser("pins", help="write the pins of the layer that torch is in, from uv.lock")
+    pins.add_argument("--check", action="store_true", help="write nothing, and fail where they differ")
     for command in (build, archives):
         command.add_argument("names", metavar="NAME", nargs="*", help="an image; none named: all of them")
     return parser

@@ -53,6 +53,27 @@ class Plan:
         key = build_key(self.image, self.arguments, root)
         return image_folder() / f"{self.image.name}-{self.version}-{key}.tar"
 
+    def recipe(self, root: Path) -> "Recipe":
+        return Recipe(self.image, self.reference, self.arguments, root)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One build: what, under which name, told what, of sources below which folder."""
+
+    image: Image
+    reference: str
+    arguments: dict[str, str]
+    sources: Path
+
+    @property
+    def below(self) -> "Recipe | None":
+        """Of the image that this one starts from, named by the key of what that is made of."""
+        if (image := self.image.on) is None:
+            return None
+        key = build_key(image, self.arguments, self.sources)
+        return Recipe(image, f"{LOCAL_REGISTRY}/{image.name}:{key}", self.arguments, self.sources)
+
 
 def image_folder() -> Path:
     return cache_root() / "images"
@@ -94,7 +115,8 @@ def archive_paths(images: Sequence[Image] = IMAGES) -> dict[str, Path]:
 
 
 def _pinned_base(images: Sequence[Image]) -> str:
-    pinned = {argument_default((ROOT / image.containerfile).read_text(), "BASE") for image in images}
+    lowest = {image.on or image for image in images}
+    pinned = {argument_default((ROOT / image.containerfile).read_text(), "BASE") for image in lowest}
     if len(pinned) != 1:
         raise ImageError(
             f"the Containerfiles name different bases, so no layer can be shared: {sorted(pinned)}"
@@ -147,21 +169,11 @@ def _archive(store: Store, plan: Plan, label: str, say: Say) -> Path:
 
 
 def _build(store: Store, plan: Plan, sources: Path, label: str, say: Say) -> None:
+    recipe, archive = plan.recipe(sources), plan.archive(sources)
+    if recipe.below:
+        _have_layers(store, recipe.below, say)
     say(f"{label}: building")
-    archive = plan.archive(sources)
-    with tempfile.TemporaryDirectory(dir=store.folder / "tmp") as folder:
-        index = Path(folder) / "uv.toml"
-        index.write_text(index_settings())
-        secrets = [f"id=uv,src={index}"]
-        if bundle := certificates():
-            secrets.append(f"id=ca,src={bundle}")
-        options = [f"--secret={secret}" for secret in secrets]
-        options += [f"--build-arg={name}={value}" for name, value in plan.arguments.items()]
-        command = store.command(
-            "bud", "--isolation", "chroot", "--network", "host", "--format", "oci", *options
-        )
-        command += ["--file", str(sources / plan.image.containerfile), "--tag", plan.reference, str(sources)]
-        took = store.run_long(command, label=label, log=plan.image.name, say=say)
+    took = _run_build(store, recipe, label, say)
     unfinished = archive.with_suffix(".unfinished")
     unfinished.unlink(missing_ok=True)
     target = f"docker-archive:{unfinished}:{plan.reference}"
@@ -169,6 +181,36 @@ def _build(store: Store, plan: Plan, sources: Path, label: str, say: Say) -> Non
     unfinished.replace(archive)
     _drop_old_archives(archive.parent, plan.image.name)
     say(f"{label}: built in {took:.0f} s, {archive.stat().st_size / 1e6:.0f} MB")
+
+
+def _have_layers(store: Store, recipe: Recipe, say: Say) -> None:
+    """Build what images start from into the store, where that has it not; those before it are dropped."""
+    if store.image_id(recipe.reference):
+        return
+    say(f"{recipe.image.name}: building, for images to share")
+    took = _run_build(store, recipe, recipe.image.name, say)
+    store.drop_others(recipe.reference)
+    say(f"{recipe.image.name}: built in {took:.0f} s")
+
+
+def _run_build(store: Store, recipe: Recipe, label: str, say: Say) -> float:
+    """Into the store; the seconds it took."""
+    arguments = recipe.arguments
+    if below := recipe.below:
+        arguments = {**arguments, below.image.name.upper(): below.reference}
+    with tempfile.TemporaryDirectory(dir=store.folder / "tmp") as folder:
+        index = Path(folder) / "uv.toml"
+        index.write_text(index_settings())
+        secrets = [f"id=uv,src={index}"]
+        if bundle := certificates():
+            secrets.append(f"id=ca,src={bundle}")
+        options = [f"--secret={secret}" for secret in secrets]
+        options += [f"--build-arg={name}={value}" for name, value in arguments.items()]
+        command = store.command(
+            "bud", "--isolation", "chroot", "--network", "host", "--format", "oci", *options
+        )
+        command += ["--file", str(recipe.sources / recipe.image.containerfile), "--tag", recipe.reference]
+        return store.run_long([*command, str(recipe.sources)], label=label, log=recipe.image.name, say=say)
 
 
 def _push(store: Store, plan: Plan, archive: Path, registry: str, say: Say) -> None:

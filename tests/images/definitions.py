@@ -24,10 +24,15 @@ class Image:
 
     name: str
     containerfile: str
+    on: "Image | None" = None
+    """The image that it starts from, whose layers others share with it; None: the base of all."""
 
     def reference(self, version: str, registry: str = LOCAL_REGISTRY) -> str:
         return f"{registry}/{self.name}:{version}"
 
+
+TORCH = Image("torch", "engine-images/base/torch.Containerfile")
+"""Never run by itself: what torch's engines start from. Its build argument is called TORCH."""
 
 IMAGES = (
     Image("operator", "operator/Containerfile"),
@@ -36,6 +41,7 @@ IMAGES = (
     Image("llama-cpp", "engine-images/llama-cpp/Containerfile"),
     Image("pocketsphinx", "engine-images/pocketsphinx/Containerfile"),
     Image("faster-whisper", "engine-images/faster-whisper/Containerfile"),
+    Image("transformers", "engine-images/transformers/Containerfile", on=TORCH),
 )
 
 
@@ -64,9 +70,11 @@ def argument_default(containerfile: str, argument: str) -> str:
 
 
 def build_key(image: Image, arguments: dict[str, str], root: Path = ROOT) -> str:
-    """Twelve hexadecimal digits that change when the image would: recipe, files or build arguments."""
+    """Twelve hexadecimal digits that change when the image would: recipe, files, arguments, what is below."""
     text = (root / image.containerfile).read_text()
     digest = hashlib.sha256(text.encode())
+    if image.on:
+        digest.update(f"\0{build_key(image.on, arguments, root)}".encode())
     for name, value in sorted(arguments.items()):
         digest.update(f"\0{name}={value}".encode())
     for path in _files(copied_paths(text), root):
@@ -78,6 +86,8 @@ def build_key(image: Image, arguments: dict[str, str], root: Path = ROOT) -> str
 
 def snapshot(image: Image, folder: Path, root: Path = ROOT) -> None:
     """Copy what goes into the image: a build that takes a minute must not see what is edited meanwhile."""
+    if image.on:
+        snapshot(image.on, folder, root)
     text = (root / image.containerfile).read_text()
     for path in (root / image.containerfile, *_files(copied_paths(text), root)):
         target = folder / path.relative_to(root)

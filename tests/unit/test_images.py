@@ -8,8 +8,18 @@ from pathlib import Path
 import pytest
 
 from tests.images.base import plain_http
-from tests.images.definitions import IMAGES, ROOT, Image, argument_default, build_key, copied_paths, snapshot
+from tests.images.definitions import (
+    IMAGES,
+    ROOT,
+    TORCH,
+    Image,
+    argument_default,
+    build_key,
+    copied_paths,
+    snapshot,
+)
 from tests.images.host import certificates, index_settings
+from tests.images.pins import PINS, torch_pins
 
 CONTAINERFILE = """
 # A comment that says COPY nothing here
@@ -24,6 +34,7 @@ COPY \\
     two.txt ./
 """
 SAMPLE = Image("sample", "Containerfile")
+UPPER = Image("upper", "upper.Containerfile", on=SAMPLE)
 
 
 @pytest.fixture
@@ -32,6 +43,7 @@ def checkout(tmp_path: Path) -> Path:
     for name in ("one.txt", "two.txt", "unused.txt", "folder/deep.txt", "folder/__pycache__/deep.pyc"):
         (tmp_path / name).write_text(name)
     (tmp_path / "Containerfile").write_text(CONTAINERFILE)
+    (tmp_path / "upper.Containerfile").write_text("FROM ${SAMPLE}\nCOPY unused.txt ./\n")
     return tmp_path
 
 
@@ -48,6 +60,25 @@ def test_an_image_is_built_anew_when_something_in_it_changes(checkout: Path, cha
     with (checkout / changed).open("a") as file:
         file.write("# more\n")
     assert build_key(SAMPLE, {"BASE": "1"}, checkout) != before
+
+
+def test_an_image_is_built_anew_when_what_it_starts_from_changes(checkout: Path) -> None:
+    lower, upper = build_key(SAMPLE, {}, checkout), build_key(UPPER, {}, checkout)
+    (checkout / "unused.txt").write_text("of the upper one alone")
+    assert build_key(SAMPLE, {}, checkout) == lower
+    assert (changed := build_key(UPPER, {}, checkout)) != upper
+    (checkout / "two.txt").write_text("of the lower one")
+    assert build_key(UPPER, {}, checkout) != changed
+    snapshot(UPPER, checkout / "copy", checkout)
+    assert build_key(UPPER, {}, checkout / "copy") == build_key(UPPER, {}, checkout)
+
+
+def test_the_layer_with_torch_is_what_the_lock_says() -> None:
+    pins = torch_pins()
+    assert PINS.read_text() == pins, "run `make gen`"
+    names = [line.partition("==")[0] for line in pins.splitlines() if "==" in line]
+    assert {"torch", "numpy"} <= set(names)
+    assert not [name for name in names if name.startswith(("nvidia", "cuda", "triton", "setuptools"))]
 
 
 @pytest.mark.parametrize("changed", ["unused.txt", "folder/__pycache__/deep.pyc"])
@@ -76,15 +107,16 @@ def test_another_base_or_another_mode_is_another_image(checkout: Path) -> None:
     assert build_key(SAMPLE, {"BASE": "1"}, checkout) != before
 
 
-@pytest.mark.parametrize("image", IMAGES, ids=lambda image: image.name)
+@pytest.mark.parametrize("image", [*IMAGES, TORCH], ids=lambda image: image.name)
 def test_each_containerfile_is_pinned_and_runs_without_rights(image: Image) -> None:
     text = (ROOT / image.containerfile).read_text()
     first = (ROOT / IMAGES[0].containerfile).read_text()
-    for argument in ("BASE", "UV"):
+    for argument in ("UV",) if image.on else ("BASE", "UV"):
         assert "@sha256:" in argument_default(text, argument)
         assert argument_default(text, argument) == argument_default(first, argument), "layers are shared"
     final = text.rpartition("FROM ")[2].splitlines()
-    assert "USER 65532:65532" in final
+    assert final[0] == f"${{{image.on.name.upper() if image.on else 'BASE'}}}"
+    assert "USER 65532:65532" in final or image is TORCH, "that one only lends its layer"
     assert not [line for line in final if line.startswith("RUN")], "nothing is made in the final stage"
     assert all((ROOT / path).exists() for path in copied_paths(text))
 
@@ -97,6 +129,7 @@ def test_each_containerfile_is_pinned_and_runs_without_rights(image: Image) -> N
         ("pocketsphinx", '["python", "-m", "roundhouse_pocketsphinx"]'),
         ("faster-whisper", '["python", "-m", "roundhouse_faster_whisper"]'),
         ("llama-cpp", '["python", "-m", "roundhouse_llama_cpp"]'),
+        ("transformers", '["python", "-m", "roundhouse_transformers"]'),
     ],
 )
 def test_each_image_starts_its_program(name: str, entrypoint: str) -> None:
