@@ -5,11 +5,13 @@ What is in the repositories was made on the spot; the rest is what runs for ever
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 import pytest
 import yaml
 from openai import OpenAI
+from openai.types.chat import ChatCompletionMessageParam
 
 from tests.e2e.release import Release
 from tests.support.hub import Hub
@@ -19,14 +21,17 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "examples/transformers.yaml"
 CHAT, EMBEDDINGS = "qwen2.5-0.5b-instruct", "bge-small-en-v1.5"
 
 
-def documents(**small: str) -> list[dict[str, object]]:
-    """Engines that chat and embed, each with its variant, sized for models of a few kilobytes."""
-    found = [
+QUESTION: Final[list[ChatCompletionMessageParam]] = [{"role": "user", "content": "count"}]
+
+
+def documents() -> list[dict[str, Any]]:
+    """Engines that chat and embed, each with its variant; they ask for what tiny models need."""
+    found: list[dict[str, Any]] = [
         one for one in yaml.safe_load_all(EXAMPLE.read_text()) if "rerank" not in one["metadata"]["name"]
     ]
     for one in found:
         if one["kind"] == "Engine":
-            one["spec"]["hardware"]["resources"]["requests"] = small
+            one["spec"]["hardware"]["resources"]["requests"] = {"cpu": "50m", "memory": "256Mi"}
     return found
 
 
@@ -43,32 +48,29 @@ def models(release: Release, hub: Hub, tmp_path: Path) -> Iterator[None]:
     for repo, folder in made.items():
         files = [path for path in folder.rglob("*") if path.is_file()]
         hub.commit(repo, {str(path.relative_to(folder)): path.read_bytes() for path in files})
-    manifests = documents(cpu="50m", memory="256Mi")
+    manifests = documents()
     release.apply(yaml.safe_dump_all(manifests))
-    for one in manifests:
-        if one["kind"] == "ModelVariant":
-            name = f"modelvariant/{one['metadata']['name']}"
-            release.wait_for_condition(name, "Ready", "True", "Serving", seconds=300)
+    variants = [one["metadata"]["name"] for one in manifests if one["kind"] == "ModelVariant"]
+    for name in variants:
+        release.wait_for_condition(f"modelvariant/{name}", "Ready", "True", "Serving", seconds=300)
     yield
-    release.delete(*(f"{str(one['kind']).lower()}/{one['metadata']['name']}" for one in reversed(manifests)))
+    release.delete(*(f"{one['kind'].lower()}/{one['metadata']['name']}" for one in reversed(manifests)))
 
 
 @pytest.mark.req("S2-12", "S2-19")
 def test_the_examples_models_answer_through_the_gateway(release: Release, models: None) -> None:
-    question = [{"role": "user", "content": "count"}]
     with OpenAI(base_url=f"{release.url}/v1", api_key="none needed", max_retries=2) as client:
-        told = client.chat.completions.create(model=CHAT, messages=question, temperature=0)
+        told = client.chat.completions.create(model=CHAT, messages=QUESTION, temperature=0)
         with client.chat.completions.create(
-            model=CHAT, messages=question, temperature=0, stream=True
+            model=CHAT, messages=QUESTION, temperature=0, stream=True
         ) as stream:
             pieces = [chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices]
-        texts = ["one two three", "w1"]
-        vectors = np.array(
-            [one.embedding for one in client.embeddings.create(model=EMBEDDINGS, input=texts).data]
-        )
-    assert (told.choices[0].message.content or "").split() == ["one", "two", "three"]
+        found = client.embeddings.create(model=EMBEDDINGS, input=["one two three", "w1"])
+    said = told.choices[0].message.content or ""
+    assert said.split() == ["one", "two", "three"]
     assert len([piece for piece in pieces if piece]) > 1, "in pieces"
-    assert "".join(pieces) == told.choices[0].message.content
+    assert "".join(pieces) == said
+    vectors = np.array([one.embedding for one in found.data])
     assert vectors.shape == (2, 32)
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1)
-    assert not np.allclose(*vectors)
+    assert not np.allclose(vectors[0], vectors[1])
