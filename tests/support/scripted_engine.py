@@ -1,7 +1,8 @@
 """An engine without a model, for tests: it loads, fails, answers, streams and dies as it is told.
 
 What a model is like stands in its name, behind the first `;`: `alpha;vram=2048;load=1.5` says that it takes
-2,048 MiB of GPU memory and 1.5 s to load; `gate=FILE` that it is loaded once the engine has such a file.
+2,048 MiB of GPU memory and 1.5 s to load; `ram=64` makes it really take 64 MiB of the process's memory;
+`gate=FILE` says that it is loaded once the engine has such a file.
 `fail` makes every load fail, `fail=FILE` those until the engine has such a file. What a request does stands
 in its prompt: `wait 2` takes two seconds, `stream 5 0.2` gives five segments 0.2 s apart, `until FILE` gives
 them until the engine has such a file, `exit 3` ends the engine with that code. The text is the model's name
@@ -37,12 +38,14 @@ class Scripted(Speech):
     capacity = 4
     name = ""
     script: dict[str, str]
+    held = b""
 
     @override
     def load(self, model: ModelSpec, progress: Callable[[float], None]) -> None:
         self.name, *parts = model.name.split(";")
         self.script = dict(part.partition("=")[::2] for part in parts)
         seconds = float(self.script.get("load", 0))
+        self.held = b"x" * (int(self.script.get("ram", 0)) * MIB)
         for part in range(10):
             progress(part / 10)
             time.sleep(seconds / 10)

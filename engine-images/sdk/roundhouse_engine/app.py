@@ -71,6 +71,7 @@ class _Views:
             "status": "draining" if door.draining else "ready" if door.ready else "loading",
             "models": [{"name": model.name, **_life(model)} for model in door.models],
             "slots": {"ready": door.capacity, "total": door.slots},
+            **_memory(door),
         }
         return JSONResponse(body, status_code=200 if door.ready else 503)
 
@@ -88,17 +89,27 @@ class _Views:
                 "capacity": model.capacity,
                 "inUse": model.in_use,
                 "cancelStep": self._handler.cancel_step.value,
+                "loaded": model.loaded,
                 **({} if model.vram_bytes is None else {"vramBytes": model.vram_bytes}),
+                **({} if model.memory_bytes is None else {"memoryBytes": model.memory_bytes}),
                 **_sessions(model),
             }
             for model in self._door.models
         ]
-        return JSONResponse({"object": "list", "generation": self._door.generation, "data": data})
+        about = {"object": "list", "generation": self._door.generation, **_memory(self._door)}
+        return JSONResponse(about | {"data": data})
 
 
 def _life(model: ModelStatus) -> dict[str, Any]:
     told = {"state": model.state.value, "progress": round(model.progress, 3)}
     return told | ({"error": model.error} if model.error else {})
+
+
+def _memory(door: Door) -> dict[str, Any]:
+    told = door.memory
+    if told is None:
+        return {}
+    return {"memory": {"budgetBytes": told.budget_bytes, "neededBytes": told.needed_bytes}}
 
 
 def _sessions(model: ModelStatus) -> dict[str, Any]:

@@ -89,3 +89,31 @@ def refused(reason: Refusal) -> EngineError:
 def failed(message: str, *, code: str = "engine_failure", status: int = 500) -> EngineError:
     """The engine's own fault."""
     return EngineError(Problem(status, "server_error", code, message))
+
+
+def model_failed(model: str, error: str, *, again: bool) -> EngineError:
+    """It is in the list, and cannot be served; `again`: it is tried again to load it."""
+    tried = "could not be loaded, which is tried again" if again else "cannot be served by this engine"
+    message = f"The model {model!r} {tried}: {error}"
+    return EngineError(
+        Problem(503, "service_unavailable", "model_failed", message, "model", Refusal.LOADING, 5)
+    )
+
+
+def memory_full(model: str) -> EngineError:
+    """All memory is held by models that are in use, or as many as may wait for this one do."""
+    message = (
+        f"The model {model!r} is not loaded, and models that are in use hold the memory for it. Try again "
+        "shortly, or give the engine more memory (ROUNDHOUSE_MEMORY_BUDGET_BYTES) or fewer models."
+    )
+    return EngineError(
+        Problem(503, "service_unavailable", "engine_memory_full", message, "model", Refusal.LOADING, 5)
+    )
+
+
+def too_slow() -> EngineError:
+    """An upload that makes room for others."""
+    message = (
+        "The upload is slow, and too many others are as well. Send it again, compressed (flac, mp3, ogg)."
+    )
+    return invalid(message, param="file", code="upload_too_slow", status=408)

@@ -22,9 +22,10 @@ class Loading:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Every model can be used."""
+    """Every model can be used. Loading took `seconds`, and `ram_bytes` of this process's memory."""
 
     seconds: float
+    ram_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,24 +1,29 @@
 """Models that come and go while the engine runs, as a file says: the door of `Shared` engines.
 
 Each model has a pool of its own, so that one that loads, fails or leaves concerns no other. Nothing is loaded
-while something is being unloaded: both would want the same memory.
+while something is being unloaded: both would want the same memory. Where a budget is set, `memory` counts
+that, and models that are not used make room for others.
 """
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeVar
 
 from typing_extensions import override
 
 from roundhouse_engine.answers import Answers
-from roundhouse_engine.errors import EngineError, Problem, Refusal, refused
+from roundhouse_engine.errors import Refusal, model_failed, refused
 from roundhouse_engine.handler import ModelSpec
 from roundhouse_engine.lease import Lease
+from roundhouse_engine.memory import Memory, MemoryStatus
 from roundhouse_engine.metrics import Metrics
 from roundhouse_engine.model_life import ModelLife, Surroundings
 from roundhouse_engine.models import ModelState, ModelStatus
-from roundhouse_engine.models_file import Desired, ModelsFile
+from roundhouse_engine.models_file import Desired, Source
 from roundhouse_engine.pool import Pool
+from roundhouse_engine.settings import Settings
+
+T = TypeVar("T")
 
 LOADS_AT_ONCE: Final = 2
 """One that takes minutes does not keep all others waiting, and twenty do not fill the memory at once."""
@@ -38,31 +43,32 @@ class Lobby(Pool):
 
 
 class Fleet:
-    """All models of the file. `build` makes the pool of one, not yet started; `slots` is what each has.
-
-    `drain_seconds`: how long one that leaves may finish what it has begun.
-    """
+    """All models of the list that `source` gives. `build` makes the pool of one, not yet started."""
 
     def __init__(
-        self,
-        file: ModelsFile,
-        build: Callable[[ModelSpec], Pool],
-        metrics: Metrics,
-        *,
-        slots: int,
-        drain_seconds: float,
+        self, source: Source, build: Callable[[ModelSpec], Pool], metrics: Metrics, settings: Settings
     ) -> None:
-        self._file = file
+        self._source = source
         self._build = build
         self._metrics = metrics
         self.answers = Answers()
-        self._slots = slots
+        self._slots = settings.capacity
+        self._memory = Memory(settings.memory_budget_bytes)
+        self._complete = settings.models_file is not None
         self._lobby = Lobby(metrics, lambda: self.slots)
         self._lives: dict[str, ModelLife] = {}
         self._desired: Desired | None = None
         self._fewer_leave = asyncio.Event()
         self._surroundings = Surroundings(
-            self._turn, asyncio.Semaphore(LOADS_AT_ONCE), self._gone, drain_seconds
+            self._turn,
+            # What one load takes is measured where no other disturbs it.
+            asyncio.Semaphore(1 if self._memory.bounded else LOADS_AT_ONCE),
+            self._gone,
+            self._memory,
+            metrics,
+            settings.capacity,
+            settings.drain_seconds,
+            settings.memory_wait_seconds,
         )
         self._draining = False
 
@@ -83,12 +89,22 @@ class Fleet:
 
     @property
     def ready(self) -> bool:
-        """A model that is still loading keeps no other from being served."""
-        return self._desired is not None and not self._draining
+        """A model of a file that is still loading keeps no other from being served.
+
+        What the environment names is there as a whole, as in an engine without a budget.
+        """
+        if self._desired is None or self._draining:
+            return False
+        self._complete = self._complete or all(model.state is ModelState.READY for model in self.models)
+        return self._complete
+
+    @property
+    def memory(self) -> MemoryStatus | None:
+        return self._memory.status
 
     @property
     def capacity(self) -> int:
-        return sum(pool.capacity for pool in self._pools())
+        return sum(life.capacity for life in self._lives.values())
 
     @property
     def in_use(self) -> int:
@@ -127,11 +143,11 @@ class Fleet:
             return Refusal.DRAINING
         if self._desired is None:
             return Refusal.LOADING
-        up = [pool for pool in self._pools() if pool.capacity]
+        up = [life for life in self._lives.values() if life.capacity]
         if not up:
             # Of an engine that serves nothing, one request at a time is read, to be told so.
             return Refusal.LOADING if self._lives or self._lobby.in_use else None
-        full = self.in_use >= self.capacity or not any(pool.free for pool in up)
+        full = self.in_use >= self.capacity or not any(life.free for life in up)
         return Refusal.FULL if full else None
 
     def pool_of(self, model: str) -> Pool:
@@ -139,25 +155,21 @@ class Fleet:
         if life is not None and life.pool is not None and life.pool.capacity:
             return life.pool
         error = self._desired.refused.get(model) if self._desired else None
-        error = error or (life.error if life else None)
-        if error is None:
-            raise refused(Refusal.LOADING)
-        raise EngineError(
-            Problem(
-                503,
-                "service_unavailable",
-                "model_failed",
-                f"The model {model!r} could not be loaded, which is tried again: {error}",
-                "model",
-                Refusal.LOADING,
-                5,
-            )
-        )
+        if error is not None:
+            raise model_failed(model, error, again=False)
+        raise refused(Refusal.LOADING) if life is None else life.refusal()
+
+    def away(self, model: str) -> bool:
+        life = self._lives.get(model)
+        return life is not None and life.away
+
+    async def once_loaded(self, model: str, take: Callable[[Pool], T]) -> T:
+        return await self._lives[model].once_loaded(take)
 
     async def supervise(self) -> str:
-        """Follows the file until cancelled."""
+        """Follows the list until cancelled."""
         try:
-            async for desired in self._file.follow():
+            async for desired in self._source.follow():
                 self._desired = desired
                 self._settle()
         finally:
@@ -165,7 +177,7 @@ class Fleet:
             for life in lives:
                 life.end()
             await asyncio.gather(*(life.ended() for life in lives))
-        raise AssertionError("the file is followed for ever")
+        raise AssertionError("the list is followed for ever")
 
     async def drained(self) -> None:
         await self._lobby.drained()
@@ -196,8 +208,8 @@ class Fleet:
         self._fewer_leave.set()
 
     async def _turn(self) -> None:
-        """Returns once nothing is being unloaded."""
-        while any(life.leaving for life in self._lives.values()):
+        """Returns once nothing is being unloaded, or at once where that is counted."""
+        while not self._memory.bounded and any(life.leaving for life in self._lives.values()):
             self._fewer_leave.clear()
             await self._fewer_leave.wait()
 

@@ -32,6 +32,7 @@ class Lease:
         self._verdict: EngineError | None = None
         self.begun = time.monotonic()
         self.placed = True
+        self._arrived = False
 
     def __enter__(self) -> Self:
         return self
@@ -44,7 +45,7 @@ class Lease:
 
     @property
     def uploading(self) -> bool:
-        return self._patience is not None and self._verdict is None
+        return self._patience is not None and self._verdict is None and not self._arrived
 
     @contextlib.asynccontextmanager
     async def upload(self) -> AsyncGenerator[None, None]:
@@ -76,6 +77,11 @@ class Lease:
         if self._patience is not None and self._verdict is None:
             self._verdict = verdict
             self._patience.reschedule(asyncio.get_running_loop().time())
+
+    def stand_by(self) -> None:
+        """Give the place up until the model is loaded: everything is there but that."""
+        self._arrived = True
+        self._step_aside()
 
     def join(self, pool: "Pool") -> None:
         """Go on in the pool of the model that the form named; raises where no place is free there."""

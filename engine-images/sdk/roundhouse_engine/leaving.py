@@ -53,7 +53,7 @@ async def unless_gone(
 
 
 async def _hung_up(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
+    while not (await receive())["type"].endswith(".disconnect"):
         pass
 
 

@@ -76,6 +76,17 @@ class Metrics:
             "session_lag_seconds", "How far a session was behind its speaker, sampled", LAG_BUCKETS, "model"
         )
         self.ready = self._gauge("ready", "1 while the engine takes work")
+        self.model_load_seconds = self._histogram(
+            "model_load_seconds", "How long each load of a model took", REQUEST_BUCKETS, "model"
+        )
+        self.unloads = self._counter(
+            "model_unloads",
+            "Times that a model was unloaded: for others (memory), left the list (removed), or failed",
+            *("model", "reason"),
+        )
+        self.memory_budget_bytes = self._gauge(
+            "memory_budget_bytes", "What models may hold together; 0: no bound"
+        )
         self.load_seconds = self._gauge("load_seconds", "How long the models took to load, last time")
 
     def render(self) -> bytes:

@@ -1,28 +1,34 @@
-"""One model that came by the file, from its first load until its memory is free again.
+"""One model that came by a list, from its first load until it left the list and its memory is free again.
 
-A load that fails is tried again, later each time. Unloading waits: for routers that have not heard yet, and,
-as long as the engine may drain, for the requests that have begun.
+Where memory is bounded it may be unloaded meanwhile, for others, and is loaded again for the next request; it
+is loaded once at the start all the same, to know that it can be and what it takes. A load that fails is tried
+again, later each time. Unloading for good waits: for routers that have not heard yet, and, as long as the
+engine may drain, for the requests that have begun.
 """
 
 import asyncio
-import contextlib
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
+from roundhouse_engine.draining import LINGER_SECONDS, drain
+from roundhouse_engine.errors import EngineError, Refusal, memory_full, model_failed, refused
 from roundhouse_engine.handler import ModelSpec
+from roundhouse_engine.memory import Memory, file_bytes
+from roundhouse_engine.metrics import Metrics
 from roundhouse_engine.models import ModelState, ModelStatus
 from roundhouse_engine.pool import Pool
 
 logger = logging.getLogger(__name__)
 
-LINGER_SECONDS: Final = 5.0
-"""How long a model that left the list still takes work: routers learn of it within moments, not at once."""
-FLUSH_SECONDS: Final = 2.0
-"""For clients to be told that their time is over."""
+T = TypeVar("T")
+
 FIRST_RETRY_SECONDS: Final = 5.0
 LAST_RETRY_SECONDS: Final = 300.0
+_WAITING: Final = 8
+"""For each slot: requests that wait until their model is loaded again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +36,18 @@ class Surroundings:
     """What the models of one engine have in common.
 
     `turn` returns when something may be loaded, `gone` is called when all is over with a model. One that
-    leaves has `drain_seconds` to finish what it has begun.
+    leaves has `drain_seconds` to finish what it has begun. A request waits `wait_seconds` for its model to be
+    loaded again. `slots` is what each model has.
     """
 
     turn: Callable[[], Awaitable[None]]
     loading: asyncio.Semaphore
     gone: Callable[["ModelLife"], None]
+    memory: Memory
+    metrics: Metrics
+    slots: int
     drain_seconds: float
+    wait_seconds: float
 
 
 class ModelLife:
@@ -48,6 +59,15 @@ class ModelLife:
         self.model = model
         self.pool: Pool | None = None
         self.error: str | None = None
+        self.away = False
+        """Unloaded for others, and not loaded again yet."""
+        self.needed_bytes = 0
+        self.used_at = time.monotonic()
+        self._measured = False
+        self._waiting = 0
+        self._asked = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._way = asyncio.Event()
         self._build = build
         self._surroundings = surroundings
         self._living = asyncio.create_task(self._live(), name=f"model {model.name}")
@@ -58,25 +78,86 @@ class ModelLife:
         return self._leaving is not None
 
     @property
+    def giving_way(self) -> bool:
+        return self.leaving or self._way.is_set()
+
+    @property
+    def capacity(self) -> int:
+        """Places for requests that it computes, or will once it is loaded again."""
+        if self.away:
+            return self._surroundings.slots
+        return self.pool.capacity if self.pool is not None else 0
+
+    @property
+    def free(self) -> bool:
+        """Whether it takes one more request."""
+        if self.away:
+            return self._waiting < self._surroundings.slots * _WAITING
+        return self.pool is not None and self.pool.free
+
+    @property
+    def idle(self) -> bool:
+        pool = self.pool
+        kept = self._waiting or self.leaving or not self._settled.is_set()
+        return pool is not None and pool.capacity > 0 and pool.idle and not kept
+
+    @property
+    def wanted(self) -> bool:
+        return not self.away or self._waiting > 0
+
+    @property
     def status(self) -> ModelStatus:
-        pool, name = self.pool, self.model.name
-        if pool is None:
-            state = ModelState.FAILED if self.error else ModelState.LOADING
-            return ModelStatus(name, self._told(state), 0.0, 0, 0, error=self.error)
-        state = ModelState.READY if pool.capacity else ModelState.LOADING
+        pool = self.pool
+        loaded = pool is not None and pool.capacity > 0
+        state = ModelState.READY if loaded or self.away else ModelState.LOADING
+        if state is ModelState.LOADING and pool is None and self.error:
+            state = ModelState.FAILED
         return ModelStatus(
-            name,
-            self._told(state),
-            pool.progress(name),
-            pool.capacity,
-            pool.in_use,
-            pool.vram_bytes(name),
-            self.error if state is ModelState.LOADING else None,
-            pool.places,
+            self.model.name,
+            ModelState.UNLOADING if self.leaving else state,
+            progress=pool.progress(self.model.name) if pool else float(self.away),
+            capacity=self.capacity,
+            in_use=pool.in_use if pool else 0,
+            loaded=loaded,
+            vram_bytes=pool.footprint.vram_bytes(self.model.name) if pool else None,
+            error=None if state is ModelState.READY else self.error,
+            memory_bytes=self.needed_bytes if self._measured else None,
+            sessions=pool.places if pool else None,
         )
 
-    def _told(self, state: ModelState) -> ModelState:
-        return ModelState.UNLOADING if self.leaving else state
+    async def once_loaded(self, take: Callable[[Pool], T]) -> T:
+        """What `take` does with the pool, which stays until then; raises `EngineError`."""
+        if self._waiting >= self._surroundings.slots * _WAITING:
+            raise memory_full(self.model.name)
+        self._waiting += 1
+        self._asked.set()
+        self._surroundings.memory.note()
+        try:
+            async with asyncio.timeout(self._surroundings.wait_seconds):
+                await self._settled.wait()
+            if self.pool is None or not self.pool.capacity:
+                raise self.refusal()
+            return take(self.pool)
+        except TimeoutError:
+            raise (refused(Refusal.LOADING) if self.pool else memory_full(self.model.name)) from None
+        finally:
+            self._waiting -= 1
+            self._surroundings.memory.note()
+
+    def refusal(self) -> EngineError:
+        """Why it takes no request."""
+        if self.error is None:
+            return refused(Refusal.DRAINING if self.leaving else Refusal.LOADING)
+        again = not self._surroundings.memory.never_holds(self.needed_bytes)
+        return model_failed(self.model.name, self.error, again=again)
+
+    def give_way(self) -> None:
+        """Unload, which nobody notices but by having to wait; loaded again for the next request."""
+        self.away = True
+        self.pool = None
+        self._settled.clear()
+        self._asked.clear()
+        self._way.set()
 
     def leave(self) -> None:
         """Unload, when nobody needs it any more."""
@@ -99,25 +180,43 @@ class ModelLife:
         await asyncio.gather(self._living, *filter(None, (self._leaving,)), return_exceptions=True)
 
     async def _live(self) -> None:
+        memory = self._surroundings.memory
         retry_seconds = FIRST_RETRY_SECONDS
         while True:
+            if memory.never_holds(self.needed_bytes):
+                await self._fail_for_good()
+            if self.away:
+                await self._asked.wait()
             await self._surroundings.turn()
-            failure, served = await self._serve()
+            self._way.clear()
+            pool = self._build(self.model)
+            if memory.budget_bytes is not None and not self._measured:
+                guess = await asyncio.to_thread(file_bytes, self.model.path)
+                self.needed_bytes = min(guess * pool.footprint.copies, memory.budget_bytes)
+            if not await memory.enter(self):
+                self._asked.clear()
+                continue
+            try:
+                failure, served = await self._serve(pool)
+            finally:
+                memory.leave(self)
+            if failure is None:
+                continue
             if served:
                 retry_seconds = FIRST_RETRY_SECONDS
-            self.error = failure
-            logger.error(
-                "model not served",
-                extra={"model": self.model.name, "why": failure, "again_seconds": retry_seconds},
-            )
+            self._fail(failure, again_seconds=retry_seconds)
             await asyncio.sleep(retry_seconds)
             retry_seconds = min(retry_seconds * 2, LAST_RETRY_SECONDS)
 
-    async def _serve(self) -> tuple[str, bool]:
-        """Load and keep alive; returns why that came to an end, and whether it served meanwhile."""
-        pool = self._build(self.model)
+    async def _serve(self, pool: Pool) -> tuple[str | None, bool]:
+        """Load and keep alive; returns why that came to an end, and whether it served meanwhile.
+
+        None for the why: it gave way.
+        """
+        why, served = "removed", False
         async with self._surroundings.loading:
-            self.pool = pool
+            begun = time.monotonic()
+            self._begin(pool)
             supervising = asyncio.create_task(pool.supervise())
             up = asyncio.create_task(pool.up())
             try:
@@ -126,39 +225,73 @@ class ModelLife:
                 await _end(supervising, up)
                 self.pool = None
                 raise
+        way = asyncio.create_task(self._way.wait())
         try:
             served = up.done()
             if served:
-                self.error = None
-            return await supervising, served
+                self._came(pool, time.monotonic() - begun)
+            await asyncio.wait({supervising, way}, return_when=asyncio.FIRST_COMPLETED)
+            failure = None if way.done() else supervising.result()
+            why = "failed" if failure else "memory"
+            return failure, served
         finally:
-            await _end(supervising, up)
+            await _end(supervising, up, way)
             self.pool = None
             await asyncio.to_thread(pool.release)
+            if served:
+                self._surroundings.metrics.unloads.labels(self.model.name, why).inc()
+
+    def _begin(self, pool: Pool) -> None:
+        self.pool = pool
+        self._settled.clear()
+        for each in filter(None, (pool, pool.sessions)):
+            each.on_change = lambda: self._note(pool)
+
+    def _note(self, pool: Pool) -> None:
+        """Something changed in the pool: a slot came up, or a request is over."""
+        if pool.footprint.whole and not self._measured:
+            self._measured = True
+            self.needed_bytes = 0  # what was guessed is of no more use
+        self.needed_bytes = max(self.needed_bytes, pool.footprint.held_bytes)
+        self.used_at = time.monotonic()
+        memory = self._surroundings.memory
+        if memory.never_holds(self.needed_bytes) and self.idle:
+            self.give_way()  # and `_live` does not load it again
+        memory.note()
+
+    def _came(self, pool: Pool, seconds: float) -> None:
+        self.error = None
+        self.away = False
+        self._surroundings.metrics.model_load_seconds.labels(self.model.name).observe(seconds)
+        self._settled.set()
+        self._note(pool)
+        told = {"model": self.model.name, "seconds": round(seconds, 3), "bytes": self.needed_bytes}
+        logger.info("model loaded", extra=told)
+
+    def _fail(self, failure: str, **told: float) -> None:
+        self.error = failure
+        self.away = False
+        self._settled.set()
+        logger.error("model not served", extra={"model": self.model.name, "why": failure, **told})
+
+    async def _fail_for_good(self) -> None:
+        """Until it leaves the list."""
+        self._fail(
+            f"It takes {self.needed_bytes} bytes of memory, more than ROUNDHOUSE_MEMORY_BUDGET_BYTES "
+            f"({self._surroundings.memory.budget_bytes}): raise it, or serve a smaller model."
+        )
+        await asyncio.Event().wait()
 
     async def _leave(self) -> None:
         pool = self.pool
         if pool is not None and pool.capacity:
             await asyncio.sleep(LINGER_SECONDS)
-            pool.draining = True
-            await self._drained(pool)
+            await drain(pool, self.model.name, self._surroundings.drain_seconds)
         self._living.cancel()
         await asyncio.gather(self._living, return_exceptions=True)
+        self._settled.set()
         logger.info("model unloaded", extra={"model": self.model.name})
         self._surroundings.gone(self)
-
-    async def _drained(self, pool: Pool) -> None:
-        """As at the end of the engine: a client that takes its time keeps no other model from its memory."""
-        try:
-            async with asyncio.timeout(self._surroundings.drain_seconds):
-                await pool.drained()
-        except TimeoutError:
-            told = {"model": self.model.name, "in_use": pool.in_use}
-            logger.warning("drain deadline passed", extra=told)
-            pool.evict()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(FLUSH_SECONDS):
-                    await pool.drained()
 
 
 async def _end(*tasks: "asyncio.Task[object]") -> None:

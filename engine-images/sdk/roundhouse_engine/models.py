@@ -25,9 +25,13 @@ class ModelStatus:
     capacity: int
     """Requests that it can compute at once."""
     in_use: int
+    loaded: bool = False
+    """One that is ready and not loaded has left its memory to others: the next request loads it first."""
     vram_bytes: int | None = None
     """The most GPU memory that it held so far; None where the handler cannot tell."""
     error: str | None = None
     """Why it could not be loaded, the last time."""
+    memory_bytes: int | None = None
+    """What it was measured to take, of the GPU or else of the processes; None until it was."""
     sessions: tuple[int, int] | None = None
     """Realtime sessions that are held, and places for them; None where it takes none."""

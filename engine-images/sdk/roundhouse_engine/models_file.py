@@ -10,7 +10,7 @@ import logging
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from roundhouse_engine.handler import Handler, ModelError, ModelSpec
 from roundhouse_engine.settings import SettingsError, read_model
@@ -29,6 +29,22 @@ class Desired:
     generation: int
     models: tuple[ModelSpec, ...] = ()
     refused: Mapping[str, str] = field(default_factory=dict)
+
+
+class Source(Protocol):
+    def follow(self) -> AsyncGenerator[Desired, None]:
+        """What is to be served, now and after each change, for ever."""
+
+
+class Given:
+    """Models that the environment names, which never change."""
+
+    def __init__(self, models: tuple[ModelSpec, ...]) -> None:
+        self._models = models
+
+    async def follow(self) -> AsyncGenerator[Desired, None]:
+        yield Desired(1, self._models)
+        await asyncio.Event().wait()
 
 
 class ModelsFile:

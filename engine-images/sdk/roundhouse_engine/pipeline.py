@@ -23,6 +23,7 @@ from roundhouse_engine.events import (
     Work,
 )
 from roundhouse_engine.handler import Cancellation, Cancelled, Handler, ModelError, ModelSpec
+from roundhouse_engine.memory import resident_bytes, trim
 from roundhouse_engine.speech import Speech
 from roundhouse_engine.text import Batched, Chat
 from roundhouse_engine.writing import write
@@ -32,8 +33,16 @@ logger = logging.getLogger(__name__)
 H = TypeVar("H", bound=Handler)
 
 
-def load(handler: type[H], models: tuple[ModelSpec, ...], tell: Callable[[Event], None]) -> dict[str, H]:
-    """An instance for each model, loaded, telling of progress; empty after it told `LoadFailed`."""
+def load(
+    handler: type[H],
+    models: tuple[ModelSpec, ...],
+    tell: Callable[[Event], None],
+    before_bytes: int = 0,
+) -> dict[str, H]:
+    """An instance for each model, loaded, telling of progress; empty after it told `LoadFailed`.
+
+    `before_bytes`: of the process's memory, what is not the models'.
+    """
     begun = time.monotonic()
     instances = {}
     for model in models:
@@ -52,7 +61,8 @@ def load(handler: type[H], models: tuple[ModelSpec, ...], tell: Callable[[Event]
         for event in _memory(instance, model.name):
             tell(event)
         instances[model.name] = instance
-    tell(Loaded(time.monotonic() - begun))
+    trim()
+    tell(Loaded(time.monotonic() - begun, max(resident_bytes() - before_bytes, 0)))
     return instances
 
 

@@ -7,10 +7,11 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Container, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from roundhouse_engine.answers import Answers
-from roundhouse_engine.errors import EngineError, Refusal, invalid, refused
+from roundhouse_engine.errors import Refusal, refused, too_slow
+from roundhouse_engine.footprint import Footprint
 from roundhouse_engine.lease import Lease
 from roundhouse_engine.metrics import Metrics
 from roundhouse_engine.models import ModelState, ModelStatus
@@ -18,6 +19,8 @@ from roundhouse_engine.slot import Slot
 
 if TYPE_CHECKING:
     from roundhouse_engine.batching import Batcher
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +39,7 @@ class Pool:
 
     generation: Final = 1
     """What the environment gives never changes while the engine runs."""
+    memory: Final = None
 
     def __init__(
         self,
@@ -49,9 +53,10 @@ class Pool:
         self._slots = slots
         self.sessions = sessions
         self._names = tuple(names)
-        self._separate = separate
+        others = sessions._slots if sessions is not None else []  # noqa: SLF001 - another of this class
+        self.footprint = Footprint(slots + others, self._names, separate=separate)
         self._leases: set[Lease] = set()
-        self._waiting: deque[Lease] = deque()
+        self._waiting = deque[Lease]()
         self._changed = asyncio.Event()
         for slot in slots:
             slot.changed = self.note
@@ -62,6 +67,8 @@ class Pool:
         self.together = 1
         """How many requests each slot computes, where the batcher puts them together."""
         self.batcher: Batcher | None = None
+        self.on_change: Callable[[], None] = lambda: None
+        """Called when a slot is up or has ended its work, and when a request has."""
         self.release: Callable[[], None] = lambda: None
         """Frees the models' memory, where ending the slots does not; blocks."""
 
@@ -69,6 +76,7 @@ class Pool:
         """Something happened that somebody may wait for."""
         self._was_up = self._was_up or self.capacity > 0
         self._changed.set()
+        self.on_change()
 
     @property
     def draining(self) -> bool:
@@ -130,7 +138,9 @@ class Pool:
                 self.progress(name),
                 self.capacity,
                 self.in_use,
-                self.vram_bytes(name),
+                loaded=state is ModelState.READY,
+                vram_bytes=self.footprint.vram_bytes(name),
+                memory_bytes=self.footprint.memory_bytes(),
                 sessions=self.places,
             )
             for name in self._names
@@ -145,17 +155,19 @@ class Pool:
         """How far the model is loaded where it is furthest."""
         return max(slot.progress.get(model, 0.0) for slot in self._slots)
 
-    def vram_bytes(self, model: str) -> int | None:
-        """The most GPU memory that the model held so far; None where nothing tells."""
-        others = self.sessions._slots if self.sessions is not None else []  # noqa: SLF001 - as above
-        slots = self._slots + others
-        told = [slot.vram_bytes[model] for slot in slots if model in slot.vram_bytes]
-        if not told:
-            return None
-        return sum(told) if self._separate else max(told)
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is admitted and nothing computes."""
+        return not (self._leases or self.computing) and (self.sessions is None or self.sessions.idle)
 
     def pool_of(self, model: str) -> "Pool":  # noqa: ARG002 - its slots hold all models
         return self
+
+    def away(self, model: str) -> bool:  # noqa: ARG002 - nothing is unloaded here
+        return False
+
+    async def once_loaded(self, model: str, take: "Callable[[Pool], T]") -> T:  # noqa: ARG002 - see `away`
+        return take(self)
 
     async def up(self) -> None:
         """Returns when a slot is alive."""
@@ -242,7 +254,7 @@ class Pool:
         """End the oldest slow upload where there are more than the engine bears."""
         slow = [lease for lease in self._leases if lease.uploading and not lease.placed]
         if len(slow) > _SLOW_UPLOADS * self.slots:
-            min(slow, key=lambda lease: lease.begun).evict(_too_slow())
+            min(slow, key=lambda lease: lease.begun).evict(too_slow())
         self._changed.set()
 
     def evict(self) -> None:
@@ -256,7 +268,7 @@ class Pool:
 
     def end(self, lease: Lease) -> None:
         self._leases.discard(lease)
-        self._changed.set()
+        self.note()
 
     async def drained(self) -> None:
         """Returns when nothing is admitted, nothing computes and no answer is being written."""
@@ -266,12 +278,3 @@ class Pool:
         await self.answers.written()
         if self.sessions is not None:
             await self.sessions.drained()
-
-
-def _too_slow() -> EngineError:
-    return invalid(
-        "The upload is slow, and too many others are as well. Send it again, compressed (flac, mp3, ogg).",
-        param="file",
-        code="upload_too_slow",
-        status=408,
-    )

@@ -21,6 +21,7 @@ from roundhouse_engine.errors import EngineError, invalid
 from roundhouse_engine.events import Ask
 from roundhouse_engine.lag import Lag
 from roundhouse_engine.lease import Lease
+from roundhouse_engine.leaving import unless_gone
 from roundhouse_engine.metrics import UNKNOWN_MODEL, Metrics
 from roundhouse_engine.pool import Pool
 from roundhouse_engine.realtime_speech import RealtimeSpeech
@@ -28,11 +29,13 @@ from roundhouse_engine.session import Bounds, Client, Ending, Runner, Session
 from roundhouse_engine.settings import Settings
 from roundhouse_engine.speech import Speech
 from roundhouse_engine.stream_ask import StreamAsk, read_stream_ask
+from roundhouse_engine.upload import ClientGone
 
 PATH: Final = "/v1/audio/transcriptions/stream"
 VERSION: Final = 1
 MESSAGE_BYTES: Final = 1 << 20
 _LONGEST_MESSAGE: Final = 500
+_CLIENT_GONE: Final = 499
 
 
 class Realtime:
@@ -49,11 +52,14 @@ class Realtime:
         scope["roundhouse.model"] = model = self._label(query.get("model", ()))
         await receive()  # that it wants to connect
         try:
-            ask, pool = self._checked(query)
-            lease = pool.admit()
+            ask = self._checked(query)
+            pool, lease = await self._admitted(ask, receive)
         except EngineError as error:
             self._metrics.sessions.labels(model, str(error.problem.status)).inc()
             await _deny(error, send)
+            return
+        except ClientGone:
+            self._metrics.sessions.labels(model, str(_CLIENT_GONE)).inc()
             return
         with lease:
             load = f"{pool.in_use}/{pool.capacity}"
@@ -63,15 +69,17 @@ class Realtime:
         scope["roundhouse.close"] = ending.code
         self._metrics.sessions.labels(model, str(ending.code)).inc()
 
-    def _checked(self, query: dict[str, list[str]]) -> tuple[StreamAsk, Pool]:
+    async def _admitted(self, ask: StreamAsk, receive: Receive) -> tuple[Pool, Lease]:
+        """A place for the session; waits where its model has to be loaded again."""
+        if self._door.away(ask.model):
+            return await unless_gone(receive, self._door.once_loaded(ask.model, _admit))
+        return _admit(self._door.pool_of(ask.model))
+
+    def _checked(self, query: dict[str, list[str]]) -> StreamAsk:
         handler, served = self._handler, self._served()
         if not issubclass(handler, RealtimeSpeech):
             raise _no_sessions()
-        ask = read_stream_ask(query, handler, served)
-        pool = self._door.pool_of(ask.model).sessions
-        if pool is None:
-            raise _no_sessions()
-        return ask, pool
+        return read_stream_ask(query, handler, served)
 
     async def _hold(self, ask: StreamAsk, pool: Pool, lease: Lease, client: Client) -> Ending:
         """The session from its first event to its last."""
@@ -93,6 +101,13 @@ class Realtime:
 
     def _label(self, named: Sequence[str]) -> str:
         return named[0] if named and named[0] in self._served() else UNKNOWN_MODEL
+
+
+def _admit(models: Pool) -> tuple[Pool, Lease]:
+    pool = models.sessions
+    if pool is None:
+        raise _no_sessions()
+    return pool, pool.admit()
 
 
 def _no_sessions() -> EngineError:

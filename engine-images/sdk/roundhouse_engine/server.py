@@ -28,7 +28,7 @@ from roundhouse_engine.handler import Handler, Isolation, ModelSpec
 from roundhouse_engine.handlers import reference
 from roundhouse_engine.logs import configure
 from roundhouse_engine.metrics import Metrics
-from roundhouse_engine.models_file import ModelsFile
+from roundhouse_engine.models_file import Given, ModelsFile
 from roundhouse_engine.pool import Pool
 from roundhouse_engine.process_runner import Launch, ProcessRunner
 from roundhouse_engine.realtime import MESSAGE_BYTES
@@ -65,15 +65,11 @@ def main(handler: type[Handler]) -> NoReturn:
 
 def build_door(handler: type[Handler], settings: Settings, metrics: Metrics) -> Door:
     """Where requests are admitted and computed; nothing of it is started yet."""
-    if settings.models_file is None:
+    file = settings.models_file
+    if file is None and settings.memory_budget_bytes is None:
         return build_pool(handler, settings.models, settings, metrics)
-    return Fleet(
-        ModelsFile(settings.models_file, handler),
-        lambda model: build_pool(handler, (model,), settings, metrics),
-        metrics,
-        slots=settings.capacity,
-        drain_seconds=settings.drain_seconds,
-    )
+    source = Given(settings.models) if file is None else ModelsFile(file, handler)
+    return Fleet(source, lambda model: build_pool(handler, (model,), settings, metrics), metrics, settings)
 
 
 def build_pool(

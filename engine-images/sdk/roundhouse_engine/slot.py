@@ -37,6 +37,8 @@ class Slot:
         self.progress: dict[str, float] = {}
         self.vram_bytes: dict[str, int] = {}
         """The most that each model held, of those that tell."""
+        self.ram_bytes = 0
+        """Memory of the process that loading took."""
         self.changed: Callable[[], None] = lambda: None
         """Called whenever the slot is up, or its work has ended."""
 
@@ -111,8 +113,9 @@ class Slot:
                 self.progress[model] = progress
             case Memory(model, vram_bytes):
                 self.vram_bytes[model] = max(vram_bytes, self.vram_bytes.get(model, 0))
-            case Loaded(seconds):
+            case Loaded(seconds, ram_bytes):
                 self.up = True
+                self.ram_bytes = ram_bytes
                 self.changed()
                 self._metrics.load_seconds.set(seconds)
                 logger.info("models loaded", extra={"seconds": round(seconds, 3)})

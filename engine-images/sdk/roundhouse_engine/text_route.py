@@ -15,7 +15,7 @@ from typing import Final, Generic, Protocol, TypeVar
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
-from roundhouse_engine.door import Door
+from roundhouse_engine.door import Door, take_place
 from roundhouse_engine.errors import EngineError
 from roundhouse_engine.json_body import Fields, checked, read_body
 from roundhouse_engine.lease import Lease
@@ -123,9 +123,7 @@ class TextRoute(ABC, Generic[A]):
                 served = tuple(model.name for model in self._door.models)
                 ask = await checked(body, lambda fields: self.read(fields, served))
                 scope["roundhouse.model"] = ask.model
-                lease.join(self._door.pool_of(ask.model))
-                if not lease.placed:
-                    await unless_gone(receive, lease.regain_place(), left(deadline))
+                await take_place(self._door, ask.model, lease, receive, deadline)
             rest = await unless_gone(receive, self.compute(lease, ask, reply), left(deadline))
         with self._door.answers.another():
             await reply.end(rest)

@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 from roundhouse_engine.events import Event, Loaded, Work
 from roundhouse_engine.handler import Cancellation, Handler, ModelSpec
+from roundhouse_engine.memory import resident_bytes, trim
 from roundhouse_engine.pipeline import compute, load, prepare
 
 
@@ -29,15 +30,15 @@ class SharedHandlers:
                 tell(Loaded(self._seconds))
             else:
                 begun = time.monotonic()
-                self._loaded = load(self._handler, self._models, tell)
+                self._loaded = load(self._handler, self._models, tell, resident_bytes())
                 self._seconds = time.monotonic() - begun
 
     def unload(self) -> None:
         """Drop all handlers; blocks while they free what they hold."""
         with self._lock:
-            for handler in self._loaded.values():
-                handler.unload()
-            self._loaded = {}
+            while self._loaded:
+                self._loaded.popitem()[1].unload()
+        trim()
 
     def __getitem__(self, model: str) -> Handler:
         return self._loaded[model]

@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from roundhouse_engine.answers import flushing
 from roundhouse_engine.ask import TranscriptionAsk, read_ask
-from roundhouse_engine.door import Door
+from roundhouse_engine.door import Door, take_place
 from roundhouse_engine.errors import EngineError, invalid
 from roundhouse_engine.events import Ask, Done, Event, Found, Started
 from roundhouse_engine.formats import (
@@ -88,9 +88,7 @@ class Transcriptions:
                 await read_form(receive, boundary(headers, self._limits), self._limits, form)
                 self._metrics.upload_bytes.inc(form.file_bytes)
                 ask, file = self._checked(form)
-                lease.join(self._door.pool_of(ask.model))
-                if not lease.placed:
-                    await unless_gone(receive, lease.regain_place(), left(deadline))
+                await take_place(self._door, ask.model, lease, receive, deadline)
             events = self._events(lease, ask, file)
             if ask.stream:
                 last = await unless_gone(receive, _stream(events, ask, send, left(deadline)))

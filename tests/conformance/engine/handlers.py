@@ -28,6 +28,7 @@ from roundhouse_engine import (
     Word,
     serve,
 )
+from tests.support import scripted_engine
 
 
 class Scripted(Speech):
@@ -135,6 +136,21 @@ class Threaded(Scripted):
     capacity = 2
 
 
+class Weighty(scripted_engine.Scripted, RealtimeSpeech):
+    """What its models take stands in their names; it takes sessions as well."""
+
+    sessions = 1
+
+    @override
+    def utterance(self, options: SpeechOptions, *, interim: bool) -> Utterance:
+        return Noise(options.prompt)
+
+
+class Isolated(scripted_engine.Scripted):
+    isolation = Isolation.PROCESS
+    capacity = 1
+
+
 if __name__ == "__main__":
-    kinds = (Scripted, Threaded, Interpreter, Live, LiveThreaded)
+    kinds = (Scripted, Threaded, Interpreter, Live, LiveThreaded, Weighty, Isolated)
     serve({kind.__name__: kind for kind in kinds}[sys.argv[1]])

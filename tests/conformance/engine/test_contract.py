@@ -60,7 +60,8 @@ def test_models_in_openais_shape_and_the_official_client_reads_them(scripted: En
     listing = scripted.get("/v1/models").json
     assert (listing["object"], listing["generation"]) == ("list", 1)
     (model,) = listing["data"]
-    assert model | {"created": 0} == {
+    assert model["memoryBytes"] > 1 << 20
+    assert model | {"created": 0, "memoryBytes": 0} == {
         "id": "m",
         "object": "model",
         "created": 0,
@@ -70,6 +71,8 @@ def test_models_in_openais_shape_and_the_official_client_reads_them(scripted: En
         "capacity": 1,
         "inUse": 0,
         "cancelStep": "window",
+        "loaded": True,
+        "memoryBytes": 0,
     }
     (found,) = scripted.client.models.list().data
     assert found.id == "m"

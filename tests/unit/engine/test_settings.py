@@ -86,6 +86,8 @@ def test_everything_set(tmp_path: Path) -> None:
         "ROUNDHOUSE_UPLOAD_LIMIT_BYTES": "1000",
         "ROUNDHOUSE_UPLOAD_IDLE_SECONDS": "5",
         "ROUNDHOUSE_AUDIO_LIMIT_SECONDS": "60",
+        "ROUNDHOUSE_MEMORY_BUDGET_BYTES": "4000000000",
+        "ROUNDHOUSE_MEMORY_WAIT_SECONDS": "7",
         "ROUNDHOUSE_SPOOL_DIR": str(tmp_path),
         "ROUNDHOUSE_LOG_LEVEL": "DEBUG",
         "ROUNDHOUSE_LOG_FORMAT": "text",
@@ -103,6 +105,7 @@ def test_everything_set(tmp_path: Path) -> None:
         5,
     )
     assert (settings.audio_limit_seconds, settings.spool_dir) == (60, tmp_path)
+    assert (settings.memory_budget_bytes, settings.memory_wait_seconds) == (4_000_000_000, 7)
     assert (settings.log_level, settings.log_format) == ("debug", "text")
 
 
@@ -145,6 +148,8 @@ MISTAKES = [
     Mistake(
         "spool", {"MODELS": "m", "ROUNDHOUSE_SPOOL_DIR": "/nowhere"}, ("ROUNDHOUSE_SPOOL_DIR", "/nowhere")
     ),
+    Mistake("budget", {"MODELS": "m", "ROUNDHOUSE_MEMORY_BUDGET_BYTES": "4GiB"}, ("MEMORY_BUDGET", "'4GiB'")),
+    Mistake("no budget", {"MODELS": "m", "ROUNDHOUSE_MEMORY_BUDGET_BYTES": "0"}, ("MEMORY_BUDGET", "1 or")),
     Mistake("level", {"MODELS": "m", "ROUNDHOUSE_LOG_LEVEL": "loud"}, ("debug, info", "'loud'")),
 ]
 

@@ -1,0 +1,139 @@
+"""Which models may be in memory together: as many as the budget holds, those that were asked for last.
+
+One that is to be loaded takes the place of those that nobody uses and that were used longest ago. One that is
+in use is never unloaded for another, which then waits. What a model takes is measured (`resident`), and
+before its first load guessed from the size of its files. How a model comes and goes is in `model_life`.
+"""
+
+import asyncio
+import ctypes
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+
+class Tenant(Protocol):
+    """A model, as far as memory is concerned."""
+
+    @property
+    def needed_bytes(self) -> int:
+        """What it holds, or will hold once it is loaded."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether it is loaded, and nobody uses it or waits for it."""
+
+    @property
+    def wanted(self) -> bool:
+        """Whether it should be loaded at all."""
+
+    @property
+    def giving_way(self) -> bool:
+        """Whether it is being unloaded."""
+
+    @property
+    def used_at(self) -> float:
+        """When it was used last, by `time.monotonic`."""
+
+    def give_way(self) -> None:
+        """Begin to unload; `Memory.leave` follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryStatus:
+    budget_bytes: int
+    needed_bytes: int
+    """By the models that are loaded, and those that are being loaded."""
+
+
+class Memory:
+    """`budget_bytes` None: whatever is wanted is loaded, and nothing gives way."""
+
+    def __init__(self, budget_bytes: int | None) -> None:
+        self.budget_bytes = budget_bytes
+        self._tenants: list[Tenant] = []
+        self._changed = asyncio.Event()
+
+    @property
+    def bounded(self) -> bool:
+        return self.budget_bytes is not None
+
+    @property
+    def status(self) -> MemoryStatus | None:
+        return None if self.budget_bytes is None else MemoryStatus(self.budget_bytes, self._needed_bytes)
+
+    @property
+    def _needed_bytes(self) -> int:
+        return sum(tenant.needed_bytes for tenant in self._tenants)
+
+    def never_holds(self, needed_bytes: int) -> bool:
+        return self.budget_bytes is not None and needed_bytes > self.budget_bytes
+
+    async def enter(self, tenant: Tenant) -> bool:
+        """Returns once there is room, the tenant's from then on; False where it is not wanted any more."""
+        while tenant.wanted:
+            self._changed.clear()
+            if self._make_room(tenant.needed_bytes):
+                self._tenants.append(tenant)
+                return True
+            await self._changed.wait()
+        return False
+
+    def leave(self, tenant: Tenant) -> None:
+        """Its memory is free."""
+        self._tenants.remove(tenant)
+        self._changed.set()
+
+    def note(self) -> None:
+        """A model holds more or less than before, or is used or waited for by more or by fewer."""
+        self._changed.set()
+        if self.bounded:
+            self._make_room(0)
+
+    def _make_room(self, needed_bytes: int) -> bool:
+        """Whether there is room for so much more; where idle models keep it, they are told to give way.
+
+        None is told in vain: where all of them together do not suffice, all stay.
+        """
+        if self.budget_bytes is None:
+            return True
+        missing = self._needed_bytes + needed_bytes - self.budget_bytes
+        if missing <= 0:
+            return True
+        missing -= sum(tenant.needed_bytes for tenant in self._tenants if tenant.giving_way)
+        chosen = []
+        for tenant in sorted((one for one in self._tenants if one.idle), key=lambda one: one.used_at):
+            if missing <= 0:
+                break
+            chosen.append(tenant)
+            missing -= tenant.needed_bytes
+        # What is there already may be too much by itself, and then every byte that becomes free is a gain.
+        if missing <= 0 or not needed_bytes:
+            for tenant in chosen:
+                tenant.give_way()
+        return False
+
+
+def file_bytes(path: Path | None) -> int:
+    """The size of the weights, a file or all files of a directory; 0 where there are none. Blocks."""
+    if path is None:
+        return 0
+    try:
+        files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
+        return sum(each.stat().st_size for each in files)
+    except OSError:
+        return 0
+
+
+def resident_bytes() -> int:
+    """Memory of this process, shared libraries and mapped files included."""
+    with Path("/proc/self/statm").open() as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def trim() -> None:
+    """Give memory that was freed back to the system: glibc would keep it. Blocks for some milliseconds."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)
