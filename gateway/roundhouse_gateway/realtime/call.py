@@ -4,13 +4,14 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import msgspec
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Message, Scope, Send
 
 from roundhouse_api.keys import ApiKey
 from roundhouse_gateway.errors import GatewayError
 from roundhouse_gateway.exchange import Exchange
 from roundhouse_gateway.realtime.closing import Ending, close_message
 from roundhouse_gateway.realtime.credentials import Credentials
+from roundhouse_gateway.realtime.early import Early
 from roundhouse_gateway.realtime.tokens import Token
 
 
@@ -19,7 +20,7 @@ class Call:
     """`key` is the one that the client was let in by, and `token` stands for it, where that was one."""
 
     scope: Scope
-    receive: Receive
+    early: Early
     send: Send
     exchange: Exchange
     credentials: Credentials
@@ -32,6 +33,19 @@ class Call:
         subprotocol = self.credentials.subprotocol
         await self.send({"type": "websocket.accept", "headers": headers, "subprotocol": subprotocol})
         self.accepted = True
+
+    async def receive(self) -> Message:
+        """What the client says next."""
+        return await self.early.receive()
+
+    async def until_gone(self) -> None:
+        """While it waits for a place. It is let in for that: few clients wait long for their handshake."""
+        try:
+            if not self.accepted:
+                await self.accept()
+        except OSError:
+            return
+        await self.early.until_gone()
 
     async def say(self, event: dict[str, Any]) -> None:
         await self.send({"type": "websocket.send", "text": msgspec.json.encode(event).decode()})

@@ -8,7 +8,7 @@ show their pages no other.
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from roundhouse_api.keys import ApiKey
 from roundhouse_api.realtime import PATH as NATIVE
 from roundhouse_gateway.cors import Pages
-from roundhouse_gateway.errors import GatewayError, InternalError, RouteNotFoundError
+from roundhouse_gateway.errors import ClientGoneError, GatewayError, InternalError, RouteNotFoundError
 from roundhouse_gateway.exchange import CLIENT_CLOSED_REQUEST, EXCHANGE, Exchange, request_id_of
 from roundhouse_gateway.guard import Guard
 from roundhouse_gateway.guard_errors import OriginNotAllowedError
@@ -27,6 +27,7 @@ from roundhouse_gateway.proxies import Proxied
 from roundhouse_gateway.realtime.call import Call, Route
 from roundhouse_gateway.realtime.closing import GONE, Ending, ending_of
 from roundhouse_gateway.realtime.credentials import credentials
+from roundhouse_gateway.realtime.early import Room
 from roundhouse_gateway.realtime.elevenlabs import PATH as ELEVENLABS
 from roundhouse_gateway.realtime.elevenlabs import ElevenLabs
 from roundhouse_gateway.realtime.native import Native
@@ -68,6 +69,7 @@ class Door:
     tokens: Tokens
     metrics: Metrics
     around: Layer
+    room: Room = field(default_factory=Room)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         peer, _ = scope["client"] or ("", 0)
@@ -80,8 +82,11 @@ class Door:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # that it wants to connect
-        exchange: Exchange = scope[EXCHANGE]
-        call = Call(scope, receive, send, exchange, credentials(scope))
+        with self.room.early(receive) as early:
+            await self._heard(Call(scope, early, send, scope[EXCHANGE], credentials(scope)))
+
+    async def _heard(self, call: Call) -> None:
+        scope, exchange = call.scope, call.exchange
         route = self.routes.get(scope["path"])
         try:
             if route is None:
@@ -94,7 +99,7 @@ class Door:
             in_flight = self.metrics.in_flight(exchange.route)
             with in_flight.track_inprogress():
                 ending = await self._answer(route, call)
-        except OSError:  # what it was to be told, it can no longer hear
+        except (OSError, ClientGoneError):  # what it was to be told, it can no longer hear
             ending = GONE
         exchange.status = ending.code or CLIENT_CLOSED_REQUEST
         exchange.note = exchange.note or ending.reason
@@ -106,7 +111,7 @@ class Door:
                 return await self._served(route, call)
             except GatewayError as error:
                 return await route.refuse(call, error)
-            except OSError:
+            except (OSError, ClientGoneError):
                 raise
             except Exception:
                 exchange = call.exchange

@@ -1,7 +1,8 @@
 """`WS /v1/speech-to-text/realtime`: ElevenLabs' realtime transcription, for its client as it is.
 
-Everything stands in the query, so a place with an engine is taken before the client is let in. Whoever is
-refused is let in to be told, in a message of ElevenLabs' own kind before the close frame.
+Everything stands in the query, so a place with an engine is taken before the client is let in, unless that
+has to be waited for. Whoever is refused is let in to be told, in a message of ElevenLabs' own kind before
+the close frame.
 """
 
 import asyncio
@@ -22,7 +23,7 @@ from roundhouse_gateway.realtime.elevenlabs_config import Config, read_config
 from roundhouse_gateway.realtime.engine_socket import EngineSocket
 from roundhouse_gateway.realtime.leaving import REASON, Leaving
 from roundhouse_gateway.realtime.pumps import Bounds, Idle, first
-from roundhouse_gateway.realtime.sessions import Sessions, WaitingClient, Wanted
+from roundhouse_gateway.realtime.sessions import Sessions, Wanted
 from roundhouse_gateway.usage import Usage
 
 PATH: Final = "/v1/speech-to-text/realtime"
@@ -59,8 +60,9 @@ class ElevenLabs:
     async def serve(self, call: Call) -> Ending:
         config = read_config(call.credentials.query)
         wanted = Wanted(config.model, config.parameters)
-        async with self.sessions.open(wanted, WaitingClient(call.receive), call.exchange) as engine:
-            await call.accept()
+        async with self.sessions.open(wanted, call, call.exchange) as engine:
+            if not call.accepted:
+                await call.accept()
             session = _Session(call, engine, config, Idle(self.bounds))
             try:
                 return await session.run(self.sessions.leaving)

@@ -23,7 +23,7 @@ from roundhouse_gateway.realtime.engine_socket import EngineSocket
 from roundhouse_gateway.realtime.leaving import REASON, Leaving
 from roundhouse_gateway.realtime.pumps import Bounds, Idle, first
 from roundhouse_gateway.realtime.relay import TOO_LARGE, Relay, begun
-from roundhouse_gateway.realtime.sessions import Sessions, WaitingClient, Wanted
+from roundhouse_gateway.realtime.sessions import Sessions, Wanted
 from roundhouse_gateway.usage import Usage
 
 _SAMPLE_BYTES: Final = {"pcm_s16le": 2, "pcm_f32le": 4, "mulaw": 1, "alaw": 1}
@@ -38,8 +38,9 @@ class Native:
 
     async def serve(self, call: Call) -> Ending:
         wanted = _wanted(call)
-        async with self.sessions.open(wanted, WaitingClient(call.receive), call.exchange) as engine:
-            await call.accept()
+        async with self.sessions.open(wanted, call, call.exchange) as engine:
+            if not call.accepted:
+                await call.accept()
             idle = Idle(self.bounds)
             way = _relay(call, engine, idle) or _Pumps(call, engine, idle)
             ways = [_gone(call), way.run()] if isinstance(way, Relay) else [way.up(), way.down()]

@@ -25,7 +25,7 @@ from roundhouse_gateway.realtime.leaving import REASON, Leaving
 from roundhouse_gateway.realtime.openai_config import Config
 from roundhouse_gateway.realtime.openai_events import Items, error_event, event, session_event
 from roundhouse_gateway.realtime.pumps import Bounds, Idle, first
-from roundhouse_gateway.realtime.sessions import Sessions, TalkingClient, Wanted
+from roundhouse_gateway.realtime.sessions import Sessions, Wanted
 from roundhouse_gateway.usage import Usage
 
 PATH: Final = "/v1/realtime"
@@ -203,9 +203,10 @@ class _Session:
     async def _open(self) -> EngineSocket:
         """A place with an engine; `_RefusedError` where there is none."""
         wanted = Wanted(self._config.model, self._config.parameters)
-        opening = self._sessions.open(wanted, TalkingClient(), self._call.exchange)
+        opening = self._sessions.open(wanted, self._call, self._call.exchange)
         try:
-            engine = await self._opened.enter_async_context(opening)
+            with self._idle.stands():
+                engine = await self._opened.enter_async_context(opening)
         except GatewayError as error:
             raise _RefusedError(error) from error
         self._engine = engine

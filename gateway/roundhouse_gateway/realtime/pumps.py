@@ -1,7 +1,8 @@
 """What runs beside a session's frames: how long its client may be silent, and it may last."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,14 +25,27 @@ class Idle:
         self._bounds = bounds
         self._loop = asyncio.get_running_loop()
         self._begun = self._last = self._loop.time()
+        self._stands = False
 
     def heard(self) -> None:
         self._last = self._loop.time()
+
+    @contextmanager
+    def stands(self) -> Iterator[None]:
+        """While it is the client that waits."""
+        self._stands = True
+        try:
+            yield
+        finally:
+            self._stands = False
+            self.heard()
 
     async def over(self) -> Ending:
         idle, whole = self._bounds.idle, self._bounds.session
         while True:
             now = self._loop.time()
+            if self._stands:
+                self._last = now
             left, whole_left = self._last + idle - now, self._begun + whole - now
             if left <= 0:
                 return Ending(Close.IDLE, f"Nothing was sent for {idle:g} seconds.")

@@ -1,13 +1,10 @@
 """What every session passes, whatever its client speaks: which model it gets, and a place with its engine."""
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
-
-from starlette.types import Receive
 
 from roundhouse_api.enums import FallbackTrigger, Interface, Stage
 from roundhouse_api.keys import Grant
@@ -51,24 +48,6 @@ class Wanted:
             streaming=True,
             word_timestamps=self.parameters.get("word_timestamps", "").lower() in ("true", "1"),
         )
-
-
-@dataclass(frozen=True, slots=True)
-class WaitingClient:
-    """A client before its handshake is done: all that it can do is leave."""
-
-    receive: Receive
-
-    async def until_gone(self) -> None:
-        while (await self.receive())["type"] != "websocket.disconnect":
-            pass
-
-
-class TalkingClient:
-    """A client whose session has begun: that it has left shows only when it is read from again."""
-
-    async def until_gone(self) -> None:
-        await asyncio.Event().wait()
 
 
 @dataclass(frozen=True, slots=True)

@@ -276,6 +276,45 @@ async def test_an_engine_that_dies_ends_the_session(world: World, tmp_path: Path
     assert (seen[-1]["error"]["code"], code) == ("engine_failed", Close.FAILED)
 
 
+async def test_a_client_is_heard_while_its_model_starts(world: World, tmp_path: Path) -> None:
+    world.publish(SPEECH.asleep())
+    world.wait_for(SPEECH.id, "available")
+    config = {**CONFIG, "audio": {"input": {**CONFIG["audio"]["input"], "turn_detection": None}}}
+    with live(tmp_path) as engines:
+        async with connect(url(world), proxy=None) as socket:
+            await socket.send(json.dumps({"type": "session.update", "session": config}))
+            for piece in (*pieces(bytes(1 << 20)), *pieces(go_forward_samples())):
+                await socket.send(json.dumps({"type": "input_audio_buffer.append", "audio": piece}))
+            await socket.send(json.dumps({"type": "input_audio_buffer.commit"}))
+            await asyncio.wait_for(await socket.ping(), DEADLINE)  # which stands behind all of that
+            assert world.gateway.metric("roundhouse_gateway_held_requests", model=SPEECH.id) == 1
+            sphinx = await asyncio.to_thread(engines.sphinx)
+            await asyncio.to_thread(publish, world, SPEECH, sphinx)
+            events = [await told(socket)]
+            while events[-1]["type"] != COMPLETED:
+                events.append(await told(socket))
+    assert events[-1]["transcript"].endswith(GO_FORWARD_WORDS)
+    assert "error" not in {each["type"] for each in events}
+
+
+async def test_who_leaves_while_its_model_starts_waits_no_longer(world: World) -> None:
+    world.publish(NOISE.asleep())
+    world.wait_for(NOISE.id, "available")
+
+    async def held() -> float:
+        return world.gateway.metric("roundhouse_gateway_held_requests", model=NOISE.id)
+
+    async with connect(url(world, "model=noise"), proxy=None) as socket:
+        await socket.send(json.dumps({"type": "input_audio_buffer.append", "audio": "AAAA"}))
+        await eventually(held, seconds=20, what="it waits")
+
+    async def nobody_waits() -> bool:
+        return not await held()
+
+    await eventually(nobody_waits, seconds=20, what="it waits no longer")
+    assert "fault in session" not in world.gateway.log_path.read_text()
+
+
 async def test_a_gateway_that_leaves_says_so(own_world: MakeWorld) -> None:
     world = own_world({"DRAIN_SECONDS": "1"})
     async with connect(url(world), proxy=None) as socket:

@@ -11,6 +11,7 @@ from starlette.types import Message
 from roundhouse_gateway.exchange import Exchange
 from roundhouse_gateway.realtime.call import Call
 from roundhouse_gateway.realtime.credentials import Credentials
+from roundhouse_gateway.realtime.early import Room
 from roundhouse_gateway.realtime.leaving import Leaving
 from roundhouse_gateway.realtime.openai import OpenAI
 from roundhouse_gateway.realtime.pumps import Bounds
@@ -61,7 +62,8 @@ async def test_an_engine_that_has_died_is_parted_from_without_its_last_words() -
             if said[-1]["type"] == "session.updated":
                 updated.set()
 
-    call = Call({}, receive, send, Exchange("WS", "/", "r", "p"), Credentials("", {}, None))
+    with Room().early(receive) as early:
+        call = Call({}, early, send, Exchange("WS", "/", "r", "p"), Credentials("", {}, None))
     async with asyncio.timeout(LONG):
         await OpenAI(cast("Sessions", Engines()), Bounds(LONG, LONG)).serve(call)
     assert [each["type"] for each in said] == ["session.created", "session.updated"]
