@@ -15,7 +15,7 @@ import aiohttp
 import msgspec
 
 from roundhouse_api.realtime import Close, Event, Flushed, Partial, SessionEnding, Transcript, known_event
-from roundhouse_gateway.errors import GatewayError, InvalidRequestError, NotReadyError
+from roundhouse_gateway.errors import GatewayError, InvalidRequestError
 from roundhouse_gateway.realtime import voice
 from roundhouse_gateway.realtime.call import Call
 from roundhouse_gateway.realtime.closing import GONE, Ending, ended_by, ending_of
@@ -32,6 +32,7 @@ _ERRORS: Final = {
     Close.FORBIDDEN: "auth_error",
     Close.LIMIT: "rate_limited",
     Close.NOTHING_RUNS: "resource_exhausted",
+    Close.GOING_AWAY: "resource_exhausted",
     Close.PARAMETERS: "invalid_request",
     Close.UNKNOWN_MODEL: "invalid_request",
     Close.IDLE: "session_time_limit_exceeded",
@@ -171,7 +172,7 @@ class _Session:
         await leaving.told()
         await self._call.say(_ending_soon(round(leaving.seconds_left * 1000), REASON))
         await asyncio.sleep(leaving.seconds_left)
-        return ending_of(NotReadyError(REASON))
+        return Ending(Close.GOING_AWAY, REASON)
 
 
 def _ending_soon(deadline_ms: int, reason: str) -> dict[str, Any]:

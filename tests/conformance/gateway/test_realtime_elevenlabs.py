@@ -2,8 +2,10 @@
 
 import asyncio
 import base64
+import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -16,12 +18,13 @@ from websockets.exceptions import ConnectionClosed
 from roundhouse_api.realtime import Close
 from tests.conformance.engine.streaming import DEADLINE, go_forward_samples
 from tests.conformance.gateway.conftest import World
-from tests.conformance.gateway.live import SPEECH, guarded_speech
+from tests.conformance.gateway.live import NOISE, SPEECH, guarded_speech, live, publish
 from tests.conformance.gateway.loop_thread import LoopThread
 from tests.support.recordings import GO_FORWARD_WORDS
 
 SECOND = bytes(32_000)
 PATH = "/v1/speech-to-text/realtime"
+MakeWorld = Callable[[Mapping[str, str]], World]
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +150,23 @@ async def test_what_cannot_be_done_is_said(
         with pytest.raises(ConnectionClosed):
             await asyncio.wait_for(socket.recv(), DEADLINE)
     assert (told["message_type"], bool(told["error"]), socket.close_code) == (kind, True, code)
+
+
+async def test_a_gateway_that_leaves_says_so(own_world: MakeWorld, tmp_path: Path) -> None:
+    world = own_world({"DRAIN_SECONDS": "2"})
+    with live(tmp_path) as engines:
+        publish(world, NOISE, engines.noise())
+        address = f"ws://127.0.0.1:{world.gateway.port}{PATH}?model_id={NOISE.id}"
+        seen = []
+        async with connect(address, proxy=None) as socket:
+            seen.append(json.loads(await asyncio.wait_for(socket.recv(), DEADLINE)))
+            world.gateway.process.terminate()
+            with contextlib.suppress(ConnectionClosed):
+                while True:
+                    seen.append(json.loads(await asyncio.wait_for(socket.recv(), DEADLINE)))
+    assert [each["message_type"] for each in seen] == ["session_started", "error", "resource_exhausted"]
+    assert "The session ends in" in seen[1]["error"]
+    assert (socket.close_code, socket.close_reason) == (Close.GOING_AWAY, seen[2]["error"])
 
 
 async def test_a_wrong_message_is_told_of_and_the_session_goes_on(served: World) -> None:
