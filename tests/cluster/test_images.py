@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -49,6 +50,28 @@ store.run_long(["sh", "-c", script], label="build", log="build", say=print)
 @pytest.fixture(scope="module")
 def archives() -> dict[str, Path]:
     return build_images(say=lambda _line: None)
+
+
+@dataclass(slots=True)
+class Containers:
+    """A container of each image that was asked for, unpacked once."""
+
+    store: Store
+    archives: dict[str, Path]
+    made: dict[str, str] = field(default_factory=dict)
+
+    def of(self, name: str) -> str:
+        if name not in self.made:
+            archive = f"docker-archive:{self.archives[name]}"
+            self.made[name] = self.store.buildah("from", archive, step="test")
+        return self.made[name]
+
+
+@pytest.fixture(scope="module")
+def containers(archives: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Containers:
+    store = Store(tmp_path_factory.mktemp("containers"))
+    store.recover()
+    return Containers(store, archives)
 
 
 def layers(archive: Path) -> Iterator[list[str]]:
@@ -143,21 +166,15 @@ def test_every_module_of_an_image_is_compiled(archives: dict[str, Path], name: s
     ],
 )
 def test_a_program_starts_as_a_user_that_no_passwd_knows(
-    archives: dict[str, Path], tmp_path: Path, name: str, program: str
+    containers: Containers, name: str, program: str
 ) -> None:
-    store = Store(tmp_path)
-    store.recover()
-    container = store.buildah("from", f"docker-archive:{archives[name]}", step="test")
     code = f"import getpass, os; {program}; print(os.getuid(), getpass.getuser())"
-    run = ("run", "--isolation", "chroot", container, "--", "python", "-c", code)
-    assert store.buildah(*run, step="test") == "65532 roundhouse"
+    run = ("run", "--isolation", "chroot", containers.of(name), "--", "python", "-c", code)
+    assert containers.store.buildah(*run, step="test") == "65532 roundhouse"
 
 
 @pytest.mark.parametrize("place", ["HTTP", "S3", "GCS", "OCI", "HuggingFace"])
-def test_the_loader_loads_in_its_image(archives: dict[str, Path], tmp_path: Path, place: str) -> None:
-    store = Store(tmp_path / "store")
-    store.recover()
-    container = store.buildah("from", f"docker-archive:{archives['loader']}", step="test")
+def test_the_loader_loads_in_its_image(containers: Containers, tmp_path: Path, place: str) -> None:
     cache = tmp_path / "cache"
     cache.mkdir()
     os.chown(cache, 65532, 65532)
@@ -179,8 +196,17 @@ def test_the_loader_loads_in_its_image(archives: dict[str, Path], tmp_path: Path
             "NO_PROXY": "127.0.0.1",
         }
         given = [f"--env={name}={value}" for name, value in environment.items()]
-        run = ["run", "--isolation", "chroot", "--volume", f"{cache}:/cache", *given, container, "--"]
-        command = store.command(*run, "python", "-m", "roundhouse_loader")
+        run = [
+            "run",
+            "--isolation",
+            "chroot",
+            "--volume",
+            f"{cache}:/cache",
+            *given,
+            containers.of("loader"),
+            "--",
+        ]
+        command = containers.store.command(*run, "python", "-m", "roundhouse_loader")
         status = subprocess.run(command, capture_output=True, check=False).returncode
     said = json.loads((cache / "said.json").read_text())
     if place == "HTTP":
