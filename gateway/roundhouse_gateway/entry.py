@@ -4,7 +4,7 @@ Decides what its status is and which of its endpoints may be given requests.
 """
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from roundhouse_api.conditions import Reason
@@ -66,19 +66,21 @@ class Entry:
     engine: EngineRecord | None
     target: Target | None
     access: Access = OPEN
+    # Asked for with each request, so worked out once.
+    place: tuple[str, str] = field(init=False, repr=False, compare=False)
+    """Namespace and name of the variant."""
+    may_be_waited_for: bool = field(init=False, repr=False, compare=False)
+    """A request for it may bring it to life."""
 
-    @property
-    def place(self) -> tuple[str, str]:
-        """Namespace and name of the variant."""
-        return self.record.namespace, self.record.name
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "place", (self.record.namespace, self.record.name))
+        object.__setattr__(self, "may_be_waited_for", self._may_be_waited_for())
 
     @property
     def max_hold_seconds(self) -> int:
         return self.record.effective.max_hold_seconds or 0
 
-    @property
-    def may_be_waited_for(self) -> bool:
-        """A request for it may bring it to life."""
+    def _may_be_waited_for(self) -> bool:
         record, target = self.record, self.target
         return (
             record.effective.scaling_mode == ScalingMode.DEMAND

@@ -90,7 +90,7 @@ class Exchange:
             metrics.upload_bytes.inc(self.upload_bytes)
         if self.usage is not NOTHING:
             tally.used(self.usage)
-        if self.route not in _QUIET_ROUTES and request_log.wanted:
+        if self.route not in _QUIET_ROUTES and request_log.is_wanted():
             self._log(ended)
 
     def _log(self, ended: float) -> None:

@@ -134,12 +134,11 @@ class RequestLog:
         whose = "" if worker is None else f'"worker":{worker},'
         self._head = f'","level":"info","logger":"{self._logger.name}",{whose}"message":'.encode()
 
-    @property
-    def wanted(self) -> bool:
+    def is_wanted(self) -> bool:
         return self._logger.isEnabledFor(logging.INFO)
 
     def write(self, message: str, line: Line) -> None:
-        """Where it is `wanted`."""
+        """Where it is wanted."""
         if self.stream is None:
             self._logger.info(message, extra={"fields": line.fields()})
             return
@@ -219,8 +218,9 @@ class RequestLog:
         """Also for the end of the process."""
         lines, self._lines = self._lines, []
         if lines and self.stream is not None:
+            pieces = [b"".join(lines)] if self._worker is None else in_whole_lines(lines)
             with suppress(OSError):  # as `logging` does: nobody is left to be told
-                for piece in in_whole_lines(lines):
+                for piece in pieces:
                     self.stream.write(piece)
                     self.stream.flush()
 

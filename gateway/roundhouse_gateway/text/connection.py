@@ -92,8 +92,7 @@ class Connection(asyncio.Protocol):
         self._reply, reply.connection = reply, self
         self._transport.write(request)
 
-    @property
-    def open(self) -> bool:
+    def is_open(self) -> bool:
         return not self._transport.is_closing()
 
     @property
@@ -102,11 +101,11 @@ class Connection(asyncio.Protocol):
         return found
 
     def pause(self) -> None:
-        if self.open:
+        if self.is_open():
             self._transport.pause_reading()
 
     def resume(self) -> None:
-        if self.open:
+        if self.is_open():
             self._transport.resume_reading()
 
     def abort(self) -> None:
@@ -208,7 +207,7 @@ class Connection(asyncio.Protocol):
             self._reply, reply.connection = None, None
             self._in_body = False
             # Before the news: who is told may want to send the next request at once.
-            if self._keeps and self.open and not self._surplus:
+            if self._keeps and self.is_open() and not self._surplus:
                 self._on_idle(self)
             else:
                 self._transport.close()

@@ -30,7 +30,7 @@ from roundhouse_gateway.text.pool import Pool, address_of
 from roundhouse_gateway.tour import Failure, Tour, Tours
 from roundhouse_gateway.traces import onwards
 
-_VIA: Final = f"via: {OWN_HOP}\r\n".encode()
+_VIA: Final = f"via: {OWN_HOP}\r\n"
 JSON: Final = "application/json"
 FIRST: Final = "roundhouse.text.first"
 """Where a request's scope has the endpoint that the fast lane chose, and whether that broke off."""
@@ -78,13 +78,8 @@ def request_of(call: Call, base_url: str) -> bytes:
 
 def simple_request(head: bytes, request_id: str, body: bytes) -> bytes:
     """One that is traced by nobody, and passed nothing before this gateway."""
-    return b"%sx-request-id: %s\r\n%scontent-length: %d\r\n\r\n%s" % (
-        head,
-        request_id.encode(),
-        _VIA,
-        len(body),
-        body,
-    )
+    own = f"x-request-id: {request_id}\r\n{_VIA}content-length: {len(body)}\r\n\r\n"
+    return b"".join((head, own.encode(), body))
 
 
 class TextEngines:

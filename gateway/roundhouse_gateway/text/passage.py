@@ -107,7 +107,8 @@ class Passage(Trip):
 
     @override
     def on_news(self) -> None:
-        self.heard = self._client.loop.time()
+        if not self.complete:
+            self.heard = self._client.loop.time()
         try:
             if self.response_started:
                 self._go_on()

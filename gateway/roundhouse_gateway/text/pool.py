@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections import defaultdict
 from functools import lru_cache, partial
+from time import monotonic
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -41,7 +42,7 @@ class Pool:
         kept = self._idle.get(address)
         while kept:
             connection = kept.pop()
-            if connection.open:
+            if connection.is_open():
                 return connection
         return None
 
@@ -70,15 +71,14 @@ class Pool:
 
     def keep(self, address: Address, connection: Connection) -> None:
         """For the next request."""
-        loop = asyncio.get_running_loop()
         kept = self._idle[address]
         if self._closed or len(kept) >= KEPT_PER_ADDRESS:
             connection.abort()
             return
-        connection.idle_since = loop.time()
+        connection.idle_since = monotonic()
         kept.append(connection)
         if self._sweeper is None:
-            self._sweeper = loop.call_later(KEPT_SECONDS, self._sweep)
+            self._sweeper = asyncio.get_running_loop().call_later(KEPT_SECONDS, self._sweep)
 
     def _forget(self, address: Address, connection: Connection) -> None:
         kept = self._idle.get(address)
@@ -87,15 +87,16 @@ class Pool:
 
     def _sweep(self) -> None:
         """Closes what has been idle for too long. The oldest stand first."""
-        loop = asyncio.get_running_loop()
-        limit = loop.time() - KEPT_SECONDS
+        limit = monotonic() - KEPT_SECONDS
         for address, kept in list(self._idle.items()):
             for connection in [each for each in kept if each.idle_since <= limit]:
                 kept.remove(connection)
                 connection.abort()
             if not kept:
                 del self._idle[address]
-        self._sweeper = loop.call_later(KEPT_SECONDS, self._sweep) if self._idle else None
+        self._sweeper = None
+        if self._idle:
+            self._sweeper = asyncio.get_running_loop().call_later(KEPT_SECONDS, self._sweep)
 
 
 def _end_if_dead(connection: Connection) -> None:

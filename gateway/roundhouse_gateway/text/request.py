@@ -90,12 +90,13 @@ _FORMAT: Final = msgspec.json.Decoder(_Format)
 
 def read_chat(body: bytes) -> TextRequest:
     found = _decoded(_GENERATION, body)
-    if _first(found.messages) != _LIST:
+    opening = memoryview(found.messages)
+    if not opening or opening[0] != _LIST:
         _refuse(found.messages, "messages", "a list of messages")
     gates = _structured(found.response_format)
-    if b"image_url" in body and _shows_pictures(found.messages):
+    if body.find(b"image_url") >= 0 and _shows_pictures(found.messages):
         gates = (*gates, Gate(Feature.VISION, "messages"))
-    return TextRequest(_model(found.model), bool(found.stream), gates, memoryview(found.messages))
+    return TextRequest(_model(found.model), bool(found.stream), gates, opening)
 
 
 def read_completion(body: bytes) -> TextRequest:

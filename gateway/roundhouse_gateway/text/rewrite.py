@@ -50,6 +50,6 @@ def with_members(
 
 def is_plain(body: bytes) -> bool:
     """Whether the only key that could be taken for `model` is written just so, once."""
-    if body.lower().count(_PLAIN) != 1 or _PLAIN not in body:
+    if body.lower().count(_PLAIN) != 1 or body.find(_PLAIN) < 0:  # `in` would try for a number first
         return False
     return body.find(b"\\") < 0 or _ESCAPED_LETTER.search(body) is None

@@ -5,7 +5,8 @@ from typing import Final
 
 from roundhouse_gateway.usage import NOTHING, Usage, read_member
 
-_USAGE: Final = re.compile(rb'"usage"\s*:\s*(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})')
+_FLAT: Final = re.compile(rb'"usage"\s*:\s*(\{[^}]*\})')
+_NESTED: Final = re.compile(rb'"usage"\s*:\s*(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})')
 _KEY: Final = b'"usage"'
 _TAIL_BYTES: Final = 8192
 """Engines tell it at the end of an answer, or in its last frames."""
@@ -38,7 +39,9 @@ def usage_in(tail: bytes) -> Usage:
     """The last that was told. A text cannot fake it: its quotes are escaped."""
     at = tail.rfind(_KEY)
     while at >= 0:
-        found = _USAGE.match(tail, at)
+        found = _FLAT.match(tail, at)
+        if found is not None and found[1].count(b"{") > 1:
+            found = _NESTED.match(tail, at)
         if found is not None:
             return read_member(found[1])
         at = tail.rfind(_KEY, 0, at)

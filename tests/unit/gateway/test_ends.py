@@ -42,7 +42,7 @@ def test_what_is_cut_off_by_the_end_still_has_its_line(workers: int, monkeypatch
     stream = SimpleNamespace(write=written.append, flush=lambda: None)
     monkeypatch.setattr(logs, "configure", lambda *_: None)
     monkeypatch.setattr(logs.request_log, "stream", stream)
-    monkeypatch.setattr(type(logs.request_log), "wanted", True)
+    monkeypatch.setattr(logs.request_log, "is_wanted", lambda: True)
     if workers == 1:
         cli.main()
     else:

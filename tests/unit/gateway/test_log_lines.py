@@ -36,7 +36,7 @@ async def test_lines_of_two_workers_in_one_full_pipe_are_not_torn() -> None:
 
     writers = [Thread(target=write, args=(number,)) for number in range(2)]
     said = b""
-    with patch.object(RequestLog, "wanted", new=True), patch.object(RequestLog, "_write_soon"):
+    with patch.object(RequestLog, "is_wanted", new=lambda _: True), patch.object(RequestLog, "_write_soon"):
         for each in writers:
             each.start()
         with os.fdopen(reading, "rb", buffering=0) as pipe:
@@ -53,7 +53,7 @@ async def test_a_line_says_its_worker_where_there_are_several(worker: int | None
     reading, writing = os.pipe()
     log = RequestLog()
     log.worker = worker
-    with os.fdopen(writing, "wb") as log.stream, patch.object(RequestLog, "wanted", new=True):
+    with os.fdopen(writing, "wb") as log.stream, patch.object(RequestLog, "is_wanted", new=lambda _: True):
         log.write("GET /v1/models 200", LINE)
         log.flush()
     with os.fdopen(reading, "rb") as pipe:

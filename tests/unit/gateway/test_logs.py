@@ -17,7 +17,7 @@ SECRET = "a" * 40
 def stream(monkeypatch: pytest.MonkeyPatch) -> io.BytesIO:
     stream = io.BytesIO()
     monkeypatch.setattr(request_log, "stream", stream)
-    monkeypatch.setattr(RequestLog, "wanted", True)
+    monkeypatch.setattr(RequestLog, "is_wanted", lambda _: True)
     return stream
 
 
