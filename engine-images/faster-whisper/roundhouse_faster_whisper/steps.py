@@ -15,8 +15,8 @@ import numpy as np
 from faster_whisper import WhisperModel
 
 from roundhouse_engine import Cancellation
-from roundhouse_engine.errors import EngineError, Problem
-from roundhouse_faster_whisper.together import Together
+from roundhouse_engine.errors import no_memory_left
+from roundhouse_engine.together import Together
 
 MOST: Final = 8
 """Windows in one batch."""
@@ -106,7 +106,7 @@ class _Own:
             yield
         except (RuntimeError, MemoryError) as error:
             if is_out_of_memory(error):
-                raise _no_memory_left() from error
+                raise no_memory_left() from error
             raise
 
 
@@ -116,16 +116,3 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def _joined(parts: Sequence[Any]) -> Any:  # noqa: ANN401
     return Storage.from_array(np.concatenate([np.asarray(each) for each in parts]))
-
-
-def _no_memory_left() -> EngineError:
-    return EngineError(
-        Problem(
-            503,
-            "service_unavailable",
-            "out_of_memory",
-            "The engine has no memory left for this request. Try again when it is less busy, or give the "
-            "engine more memory or less ROUNDHOUSE_CAPACITY.",
-            retry_after_seconds=5,
-        )
-    )

@@ -117,3 +117,17 @@ def too_slow() -> EngineError:
         "The upload is slow, and too many others are as well. Send it again, compressed (flac, mp3, ogg)."
     )
     return invalid(message, param="file", code="upload_too_slow", status=408)
+
+
+def no_memory_left() -> EngineError:
+    """For one request, which may fit when fewer are computed."""
+    return EngineError(
+        Problem(
+            503,
+            "service_unavailable",
+            "out_of_memory",
+            "The engine has no memory left for this request. Try again when it is less busy, or give the "
+            "engine more memory or less ROUNDHOUSE_CAPACITY.",
+            retry_after_seconds=5,
+        )
+    )

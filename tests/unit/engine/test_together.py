@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from roundhouse_engine import Cancellation, Cancelled
-from roundhouse_faster_whisper.together import Together
+from roundhouse_engine.together import Together
 from tests.support.waiting import wait_until
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
-from roundhouse_engine import Cancellation, Cancelled
+from roundhouse_engine.handler import Cancellation, Cancelled
 
 # How soon one whose client left is out of the queue.
 _LOOK_SECONDS: Final = 0.05

@@ -1,0 +1,153 @@
+"""A loaded model: hears recordings in batches, in two steps, and says words with their times.
+
+NeMo's own `transcribe` makes a data loader for each call and cannot be stopped; here its parts are called one
+after the other, on samples in memory. Requests that wait at the same time take a step together.
+"""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+from roundhouse_engine import Cancellation, Segment, Word
+from roundhouse_engine.errors import no_memory_left
+from roundhouse_engine.together import Together
+from roundhouse_nemo.restore import RATE
+from roundhouse_nemo.settings import Settings
+
+MOST: Final = 8
+"""Windows in one batch."""
+SHORTEST_SAMPLES: Final = RATE // 2
+"""What is shorter is followed by silence: an encoder wants a few frames, and a loudness to level."""
+_LONGEST_SECONDS: Final = 60
+_ENDS_A_SENTENCE: Final = (".", "?", "!", "。", "？", "！")
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What a window says; times in seconds from its start."""
+
+    text: str
+    words: tuple[Word, ...]
+
+    def segments(self, start: float, *, words: bool) -> Iterator[Segment]:
+        """Its sentences, where the model writes full stops; times from the start of the recording."""
+        for sentence, text in self._sentences():
+            moved = tuple(Word(word.text, start + word.start, start + word.end) for word in sentence)
+            yield Segment(moved[0].start, moved[-1].end, " " + text, moved if words else ())
+
+    def _sentences(self) -> Iterator[tuple[Sequence[Word], str]]:
+        if not self.words:
+            return
+        ends = [at for at, word in enumerate(self.words, 1) if word.text.endswith(_ENDS_A_SENTENCE)]
+        cuts = [0, *(end for end in ends if end < len(self.words)), len(self.words)]
+        parts = [self.words[begin:end] for begin, end in pairwise(cuts)]
+        texts = [" ".join(word.text for word in part) for part in parts]
+        if " ".join(texts) == self.text:
+            yield from zip(parts, texts, strict=True)
+        else:  # a language that is written without blanks
+            yield self.words, self.text
+
+
+class Hearing:
+    """For all requests of a model. `frame_seconds`: how long one frame of the encoder's is."""
+
+    def __init__(self, model: Any, settings: Settings) -> None:  # noqa: ANN401 - NeMo has no types
+        self.model = model
+        self.device = model.device
+        self.frame_seconds = float(model.cfg.preprocessor.window_stride) * model.encoder.subsampling_factor
+        self._dtype = _dtype(settings, self.device.type)
+        self._turn = threading.Lock()
+        self._stream_turn = threading.Lock()
+        self._encode = Together[torch.Tensor, torch.Tensor](self._encode_all, most=MOST, at_once=1)
+        self._decode = Together[torch.Tensor, Heard](self._decode_all, most=MOST, at_once=1)
+        # Else the first long recording makes tables of places anew, while others read them.
+        frames = int(_LONGEST_SECONDS / float(model.cfg.preprocessor.window_stride))
+        if hasattr(model.encoder, "set_max_audio_length"):
+            model.encoder.set_max_audio_length(frames)
+
+    def hear(self, samples: bytes, cancellation: Cancellation) -> Heard:
+        """What 16-bit samples say; raises `Cancelled`, and `EngineError` where memory is short."""
+        sound = as_sound(samples)
+        # Of about one length, so that a word does not wait for half a minute that it is padded to.
+        encoded = self._encode(sound, len(sound).bit_length(), cancellation)
+        return self.decode(encoded, cancellation)
+
+    def decode(self, encoded: torch.Tensor, cancellation: Cancellation) -> Heard:
+        """`encoded` is of (frames, features)."""
+        cancellation.check()
+        return self._decode(encoded, len(encoded).bit_length(), cancellation)
+
+    @contextmanager
+    def streaming(self) -> Iterator[None]:
+        """Around a step of a stream: the encoder's settings change within one."""
+        with self._stream_turn, self.computing():
+            yield
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Around all that computes with the model, in whatever thread."""
+        try:
+            with (
+                torch.inference_mode(),
+                torch.autocast(self.device.type, dtype=self._dtype, enabled=self._dtype is not torch.float32),
+            ):
+                yield
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            raise no_memory_left() from error
+
+    def _encode_all(self, sounds: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
+        with self.computing():
+            signal = pad_sequence(list(sounds), batch_first=True).to(self.device)
+            lengths = torch.tensor([len(sound) for sound in sounds], device=self.device)
+            features, lengths = self.model.preprocessor(input_signal=signal, length=lengths)
+            encoded, lengths = self.model.encoder(audio_signal=features, length=lengths)
+            return [each[:, :length].T for each, length in zip(encoded, lengths.tolist(), strict=True)]
+
+    def _decode_all(self, parts: Sequence[torch.Tensor]) -> Sequence[Heard]:
+        with self._turn, self.computing():
+            encoded = pad_sequence(list(parts), batch_first=True).transpose(1, 2)
+            lengths = torch.tensor([len(part) for part in parts], device=self.device)
+            return [self._heard(each) for each in self.hypotheses(encoded, lengths)]
+
+    def hypotheses(self, encoded: torch.Tensor, lengths: torch.Tensor) -> list[Any]:
+        """NeMo's own, of (batch, features, frames)."""
+        decoding = self.model.decoding
+        if hasattr(self.model, "joint"):
+            found: list[Any] = decoding.rnnt_decoder_predictions_tensor(
+                encoder_output=encoded, encoded_lengths=lengths, return_hypotheses=True
+            )
+        else:
+            found = decoding.ctc_decoder_predictions_tensor(
+                self.model.decoder(encoder_output=encoded), decoder_lengths=lengths, return_hypotheses=True
+            )
+        return found
+
+    def _heard(self, hypothesis: Any) -> Heard:  # noqa: ANN401
+        said = hypothesis.timestamp.get("word", ()) if isinstance(hypothesis.timestamp, dict) else ()
+        words = []
+        at = 0.0
+        for each in said:
+            start = max(float(each["start_offset"]) * self.frame_seconds, at)
+            at = max(float(each["end_offset"]) * self.frame_seconds, start)
+            words.append(Word(str(each["word"]), start, at))
+        return Heard(hypothesis.text.strip(), tuple(words))
+
+
+def as_sound(samples: bytes, shortest: int = SHORTEST_SAMPLES) -> torch.Tensor:
+    """16-bit samples as numbers from -1 to 1, and silence up to the shortest length."""
+    sound = np.zeros(max(len(samples) // 2, shortest), np.float32)
+    sound[: len(samples) // 2] = np.frombuffer(samples, "<i2").astype(np.float32) / np.float32(32768)
+    return torch.from_numpy(sound)
+
+
+def _dtype(settings: Settings, device: str) -> torch.dtype:
+    name = settings.dtype if settings.dtype != "auto" else ("bfloat16" if device == "cuda" else "float32")
+    found: torch.dtype = getattr(torch, name)
+    return found

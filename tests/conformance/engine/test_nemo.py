@@ -1,0 +1,241 @@
+"""NeMo over HTTP: tiny models of each kind that have learnt what two recordings say.
+
+One engine process for all of it, because each takes half a minute of a processor to import NeMo.
+"""
+
+import contextlib
+import io
+import json
+import pickle
+import tarfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typing_extensions import override
+
+from tests.conformance.engine.nemo_engine import SECOND, recordings, speech
+from tests.conformance.engine.running import Engine, form, running
+from tests.conformance.engine.streaming import streaming
+from tests.conformance.engine.test_long_recordings import HEADER_BYTES, Sending, conversation, latency
+from tests.support.recordings import GO_FORWARD_WORDS, WEATHER_WORDS, wav
+from tests.support.waiting import wait_until
+
+ENGINE = ("-m", "tests.conformance.engine.nemo_engine")
+KINDS = ("ctc", "rnnt", "tdt")
+BAD_WEIGHTS = ("of-another", "with-code", "cut-off")
+LOAD_SECONDS = 300.0
+"""For half a minute of imports and a quarter of learning, on a machine that does other things as well."""
+STALL_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Served:
+    """The engine, and the folder of what it serves; `models` is the file that it follows."""
+
+    engine: Engine
+    folder: Path
+
+    def want(self, generation: int, *names: str) -> None:
+        models = [
+            {"name": name, "path": str(self.folder / name), "source": {"type": "HuggingFace"}}
+            for name in names
+        ]
+        fresh = self.folder / "models.new"
+        fresh.write_text(json.dumps({"generation": generation, "models": models}))
+        fresh.rename(self.folder / "models.json")
+
+    @property
+    def models(self) -> dict[str, dict[str, Any]]:
+        return {model["id"]: model for model in self.engine.get("/v1/models").json["data"]}
+
+    def until(self, *names: str, state: str) -> None:
+        def reached() -> bool:
+            told = self.models
+            return all(told.get(name, {}).get("state") == state for name in names)
+
+        wait_until(reached, seconds=LOAD_SECONDS, what=f"{names} {state}: {self.models}", every=0.2)
+
+
+class Probe:
+    """How much of its own processor time the server let pass before it answered somebody else."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.longest = 0.0
+
+    def watch(self, sending: Sending) -> None:
+        with contextlib.closing(self._engine.connect()) as connection:
+            while sending.is_alive():
+                self.longest = max(self.longest, latency(connection))
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("nemo")
+    told = {"ROUNDHOUSE_MODELS_FILE": str(folder / "models.json"), "MODELS": "", "OMP_NUM_THREADS": "1"}
+    with running((*ENGINE, str(folder)), folder, **told) as engine:
+        served = Served(engine, folder)
+        served.want(1, *KINDS)
+        served.until(*KINDS, state="ready")
+        yield served
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_words_come_one_after_the_other_within_the_recording(kind: str, served: Served) -> None:
+    samples = speech(GO_FORWARD_WORDS, WEATHER_WORDS)
+    answer = served.engine.post(
+        wav(samples), model=kind, response_format="verbose_json", **{"timestamp_granularities[]": "word"}
+    )
+    assert answer.status == 200, answer.body
+    words = answer.json["words"]
+    assert [word["word"] for word in words] == f"{GO_FORWARD_WORDS} {WEATHER_WORDS}".split()
+    times = [time for word in words for time in (word["start"], word["end"])]
+    assert times == sorted(times)
+    assert 1.5 < times[0] < times[-1] < len(samples) / 32_000 - 2.0
+    first_of_second = words[len(GO_FORWARD_WORDS.split())]
+    assert first_of_second["start"] > 2.0 + len(recordings()[GO_FORWARD_WORDS]) / 32_000 + 2.0
+
+
+def test_every_format_through_the_official_client(served: Served) -> None:
+    file = ("a.wav", wav(speech(GO_FORWARD_WORDS, WEATHER_WORDS)))
+    both = f"{GO_FORWARD_WORDS} {WEATHER_WORDS}"
+    with served.engine.client as client:
+        create = client.audio.transcriptions.create
+        assert create(model="tdt", file=file).text == both
+        verbose = create(model="tdt", file=file, response_format="verbose_json")
+        assert [segment.text.strip() for segment in verbose.segments or ()] == [
+            GO_FORWARD_WORDS,
+            WEATHER_WORDS,
+        ]
+        srt = create(model="tdt", file=file, response_format="srt")
+        assert str(srt).count(" --> ") == 2
+        *deltas, done = create(model="tdt", file=file, stream=True)
+    assert [event.delta for event in deltas] == [GO_FORWARD_WORDS, f" {WEATHER_WORDS}"]  # type: ignore[union-attr]
+    assert done.text == both  # type: ignore[union-attr]
+
+
+def test_clips_at_once_are_heard_together_and_each_answered(served: Served) -> None:
+    said = [(GO_FORWARD_WORDS,), (WEATHER_WORDS,), (WEATHER_WORDS, GO_FORWARD_WORDS), (GO_FORWARD_WORDS,) * 2]
+
+    def ask(at: int) -> Any:
+        return served.engine.post(wav(speech(*said[at % 4])), model=KINDS[at // 4]).json["text"]
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(ask, range(12)))
+    assert found == [" ".join(words) for words in said] * 3
+
+
+@pytest.mark.parametrize(
+    ("file", "code"),
+    [
+        (b"this is no audio at all" * 100, "audio_unreadable"),
+        (wav(speech(GO_FORWARD_WORDS))[:30_000], "audio_cut_off"),
+        (b"", "audio_empty"),
+    ],
+)
+def test_bad_input_is_told_and_the_engine_goes_on(file: bytes, code: str, served: Served) -> None:
+    answer = served.engine.post(file, model="ctc")
+    assert (answer.status, answer.error["code"], answer.error["param"]) == (400, code, "file")
+    assert served.engine.post(wav(speech(GO_FORWARD_WORDS)), model="ctc").json["text"] == GO_FORWARD_WORDS
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_silence_says_nothing(kind: str, served: Served) -> None:
+    assert served.engine.post(wav(SECOND * 4), model=kind).json["text"] == ""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_what_is_heard_live_is_what_a_recording_says(kind: str, served: Served) -> None:
+    samples = speech(GO_FORWARD_WORDS, WEATHER_WORDS)
+    answer = served.engine.post(
+        wav(samples), model=kind, response_format="verbose_json", **{"timestamp_granularities[]": "word"}
+    )
+    async with streaming(served.engine.port, {"model": kind, "word_timestamps": "true"}) as stream:
+        await stream.send(samples, pace=4)
+        await stream.say("end")
+        assert (await stream.rest())[0] == 1000
+    finals = [event for event in stream.seen if event.type == "transcript.final"]
+    assert [event.text for event in finals] == [GO_FORWARD_WORDS, WEATHER_WORDS]
+    said = [word for each in finals for word in each.words or ()]
+    assert [word.text for word in said] == [word["word"] for word in answer.json["words"]]
+    times = [time for word in said for time in (word.start, word.end)]
+    recorded = [time for word in answer.json["words"] for time in (word["start"], word["end"])]
+    assert times == pytest.approx(recorded, abs=0.02)
+    partials = [event.text for event in stream.seen if event.type == "transcript.partial"]
+    assert len(partials) >= 2
+    if kind == "rnnt":  # what was encoded once stays; the others hear all of it anew
+        assert all(
+            any(text.startswith(each) for text in (GO_FORWARD_WORDS, WEATHER_WORDS)) for each in partials
+        )
+
+
+def test_others_are_answered_while_it_computes_and_what_nobody_waits_for_ends(served: Served) -> None:
+    recording, words = conversation(2.0)
+    samples = SECOND * 2 + recording[HEADER_BYTES:]
+    body, headers = form(wav(samples), model="tdt")
+    longest = []
+    for _ in range(3):  # a test that is kept waiting takes other work for a stall
+        probe, sending = Probe(served.engine), Sending(served.engine, body, headers)
+        probe.watch(sending)
+        assert sending.answer is not None
+        assert sending.answer.json["text"] == words
+        longest.append(probe.longest)
+        if probe.longest < STALL_SECONDS:
+            break
+    with served.engine.started(wav(samples * 20), model="tdt"):
+        pass
+    wait_until(lambda: served.engine.metric("slots_computing") == 0, seconds=30, what="it stops", every=0.02)
+    assert min(longest) < STALL_SECONDS, longest
+
+
+def repacked(folder: Path, weights: bytes) -> None:
+    """The file of `ctc` with other weights."""
+    target = folder / "tiny.nemo"
+    folder.mkdir()
+    with tarfile.open(folder.parent / "ctc/tiny.nemo") as old, tarfile.open(target, "w:") as new:
+        for member in old.getmembers():
+            part = old.extractfile(member)
+            if part is None:
+                continue
+            data = weights if member.name.endswith("model_weights.ckpt") else part.read()
+            member.size = len(data)
+            new.addfile(member, io.BytesIO(data))
+
+
+def weights_of(archive: Path) -> bytes:
+    with tarfile.open(archive) as tar:
+        member = next(each for each in tar.getmembers() if each.name.endswith("model_weights.ckpt"))
+        part = tar.extractfile(member)
+        assert part is not None
+        return part.read()
+
+
+class Harmful:
+    """Unpickled, it would make a file."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    @override
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (open, (str(self._file), "w"))
+
+
+def test_weights_that_do_not_fit_or_hold_code_are_refused(served: Served, tmp_path: Path) -> None:
+    harm = tmp_path / "harm"
+    whole = weights_of(served.folder / "ctc/tiny.nemo")
+    repacked(served.folder / "of-another", weights_of(served.folder / "tdt/tiny.nemo"))
+    repacked(served.folder / "with-code", pickle.dumps({"weights": Harmful(harm)}, protocol=2))
+    repacked(served.folder / "cut-off", whole[: len(whole) // 2])
+    served.want(2, *KINDS, *BAD_WEIGHTS)
+    served.until(*BAD_WEIGHTS, state="failed")
+    told = served.models
+    assert "'of-another': 'tiny.nemo' cannot be loaded" in told["of-another"]["error"]
+    assert "cannot be loaded" in told["with-code"]["error"]
+    assert "cannot be loaded" in told["cut-off"]["error"]
+    assert not harm.exists()
+    assert served.engine.post(wav(speech(WEATHER_WORDS)), model="ctc").json["text"] == WEATHER_WORDS

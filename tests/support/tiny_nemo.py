@@ -1,0 +1,263 @@
+"""Tiny models of NeMo that have learnt two recordings word for word, saved as `.nemo` files.
+
+Import it only in a process that serves them or loads them: NeMo takes half a minute of a processor. CTC is
+learnt as it always is; what RNNT and TDT do at each place is learnt from where CTC heard each token, which
+needs none of their losses and takes seconds.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import sentencepiece
+import torch
+from nemo.collections.asr import models
+from omegaconf import OmegaConf
+from torch.nn.functional import cross_entropy
+from torch.nn.utils.rnn import pad_sequence
+
+FEATURES, WIDTH, HIDDEN = 80, 32, 24
+DURATIONS: Final = (0, 1, 2, 3, 4)
+LATENCIES: Final = ((70, 6), (70, 1))
+"""Frames that a streaming model looks back and ahead: 0.56 s and 0.16 s of sound."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What the models learn: samples (16-bit, 16 kHz), and the words that they are to hear."""
+
+    samples: bytes
+    words: str
+
+
+def make_models(folder: Path, lessons: Sequence[Lesson]) -> None:
+    """Directories `ctc`, `tdt`, `rnnt` (which streams), each with its file."""
+    torch.manual_seed(0)
+    tokens = _tokenizer(folder / "tokens", sorted({lesson.words for lesson in lessons}))
+    ctc = _learnt(models.EncDecCTCModelBPE(cfg=_config(tokens, stream=False, head=_ctc())), lessons)
+    _save(ctc, folder / "ctc")
+    tdt = models.EncDecRNNTBPEModel(cfg=_config(tokens, stream=False, head=_transducer(tdt=True)))
+    tdt.encoder.load_state_dict(ctc.encoder.state_dict())
+    _save(_taught(tdt, lessons, DURATIONS), folder / "tdt")
+    rnnt = models.EncDecRNNTBPEModel(cfg=_config(tokens, stream=True, head=_transducer(tdt=False)))
+    _level(rnnt.encoder.pre_encode.conv[0])
+    _save(_taught(rnnt, lessons, (0, 1)), folder / "rnnt")
+
+
+def _tokenizer(folder: Path, sentences: Sequence[str]) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "said.txt").write_text("\n".join([*sentences] * 20))
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(folder / "said.txt"),
+        model_prefix=str(folder / "tokenizer"),
+        model_type="bpe",
+        vocab_size=48,
+        bos_id=-1,
+        eos_id=-1,
+        pad_id=-1,
+        minloglevel=2,
+    )
+    pieces = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
+    names = [pieces.id_to_piece(at) for at in range(1, pieces.get_piece_size())]
+    (folder / "vocab.txt").write_text("\n".join(names) + "\n")
+    return folder
+
+
+def _config(tokens: Path, *, stream: bool, head: Mapping[str, Any]) -> Any:
+    modules = "nemo.collections.asr.modules."
+    sound = {
+        "_target_": f"{modules}AudioToMelSpectrogramPreprocessor",
+        "sample_rate": 16_000,
+        "normalize": "NA" if stream else "per_feature",
+        "window_size": 0.025,
+        "window_stride": 0.01,
+        "window": "hann",
+        "features": FEATURES,
+        "n_fft": 512,
+        "dither": 0.0,
+        "pad_to": 0,
+    }
+    encoder = {
+        "_target_": f"{modules}ConformerEncoder",
+        "feat_in": FEATURES,
+        "feat_out": -1,
+        "n_layers": 2,
+        "d_model": WIDTH,
+        "subsampling": "dw_striding",
+        "subsampling_factor": 8,
+        "subsampling_conv_channels": 16,
+        "ff_expansion_factor": 2,
+        "self_attention_model": "rel_pos",
+        "n_heads": 4,
+        "att_context_size": [-1, -1],
+        "xscaling": False,
+        "pos_emb_max_len": 1000,
+        "conv_kernel_size": 9,
+        "conv_norm_type": "layer_norm",
+        "dropout": 0.0,
+        "dropout_pre_encoder": 0.0,
+        "dropout_emb": 0.0,
+        "dropout_att": 0.0,
+    }
+    if stream:
+        encoder |= {
+            "att_context_size": [list(each) for each in LATENCIES],
+            "att_context_style": "chunked_limited",
+            "causal_downsampling": True,
+            "conv_context_size": "causal",
+        }
+    common = {"sample_rate": 16_000, "train_ds": None, "validation_ds": None, "test_ds": None}
+    tokenizer = {"dir": str(tokens), "type": "bpe"}
+    said = {"tokenizer": tokenizer, "preprocessor": sound, "encoder": encoder, "log_prediction": False}
+    return OmegaConf.create({**common, **said, **head})
+
+
+def _ctc() -> dict[str, Any]:
+    decoder: dict[str, Any] = {
+        "_target_": "nemo.collections.asr.modules.ConvASRDecoder",
+        "feat_in": None,
+        "num_classes": -1,
+        "vocabulary": [],
+    }
+    return {"decoder": decoder, "decoding": {"strategy": "greedy_batch"}}
+
+
+def _transducer(*, tdt: bool) -> dict[str, Any]:
+    modules = "nemo.collections.asr.modules."
+    decoder: dict[str, Any] = {
+        "_target_": f"{modules}RNNTDecoder",
+        "normalization_mode": None,
+        "random_state_sampling": False,
+        "blank_as_pad": True,
+        "prednet": {"pred_hidden": HIDDEN, "pred_rnn_layers": 1, "t_max": None, "dropout": 0.0},
+    }
+    joint = {
+        "_target_": f"{modules}RNNTJoint",
+        "log_softmax": None,
+        "preserve_memory": False,
+        "fuse_loss_wer": False,
+        "fused_batch_size": 4,
+        "jointnet": {"joint_hidden": HIDDEN, "activation": "relu", "dropout": 0.0},
+    }
+    decoding: dict[str, Any] = {"strategy": "greedy_batch", "greedy": {"max_symbols": 5}}
+    defaults: dict[str, Any] = {"enc_hidden": WIDTH, "pred_hidden": HIDDEN, "joint_hidden": HIDDEN}
+    loss: dict[str, Any] = {"loss_name": "default"}
+    if tdt:
+        durations = list(DURATIONS)
+        joint["num_extra_outputs"] = len(durations)
+        decoding |= {"model_type": "tdt", "durations": durations}
+        defaults |= {"tdt_durations": durations, "num_tdt_durations": len(durations)}
+        loss = {"loss_name": "tdt", "tdt_kwargs": {"durations": durations, "sigma": 0.02, "omega": 0.1}}
+    return {
+        "model_defaults": defaults,
+        "decoder": decoder,
+        "joint": joint,
+        "decoding": decoding,
+        "loss": loss,
+        "compute_eval_loss": False,
+        "skip_nan_grad": False,
+    }
+
+
+def _signals(lessons: Sequence[Lesson]) -> tuple[torch.Tensor, torch.Tensor]:
+    sounds = [
+        torch.from_numpy(np.frombuffer(lesson.samples, "<i2").astype(np.float32) / 32768)
+        for lesson in lessons
+    ]
+    return pad_sequence(sounds, batch_first=True), torch.tensor([len(sound) for sound in sounds])
+
+
+def _optimise(parameters: Any, loss: Callable[[], torch.Tensor], *, enough: float, most: int) -> None:
+    parameters = list(parameters)
+    optimiser = torch.optim.AdamW(parameters, lr=4e-3)
+    for _ in range(most):
+        value = loss()
+        if value.item() < enough:
+            return
+        optimiser.zero_grad()
+        value.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimiser.step()
+    raise AssertionError(f"nothing was learnt in {most} steps: the loss is {value.item():.3f}")
+
+
+def _level(first: Any) -> None:
+    """Make the encoder's first layer expect loudness as it is, about -8 ± 4: no stream can be levelled."""
+    with torch.no_grad():
+        first.bias += 2 * first.weight.sum((1, 2, 3))
+        first.weight /= 4
+
+
+def _learnt(model: Any, lessons: Sequence[Lesson]) -> Any:
+    signal, lengths = _signals(lessons)
+    said = [torch.tensor(model.tokenizer.text_to_ids(lesson.words)) for lesson in lessons]
+    targets, counts = pad_sequence(said, batch_first=True), torch.tensor([len(each) for each in said])
+
+    def loss() -> torch.Tensor:
+        found, frames, _ = model(input_signal=signal, input_signal_length=lengths)
+        value: torch.Tensor = model.loss(
+            log_probs=found, targets=targets, input_lengths=frames, target_lengths=counts
+        )
+        return value
+
+    model.train()
+    _optimise(model.parameters(), loss, enough=0.02, most=400)
+    return model.eval()
+
+
+def _taught(model: Any, lessons: Sequence[Lesson], durations: Sequence[int]) -> Any:
+    """The right answer at each place (frame, tokens so far) that greedy decoding comes by."""
+    signal, lengths = _signals(lessons)
+    said = [torch.tensor(model.tokenizer.text_to_ids(lesson.words)) for lesson in lessons]
+    targets, counts = pad_sequence(said, batch_first=True), torch.tensor([len(each) for each in said])
+    blank = model.decoder.blank_idx
+    frames = model(input_signal=signal, input_signal_length=lengths)[1].tolist()
+    places = [
+        (at, *place)
+        for at, tokens in enumerate(said)
+        for place in _path(tokens.tolist(), frames[at], blank, durations)
+    ]
+    row, frame, before, token, duration = (torch.tensor(column) for column in zip(*places, strict=True))
+
+    def loss() -> torch.Tensor:
+        encoded, _ = model(input_signal=signal, input_signal_length=lengths)
+        predicted, *_ = model.decoder(targets=targets, target_length=counts)
+        hidden = model.joint.project_encoder(encoded.transpose(1, 2))[row, frame]
+        hidden = hidden + model.joint.project_prednet(predicted.transpose(1, 2))[row, before]
+        logits = model.joint.joint_net(hidden)
+        value = cross_entropy(logits[:, : blank + 1], token)
+        if logits.shape[1] > blank + 1:
+            value = value + cross_entropy(logits[:, blank + 1 :], duration)
+        return value
+
+    model.train()
+    _optimise(model.parameters(), loss, enough=0.02, most=400)
+    return model.eval()
+
+
+def _path(
+    tokens: Sequence[int], frames: int, blank: int, durations: Sequence[int]
+) -> list[tuple[int, int, int, int]]:
+    """Frame, tokens before, token and duration of each decision; tokens come evenly once enough is heard."""
+    first, last = frames * 0.3, frames * 0.9
+    due = [round(first + (last - first) * at / len(tokens)) for at in range(len(tokens))]
+    path, frame, before = [], 0, 0
+    while frame < frames:
+        if before < len(tokens) and due[before] <= frame:
+            following = due[before + 1] if before + 1 < len(tokens) else frames
+            step = min(following - frame, durations[-1]) if len(durations) > 2 else 0
+            path.append((frame, before, tokens[before], step))
+            before += 1
+        else:
+            ahead = due[before] - frame if before < len(tokens) else frames - frame
+            step = min(ahead, durations[-1])
+            path.append((frame, before, blank, step))
+        frame += step
+    return path
+
+
+def _save(model: Any, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    model.save_to(str(folder / "tiny.nemo"))
