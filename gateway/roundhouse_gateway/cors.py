@@ -2,11 +2,12 @@
 
 Keys are headers and never cookies, so no credentials are allowed, and a page needs a key of its own. What an
 engine says of origins does not pass. Browsers keep the answers to requests from pages; who may speak over a
-WebSocket they leave to the server.
+WebSocket they leave to the server, and what stands in a form they send for any page, though that is not told
+what came of it.
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,6 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from roundhouse_gateway.errors import Headers
 from roundhouse_gateway.exchange import EXCHANGE
 from roundhouse_gateway.guard_errors import OriginNotAllowedError
+from roundhouse_gateway.refusal import refuse
+from roundhouse_gateway.upload import Upload
 
 ANY: Final = "*"
 MAX_AGE_SECONDS: Final = 600
@@ -30,7 +33,7 @@ _HEADER_NAMES: Final = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~, -]{0,4096}")
 
 @dataclass(frozen=True, slots=True)
 class Pages:
-    """Which pages may open WebSockets. Where none are named those that have a key may, if one is asked for.
+    """Which pages may send something. Where none are named those that have a key may, if one is asked for.
 
     What is no browser sends no `Origin`, or that of the address that it asks, as a page from there does.
     """
@@ -53,6 +56,22 @@ class Pages:
 
 def _host(origin: str) -> str:
     return origin.partition("://")[2].lower()
+
+
+@dataclass(frozen=True, slots=True)
+class NoStrangers:
+    """Around all routes where no key is asked for: no page of another origin has them compute anything."""
+
+    app: ASGIApp
+    pages: Pages
+    make_upload: Callable[[Receive], Upload]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "POST" and (stranger := self.pages.stranger(scope)):
+            error = OriginNotAllowedError(stranger)
+            await refuse(error, self.make_upload(receive), scope[EXCHANGE], send)
+            return
+        await self.app(scope, receive, send)
 
 
 @dataclass(frozen=True, slots=True)

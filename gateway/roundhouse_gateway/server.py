@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from ssl import SSLContext
 from typing import Final
 
-from starlette.types import ASGIApp, Receive
+from starlette.types import ASGIApp
 
 from roundhouse_gateway.app import build_api, build_service
 from roundhouse_gateway.body_room import BodyRoom
@@ -24,7 +24,7 @@ from roundhouse_gateway.cluster import API_KEYS, WATCHED, ApiServer, Sink, Watch
 from roundhouse_gateway.credentials import Credentials
 from roundhouse_gateway.departed import Departed
 from roundhouse_gateway.endpoints import Endpoints
-from roundhouse_gateway.front import front, tracing
+from roundhouse_gateway.front import front, tracing, uploads
 from roundhouse_gateway.guard import Guard
 from roundhouse_gateway.hold import Hold, Limits
 from roundhouse_gateway.json_body import JsonBodies
@@ -52,7 +52,6 @@ from roundhouse_gateway.text.serve import ROUTES as TEXT_ROUTES
 from roundhouse_gateway.text.serve import TextRoutes
 from roundhouse_gateway.tls import certified
 from roundhouse_gateway.traces import Tracer
-from roundhouse_gateway.upload import Upload
 from roundhouse_gateway.upstream import EngineClient
 from roundhouse_gateway.workers.member import Member
 
@@ -164,13 +163,7 @@ class Gateway:
                 "namespace of their Secrets, or keep strangers away by other means."
             )
             return None
-        settings, keyring, limits = self.settings, self.keyring, self.limits
-
-        def make_upload(receive: Receive) -> Upload:
-            limit, idle = settings.body_limit_bytes, settings.client_idle_seconds
-            rate = settings.upload_bytes_per_second
-            return Upload(receive, limit_bytes=limit, idle_seconds=idle, least_rate=rate)
-
+        keyring, limits, make_upload = self.keyring, self.limits, uploads(self.settings)
         return lambda app: Guard(app, keyring, limits, lambda: datetime.now(UTC), make_upload)
 
 

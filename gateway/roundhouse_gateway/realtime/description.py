@@ -9,6 +9,7 @@ _STATUSES: Final = {
     "400": "The request is wrong; `param` names the field.",
     "408": "The body stood still.",
     "413": "The body is too large.",
+    "415": "The Content-Type header says that the body is something else than JSON.",
     "503": "The gateway, or the store of tokens, is not there just now.",
 }
 _TEXT: Final = {"type": "string"}

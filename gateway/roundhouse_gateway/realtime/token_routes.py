@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from roundhouse_gateway.errors import ClientGoneError, GatewayError, InvalidRequestError, RouteNotFoundError
 from roundhouse_gateway.exchange import EXCHANGE, Exchange
+from roundhouse_gateway.media_types import check_json
 from roundhouse_gateway.realtime import openai_config
 from roundhouse_gateway.realtime.openai_config import Config
 from roundhouse_gateway.realtime.tokens import CLIENT_SECRET, SINGLE_USE, Tokens, make
@@ -53,6 +54,8 @@ class Secrets:
         )
         try:
             exchange.route = scope["path"]
+            if scope["path"] == CLIENT_SECRETS:
+                check_json(scope["headers"])
             body = b"".join([piece async for piece in upload.chunks()])
             answer = msgspec.json.encode(await self._answer(scope["path"], body, exchange.key_id))
         except ClientGoneError:

@@ -8,6 +8,7 @@ from roundhouse_api.keys import ApiKey
 from roundhouse_gateway.errors import Headers
 from roundhouse_gateway.exchange import sent_id
 from roundhouse_gateway.guard import presented
+from roundhouse_gateway.media_types import CONTENT_TYPE, is_json
 from roundhouse_gateway.text.answer_head import OF_LENGTH
 from roundhouse_gateway.text.request import READERS
 
@@ -75,16 +76,16 @@ class Asking:
 
 def boundary_in(headers: Headers) -> bytes:
     """Empty where there is none that can be read at a glance."""
-    said = [value for name, value in headers if name == b"content-type"]
+    said = [value for name, value in headers if name == CONTENT_TYPE]
     found = _BOUNDARY.fullmatch(said[0]) if len(said) == 1 else None
     return found[1] or found[2] if found else b""
 
 
-def announced(headers: Headers) -> int:
+def announced(path: bytes, headers: Headers) -> int:
     """How long the body is; 0 where that is not said, or the headers ask for more than to be passed on."""
-    length = b""
+    length, takes_json = b"", PATHS[path] in READERS
     for name, value in headers:
-        if name in _ELSEWHERE:
+        if name in _ELSEWHERE or (takes_json and name == CONTENT_TYPE and not is_json(value)):
             return 0
         if name == OF_LENGTH:
             length = value

@@ -68,6 +68,7 @@ STATUSES = {
     "404": "No model has the name.",
     "408": "The upload stood still.",
     "413": "The body is too large; the message names the limit.",
+    "415": "The Content-Type header says that the body is something else than JSON.",
     "429": "Every endpoint of the engine is full.",
     "500": "The gateway or the engine met a fault of its own.",
     "502": "The engine failed.",

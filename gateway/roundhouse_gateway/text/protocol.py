@@ -219,7 +219,8 @@ class FastProtocol(ClientProtocol):
         current: RequestResponseCycle | None = self.cycle
         if current is not None and not current.response_complete:
             return False
-        return self.parser.get_http_version() == "1.1" and 0 < announced(self.headers) <= MAX_BODY_BYTES
+        length = announced(self.url, self.headers)
+        return self.parser.get_http_version() == "1.1" and 0 < length <= MAX_BODY_BYTES
 
     def _plan(self, asking: Asking, body: bytes) -> Passage:
         if self.flow.write_paused:  # by an answer before, and said once: the ordinary routes look and wait

@@ -30,6 +30,7 @@ from roundhouse_gateway.hints import Hints, read_hints
 from roundhouse_gateway.hold import Admitted, Hold
 from roundhouse_gateway.hops import check_hops, via_onwards
 from roundhouse_gateway.json_body import TIMES_AS_FAST, JsonBodies
+from roundhouse_gateway.media_types import check_json
 from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.refusal import told
 from roundhouse_gateway.registry import Registry
@@ -113,6 +114,7 @@ class TextRoutes:
         path = scope["path"]
         if not self.registry.complete:
             raise NotReadyError("The gateway has not read the cluster yet.")
+        check_json(scope["headers"])
         route, hints = ROUTES[path], read_hints(scope["query_string"])
         announced = int(headers.get("content-length", 0))
         async with self.bodies.read(upload, announced, exchange.key_id) as body:

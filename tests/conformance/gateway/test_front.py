@@ -26,7 +26,9 @@ from tests.support.waiting import wait_until
 
 Start = Callable[[Mapping[str, str]], World]
 WHISPER = Variant("whisper")
+CHAT = Variant("qwen", stage="Chat", languages=None)
 MODEL = client.field("model", "whisper")
+TALK = b'{"model": "qwen", "messages": []}'
 APP = "https://app.example.com"
 
 
@@ -112,11 +114,48 @@ def test_a_page_of_another_origin_is_not_told_that_it_may(open_to_pages: World) 
         assert not [name for name in reply.headers if name.startswith("access-control-")]
 
 
+@pytest.mark.parametrize(
+    ("origin", "host", "status"),
+    [
+        ("http://evil.example", "models.example", 403),
+        ("null", "models.example", 403),
+        ("http://models.example", "models.example", 200),
+        ("", "models.example", 200),
+    ],
+)
+def test_where_no_key_is_asked_for_pages_of_other_origins_have_nothing_computed(
+    origin: str, host: str, status: int, world: World
+) -> None:
+    speech, chat = world.serve(WHISPER), world.serve(CHAT)
+    chat.answer = text_engine.chat
+    headers = {"Host": host, **({"Origin": origin} if origin else {})}
+    form = world.gateway.transcribe(MODEL, client.file(), headers=headers)
+    text = world.gateway.request("POST", "/v1/chat/completions", TALK, headers)
+    secret = world.gateway.request("POST", "/v1/realtime/client_secrets", b"{}", headers)
+    assert [form.status, text.status, secret.status] == [status] * 3
+    assert world.gateway.request("GET", "/v1/models", None, headers).status == 200, "which no page can read"
+    if status == 403:
+        assert {each.error["code"] for each in (form, text, secret)} == {"origin_not_allowed"}
+        assert len(speech.requests) + len(chat.requests) == 0
+
+
+def test_pages_that_are_named_may_ask_where_no_key_is_asked_for(own_world: Start) -> None:
+    world = own_world({"CORS_ORIGINS": APP})
+    world.serve(CHAT).answer = text_engine.chat
+    replies = [
+        world.gateway.request("POST", "/v1/chat/completions", TALK, {"Origin": origin})
+        for origin in (APP, "http://evil.example")
+    ]
+    assert [each.status for each in replies] == [200, 403]
+    assert replies[0].headers["access-control-allow-origin"] == APP
+
+
 def test_an_engine_does_not_open_the_gateway_to_pages(world: World) -> None:
     world.serve(WHISPER).answer = scripts.answering(
         200, {"text": "x"}, {"Access-Control-Allow-Origin": "*", "X-Engine": "kept"}
     )
-    reply = world.gateway.transcribe(MODEL, client.file(), headers={"Origin": APP})
+    own = f"http://127.0.0.1:{world.gateway.port}"
+    reply = world.gateway.transcribe(MODEL, client.file(), headers={"Origin": own})
     assert reply.headers["x-engine"] == "kept"
     assert not [name for name in reply.headers if name.startswith("access-control-")]
 

@@ -1,8 +1,10 @@
 """The JSON routes by OpenAI's official clients, and what becomes of a request's bytes."""
 
+import http.client
 import json
 import struct
 from base64 import b64decode
+from contextlib import closing
 from typing import Any
 
 import openai
@@ -12,13 +14,14 @@ from tests.conformance.gateway import text_engine as scripts
 from tests.conformance.gateway.client import Reply
 from tests.conformance.gateway.conftest import World
 from tests.conformance.gateway.manifests import Variant
-from tests.conformance.gateway.scripted_engine import ScriptedEngine, answering
+from tests.conformance.gateway.scripted_engine import Answer, ScriptedEngine, answering
 from tests.support.waiting import wait_until
 
 MESSAGES: list[Any] = [{"role": "user", "content": "Where are the birds?"}]
 SAID = "".join(scripts.WORDS)
 CHAT = Variant("qwen", "Qwen/Qwen3-0.6B", stage="Chat", languages=None, aliases=("small",))
 EMBED = Variant("minilm", stage="Embed", languages=None)
+RANK = Variant("bge", stage="Rerank", languages=None)
 JSON = {"Content-Type": "application/json"}
 
 
@@ -276,6 +279,42 @@ def test_what_is_wrong_is_named(  # noqa: PLR0917 - a table's columns
     reply = post(world, path, body)
     assert reply.status == status
     assert (reply.error["code"], reply.error["param"]) == (code, param)
+
+
+SAYS_JSON = ("application/json", "Application/JSON; charset=utf-8", "application/vnd.api+json", "")
+NO_JSON = (
+    "text/plain",
+    "application/x-www-form-urlencoded",
+    "multipart/form-data; boundary=x",
+    "application/jsonp",
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "variant", "answer", "fields"),
+    [
+        ("/v1/chat/completions", CHAT, scripts.chat, {"messages": []}),
+        ("/v1/embeddings", EMBED, scripts.embeddings(), {"input": "x"}),
+        ("/v1/rerank", RANK, scripts.rerank, {"query": "x", "documents": ["y"]}),
+    ],
+)
+def test_what_is_said_to_be_no_json_is_refused_also_behind_what_was_taken(
+    path: str, variant: Variant, answer: Answer, fields: dict[str, Any], world: World
+) -> None:
+    world.serve(variant).answer = answer
+    body = json.dumps({"model": variant.id, **fields}).encode()
+    found = {}
+    with closing(http.client.HTTPConnection("127.0.0.1", world.gateway.port, timeout=120)) as kept:
+        for said in (*SAYS_JSON, *NO_JSON, *SAYS_JSON):
+            kept.request("POST", path, body, {"Content-Type": said} if said else {})
+            reply = kept.getresponse()
+            found[said] = reply.status, json.loads(reply.read()).get("error")
+    assert [found[said][0] for said in SAYS_JSON] == [200] * len(SAYS_JSON)
+    assert {found[said][0] for said in NO_JSON} == {415}
+    for said in NO_JSON:
+        error = found[said][1]
+        assert (error["code"], said in error["message"]) == ("unsupported_media_type", True)
+        assert "Content-Type: application/json" in error["message"]
 
 
 def test_an_unknown_model_is_the_client_s_own_error(world: World) -> None:
