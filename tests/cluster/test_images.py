@@ -241,6 +241,20 @@ def test_images_are_pushed_to_the_registry_that_is_named(archives: dict[str, Pat
     assert stored["config"]["Entrypoint"] == ["roundhouse", "operator"]
 
 
+def test_what_images_start_from_is_kept_for_another_checkout_and_no_longer(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.recover()
+    for tag in ("oldest", "theirs", "ours"):
+        container = store.buildah("from", "scratch", step="test")
+        store.buildah("config", "--label", f"of={tag}", container, step="test")
+        store.buildah("commit", "--rm", container, f"localhost/roundhouse/torch:{tag}", step="test")
+    store.drop_others("localhost/roundhouse/torch:ours", newest=1)
+    kept = [
+        tag for tag in ("oldest", "theirs", "ours") if store.image_id(f"localhost/roundhouse/torch:{tag}")
+    ]
+    assert kept == ["theirs", "ours"]
+
+
 @pytest.mark.parametrize("pinned", [False, True], ids=["by tag", "by tag and digest"])
 def test_a_base_is_fetched_from_a_registry_that_answers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pinned: bool

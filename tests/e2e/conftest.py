@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,8 @@ from tests.support.install import install_chart
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMESPACE = "roundhouse"
+OF_ALL = ("operator", "gateway", "loader", "pocketsphinx")
+"""Images that most tests want; others come with the manifest that names them."""
 
 
 def project(*module_and_arguments: str) -> str:
@@ -29,18 +31,31 @@ def hub(cluster: Cluster) -> Iterator[Hub]:
         yield hub
 
 
+def loading(cluster: Cluster) -> Callable[..., None]:
+    """Builds the images that are named and puts them into the cluster, each once."""
+    there: set[str] = set()
+
+    def load(*names: str) -> None:
+        if wanted := [name for name in names if name not in there]:
+            project("tests.images", "build", *wanted)
+            cluster.load(*map(Path, project("tests.images", "archives", *wanted).split()))
+            there.update(wanted)
+
+    return load
+
+
 @pytest.fixture(scope="session")
 def release(cluster: Cluster, hub: Hub) -> Release:
     """The project's images in the cluster, its chart installed, its gateway on loopback."""
     number = str(cluster.number)
-    project("tests.images", "build")
-    project("tests.cluster.local", "load", "--number", number, *project("tests.images", "archives").split())
+    load = loading(cluster)
+    load(*OF_ALL)
     values = {"loader.env.HF_ENDPOINT": hub.url}
     install_chart(cluster.environment, namespace=NAMESPACE, values=values)
     port = cluster.gateway_url.rsplit(":", 1)[1]
     service = ("--service", f"{NAMESPACE}/roundhouse-gateway", "--port", port, "--target", "http")
     project("tests.cluster.local", "expose", "--number", number, *service)
-    return Release(cluster.kubectl, cluster.api, NAMESPACE, cluster.gateway_url, values)
+    return Release(cluster.kubectl, cluster.api, NAMESPACE, cluster.gateway_url, values, load)
 
 
 @pytest.fixture(scope="session")

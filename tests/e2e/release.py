@@ -9,6 +9,7 @@ from typing import Any
 from openai import APIError, OpenAI
 
 from tests.cluster.local.api_server import ApiServer
+from tests.images.definitions import IMAGES, project_version
 from tests.support.recordings import GO_FORWARD_WORDS, go_forward
 from tests.support.waiting import wait_until
 
@@ -22,7 +23,8 @@ MODEL = "pocketsphinx-en-us"
 class Release:
     """One `helm install`: where it is and how it is reached. `url` is the gateway's address on loopback.
 
-    `values` are the chart's, which an upgrade has to give again.
+    `values` are the chart's, which an upgrade has to give again. `load` puts images of this repository into
+    the cluster, by their names.
     """
 
     kubectl: Kubectl
@@ -30,8 +32,11 @@ class Release:
     namespace: str
     url: str
     values: dict[str, str]
+    load: Callable[..., None]
 
     def apply(self, manifest: str) -> None:
+        """The images of this repository that it names are in the cluster first."""
+        self.load(*(image.name for image in IMAGES if f"/{image.name}:{project_version()}" in manifest))
         self.kubectl("apply", "--namespace", self.namespace, "-f", "-", input=manifest)
 
     def delete(self, *resources: str) -> None:

@@ -33,6 +33,7 @@ from .store import ImageError, Store
 
 DEBIAN_PACKAGES = ("buildah", "mmdebstrap", "debian-archive-keyring", "ca-certificates")
 ARCHIVES_KEPT = 2  # of each image: so many checkouts can take turns without building anew
+OTHER_LAYERS_KEPT = 1  # of what images start from, for another checkout
 KEPT_SECONDS = 3600.0  # since the last build that asked for it, which is about to load it
 
 
@@ -189,7 +190,7 @@ def _have_layers(store: Store, recipe: Recipe, say: Say) -> None:
         return
     say(f"{recipe.image.name}: building, for images to share")
     took = _run_build(store, recipe, recipe.image.name, say)
-    store.drop_others(recipe.reference)
+    store.drop_others(recipe.reference, newest=OTHER_LAYERS_KEPT)
     say(f"{recipe.image.name}: built in {took:.0f} s")
 
 

@@ -52,11 +52,12 @@ class Store:
         """Drop images that lost their name to a newer build."""
         self.buildah("rmi", "--prune", step="clearing the store")
 
-    def drop_others(self, kept: str) -> None:
-        """Drop images that have the name of `kept` and another tag."""
+    def drop_others(self, kept: str, *, newest: int = 0) -> None:
+        """Drop images that have the name of `kept` and another tag, but for so many of the newest."""
+        # Listed by age, the newest first.
         listed = self.buildah("images", "--format", "{{.Name}}:{{.Tag}}", step="clearing the store").split()
         repository = kept.rpartition(":")[0]
-        old = [name for name in listed if name != kept and name.rpartition(":")[0] == repository]
+        old = [name for name in listed if name != kept and name.rpartition(":")[0] == repository][newest:]
         if old:
             self.buildah("rmi", "--force", *old, step="clearing the store")
 
