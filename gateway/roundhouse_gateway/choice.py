@@ -27,7 +27,7 @@ from roundhouse_gateway.errors import (
 )
 from roundhouse_gateway.fallbacks import stand_ins
 from roundhouse_gateway.key_errors import ModelNotAllowedError
-from roundhouse_gateway.metrics import Metrics
+from roundhouse_gateway.metrics import UNKNOWN_MODEL, Metrics
 from roundhouse_gateway.pace import retry_after
 from roundhouse_gateway.snapshot import ALL_MODELS, Entry, Snapshot
 from roundhouse_gateway.transcription_request import AUTO
@@ -76,6 +76,18 @@ def choose(snapshot: Snapshot, name: str, needs: Needs, metrics: Metrics, grant:
         return [entry, *(each.entry for each in instead)]
     found = [each.entry for each in instead if FallbackTrigger.UNAVAILABLE in each.when]
     return found or _refuse(entry, metrics)
+
+
+def model_named(snapshot: Snapshot, name: str, grant: Grant) -> str:
+    """The id of the model that a request names, running or not.
+
+    `unknown` for `auto`, and where it may not be used: of models of others nothing is told.
+    """
+    try:
+        model = UNKNOWN_MODEL if name == AUTO else snapshot.resolve(name).model.id
+    except UnknownModelError:
+        return UNKNOWN_MODEL
+    return model if grant.allows_model(model) else UNKNOWN_MODEL
 
 
 def _refuse(entry: Entry, metrics: Metrics) -> NoReturn:

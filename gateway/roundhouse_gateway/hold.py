@@ -137,10 +137,6 @@ class Hold:
         for place in list(self._lines):
             self.call(place)
 
-    def is_free(self, entry: Entry) -> bool:
-        """Whether a request for the model, which runs, would be let through at once."""
-        return not entry.may_be_waited_for or self._is_free(entry)
-
     def _is_free(self, entry: Entry) -> bool:
         """Nobody is before, and there is room."""
         place = entry.place

@@ -9,7 +9,7 @@ from typing import Final
 from roundhouse_api.enums import FallbackTrigger, Interface, Stage
 from roundhouse_api.keys import Grant
 from roundhouse_api.selection import Needs, UnknownModelError, mismatch
-from roundhouse_gateway.choice import choose
+from roundhouse_gateway.choice import choose, model_named
 from roundhouse_gateway.cooldown import Cooldown
 from roundhouse_gateway.entry import Entry
 from roundhouse_gateway.errors import (
@@ -70,6 +70,7 @@ class Sessions:
         if self.leaving.begun:
             raise NotReadyError("The gateway is shutting down; begin the session again.")
         name = self._realtime_name(wanted, exchange.grant)
+        exchange.model = model_named(self.registry.snapshot, name, exchange.grant)
         wish = Wish(name, wanted.needs, exchange.grant.allows_model, exchange.key_id)
         choosing = partial(self._choose, name, wanted.needs, exchange.grant)
         async with AsyncExitStack() as opened:

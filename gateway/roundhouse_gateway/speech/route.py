@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from roundhouse_api.enums import FallbackTrigger, RouteName
 from roundhouse_api.keys import Grant
 from roundhouse_gateway.body import Body, IncomingForm, LiveBody, SpooledBody
-from roundhouse_gateway.choice import check_fit, choose
+from roundhouse_gateway.choice import check_fit, choose, model_named
 from roundhouse_gateway.cooldown import Cooldown
 from roundhouse_gateway.errors import (
     EngineUnreachableError,
@@ -144,6 +144,7 @@ class SpeechRoute:
         """Waits where the model may be waited for, then forwards."""
         name = request.model or self.settings.default_model
         grant = visit.exchange.grant
+        visit.exchange.model = model_named(self.registry.snapshot, name, grant)
         wish = Wish(name, request.needs, grant.allows_model, visit.exchange.key_id)
         admitting = self.hold.admit(wish, partial(self._choose, request, grant), visit.upload)
         with await self._waited(admitting, request, visit) as admitted:

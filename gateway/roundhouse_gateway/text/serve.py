@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from roundhouse_api.enums import FallbackTrigger, RouteName
 from roundhouse_api.keys import Grant
 from roundhouse_api.selection import Needs, UnknownModelError
-from roundhouse_gateway.choice import choose
+from roundhouse_gateway.choice import choose, model_named
 from roundhouse_gateway.cooldown import Cooldown
 from roundhouse_gateway.errors import (
     EngineUnreachableError,
@@ -127,6 +127,7 @@ class TextRoutes:
         """Waits where the model may be waited for, then forwards."""
         name = job.request.model or self.settings.default_model
         exchange = job.exchange
+        exchange.model = model_named(self.registry.snapshot, name, exchange.grant)
         wish = Wish(name, job.needs, exchange.grant.allows_model, exchange.key_id)
         choose_now = partial(self._choose, name, job, exchange.grant)
         with await self._waited(self.hold.admit(wish, choose_now, job.upload), job) as admitted:

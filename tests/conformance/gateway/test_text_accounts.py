@@ -2,12 +2,16 @@
 
 import json
 import socket
+from dataclasses import replace
 
 import pytest
 
+from roundhouse_api.keys import Grant
 from tests.conformance.gateway import scripted_engine as engines
 from tests.conformance.gateway import text_engine as scripts
+from tests.conformance.gateway.client import Reply, field, file
 from tests.conformance.gateway.conftest import World
+from tests.conformance.gateway.keys import issue_to
 from tests.conformance.gateway.manifests import Variant
 from tests.support.waiting import wait_until
 
@@ -33,6 +37,47 @@ def wait_for_tokens(world: World, model: Variant, count: float) -> None:
 def warm(world: World, *behind: engines.ScriptedEngine) -> None:
     if world.fast:
         scripts.warm_up(world, CHAT.id, behind)
+
+
+def refusals(world: World, model: str, code: int) -> float:
+    return world.gateway.metric("roundhouse_gateway_requests_total", model=model, code=str(code))
+
+
+def ask(world: World, **members: object) -> Reply:
+    body = json.dumps({"messages": [], **members}).encode()
+    return world.gateway.request("POST", "/v1/chat/completions", body, JSON)
+
+
+def test_refusals_of_a_model_that_is_known_are_counted_to_it(world: World) -> None:
+    stopped = Variant("stopped", aliases=("still",), stage="Chat", languages=None, available="False")
+    silent = Variant("silent", available="False")
+    for variant in (stopped, silent):
+        world.publish(replace(variant, reason="Stopped", replicas=0))
+    world.serve(CHAT)
+    gated = {"response_format": {"type": "json_object"}}
+    replies = [
+        (ask(world, model="still"), "stopped", 503),
+        (world.gateway.transcribe(field("model", "silent"), file()), "silent", 503),
+        (ask(world, model=CHAT.id, **gated), CHAT.id, 400),
+        (ask(world, model="silent"), "silent", 400),
+    ]
+    for reply, model, code in replies:
+        assert (reply.status, reply.headers["x-roundhouse-model"]) == (code, model)
+        assert refusals(world, model, code) >= 1
+    nobody = ask(world, model="nobody")
+    assert (nobody.status, "x-roundhouse-model" in nobody.headers) == (404, False)
+    assert refusals(world, "unknown", 404) >= 1
+    assert refusals(world, "nobody", 404) == 0
+
+
+def test_a_key_hears_of_no_model_that_it_may_not_use(keyed: World) -> None:
+    keyed.publish(replace(CHAT, available="False", reason="Stopped", replicas=0))
+    keyed.wait_for(CHAT.id, "available")
+    key = issue_to(keyed, Grant(name="elsewhere", models=("other",)))
+    headers = {**JSON, "Authorization": f"Bearer {key}"}
+    body = json.dumps({"model": CHAT.id, "messages": []}).encode()
+    reply = keyed.gateway.request("POST", "/v1/chat/completions", body, headers)
+    assert (reply.status, "x-roundhouse-model" in reply.headers) == (403, False)
 
 
 def test_what_a_stream_had_used_before_it_broke_off_is_counted(world: World) -> None:

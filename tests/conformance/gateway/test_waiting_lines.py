@@ -61,6 +61,7 @@ def test_a_client_of_a_stream_hears_that_it_waits_and_then_its_transcript(patien
     connection, response = begin(patient, STREAMED)
     assert response.status == 200
     assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert response.headers["x-roundhouse-model"] == "sleeper"
     assert [response.readline(), response.readline(), response.readline()] == [COMMENT, b"\n", COMMENT]
     patient.api.put("endpointslices", slice_of("sleeper", patient.engine().port))
     lines = response.read().splitlines()
