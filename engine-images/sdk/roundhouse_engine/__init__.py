@@ -1,7 +1,7 @@
 """Roundhouse's engine SDK: write `load` and what the model does, get a server that a cluster can run.
 
 `Speech` transcribes recordings and, as `RealtimeSpeech`, listens while people speak; `Chat`, `Embedding` and
-`Rerank` work on texts.
+`Rerank` work on texts, and `Music` makes music of them.
 
 Importing it needs the standard library alone; the server comes with the extra `roundhouse-engine[server]`.
 """
@@ -16,6 +16,7 @@ from roundhouse_engine.handler import (
     ModelError,
     ModelSpec,
 )
+from roundhouse_engine.music import Composition, Music, MusicOptions
 from roundhouse_engine.realtime_speech import RealtimeSpeech, Utterance
 from roundhouse_engine.speech import Speech, SpeechOptions, Task, Window
 from roundhouse_engine.text import (
@@ -36,6 +37,7 @@ __all__ = [
     "Cancellation",
     "Cancelled",
     "Chat",
+    "Composition",
     "Conversation",
     "Embedding",
     "Finish",
@@ -44,6 +46,8 @@ __all__ = [
     "Isolation",
     "ModelError",
     "ModelSpec",
+    "Music",
+    "MusicOptions",
     "Piece",
     "Prompted",
     "RealtimeSpeech",

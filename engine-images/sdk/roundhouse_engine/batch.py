@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from roundhouse_engine.cutting import cut_pair
-from roundhouse_engine.errors import EngineError, Problem, failed, invalid
+from roundhouse_engine.errors import EngineError, Problem, failed, invalid, memory_is_short
 from roundhouse_engine.handler import Cancellation, Cancelled
 from roundhouse_engine.large_json import loads
 from roundhouse_engine.text import Batched, Embedding, Rerank, Text
@@ -76,7 +76,7 @@ def _computed(
         except Cancelled:
             raise
         except Exception as error:  # noqa: BLE001 - told and logged
-            if not _memory_is_short(error):  # of whose text it is the fault shows when it stands alone
+            if not memory_is_short(error):  # of whose text it is the fault shows when it stands alone
                 if len(group) == 1:
                     yield Spoiled(group[0], _fault(error))
                 else:
@@ -166,13 +166,6 @@ def _scoring(handler: Rerank, pairs: list[tuple[str, str]], cancellation: Cancel
 def _check_count(found: int, wanted: int) -> None:
     if found != wanted:
         raise RuntimeError(f"the handler gave {found} results for {wanted} texts")
-
-
-def _memory_is_short(error: Exception) -> bool:
-    """Torch has an exception of its own, which cannot be imported where torch is not."""
-    return isinstance(error, MemoryError) or any(
-        kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__
-    )
 
 
 def _fault(error: Exception) -> Problem:

@@ -131,3 +131,9 @@ def no_memory_left() -> EngineError:
             retry_after_seconds=5,
         )
     )
+
+
+def memory_is_short(error: BaseException) -> bool:
+    """Torch has an exception of its own, which cannot be imported where torch is not; on CPUs a message."""
+    named = any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
+    return named or isinstance(error, MemoryError) or "can't allocate memory" in str(error)

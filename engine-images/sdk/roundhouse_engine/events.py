@@ -9,7 +9,17 @@ from roundhouse_engine.formats import Segment, Word
 from roundhouse_engine.realtime_speech import StreamOptions
 from roundhouse_engine.speech import SpeechOptions, Task
 from roundhouse_engine.text import Finish, FinishReason, Piece, Prompted, ToolCall
-from roundhouse_engine.text_events import Embedded, Halved, Ranked, Spoiled, TextAsk, TextEvent, TextWork
+from roundhouse_engine.text_events import (
+    Composed,
+    Composing,
+    Embedded,
+    Halved,
+    Ranked,
+    Spoiled,
+    TextAsk,
+    TextEvent,
+    TextWork,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +139,7 @@ _KINDS = (
     *(Loading, Loaded, LoadFailed, Memory, Started, Done, Stopped),
     *(Heard, SpeechBegan, SpeechOver, Guessed, Flushed, Cleared),
     *(Found, Uttered, Failed, Prompted, Piece, Finish, Embedded, Ranked, Spoiled, Halved),
+    *(Composing, Composed),
 )
 _EVENTS: Mapping[str, type[Event]] = {kind.__name__: kind for kind in _KINDS}
 
@@ -198,6 +209,8 @@ def ends(event: Event) -> bool:
         case Heard() | SpeechBegan() | SpeechOver() | Guessed() | Uttered() | Flushed() | Cleared():
             return False
         case Prompted() | Piece() | Finish() | Embedded() | Ranked() | Spoiled() | Halved():
+            return False
+        case Composing() | Composed():
             return False
         case _:
             assert_never(event)

@@ -48,6 +48,7 @@ class Metrics:
             FACTOR_BUCKETS,
             "model",
         )
+        self.music_seconds = self._counter("music_seconds", "Music that was made", "model")
         self.upload_bytes = self._counter("upload_bytes", "Bytes of recordings received")
         self.tokens = self._counter("tokens", "Tokens read (input) and written (output)", "model", "kind")
         self.first_token_seconds = self._histogram(

@@ -24,6 +24,7 @@ from roundhouse_engine.events import (
 )
 from roundhouse_engine.handler import Cancellation, Cancelled, Handler, ModelError, ModelSpec
 from roundhouse_engine.memory import resident_bytes, trim
+from roundhouse_engine.music import Music
 from roundhouse_engine.speech import Speech
 from roundhouse_engine.text import Batched, Chat
 from roundhouse_engine.writing import write
@@ -88,7 +89,7 @@ def prepare(handler: type[Handler]) -> None:
 
     Before anything is loaded, because no first request shall wait for it, and in the process's first thread.
     """
-    for kind, module in ((Speech, "recording"), (Batched, "batch")):
+    for kind, module in ((Speech, "recording"), (Batched, "batch"), (Music, "composing")):
         if issubclass(handler, kind):
             importlib.import_module(f"roundhouse_engine.{module}")
 
@@ -102,6 +103,10 @@ def _middle(handler: Handler, file: BinaryIO, ask: Work, cancellation: Cancellat
         return transcribe(handler, file, ask, cancellation)
     if isinstance(handler, Chat):
         return write(handler, file, ask, cancellation)
+    if isinstance(handler, Music):
+        from roundhouse_engine.composing import compose  # noqa: PLC0415 - see `prepare`
+
+        return compose(handler, file, cancellation)
     from roundhouse_engine.batch import compute_batch  # noqa: PLC0415 - see `prepare`
 
     assert isinstance(handler, Batched)  # noqa: S101

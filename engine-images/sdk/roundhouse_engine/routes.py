@@ -5,8 +5,10 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from roundhouse_engine.chat import Chats, Completions
 from roundhouse_engine.door import Door
 from roundhouse_engine.embeddings import Embeddings
+from roundhouse_engine.generations import Generations
 from roundhouse_engine.handler import Handler
 from roundhouse_engine.metrics import Metrics
+from roundhouse_engine.music import Music
 from roundhouse_engine.realtime import PATH as REALTIME
 from roundhouse_engine.realtime import Realtime
 from roundhouse_engine.reranking import Reranking
@@ -43,4 +45,6 @@ def text_routes(handler: type[Handler], settings: Settings, door: Door, metrics:
     if issubclass(handler, Rerank):
         reranking = Reranking(settings, door, metrics)
         routes += [Route(path, reranking, methods=["POST"]) for path in ("/v1/rerank", "/v2/rerank")]
+    if issubclass(handler, Music):
+        routes.append(Route("/v1/music/generations", Generations(settings, door, metrics), methods=["POST"]))
     return routes

@@ -12,6 +12,7 @@ class TextWork(StrEnum):
     COMPLETE = "complete"
     EMBED = "embed"
     SCORE = "score"
+    COMPOSE = "compose"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,4 +54,23 @@ class Halved:
     items: int
 
 
-TextEvent = Prompted | Piece | Finish | Embedded | Ranked | Spoiled | Halved
+@dataclass(frozen=True, slots=True)
+class Composing:
+    """Music is being made; `progress` is the part done, 0 to 1."""
+
+    progress: float
+
+
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """Music was made; its file lies in the work's own file, from byte `start` on."""
+
+    audio_seconds: float
+    sample_rate: int
+    channels: int
+    tokens: int
+    start: int
+    length: int
+
+
+TextEvent = Prompted | Piece | Finish | Embedded | Ranked | Spoiled | Halved | Composing | Composed

@@ -45,6 +45,9 @@ class Reply:
     def __init__(self, send: Send) -> None:
         self._send = send
         self.begun = False
+        self.media_type = _JSON
+        """Of an answer that is no stream of events."""
+        self.headers: list[tuple[bytes, bytes]] = []
 
     async def events(self, all_data: Iterable[object]) -> None:
         if not self.begun:
@@ -55,7 +58,7 @@ class Reply:
     async def end(self, parts: Iterable[bytes]) -> None:
         """The rest, part by part: making one may take a millisecond, and others are waiting."""
         if not self.begun:
-            await self._begin(_JSON)
+            await self._begin(self.media_type)
         for part in parts:
             await self._send({"type": "http.response.body", "body": part, "more_body": True})
             await asyncio.sleep(0)
@@ -63,7 +66,7 @@ class Reply:
 
     async def _begin(self, media_type: bytes) -> None:
         self.begun = True
-        headers = [(b"content-type", media_type), (b"cache-control", b"no-store")]
+        headers = [(b"content-type", media_type), (b"cache-control", b"no-store"), *self.headers]
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
 
 
