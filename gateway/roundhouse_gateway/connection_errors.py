@@ -12,6 +12,17 @@ class NotHttpError(InvalidRequestError):
         super().__init__("The request is not HTTP/1.1 as it should be.")
 
 
+class ExpectationError(GatewayError):
+    status = 417
+    type = "invalid_request_error"
+    code = "expectation_failed"
+
+    def __init__(self, expected: str) -> None:
+        super().__init__(
+            f"The request expects {expected[:200]!r}, and all that is met here is '100-continue'."
+        )
+
+
 class HeadTooLargeError(GatewayError):
     status = 431
     type = "invalid_request_error"

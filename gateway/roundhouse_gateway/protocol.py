@@ -16,7 +16,13 @@ import httptools
 from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from roundhouse_gateway.connection_errors import FullError, HeadTimeoutError, HeadTooLargeError, NotHttpError
+from roundhouse_gateway.connection_errors import (
+    ExpectationError,
+    FullError,
+    HeadTimeoutError,
+    HeadTooLargeError,
+    NotHttpError,
+)
 from roundhouse_gateway.errors import GatewayError
 from roundhouse_gateway.series import Value
 
@@ -243,8 +249,11 @@ class ClientProtocol(HttpToolsProtocol):
                 hosts += 1
             elif name == b"transfer-encoding":
                 sound = sound and value.lower() == b"chunked"
+            elif name == b"expect" and value.lower() != b"100-continue":
+                self._refusal = ExpectationError(value.decode("latin-1"))
         if not sound or version not in _VERSIONS or hosts > 1 or (not hosts and version == "1.1"):
             self._refusal = NotHttpError()
+        if self._refusal is not None:
             raise self._refusal
 
     def _count(self, count: int) -> None:

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-from roundhouse_gateway.realtime.token_routes import CLIENT_SECRETS, SINGLE_USE_TOKENS
+from roundhouse_gateway.error_shapes import SINGLE_USE_TOKENS
+from roundhouse_gateway.realtime.token_routes import CLIENT_SECRETS
 
 _STATUSES: Final = {
     "400": "The request is wrong; `param` names the field.",

@@ -3,6 +3,7 @@
 from starlette.types import ASGIApp
 
 from roundhouse_gateway.endpoints import Endpoints
+from roundhouse_gateway.error_shapes import SINGLE_USE_TOKENS
 from roundhouse_gateway.guard import Guard
 from roundhouse_gateway.hold import Hold
 from roundhouse_gateway.metrics import Metrics
@@ -10,7 +11,7 @@ from roundhouse_gateway.realtime.door import Door, open_door
 from roundhouse_gateway.realtime.endpoint import EngineSockets
 from roundhouse_gateway.realtime.leaving import Leaving
 from roundhouse_gateway.realtime.sessions import Sessions
-from roundhouse_gateway.realtime.token_routes import CLIENT_SECRETS, SINGLE_USE_TOKENS, Secrets
+from roundhouse_gateway.realtime.token_routes import CLIENT_SECRETS, Secrets
 from roundhouse_gateway.realtime.tokens import LocalTokens, SharedTokens, Tokens
 from roundhouse_gateway.registry import Registry
 from roundhouse_gateway.settings import Settings

@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 from starlette.types import Receive, Scope, Send
 
+from roundhouse_gateway.error_shapes import SINGLE_USE_TOKENS
 from roundhouse_gateway.errors import ClientGoneError, GatewayError, InvalidRequestError, RouteNotFoundError
 from roundhouse_gateway.exchange import EXCHANGE, Exchange
 from roundhouse_gateway.media_types import check_json
@@ -21,7 +22,6 @@ from roundhouse_gateway.settings import Settings
 from roundhouse_gateway.upload import Upload
 
 CLIENT_SECRETS: Final = "/v1/realtime/client_secrets"
-SINGLE_USE_TOKENS: Final = "/v1/single-use-token/realtime_scribe"
 _BODY_BYTES: Final = 64 << 10
 _SECONDS: Final = (10, 7200)
 _DEFAULT_SECONDS: Final = 600

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from roundhouse_gateway.error_shapes import RERANK_V1, RERANK_V2
 from roundhouse_gateway.errors import InvalidRequestError
 from roundhouse_gateway.snapshot import Entry
 from roundhouse_gateway.text.dialects import is_tei
@@ -19,8 +20,8 @@ from roundhouse_gateway.text.request import TextRequest, decoded_value
 from roundhouse_gateway.text.rewrite import rewrite, with_members
 from roundhouse_gateway.text.slices import in_slices
 
-V1: Final = "/v1/rerank"
-V2: Final = "/v2/rerank"
+V1: Final = RERANK_V1
+V2: Final = RERANK_V2
 
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _TEI_KEPT: Final = ("truncate", "truncation_direction", "raw_scores")

@@ -29,8 +29,10 @@ class Reply:
         """The envelope's `error`, after a look at the envelope itself."""
         assert self.headers["content-type"] == "application/json"
         body = self.json
-        assert set(body) == {"error", "detail"}
         assert set(body["error"]) == {"message", "type", "param", "code"}
+        if "message" in body:  # for Cohere's clients
+            assert body.pop("message") == body["error"]["message"]
+        assert set(body) == {"error", "detail"}
         found: dict[str, Any] = body["error"]
         return found
 

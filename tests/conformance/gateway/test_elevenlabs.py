@@ -229,6 +229,15 @@ def test_errors_that_come_before_the_form_have_the_same_shape(world: World) -> N
         assert reply.json["detail"]["message"]
 
 
+def test_whoever_gets_no_token_is_told_so_in_the_same_shape(keyed: World) -> None:
+    with httpx.Client(timeout=60) as http:
+        stranger = ElevenLabs(base_url=root(keyed), api_key="nobody's", httpx_client=http)
+        with pytest.raises(ApiError) as refused:
+            stranger.tokens.single_use.create("realtime_scribe")
+    assert refused.value.status_code == 401
+    assert refused.value.body["detail"]["status"] == "invalid_api_key"
+
+
 def test_the_engines_own_refusal_keeps_its_words(world: World, engine: ScriptedEngine) -> None:
     error = {"message": "no audio", "type": "invalid_request_error", "param": "file", "code": "audio_empty"}
     engine.answer = answering(400, {"error": error})

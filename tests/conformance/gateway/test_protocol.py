@@ -86,6 +86,16 @@ def test_what_is_no_sound_http_is_refused_in_the_one_shape(world: World, sent: b
     assert engine.requests == []
 
 
+@pytest.mark.parametrize("path", ["/v1/audio/transcriptions", "/v1/chat/completions"])
+def test_what_cannot_be_expected_is_refused(path: str, world: World) -> None:
+    head, _, body = exchange(
+        world, f"POST {path} HTTP/1.1\r\nHost: x\r\nExpect: 200-ok\r\n{LENGTH}\r\n".encode() + BODY
+    ).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 417 Expectation Failed\r\n")
+    error = json.loads(body)["error"]
+    assert (error["code"], "'200-ok'" in error["message"]) == ("expectation_failed", True)
+
+
 HEAD = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
 LONG = b"X-Long: " + b"y" * 70_000
 

@@ -1,5 +1,6 @@
 """Rerank by Cohere's official client, in both versions, over engines of either shape."""
 
+from dataclasses import replace
 from typing import Any
 
 import cohere
@@ -111,6 +112,18 @@ def test_an_answer_that_is_none_is_the_engine_s_fault(world: World, said: object
     world.serve(JINA).answer = answering(200, said)
     reply = post(world, "/v2/rerank", {"model": "bge", "query": QUERY, "documents": DOCUMENTS})
     assert (reply.status, reply.error["code"]) == (502, "engine_failed")
+
+
+def test_cohere_s_clients_find_the_message_where_they_look_for_it(world: World) -> None:
+    world.publish(replace(JINA, available="False", reason="Stopped", replicas=0))
+    world.wait_for(JINA.id, "available")
+    with httpx.Client(timeout=60) as http:
+        api = cohere.ClientV2(api_key="x", base_url=address(world), httpx_client=http)
+        for model, told in (("nobody", "nobody"), (JINA.id, "is not currently running")):
+            with pytest.raises(cohere.core.ApiError) as refused:
+                api.rerank(model=model, query=QUERY, documents=DOCUMENTS, request_options={"max_retries": 0})
+            assert told in refused.value.body["message"]
+            assert refused.value.body["error"]["message"] == refused.value.body["message"]
 
 
 def test_documents_must_hold_texts(world: World) -> None:
