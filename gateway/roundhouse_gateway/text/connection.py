@@ -16,6 +16,7 @@ from typing_extensions import override
 from roundhouse_gateway.errors import Headers
 from roundhouse_gateway.text.answer_head import NOTHING_YET, AnswerHead
 from roundhouse_gateway.text.heads import Known, known
+from roundhouse_gateway.text.writes import Writes
 
 MAX_HEAD_BYTES: Final = 256 << 10
 
@@ -67,10 +68,14 @@ class Connection(asyncio.Protocol):
     """`on_idle` is told when another request may be sent, `on_lost` when none may any more."""
 
     def __init__(
-        self, on_idle: "Callable[[Connection], None]", on_lost: "Callable[[Connection], None]"
+        self,
+        on_idle: "Callable[[Connection], None]",
+        on_lost: "Callable[[Connection], None]",
+        writes: Writes,
     ) -> None:
         self._on_idle = on_idle
         self._on_lost = on_lost
+        self._writes = writes
         self._transport: asyncio.Transport
         self._reply: Reply | None = None
         self._parser = httptools.HttpResponseParser(self)
@@ -90,7 +95,7 @@ class Connection(asyncio.Protocol):
     def ask(self, request: bytes, reply: Reply) -> None:
         """Sends a whole request; there is one at a time."""
         self._reply, reply.connection = reply, self
-        self._transport.write(request)
+        self._writes.add(self._transport, request)
 
     def is_open(self) -> bool:
         return not self._transport.is_closing()

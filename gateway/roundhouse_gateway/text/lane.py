@@ -24,6 +24,7 @@ from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.registry import Registry
 from roundhouse_gateway.settings import Settings
 from roundhouse_gateway.snapshot import Snapshot
+from roundhouse_gateway.text.answer_head import Lines
 from roundhouse_gateway.text.asking import PATHS, Asking
 from roundhouse_gateway.text.engines import JSON, TextEngines
 from roundhouse_gateway.text.fit import lack
@@ -32,6 +33,7 @@ from roundhouse_gateway.text.request import TextRequest, needs_of
 from roundhouse_gateway.text.rewrite import rewritten
 from roundhouse_gateway.text.vector_passage import VectorPassage
 from roundhouse_gateway.text.way import Fare, Way, way_to
+from roundhouse_gateway.text.writes import Writes
 from roundhouse_gateway.transcription_request import AUTO
 
 MAX_BODY_BYTES: Final = 256 << 10
@@ -72,11 +74,14 @@ class Lane:
     default_model: str
     limits: KeyLimits | None = field(default=None, init=False)
     forms: Forms | None = field(default=None, init=False)
+    lines: Lines = field(default_factory=Lines, init=False)
+    writes: Writes = field(init=False)
     _ways: dict[tuple[RouteName, str], Way] = field(default_factory=dict, init=False)
     _ways_of: Snapshot | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self.limits = self.guard.limits if self.guard else None
+        self.writes = self.engines.pool.writes
 
     def plan(self, asking: Asking, body: bytes, client: str) -> Passage:
         """Raises `NotHereError`, and then nothing has happened."""

@@ -208,20 +208,21 @@ class Passage(Trip):
         else:
             framing, body = _CHUNKED, b"%x\r\n%s\r\n" % (len(body), body) if body else body
         standing = exchange.standing
-        self._transport.write(
-            b"%s%s%s%sx-request-id: %s\r\n%s%s%s\r\n%s"
-            % (
-                STATUS_LINE[exchange.status],
-                self._client.default_lines(),
-                lines,
-                framing,
-                exchange.request_id.encode(),
-                b"" if standing is None else standing.lines(),
-                self.way.model_line,
-                b"" if self.keep_alive else _CLOSE,
-                body,
-            )
+        said = b"%s%s%s%sx-request-id: %s\r\n%s%s%s\r\n%s" % (
+            STATUS_LINE[exchange.status],
+            self._client.default_lines(),
+            lines,
+            framing,
+            exchange.request_id.encode(),
+            b"" if standing is None else standing.lines(),
+            self.way.model_line,
+            b"" if self.keep_alive else _CLOSE,
+            body,
         )
+        if self.complete and self.keep_alive and length is not None:  # so that nothing is written behind it
+            self.lane.writes.add(self._transport, said)
+        else:
+            self._transport.write(said)
 
     def _see(self, data: bytes) -> None:
         if self._seen is None:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from roundhouse_gateway.access import trust
 from roundhouse_gateway.text.connection import Connection
+from roundhouse_gateway.text.writes import Writes
 
 KEPT_SECONDS: Final = 15.0
 """Idle for longer, a connection is closed: engines and what stands before them do so too, unannounced."""
@@ -33,6 +34,7 @@ class Pool:
 
     def __init__(self, connect_seconds: float) -> None:
         self._connect_seconds = connect_seconds
+        self.writes = Writes()
         self._idle: defaultdict[Address, list[Connection]] = defaultdict(list)
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
@@ -52,7 +54,7 @@ class Pool:
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(self._connect_seconds):
             _, connection = await loop.create_connection(
-                lambda: Connection(partial(self.keep, address), partial(self._forget, address)),
+                lambda: Connection(partial(self.keep, address), partial(self._forget, address), self.writes),
                 host,
                 port,
                 ssl=trust(ca) if tls else None,

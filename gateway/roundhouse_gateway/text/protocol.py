@@ -11,10 +11,10 @@ from typing import Any, Final, cast
 from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from roundhouse_gateway.errors import GatewayError
 from roundhouse_gateway.exchange import BEGUN
 from roundhouse_gateway.guard import COUNTED, Counted
 from roundhouse_gateway.protocol import ClientProtocol
-from roundhouse_gateway.text.answer_head import Lines
 from roundhouse_gateway.text.asking import PATHS, Asking, announced
 from roundhouse_gateway.text.engines import FIRST
 from roundhouse_gateway.text.entering import cycle_of, scope_of
@@ -34,14 +34,13 @@ GATHER_SECONDS: Final = 0.05
 
 def fast(protocol: type[ClientProtocol], lane: Lane) -> type[ClientProtocol]:
     """The protocol with this lane."""
-    return type("FastClientProtocol", (FastProtocol, protocol), {"lane": lane, "lines": Lines()})
+    return type("FastClientProtocol", (FastProtocol, protocol), {"lane": lane})
 
 
 class FastProtocol(ClientProtocol):
     """One connection of a client."""
 
     lane: Lane
-    lines: Lines
     passage: Passage | None = None
     _travels = False
     """It has had a request on the lane, and may have another."""
@@ -131,13 +130,20 @@ class FastProtocol(ClientProtocol):
         super().connection_lost(exc)
 
     @override
+    def _refuse(self, error: GatewayError) -> None:
+        self.lane.writes.flush()  # the last answer goes before
+        super()._refuse(error)
+
+    @override
     def handle_websocket_upgrade(self) -> None:
+        self.lane.writes.flush()
         self._travels_no_more()
         super().handle_websocket_upgrade()
 
     @override
     def shutdown(self) -> None:
         if self._gathered is None and not self._awaited:
+            self.lane.writes.flush()
             super().shutdown()
         else:
             self._keeps_alive = False  # a request has begun, though nothing of it is under way
@@ -214,10 +220,7 @@ class FastProtocol(ClientProtocol):
 
     def _may_try(self) -> bool:
         """By its head alone."""
-        if self.url not in PATHS or self.parser.get_method() != b"POST":
-            return False
-        current: RequestResponseCycle | None = self.cycle
-        if current is not None and not current.response_complete:
+        if self.url not in PATHS or self.parser.get_method() != b"POST" or self._is_busy():
             return False
         length = announced(self.url, self.headers)
         return self.parser.get_http_version() == "1.1" and 0 < length <= MAX_BODY_BYTES
@@ -234,7 +237,7 @@ class FastProtocol(ClientProtocol):
             raise NotHereError from error
 
     def default_lines(self) -> bytes:
-        return self.lines.of(self.server_state.default_headers)
+        return self.lane.lines.of(self.server_state.default_headers)
 
     def answered(self) -> None:
         self.passage = None

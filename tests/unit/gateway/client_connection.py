@@ -16,6 +16,7 @@ from roundhouse_gateway.series import Value
 from roundhouse_gateway.text.asking import Asking
 from roundhouse_gateway.text.lane import NotHereError
 from roundhouse_gateway.text.protocol import fast
+from roundhouse_gateway.text.writes import Writes
 from tests.unit.gateway.waiting import turns
 
 LIMITS = ConnectionLimits(connections=100, head_bytes=65_536, head_seconds=20)
@@ -82,6 +83,7 @@ class NoLane:
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, bytes]] = []
+        self.writes = Writes()
 
     @property
     def asked(self) -> int:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from roundhouse_gateway.text.connection import MAX_HEAD_BYTES, Connection
 from roundhouse_gateway.text.incoming import Told
+from roundhouse_gateway.text.writes import Writes
 from tests.unit.gateway.client_connection import Wire
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -21,9 +22,10 @@ class Line:
     idle: int = 0
     lost: int = 0
     news: int = 0
+    writes: Writes = field(default_factory=lambda: Writes(soon=lambda _: None))
 
     def __post_init__(self) -> None:
-        self.connection = Connection(self._on_idle, self._on_lost)
+        self.connection = Connection(self._on_idle, self._on_lost, self.writes)
         self.connection.connection_made(self.wire)
         self.ask()
 
@@ -185,3 +187,17 @@ def test_an_answer_that_nobody_wants_ends_the_connection() -> None:
     assert line.wire.closed
     line.end()
     assert line.news == 1
+
+
+def test_a_request_is_written_with_all_others_of_its_turn() -> None:
+    line = Line()
+    before = line.wire.sent
+    line.writes.flush()
+    assert (before, line.wire.sent) == (b"", b"POST /")
+
+
+def test_a_request_that_is_given_up_at_once_is_not_written() -> None:
+    line = Line()
+    line.reply.abandon()
+    line.writes.flush()
+    assert (line.wire.sent, line.wire.closed, line.news) == (b"", True, 0)
