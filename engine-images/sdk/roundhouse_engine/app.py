@@ -4,6 +4,7 @@ import logging
 import re
 import secrets
 import time
+from collections.abc import Sequence
 from typing import Any, Final
 
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -12,7 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from roundhouse_engine.door import Door
@@ -22,6 +23,7 @@ from roundhouse_engine.metrics import Metrics
 from roundhouse_engine.models import ModelStatus
 from roundhouse_engine.routes import speech_routes, text_routes
 from roundhouse_engine.settings import Settings
+from roundhouse_engine.upload import ClientGone
 
 access = logging.getLogger("roundhouse_engine.access")
 
@@ -33,24 +35,29 @@ _PROBES: Final = ("/health/", "/metrics")
 
 def build_app(handler: type[Handler], settings: Settings, door: Door, metrics: Metrics) -> ASGIApp:
     views = _Views(handler, door, metrics)
-    app = Starlette(
-        routes=[
-            Route("/health/live", views.live),
-            Route("/health/ready", views.ready),
-            Route("/metrics", views.metrics),
-            Route("/v1/models", views.models),
-            *speech_routes(handler, settings, door, metrics),
-            *text_routes(handler, settings, door, metrics),
-        ],
-        exception_handlers={
-            EngineError: _engine_error,
-            HTTPException: _http_error,
-            Exception: _unforeseen,
-        },
-    )
-    app.router.redirect_slashes = False  # a path is right or wrong
+    routes = [
+        Route("/health/live", views.live),
+        Route("/health/ready", views.ready),
+        Route("/metrics", views.metrics),
+        Route("/v1/models", views.models),
+        *speech_routes(handler, settings, door, metrics),
+        *text_routes(handler, settings, door, metrics),
+    ]
     # Outermost, so that an unforeseen error's answer is marked as well.
-    return EveryAnswer(app, door=door, instance=settings.pod_uid)
+    return EveryAnswer(application(routes), door=door, instance=settings.pod_uid)
+
+
+def application(routes: Sequence[BaseRoute]) -> ASGIApp:
+    """The routes, and errors in the shape that all of them answer with."""
+    handlers = {
+        EngineError: _engine_error,
+        HTTPException: _http_error,
+        ClientGone: _gone,
+        Exception: _unforeseen,
+    }
+    app = Starlette(routes=routes, exception_handlers=handlers)
+    app.router.redirect_slashes = False  # a path is right or wrong
+    return app
 
 
 class _Views:
@@ -69,7 +76,7 @@ class _Views:
         door = self._door
         body = {
             "status": "draining" if door.draining else "ready" if door.ready else "loading",
-            "models": [{"name": model.name, **_life(model)} for model in door.models],
+            "models": [{"name": model.name, **life(model)} for model in door.models],
             "slots": {"ready": door.capacity, "total": door.slots},
             **_memory(door),
         }
@@ -85,7 +92,7 @@ class _Views:
                 "object": "model",
                 "created": self._created,
                 "owned_by": "roundhouse",
-                **_life(model),
+                **life(model),
                 "capacity": model.capacity,
                 "inUse": model.in_use,
                 "cancelStep": self._handler.cancel_step.value,
@@ -100,7 +107,7 @@ class _Views:
         return JSONResponse(about | {"data": data})
 
 
-def _life(model: ModelStatus) -> dict[str, Any]:
+def life(model: ModelStatus) -> dict[str, Any]:
     told = {"state": model.state.value, "progress": round(model.progress, 3)}
     return told | ({"error": model.error} if model.error else {})
 
@@ -194,6 +201,10 @@ async def _http_error(request: Request, error: Exception) -> Response:
     answer = _answer(invalid(message, code=code, status=status).problem)
     answer.headers.update(getattr(error, "headers", None) or {})  # which methods the path has
     return answer
+
+
+async def _gone(_: Request, error: Exception) -> Response:  # noqa: ARG001 - nobody reads the answer
+    return Response(status_code=499)
 
 
 async def _unforeseen(_: Request, error: Exception) -> Response:

@@ -40,6 +40,8 @@ class Problem:
             headers["X-Roundhouse-Reason"] = self.reason.value
         if self.retry_after_seconds is not None:
             headers["Retry-After"] = str(self.retry_after_seconds)
+        if self.status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
         return headers
 
     def to_wire(self) -> dict[str, Any]:

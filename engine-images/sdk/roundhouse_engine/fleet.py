@@ -84,8 +84,18 @@ class Fleet:
                 life.pool.draining = value
 
     @property
+    def desired(self) -> Desired:
+        """The list as it was told last; empty, of generation 0, before any was."""
+        return self._desired or Desired(0)
+
+    @property
     def generation(self) -> int:
-        return self._desired.generation if self._desired else 0
+        return self.desired.generation
+
+    def take(self, desired: Desired) -> None:
+        """Serve this from now on, until another list comes."""
+        self._desired = desired
+        self._settle()
 
     @property
     def ready(self) -> bool:
@@ -170,8 +180,7 @@ class Fleet:
         """Follows the list until cancelled."""
         try:
             async for desired in self._source.follow():
-                self._desired = desired
-                self._settle()
+                self.take(desired)
         finally:
             lives = list(self._lives.values())
             for life in lives:

@@ -17,8 +17,10 @@ from typing import Final, NoReturn
 
 import uvicorn
 import uvloop
+from starlette.types import ASGIApp
 from typing_extensions import override
 
+from roundhouse_engine.admin import build_admin
 from roundhouse_engine.app import build_app
 from roundhouse_engine.batching import Batcher
 from roundhouse_engine.connection import Connection
@@ -33,7 +35,7 @@ from roundhouse_engine.pool import Pool
 from roundhouse_engine.process_runner import Launch, ProcessRunner
 from roundhouse_engine.realtime import MESSAGE_BYTES
 from roundhouse_engine.runners import Runner
-from roundhouse_engine.settings import Settings, SettingsError, read_settings
+from roundhouse_engine.settings import ADMIN_TOKEN, Settings, SettingsError, read_settings
 from roundhouse_engine.slot import Slot
 from roundhouse_engine.text import Batched
 
@@ -54,19 +56,20 @@ def main(handler: type[Handler]) -> NoReturn:
     """Run the engine as the environment says. Never returns."""
     try:
         settings = read_settings(os.environ, handler)
-        listener = _listen(settings)
+        os.environ.pop(ADMIN_TOKEN, None)  # no process of a handler's is to have it
+        listener, admin = _listeners(settings)
     except SettingsError as error:
         sys.exit(f"roundhouse engine: {error}")
     configure(settings.log_level, settings.log_format)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        failure = runner.run(_run(handler, settings, listener))
+        failure = runner.run(_run(handler, settings, listener, admin))
     sys.exit(f"roundhouse engine: {failure}" if failure else 0)
 
 
 def build_door(handler: type[Handler], settings: Settings, metrics: Metrics) -> Door:
     """Where requests are admitted and computed; nothing of it is started yet."""
     file = settings.models_file
-    if file is None and settings.memory_budget_bytes is None:
+    if file is None and settings.memory_budget_bytes is None and not settings.admin_token:
         return build_pool(handler, settings.models, settings, metrics)
     source = Given(settings.models) if file is None else ModelsFile(file, handler)
     return Fleet(source, lambda model: build_pool(handler, (model,), settings, metrics), metrics, settings)
@@ -112,18 +115,23 @@ def build_pool(
     return pool
 
 
-async def _run(handler: type[Handler], settings: Settings, listener: socket.socket) -> str | None:
+async def _run(
+    handler: type[Handler], settings: Settings, listener: socket.socket, admin: socket.socket | None
+) -> str | None:
     """Serve until drained; returns why it could not, or None."""
     metrics = Metrics()
     door = build_door(handler, settings, metrics)
     expose(door, metrics)
-    server = _server(handler, settings, door, metrics)
+    server = _server(build_app(handler, settings, door, metrics))
     leave = _leave_on_signal(server)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
+    administering = asyncio.create_task(_administer(handler, settings, door, admin))
     supervising = asyncio.create_task(door.supervise())
     leaving = asyncio.create_task(_drained(leave, door, settings.drain_seconds))
     sampling = asyncio.create_task(_sample_stalls(metrics))
     told = {"port": listener.getsockname()[1], "slots": door.slots, "sessions": settings.sessions}
+    if admin is not None:
+        told["admin_port"] = admin.getsockname()[1]
     logger.info("listening", extra=told)
     try:
         done, _ = await asyncio.wait({serving, supervising, leaving}, return_when=asyncio.FIRST_COMPLETED)
@@ -131,14 +139,23 @@ async def _run(handler: type[Handler], settings: Settings, listener: socket.sock
     finally:
         server.should_exit = True
         await serving
-        for task in (supervising, leaving, sampling):
+        tasks = (supervising, leaving, sampling, administering)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(supervising, leaving, sampling, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _server(handler: type[Handler], settings: Settings, door: Door, metrics: Metrics) -> "_Server":
+async def _administer(
+    handler: type[Handler], settings: Settings, door: Door, listener: socket.socket | None
+) -> None:
+    """Lets the list of models be replaced, where a token says who may."""
+    if listener is not None and isinstance(door, Fleet):
+        await _server(build_admin(handler, settings, door)).serve(sockets=[listener])
+
+
+def _server(app: ASGIApp) -> "_Server":
     config = uvicorn.Config(
-        build_app(handler, settings, door, metrics),
+        app,
         http=Connection,
         ws="websockets-sansio",
         ws_max_size=MESSAGE_BYTES,
@@ -201,16 +218,28 @@ async def _sample_stalls(metrics: Metrics) -> None:
         metrics.loop_stall_seconds.observe(max(loop.time() - due, 0.0))
 
 
-def _listen(settings: Settings) -> socket.socket:
-    """The listening socket: both address families, unless the settings name a host."""
-    address = (settings.host, settings.port)
+def _listeners(settings: Settings) -> tuple[socket.socket, socket.socket | None]:
+    """For requests, and for whoever may replace the list of models."""
+    listener = _listen(settings.host, settings.port, "ROUNDHOUSE_PORT")
+    if not settings.admin_token:
+        return listener, None
     try:
-        if not settings.host and socket.has_dualstack_ipv6():
+        return listener, _listen(settings.host, settings.admin_port, "ROUNDHOUSE_ADMIN_PORT")
+    except SettingsError:
+        listener.close()
+        raise
+
+
+def _listen(host: str, port: int, variable: str) -> socket.socket:
+    """A listening socket: both address families, unless the settings name a host."""
+    address = (host, port)
+    try:
+        if not host and socket.has_dualstack_ipv6():
             return socket.create_server(address, family=socket.AF_INET6, backlog=2048, dualstack_ipv6=True)
-        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server(address, family=family, backlog=2048)
     except OSError as error:
         raise SettingsError(
-            f"Cannot listen on {settings.host or 'every address'!r}, port {settings.port}: {error.strerror}. "
-            "Set ROUNDHOUSE_PORT to a free port."
+            f"Cannot listen on {host or 'every address'!r}, port {port}: {error.strerror}. "
+            f"Set {variable} to a free port."
         ) from error

@@ -4,6 +4,7 @@ Standard library alone. A mistake is a `SettingsError` whose message names the v
 remedy; the process then exits, because an engine that guesses would serve the wrong thing.
 """
 
+import dataclasses
 import json
 import tempfile
 from collections.abc import Mapping
@@ -19,11 +20,21 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["json", "text"]
 
 MODELS_FILE: Final = Path("/etc/roundhouse/models.json")
+ADMIN_TOKEN: Final = "ROUNDHOUSE_ADMIN_TOKEN"  # noqa: S105 - the name of the variable
+_TOKEN_LENGTH: Final = 16
 _GIB: Final = 1 << 30
 
 
 class SettingsError(Exception):
     """The environment asks for something that cannot be."""
+
+
+class EntryError(SettingsError):
+    """An entry of a list of models is wrong; `field` names the place."""
+
+    def __init__(self, message: str, field: str) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +51,9 @@ class Settings:
     host: str
     """The address to listen on; every one when empty, as a pod must."""
     port: int
+    admin_port: int
+    admin_token: str = dataclasses.field(repr=False)
+    """Whoever has it may replace the list of models; nobody where it is empty."""
     pod_uid: str
     drain_seconds: float
     memory_budget_bytes: int | None
@@ -68,6 +82,8 @@ def read_settings(environ: Mapping[str, str], handler: type[Handler]) -> Setting
         sessions=_sessions(environ, handler),
         host=environ.get("ROUNDHOUSE_HOST", ""),
         port=_integer(environ, "ROUNDHOUSE_PORT", 8000, lowest=0, highest=65535),
+        admin_port=_integer(environ, "ROUNDHOUSE_ADMIN_PORT", 8001, lowest=0, highest=65535),
+        admin_token=_admin_token(environ),
         pod_uid=environ.get("ROUNDHOUSE_POD_UID", ""),
         drain_seconds=_number(environ, "ROUNDHOUSE_DRAIN_SECONDS", 30.0),
         memory_budget_bytes=_integer(environ, "ROUNDHOUSE_MEMORY_BUDGET_BYTES", 0, lowest=1) or None,
@@ -93,7 +109,7 @@ def _models_file(environ: Mapping[str, str]) -> Path | None:
 
 def _models(environ: Mapping[str, str], handler: type[Handler]) -> tuple[ModelSpec, ...]:
     entries = _declared(environ)
-    if not entries:
+    if not entries and not _admin_token(environ):
         raise SettingsError(
             "No models to serve: set ROUNDHOUSE_MODELS to a JSON list such as "
             '[{"name": "english"}], MODELS to a comma list of names, or ROUNDHOUSE_MODELS_FILE to a file.'
@@ -129,17 +145,22 @@ def _declared(environ: Mapping[str, str]) -> list[tuple[str, Any]]:
 def read_model(where: str, entry: Any) -> ModelSpec:  # noqa: ANN401 - whatever the JSON held
     """An entry of a list of models; `where` names its place in the `SettingsError`."""
     if not isinstance(entry, dict):
-        raise SettingsError(f'{where}: a model is an object such as {{"name": "english"}}, not {entry!r}.')
+        raise EntryError(
+            f'{where}: a model is an object such as {{"name": "english"}}, not {entry!r}.', where
+        )
     name, path = entry.get("name"), entry.get("path")
     source, variant = entry.get("source") or {"type": "Builtin"}, entry.get("variant")
     if not isinstance(name, str) or not name.strip():
-        raise SettingsError(f"{where}: `name` must be a text that is not empty, not {name!r}.")
+        raise EntryError(f"{where}: `name` must be a text that is not empty, not {name!r}.", f"{where}.name")
     if path is not None and (not isinstance(path, str) or not Path(path).is_absolute()):
-        raise SettingsError(f"{where} ({name!r}): `path` must be an absolute path or null, not {path!r}.")
+        message = f"{where} ({name!r}): `path` must be an absolute path or null, not {path!r}."
+        raise EntryError(message, f"{where}.path")
     if not isinstance(source, dict) or not isinstance(source.get("type"), str):
-        raise SettingsError(f"{where} ({name!r}): `source` must be an object with a `type`, not {source!r}.")
+        message = f"{where} ({name!r}): `source` must be an object with a `type`, not {source!r}."
+        raise EntryError(message, f"{where}.source")
     if variant is not None and not isinstance(variant, str):
-        raise SettingsError(f"{where} ({name!r}): `variant` must be a text or null, not {variant!r}.")
+        message = f"{where} ({name!r}): `variant` must be a text or null, not {variant!r}."
+        raise EntryError(message, f"{where}.variant")
     return ModelSpec(name, Path(path) if path else None, source, variant)
 
 
@@ -151,6 +172,14 @@ def _body_limit(handler: type[Handler]) -> int:
     if issubclass(handler, Chat) and handler.images:
         return 32 << 20
     return 16 << 20 if issubclass(handler, Rerank) else 4 << 20
+
+
+def _admin_token(environ: Mapping[str, str]) -> str:
+    token = environ.get(ADMIN_TOKEN, "").strip()
+    if token and (len(token) < _TOKEN_LENGTH or not token.isascii() or not token.isprintable()):
+        # Not with the token itself, which the log would keep.
+        raise SettingsError(f"{ADMIN_TOKEN} must be {_TOKEN_LENGTH} or more printable ASCII characters.")
+    return token
 
 
 def _capacity(environ: Mapping[str, str], handler: type[Handler]) -> int:

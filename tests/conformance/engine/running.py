@@ -55,6 +55,7 @@ class Engine:
     process: subprocess.Popen[bytes]
     log: Path
     port: int
+    admin_port: int | None = None
 
     @property
     def url(self) -> str:
@@ -202,20 +203,20 @@ def running(arguments: Iterable[str], folder: Path, **variables: str) -> Iterato
             [sys.executable, *arguments], cwd=ROOT, env=environment(**variables), stdout=out, stderr=out
         )
     try:
-        port = wait_until(lambda: _port(log), seconds=60, what="it listens", every=0.02)
-        assert port
-        yield Engine(process, log, port)
+        told = wait_until(lambda: _listens(log), seconds=60, what="it listens", every=0.02)
+        assert told
+        yield Engine(process, log, told["port"], told.get("admin_port"))
     finally:
         if process.poll() is None:
             process.kill()
         process.wait()
 
 
-def _port(log: Path) -> int | None:
+def _listens(log: Path) -> dict[str, Any] | None:
     text = log.read_text()
     assert "Traceback" not in text, text
     lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
-    return next((line["port"] for line in lines if line["message"] == "listening"), None)
+    return next((line for line in lines if line["message"] == "listening"), None)
 
 
 def tones(count: int, *, seconds: float = 0.5, pause: float = 1.2) -> bytes:
