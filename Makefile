@@ -87,7 +87,7 @@ bench: $(STAMP)  ## Measure; AREA=operator|gateway|engines for one part. Writes 
 requirements: $(STAMP)  ## The numbered behaviours that no test names yet
 	@$(PYTHON) -m tests.requirements
 
-gen: $(STAMP)  ## Write every generated file anew: CRDs, reference pages, chart documentation
+gen: $(STAMP)  ## Write every generated file anew: CRDs, reference pages, chart documentation, pins of torch
 	@$(PYTHON) -m roundhouse_api.generate
 	@$(PYTHON) -m tests.charts gen
 	@$(PYTHON) -m tests.images pins
