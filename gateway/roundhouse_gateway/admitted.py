@@ -43,6 +43,14 @@ class Waiting:
     def called(self) -> bool:
         return self.turn.done()
 
+    def refusal_now(self) -> GatewayError:
+        """Why it may not wait any longer, which may be another reason than that for which it waited."""
+        try:
+            self.choose()
+        except GatewayError as refusal:
+            return refusal
+        return self.refusal
+
 
 class Holder(Protocol):
     """Where it came from."""

@@ -18,10 +18,9 @@ from roundhouse_gateway.errors import (
     EngineTimeoutError,
     EngineUnreachableError,
     GatewayError,
-    HeldTooLongError,
-    HoldFullError,
     NotRunningError,
 )
+from roundhouse_gateway.hold_errors import BusyTooLongError, HeldTooLongError, HoldFullError
 from roundhouse_gateway.snapshot import Entry, Snapshot
 
 MOST: Final = 8
@@ -34,6 +33,7 @@ _BY_KIND: Final = (
     (HeldTooLongError, FallbackTrigger.UNAVAILABLE),
     (EngineUnreachableError, FallbackTrigger.UNAVAILABLE),
     (HoldFullError, FallbackTrigger.RATE_LIMITED),
+    (BusyTooLongError, FallbackTrigger.RATE_LIMITED),
     (EngineTimeoutError, FallbackTrigger.TIMEOUT),
     (EngineFailedError, FallbackTrigger.ERROR),
 )

@@ -15,12 +15,11 @@ from roundhouse_gateway.admitted import Admitted, Call, Choose, Client, Waiting
 from roundhouse_gateway.errors import (
     ClientGoneError,
     GatewayError,
-    HeldTooLongError,
-    HoldFullError,
     NoEngineError,
     NotRunningError,
 )
 from roundhouse_gateway.fallbacks import permitted
+from roundhouse_gateway.hold_errors import BusyTooLongError, HeldTooLongError, HoldFullError
 from roundhouse_gateway.key_errors import ModelNotAllowedError
 from roundhouse_gateway.line import Limits, Line, who_makes_room
 from roundhouse_gateway.load import LoadBook, Place
@@ -117,7 +116,7 @@ class Hold:
         for one, entry in seen:
             if entry is None:
                 if sleeper(self.snapshot, one.wish, waiting=True) is None:
-                    one.turn.set_exception(one.refusal)
+                    one.turn.set_exception(one.refusal_now())
                     self.book.wait_in_line(place, len(line))
             elif entry.place != place or not (full := full or not self._may_call(entry)):
                 self.book.change(entry.place, "in_flight", 1)
@@ -245,11 +244,7 @@ class Hold:
                     return entries, place
         except TimeoutError:
             outcome = "timeout"
-            error = one.refusal
-            if not isinstance(error, HoldFullError):
-                error = HeldTooLongError(entry.model.id, entry.max_hold_seconds)
-            self._tell_when(error, entry)
-            raise error from None
+            raise self._too_long(entry, one) from None
         except GatewayError:
             outcome = "refused"
             raise
@@ -258,6 +253,13 @@ class Hold:
             held.inc(-1)
             self.book.change(entry.place, "held", -1)
             self._metrics.hold_seconds(entry.model.id, outcome).observe(loop.time() - began)
+
+    def _too_long(self, entry: Entry, one: Waiting) -> GatewayError:
+        """By what is so now: it may have begun to wait for a start, and waits for a place since."""
+        is_busy = running(self.snapshot, one.wish) is not None and not one.called
+        error = (BusyTooLongError if is_busy else HeldTooLongError)(entry.model.id, entry.max_hold_seconds)
+        self._tell_when(error, entry)
+        return error
 
     async def _called(self, one: Waiting, client: Client) -> Place:
         """Where to, once it is called; `TimeoutError` or `ClientGoneError` where it waits no longer."""

@@ -11,6 +11,7 @@ _STATUS: Final = {
     "insufficient_scope": "missing_permissions",
     "concurrency_limit_exceeded": "concurrent_limit_exceeded",
     "hold_full": "system_busy",
+    "engine_busy": "system_busy",
     "engine_full": "system_busy",
 }
 """Where ElevenLabs has a word of its own for what this gateway's code says."""

@@ -16,11 +16,11 @@ from roundhouse_gateway.errors import (
     EngineTimeoutError,
     EngineUnreachableError,
     GatewayError,
-    HoldFullError,
     InvalidRequestError,
     NotRunningError,
 )
 from roundhouse_gateway.fallbacks import MOST, chain, permitted, trigger_of
+from roundhouse_gateway.hold_errors import HoldFullError
 from roundhouse_gateway.key_errors import ModelNotAllowedError
 from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.records import Backing, VariantRecord

@@ -13,12 +13,11 @@ from roundhouse_gateway.choice import choose
 from roundhouse_gateway.errors import (
     ClientGoneError,
     GatewayError,
-    HeldTooLongError,
-    HoldFullError,
     NoEngineError,
     NotRunningError,
     UnsupportedValueError,
 )
+from roundhouse_gateway.hold_errors import HeldTooLongError, HoldFullError
 from roundhouse_gateway.load import Counts
 from roundhouse_gateway.records import Backing, Summary, VariantRecord
 from roundhouse_gateway.sleepers import Wish

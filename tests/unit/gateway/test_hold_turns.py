@@ -13,10 +13,10 @@ from roundhouse_gateway.errors import (
     EngineFailedError,
     EngineUnreachableError,
     GatewayError,
-    HoldFullError,
     InvalidRequestError,
     NotRunningError,
 )
+from roundhouse_gateway.hold_errors import BusyTooLongError, HoldFullError
 from roundhouse_gateway.load import Counts
 from roundhouse_gateway.records import Backing, Endpoint, VariantRecord
 from tests.unit.gateway.house import IDLE, MANUAL, PLACE, House
@@ -71,6 +71,41 @@ async def test_a_refusal_tells_when_the_weights_will_have_come() -> None:
     with pytest.raises(NotRunningError) as caught:
         await house.ask()
     assert caught.value.retry_after == 90
+
+
+QUICK = replace(IDLE, effective=IDLE.effective.model_copy(update={"max_hold_seconds": 0.05}))
+
+
+@pytest.mark.parametrize("name", ["whisper-base", "auto"])
+async def test_who_waits_in_vain_for_a_place_hears_that_all_are_taken(name: str) -> None:
+    house = House(QUICK)
+    house.see(READY)
+    with await house.ask(), pytest.raises(BusyTooLongError, match="is running and busy") as caught:
+        await house.ask(name)
+    assert (caught.value.status, caught.value.retry_after) == (503, 5)
+    assert house.counts == Counts()
+
+
+async def test_who_waits_for_a_start_and_then_for_a_place_hears_of_the_place() -> None:
+    house = House(QUICK)
+    first, second = house.ask(), house.ask()
+    await turns()
+    house.see(READY)
+    with await first, pytest.raises(BusyTooLongError):
+        await second
+    assert house.counts == Counts()
+
+
+async def test_who_waits_for_a_place_hears_that_the_model_stopped() -> None:
+    house = House(IDLE)
+    house.see(READY)
+    with await house.ask():
+        second = house.ask()
+        await turns()
+        house.variants = (replace(IDLE, suspended=True),)
+        house.see()
+        with pytest.raises(NotRunningError):
+            await second
 
 
 def standing_in(name: str = "other") -> VariantRecord:
