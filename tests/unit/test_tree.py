@@ -95,7 +95,15 @@ def test_versions_agree() -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     chart = yaml.safe_load((ROOT / "charts/roundhouse/Chart.yaml").read_text())
     assert (chart["version"], chart["appVersion"]) == (version, version)
-    for member in ("sdk", "pocketsphinx", "faster-whisper", "llama-cpp", "transformers", "loader"):
+    for member in (
+        "sdk",
+        "pocketsphinx",
+        "faster-whisper",
+        "llama-cpp",
+        "transformers",
+        "musicgen",
+        "loader",
+    ):
         text = (ROOT / f"engine-images/{member}/pyproject.toml").read_text()
         assert tomllib.loads(text)["project"]["version"] == version
 

@@ -1,0 +1,59 @@
+"""The engine as the SDK sees it; what computes is imported when a model loads."""
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from typing_extensions import override
+
+from roundhouse_engine import Cancellation, Composition, ModelError, ModelSpec, Music, MusicOptions
+from roundhouse_musicgen.settings import longest_seconds
+from roundhouse_transformers.repository import open_repository
+from roundhouse_transformers.settings import read_settings
+
+if TYPE_CHECKING:
+    from roundhouse_musicgen.composer import Composer
+
+_KIND = "musicgen"
+
+
+class MusicGen(Music):
+    """One request at a time: it fills what computes it, so that two would each take twice as long."""
+
+    _composer: "Composer"
+    _limit_seconds: float
+
+    @override
+    def load(self, model: ModelSpec, progress: Callable[[float], None]) -> None:
+        self._limit_seconds = longest_seconds(os.environ)
+        settings, repository = read_settings(os.environ), open_repository(model, progress)
+        if (kind := repository.config.get("model_type")) != _KIND:
+            raise ModelError(
+                f"{model.name!r} is a model of the kind {kind!r}, and this engine serves {_KIND!r} alone. "
+                "Give it to the engine of its kind."
+            )
+        from roundhouse_musicgen.composer import Composer  # noqa: PLC0415 - see the package
+
+        self._composer = Composer(repository, settings)
+
+    @override
+    def unload(self) -> None:
+        del self._composer
+
+    @override
+    def vram_bytes(self) -> int | None:
+        return self._composer.vram_bytes()
+
+    @override
+    def limit_seconds(self) -> float:
+        return self._limit_seconds
+
+    @override
+    def compose(
+        self,
+        prompt: str,
+        options: MusicOptions,
+        progress: Callable[[float], None],
+        cancellation: Cancellation,
+    ) -> Composition:
+        return self._composer.compose(prompt, options, progress, cancellation)

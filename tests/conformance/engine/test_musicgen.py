@@ -1,0 +1,273 @@
+"""The MusicGen engine as its container runs it, with models that were made on the spot."""
+
+import contextlib
+import http.client
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from roundhouse_engine import Cancellation, Cancelled, ModelError, ModelSpec, MusicOptions
+from tests.conformance.engine.running import Answer, Engine, running
+from tests.conformance.engine.test_long_recordings import latency
+from tests.conformance.engine.test_stalls import STALL_SECONDS
+from tests.support.torch_base import prepare_torch
+from tests.support.waiting import wait_until
+
+MUSIC = "/v1/music/generations"
+READY_SECONDS = 300
+"""torch and transformers take five seconds of a free core to import, and a core is not always free."""
+LIMIT_SECONDS = 600
+PROBES = 50
+PROMPT = "count one two three"
+
+
+@pytest.fixture(scope="session")
+def tiny() -> ModuleType:
+    prepare_torch()
+    from tests.support import tiny_music  # noqa: PLC0415 - torch loads only from here on
+
+    return tiny_music
+
+
+@pytest.fixture(scope="module")
+def repositories(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("composers")
+    return {"m": tiny.write_composer(folder / "m"), "stereo": tiny.write_composer(folder / "s", channels=2)}
+
+
+@pytest.fixture(scope="module")
+def engine(repositories: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    told = [{"name": name, "path": str(path)} for name, path in repositories.items()]
+    variables = {
+        "ROUNDHOUSE_MODELS": json.dumps(told),
+        "ROUNDHOUSE_MAX_DURATION_SECONDS": str(LIMIT_SECONDS),
+        "MODELS": "",
+        "OMP_NUM_THREADS": "1",
+        # The libraries' many files are compiled once and not by each engine.
+        "PYTHONDONTWRITEBYTECODE": "",
+        "PYTHONWARNINGS": "default",
+    }
+    with running(("-m", "roundhouse_musicgen"), tmp_path_factory.mktemp("engine"), **variables) as engine:
+        wait_until(
+            lambda: engine.ready, seconds=READY_SECONDS, what=f"ready; log:\n{engine.logged}", every=0.2
+        )
+        yield engine
+
+
+def post(engine: Engine, **fields: Any) -> Answer:
+    told = {"model": "m", "prompt": PROMPT, "duration": 0.5, "seed": 1} | fields
+    return engine.request("POST", MUSIC, json.dumps(told), {"Content-Type": "application/json"})
+
+
+def music(engine: Engine, **fields: Any) -> NDArray[np.float32]:
+    """[channels, samples]"""
+    found = post(engine, **fields)
+    assert found.status == 200, found.body
+    with av.open(io.BytesIO(found.body), "r") as container:
+        frames = [frame.to_ndarray() for frame in container.decode(audio=0)]
+        channels = container.streams.audio[0].channels
+    samples = np.concatenate([frame.reshape(-1, channels) for frame in frames]).T
+    return np.asarray(samples, np.float32)
+
+
+@pytest.mark.req("S3-7")
+@pytest.mark.parametrize("duration", [0.1, 0.53, 1, 3.3])
+@pytest.mark.parametrize(("model", "channels"), [("m", 1), ("stereo", 2)])
+def test_music_is_as_long_as_was_asked(
+    engine: Engine, tiny: ModuleType, model: str, channels: int, duration: float
+) -> None:
+    before = engine.metric("tokens_total", model=model, kind="output")
+    found = music(engine, model=model, duration=duration)
+    assert found.shape == (channels, round(duration * tiny.RATE))
+    for channel in found:
+        assert np.count_nonzero(channel) > 0.9 * len(channel), "it is no silence, up to its end"
+    tokens = engine.metric("tokens_total", model=model, kind="output") - before
+    assert tokens == pytest.approx(duration * tiny.RATE / tiny.FRAME_SAMPLES, abs=1)
+
+
+def test_a_seed_makes_the_same_music_and_another_one_other(engine: Engine) -> None:
+    first = post(engine, seed=7)
+    assert first.body == post(engine, seed=7).body
+    assert first.body != post(engine, seed=8).body
+    drawn = post(engine, seed=None)
+    assert drawn.body == post(engine, seed=int(drawn.headers["x-roundhouse-seed"])).body
+
+
+def test_without_chance_the_seed_does_nothing(engine: Engine) -> None:
+    for fields in ({"temperature": 0}, {"top_k": 1}, {"top_p": 0}):
+        assert np.array_equal(music(engine, **fields, seed=1), music(engine, **fields, seed=2)), fields
+
+
+def test_the_prompt_and_its_weight_change_the_music(engine: Engine) -> None:
+    """Not by chance, which is none here."""
+    found = [
+        music(engine, temperature=0, **fields)
+        for fields in ({}, {"prompt": "w1 w2"}, {"guidance_scale": 1}, {"guidance_scale": 12})
+    ]
+    assert len({each.tobytes() for each in found}) == len(found)
+    assert np.array_equal(found[0], music(engine, temperature=0, guidance_scale=3)), "as the repository says"
+
+
+@pytest.mark.parametrize("scale", [1, 3])
+def test_without_chance_it_is_what_the_library_makes(
+    engine: Engine, repositories: dict[str, Path], scale: int
+) -> None:
+    import torch  # noqa: PLC0415 - see `tiny`
+    import transformers  # noqa: PLC0415
+
+    path = repositories["m"]
+    read = transformers.AutoTokenizer.from_pretrained(path)(PROMPT, return_tensors="pt")
+    model = transformers.MusicgenForConditionalGeneration.from_pretrained(path).eval()
+    with torch.inference_mode():
+        plain = model.generate(
+            input_ids=read["input_ids"], max_new_tokens=28, do_sample=False, guidance_scale=scale
+        )
+    wanted = np.round(np.clip(plain[0].numpy(), -1, 1) * 32767)
+    found = music(engine, temperature=0, guidance_scale=scale)
+    assert wanted.shape == found.shape == (1, 16_000)
+    assert np.abs(wanted - found).max() <= 1
+
+
+@pytest.mark.req("S3-3")
+def test_the_most_is_thirty_seconds_where_nothing_is_said() -> None:
+    from roundhouse_musicgen.settings import longest_seconds  # noqa: PLC0415 - see `tiny`
+
+    assert longest_seconds({}) == 30
+
+
+@pytest.mark.req("S3-8", "S3-28")
+def test_the_most_is_what_the_engine_was_told(engine: Engine) -> None:
+    found = post(engine, duration=LIMIT_SECONDS + 1)
+    assert (found.status, found.error["param"]) == (400, "duration")
+    assert found.error["message"] == "Duration 601s exceeds model limit of 600s"
+
+
+def test_a_prompt_that_is_too_long_is_refused(engine: Engine) -> None:
+    found = post(engine, prompt=" ".join(["one"] * 65))
+    assert (found.status, found.error["param"]) == (400, "prompt")
+    assert found.error["code"] == "context_length_exceeded"
+    assert found.error["message"].startswith("The prompt is 65 tokens long, and the model takes 64")
+    assert post(engine, prompt=" ".join(["one"] * 64)).status == 200
+
+
+def test_a_stream_tells_of_each_step(engine: Engine) -> None:
+    found = post(engine, duration=1, stream=True)
+    events = [json.loads(line[6:]) for line in found.body.decode().splitlines() if line]
+    parts = [each["progress"] for each in events if each["type"] == "music.progress"]
+    assert parts == sorted(set(parts))
+    assert len(parts) > 40
+
+
+def test_a_client_that_leaves_frees_the_slot_and_others_are_answered_all_along(engine: Engine) -> None:
+    """The whole of it would take minutes; the least models hold Python's lock the most."""
+    told = json.dumps({"model": "m", "prompt": PROMPT, "duration": LIMIT_SECONDS})
+    with contextlib.closing(engine.connect()) as connection, contextlib.closing(engine.connect()) as probe:
+        connection.request("POST", MUSIC, told)
+        wait_until(lambda: engine.metric("slots_computing") == 1, seconds=30, what="it computes", every=0.02)
+        spent = sorted(_spent_while_probed(engine, probe) for _ in range(PROBES))
+        assert engine.metric("slots_computing") == 1
+    wait_until(lambda: engine.metric("slots_computing") == 0, seconds=10, what="it is free", every=0.02)
+    assert spent[PROBES // 2] < 0.05
+    assert spent[-1] < STALL_SECONDS
+    assert post(engine).status == 200
+
+
+def _spent_while_probed(engine: Engine, probe: http.client.HTTPConnection) -> float:
+    """What the engine computed before it answered: that does not grow where others keep it waiting."""
+    before = engine.processor_seconds
+    latency(probe)
+    return engine.processor_seconds - before
+
+
+def _composer(path: Path) -> Any:
+    from roundhouse_musicgen.handler import MusicGen  # noqa: PLC0415 - see `tiny`
+
+    handler = MusicGen()
+    handler.load(ModelSpec("m", path), lambda _part: None)
+    return handler
+
+
+def test_it_ends_within_the_step_in_which_it_is_cancelled(repositories: dict[str, Path]) -> None:
+    handler, cancellation = _composer(repositories["m"]), Cancellation()
+    told: list[float] = []
+
+    def progress(part: float) -> None:
+        told.append(part)
+        if len(told) == 5:
+            cancellation.cancel()
+
+    with pytest.raises(Cancelled):
+        handler.compose(PROMPT, MusicOptions(10.0, seed=1), progress, cancellation)
+    assert len(told) == 5
+
+
+@pytest.mark.usefixtures("tiny")
+def test_where_memory_is_short_the_client_learns_it() -> None:
+    """As torch says it of a processor, and of a GPU; the SDK's tests show what becomes of it."""
+    import torch  # noqa: PLC0415 - see `tiny`
+
+    from roundhouse_engine.errors import memory_is_short  # noqa: PLC0415
+
+    with pytest.raises(RuntimeError) as raised:
+        torch.empty(1 << 50)
+    assert memory_is_short(raised.value)
+    assert memory_is_short(torch.OutOfMemoryError())
+    assert not memory_is_short(RuntimeError("shapes do not fit"))
+
+
+def _cut_off(path: Path) -> None:
+    whole = (path / "model.safetensors").read_bytes()
+    (path / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+
+
+def _another_kind(path: Path) -> None:
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps(config | {"model_type": "bert"}))
+
+
+def _half_of_the_weights(path: Path) -> None:
+    from safetensors.torch import load_file, save_file  # noqa: PLC0415 - see `tiny`
+
+    weights = load_file(path / "model.safetensors")
+    kept = {name: each for name, each in weights.items() if not name.startswith("decoder.lm_heads")}
+    save_file(kept, path / "model.safetensors", {"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (_cut_off, r"'m' cannot be loaded: .*fetch them again"),
+        (_another_kind, r"'m' is a model of the kind 'bert', and this engine serves 'musicgen' alone"),
+        (_half_of_the_weights, r"lacks 4 weights .*'decoder.lm_heads.0.weight'"),
+        (lambda path: (path / "tokenizer.json").unlink(), r"holds no tokenizer.json"),
+        (
+            lambda path: (path / "model.safetensors").rename(path / "pytorch_model.bin"),
+            r"pickled weights alone",
+        ),
+    ],
+    ids=["cut off", "another kind", "half", "no tokenizer", "pickled"],
+)
+def test_a_repository_that_is_no_whole_musicgen_is_refused(
+    tiny: ModuleType, tmp_path: Path, spoil: Any, told: str
+) -> None:
+    path = tiny.write_composer(tmp_path / "m")
+    spoil(path)
+    with pytest.raises(ModelError, match=told):
+        _composer(path)
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "long", "1e9", "nan"])
+def test_a_duration_that_is_none_is_told_by_its_variable(
+    repositories: dict[str, Path], monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setenv("ROUNDHOUSE_MAX_DURATION_SECONDS", text)
+    with pytest.raises(ModelError, match="ROUNDHOUSE_MAX_DURATION_SECONDS must be a number of seconds"):
+        _composer(repositories["m"])

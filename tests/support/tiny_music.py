@@ -1,0 +1,78 @@
+"""A tiny MusicGen made on the spot, with a codec of 50 frames a second; import it only where torch loads.
+
+Weights are random from a fixed seed, so the music is noise that depends on the prompt.
+"""
+
+from pathlib import Path
+
+import torch
+import transformers
+
+from tests.support.tiny_models import write_tokenizer
+
+RATE = 32_000
+FRAME_SAMPLES = 640
+PROMPT_TOKENS = 64
+_WORDS = 64
+_CODES = 64
+_CODEBOOKS = 4
+_WIDTH = 16
+
+
+def write_composer(folder: Path, *, channels: int = 1) -> Path:
+    """As a repository holds it: of one channel, or of two, which have twice as many codebooks."""
+    torch.manual_seed(0)
+    tokenizer = write_tokenizer(folder, length=PROMPT_TOKENS)
+    text = transformers.T5Config(
+        vocab_size=max(len(tokenizer), _WORDS),
+        d_model=_WIDTH,
+        d_kv=8,
+        d_ff=32,
+        num_layers=1,
+        num_heads=2,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        decoder_start_token_id=tokenizer.pad_token_id,
+    )
+    audio = transformers.EncodecConfig(
+        target_bandwidths=[_CODEBOOKS * 6 * 50 / 1000],
+        sampling_rate=RATE,
+        audio_channels=1,
+        num_filters=4,
+        hidden_size=_WIDTH,
+        codebook_size=_CODES,
+        codebook_dim=_WIDTH,
+        upsampling_ratios=[8, 5, 4, 4],
+        num_lstm_layers=1,
+        norm_type="weight_norm",
+        use_causal_conv=False,
+    )
+    decoder = transformers.MusicgenDecoderConfig(
+        vocab_size=_CODES,
+        hidden_size=_WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        ffn_dim=32,
+        num_codebooks=_CODEBOOKS * channels,
+        audio_channels=channels,
+        pad_token_id=_CODES,
+        bos_token_id=_CODES,
+        max_position_embeddings=2048,
+    )
+    config = transformers.MusicgenConfig(
+        text_encoder=text.to_dict(), audio_encoder=audio.to_dict(), decoder=decoder.to_dict()
+    )
+    model = transformers.MusicgenForConditionalGeneration(config)
+    with torch.no_grad():  # else all prompts and steps sound alike
+        for parameter in (*model.decoder.model.parameters(), *model.text_encoder.parameters()):
+            parameter.mul_(20)
+        for name, parameter in model.audio_encoder.decoder.named_parameters():
+            if "bias" in name:
+                parameter.zero_()
+        for layer in model.audio_encoder.quantizer.layers:
+            layer.codebook.embed.normal_(std=3)
+        model.audio_encoder.decoder.layers[-1].conv.parametrizations.weight.original0.mul_(30)
+    said = {"decoder_start_token_id": _CODES, "pad_token_id": _CODES, "bos_token_id": _CODES}
+    model.generation_config.update(**said, guidance_scale=3.0, do_sample=True, max_length=1500)
+    model.save_pretrained(folder)
+    return folder
