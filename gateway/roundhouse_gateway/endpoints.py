@@ -1,22 +1,35 @@
-"""Which addresses a variant has now, and a short wait for others where those that are known take nothing.
+"""Which addresses a variant has now, which of them fail, and a short wait for others where none will do.
 
 In a rollout a pod may be told to leave before the gateway hears of it, and of its successor: the news is on
 the way then, and comes within moments.
 """
 
 import asyncio
-from collections.abc import Collection
+import logging
+from collections.abc import Collection, Sequence
+from typing import Final, Literal
 
+from roundhouse_gateway.ejection import Ejections
+from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.registry import Registry
 from roundhouse_gateway.snapshot import Entry
+
+log: Final = logging.getLogger("roundhouse.gateway")
+
+HASTY: Final = 0.25
+"""The part of the time for connecting that an endpoint has as long as there are others to try."""
+Fault = Literal["unreachable", "timeout", "broken", "error"]
+"""`error`: it answered that it had failed."""
 
 
 class Endpoints:
     """Addresses as the newest snapshot has them, whatever a request was chosen by."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, metrics: Metrics) -> None:
         self._registry = registry
+        self._metrics = metrics
         self._waiting: set[asyncio.Future[None]] = set()
+        self.ejections = Ejections()
         registry.on_rebuild.append(self._tell)
 
     def of(self, entry: Entry) -> Collection[str]:
@@ -26,6 +39,43 @@ class Endpoints:
 
     def untried(self, entry: Entry, tried: set[str]) -> Collection[str]:
         return [base_url for base_url in self.of(entry) if base_url not in tried]
+
+    def choosable(self, entry: Entry, tried: set[str], prober: object) -> Collection[str]:
+        """Of the untried those to choose from: see `Ejections.among`. Only a first try may be a probe."""
+        untried = self.untried(entry, tried)
+        if not self.ejections.troubled:
+            return untried
+        return self.ejections.among(entry.model.id, untried, None if tried else prober)
+
+    def sound(self, entry: Entry, tried: set[str]) -> Collection[str]:
+        """Those of the untried that do not rest: one that fails is no way around one that is full."""
+        return self.ejections.sound(entry.model.id, self.untried(entry, tried))
+
+    def order(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """The same entries in the same order, but those whose endpoints all rest behind the others."""
+        if not self.ejections.troubled:
+            return entries
+        return sorted(entries, key=lambda entry: self.ejections.all_rest(entry.model.id, self.of(entry)))
+
+    def failed(self, entry: Entry, base_url: str, fault: Fault) -> None:
+        """A request came to nothing there, by no fault of its own."""
+        model = entry.model.id
+        if base_url in self.of(entry) and self.ejections.failed(model, base_url, at_once=fault != "error"):
+            self._metrics.ejections(model).inc()
+            self._metrics.resting_endpoints(model).set(self.ejections.resting(model))
+            log.warning(
+                "endpoint %s of model %r fails (%s): it is passed over while others answer, and probed",
+                base_url,
+                model,
+                fault,
+            )
+
+    def answered(self, entry: Entry, base_url: str) -> None:
+        """It works, whatever it says. To be told only while anything is `troubled`."""
+        model = entry.model.id
+        if self.ejections.answered(model, base_url):
+            self._metrics.resting_endpoints(model).set(self.ejections.resting(model))
+            log.info("endpoint %s of model %r answers again", base_url, model)
 
     async def others(self, entry: Entry, tried: set[str], seconds: float) -> bool:
         """Whether there is an address that was not tried, as soon as there is one or the time is over."""
@@ -50,3 +100,12 @@ class Endpoints:
         for told in self._waiting:
             if not told.done():
                 told.set_result(None)
+        for model in list(self.ejections.troubled):
+            self._forget_departed(model)
+
+    def _forget_departed(self, model: str) -> None:
+        rested = self.ejections.resting(model)
+        entry = self._registry.snapshot.entries.get(model)
+        self.ejections.keep(model, entry.target.base_urls if entry and entry.target else ())
+        if rested != (rests := self.ejections.resting(model)):
+            self._metrics.resting_endpoints(model).set(rests)

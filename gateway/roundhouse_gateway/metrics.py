@@ -81,8 +81,11 @@ class Metrics:
         self.retries = self._counter("retries", "Calls that went on to another endpoint.", "model").labels
         self.ejections = self._counter(
             "ejections",
-            "Backends that `auto` passes over for a while: they took no connection.",
+            "Times that an endpoint began to be passed over because it failed.",
             "model",
+        ).labels
+        self.resting_endpoints = self._gauge(
+            "resting_endpoints", "Endpoints that are passed over because they fail.", "model"
         ).labels
         self.in_flight = self._gauge("in_flight_requests", "Requests being answered.", "route").labels
         self.resolution_errors = self._counter(

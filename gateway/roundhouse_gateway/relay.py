@@ -98,6 +98,17 @@ def engine_error(
     return EngineAnsweredError(status, kept, _shaped(status, access.blotted(body)))
 
 
+def is_fault(status: int, *, reasoned: bool) -> bool:
+    """Whether an engine answers that it has failed. `reasoned`: it says why it takes none, or until when."""
+    match status:
+        case http.HTTPStatus.NOT_IMPLEMENTED:
+            return False  # which another request may not meet
+        case http.HTTPStatus.SERVICE_UNAVAILABLE:
+            return not reasoned
+        case _:
+            return status >= 500
+
+
 def _is_engine_at_fault(status: int) -> bool:
     return status in _ENGINE_AT_FAULT or not 400 <= status < 600
 

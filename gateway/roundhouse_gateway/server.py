@@ -87,7 +87,7 @@ class Gateway:
         metrics.limits_store_away.set_function(lambda: float(limits.away))
         if member:
             metrics.worker_restarts.set_function(lambda: member.restarts)
-        endpoints = Endpoints(registry)
+        endpoints = Endpoints(registry, metrics)
         engines = EngineClient(settings, metrics, endpoints)
         pool = Pool(settings.connect_timeout_seconds)
         text = TextEngines(settings, metrics, endpoints, engines.load, pool)
@@ -127,8 +127,7 @@ class Gateway:
         lane = Lane(self.registry, self.text, hold, self.metrics, bodies, keys, model)
         most = min(MAX_BODY_BYTES, self.settings.body_limit_bytes)
         forms = BodyRoom(limit_bytes=most, room_bytes=bodies.room_bytes // OF_FORMS)
-        cooldowns = {path: route.cooldown for path, route in speech.items()}
-        return switch, with_speech(lane, forms, self.settings.spool_limit_bytes, cooldowns)
+        return switch, with_speech(lane, forms, self.settings.spool_limit_bytes)
 
     def _json_room_bytes(self) -> int:
         """This worker's part of the room, in which the longest body has a place in any case."""

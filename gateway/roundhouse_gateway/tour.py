@@ -59,6 +59,8 @@ class Tour:
     again: set[str] = field(default_factory=set)
     broken: int = 0
     left: str = ""
+    at: str = ""
+    """Where it was asked last."""
 
     def broke_off(self, base_url: str) -> None:
         """On a kept connection: that was closed before, or this very request has brought the engine down."""
@@ -96,7 +98,7 @@ class Tours:
             return False
         if reason == FULL:
             tour.again.add(base_url)
-            return bool(self.endpoints.untried(tour.entry, tour.tried))
+            return bool(self.endpoints.sound(tour.entry, tour.tried))
         if await self.others(tour):
             return True
         if not tour.last:
@@ -106,10 +108,14 @@ class Tours:
     def nowhere(self, entry: Entry) -> EngineUnreachableError:
         return EngineUnreachableError(f"Engine '{entry.model.id}' has no endpoint just now.")
 
-    def failed(self, entry: Entry, reason: Failure, error: Exception | None = None) -> GatewayError:
-        """What the client is told, and the metrics; `error` is what happened."""
+    def failed(
+        self, entry: Entry, reason: Failure, error: Exception | None = None, *, at: str
+    ) -> GatewayError:
+        """What the client is told, and the metrics; `error` is what happened. Empty `at`: nobody's fault."""
         model = entry.model.id
         self.metrics.engine_errors(model, reason).inc()
+        if at:
+            self.endpoints.failed(entry, at, reason)
         if error is not None and (why := distrust(error)):
             return UntrustedUpstreamError(model, why)
         match reason:

@@ -18,9 +18,10 @@ from roundhouse_api.enums import RouteName
 from roundhouse_gateway.access import trust
 from roundhouse_gateway.body import Body, nobody_waits
 from roundhouse_gateway.endpoint_load import LOAD_HEADER, Load
-from roundhouse_gateway.endpoints import Endpoints
+from roundhouse_gateway.endpoints import HASTY, Endpoints
 from roundhouse_gateway.errors import EngineFailedError, EngineUnreachableError
 from roundhouse_gateway.metrics import Metrics
+from roundhouse_gateway.relay import is_fault
 from roundhouse_gateway.settings import Settings
 from roundhouse_gateway.snapshot import Entry
 from roundhouse_gateway.tour import FULL, REFUSALS, Failure, Tour, Tours, Tried
@@ -47,7 +48,7 @@ class EngineClient:
 
     def __init__(self, settings: Settings, metrics: Metrics, endpoints: Endpoints) -> None:
         self._idle_seconds = settings.engine_idle_seconds
-        self._endpoints = endpoints
+        self.endpoints = endpoints
         self._metrics = metrics
         self._tours = Tours(endpoints, metrics, settings.engine_idle_seconds)
         self.load = Load()
@@ -56,11 +57,14 @@ class EngineClient:
             connector=aiohttp.TCPConnector(limit=0, force_close=True),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
-            timeout=aiohttp.ClientTimeout(
+        )
+        self._patient, self._hasty = (
+            aiohttp.ClientTimeout(
                 total=None,
-                sock_connect=settings.connect_timeout_seconds,
+                sock_connect=part * settings.connect_timeout_seconds,
                 sock_read=settings.engine_idle_seconds,
-            ),
+            )
+            for part in (1, HASTY)
         )
 
     async def close(self) -> None:
@@ -74,60 +78,80 @@ class EngineClient:
         to be known is waited for: `EngineUnreachableError` where there is none.
         """
         tour = Tour(call.entry, last)
-        failed, tried = await self._tried_before(call, tour)
-        for attempt in count(tried):
-            if attempt:
-                self._metrics.retries(call.entry.model.id).inc()
-            base_url = await self._next(call, tour)
-            with self.load.hold(base_url):
-                try:
-                    response = await self._post(call, base_url)
-                except EngineUnreachableError:
-                    if not await self._others(call, tour):
-                        raise
-                    continue
-                except EngineFailedError:
-                    # Once only where it got to see the body: that may be what brings engines down.
-                    if failed or not await self._others(call, tour):
-                        raise
-                    failed = call.body.begun
-                    continue
-                self.load.told(base_url, response.headers.get(LOAD_HEADER))
-                try:
-                    again, reason = call.body.can_be_sent, reason_of(response)
-                    if await self._tours.goes_on(tour, base_url, reason, can_be_sent=again):
+        tried = await self._tried_before(call, tour)
+        try:
+            for attempt in count(tried):
+                if attempt:
+                    self._metrics.retries(call.entry.model.id).inc()
+                base_url = await self._next(call, tour)
+                with self.load.hold(base_url):
+                    response = await self._asked(call, base_url, tour)
+                    if response is None:
                         continue
-                    yield response
-                    return
-                finally:
-                    response.close()
+                    try:
+                        again, reason = call.body.can_be_sent, reason_of(response)
+                        if await self._tours.goes_on(tour, base_url, reason, can_be_sent=again):
+                            continue
+                        yield response
+                        return
+                    finally:
+                        if response.content.exception() is not None and call.body.failure is None:
+                            self.endpoints.failed(call.entry, base_url, "broken")
+                        response.close()
+        finally:
+            if self.endpoints.ejections.troubled:
+                self.endpoints.ejections.leave(call.entry.model.id, tour)
 
-    async def _tried_before(self, call: Call, tour: Tour) -> tuple[bool, int]:
-        """Whether an engine failed with the whole body before this call, and how many calls to count.
+    async def _asked(self, call: Call, base_url: str, tour: Tour) -> aiohttp.ClientResponse | None:
+        """The head of an answer; None where another endpoint is to be asked."""
+        try:
+            response = await self._post(call, base_url, tour)
+        except EngineUnreachableError:
+            if not await self._others(call, tour):
+                raise
+            return None
+        except EngineFailedError:
+            # Once only where it got to see the body: that may be what brings engines down.
+            if tour.broken or not await self._others(call, tour):
+                raise
+            tour.broken = int(call.body.begun)
+            return None
+        headers = response.headers
+        self.load.told(base_url, headers.get(LOAD_HEADER))
+        if is_fault(response.status, reasoned=REASON_HEADER in headers or "retry-after" in headers):
+            self.endpoints.failed(call.entry, base_url, "error")
+        elif self.endpoints.ejections.troubled:
+            self.endpoints.answered(call.entry, base_url)
+        return response
+
+    async def _tried_before(self, call: Call, tour: Tour) -> int:
+        """How many calls to count before this one; one that an engine broke off with the whole body is told.
 
         Raises the error of the one that did, where nobody is left to ask.
         """
         tried = call.tried
         if tried is None or tried.model != call.entry.model.id:
-            return False, 0
+            return 0
         match tried.how:
             case "Left":
                 tour.broke_off(tried.base_url)
-                return True, 0
+                return 0
             case "Unreadable":
                 tour.broke_off(tried.base_url)
-                return True, 1
+                return 1
             case "Refused":
-                return False, self._refused_before(tried, call.entry, tour)
+                return self._refused_before(tried, call.entry, tour)
             case "Failed":
                 tour.tried.add(tried.base_url)
                 if tried.error is not None and not await self._others(call, tour):
                     raise tried.error
-                return not isinstance(tried.error, EngineUnreachableError), 1
+                tour.broken = int(not isinstance(tried.error, EngineUnreachableError))
+                return 1
 
     def _refused_before(self, tried: Tried, entry: Entry, tour: Tour) -> int:
         """The others go first. Where there are none, it is asked as if it had not been, and says so again."""
-        if not self._endpoints.untried(entry, {tried.base_url}):
+        others = self.endpoints.sound if tried.reason == FULL else self.endpoints.untried
+        if not others(entry, {tried.base_url}):
             return 0
         self._metrics.engine_errors(entry.model.id, tried.reason).inc()
         tour.tried.add(tried.base_url)
@@ -137,14 +161,14 @@ class EngineClient:
     async def _next(self, call: Call, tour: Tour) -> str:
         if not await self._others(call, tour):
             raise self._tours.nowhere(call.entry)
-        base_url = self.load.least(self._endpoints.untried(call.entry, tour.tried))
+        base_url = self.load.least(self.endpoints.choosable(call.entry, tour.tried, tour))
         tour.tried.add(base_url)
         return base_url
 
     async def _others(self, call: Call, tour: Tour) -> bool:
         return call.body.can_be_sent and await self._tours.others(tour)
 
-    async def _post(self, call: Call, base_url: str) -> aiohttp.ClientResponse:
+    async def _post(self, call: Call, base_url: str, tour: Tour) -> aiohttp.ClientResponse:
         body, loop = call.body, asyncio.get_running_loop()
         body.begun = False
         url = URL(call.entry.url(base_url, call.route), encoded=True)
@@ -168,19 +192,22 @@ class EngineClient:
                     expect100=call.entry.speaks_roundhouse,
                     allow_redirects=False,
                     ssl=trust(call.entry.access.ca),
+                    timeout=self._hasty if self.endpoints.untried(call.entry, tour.tried) else self._patient,
                 )
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise self._failed(call, "unreachable", error) from error
+            raise self._failed(call, base_url, "unreachable", error) from error
         except TimeoutError as error:
-            raise self._failed(call, "timeout") from error
+            raise self._failed(call, base_url, "timeout") from error
         except (aiohttp.ClientError, OSError) as error:
-            raise self._failed(call, "broken") from error
+            raise self._failed(call, base_url, "broken") from error
         finally:
             body.on_progress = nobody_waits
 
-    def _failed(self, call: Call, reason: Failure, error: Exception | None = None) -> Exception:
+    def _failed(
+        self, call: Call, base_url: str, reason: Failure, error: Exception | None = None
+    ) -> Exception:
         """The error to answer with; where the body broke off by the client's doing, that."""
-        return call.body.failure or self._tours.failed(call.entry, reason, error)
+        return call.body.failure or self._tours.failed(call.entry, reason, error, at=base_url)
 
 
 def reason_of(response: aiohttp.ClientResponse) -> str:

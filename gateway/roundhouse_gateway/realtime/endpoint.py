@@ -3,7 +3,7 @@
 The engine's accepting is the reservation of a place, so a session has one before its client is let in.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -13,7 +13,7 @@ import msgspec
 from roundhouse_api.enums import Dialect, RouteName
 from roundhouse_gateway.access import distrust, trust
 from roundhouse_gateway.endpoint_load import Load
-from roundhouse_gateway.endpoints import Endpoints
+from roundhouse_gateway.endpoints import HASTY, Endpoints
 from roundhouse_gateway.entry import Entry
 from roundhouse_gateway.errors import (
     EngineFailedError,
@@ -30,12 +30,14 @@ from roundhouse_gateway.realtime.engine_socket import EngineSocket
 from roundhouse_gateway.realtime.foreign import SPEAKERS, inlet_for, speaking
 from roundhouse_gateway.realtime.greeting import RefusedError
 from roundhouse_gateway.realtime.turns import Turns
+from roundhouse_gateway.relay import is_fault
 from roundhouse_gateway.settings import Settings
 from roundhouse_gateway.tour import FULL, REFUSALS
 from roundhouse_gateway.traces import onwards
 from roundhouse_gateway.upstream import REASON_HEADER
 from roundhouse_gateway.upstream_errors import UntrustedUpstreamError
 
+_REASONS: Final = frozenset({REASON_HEADER.lower(), "retry-after"})
 ERROR_HEADER: Final = "X-Roundhouse-Error"
 """The engine's words, because what follows the head of a refused handshake is read by few clients."""
 
@@ -56,7 +58,7 @@ class EngineSockets:
     """The one WebSocket client of engines."""
 
     def __init__(self, settings: Settings, metrics: Metrics, endpoints: Endpoints) -> None:
-        self._endpoints = endpoints
+        self.endpoints = endpoints
         self._metrics = metrics
         self._load = Load()
         self._turns = Turns()
@@ -78,47 +80,71 @@ class EngineSockets:
             )
         tried: set[str] = set()
         refusal: GatewayError | None = None
-        while addresses := self._endpoints.untried(entry, tried):
-            base_url = self._load.least(addresses)
-            tried.add(base_url)
-            with self._load.hold(base_url):
-                try:
-                    socket = await self._begin(entry, base_url, parameters, exchange)
-                except (FullError, EngineUnreachableError) as error:
-                    # That one is full says more than that another is not there.
-                    refusal = refusal if isinstance(refusal, FullError) else error
-                    continue
-                try:
-                    yield socket
-                finally:
-                    with suppress(Exception):
-                        await socket.close()
-                return
+        try:
+            while addresses := self._addresses(entry, tried, refusal):
+                base_url = self._load.least(addresses)
+                tried.add(base_url)
+                hasty = bool(self.endpoints.untried(entry, tried))
+                with self._load.hold(base_url):
+                    try:
+                        socket = await self._begin(entry, base_url, parameters, exchange, hasty=hasty)
+                    except (FullError, EngineUnreachableError) as error:
+                        # That one is full says more than that another is not there.
+                        refusal = refusal if isinstance(refusal, FullError) else error
+                        continue
+                    self._answered(entry, base_url)
+                    try:
+                        yield socket
+                    finally:
+                        with suppress(Exception):
+                            await socket.close()
+                    return
+        finally:
+            self.endpoints.ejections.leave(entry.model.id, tried)
         raise refusal or EngineUnreachableError(f"Engine '{entry.model.id}' has no endpoint just now.")
 
+    def _addresses(self, entry: Entry, tried: set[str], refusal: GatewayError | None) -> Collection[str]:
+        """Those that may be asked next."""
+        if isinstance(refusal, FullError):
+            return self.endpoints.sound(entry, tried)
+        return self.endpoints.choosable(entry, tried, tried)
+
+    def _answered(self, entry: Entry, base_url: str) -> None:
+        if self.endpoints.ejections.troubled:
+            self.endpoints.answered(entry, base_url)
+
     async def _begin(
-        self, entry: Entry, base_url: str, parameters: Mapping[str, str], exchange: Exchange
+        self,
+        entry: Entry,
+        base_url: str,
+        parameters: Mapping[str, str],
+        exchange: Exchange,
+        *,
+        hasty: bool = False,
     ) -> EngineSocket:
         """A socket that speaks our protocol, whatever the engine does."""
         model = entry.model
         speaks = SPEAKERS.get(entry.record.effective.dialect or "")
         if speaks is None:
-            return await self._connect(entry, base_url, {**parameters, "model": model.engine_model}, exchange)
+            query = {**parameters, "model": model.engine_model}
+            return await self._connect(entry, base_url, query, exchange, hasty=hasty)
         asked = read_asked(parameters, model.id)
         speaker = speaks(model.engine_model, asked)
         inlet = await inlet_for(asked, speaker)
-        socket = await self._connect(entry, base_url, speaker.query(), exchange)
+        socket = await self._connect(entry, base_url, speaker.query(), exchange, hasty=hasty)
         try:
             return await speaking(socket, speaker, inlet, asked, entry)
         except (OSError, TimeoutError) as error:
             self._metrics.engine_errors(model.id, "unreachable").inc()
+            self.endpoints.failed(entry, base_url, "unreachable")
             raise EngineUnreachableError(f"Engine '{model.id}' takes no sessions just now.") from error
         except EngineFailedError:
             self._metrics.engine_errors(model.id, "broken").inc()
+            self.endpoints.failed(entry, base_url, "error")
             raise
 
     async def _connect(
-        self, entry: Entry, base_url: str, query: Mapping[str, str], exchange: Exchange
+        self, entry: Entry, base_url: str, query: Mapping[str, str], exchange: Exchange, *, hasty: bool
     ) -> EngineLink:
         model = entry.model
         headers = {
@@ -131,11 +157,17 @@ class EngineSockets:
         try:
             async with self._turns.take(base_url):
                 trusted = trust(entry.access.ca)
-                return await connect(url, headers, trusted, self._connect_seconds, entry.access)
+                seconds = self._connect_seconds * (HASTY if hasty else 1)
+                return await connect(url, headers, trusted, seconds, entry.access)
         except RefusedError as error:
+            if is_fault(error.status, reasoned=not _REASONS.isdisjoint(error.headers)):
+                self.endpoints.failed(entry, base_url, "error")
+            else:
+                self._answered(entry, base_url)
             raise self._refused(entry, error) from error
         except (OSError, TimeoutError) as error:
             self._metrics.engine_errors(model.id, "unreachable").inc()
+            self.endpoints.failed(entry, base_url, "unreachable")
             if why := distrust(error):
                 raise UntrustedUpstreamError(model.id, why) from error
             raise EngineUnreachableError(

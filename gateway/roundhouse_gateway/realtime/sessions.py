@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -10,10 +10,8 @@ from roundhouse_api.enums import FallbackTrigger, Interface, Stage
 from roundhouse_api.keys import Grant
 from roundhouse_api.selection import Needs, UnknownModelError, mismatch
 from roundhouse_gateway.choice import choose, model_named
-from roundhouse_gateway.cooldown import Cooldown
 from roundhouse_gateway.entry import Entry
 from roundhouse_gateway.errors import (
-    EngineUnreachableError,
     GatewayError,
     InvalidRequestError,
     NotReadyError,
@@ -60,7 +58,6 @@ class Sessions:
     sockets: EngineSockets
     metrics: Metrics
     leaving: Leaving
-    cooldown: Cooldown = field(default_factory=Cooldown)
 
     @asynccontextmanager
     async def open(self, wanted: Wanted, client: Client, exchange: Exchange) -> AsyncIterator[EngineSocket]:
@@ -95,19 +92,15 @@ class Sessions:
                 if not attempt.goes_on(FallbackTrigger.RATE_LIMITED) and not admitted.may_wait:
                     raise _told(admitted, entry, error, exchange) from None
             except GatewayError as error:
-                if isinstance(error, EngineUnreachableError):
-                    self.cooldown.begin(entry)
-                    self.metrics.ejections(entry.model.id).inc()
                 if not attempt.goes_on(error):
                     raise _told(admitted, entry, error, exchange) from None
             else:
-                self.cooldown.end(entry)
                 return socket
         return None
 
     def _choose(self, name: str, needs: Needs, grant: Grant) -> Sequence[Entry]:
         found = choose(self.registry.snapshot, name, needs, self.metrics, grant)
-        return self.cooldown.order(found) if name == AUTO else found
+        return self.sockets.endpoints.order(found) if name == AUTO else found
 
     def _realtime_name(self, wanted: Wanted, grant: Grant) -> str:
         """The model, or the one that its resource names for realtime where it takes no sessions itself.

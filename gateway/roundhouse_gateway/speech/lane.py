@@ -5,7 +5,6 @@ What `plan` does not take is left to that route: to stream what is long, ask oth
 """
 
 import secrets
-from collections.abc import Mapping
 from typing import Final
 
 from typing_extensions import override
@@ -14,7 +13,6 @@ from roundhouse_api.enums import RouteName
 from roundhouse_api.selection import UnknownModelError
 from roundhouse_gateway.body_room import BodyRoom
 from roundhouse_gateway.choice import check_fit
-from roundhouse_gateway.cooldown import Cooldown
 from roundhouse_gateway.errors import GatewayError
 from roundhouse_gateway.form import Field, FormWriter
 from roundhouse_gateway.snapshot import Snapshot
@@ -82,17 +80,13 @@ class SpeechLane(Forms):
     """Its part of the lane. All forms go on with one boundary, which none of them holds.
 
     They are held in a `room` of their own while engines compute, so that no JSON is refused for them.
-    `limit_bytes` is how long a file may be that waits for its model's name, wherever it waits. `cooldowns`
-    are those of the ordinary routes, by path.
+    `limit_bytes` is how long a file may be that waits for its model's name, wherever it waits.
     """
 
-    def __init__(
-        self, lane: Lane, room: BodyRoom, limit_bytes: int, cooldowns: Mapping[str, Cooldown]
-    ) -> None:
+    def __init__(self, lane: Lane, room: BodyRoom, limit_bytes: int) -> None:
         self._lane = lane
         self._room = room
         self._limit_bytes = limit_bytes
-        self._cooldowns = cooldowns
         boundary = f"roundhouse-{secrets.token_hex(16)}"
         self._writer = FormWriter(boundary)
         self._boundary = boundary.encode()
@@ -119,14 +113,14 @@ class SpeechLane(Forms):
             raise NotHereError from error
         if said is None:
             raise NotHereError
-        stop = way.only or way.stops[engines.pick(way.entry, way.base_urls, _NO_OPENING)]
+        stop = way.only or lane.stop(way, _NO_OPENING)
         if stop.base_url in way.unreadable:
             raise NotHereError
         sent = b"".join((sought.head, self._writer.file_start(form.file), form.content, sought.tail))
         kept = engines.pool.idle(stop.address)
         passage = SpeechPassage(lane, asking, body, fare, sent, stop, kept, client)
         passage.request, passage.plan = sought.request, said
-        passage.room, passage.cooldown = self._room, self._cooldowns[asking.path]
+        passage.room = self._room
         return lane.sent_out(passage)
 
     def _sought(self, route: RouteName, form: SmallForm) -> Sought:
@@ -148,7 +142,7 @@ class SpeechLane(Forms):
         return found
 
 
-def with_speech(lane: Lane, room: BodyRoom, limit_bytes: int, cooldowns: Mapping[str, Cooldown]) -> Lane:
+def with_speech(lane: Lane, room: BodyRoom, limit_bytes: int) -> Lane:
     """The lane, which takes forms as well: see `SpeechLane`."""
-    lane.forms = SpeechLane(lane, room, limit_bytes, cooldowns)
+    lane.forms = SpeechLane(lane, room, limit_bytes)
     return lane

@@ -12,7 +12,6 @@ from typing import Final, Literal
 from typing_extensions import override
 
 from roundhouse_engine import formats
-from roundhouse_gateway.cooldown import Cooldown
 from roundhouse_gateway.errors import GatewayError, InternalError
 from roundhouse_gateway.relay import OF_THE_BODY
 from roundhouse_gateway.speech.answer import MAX_ANSWER_BYTES, explained, is_right, told_of, too_long
@@ -37,11 +36,10 @@ _READ_ELSEWHERE: Final = (
 
 
 class SpeechPassage(Passage):
-    """`plan` is how the engine was asked for what `request` wants; `cooldown` is told that it answers."""
+    """`plan` is how the engine was asked for what `request` wants."""
 
     request: TranscriptionRequest
     plan: Plan
-    cooldown: Cooldown
     _connecting: asyncio.Task[None] | None = None
     _heard: bytearray | None = None
     """What is to be written anew, as far as it has come."""
@@ -63,7 +61,7 @@ class SpeechPassage(Passage):
     async def _ask_anew(self) -> None:
         pool = self.lane.engines.pool
         try:
-            connection = await pool.connect(self.stop.address)
+            connection = await pool.connect(self.stop.address, hasty=self.way.only is None)
         except (OSError, TimeoutError) as error:
             if not self.response_complete:
                 self._fails("Failed", "unreachable", error)
@@ -78,14 +76,10 @@ class SpeechPassage(Passage):
         self, how: Literal["Unreadable", "Failed"], reason: Failure, error: Exception | None = None
     ) -> None:
         entry = self.way.entry
-        told = self.lane.engines.tours.failed(entry, reason, error)
+        at = self.stop.base_url if how == "Failed" else ""
+        told = self.lane.engines.tours.failed(entry, reason, error, at=at)
         self.tried = Tried(entry.model.id, self.stop.base_url, how, told)
         super()._return()
-
-    @override
-    def _begin(self) -> None:
-        self.cooldown.end(self.way.entry)
-        super()._begin()
 
     @override
     def _return(self) -> None:

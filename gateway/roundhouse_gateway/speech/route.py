@@ -16,9 +16,7 @@ from roundhouse_api.enums import FallbackTrigger, RouteName
 from roundhouse_api.keys import Grant
 from roundhouse_gateway.body import Body, IncomingForm, LiveBody, SpooledBody
 from roundhouse_gateway.choice import check_fit, choose, model_named
-from roundhouse_gateway.cooldown import Cooldown
 from roundhouse_gateway.errors import (
-    EngineUnreachableError,
     GatewayError,
     HopelessRequestError,
     MissingFieldError,
@@ -96,7 +94,6 @@ class SpeechRoute:
     hold: Hold
     spool: Spool
     metrics: Metrics
-    cooldown: Cooldown = field(default_factory=Cooldown)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange: Exchange = scope[EXCHANGE]
@@ -175,7 +172,7 @@ class SpeechRoute:
         fit = [entry for entry in entries if shortfall(entry, request) is None]
         if not fit and (refusal := shortfall(entries[0], request)) is not None:
             raise _of_all(refusal, len(entries))
-        return self.cooldown.order(fit) if name == AUTO else fit
+        return self.engines.endpoints.order(fit) if name == AUTO else fit
 
     async def _forward(self, admitted: Admitted, visit: "_Visit") -> bool:
         """To the first of the entries that answers. By then nothing of an answer has been sent.
@@ -191,7 +188,6 @@ class SpeechRoute:
                 call = Call(entry, self.manner.route, body, exchange.request_id, exchange.via, tried)
                 try:
                     async with self.engines.answer(call, last=attempt.last) as response:
-                        self.cooldown.end(entry)
                         if is_full(response) and body.can_be_sent:
                             if attempt.goes_on(FallbackTrigger.RATE_LIMITED):
                                 continue
@@ -204,7 +200,6 @@ class SpeechRoute:
                         await self._hand_on(answer, visit)
                     break
                 except GatewayError as error:
-                    self._count(entry, error)
                     if body.can_be_sent and attempt.goes_on(error):
                         continue
                     entry, told = admitted.first_failure or (entry, error)
@@ -212,11 +207,6 @@ class SpeechRoute:
                     raise told from None
         await end(visit.upload, visit.send)
         return True
-
-    def _count(self, entry: Entry, error: GatewayError) -> None:
-        if isinstance(error, EngineUnreachableError):
-            self.cooldown.begin(entry)
-            self.metrics.ejections(entry.model.id).inc()
 
     async def _hand_on(self, answer: Answer, visit: "_Visit") -> None:
         """By what the client wants now that all its fields are known."""

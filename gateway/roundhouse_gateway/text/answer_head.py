@@ -7,7 +7,7 @@ from roundhouse_gateway.endpoint_load import LOAD_HEADER
 from roundhouse_gateway.errors import Headers
 from roundhouse_gateway.exchange import STANDING_PREFIX
 from roundhouse_gateway.limits import Standing
-from roundhouse_gateway.relay import passing_headers
+from roundhouse_gateway.relay import is_fault, passing_headers
 from roundhouse_gateway.text.frames import EVENT_STREAM
 from roundhouse_gateway.tour import REFUSALS
 
@@ -78,6 +78,12 @@ class AnswerHead:
             return ""
         reason = dict(self.headers).get(REASON_HEADER, b"").decode("latin-1")
         return reason if reason in REFUSALS else ""
+
+    @cached_property
+    def is_fault(self) -> bool:
+        """The engine says that it has failed, and not why it would not try."""
+        reasoned = any(name in {REASON_HEADER, b"retry-after"} for name, _ in self.headers)
+        return is_fault(self.status, reasoned=reasoned)
 
     @cached_property
     def load(self) -> str | None:

@@ -90,7 +90,8 @@ class TextEngines:
     ) -> None:
         self._idle_seconds = settings.engine_idle_seconds
         self._metrics = metrics
-        self._endpoints = endpoints
+        self.endpoints = endpoints
+        self.ejections = endpoints.ejections
         self.tours = Tours(endpoints, metrics, settings.engine_idle_seconds)
         self.load = load
         self.pool = pool
@@ -107,33 +108,51 @@ class TextEngines:
         tour = Tour(call.entry, last)
         if call.stale:
             tour.broke_off(call.first)
-        for attempt in count():
-            if attempt:
-                self._metrics.retries(call.entry.model.id).inc()
-            base_url = await self._next(call, tour)
-            with self.load.hold(base_url):
-                try:
-                    incoming = await self._post(call, base_url, tour)
+        try:
+            for attempt in count():
+                if attempt:
+                    self._metrics.retries(call.entry.model.id).inc()
+                base_url = await self._next(call, tour)
+                with self.load.hold(base_url):
+                    incoming = await self._asked(call, base_url, tour)
                     if incoming is None:
                         continue
-                    if incoming.reply.head.is_good:
-                        await self._first(call, incoming, tour)
-                except EngineUnreachableError:
-                    if not await self.tours.others(tour):
-                        raise
-                    continue
-                except EngineFailedError:
-                    if tour.broken > 1 or not await self.tours.others(tour):
-                        raise
-                    continue
-                self.load.told(base_url, incoming.reply.head.load)
-                try:
-                    if await self.tours.goes_on(tour, base_url, incoming.reply.head.reason):
-                        continue
-                    yield incoming
-                    return
-                finally:
-                    incoming.reply.abandon()
+                    try:
+                        if await self.tours.goes_on(tour, base_url, incoming.reply.head.reason):
+                            continue
+                        yield incoming
+                        return
+                    finally:
+                        if incoming.reply.failure:
+                            self.endpoints.failed(call.entry, base_url, "broken")
+                        incoming.reply.abandon()
+        finally:
+            if self.ejections.troubled:
+                self.ejections.leave(call.entry.model.id, tour)
+
+    async def _asked(self, call: Call, base_url: str, tour: Tour) -> Incoming | None:
+        """The head of an answer, if it is good its first byte; None where another endpoint is to be asked."""
+        try:
+            incoming = await self._post(call, base_url, tour)
+            if incoming is None:
+                return None
+            if incoming.reply.head.is_good:
+                await self._first(incoming, tour)
+        except EngineUnreachableError:
+            if not await self.tours.others(tour):
+                raise
+            return None
+        except EngineFailedError:
+            if tour.broken > 1 or not await self.tours.others(tour):
+                raise
+            return None
+        head = incoming.reply.head
+        self.load.told(base_url, head.load)
+        if not head.is_good and head.is_fault:
+            self.endpoints.failed(call.entry, base_url, "error")
+        elif self.ejections.troubled:
+            self.endpoints.answered(call.entry, base_url)
+        return incoming
 
     def pick(self, entry: Entry, base_urls: Collection[str], opening: memoryview) -> str:
         """The endpoint to ask, of these; empty where there is none."""
@@ -149,10 +168,11 @@ class TextEngines:
     async def _next(self, call: Call, tour: Tour) -> str:
         if not await self.tours.others(tour):
             raise self.tours.nowhere(call.entry)
-        base_urls = self._endpoints.untried(call.entry, tour.tried)
+        base_urls = self.endpoints.choosable(call.entry, tour.tried, tour)
         first = not tour.tried and call.first in base_urls
         base_url = call.first if first else self.pick(call.entry, base_urls, call.opening)
         tour.tried.add(base_url)
+        tour.at = base_url
         return base_url
 
     async def _post(self, call: Call, base_url: str, tour: Tour) -> Incoming | None:
@@ -163,36 +183,37 @@ class TextEngines:
         if kept is not None:
             incoming = Incoming(self._idle_seconds)
             kept.ask(request, incoming.reply)
-            if await self._told(call, incoming, incoming.begun()):
+            if await self._told(tour, incoming, incoming.begun()):
                 return incoming
             tour.broke_off(base_url)
             return None
         try:
-            fresh = await self.pool.connect(address)
+            hasty = bool(self.endpoints.untried(call.entry, tour.tried))
+            fresh = await self.pool.connect(address, hasty=hasty)
         except (OSError, TimeoutError) as error:
             # An engine that left with this very request may have gone because of it.
             reason: Failure = "broken" if base_url == tour.left else "unreachable"
-            raise self.tours.failed(call.entry, reason, error) from error
+            raise self.tours.failed(call.entry, reason, error, at=base_url) from error
         incoming = Incoming(self._idle_seconds)
         fresh.ask(request, incoming.reply)
-        if await self._told(call, incoming, incoming.begun()):
+        if await self._told(tour, incoming, incoming.begun()):
             return incoming
         tour.broken += 1
-        raise self.tours.failed(call.entry, "broken")
+        raise self.tours.failed(call.entry, "broken", at=base_url)
 
-    async def _first(self, call: Call, incoming: Incoming, tour: Tour) -> None:
+    async def _first(self, incoming: Incoming, tour: Tour) -> None:
         """Waits for the first byte: an engine may send its head at once, and leave with no answer."""
-        if not await self._told(call, incoming, incoming.first()):
+        if not await self._told(tour, incoming, incoming.first()):
             tour.broken += 1
-            raise self.tours.failed(call.entry, "broken")
+            raise self.tours.failed(tour.entry, "broken", at=tour.at)
 
-    async def _told(self, call: Call, incoming: Incoming, coming: Awaitable[bool]) -> bool:
+    async def _told(self, tour: Tour, incoming: Incoming, coming: Awaitable[bool]) -> bool:
         """Whether what is awaited has come; False where the connection ended before."""
         try:
             return await coming
         except TimeoutError as error:
             incoming.reply.abandon()
-            raise self.tours.failed(call.entry, "timeout") from error
+            raise self.tours.failed(tour.entry, "timeout", at=tour.at) from error
         except asyncio.CancelledError:
             incoming.reply.abandon()
             raise

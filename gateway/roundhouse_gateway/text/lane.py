@@ -7,6 +7,7 @@ that there is one place that says no. A `Passage` is what becomes of one that ma
 with speech in `speech.lane`.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeVar
 
@@ -32,7 +33,7 @@ from roundhouse_gateway.text.passage import Passage
 from roundhouse_gateway.text.request import TextRequest, needs_of
 from roundhouse_gateway.text.rewrite import rewritten
 from roundhouse_gateway.text.vector_passage import VectorPassage
-from roundhouse_gateway.text.way import Fare, Way, way_to
+from roundhouse_gateway.text.way import Fare, Stop, Way, way_to
 from roundhouse_gateway.text.writes import Writes
 from roundhouse_gateway.transcription_request import AUTO
 
@@ -100,7 +101,7 @@ class Lane:
         way = fare.way
         if not self._fits(way, request):
             raise NotHereError
-        stop = way.only or way.stops[self.engines.pick(way.entry, way.base_urls, request.opening)]
+        stop = way.only or self.stop(way, request.opening)
         sent = rewritten(body, request.model, way.name, way.defaults)
         connection = self.engines.pool.idle(stop.address)
         if connection is None:
@@ -111,6 +112,16 @@ class Lane:
             passage = VectorPassage(self, asking, body, fare, sent, stop, connection, client)
             passage.encoding = request.encoding
         return self.sent_out(passage)
+
+    def stop(self, way: Way, opening: memoryview) -> Stop:
+        """The endpoint to ask. Whether one that failed works again is for the ordinary routes to find out."""
+        base_urls: Collection[str] = way.base_urls
+        ejections, model = self.engines.ejections, way.entry.model.id
+        if ejections.troubled:
+            if ejections.is_due(model):
+                raise NotHereError
+            base_urls = ejections.among(model, base_urls)
+        return way.stops[self.engines.pick(way.entry, base_urls, opening)]
 
     def sent_out(self, passage: P) -> P:
         """With all that it needs. Where that is not to be had, its connection is there for others."""

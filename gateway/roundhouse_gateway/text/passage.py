@@ -99,7 +99,7 @@ class Passage(Trip):
         self.cut(
             self._broke_off()
             if self.response_started
-            else self.lane.engines.tours.failed(self.way.entry, "timeout")
+            else self.lane.engines.tours.failed(self.way.entry, "timeout", at=self.stop.base_url)
         )
 
     def _broke_off(self) -> GatewayError:
@@ -124,7 +124,10 @@ class Passage(Trip):
     def _begin(self) -> None:
         """The head has come, and perhaps all of it. Nothing is sent yet."""
         head = self.head
-        self.lane.engines.load.told(self.stop.base_url, head.load)
+        engines = self.lane.engines
+        engines.load.told(self.stop.base_url, head.load)
+        if engines.ejections.troubled:
+            self._tell_of(head)
         if head.reason:
             self._return()
         elif not head.is_good:
@@ -138,6 +141,11 @@ class Passage(Trip):
             self._fail(self._broke_off())
         else:
             self._pass(head)
+
+    def _tell_of(self, head: AnswerHead) -> None:
+        """An answer that has begun ends the trouble with its endpoint."""
+        if not head.is_fault and (self.parts or self.complete):
+            self.lane.engines.endpoints.answered(self.way.entry, self.stop.base_url)
 
     def _stream(self, head: AnswerHead) -> None:
         self._frames = Frames()
@@ -161,6 +169,8 @@ class Passage(Trip):
             self._fail(broke_off(entry.model.id))
         elif self.complete or len(self._pending) > MAX_ERROR_BYTES:
             self.abandon()
+            if self.head.is_fault:
+                self.lane.engines.endpoints.failed(entry, self.stop.base_url, "error")
             said = self._pending[:MAX_ERROR_BYTES]
             self._fail(
                 self._told(engine_error(self.status, entry.model.id, self.headers, said, entry.access))
@@ -242,6 +252,8 @@ class Passage(Trip):
     def _fail(self, error: GatewayError) -> None:
         """Says why there is no answer, or no more of it."""
         exchange = self.exchange
+        if self.failure:
+            self.lane.engines.endpoints.failed(self.way.entry, self.stop.base_url, "broken")
         exchange.note = exchange.note or error.message
         if not self.response_started:
             body = error.body()

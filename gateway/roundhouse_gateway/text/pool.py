@@ -9,6 +9,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from roundhouse_gateway.access import trust
+from roundhouse_gateway.endpoints import HASTY
 from roundhouse_gateway.text.connection import Connection
 from roundhouse_gateway.text.writes import Writes
 
@@ -48,11 +49,11 @@ class Pool:
                 return connection
         return None
 
-    async def connect(self, address: Address) -> Connection:
-        """A new one. `OSError` or `TimeoutError` where nobody takes it."""
+    async def connect(self, address: Address, *, hasty: bool = False) -> Connection:
+        """A new one. `OSError` or `TimeoutError` where nobody takes it; `hasty`: others may."""
         host, port, tls, ca = address
         loop = asyncio.get_running_loop()
-        async with asyncio.timeout(self._connect_seconds):
+        async with asyncio.timeout(self._connect_seconds * (HASTY if hasty else 1)):
             _, connection = await loop.create_connection(
                 lambda: Connection(partial(self.keep, address), partial(self._forget, address), self.writes),
                 host,

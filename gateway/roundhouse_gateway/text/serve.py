@@ -5,7 +5,7 @@ first byte of an answer was sent; after that it stays where it is.
 """
 
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeVar
 
@@ -16,9 +16,7 @@ from roundhouse_api.enums import FallbackTrigger, RouteName
 from roundhouse_api.keys import Grant
 from roundhouse_api.selection import Needs, UnknownModelError
 from roundhouse_gateway.choice import choose, model_named
-from roundhouse_gateway.cooldown import Cooldown
 from roundhouse_gateway.errors import (
-    EngineUnreachableError,
     GatewayError,
     NoEngineError,
     NotReadyError,
@@ -90,7 +88,6 @@ class TextRoutes:
     hold: Hold
     metrics: Metrics
     bodies: JsonBodies
-    cooldown: Cooldown = field(default_factory=Cooldown)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange: Exchange = scope[EXCHANGE]
@@ -149,7 +146,7 @@ class TextRoutes:
                 raise NoEngineError(f"The gateway's default model '{name}' is not published.") from error
             raise UnknownTextModelError(name) from error
         found = fitting(entries, job.request, job.route)
-        return self.cooldown.order(found) if name == AUTO else found
+        return self.engines.endpoints.order(found) if name == AUTO else found
 
     def _check_capability(self, name: str, job: _Job, grant: Grant) -> None:
         """Of a model that is named, running or not: here the field is known that asks for too much."""
@@ -181,7 +178,6 @@ class TextRoutes:
                 asked = Asked(job.route, job.path, request, exchange.request_id, entry.model.id, entry.access)
                 try:
                     async with self.engines.answer(call, last=attempt.last) as incoming:
-                        self.cooldown.end(entry)
                         if incoming.reply.head.reason == FULL:
                             if attempt.goes_on(FallbackTrigger.RATE_LIMITED):
                                 continue
@@ -196,17 +192,11 @@ class TextRoutes:
                             exchange.usage = seen.usage()
                     break
                 except GatewayError as error:
-                    self._count(entry, error)
                     if not attempt.goes_on(error):
                         entry, told = admitted.first_failure or (entry, error)
                         exchange.model = entry.model.id
                         raise told from None
         return True
-
-    def _count(self, entry: Entry, error: GatewayError) -> None:
-        if isinstance(error, EngineUnreachableError):
-            self.cooldown.begin(entry)
-            self.metrics.ejections(entry.model.id).inc()
 
 
 async def body_for(entry: Entry, route: RouteName, body: bytes, request: TextRequest) -> bytes:

@@ -28,7 +28,13 @@ from roundhouse_gateway.workers.processes import Processes
 
 LARGEST: Final = frozenset(
     f"roundhouse_gateway_{name}"
-    for name in ("limits_store_away", "snapshot_age_seconds", "models", "worker_restarts_total")
+    for name in (
+        "limits_store_away",
+        "models",
+        "resting_endpoints",
+        "snapshot_age_seconds",
+        "worker_restarts_total",
+    )
 )
 """What all workers see, or each by itself, and that is no amount."""
 MARK: Final = "\n"

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,6 +13,7 @@ from tests.conformance.gateway.client import AUDIO, answer_on, file, form, start
 from tests.conformance.gateway.client import field as text
 from tests.conformance.gateway.conftest import World
 from tests.conformance.gateway.manifests import Variant, slice_of, upstream
+from tests.conformance.gateway.rests import most_tries
 from tests.conformance.gateway.scripted_engine import ScriptedEngine
 from tests.support.ports import free_port
 from tests.support.waiting import wait_until
@@ -65,24 +67,26 @@ def test_auto_goes_on_to_the_next_model_where_one_takes_no_connection(
     world: World, parts: tuple[bytes, ...]
 ) -> None:
     engine = serve_with_a_dead_favourite(world)
-    before = unreachable_count(world)
+    before, begun = unreachable_count(world), time.monotonic()
     for _ in range(3):
         reply = world.gateway.transcribe(*parts)
         assert (reply.status, reply.headers["x-roundhouse-model"]) == (200, "whisper-base")
     assert {(received.model, received.file_size) for received in engine.requests} == {("base", len(AUDIO))}
-    assert unreachable_count(world) == before + 1, "the dead one rests; not each request waits for it"
+    tried = unreachable_count(world) - before
+    assert 1 <= tried <= most_tries(time.monotonic() - begun), "not each request waits for it"
 
 
 def test_a_dead_model_asked_for_by_name_is_not_replaced(world: World) -> None:
     engine = serve_with_a_dead_favourite(world)
-    before = unreachable_count(world)
+    before, begun = unreachable_count(world), time.monotonic()
     for _ in range(2):
         reply = world.gateway.transcribe(text("model", "dead"), file())
         assert (reply.error["code"], reply.headers["x-roundhouse-model"]) == ("engine_unreachable", "dead")
     assert unreachable_count(world) == before + 2, "it is tried each time"
     assert engine.requests == []
     assert world.gateway.transcribe(file()).status == 200
-    assert unreachable_count(world) == before + 2, "`auto` has learnt of it"
+    learnt = unreachable_count(world) == before + 2
+    assert learnt or most_tries(time.monotonic() - begun) > 1, "`auto` has not learnt of it"
 
 
 def test_auto_still_tries_what_rests_where_nothing_else_is_left(world: World) -> None:

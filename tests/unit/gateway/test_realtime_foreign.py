@@ -327,7 +327,8 @@ async def test_no_place_is_taken_at_an_engine_before_its_audio_can_be_made(
     monkeypatch.setattr(foreign, "_inlet", missing)
     monkeypatch.setattr(endpoint, "connect", connect)
     metrics = Metrics(lambda: 0.0, lambda: 0)
-    sockets = EngineSockets(Settings(), metrics, Endpoints(Registry(["models"], aliases_enabled=True)))
+    registry = Registry(["models"], aliases_enabled=True)
+    sockets = EngineSockets(Settings(), metrics, Endpoints(registry, metrics))
     effective = SimpleNamespace(dialect="VLLM")
     entry: Any = SimpleNamespace(
         model=SimpleNamespace(id="live", engine_model="m"), record=SimpleNamespace(effective=effective)

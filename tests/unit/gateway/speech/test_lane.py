@@ -19,7 +19,7 @@ def read() -> SmallForm:
 def test_fields_are_read_once_for_each_snapshot() -> None:
     """Each holds how an engine is asked, and with it the snapshot and the keys that were there then."""
     lane: Any = SimpleNamespace(registry=SimpleNamespace(snapshot="one"))
-    speech = SpeechLane(lane, BodyRoom(limit_bytes=1, room_bytes=1), 1, {})
+    speech = SpeechLane(lane, BodyRoom(limit_bytes=1, room_bytes=1), 1)
     first = speech._sought(RouteName.TRANSCRIPTIONS, read())
     assert speech._sought(RouteName.TRANSCRIPTIONS, read()) is first
     assert speech._sought(RouteName.TRANSLATIONS, read()) is not first

@@ -1,0 +1,113 @@
+"""Endpoints that fail are passed over for a while: which of several a request may choose from.
+
+By model and address, because an engine of several models may fail for one of them. How a failure shows, and
+who is told of it, is left to `endpoints`.
+"""
+
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Final
+
+MOST_ERRORS: Final = 3
+"""So many of its own errors in a row, for one alone may be the request's doing."""
+FIRST_SECONDS: Final = 1.0
+LONGEST_SECONDS: Final = 30.0
+_MOST_DOUBLED: Final = 5
+
+
+@dataclass(slots=True)
+class _Trouble:
+    """One endpoint since it answered last: it `rests` so often, now `until` then; who its probe is."""
+
+    errors: int = 0
+    rests: int = 0
+    until: float = 0.0
+    prober: object | None = None
+
+    def is_due(self, now: float) -> bool:
+        """Whether a request is to find out if it still fails."""
+        return self.rests > 0 and self.prober is None and self.until <= now
+
+
+class Ejections:
+    """Held in memory. `troubled` is empty as long as nothing fails, which is all that a good request asks."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self.troubled: dict[str, dict[str, _Trouble]] = {}
+
+    def among(self, model: str, base_urls: Collection[str], prober: object | None = None) -> Collection[str]:
+        """Those of them to choose from: none only where there were none.
+
+        One alone whose rest is over, where the request may be its probe: others pass it over until `leave` or
+        a verdict. Where all of them rest, those that have rested the least often.
+        """
+        known = self.troubled.get(model)
+        if known is None or not base_urls:
+            return base_urls
+        if prober is not None:
+            now = self._clock()
+            for base_url in base_urls:
+                if base_url in known and known[base_url].is_due(now):
+                    known[base_url].prober = prober
+                    return (base_url,)
+        if sound := self.sound(model, base_urls):
+            return sound
+        fewest = min(known[base_url].rests for base_url in base_urls)
+        return [base_url for base_url in base_urls if known[base_url].rests == fewest]
+
+    def sound(self, model: str, base_urls: Collection[str]) -> Collection[str]:
+        """Those of them that do not rest, nor are being probed."""
+        known = self.troubled.get(model, {})
+        return [each for each in base_urls if each not in known or not known[each].rests]
+
+    def is_due(self, model: str) -> bool:
+        """Whether a request of the model is to be a probe."""
+        now = self._clock()
+        return any(each.is_due(now) for each in self.troubled.get(model, {}).values())
+
+    def all_rest(self, model: str, base_urls: Collection[str]) -> bool:
+        """Whether nothing but want of a better one leads to any of them just now."""
+        known, now = self.troubled.get(model, {}), self._clock()
+        return bool(base_urls) and all(
+            each in known and known[each].rests and not known[each].is_due(now) for each in base_urls
+        )
+
+    def failed(self, model: str, base_url: str, *, at_once: bool) -> bool:
+        """A request came to nothing there; `at_once`: no other could fare better. True: it rests from now on.
+
+        What was sent before its rest began, or for want of a better one, does not prolong it.
+        """
+        trouble = self.troubled.setdefault(model, {}).setdefault(base_url, _Trouble())
+        trouble.errors += 1
+        now = self._clock()
+        if now < trouble.until or not (at_once or trouble.rests or trouble.errors >= MOST_ERRORS):
+            return False
+        trouble.prober = None
+        trouble.until = now + min(FIRST_SECONDS * 2 ** min(trouble.rests, _MOST_DOUBLED), LONGEST_SECONDS)
+        trouble.rests += 1
+        return trouble.rests == 1
+
+    def answered(self, model: str, base_url: str) -> bool:
+        """All is forgotten of it. True: it had rested."""
+        known = self.troubled.get(model, {})
+        trouble = known.pop(base_url, None)
+        if not known:
+            self.troubled.pop(model, None)
+        return trouble is not None and trouble.rests > 0
+
+    def leave(self, model: str, prober: object) -> None:
+        """That request is over. If it was a probe, and nothing was found out, the next one is."""
+        for each in self.troubled.get(model, {}).values():
+            if each.prober is prober:
+                each.prober = None
+
+    def resting(self, model: str) -> int:
+        """How many are passed over, those that are probed among them."""
+        return sum(each.rests > 0 for each in self.troubled.get(model, {}).values())
+
+    def keep(self, model: str, base_urls: Collection[str]) -> None:
+        """Forgets all others of the model: they are gone."""
+        for base_url in [each for each in self.troubled.get(model, {}) if each not in base_urls]:
+            self.answered(model, base_url)
