@@ -16,8 +16,9 @@ import uvicorn
 from starlette.types import ASGIApp
 from typing_extensions import override
 
+from roundhouse_gateway.dead_connections import end_if_dead
 from roundhouse_gateway.handshakes import Bounds, Server
-from roundhouse_gateway.protocol import ConnectionLimits, end_dead_connections, limited
+from roundhouse_gateway.protocol import ConnectionLimits, limited
 from roundhouse_gateway.realtime.client_socket import websockets
 from roundhouse_gateway.series import Value
 from roundhouse_gateway.settings import Settings
@@ -81,7 +82,7 @@ def bind(settings: Settings, port: int) -> socket.socket:
     """A listening socket of the gateway's. Raises OSError."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     bound = socket.create_server((settings.host, port), family=family, backlog=BACKLOG)
-    end_dead_connections(bound, settings.client_idle_seconds)
+    end_if_dead(bound, settings.client_idle_seconds)
     return bound
 
 

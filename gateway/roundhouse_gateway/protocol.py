@@ -8,8 +8,6 @@ What is no HTTP at all is refused in the shape of every other error.
 """
 
 import asyncio
-import math
-import socket
 from dataclasses import dataclass
 
 import httptools
@@ -45,17 +43,6 @@ class ConnectionLimits:
 def limited(limits: ConnectionLimits, count: Value) -> "type[ClientProtocol]":
     """The protocol under these limits, as uvicorn wants it: a class. `count` has the open connections."""
     return type("LimitedClientProtocol", (ClientProtocol,), {"limits": limits, "count": count})
-
-
-def end_dead_connections(listening: socket.socket, seconds: float) -> None:
-    """Has the kernel end those whose client takes nothing of its answer, or vanished without a word.
-
-    Accepted connections inherit this. Nothing else ends a write that is never taken.
-    """
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, math.ceil(seconds * 1000))
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL):
-        listening.setsockopt(socket.IPPROTO_TCP, option, math.ceil(seconds / 2))
 
 
 class ClientProtocol(HttpToolsProtocol):

@@ -1,7 +1,6 @@
 """Connections to engines that are kept for the next request, by address."""
 
 import asyncio
-import socket
 from collections import defaultdict
 from functools import lru_cache, partial
 from time import monotonic
@@ -9,6 +8,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from roundhouse_gateway.access import trust
+from roundhouse_gateway.dead_connections import ENGINE_SECONDS, end_if_dead
 from roundhouse_gateway.endpoints import HASTY
 from roundhouse_gateway.text.connection import Connection
 from roundhouse_gateway.text.writes import Writes
@@ -16,8 +16,6 @@ from roundhouse_gateway.text.writes import Writes
 KEPT_SECONDS: Final = 15.0
 """Idle for longer, a connection is closed: engines and what stands before them do so too, unannounced."""
 KEPT_PER_ADDRESS: Final = 256
-DEAD_SECONDS: Final = 20
-"""How long an engine's host may acknowledge nothing: one that vanished says no word of it."""
 
 Address = tuple[str, int, bool, str]
 """Host, port, whether it is TLS, and the certificates that are believed there besides the system's."""
@@ -60,7 +58,8 @@ class Pool:
                 port,
                 ssl=trust(ca) if tls else None,
             )
-        _end_if_dead(connection)
+        if connection.socket is not None:
+            end_if_dead(connection.socket, ENGINE_SECONDS)
         return connection
 
     def close(self) -> None:
@@ -100,14 +99,3 @@ class Pool:
         self._sweeper = None
         if self._idle:
             self._sweeper = asyncio.get_running_loop().call_later(KEPT_SECONDS, self._sweep)
-
-
-def _end_if_dead(connection: Connection) -> None:
-    """Has the kernel end it when the other side is gone without a word."""
-    taken = connection.socket
-    if taken is None or taken.family not in (socket.AF_INET, socket.AF_INET6):
-        return
-    taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_SECONDS * 1000)
-    taken.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL):
-        taken.setsockopt(socket.IPPROTO_TCP, option, DEAD_SECONDS // 2)

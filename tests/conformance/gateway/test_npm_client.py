@@ -13,6 +13,7 @@ import pytest
 from tests.conformance.gateway import text_engine as scripts
 from tests.conformance.gateway.conftest import World
 from tests.conformance.gateway.manifests import Variant
+from tests.conformance.gateway.scripted_engine import VERBOSE
 
 HERE = Path(__file__).parent / "node"
 NODE = Path(sys.executable).parent
@@ -34,11 +35,12 @@ def script() -> Path:
     return Path(shutil.copy(HERE / "ask.mjs", folder))
 
 
-def test_chat_streams_embeddings_and_errors(world: World, script: Path) -> None:
+def test_chat_streams_embeddings_transcripts_and_errors(world: World, script: Path) -> None:
     world.serve(Variant("qwen", stage="Chat", languages=None)).answer = scripts.chat
     dying = world.serve(Variant("dying", stage="Chat", languages=None))
     dying.answer = scripts.streaming(*scripts.FRAMES[:2], then=scripts.die)
     world.serve(Variant("minilm", stage="Embed", languages=None)).answer = scripts.embeddings()
+    engine = world.serve(Variant("whisper"))
     done = subprocess.run(
         [NODE / "node", script, world.gateway.base_url],
         capture_output=True,
@@ -54,5 +56,9 @@ def test_chat_streams_embeddings_and_errors(world: World, script: Path) -> None:
         "said": "".join(scripts.WORDS),
         "streamed": "".join(scripts.WORDS),
         "broken": "engine_failed",
+        "heard": {"text": VERBOSE["text"], "words": VERBOSE["words"]},
         "unknown": {"status": 404, "code": "model_not_found", "param": "model"},
     }
+    (upload,) = engine.requests
+    assert (upload.filename, upload.file_size) == ("speech.wav", 4000)
+    assert ("timestamp_granularities[]", "word") in upload.fields

@@ -3,9 +3,12 @@
 import http.client
 import json
 import socket
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
+from statistics import median
 from typing import Any
 
 import openai
@@ -200,6 +203,25 @@ def test_a_client_that_leaves_its_stream_ends_it_at_the_engine(world: World) -> 
         what="nothing is in flight",
         every=0.02,
     )
+
+
+@pytest.mark.req("S2-22")
+def test_the_engine_hears_within_a_tenth_of_a_second_that_its_client_left(world: World) -> None:
+    engine = serve(world)
+    engine.answer = engines.never
+    body = json.dumps({"model": CHAT.id, "messages": MESSAGES}).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    took = []
+    for number in range(7):
+        with socket.create_connection(("127.0.0.1", world.gateway.port), timeout=60) as connection:
+            connection.sendall(head + body)
+            asked = partial(lambda count: len(engine.requests) > count, number)
+            wait_until(asked, seconds=10, what="the engine has the request", every=0.005)
+        left = time.monotonic()
+        told = partial(lambda count: len(engine.gone) > count, number)
+        wait_until(told, seconds=10, what="the engine was told", every=0.005)
+        took.append(engine.gone[-1] - left)
+    assert median(sorted(took)[:5]) < 0.1, took  # on a machine that others use, too
 
 
 @pytest.mark.req("S2-22")
