@@ -17,6 +17,7 @@ from roundhouse_gateway.limits import Standing
 from roundhouse_gateway.logs import Line, request_log
 from roundhouse_gateway.metrics import OTHER_ROUTE, UNKNOWN_MODEL, Metrics, Tally
 from roundhouse_gateway.request_ids import new_request_id
+from roundhouse_gateway.text.frames import EVENT_STREAM, error_frame
 from roundhouse_gateway.usage import NOTHING, Usage
 
 log = logging.getLogger("roundhouse.gateway")
@@ -28,6 +29,7 @@ BEGUN = "roundhouse.begun"
 """Where a scope has the exchange of a request that was begun elsewhere, and goes on with its id and clock."""
 EVERYTHING = Grant()
 CLIENT_CLOSED_REQUEST = 499
+_BETWEEN_EVENTS = (b"\n\n", b"\r\n\r\n", b"\r\r")
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:+/=-]{1,128}")
 # What probes and scrapes ask every few seconds is not worth a line each.
 _QUIET_ROUTES = frozenset({"/healthz", "/readyz", "/metrics", "/internal/load"})
@@ -132,8 +134,9 @@ class Exchange:
         return self.line().fields()
 
     def client_left(self) -> None:
+        """Before its answer was whole, whatever status that had begun with."""
         self.note = "the client left"
-        self.status = self.status or CLIENT_CLOSED_REQUEST
+        self.status = CLIENT_CLOSED_REQUEST
 
     async def send_error(self, send: Send, error: GatewayError, *, more: bool = False) -> None:
         """The whole answer. With `more` the end is left to the caller, and the connection closes then."""
@@ -144,6 +147,45 @@ class Exchange:
             headers.append(CLOSE)
         await send({"type": "http.response.start", "status": error.status, "headers": headers})
         await send({"type": "http.response.body", "body": body, "more_body": more})
+
+
+class _Answer:
+    """What a client is sent."""
+
+    _streams = False
+    _last = b""
+    """What of the body was sent last."""
+
+    def __init__(self, exchange: Exchange, send: Send) -> None:
+        self._exchange = exchange
+        self._send = send
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._begin(message)
+        else:
+            self._last = message.get("body") or self._last
+        await self._send(message)
+
+    async def cut(self, error: GatewayError) -> None:
+        """Says why there is no answer, or in a stream of events no more of it, where it is between two."""
+        if self._exchange.status == 0:
+            await self._exchange.send_error(self.send, error)
+        elif self._streams and (not self._last or self._last.endswith(_BETWEEN_EVENTS)):
+            await self._send({"type": "http.response.body", "body": error_frame(error)})
+
+    def _begin(self, message: Message) -> None:
+        exchange = self._exchange
+        exchange.status = message["status"]
+        exchange.first_byte = time.perf_counter()
+        headers = message.get("headers", ())
+        if exchange.standing is not None:
+            # An upstream's own are about the gateway's key, and not the client's.
+            headers = [each for each in headers if not each[0].startswith(STANDING_PREFIX)]
+        self._streams = any(
+            name == b"content-type" and value.startswith(EVENT_STREAM) for name, value in headers
+        )
+        message["headers"] = [*headers, *exchange.own_headers()]
 
 
 class Observed:
@@ -165,27 +207,13 @@ class Observed:
         method = "GET" if exchange.method == "HEAD" else exchange.method
         scope = {**scope, "method": method, EXCHANGE: exchange}
 
-        async def observed_send(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                exchange.status = message["status"]
-                exchange.first_byte = time.perf_counter()
-                headers = message.get("headers", ())
-                if (
-                    exchange.standing is not None
-                ):  # an upstream's own are about the gateway's key, and not the client's
-                    headers = [each for each in headers if not each[0].startswith(STANDING_PREFIX)]
-                message["headers"] = [*headers, *exchange.own_headers()]
-            await send(message)
-
+        answer = _Answer(exchange, send)
         try:
-            await self._app(scope, receive, observed_send)
+            await self._app(scope, receive, answer.send)
         except asyncio.CancelledError:
             # Nothing but the end of the drain cancels a whole request.
             exchange.note = "cut off by the gateway's end"
-            if exchange.status == 0:
-                await exchange.send_error(
-                    observed_send, NotReadyError("The gateway is ending; send it again.")
-                )
+            await answer.cut(NotReadyError("The gateway is ending; send it again."))
         except Exception:
             log.exception(
                 "fault in answering %s %s",

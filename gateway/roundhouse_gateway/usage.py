@@ -3,9 +3,13 @@
 OpenAI's `usage` is read in its three forms. An engine's word is taken; nothing is counted anew.
 """
 
+import math
 from typing import Final
 
 import msgspec
+
+AUDIO_SECONDS_HEADER: Final = "X-Roundhouse-Audio-Seconds"
+"""How long the recording was, in every format, and exact where `usage` is rounded."""
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -58,6 +62,17 @@ def read_member(said: bytes) -> Usage:
         return _usage(_OF_MEMBER.decode(said))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return NOTHING
+
+
+def with_seconds(usage: Usage, header: str | None) -> Usage:
+    """The same with the seconds of audio that the engine's header tells, where it has a good one."""
+    try:
+        seconds = float(header or "")
+    except ValueError:
+        return usage
+    if not math.isfinite(seconds) or seconds < 0:
+        return usage
+    return Usage(usage.input_tokens, usage.output_tokens, seconds)
 
 
 def _usage(said: _Said, duration: float | None = None) -> Usage:

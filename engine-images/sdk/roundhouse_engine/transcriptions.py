@@ -99,7 +99,8 @@ class Transcriptions:
                 await flushing(send)({"type": "http.response.body", "body": last.encode()})
                 return
             body = render(transcript, ask.response_format, ask.granularities)
-            response = Response(body, media_type=MEDIA_TYPES[ask.response_format])
+            told = {"X-Roundhouse-Audio-Seconds": f"{transcript.duration:.3f}"}
+            response = Response(body, media_type=MEDIA_TYPES[ask.response_format], headers=told)
             await response(scope, receive, flushing(send))
 
     def _checked(self, form: Form) -> tuple[TranscriptionAsk, BinaryIO]:

@@ -72,6 +72,11 @@ class ClientSocket(WebSocketsSansIOProtocol):
     _pong = b""
     """Is owed to a client that takes nothing just now."""
 
+    @property
+    def said_close(self) -> int | None:
+        """The code of the client's close frame, 1005 where that had none; None where none has come."""
+        return None if self.conn.close_rcvd is None else self.conn.close_rcvd.code
+
     def take(self, taker: Taker, most: int) -> bool:
         """Whether messages of up to so many bytes go to the taker from here on, once it was let in."""
         if self._is_early or self.conn.state is not OPEN or self.transport.is_closing():

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
+from websockets.frames import CloseCode
 
 from roundhouse_api.keys import ApiKey
 from roundhouse_api.realtime import PATH as NATIVE
@@ -25,6 +26,7 @@ from roundhouse_gateway.key_errors import InvalidKeyError
 from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.proxies import Proxied
 from roundhouse_gateway.realtime.call import Call, Route
+from roundhouse_gateway.realtime.client_socket import socket_of
 from roundhouse_gateway.realtime.closing import GONE, Ending, ending_of
 from roundhouse_gateway.realtime.credentials import credentials
 from roundhouse_gateway.realtime.early import Room
@@ -43,6 +45,13 @@ log = logging.getLogger("roundhouse.gateway")
 METHOD: Final = "WS"
 WEBSOCKETS: Final = (NATIVE, OPENAI, ELEVENLABS)
 """All paths of this door."""
+
+_CLOSED: Final[Mapping[int | None, int]] = {
+    CloseCode.NORMAL_CLOSURE: CloseCode.NORMAL_CLOSURE,
+    CloseCode.NO_STATUS_RCVD: CloseCode.NORMAL_CLOSURE,
+    CloseCode.GOING_AWAY: CloseCode.GOING_AWAY,
+}
+"""What a session that its client closes is counted as; any other code would be one more series."""
 
 Layer = Callable[[ASGIApp], ASGIApp]
 
@@ -101,7 +110,7 @@ class Door:
                 ending = await self._answer(route, call)
         except (OSError, ClientGoneError):  # what it was to be told, it can no longer hear
             ending = GONE
-        exchange.status = ending.code or CLIENT_CLOSED_REQUEST
+        exchange.status = ending.code or _said_by_client(scope)
         exchange.note = exchange.note or ending.reason
 
     async def _answer(self, route: Route, call: Call) -> Ending:
@@ -150,6 +159,12 @@ class Door:
         if ending.code:
             await route.end(call, ending)
         return ending
+
+
+def _said_by_client(scope: Scope) -> int:
+    """How a client ended its session: by a close frame, as most do, or without a word."""
+    socket = socket_of(scope)
+    return _CLOSED.get(socket.said_close, CLIENT_CLOSED_REQUEST) if socket else CLIENT_CLOSED_REQUEST
 
 
 async def _revoked(guard: Guard, key: ApiKey, text: str) -> Ending:

@@ -33,7 +33,7 @@ from roundhouse_gateway.speech.heard import Heard, read_heard
 from roundhouse_gateway.speech.metering import Meter
 from roundhouse_gateway.speech.render import language_of, render
 from roundhouse_gateway.transcription_request import TranscriptionRequest
-from roundhouse_gateway.usage import NOTHING, Usage, read_usage
+from roundhouse_gateway.usage import AUDIO_SECONDS_HEADER, NOTHING, Usage, read_usage, with_seconds
 
 EVENT_STREAM: Final = "text/event-stream"
 MAX_ANSWER_BYTES: Final = 32 << 20
@@ -66,6 +66,11 @@ class Answer:
     def streams(self) -> bool:
         return self.response.content_type == EVENT_STREAM
 
+    @property
+    def audio_seconds(self) -> str | None:
+        """What the engine tells of the recording's length."""
+        return self.response.headers.get(AUDIO_SECONDS_HEADER)
+
     async def hear(self) -> Heard:
         """The whole answer, read; the engine's own error, or `EngineFailedError`."""
         if not 200 <= self.response.status < 300:
@@ -79,7 +84,7 @@ class Answer:
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise EngineFailedError(f"Engine '{self.model}' broke off in its answer.") from error
         said = self.entry.access.blotted(bytes(body))
-        self.usage = read_usage(said)
+        self.usage = with_seconds(read_usage(said), self.audio_seconds)
         return read_heard(said, self.response.content_type, self.model)
 
     async def begin(self, *own: tuple[bytes, bytes]) -> None:
@@ -117,7 +122,7 @@ async def send_answer(answer: Answer, request: TranscriptionRequest, plan: Plan)
 
 async def _pass_on(answer: Answer) -> None:
     """Untouched; a stream that breaks off between two events ends with one that says so."""
-    meter = Meter(answer.send, answer.response.content_type)
+    meter = Meter(answer.send, answer.response.content_type, answer.audio_seconds)
     try:
         access = answer.entry.access
         await relay(answer.response, answer.model, meter, keep_alive=answer.keep_alive, access=access)

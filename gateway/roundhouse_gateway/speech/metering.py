@@ -4,7 +4,7 @@ from typing import Final
 
 from starlette.types import Message, Send
 
-from roundhouse_gateway.usage import NOTHING, Usage, read_usage
+from roundhouse_gateway.usage import NOTHING, Usage, read_usage, with_seconds
 
 MAX_KEPT_BYTES: Final = 1 << 20
 """Of a JSON answer: one that is longer is not read."""
@@ -15,7 +15,9 @@ TAIL_BYTES: Final = 64 << 10
 class Hearing:
     """Remembers as much of an answer as may tell the usage."""
 
-    def __init__(self, content_type: str) -> None:
+    def __init__(self, content_type: str, audio_seconds: str | None = None) -> None:
+        """`audio_seconds` is what the answer's head says of them."""
+        self._audio_seconds = audio_seconds
         self._streams = content_type == "text/event-stream"
         self._kept: bytearray | None = (
             bytearray() if self._streams or content_type == "application/json" else None
@@ -23,10 +25,13 @@ class Hearing:
 
     @property
     def is_between_events(self) -> bool:
-        """Of a stream that has begun: what comes next is not in the middle of an event."""
-        return self._streams and bytes(self._kept or b"").endswith((b"\n\n", b"\r\n\r\n"))
+        """Of a stream: what comes next is not in the middle of an event."""
+        return self._streams and (not self._kept or self._kept.endswith((b"\n\n", b"\r\n\r\n")))
 
     def usage(self) -> Usage:
+        return with_seconds(self._in_body(), self._audio_seconds)
+
+    def _in_body(self) -> Usage:
         if not self._kept:
             return NOTHING
         if not self._streams:
@@ -49,8 +54,8 @@ class Hearing:
 class Meter(Hearing):
     """Sends on what it is given, and remembers it."""
 
-    def __init__(self, send: Send, content_type: str) -> None:
-        super().__init__(content_type)
+    def __init__(self, send: Send, content_type: str, audio_seconds: str | None) -> None:
+        super().__init__(content_type, audio_seconds)
         self._send = send
 
     async def __call__(self, message: Message) -> None:

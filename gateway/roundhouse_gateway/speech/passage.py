@@ -24,7 +24,7 @@ from roundhouse_gateway.text.client_side import Client
 from roundhouse_gateway.text.passage import Passage, Reader
 from roundhouse_gateway.tour import Failure, Tried
 from roundhouse_gateway.transcription_request import TranscriptionRequest
-from roundhouse_gateway.usage import NOTHING, Usage, read_usage
+from roundhouse_gateway.usage import NOTHING, Usage, read_usage, with_seconds
 
 log: Final = logging.getLogger("roundhouse.gateway")
 
@@ -141,7 +141,7 @@ class SpeechPassage(Passage):
     def _render(self, head: AnswerHead, said: bytes) -> None:
         """Sends the transcript in the words and the format that the client asked for."""
         model = self.way.entry.model.id
-        self.exchange.usage = read_usage(said)
+        self.exchange.usage = with_seconds(read_usage(said), head.audio_seconds)
         try:
             body = render(read_heard(said, head.media_type, model), self.request, model)
         except GatewayError as error:
@@ -155,8 +155,9 @@ class SpeechPassage(Passage):
 
     @override
     def _usage_of(self, body: bytes) -> Usage:
-        return read_usage(body) if self.head.media_type == _JSON else NOTHING
+        usage = read_usage(body) if self.head.media_type == _JSON else NOTHING
+        return with_seconds(usage, self.head.audio_seconds)
 
     @override
     def _reader(self) -> Reader:
-        return Hearing(self.head.media_type)
+        return Hearing(self.head.media_type, self.head.audio_seconds)

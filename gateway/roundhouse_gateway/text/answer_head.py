@@ -10,11 +10,13 @@ from roundhouse_gateway.limits import Standing
 from roundhouse_gateway.relay import is_fault, passing_headers
 from roundhouse_gateway.text.frames import EVENT_STREAM
 from roundhouse_gateway.tour import REFUSALS
+from roundhouse_gateway.usage import AUDIO_SECONDS_HEADER
 
 OF_LENGTH: Final = b"content-length"
 REASON_HEADER: Final = b"x-roundhouse-reason"
 _SOME: Final = Standing(0, 0, 0)
 _LOAD_HEADER: Final = LOAD_HEADER.lower().encode()
+_SECONDS_HEADER: Final = AUDIO_SECONDS_HEADER.lower().encode()
 
 
 class AnswerHead:
@@ -84,6 +86,12 @@ class AnswerHead:
         """The engine says that it has failed, and not why it would not try."""
         reasoned = any(name in {REASON_HEADER, b"retry-after"} for name, _ in self.headers)
         return is_fault(self.status, reasoned=reasoned)
+
+    @cached_property
+    def audio_seconds(self) -> str | None:
+        """What the engine tells of the recording's length."""
+        found = dict(self.headers).get(_SECONDS_HEADER)
+        return None if found is None else found.decode("latin-1")
 
     @cached_property
     def load(self) -> str | None:

@@ -48,6 +48,11 @@ class Frames:
 
     def broken(self, error: GatewayError) -> bytes:
         """The frame that tells a client why nothing more comes."""
-        said = {"message": error.message, "type": error.type, "param": None, "code": error.code}
-        frame = b"data: %s\n\n" % msgspec.json.encode({"error": said})
+        frame = error_frame(error)
         return b"\n\n" + frame if self._torn else frame
+
+
+def error_frame(error: GatewayError) -> bytes:
+    """As OpenAI's clients raise it."""
+    said = {"message": error.message, "type": error.type, "param": None, "code": error.code}
+    return b"data: %s\n\n" % msgspec.json.encode({"error": said})

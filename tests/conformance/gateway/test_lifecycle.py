@@ -3,10 +3,13 @@
 import socket
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+import openai
 import pytest
 
 from tests.conformance.gateway import scripted_engine as scripts
+from tests.conformance.gateway import text_engine as texts
 from tests.conformance.gateway.client import field, file
 from tests.conformance.gateway.conftest import World
 from tests.conformance.gateway.gate import Gate
@@ -58,6 +61,24 @@ def test_a_request_that_outlasts_the_drain_is_cut(own_world: Start) -> None:
         reply = running.result()
     assert (reply.status, reply.error["message"]) == (503, "The gateway is ending; send it again.")
     wait_until(lambda: engine.gone, seconds=30, what="the engine was told", every=0.02)
+
+
+@pytest.mark.parametrize("fast", [True, False], ids=["lane", "ordinary"])
+def test_a_stream_that_outlasts_the_drain_ends_with_an_error(own_world: Start, fast: bool) -> None:
+    world = own_world({"DRAIN_SECONDS": "1", "ENGINE_IDLE_SECONDS": "60", "FAST_LANE": str(fast)})
+    engine = world.serve(Variant("qwen", stage="Chat", languages=None))
+    engine.answer = texts.chat
+    if fast:
+        texts.warm_up(world, "qwen", (engine,))
+    engine.answer = texts.streaming(*texts.FRAMES[:2], then=texts.fall_silent)
+    asked: Any = {"model": "qwen", "messages": [{"role": "user", "content": "Where?"}], "stream": True}
+    with world.gateway.openai().chat.completions.create(**asked) as stream, ThreadPoolExecutor(1) as pool:
+        events = iter(stream)
+        next(events)
+        ending = pool.submit(world.gateway.stop)
+        with pytest.raises(openai.APIError, match="The gateway is ending"):
+            list(events)
+        assert ending.result() == 0
 
 
 @pytest.mark.req("S0-23")

@@ -105,6 +105,20 @@ async def test_speech_is_heard_while_it_is_spoken(served: World) -> None:
     assert seconds == pytest.approx(len(go_forward_samples() + SECOND * 2) / 32_000, abs=0.01)
 
 
+@pytest.mark.parametrize(("said", "counted"), [(1000, 1000), (1001, 1001), (4999, 499), (None, 499)])
+async def test_a_session_counts_as_what_its_client_ends_it_with(
+    served: World, said: int | None, counted: int
+) -> None:
+    before = len(logged(served))
+    async with streaming(served.gateway.port, {"model": "live"}, headers=bearer(served)) as stream:
+        await stream.next()
+        if said is None:
+            stream.socket.transport.abort()
+        else:
+            await stream.socket.close(code=said)
+    wait_until(lambda: logged(served)[before:] == [counted], seconds=10, what=f"it is logged as {counted}")
+
+
 def logged(world: World) -> list[int]:
     return [line["status"] for line in world.gateway.log() if line.get("route") == PATH]
 

@@ -21,6 +21,7 @@ from tests.conformance.gateway.dialect_engines import (
 from tests.conformance.gateway.manifests import Variant
 from tests.conformance.gateway.scripted_engine import Answer, ScriptedEngine, answering, transcript
 from tests.conformance.gateway.subtitles import parse_srt, parse_vtt
+from tests.conformance.gateway.text_engine import die, streaming
 from tests.support.waiting import wait_until
 
 # The client calls its own translations deprecated, because OpenAI's models are.
@@ -159,6 +160,32 @@ def test_what_is_streamed_untouched_ends_with_an_error_where_it_breaks_off(world
     assert next(events).delta == "Go"
     with pytest.raises(openai.APIError, match="broke off"):
         next(events)
+
+
+def test_a_stream_that_breaks_off_before_its_first_event_ends_with_an_error(world: World) -> None:
+    serve(world, OPENAI, streaming(then=die))
+    with pytest.raises(openai.APIError, match="broke off") as broken:
+        list(create(world, "elsewhere", stream=True))
+    assert broken.value.code == "engine_failed"
+
+
+def test_seconds_are_counted_alike_whatever_the_format(world: World) -> None:
+    told = {"X-Roundhouse-Audio-Seconds": "2.5"}
+    serve(world, Variant("whisper"), answering(200, "go forward\n", told))
+    serve(world, OPENAI, answering(200, "go forward\n", {"X-Roundhouse-Audio-Seconds": "nan"}))
+
+    def counted() -> list[float]:
+        name = "roundhouse_gateway_audio_seconds_total"
+        return [world.gateway.metric(name, model=model) for model in ("whisper", "elsewhere")]
+
+    before = counted()
+    for kind in ("text", "srt", "vtt"):
+        raw = world.gateway.openai().audio.transcriptions.with_raw_response
+        reply = raw.create(model="whisper", file=FILE, response_format=kind)
+        assert "x-roundhouse-audio-seconds" not in reply.headers, "a word between engine and gateway"
+    create(world, "elsewhere", response_format="text")
+    expected = [before[0] + 7.5, before[1]]
+    wait_until(lambda: counted() == expected, seconds=10, what=f"{expected} are counted", every=0.05)
 
 
 def test_what_was_used_is_counted_whether_an_answer_is_touched_or_not(world: World) -> None:

@@ -190,6 +190,8 @@ def test_a_stream_that_falls_silent_ends_with_an_error(world: World) -> None:
 @pytest.mark.req("S2-22")
 def test_a_client_that_leaves_its_stream_ends_it_at_the_engine(world: World) -> None:
     engine = serve(world)
+    counted = {"route": "/v1/chat/completions", "code": "499"}
+    left = world.gateway.metric("roundhouse_gateway_requests_total", **counted)
     engine.answer = scripts.stream_for_ever
     with world.gateway.openai().chat.completions.create(
         model=CHAT.id, messages=MESSAGES, stream=True
@@ -201,6 +203,12 @@ def test_a_client_that_leaves_its_stream_ends_it_at_the_engine(world: World) -> 
         lambda: world.gateway.metric("roundhouse_gateway_in_flight_requests", **labels) == 0,
         seconds=10,
         what="nothing is in flight",
+        every=0.02,
+    )
+    wait_until(
+        lambda: world.gateway.metric("roundhouse_gateway_requests_total", **counted) == left + 1,
+        seconds=10,
+        what="it counts as one that the client left",
         every=0.02,
     )
 
