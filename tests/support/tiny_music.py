@@ -3,10 +3,13 @@
 Weights are random from a fixed seed, so the music is noise that depends on the prompt.
 """
 
+import json
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
+from safetensors.torch import save_file
 
 from tests.support.tiny_models import write_tokenizer
 
@@ -75,4 +78,35 @@ def write_composer(folder: Path, *, channels: int = 1) -> Path:
     said = {"decoder_start_token_id": _CODES, "pad_token_id": _CODES, "bos_token_id": _CODES}
     model.generation_config.update(**said, guidance_scale=3.0, do_sample=True, max_length=1500)
     model.save_pretrained(folder)
+    return folder
+
+
+RANK, ALPHA = 2, 8
+ADAPTED = (
+    "model.decoder.layers.0.self_attn.q_proj",
+    "model.decoder.layers.1.encoder_attn.v_proj",
+    "lm_heads.0",
+)
+
+
+def write_adapter(
+    folder: Path, *, width: int = _WIDTH, base: str = "facebook/musicgen-small", **told: Any
+) -> Path:
+    """As peft saves one of a model's decoder; `told` goes into its configuration."""
+    torch.manual_seed(1)
+    folder.mkdir()
+    weights = {}
+    for layer in ADAPTED:
+        outputs = _CODES if layer.startswith("lm_heads") else width
+        weights[f"base_model.model.decoder.{layer}.lora_A.weight"] = torch.randn(RANK, width)
+        weights[f"base_model.model.decoder.{layer}.lora_B.weight"] = torch.randn(outputs, RANK)
+    save_file(weights, folder / "adapter_model.safetensors", {"format": "pt"})
+    config = {
+        "peft_type": "LORA",
+        "r": RANK,
+        "lora_alpha": ALPHA,
+        "bias": "none",
+        "base_model_name_or_path": base,
+    }
+    (folder / "adapter_config.json").write_text(json.dumps(config | told))
     return folder

@@ -1,7 +1,8 @@
 """Makes music: the library computes tokens step by step, and its codec turns them into sound."""
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import torch
@@ -9,7 +10,9 @@ from transformers import LogitsProcessorList, MusicgenForConditionalGeneration, 
 
 from roundhouse_engine import Cancellation, Composition, MusicOptions
 from roundhouse_engine.errors import invalid
+from roundhouse_musicgen.adapters import read_adapter
 from roundhouse_musicgen.sampling import GuidedDraw, chances, guidance
+from roundhouse_musicgen.settings import AdapterSetting
 from roundhouse_transformers.loading import load, vram_bytes
 from roundhouse_transformers.repository import Repository
 from roundhouse_transformers.settings import Settings
@@ -23,7 +26,16 @@ _STEPS_PART: Final = 0.95
 class Composer:
     """Called by one thread at a time."""
 
-    def __init__(self, repository: Repository, settings: Settings) -> None:
+    def __init__(
+        self,
+        repository: Repository,
+        settings: Settings,
+        adapters: Sequence[AdapterSetting] = (),
+        repo: str | None = None,
+    ) -> None:
+        """`repo`: the name by which adapters know the model. Raises `ModelError`."""
+        self._adapters = {each.name: read_adapter(each) for each in adapters}
+        self._repo = repo
         self._loaded = load(repository, settings, MusicgenForConditionalGeneration)
         config = self._loaded.model.config
         self._frame_rate = float(config.audio_encoder.frame_rate)
@@ -50,7 +62,7 @@ class Composer:
         scale = guidance(options, self._habits)
         draw = GuidedDraw(chances(options, self._habits), scale, self._loaded.device)
         watch = _Watch(steps, progress, cancellation)
-        with torch.inference_mode():
+        with torch.inference_mode(), self._adapted(options):
             sound = self._loaded.model.generate(
                 **read,
                 max_new_tokens=steps,
@@ -68,6 +80,20 @@ class Composer:
     def frames(self, seconds: float) -> int:
         """How many the codec makes so many seconds of; at least as many as codebooks are delayed."""
         return max(math.ceil(round(seconds * self._frame_rate, 6)), self._delayed)
+
+    def _adapted(self, options: MusicOptions) -> contextlib.AbstractContextManager[None]:
+        if options.adapter is None:
+            return contextlib.nullcontext()
+        adapter = self._adapters.get(options.adapter)
+        if adapter is None:
+            known = ", ".join(map(repr, self._adapters)) or "none"
+            raise invalid(
+                f"There is no adapter {options.adapter!r} here. There is: {known}.",
+                param="adapter",
+                code="adapter_not_found",
+            )
+        adapter.check_base(self._repo)
+        return adapter.applied(self._loaded.model, options.adapter_strength)
 
     def _read(self, prompt: str) -> dict[str, Any]:
         read = self._loaded.tokenizer(prompt, return_tensors="pt").to(self._loaded.device)

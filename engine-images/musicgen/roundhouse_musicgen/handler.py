@@ -2,12 +2,12 @@
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from typing_extensions import override
 
 from roundhouse_engine import Cancellation, Composition, ModelError, ModelSpec, Music, MusicOptions
-from roundhouse_musicgen.settings import longest_seconds
+from roundhouse_musicgen.settings import adapters, longest_seconds
 from roundhouse_transformers.repository import open_repository
 from roundhouse_transformers.settings import read_settings
 
@@ -20,12 +20,14 @@ _KIND = "musicgen"
 class MusicGen(Music):
     """One request at a time: it fills what computes it, so that two would each take twice as long."""
 
+    adapters: ClassVar[bool] = True
+
     _composer: "Composer"
     _limit_seconds: float
 
     @override
     def load(self, model: ModelSpec, progress: Callable[[float], None]) -> None:
-        self._limit_seconds = longest_seconds(os.environ)
+        self._limit_seconds, told = longest_seconds(os.environ), adapters(os.environ)
         settings, repository = read_settings(os.environ), open_repository(model, progress)
         if (kind := repository.config.get("model_type")) != _KIND:
             raise ModelError(
@@ -34,7 +36,7 @@ class MusicGen(Music):
             )
         from roundhouse_musicgen.composer import Composer  # noqa: PLC0415 - see the package
 
-        self._composer = Composer(repository, settings)
+        self._composer = Composer(repository, settings, told, _repo(model))
 
     @override
     def unload(self) -> None:
@@ -57,3 +59,9 @@ class MusicGen(Music):
         cancellation: Cancellation,
     ) -> Composition:
         return self._composer.compose(prompt, options, progress, cancellation)
+
+
+def _repo(model: ModelSpec) -> str | None:
+    """Where the model's weights came from, where that is a name that adapters know models by."""
+    repo = (model.source.get("huggingFace") or {}).get("repo")
+    return str(repo) if repo else None

@@ -8,11 +8,15 @@ from typing import Any, BinaryIO, Final
 
 from typing_extensions import override
 
+from roundhouse_engine.door import Door
 from roundhouse_engine.events import Done
 from roundhouse_engine.json_body import Fields
 from roundhouse_engine.lease import Lease
+from roundhouse_engine.metrics import Metrics
+from roundhouse_engine.music import Music
 from roundhouse_engine.music_ask import MEDIA_TYPES, MusicAsk, read_music
 from roundhouse_engine.payload import payload
+from roundhouse_engine.settings import Settings
 from roundhouse_engine.text_events import Composed, Composing, TextAsk, TextWork
 from roundhouse_engine.text_route import Reply, TextRoute, event
 
@@ -21,9 +25,13 @@ _PIECE_BYTES: Final = 3 << 16
 
 
 class Generations(TextRoute[MusicAsk]):
+    def __init__(self, handler: type[Music], settings: Settings, door: Door, metrics: Metrics) -> None:
+        super().__init__(settings, door, metrics)
+        self._handler = handler
+
     @override
     def read(self, fields: Fields, served: tuple[str, ...]) -> MusicAsk:
-        return read_music(fields, served)
+        return read_music(fields, self._handler, served)
 
     @override
     async def compute(self, lease: Lease, ask: MusicAsk, reply: Reply) -> Iterable[bytes]:

@@ -31,6 +31,10 @@ class MusicOptions:
     top_p: float | None = None
     guidance_scale: float | None = None
     """How much more the prompt weighs than it does by itself; 1: no more."""
+    adapter: str | None = None
+    """Only where `Music.adapters`; the handler says which there are."""
+    adapter_strength: float | None = None
+    """1: as it was trained; 0: not at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,9 @@ class Music(Handler):
     cancel_step: ClassVar[CancelStep] = CancelStep.FRAME
     default_seconds: ClassVar[float] = 10.0
     """How long it is where the client says nothing, and the model can."""
+
+    adapters: ClassVar[bool] = False
+    """Whether a request may name one that changes the model for it."""
 
     @abstractmethod
     def limit_seconds(self) -> float:

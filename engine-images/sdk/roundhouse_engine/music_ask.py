@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from roundhouse_engine.errors import invalid
 from roundhouse_engine.json_body import Fields
+from roundhouse_engine.music import Music
 
 MEDIA_TYPES: Final[Mapping[str, str]] = {
     "wav": "audio/wav",
@@ -21,6 +22,7 @@ _SHORTEST, _LONGEST = 0.1, 3600.0
 """Seconds; how much a model makes it says itself."""
 _HOTTEST: Final = 4.0
 _STRONGEST: Final = 30.0
+_STRENGTH: Final = 10.0
 _SEED_BITS: Final = 31
 """Of those that are drawn: every client's numbers hold them."""
 
@@ -36,7 +38,7 @@ class MusicAsk:
     stream: bool
 
 
-def read_music(fields: Fields, served: tuple[str, ...]) -> MusicAsk:
+def read_music(fields: Fields, handler: type[Music], served: tuple[str, ...]) -> MusicAsk:
     """Raises `EngineError` with `param` set."""
     model = fields.model(served)
     prompt = fields.text("prompt")
@@ -44,6 +46,8 @@ def read_music(fields: Fields, served: tuple[str, ...]) -> MusicAsk:
         raise invalid("prompt must be a text that describes the music, and not empty.", param="prompt")
     fields.refuse("n", 1, why="n must be 1: send the request as often as you want music.")
     fields.refuse("input", why="Music is made of 'prompt': send the description under that name.")
+    if not handler.adapters:
+        fields.refuse("adapter", "", why="This engine has no adapters; leave out adapter.")
     seed = fields.integer("seed", 0, (1 << 63) - 1)
     if seed is None:
         seed = secrets.randbits(_SEED_BITS)
@@ -58,6 +62,8 @@ def read_music(fields: Fields, served: tuple[str, ...]) -> MusicAsk:
             "top_k": fields.integer("top_k", 0, 1 << 31),
             "top_p": fields.number("top_p", 0, 1),
             "guidance_scale": fields.number("guidance_scale", 1, _STRONGEST),
+            "adapter": fields.text("adapter") or None,
+            "adapter_strength": fields.number("adapter_strength", 0, _STRENGTH),
         },
     }
     return MusicAsk(model, told, form, seed, fields.flag("stream"))

@@ -46,5 +46,6 @@ def text_routes(handler: type[Handler], settings: Settings, door: Door, metrics:
         reranking = Reranking(settings, door, metrics)
         routes += [Route(path, reranking, methods=["POST"]) for path in ("/v1/rerank", "/v2/rerank")]
     if issubclass(handler, Music):
-        routes.append(Route("/v1/music/generations", Generations(settings, door, metrics), methods=["POST"]))
+        generations = Generations(handler, settings, door, metrics)
+        routes.append(Route("/v1/music/generations", generations, methods=["POST"]))
     return routes

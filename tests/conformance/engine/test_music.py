@@ -117,6 +117,7 @@ def test_what_is_longer_than_the_model_makes_is_refused_and_as_long_is_not(engin
         ({"guidance_scale": 0.5}, "guidance_scale"),
         ({"top_p": 2}, "top_p"),
         ({"n": 2}, "n"),
+        ({"adapter": "a"}, "adapter"),
         ({"stream": 1}, "stream"),
         ({"model": None}, "model"),
     ],

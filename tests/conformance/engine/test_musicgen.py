@@ -44,18 +44,28 @@ def repositories(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="module")
-def engine(repositories: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    told = [{"name": name, "path": str(path)} for name, path in repositories.items()]
+def engine(
+    tiny: ModuleType, repositories: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Engine]:
+    folder = tmp_path_factory.mktemp("engine")
+    source = {"type": "HuggingFace", "huggingFace": {"repo": "facebook/musicgen-small"}}
+    told = [{"name": name, "path": str(path), "source": source} for name, path in repositories.items()]
+    adapters = {
+        "ambient": tiny.write_adapter(folder / "ambient"),
+        "large": tiny.write_adapter(folder / "large", base="facebook/musicgen-large"),
+        "wide": tiny.write_adapter(folder / "wide", width=24),
+    }
     variables = {
         "ROUNDHOUSE_MODELS": json.dumps(told),
         "ROUNDHOUSE_MAX_DURATION_SECONDS": str(LIMIT_SECONDS),
+        "ROUNDHOUSE_ADAPTERS": json.dumps([{"name": name, "path": str(at)} for name, at in adapters.items()]),
         "MODELS": "",
         "OMP_NUM_THREADS": "1",
         # The libraries' many files are compiled once and not by each engine.
         "PYTHONDONTWRITEBYTECODE": "",
         "PYTHONWARNINGS": "default",
     }
-    with running(("-m", "roundhouse_musicgen"), tmp_path_factory.mktemp("engine"), **variables) as engine:
+    with running(("-m", "roundhouse_musicgen"), folder, **variables) as engine:
         wait_until(
             lambda: engine.ready, seconds=READY_SECONDS, what=f"ready; log:\n{engine.logged}", every=0.2
         )
@@ -134,6 +144,115 @@ def test_without_chance_it_is_what_the_library_makes(
     found = music(engine, temperature=0, guidance_scale=scale)
     assert wanted.shape == found.shape == (1, 16_000)
     assert np.abs(wanted - found).max() <= 1
+
+
+def test_an_adapter_changes_its_own_request_as_if_it_were_in_the_weights(
+    engine: Engine, tiny: ModuleType, repositories: dict[str, Path]
+) -> None:
+    import torch  # noqa: PLC0415 - see `tiny`
+    import transformers  # noqa: PLC0415
+    from safetensors.torch import load_file  # noqa: PLC0415
+
+    path = repositories["m"]
+    model = transformers.MusicgenForConditionalGeneration.from_pretrained(path).eval()
+    matrices = load_file(engine.log.parent / "ambient/adapter_model.safetensors")
+    with torch.inference_mode():
+        for layer in tiny.ADAPTED:
+            down, up = (matrices[f"base_model.model.decoder.{layer}.lora_{side}.weight"] for side in "AB")
+            model.decoder.get_submodule(layer).weight += (up @ down) * tiny.ALPHA / tiny.RANK * 0.25
+        read = transformers.AutoTokenizer.from_pretrained(path)(PROMPT, return_tensors="pt")
+        plain = model.generate(
+            input_ids=read["input_ids"], max_new_tokens=28, do_sample=False, guidance_scale=3
+        )
+    before = music(engine, temperature=0)
+    found = music(engine, temperature=0, adapter="ambient", adapter_strength=0.25)
+    assert np.abs(np.round(np.clip(plain[0].numpy(), -1, 1) * 32767) - found).max() <= 1
+    assert not np.array_equal(found, before)
+    assert not np.array_equal(found, music(engine, temperature=0, adapter="ambient"))
+    assert np.array_equal(before, music(engine, temperature=0, adapter="ambient", adapter_strength=0))
+    assert np.array_equal(before, music(engine, temperature=0)), "nothing of it stays"
+
+
+@pytest.mark.req("S3-21")
+@pytest.mark.parametrize(
+    ("adapter", "code", "told"),
+    [
+        (
+            "large",
+            "adapter_incompatible",
+            "made for another base model ('facebook/musicgen-large'): this one is 'facebook/musicgen-small'",
+        ),
+        ("wide", "adapter_incompatible", "'decoder.lm_heads.0' that the model has not, or not of that size"),
+        ("none", "adapter_not_found", "There is: 'ambient', 'large', 'wide'."),
+    ],
+)
+def test_an_adapter_that_is_not_the_models_is_refused(
+    engine: Engine, adapter: str, code: str, told: str
+) -> None:
+    found = post(engine, adapter=adapter)
+    assert (found.status, found.error["param"], found.error["code"]) == (400, "adapter", code)
+    assert told in found.error["message"]
+    assert post(engine, adapter="ambient").status == 200
+
+
+def _damaged(path: Path) -> None:
+    weights = path / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+
+
+def _half_a_pair(path: Path) -> None:
+    from safetensors.torch import load_file, save_file  # noqa: PLC0415 - see `tiny`
+
+    weights = load_file(path / "adapter_model.safetensors")
+    save_file(dict(sorted(weights.items())[1:]), path / "adapter_model.safetensors")
+
+
+def _an_embedding(path: Path) -> None:
+    from safetensors.torch import load_file, save_file  # noqa: PLC0415 - see `tiny`
+
+    weights = load_file(path / "adapter_model.safetensors")
+    key = "base_model.model.decoder.embed.lora_embedding_A"
+    save_file(weights | {key: next(iter(weights.values())).clone()}, path / "adapter_model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("config", "spoil", "told"),
+    [
+        ({"peft_type": "IA3"}, None, r"of peft's kind 'IA3'; LORA is served"),
+        ({"use_dora": True, "bias": "all"}, None, r"needs use_dora, bias \(adapter_config.json\)"),
+        ({"lora_alpha": None}, None, r"has no number lora_alpha"),
+        ({}, _damaged, r"'a': adapter_model.safetensors in .* cannot be read"),
+        ({}, _half_a_pair, r"has no two matrices of one rank for 'decoder.lm_heads.0'"),
+        ({}, _an_embedding, r"holds 'base_model.model.decoder.embed.lora_embedding_A', which is no matrix"),
+        (
+            {},
+            lambda path: (path / "adapter_config.json").unlink(),
+            r"adapter_config.json in .* cannot be read",
+        ),
+    ],
+    ids=["kind", "needs", "alpha", "damaged", "half", "embedding", "no config"],
+)
+def test_an_adapter_that_nobody_can_use_is_an_error_at_load(
+    tiny: ModuleType, tmp_path: Path, config: dict[str, Any], spoil: Any, told: str
+) -> None:
+    from roundhouse_musicgen.adapters import read_adapter  # noqa: PLC0415 - see `tiny`
+    from roundhouse_musicgen.settings import AdapterSetting  # noqa: PLC0415
+
+    path = tiny.write_adapter(tmp_path / "a", **config)
+    if spoil is not None:
+        spoil(path)
+    with pytest.raises(ModelError, match=told):
+        read_adapter(AdapterSetting("a", path))
+
+
+@pytest.mark.parametrize(
+    "told", ["{", "{}", "[1]", '[{"name": ""}]', '[{"name": "a", "path": "b"}]', '[{"name": "a"}]'], ids=str
+)
+def test_adapters_that_are_told_wrong_are_named(told: str) -> None:
+    from roundhouse_musicgen.settings import adapters  # noqa: PLC0415 - see `tiny`
+
+    with pytest.raises(ModelError, match="ROUNDHOUSE_ADAPTERS"):
+        adapters({"ROUNDHOUSE_ADAPTERS": told})
 
 
 @pytest.mark.req("S3-3")
