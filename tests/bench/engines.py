@@ -11,10 +11,12 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
+from roundhouse_faster_whisper.hardware import choose_hardware
 from tests.bench.faster_whisper import CLIP_SECONDS, CLIPS
 from tests.bench.figure import Figure, Result
 from tests.bench.library import library
 from tests.bench.machine import cpu_seconds
+from tests.bench.wyoming import wyoming
 from tests.conformance.engine.running import FASTER_WHISPER, POCKETSPHINX, Engine, running
 from tests.support.recordings import TEST_DATA, wav
 from tests.support.waiting import wait_until
@@ -27,6 +29,7 @@ IDLE_SECONDS: Final = 10
 _RATE: Final = 16_000
 _BOOK: Final = "librivox/sense_and_sensibility_01_austen_64kb-{}.wav"
 _DIRECT: Final = "the library directly"
+_PEER: Final = "wyoming-faster-whisper"
 
 SPEED: Final = Figure(
     "engines", "pocketsphinx, 10 s of speech over HTTP", "x real", "higher", against=_DIRECT, aim=0.95
@@ -44,7 +47,13 @@ WHISPER_CLIPS: Final = Figure(
     against="the library's batched pipeline",
     aim=1,
 )
-FIGURES: Final = (SPEED, START, IDLE, WHISPER_SPEED, WHISPER_CLIPS)
+PEER_SPEED: Final = Figure(
+    "engines", "faster-whisper, 20 s of speech, beside a peer", "x real", "higher", against=_PEER, aim=1
+)
+PEER_CLIPS: Final = Figure(
+    "engines", "faster-whisper, eight clips at once, beside a peer", "clips/s", "higher", against=_PEER, aim=1
+)
+FIGURES: Final = (SPEED, START, IDLE, WHISPER_SPEED, WHISPER_CLIPS, PEER_SPEED, PEER_CLIPS)
 
 
 def measure() -> Iterator[Result]:
@@ -95,7 +104,8 @@ def _whisper(folder: Path) -> Iterator[Result]:
     samples = (_speech() * 2)[: round(CLIPS * CLIP_SECONDS * _RATE) * 2]
     path.write_bytes(samples)
     clip_bytes = round(CLIP_SECONDS * _RATE) * 2
-    clips = [wav(samples[number * clip_bytes : (number + 1) * clip_bytes]) for number in range(CLIPS)]
+    clips = [samples[number * clip_bytes : (number + 1) * clip_bytes] for number in range(CLIPS)]
+    threads = choose_hardware({"ROUNDHOUSE_DEVICE": "cpu"}, 1).threads
     told = {
         "ROUNDHOUSE_MODELS": json.dumps(
             [{"name": "m", "path": str(model), "source": {"type": "HuggingFace"}}]
@@ -104,20 +114,28 @@ def _whisper(folder: Path) -> Iterator[Result]:
         "ROUNDHOUSE_CAPACITY": str(CLIPS),
     }
     over_http, direct, at_once, batched = [], [], [], []
+    peer_speech, peer_clips = [], []
     with (
         running(FASTER_WHISPER, folder, **told) as engine,
         library("faster_whisper", model, path) as alone,
-        ThreadPoolExecutor(CLIPS) as threads,
+        wyoming(folder, model, threads) as peer,
+        ThreadPoolExecutor(CLIPS) as clients,
     ):
         engine.until_ready()
         for _ in range(ROUNDS + 1):
             over_http.append(_taken(lambda: [_heard(engine, wav(samples))]))
             direct.append(alone.transcribe()[0])
-            at_once.append(_taken(lambda: list(threads.map(lambda clip: _heard(engine, clip), clips))))
+            at_once.append(_taken(lambda: list(clients.map(lambda clip: _heard(engine, wav(clip)), clips))))
             batched.append(alone.transcribe("batch")[0])
+            if peer is not None:
+                peer_speech.append(_taken(lambda: [peer.transcribe(samples)]))
+                peer_clips.append(_taken(lambda: list(clients.map(peer.transcribe, clips))))
     seconds = CLIPS * CLIP_SECONDS
     yield Result(WHISPER_SPEED, seconds / median(over_http[1:]), seconds / median(direct[1:]))
     yield Result(WHISPER_CLIPS, CLIPS / median(at_once[1:]), CLIPS / median(batched[1:]))
+    if peer is not None:
+        yield Result(PEER_SPEED, seconds / median(over_http[1:]), seconds / median(peer_speech[1:]))
+        yield Result(PEER_CLIPS, CLIPS / median(at_once[1:]), CLIPS / median(peer_clips[1:]))
 
 
 def _heard(engine: Engine, audio: bytes) -> str:

@@ -90,7 +90,7 @@ def go_proxy(backend_port: int) -> Iterator[Peer]:
     subprocess.run(command, cwd=Path(__file__).with_name("proxy"), env=tools.environment, check=True)
     port = free_port()
     arguments = [str(built), f"127.0.0.1:{port}", f"http://127.0.0.1:{backend_port}"]
-    with _running("go", arguments, port) as peer:
+    with running("go", arguments, port) as peer:
         yield peer
 
 
@@ -104,7 +104,7 @@ def plain_proxy(backend_port: int) -> Iterator[Peer]:
         str(port),
         f"http://127.0.0.1:{backend_port}",
     ]
-    with _running("fastapi", arguments, port) as peer:
+    with running("fastapi", arguments, port) as peer:
         yield peer
 
 
@@ -113,15 +113,15 @@ def copier(backend_port: int) -> Iterator[Peer]:
     """The least that a proxy on asyncio can cost: it looks at nothing."""
     port = free_port()
     arguments = [sys.executable, "-m", "tests.bench.copying", str(port), str(backend_port)]
-    with _running("copier", arguments, port) as peer:
+    with running("copier", arguments, port) as peer:
         yield peer
 
 
 @contextmanager
 def litellm(folder: Path, backend_port: int) -> Iterator[Peer | None]:
     """None where it does not install within a few minutes."""
-    home = cache_root() / "peers" / "litellm"
-    if not _installed(home):
+    home = installed("litellm", LITELLM)
+    if home is None:
         yield None
         return
     config = folder / "litellm.yaml"
@@ -146,7 +146,7 @@ def litellm(folder: Path, backend_port: int) -> Iterator[Peer | None]:
         "LITELLM_LOG": "ERROR",
         "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",  # so it checks no key at all
     }
-    with _running("litellm", arguments, port, environment=quiet, seconds=180) as peer:
+    with running("litellm", arguments, port, environment=quiet, seconds=180) as peer:
         yield peer
 
 
@@ -154,22 +154,24 @@ def install_tools() -> None:
     packages.install(["nginx-light", "wrk"], purpose="the gateway's bench")
 
 
-def _installed(home: Path) -> bool:
-    if (home / "bin/litellm").exists():
-        return True
+def installed(command: str, requirement: str) -> Path | None:
+    """An environment of its own with this package and its command; None where it does not install here."""
+    home = cache_root() / "peers" / command
+    if (home / "bin" / command).exists():
+        return home
     uv = shutil.which("uv") or next(iter(sorted(map(str, cache_root().glob("uv-*/bin/uv")))), "")
     steps = (
         [uv, "venv", "-q", str(home)],
-        [uv, "pip", "install", "-q", "--python", str(home / "bin/python"), LITELLM],
+        [uv, "pip", "install", "-q", "--python", str(home / "bin/python"), requirement],
     )
     try:
         for step in steps:
             subprocess.run(step, check=True, timeout=INSTALL_SECONDS, capture_output=True)
     except (OSError, subprocess.SubprocessError) as error:
-        print(f"LiteLLM does not install here ({type(error).__name__}): not measured", flush=True)
+        print(f"{requirement} does not install here ({type(error).__name__}): not measured", flush=True)
         shutil.rmtree(home, ignore_errors=True)
-        return False
-    return True
+        return None
+    return home
 
 
 @contextmanager
@@ -182,7 +184,7 @@ def _nginx(
     how = {"workers": workers, "master": "off" if workers == 1 else "on", "upstream": upstream}
     config.write_text(_NGINX.format(folder=folder, name=name, log=log, port=port, location=location, **how))
     arguments = ["/usr/sbin/nginx", "-p", str(folder), "-c", str(config)]
-    with ExitStack() as afterwards, _running(name, arguments, port) as peer:
+    with ExitStack() as afterwards, running(name, arguments, port) as peer:
         try:
             yield peer
         finally:
@@ -196,7 +198,7 @@ def _end(pid: int) -> None:
 
 
 @contextmanager
-def _running(
+def running(
     name: str,
     arguments: list[str],
     port: int,
@@ -204,6 +206,7 @@ def _running(
     environment: dict[str, str] | None = None,
     seconds: float = 60,
 ) -> Iterator[Peer]:
+    """A server that listens on the port; killed at the end."""
     quiet = subprocess.DEVNULL
     with subprocess.Popen(
         arguments, env={**os.environ, **(environment or {})}, stdout=quiet, stderr=quiet
