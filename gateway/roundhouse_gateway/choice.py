@@ -20,7 +20,6 @@ from roundhouse_gateway.errors import (
     HopelessRequestError,
     InvalidRequestError,
     NoEngineError,
-    NotRunningError,
     StageNotRoutedError,
     UnknownModelRequestError,
     UnsupportedValueError,
@@ -28,7 +27,7 @@ from roundhouse_gateway.errors import (
 from roundhouse_gateway.fallbacks import stand_ins
 from roundhouse_gateway.key_errors import ModelNotAllowedError
 from roundhouse_gateway.metrics import UNKNOWN_MODEL, Metrics
-from roundhouse_gateway.pace import retry_after
+from roundhouse_gateway.not_running import not_running, stands_still, would_fit
 from roundhouse_gateway.snapshot import ALL_MODELS, Entry, Snapshot
 from roundhouse_gateway.transcription_request import AUTO
 from roundhouse_gateway.upstream_errors import UpstreamAccessError
@@ -75,7 +74,7 @@ def choose(snapshot: Snapshot, name: str, needs: Needs, metrics: Metrics, grant:
     if entry.model.running:
         return [entry, *(each.entry for each in instead)]
     found = [each.entry for each in instead if FallbackTrigger.UNAVAILABLE in each.when]
-    return found or _refuse(entry, metrics)
+    return found or _refuse(entry, metrics, grant)
 
 
 def model_named(snapshot: Snapshot, name: str, grant: Grant) -> str:
@@ -90,14 +89,12 @@ def model_named(snapshot: Snapshot, name: str, grant: Grant) -> str:
     return model if grant.allows_model(model) else UNKNOWN_MODEL
 
 
-def _refuse(entry: Entry, metrics: Metrics) -> NoReturn:
+def _refuse(entry: Entry, metrics: Metrics, grant: Grant) -> NoReturn:
     """For a model that does not run and that none stands in for."""
     metrics.resolution_errors("not_running").inc()
     if entry.access.trouble:
         raise UpstreamAccessError(entry.model.id)
-    error = NotRunningError(entry.model.id)
-    error.retry_after = retry_after(entry.record.remaining_seconds)
-    raise error
+    raise not_running(entry, grant)
 
 
 def _best(snapshot: Snapshot, needs: Needs, grant: Grant) -> Sequence[Entry]:
@@ -130,7 +127,16 @@ def refusal_of_auto(snapshot: Snapshot, needs: Needs, grant: Grant) -> GatewayEr
         return ModelNotAllowedError(AUTO)
     allows = None if grant.models == ALL_MODELS else snapshot.allowed(grant.models).__contains__
     error = nothing_fits(snapshot.catalogue, needs, allows)
-    return (HopelessRequestError if error.hopeless else NoEngineError)(str(error))
+    if error.hopeless:
+        return HopelessRequestError(str(error))
+    fitting = (model.id for model in snapshot.catalogue.all.fitting(needs) if not model.running)
+    asleep = [snapshot.entries[each] for each in islice(filter(allows, fitting), MOST)]
+    if not asleep or error.of_one_language:  # which is helped by another request, and not by a start
+        return NoEngineError(str(error))
+    refusal = NoEngineError(f"{error}{would_fit(asleep[0], grant)}")
+    if stands_still(asleep):
+        refusal.retry_after, refusal.retry_is_useless = None, True
+    return refusal
 
 
 def check_fit(entry: Entry, needs: Needs) -> None:

@@ -173,10 +173,10 @@ class NotRunningError(GatewayError):
     status = 503
     type = "service_unavailable"
     code = "model_not_running"
-    retry_after = RETRY_AFTER_SECONDS
+    retry_after: int | None = RETRY_AFTER_SECONDS
 
-    def __init__(self, model_id: str) -> None:
-        super().__init__(f"Engine '{model_id}' is not currently running")
+    def __init__(self, model_id: str, because: str = "") -> None:
+        super().__init__(f"Engine '{model_id}' is not currently running{because}")
 
 
 class NoEngineError(GatewayError):

@@ -216,7 +216,8 @@ class Hold:
         leaves.turn.set_exception(error)
 
     def _tell_when(self, error: GatewayError, entry: Entry) -> None:
-        """Puts into the error when it is worth the client's while to ask again."""
+        """Puts into the error when it is worth the client's while to ask again: what was asked for wakes."""
+        error.retry_is_useless = False
         waiting = len(self._lines.get(entry.place, ()))
         served = self._paces.of(entry.place).seconds_until_served(self._now, waiting)
         error.retry_after = retry_after(served, entry.record.remaining_seconds)

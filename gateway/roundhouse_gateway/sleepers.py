@@ -29,7 +29,7 @@ _FAILED_STARTS: Final = frozenset(
     }
 )
 """Pods are there and fail. At zero another start is worth a try: the cause may be gone."""
-_WRONG: Final = frozenset(
+WRONG: Final = frozenset(
     {
         Reason.INVALID_SPEC,
         Reason.UNSUPPORTED_VALUE,
@@ -118,4 +118,4 @@ def _hopeless(entry: Entry, *, waiting: bool) -> bool:
     if ready.status is not ConditionStatus.FALSE:
         return False
     failing = ready.reason in _FAILED_STARTS and entry.record.wanted and not waiting
-    return failing or ready.reason in _WRONG
+    return failing or ready.reason in WRONG

@@ -30,6 +30,7 @@ class NothingFitsError(LookupError):
         super().__init__(text)
         self.needs = needs
         self.hopeless = hopeless
+        self.of_one_language = of_one_language
 
 
 @dataclass(frozen=True, slots=True)

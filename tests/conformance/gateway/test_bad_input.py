@@ -11,6 +11,7 @@ from tests.conformance.gateway.client import (
     AUDIO,
     BOUNDARY,
     FORM_TYPE,
+    Reply,
     answer_on,
     file,
     form,
@@ -133,10 +134,17 @@ def test_an_unknown_model_on_an_upload(world: World) -> None:
 
 @pytest.mark.req("S0-16", "S1-14", "S1-17")
 @pytest.mark.parametrize(
-    ("reason", "status"),
-    [("ScaledToZero", "available"), ("ImagePull", "available"), ("CrashLoop", "unhealthy")],
+    ("reason", "status", "again"),
+    [
+        ("ScaledToZero", "available", False),
+        ("NoGPU", "available", False),
+        ("InsufficientResources", "available", False),
+        ("Starting", "available", True),
+        ("ImagePull", "available", True),
+        ("CrashLoop", "unhealthy", True),
+    ],
 )
-def test_a_known_model_that_does_not_run(world: World, reason: str, status: str) -> None:
+def test_a_known_model_that_does_not_run(world: World, reason: str, status: str, again: bool) -> None:
     name = "faster-whisper-large-v3"
     another = world.serve(Variant("another"))
     world.publish(Variant(name, available="False", reason=reason))
@@ -144,13 +152,19 @@ def test_a_known_model_that_does_not_run(world: World, reason: str, status: str)
     reply = world.gateway.transcribe(text("model", name), file())
     assert reply.status == 503
     assert another.requests == [], "no other model is put in its place"
+    advice = "Try again." if again else "It does not start by itself: ask whoever operates it."
+    told = world.gateway.get(f"/v1/models/{name}").json["ready"]["message"]
     assert reply.error == {
         "type": "service_unavailable",
-        "message": "Engine 'faster-whisper-large-v3' is not currently running",
+        "message": f"Engine '{name}' is not currently running ({reason}): {told}. {advice}",
         "param": None,
         "code": "model_not_running",
     }
-    assert int(reply.headers["retry-after"]) >= 1
+    assert ("retry-after" in reply.headers, reply.headers.get("x-should-retry")) == (
+        again,
+        None if again else "false",
+    )
+    assert reply.headers["x-roundhouse-model"] == name
 
 
 def test_a_known_model_whose_engine_is_missing(world: World) -> None:
@@ -159,7 +173,9 @@ def test_a_known_model_whose_engine_is_missing(world: World) -> None:
         del manifest["status"][name]
     world.api.put("modelvariants", manifest)
     world.wait_for("orphan", "available")
-    assert world.gateway.transcribe(text("model", "orphan"), file()).error["code"] == "model_not_running"
+    reply = world.gateway.transcribe(text("model", "orphan"), file())
+    assert (reply.error["code"], reply.headers["x-should-retry"]) == ("model_not_running", "false")
+    assert "(EngineNotFound)" in reply.error["message"]
     (item,) = world.gateway.get("/v1/models?status=all").json["data"]
     assert item["stage"] is None
 
@@ -180,9 +196,19 @@ def test_auto_finds_nothing_for_the_language(world: World) -> None:
     world.publish(Variant("croatian", languages=("hr",), available="False", reason="ScaledToZero"))
     world.wait_for("croatian", "available")
     could = world.gateway.transcribe(text("model", "auto"), text("language", "hr"), file())
-    assert (could.status, could.error) == (503, reply.error)
-    assert int(could.headers["retry-after"]) >= 1
-    assert "x-should-retry" not in could.headers
+    assert (could.status, could.error["code"]) == (503, "no_engine_available")
+    assert could.error["message"].startswith(reply.error["message"])
+    assert "'croatian' could answer and is not running (ScaledToZero)" in could.error["message"]
+    assert (could.headers["x-should-retry"], "retry-after" in could.headers) == ("false", False)
+    world.publish(Variant("croatian", languages=("hr",), available="False", reason="Starting"))
+    wait_until(
+        lambda: "retry-after" in _croatian(world).headers, seconds=10, what="it is seen to start", every=0.05
+    )
+    assert "x-should-retry" not in _croatian(world).headers
+
+
+def _croatian(world: World) -> Reply:
+    return world.gateway.transcribe(text("model", "auto"), text("language", "hr"), file())
 
 
 def test_refused_requests_name_no_client_chosen_model_in_metrics(world: World) -> None:

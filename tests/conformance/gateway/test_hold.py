@@ -202,7 +202,9 @@ def test_nobody_waits_where_that_is_not_wanted_and_the_model_is_woken(world: Wor
     with load_of(world) as load:
         reply = world.gateway.transcribe(MODEL, file())
         assert (reply.status, reply.error["code"]) == (503, "model_not_running")
-        assert reply.error["message"] == "Engine 'acme/whisper' is not currently running"
+        said = reply.error["message"]
+        assert said.startswith("Engine 'acme/whisper' is not currently running (Idle): ")
+        assert "x-should-retry" not in reply.headers
         assert "retry-after" in reply.headers
         wait_until(
             lambda: [line for line in load.lines if line["held"] == 1],

@@ -4,11 +4,18 @@ from dataclasses import replace
 
 import pytest
 
-from roundhouse_api.keys import Grant
+from roundhouse_api.enums import ConditionStatus
+from roundhouse_api.keys import Grant, Scope
 from roundhouse_gateway.choice import choose, refusal_of_auto
-from roundhouse_gateway.errors import HopelessRequestError, NoEngineError, UnknownModelRequestError
+from roundhouse_gateway.errors import (
+    HopelessRequestError,
+    NoEngineError,
+    NotRunningError,
+    UnknownModelRequestError,
+)
 from roundhouse_gateway.key_errors import ModelNotAllowedError
 from roundhouse_gateway.metrics import Metrics
+from roundhouse_gateway.records import Summary
 from roundhouse_gateway.selecting import explained
 from tests.unit.gateway.test_fallbacks import ENGLISH, TRANSCRIBE, house, model
 
@@ -23,7 +30,10 @@ def test_no_model_is_named_that_the_key_may_not_use() -> None:
     told = refusal_of_auto(SPEAKS_TWO, TRANSCRIBE, ALL)
     assert "'english' runs and understands 'en' alone" in told.message
     told = refusal_of_auto(SPEAKS_TWO, TRANSCRIBE, OWN)
-    assert told.message == "No engine available for stage 'transcribe'"
+    assert told.message == (
+        "No engine available for stage 'transcribe'. 'own-asleep' could answer and is not running: "
+        "no endpoint answers just now."
+    )
     assert explained(SPEAKS_TWO, TRANSCRIBE, OWN, 10)["message"] == told.message
 
 
@@ -41,6 +51,19 @@ def test_select_tells_the_refusal_that_a_request_would_get() -> None:
     with pytest.raises(ModelNotAllowedError) as refused:
         choose(snapshot, "auto", TRANSCRIBE, METRICS, OWN)
     assert explained(snapshot, TRANSCRIBE, OWN, 10)["message"] == refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("scope", "says"), [(Scope.MODELS, "(NoGPU): none on node-1. It"), (Scope.TRANSCRIBE, "(NoGPU). It")]
+)
+def test_the_words_of_a_state_are_for_those_who_may_look_at_models(scope: Scope, says: str) -> None:
+    no_gpu = Summary(ConditionStatus.FALSE, "NoGPU", "none on node-1")
+    snapshot = house(replace(model("own"), ready=no_gpu), asleep=("own",))
+    for name in ("own", "auto"):
+        with pytest.raises((NotRunningError, NoEngineError)) as refused:
+            choose(snapshot, name, TRANSCRIBE, METRICS, Grant(scopes=frozenset({scope})))
+        assert says in refused.value.message
+        assert (refused.value.retry_after, refused.value.retry_is_useless) == (None, True)
 
 
 def test_a_refusal_names_what_was_asked_for_and_not_what_that_stands_for() -> None:
