@@ -42,9 +42,9 @@ def guarded(keyed: World) -> World:
 
 
 def test_keys_and_limits_hold(guarded: World) -> None:
+    wait_for_an_early_minute()  # before a connection to the engine is kept, which is not for so long
     serve(guarded)
     serve(guarded, Variant("secret", stage="Chat", languages=None))
-    wait_for_an_early_minute()
     taken = guarded.gateway.metric(TAKEN)
     limited = issue_to(guarded, Grant(name="five", requests_per_minute=7, scopes=frozenset({Scope.CHAT})))
     # Two were counted as the key was waited for.

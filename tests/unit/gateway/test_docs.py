@@ -154,7 +154,8 @@ def problem_of(call: ast.Call) -> tuple[object, ...] | None:
 
 def test_error_codes_of_the_engine() -> None:
     modules = (ROOT / "engine-images/sdk/roundhouse_engine").glob("*.py")
-    nodes = (node for module in modules for node in ast.walk(ast.parse(module.read_text())))
+    passed_on = (module for module in modules if module.name != "admin.py")  # has a port of its own
+    nodes = (node for module in passed_on for node in ast.walk(ast.parse(module.read_text())))
     calls = (problem_of(node) for node in nodes if isinstance(node, ast.Call))
     made = [problem for problem in calls if problem is not None]
     passing = {(code, str(status), kind) for code, status, kind in made if status not in _ENGINE_AT_FAULT}
