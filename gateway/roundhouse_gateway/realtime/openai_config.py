@@ -53,8 +53,10 @@ class Config:
         return {name: value for name, value in found.items() if value}
 
     def shown(self) -> dict[str, Any]:
-        """As `session.created` and `session.updated` have it."""
-        transcription = {"model": self.model, "language": self.language or None, "prompt": self.prompt}
+        """As `session.created` and `session.updated` have it. By OpenAI's schema only turns may be null."""
+        language = {"language": self.language} if self.language else {}
+        transcription = {"model": self.model, **language, "prompt": self.prompt}
+        noise = {"noise_reduction": self.noise_reduction} if self.noise_reduction else {}
         form = {"type": self.encoding} | ({"rate": self.rate} if self.encoding == "audio/pcm" else {})
         return {
             "object": "realtime.transcription_session",
@@ -63,11 +65,11 @@ class Config:
                 "input": {
                     "format": form,
                     "transcription": transcription,
-                    "noise_reduction": self.noise_reduction,
+                    **noise,
                     "turn_detection": self.turn_detection,
                 }
             },
-            "include": list(self.include) or None,
+            **({"include": list(self.include)} if self.include else {}),
         }
 
 

@@ -90,7 +90,7 @@ class Items:
     def _committed(self, item: str) -> Iterator[ServerEvent]:
         before, self._previous = self._previous, item
         yield event("input_audio_buffer.committed", previous_item_id=before, item_id=item)
-        content = [{"type": "input_audio", "transcript": None}]
+        content = [{"type": "input_audio"}]
         shown = {"id": item, "object": "realtime.item", "type": "message", "role": "user", "content": content}
         for kind, status in (
             ("conversation.item.added", "in_progress"),

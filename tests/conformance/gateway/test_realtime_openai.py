@@ -8,8 +8,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import openai
 import pytest
+import soxr
 from openai.resources.realtime.realtime import AsyncRealtimeConnection
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -22,6 +24,7 @@ from tests.conformance.gateway.conftest import World, a_world
 from tests.conformance.gateway.keys import KEYS, hand_to_owner, issue_to, put_known
 from tests.conformance.gateway.live import NOISE, SPEECH, guarded_speech, live, publish
 from tests.conformance.gateway.loop_thread import LoopThread
+from tests.support.openai_schema import assert_valid
 from tests.support.recordings import GO_FORWARD_WORDS
 from tests.support.store import Store, a_store
 from tests.support.waiting import eventually
@@ -183,6 +186,53 @@ async def test_a_wrong_event_is_told_of_and_the_session_goes_on(
             assert error["error"]["event_id"] == "e1"
         await socket.send('{"type": "session.update", "session": {"type": "transcription"}}')
         assert (await told(socket))["type"] == "session.updated"
+
+
+SCHEMAS = {
+    "error": "Error",
+    "input_audio_buffer.cleared": "InputAudioBufferCleared",
+    "input_audio_buffer.committed": "InputAudioBufferCommitted",
+    "input_audio_buffer.speech_started": "InputAudioBufferSpeechStarted",
+    "input_audio_buffer.speech_stopped": "InputAudioBufferSpeechStopped",
+    "conversation.item.added": "ConversationItemAdded",
+    "conversation.item.done": "ConversationItemDone",
+    DELTA: "ConversationItemInputAudioTranscriptionDelta",
+    COMPLETED: "ConversationItemInputAudioTranscriptionCompleted",
+}
+
+
+def at_24_khz(audio: bytes) -> bytes:
+    return bytes(soxr.resample(np.frombuffer(audio, np.int16), 16_000, 24_000).tobytes())
+
+
+def assert_published(event: dict[str, Any]) -> None:
+    """By OpenAI's schema; that of events of a session is one for all kinds of sessions, so here is ours."""
+    if event["type"].startswith("session."):
+        assert event["event_id"]
+        assert_valid("RealtimeTranscriptionSessionCreateResponseGA", event["session"])
+    else:
+        assert_valid(f"RealtimeServerEvent{SCHEMAS[event['type']]}", event)
+
+
+async def test_events_are_valid_by_openai_s_schemas(served: World) -> None:
+    kinds = set()
+    published = {"type": "audio/pcm", "rate": 24_000}  # the only one that the schemas know
+    config = {**CONFIG, "audio": {"input": {**CONFIG["audio"]["input"], "format": published}}}
+    async with connect(url(served), additional_headers=bearer(served.gateway.key), proxy=None) as socket:
+        appended = [
+            {"type": "input_audio_buffer.append", "audio": piece}
+            for piece in pieces(at_24_khz(go_forward_samples() + SECOND * 2), seconds=1)
+        ]
+        wrong = {"type": "response.create", "event_id": "e1"}
+        for sent in ({"type": "session.update", "session": config}, wrong, *appended):
+            await socket.send(json.dumps(sent))
+        while COMPLETED not in kinds:
+            assert_published(event := await told(socket))
+            kinds.add(event["type"])
+        await socket.send(json.dumps({"type": "input_audio_buffer.clear"}))
+        assert_published(event := await told(socket))
+        kinds.add(event["type"])
+    assert kinds == {*SCHEMAS, "session.created", "session.updated"}
 
 
 async def test_an_unknown_model_ends_the_session_with_its_reason(served: World) -> None:

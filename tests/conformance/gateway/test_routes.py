@@ -7,6 +7,7 @@ import pytest
 from tests.conformance.gateway.client import request
 from tests.conformance.gateway.conftest import World
 from tests.conformance.gateway.manifests import Variant, upstream
+from tests.support.openai_schema import assert_valid
 from tests.support.waiting import wait_until
 
 BASE = Variant(
@@ -37,6 +38,8 @@ def ids(world: World, query: str) -> list[str]:
 def test_the_list_has_what_runs(world: World) -> None:
     populate(world)
     body = world.gateway.get("/v1/models").json
+    assert_valid("ListModelsResponse", body)
+    assert_valid("Model", world.gateway.get("/v1/models/faster-whisper-base").json)
     assert body["object"] == "list"
     assert body["aliases"] == {"base": "faster-whisper-base"}
     assert body["data"][0] == {
