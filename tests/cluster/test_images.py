@@ -33,6 +33,7 @@ MOST_MEGABYTES = {
     "pocketsphinx": 350,
     "faster-whisper": 750,
     "transformers": 1250,
+    "musicgen": 1250,
 }
 """Of an archive: all layers as they are unpacked."""
 KILLED = """
@@ -163,6 +164,7 @@ def test_every_module_of_an_image_is_compiled(archives: dict[str, Path], name: s
         ("pocketsphinx", "import roundhouse_pocketsphinx.handler"),
         ("faster-whisper", "import roundhouse_faster_whisper.handler"),
         ("llama-cpp", "import roundhouse_llama_cpp.chat, roundhouse_llama_cpp.embeddings"),
+        ("musicgen", "import roundhouse_musicgen.composer"),
     ],
 )
 def test_a_program_starts_as_a_user_that_no_passwd_knows(

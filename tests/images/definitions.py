@@ -42,6 +42,7 @@ IMAGES = (
     Image("pocketsphinx", "engine-images/pocketsphinx/Containerfile"),
     Image("faster-whisper", "engine-images/faster-whisper/Containerfile"),
     Image("transformers", "engine-images/transformers/Containerfile", on=TORCH),
+    Image("musicgen", "engine-images/musicgen/Containerfile", on=TORCH),
 )
 
 

@@ -130,6 +130,7 @@ def test_each_containerfile_is_pinned_and_runs_without_rights(image: Image) -> N
         ("faster-whisper", '["python", "-m", "roundhouse_faster_whisper"]'),
         ("llama-cpp", '["python", "-m", "roundhouse_llama_cpp"]'),
         ("transformers", '["python", "-m", "roundhouse_transformers"]'),
+        ("musicgen", '["python", "-m", "roundhouse_musicgen"]'),
     ],
 )
 def test_each_image_starts_its_program(name: str, entrypoint: str) -> None:
