@@ -115,10 +115,8 @@ class Memory:
         return False
 
 
-def file_bytes(path: Path | None) -> int:
+def file_bytes(path: Path) -> int:
     """The size of the weights, a file or all files of a directory; 0 where there are none. Blocks."""
-    if path is None:
-        return 0
     try:
         files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
         return sum(each.stat().st_size for each in files)

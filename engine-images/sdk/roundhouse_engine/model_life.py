@@ -180,7 +180,7 @@ class ModelLife:
         await asyncio.gather(self._living, *filter(None, (self._leaving,)), return_exceptions=True)
 
     async def _live(self) -> None:
-        memory = self._surroundings.memory
+        memory, model = self._surroundings.memory, self.model
         retry_seconds = FIRST_RETRY_SECONDS
         while True:
             if memory.never_holds(self.needed_bytes):
@@ -189,9 +189,9 @@ class ModelLife:
                 await self._asked.wait()
             await self._surroundings.turn()
             self._way.clear()
-            pool = self._build(self.model)
+            pool = self._build(model)
             if memory.budget_bytes is not None and not self._measured:
-                guess = await asyncio.to_thread(file_bytes, self.model.path)
+                guess = await asyncio.to_thread(file_bytes, model.path) if model.path else 0
                 self.needed_bytes = min(guess * pool.footprint.copies, memory.budget_bytes)
             if not await memory.enter(self):
                 self._asked.clear()
