@@ -27,7 +27,8 @@ else
     shift
     # The lock is turned into a list of pins first, because `uv sync` would fetch from the addresses in the lock,
     # and an index that mirrors PyPI would never be asked. setuptools compiles, and torch alone asks for it.
-    uv export --quiet --frozen --no-emit-workspace --no-dev --no-emit-package setuptools --output-file "$pins" "$@" >/dev/null
+    uv export --quiet --frozen --no-emit-workspace --no-dev --output-file /tmp/locked.txt "$@" >/dev/null
+    awk -v pins="$pins" '/^[^ #]/ { out = /^setuptools==/ ? "/tmp/compiler.txt" : pins } out { print > out }' /tmp/locked.txt
 fi
 
 : >/tmp/shared-files
@@ -38,7 +39,10 @@ if [ -d "$target" ]; then
 else
     uv venv --quiet --python "$(command -v python3)" "$target"
 fi
-uv pip install --python "$target" --require-hashes --no-deps --no-build -r "$pins"
+# Wheels alone, but for one package of NeMo's that has none: a few Python files, built by the locked setuptools.
+touch /tmp/compiler.txt
+uv pip install --python "$target" --require-hashes --no-deps --only-binary :all: --no-binary antlr4-python3-runtime \
+    --build-constraints /tmp/compiler.txt -r "$pins"
 
 for project in $projects; do
     uv build --quiet --wheel --out-dir /tmp/wheels "$project"
@@ -56,7 +60,7 @@ fi
 
 cd "$target"/lib/python3*/site-packages
 find . -type d -name tests -prune -exec rm -r {} +
-find . -name '*.pyi' -delete
+find . -name '*.pyi' ! -path './librosa/*' -delete  # which reads its own to know what it holds
 
 # botocore describes four hundred services of Amazon: those stay that S3 and a pod's identity need.
 if [ -d botocore/data ]; then
@@ -74,9 +78,12 @@ if [ -d torch/lib ] && ! [ -s /tmp/shared-files ]; then
     rm -f torch/testing/_internal/py312_intrinsics.py  # in the syntax of a newer Python, for torch's own tests
 fi
 
+# numba's threads by a library of Intel's, without which it has two other kinds.
+rm -f numba/np/ufunc/tbbpool.*.so
+
 # A wheel may count on a library that the base has not: better known now than in a pod that crashes.
-# What torch brings along is loaded before those that are linked against it.
-missing=$(find . -name '*.so*' -type f -exec env LD_LIBRARY_PATH="$PWD/torch/lib" ldd {} + 2>/dev/null |
+# What torch brings along is loaded before those that are linked against it, and scipy's own by who knows their folder.
+missing=$(find . -name '*.so*' -type f -exec env LD_LIBRARY_PATH="$PWD/torch/lib:$PWD/scipy.libs" ldd {} + 2>/dev/null |
     grep 'not found' | sort -u || true)
 if [ -n "$missing" ]; then
     echo "the base image lacks libraries that the installed packages need:" "$missing" >&2

@@ -34,6 +34,7 @@ MOST_MEGABYTES = {
     "faster-whisper": 750,
     "transformers": 1250,
     "musicgen": 1250,
+    "nemo": 2500,
 }
 """Of an archive: all layers as they are unpacked."""
 KILLED = """

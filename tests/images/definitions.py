@@ -43,6 +43,7 @@ IMAGES = (
     Image("faster-whisper", "engine-images/faster-whisper/Containerfile"),
     Image("transformers", "engine-images/transformers/Containerfile", on=TORCH),
     Image("musicgen", "engine-images/musicgen/Containerfile", on=TORCH),
+    Image("nemo", "engine-images/nemo/Containerfile", on=TORCH),
 )
 
 

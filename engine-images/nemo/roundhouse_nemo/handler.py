@@ -64,7 +64,13 @@ class Nemo(RealtimeSpeech):
 
     @override
     def unload(self) -> None:
+        hearing = self._hearing
         del self._hearing, self._live
+        hearing.free()
+
+    @override
+    def vram_bytes(self) -> int | None:
+        return self._hearing.vram_bytes()
 
     @override
     def transcribe(

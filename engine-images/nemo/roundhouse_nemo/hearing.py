@@ -4,6 +4,7 @@ NeMo's own `transcribe` makes a data loader for each call and cannot be stopped;
 after the other, on samples in memory. Requests that wait at the same time take a step together.
 """
 
+import gc
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -84,6 +85,17 @@ class Hearing:
         cancellation.check()
         return self._decode(encoded, len(encoded).bit_length(), cancellation)
 
+    def vram_bytes(self) -> int | None:
+        """The most GPU memory that was held at once; None on a CPU."""
+        return int(torch.cuda.max_memory_allocated()) if self.device.type == "cuda" else None
+
+    def free(self) -> None:
+        """Give the memory back that torch would keep for the next model."""
+        self.model = None
+        if self.device.type == "cuda":
+            gc.collect()  # NeMo's parts hold each other
+            torch.cuda.empty_cache()
+
     @contextmanager
     def streaming(self) -> Iterator[None]:
         """Around a step of a stream: the encoder's settings change within one."""
@@ -131,13 +143,14 @@ class Hearing:
 
     def _heard(self, hypothesis: Any) -> Heard:  # noqa: ANN401
         said = hypothesis.timestamp.get("word", ()) if isinstance(hypothesis.timestamp, dict) else ()
-        words = []
+        words: list[Word] = []
         at = 0.0
         for each in said:
-            start = max(float(each["start_offset"]) * self.frame_seconds, at)
-            at = max(float(each["end_offset"]) * self.frame_seconds, start)
-            words.append(Word(str(each["word"]), start, at))
-        return Heard(hypothesis.text.strip(), tuple(words))
+            if text := str(each["word"]).strip():  # a blank may come alone
+                start = max(float(each["start_offset"]) * self.frame_seconds, at)
+                at = max(float(each["end_offset"]) * self.frame_seconds, start)
+                words.append(Word(text, start, at))
+        return Heard(" ".join(hypothesis.text.split()), tuple(words))
 
 
 def as_sound(samples: bytes, shortest: int = SHORTEST_SAMPLES) -> torch.Tensor:

@@ -1,10 +1,14 @@
-"""NeMo's engine with tiny models that it makes before it loads the first: one import of NeMo for all.
+"""NeMo's engine with tiny models that it makes before it loads the first: one import of NeMo for both.
 
-`python -m tests.conformance.engine.nemo_engine FOLDER` writes them into FOLDER.
+They are kept in the cache, for the other tests of the run and for the next run. `python -m
+tests.conformance.engine.nemo_engine` serves; with the argument `make` it only makes them.
 """
 
+import fcntl
+import hashlib
+import shutil
+import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -13,10 +17,11 @@ from typing_extensions import override
 
 from roundhouse_engine import Cancellation, ModelSpec, serve
 from roundhouse_nemo.handler import Nemo
+from tests.cluster.local.paths import cache_root
 from tests.support.recordings import GO_FORWARD_WORDS, TEST_DATA, WEATHER_WORDS, spoken
 
+MAKER = Path(__file__).parents[2] / "support/tiny_nemo.py"
 SECOND = bytes(32_000)
-_making = threading.Lock()
 
 
 @cache
@@ -33,27 +38,54 @@ def speech(*said: str) -> bytes:
     return SECOND * 2 + b"".join(recordings()[words] + SECOND * 3 for words in said)
 
 
-class Learning(Nemo):
-    @override
-    def load(self, model: ModelSpec, progress: Callable[[float], None]) -> None:
-        folder = Path(sys.argv[1])
-        with _making:
-            if not (folder / "made").exists():
-                self._make(folder)
-        super().load(model, progress)
+def models_folder() -> Path:
+    """Where the models lie once they are made; those of another maker lie elsewhere."""
+    made_of = b"".join([MAKER.read_bytes(), Path(__file__).read_bytes(), *recordings().values()])
+    return cache_root() / "tiny-nemo" / hashlib.sha256(made_of).hexdigest()[:16]
 
-    def _make(self, folder: Path) -> None:
+
+def made_models() -> Path:
+    """Their folder, for a process that does not import NeMo."""
+    if not models_folder().exists():
+        subprocess.run([sys.executable, "-m", __name__, "make"], check=True)
+    return models_folder()
+
+
+def make() -> None:
+    """Make them, or wait for whoever does."""
+    folder = models_folder()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if folder.exists():
+            return
         import roundhouse_nemo.restore  # noqa: F401, PLC0415 - it imports NeMo without its warnings
         from tests.support.tiny_nemo import Lesson, make_models  # noqa: PLC0415
 
         lessons = []
         # First and after a pause a phrase is cut out a little differently.
         for order in (tuple(recordings()), tuple(reversed(recordings()))):
-            windows = self.windows(iter([speech(*order)]), Cancellation())
+            windows = Nemo().windows(iter([speech(*order)]), Cancellation())
             lessons += [Lesson(window.samples, words) for window, words in zip(windows, order, strict=True)]
-        make_models(folder, lessons)
-        (folder / "made").touch()
+        unfinished = folder.with_suffix(".unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        make_models(unfinished, lessons)
+        for old in folder.parent.iterdir():
+            if old.is_dir() and old != unfinished:
+                shutil.rmtree(old)
+        unfinished.rename(folder)
+
+
+class Learning(Nemo):
+    @override
+    def load(self, model: ModelSpec, progress: Callable[[float], None]) -> None:
+        if not models_folder().exists():
+            make()
+        super().load(model, progress)
 
 
 if __name__ == "__main__":
-    serve(Learning)
+    if sys.argv[1:] == ["make"]:
+        make()
+    else:
+        serve(Learning)

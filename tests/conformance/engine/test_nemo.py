@@ -17,11 +17,12 @@ from typing import Any
 import pytest
 from typing_extensions import override
 
-from tests.conformance.engine.nemo_engine import SECOND, recordings, speech
+from tests.conformance.engine.nemo_engine import SECOND, models_folder, recordings, speech
 from tests.conformance.engine.running import Engine, form, running
 from tests.conformance.engine.streaming import streaming
 from tests.conformance.engine.test_long_recordings import HEADER_BYTES, Sending, conversation, latency
 from tests.support.recordings import GO_FORWARD_WORDS, WEATHER_WORDS, wav
+from tests.support.torch_base import prepare_torch
 from tests.support.waiting import wait_until
 
 ENGINE = ("-m", "tests.conformance.engine.nemo_engine")
@@ -34,15 +35,16 @@ STALL_SECONDS = 0.05
 
 @dataclass(frozen=True)
 class Served:
-    """The engine, and the folder of what it serves; `models` is the file that it follows."""
+    """The engine, and where the file that it follows is, and what cannot be served."""
 
     engine: Engine
     folder: Path
 
     def want(self, generation: int, *names: str) -> None:
+        paths = {name: (models_folder() if name in KINDS else self.folder) / name for name in names}
         models = [
-            {"name": name, "path": str(self.folder / name), "source": {"type": "HuggingFace"}}
-            for name in names
+            {"name": name, "path": str(path), "source": {"type": "HuggingFace"}}
+            for name, path in paths.items()
         ]
         fresh = self.folder / "models.new"
         fresh.write_text(json.dumps({"generation": generation, "models": models}))
@@ -75,9 +77,10 @@ class Probe:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    prepare_torch()
     folder = tmp_path_factory.mktemp("nemo")
     told = {"ROUNDHOUSE_MODELS_FILE": str(folder / "models.json"), "MODELS": "", "OMP_NUM_THREADS": "1"}
-    with running((*ENGINE, str(folder)), folder, **told) as engine:
+    with running(ENGINE, folder, **told) as engine:
         served = Served(engine, folder)
         served.want(1, *KINDS)
         served.until(*KINDS, state="ready")
@@ -196,7 +199,7 @@ def repacked(folder: Path, weights: bytes) -> None:
     """The file of `ctc` with other weights."""
     target = folder / "tiny.nemo"
     folder.mkdir()
-    with tarfile.open(folder.parent / "ctc/tiny.nemo") as old, tarfile.open(target, "w:") as new:
+    with tarfile.open(models_folder() / "ctc/tiny.nemo") as old, tarfile.open(target, "w:") as new:
         for member in old.getmembers():
             part = old.extractfile(member)
             if part is None:
@@ -227,8 +230,8 @@ class Harmful:
 
 def test_weights_that_do_not_fit_or_hold_code_are_refused(served: Served, tmp_path: Path) -> None:
     harm = tmp_path / "harm"
-    whole = weights_of(served.folder / "ctc/tiny.nemo")
-    repacked(served.folder / "of-another", weights_of(served.folder / "tdt/tiny.nemo"))
+    whole = weights_of(models_folder() / "ctc/tiny.nemo")
+    repacked(served.folder / "of-another", weights_of(models_folder() / "tdt/tiny.nemo"))
     repacked(served.folder / "with-code", pickle.dumps({"weights": Harmful(harm)}, protocol=2))
     repacked(served.folder / "cut-off", whole[: len(whole) // 2])
     served.want(2, *KINDS, *BAD_WEIGHTS)
@@ -239,3 +242,18 @@ def test_weights_that_do_not_fit_or_hold_code_are_refused(served: Served, tmp_pa
     assert "cannot be loaded" in told["cut-off"]["error"]
     assert not harm.exists()
     assert served.engine.post(wav(speech(WEATHER_WORDS)), model="ctc").json["text"] == WEATHER_WORDS
+
+
+@pytest.mark.gpu
+def test_a_gpu_says_the_same(tmp_path: Path) -> None:
+    prepare_torch()
+    models = [
+        {"name": kind, "path": str(models_folder() / kind), "source": {"type": "HuggingFace"}}
+        for kind in KINDS
+    ]
+    told = {"ROUNDHOUSE_MODELS": json.dumps(models), "ROUNDHOUSE_DEVICE": "cuda"}
+    with running(ENGINE, tmp_path, **told) as engine:
+        wait_until(lambda: engine.ready, seconds=LOAD_SECONDS, what=f"ready; log: {engine.logged}")
+        for kind in KINDS:
+            assert engine.post(wav(speech(WEATHER_WORDS)), model=kind).json["text"] == WEATHER_WORDS
+        assert engine.metric("model_vram_bytes", model="ctc") > 0
