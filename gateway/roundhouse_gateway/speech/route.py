@@ -17,6 +17,8 @@ from roundhouse_api.keys import Grant
 from roundhouse_gateway.body import Body, IncomingForm, LiveBody, SpooledBody
 from roundhouse_gateway.choice import check_fit, choose, model_named
 from roundhouse_gateway.errors import (
+    EngineFailedError,
+    EngineUnreachableError,
     GatewayError,
     HopelessRequestError,
     MissingFieldError,
@@ -177,7 +179,7 @@ class SpeechRoute:
     async def _forward(self, admitted: Admitted, visit: "_Visit") -> bool:
         """To the first of the entries that answers. By then nothing of an answer has been sent.
 
-        False: the engine is full, and the request may wait for it.
+        False: the engine is full, or went before it answered, and the request may wait for it.
         """
         async with visit.upload.leaving_cancels():
             for attempt in admitted.attempts():
@@ -185,9 +187,11 @@ class SpeechRoute:
                 exchange.model = entry.model.id
                 body = visit.body_for(entry)
                 tried, visit.tried = visit.tried, None
+                answered = False
                 call = Call(entry, self.manner.route, body, exchange.request_id, exchange.via, tried)
                 try:
                     async with self.engines.answer(call, last=attempt.last) as response:
+                        answered = True
                         if is_full(response) and body.can_be_sent:
                             if attempt.goes_on(FallbackTrigger.RATE_LIMITED):
                                 continue
@@ -202,6 +206,13 @@ class SpeechRoute:
                 except GatewayError as error:
                     if body.can_be_sent and attempt.goes_on(error):
                         continue
+                    if (
+                        body.can_be_sent
+                        and not answered
+                        and admitted.may_wait
+                        and visit.repeats(entry, error)
+                    ):
+                        return False
                     entry, told = admitted.first_failure or (entry, error)
                     exchange.model = entry.model.id
                     raise told from None
@@ -237,10 +248,19 @@ class _Visit:
     tried: Tried | None
     form: IncomingForm = field(init=False)
     body_for: BodyFor = field(init=False)
+    sent_again: bool = False
 
     @property
     def send(self) -> Send:
         return self.held.send
+
+    def repeats(self, entry: Entry, error: GatewayError) -> bool:
+        """Whether the form waits for the model's next pod, its one engine gone: once, for it may be why."""
+        if self.sent_again:
+            return isinstance(error, EngineUnreachableError)
+        alone = entry.target is None or len(entry.target.base_urls) == 1
+        self.sent_again = alone and isinstance(error, EngineFailedError)
+        return self.sent_again
 
 
 @dataclass(frozen=True, slots=True)
