@@ -35,6 +35,7 @@ class Lesson:
 def make_models(folder: Path, lessons: Sequence[Lesson]) -> None:
     """Directories `ctc`, `tdt`, `rnnt` (which streams), each with its file."""
     torch.manual_seed(0)
+    torch.set_num_threads(1)  # so that the same comes out each time
     tokens = _tokenizer(folder / "tokens", sorted({lesson.words for lesson in lessons}))
     ctc = _learnt(models.EncDecCTCModelBPE(cfg=_config(tokens, stream=False, head=_ctc())), lessons)
     _save(ctc, folder / "ctc")

@@ -22,6 +22,7 @@ from tests.support.recordings import GO_FORWARD_WORDS, TEST_DATA, WEATHER_WORDS,
 
 MAKER = Path(__file__).parents[2] / "support/tiny_nemo.py"
 SECOND = bytes(32_000)
+FRAME_BYTES = 960
 
 
 @cache
@@ -34,8 +35,12 @@ def recordings() -> dict[str, bytes]:
 
 
 def speech(*said: str) -> bytes:
-    """Samples of what is said, in this order, with long pauses: each is a window of its own."""
-    return SECOND * 2 + b"".join(recordings()[words] + SECOND * 3 for words in said)
+    """Samples of what is said, in this order, with long pauses: each is a window of its own.
+
+    Each begins with a frame of those by which speech is found, so that it is always cut out alike.
+    """
+    padded = (recordings()[words] + bytes(-len(recordings()[words]) % FRAME_BYTES) for words in said)
+    return SECOND * 3 + b"".join(samples + SECOND * 3 for samples in padded)
 
 
 def models_folder() -> Path:

@@ -20,7 +20,7 @@ from typing_extensions import override
 from tests.conformance.engine.nemo_engine import SECOND, models_folder, recordings, speech
 from tests.conformance.engine.running import Engine, form, running
 from tests.conformance.engine.streaming import streaming
-from tests.conformance.engine.test_long_recordings import HEADER_BYTES, Sending, conversation, latency
+from tests.conformance.engine.test_long_recordings import Sending, latency
 from tests.support.recordings import GO_FORWARD_WORDS, WEATHER_WORDS, wav
 from tests.support.torch_base import prepare_torch
 from tests.support.waiting import wait_until
@@ -177,15 +177,15 @@ async def test_what_is_heard_live_is_what_a_recording_says(kind: str, served: Se
 
 
 def test_others_are_answered_while_it_computes_and_what_nobody_waits_for_ends(served: Served) -> None:
-    recording, words = conversation(2.0)
-    samples = SECOND * 2 + recording[HEADER_BYTES:]
+    said = (GO_FORWARD_WORDS, WEATHER_WORDS) * 10
+    samples = speech(*said)
     body, headers = form(wav(samples), model="tdt")
     longest = []
     for _ in range(3):  # a test that is kept waiting takes other work for a stall
         probe, sending = Probe(served.engine), Sending(served.engine, body, headers)
         probe.watch(sending)
         assert sending.answer is not None
-        assert sending.answer.json["text"] == words
+        assert sending.answer.json["text"] == " ".join(said)
         longest.append(probe.longest)
         if probe.longest < STALL_SECONDS:
             break
