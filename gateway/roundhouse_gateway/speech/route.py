@@ -206,12 +206,7 @@ class SpeechRoute:
                 except GatewayError as error:
                     if body.can_be_sent and attempt.goes_on(error):
                         continue
-                    if (
-                        body.can_be_sent
-                        and not answered
-                        and admitted.may_wait
-                        and visit.repeats(entry, error)
-                    ):
+                    if body.can_be_sent and not answered and visit.repeats(admitted, entry, error):
                         return False
                     entry, told = admitted.first_failure or (entry, error)
                     exchange.model = entry.model.id
@@ -254,10 +249,10 @@ class _Visit:
     def send(self) -> Send:
         return self.held.send
 
-    def repeats(self, entry: Entry, error: GatewayError) -> bool:
+    def repeats(self, admitted: Admitted, entry: Entry, error: GatewayError) -> bool:
         """Whether the form waits for the model's next pod, its one engine gone: once, for it may be why."""
-        if self.sent_again:
-            return isinstance(error, EngineUnreachableError)
+        if self.sent_again or not admitted.may_wait:
+            return admitted.may_wait and isinstance(error, EngineUnreachableError)
         alone = entry.target is None or len(entry.target.base_urls) == 1
         self.sent_again = alone and isinstance(error, EngineFailedError)
         return self.sent_again
