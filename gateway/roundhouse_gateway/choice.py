@@ -1,7 +1,6 @@
 """Which model answers a request: `auto` by what it needs, a name by what it stands for, else which error."""
 
 from collections.abc import Sequence
-from functools import partial
 from itertools import islice
 from typing import Final, NoReturn
 
@@ -21,15 +20,15 @@ from roundhouse_gateway.errors import (
     InvalidRequestError,
     NoEngineError,
     StageNotRoutedError,
-    UnknownModelRequestError,
     UnsupportedValueError,
 )
 from roundhouse_gateway.fallbacks import stand_ins
-from roundhouse_gateway.key_errors import ModelNotAllowedError
+from roundhouse_gateway.key_errors import ModelNotAllowedError, NoneAllowedError
 from roundhouse_gateway.metrics import UNKNOWN_MODEL, Metrics
 from roundhouse_gateway.not_running import not_running, stands_still, would_fit
 from roundhouse_gateway.snapshot import ALL_MODELS, Entry, Snapshot
 from roundhouse_gateway.transcription_request import AUTO
+from roundhouse_gateway.unknown import unknown
 from roundhouse_gateway.upstream_errors import UpstreamAccessError
 
 REMEMBERED: Final = 1024
@@ -59,8 +58,7 @@ def choose(snapshot: Snapshot, name: str, needs: Needs, metrics: Metrics, grant:
         entry = snapshot.resolve(name)
     except UnknownModelError as error:
         metrics.resolution_errors("unknown").inc()
-        told = partial(_unknown, snapshot, error, grant)
-        raise UnknownModelRequestError(name, told) from error
+        raise unknown(snapshot, error, needs, grant) from error
     if not grant.allows_model(entry.model.id):
         metrics.resolution_errors("not_allowed").inc()
         raise ModelNotAllowedError(name)
@@ -110,11 +108,6 @@ def _best(snapshot: Snapshot, needs: Needs, grant: Grant) -> Sequence[Entry]:
     return found
 
 
-def _unknown(snapshot: Snapshot, error: UnknownModelError, grant: Grant) -> str:
-    """Made for those who read it alone: there may be ten thousand ids to look at."""
-    return error.text(snapshot.allowed(grant.models))
-
-
 def _refuse_auto(snapshot: Snapshot, needs: Needs, metrics: Metrics, grant: Grant) -> NoReturn:
     error = refusal_of_auto(snapshot, needs, grant)
     metrics.resolution_errors("not_allowed" if error.status == 403 else "nothing_fits").inc()
@@ -124,7 +117,7 @@ def _refuse_auto(snapshot: Snapshot, needs: Needs, metrics: Metrics, grant: Gran
 def refusal_of_auto(snapshot: Snapshot, needs: Needs, grant: Grant) -> GatewayError:
     """What is told where nothing that the key may use fits and runs. Of other models it tells nothing."""
     if next(ranked(snapshot.catalogue, needs), None) is not None:
-        return ModelNotAllowedError(AUTO)
+        return NoneAllowedError(needs.in_words())
     allows = None if grant.models == ALL_MODELS else snapshot.allowed(grant.models).__contains__
     error = nothing_fits(snapshot.catalogue, needs, allows)
     if error.hopeless:

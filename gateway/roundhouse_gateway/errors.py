@@ -98,14 +98,14 @@ class UnknownModelRequestError(InvalidRequestError):
 
     code = "model_not_found"
 
-    def __init__(self, name: str, explain: Callable[[], str]) -> None:
-        super().__init__(f"Engine '{name}' not found", param="model")
+    def __init__(self, name: str, there_are: str, explain: Callable[[], str]) -> None:
+        super().__init__(f"Engine '{name}' not found. {there_are}", param="model")
         self._explain = explain
 
     @property
     @override
     def detail(self) -> Detail:
-        """Lists the ids there are, and is made where somebody reads it."""
+        """Lists more of the ids there are, and is made where somebody reads it."""
         return {"type": self.type, "message": self._explain(), "param": "model"}
 
 

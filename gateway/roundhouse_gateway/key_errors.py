@@ -52,10 +52,19 @@ class ModelNotAllowedError(GatewayError):
     code = "model_not_allowed"
     retry_is_useless = True
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, message: str = "") -> None:
         super().__init__(
-            f"This API key may not use '{name}'; `GET /v1/models` lists what it may.", param="model"
+            message or f"This API key may not use '{name}'; `GET /v1/models` lists what it may.",
+            param="model",
         )
+
+
+class NoneAllowedError(ModelNotAllowedError):
+    """Of `auto`, which every key may name: what fits is for other keys."""
+
+    def __init__(self, needs: str) -> None:
+        message = f"This API key may use no model for {needs}; `GET /v1/models` lists what it may use."
+        super().__init__("auto", message)
 
 
 class LimitError(GatewayError):

@@ -21,13 +21,11 @@ class TooManyItemsError(InvalidRequestError):
 
 
 class UnknownTextModelError(GatewayError):
-    """As OpenAI answers where `model` is nobody's name."""
+    """Where `model` is nobody's name: with the words of the audio routes, and the status that OpenAI has."""
 
     status = 404
     type = "invalid_request_error"
     code = "model_not_found"
 
-    def __init__(self, name: str) -> None:
-        super().__init__(
-            f"The model `{name}` does not exist; `GET /v1/models` lists those that do.", param="model"
-        )
+    def __init__(self, message: str) -> None:
+        super().__init__(message, param="model")

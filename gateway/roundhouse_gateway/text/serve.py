@@ -141,10 +141,10 @@ class TextRoutes:
         try:
             self._check_capability(name, job, grant)
             entries = choose(self.registry.snapshot, name, job.needs, self.metrics, grant)
-        except (UnknownModelRequestError, UnknownModelError) as error:
+        except UnknownModelRequestError as error:
             if job.request.model is None:
                 raise NoEngineError(f"The gateway's default model '{name}' is not published.") from error
-            raise UnknownTextModelError(name) from error
+            raise UnknownTextModelError(error.message) from error
         found = fitting(entries, job.request, job.route)
         return self.engines.endpoints.order(found) if name == AUTO else found
 
@@ -152,7 +152,10 @@ class TextRoutes:
         """Of a model that is named, running or not: here the field is known that asks for too much."""
         if name == AUTO or not asks_for_something(job.request):
             return
-        entry = self.registry.snapshot.resolve(name)
+        try:
+            entry = self.registry.snapshot.resolve(name)
+        except UnknownModelError:
+            return  # as `choose` tells
         if entry.model.stage is STAGES[job.route] and grant.allows_model(entry.model.id):
             fitting([entry], job.request, job.route)
 

@@ -116,11 +116,12 @@ def test_bad_uploads(world: World, case: Bad) -> None:
 def test_an_unknown_model_on_an_upload(world: World) -> None:
     world.serve(WHISPER)
     world.serve(ENGLISH)
+    world.serve(Variant("embedder", stage="Embed"))
     reply = world.gateway.transcribe(text("model", "unknown-engine"), file())
     assert reply.status == 400
     assert reply.error == {
         "type": "invalid_request_error",
-        "message": "Engine 'unknown-engine' not found",
+        "message": "Engine 'unknown-engine' not found. Models here: english, whisper.",
         "param": "model",
         "code": "model_not_found",
     }

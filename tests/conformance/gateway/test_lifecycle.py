@@ -103,7 +103,8 @@ def test_the_access_log_tells_of_a_request_and_no_secret(world: World) -> None:
     assert (first["model"], first["status"], first["request_id"]) == ("whisper", 200, "trace-1")
     assert first["upload_bytes"] > 16_000
     assert 0 < first["first_byte_seconds"] <= first["seconds"]
-    assert (second["status"], second["note"]) == (400, "Engine 'nonesuch' not found")
+    assert second["status"] == 400
+    assert second["note"].startswith("Engine 'nonesuch' not found")
     text = world.gateway.log_path.read_text()
     assert secret not in text
     assert "private words" not in text

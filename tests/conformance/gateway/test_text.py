@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 import struct
 from base64 import b64decode
 from contextlib import closing
@@ -318,7 +319,10 @@ def test_what_is_said_to_be_no_json_is_refused_also_behind_what_was_taken(
 
 
 def test_an_unknown_model_is_the_client_s_own_error(world: World) -> None:
-    with pytest.raises(openai.NotFoundError, match="does not exist") as unknown:
+    serve_chat(world)
+    world.serve(Variant("embedder", stage="Embed"))
+    said = f"Engine 'nonesuch' not found. Models here: {CHAT.id}."
+    with pytest.raises(openai.NotFoundError, match=re.escape(said)) as unknown:
         world.gateway.openai().chat.completions.create(model="nonesuch", messages=MESSAGES)
     assert (unknown.value.code, unknown.value.param) == ("model_not_found", "model")
 

@@ -37,6 +37,21 @@ def test_no_model_is_named_that_the_key_may_not_use() -> None:
     assert explained(SPEAKS_TWO, TRANSCRIBE, OWN, 10)["message"] == told.message
 
 
+def test_many_names_are_cut_short_in_the_message() -> None:
+    snapshot = house(*(model(f"own-{number}") for number in range(12)))
+    with pytest.raises(UnknownModelRequestError) as refused:
+        choose(snapshot, "nobody", TRANSCRIBE, METRICS, OWN)
+    named = sorted(f"own-{number}" for number in range(12))[:10]
+    listed = f"Models here: {', '.join(named)}; `GET /v1/models` lists more."
+    assert refused.value.message == f"Engine 'nobody' not found. {listed}"
+
+
+def test_auto_is_not_what_a_key_may_not_use() -> None:
+    refused = refusal_of_auto(house(model("many")), TRANSCRIBE, OWN)
+    assert (refused.status, refused.code) == (403, "model_not_allowed")
+    assert "may use no model for stage 'transcribe'" in refused.message
+
+
 def test_what_another_key_may_wait_for_is_hopeless_for_this_one() -> None:
     snapshot = house(model("many"), model("own", effective=ENGLISH), asleep=("many",))
     portuguese = replace(TRANSCRIBE, language="pt")
