@@ -8,8 +8,8 @@ class NotHttpError(InvalidRequestError):
 
     code = "malformed_request"
 
-    def __init__(self) -> None:
-        super().__init__("The request is not HTTP/1.1 as it should be.")
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"The request is not HTTP/1.1 as it should be: {problem}.")
 
 
 class ExpectationError(GatewayError):

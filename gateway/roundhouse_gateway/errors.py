@@ -132,6 +132,10 @@ class MethodNotAllowedError(GatewayError):
     code = "method_not_allowed"
 
     def __init__(self, where: str, allowed: str) -> None:
+        """`allowed` as routes have it; `HEAD` is `GET` without its body, wherever that is."""
+        methods = allowed.split(", ")
+        if "GET" in methods and "HEAD" not in methods:
+            allowed = f"{allowed}, HEAD"
         super().__init__(f"{where} is not allowed; allowed are: {allowed}.")
         self._allowed = allowed
 

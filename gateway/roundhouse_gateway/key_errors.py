@@ -26,6 +26,18 @@ class MissingKeyError(AuthenticationError):
         )
 
 
+class MissingSessionKeyError(AuthenticationError):
+    """Of a WebSocket: a browser can set no header there."""
+
+    code = "missing_api_key"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "No API key was sent. Send it as `Authorization: Bearer <key>`; from a browser as subprotocol "
+            "`openai-insecure-api-key.<key>` or a token of it as `token` in the query."
+        )
+
+
 class InvalidKeyError(AuthenticationError):
     """One message for all that is wrong with a key but its age, so that nobody learns which ids there are."""
 

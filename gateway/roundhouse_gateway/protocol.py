@@ -21,7 +21,8 @@ from roundhouse_gateway.connection_errors import (
     HeadTooLargeError,
     NotHttpError,
 )
-from roundhouse_gateway.errors import GatewayError
+from roundhouse_gateway.errors import CLOSE, GatewayError
+from roundhouse_gateway.request_ids import new_request_id
 from roundhouse_gateway.series import Value
 
 LINGER_SECONDS = 3.0
@@ -85,8 +86,8 @@ class ClientProtocol(HttpToolsProtocol):
         try:
             while data:
                 data = self._feed(data)
-        except httptools.HttpParserError:
-            self._refuse(self._refusal or NotHttpError())
+        except httptools.HttpParserError as error:
+            self._refuse(self._refusal or NotHttpError(str(error).rstrip(".") or "it cannot be read"))
             return
         if self._bytes_of_no_body > self.limits.head_bytes and self._in_head:
             self._refuse(HeadTooLargeError(self.limits.head_bytes))
@@ -131,7 +132,9 @@ class ClientProtocol(HttpToolsProtocol):
             self.logger.warning("What came from %s is not HTTP.", self.client)
         if self._may_answer():
             body = error.body()
-            head = [*error.headers(), (b"content-length", b"%d" % len(body)), (b"connection", b"close")]
+            request_id = (b"x-request-id", new_request_id().encode())
+            length = (b"content-length", b"%d" % len(body))
+            head = [*error.headers(), request_id, length, CLOSE]
             lines = b"".join(b"%s: %s\r\n" % each for each in head)
             self.transport.write(STATUS_LINE[error.status] + lines + b"\r\n" + body)
             if self.transport.can_write_eof():  # not under TLS
@@ -238,8 +241,12 @@ class ClientProtocol(HttpToolsProtocol):
                 sound = sound and value.lower() == b"chunked"
             elif name == b"expect" and value.lower() != b"100-continue":
                 self._refusal = ExpectationError(value.decode("latin-1"))
-        if not sound or version not in _VERSIONS or hosts > 1 or (not hosts and version == "1.1"):
-            self._refusal = NotHttpError()
+        if not sound:
+            self._refusal = NotHttpError("`Transfer-Encoding` may be `chunked`, and nothing else")
+        elif version not in _VERSIONS:
+            self._refusal = NotHttpError(f"it says that it is HTTP/{version}")
+        elif hosts > 1 or (not hosts and version == "1.1"):
+            self._refusal = NotHttpError(f"it has {hosts} headers `Host`, and there is to be one")
         if self._refusal is not None:
             raise self._refusal
 

@@ -22,7 +22,7 @@ from roundhouse_gateway.exchange import CLIENT_CLOSED_REQUEST, EXCHANGE, Exchang
 from roundhouse_gateway.guard import Guard
 from roundhouse_gateway.guard_errors import OriginNotAllowedError
 from roundhouse_gateway.hops import check_hops, via_onwards
-from roundhouse_gateway.key_errors import InvalidKeyError
+from roundhouse_gateway.key_errors import InvalidKeyError, MissingSessionKeyError
 from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.proxies import Proxied
 from roundhouse_gateway.realtime.call import Call, Route
@@ -142,6 +142,8 @@ class Door:
     def _key(self, guard: Guard, call: Call) -> ApiKey:
         text = call.credentials.text
         if call.token is None:
+            if not text:
+                raise MissingSessionKeyError
             return guard.authenticate(text)
         key = guard.key_of(call.token.key_id)
         if key is None:

@@ -3,6 +3,7 @@
 Only the fields that steer something here are looked at; every other one is the engine's business and passes.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn, TypeVar
@@ -157,6 +158,10 @@ STAGES: Final = {
 }
 PLAIN_NEEDS: Final = {route: Needs(stage) for route, stage in STAGES.items()}
 
+_TRUNCATED: Final = "Input data was truncated"
+_LONE_SURROGATE: Final = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])")
+"""The first half without its second."""
+
 
 def needs_of(route: RouteName, request: TextRequest) -> Needs:
     """What the model must be and have."""
@@ -175,7 +180,7 @@ def _decoded(decoder: msgspec.json.Decoder[S], body: bytes) -> S:
             raise MalformedJsonError(message) from error
         raise InvalidRequestError(f"`{param}`: {message}.", param=param) from error
     except msgspec.DecodeError as error:
-        raise MalformedJsonError(f"{error}.") from error
+        raise MalformedJsonError(_what_is_wrong(body, str(error))) from error
     except RecursionError as error:
         raise MalformedJsonError("it is nested too deep.") from error
 
@@ -250,3 +255,12 @@ def _count_inputs(encoded: msgspec.Raw) -> int:
     if len(each) > MAX_INPUTS:
         raise TooManyItemsError("input", len(each), MAX_INPUTS)
     return len(each)
+
+
+def _what_is_wrong(body: bytes, told: str) -> str:
+    """The parser calls truncated also what is empty, and what has half of a character."""
+    if not body.strip():
+        return "it is empty."
+    if told == _TRUNCATED and _LONE_SURROGATE.search(body):
+        return "it has half of a surrogate pair, such as `\\ud800` alone."
+    return f"{told}."

@@ -82,8 +82,25 @@ def test_what_is_no_sound_http_is_refused_in_the_one_shape(world: World, sent: b
     head, _, body = exchange(world, sent[:1000]).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
     assert b"connection: close" in head
-    assert json.loads(body)["error"]["code"] == "malformed_request"
+    assert b"\r\nx-request-id: " in head
+    error = json.loads(body)["error"]
+    assert error["code"] == "malformed_request"
+    assert error["message"].startswith("The request is not HTTP/1.1 as it should be: ")
     assert engine.requests == []
+
+
+@pytest.mark.parametrize(
+    ("sent", "says"),
+    [
+        (b"GET /healthz HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "2 headers `Host`"),
+        (b"GET /healthz HTTP/1.1\r\n\r\n", "0 headers `Host`"),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", "`chunked`"),
+        (b"GET /healthz HTTP/1.1\nHost: x\n\n", "CR"),
+    ],
+)
+def test_what_is_no_sound_http_is_told_what_is_wrong(world: World, sent: bytes, says: str) -> None:
+    _, _, body = exchange(world, sent).partition(b"\r\n\r\n")
+    assert says in json.loads(body)["error"]["message"]
 
 
 @pytest.mark.parametrize("path", ["/v1/audio/transcriptions", "/v1/chat/completions"])

@@ -257,7 +257,9 @@ async def test_strangers_get_an_answer_as_over_http_and_browsers_an_event(served
         with pytest.raises(InvalidStatus) as refused:
             await connect(url(served), additional_headers=headers, proxy=None)
         assert refused.value.response.status_code == status
-        assert json.loads(refused.value.response.body or b"")["error"]["code"] == code
+        error = json.loads(refused.value.response.body or b"")["error"]
+        assert error["code"] == code
+        assert ("openai-insecure-api-key" in error["message"]) == (code == "missing_api_key")
     offered = [Subprotocol("realtime"), Subprotocol("openai-insecure-api-key.rh_wrong")]
     async with connect(url(served), subprotocols=offered, proxy=None) as socket:
         seen, close_code, _ = await rest(socket)

@@ -318,6 +318,24 @@ def test_what_is_said_to_be_no_json_is_refused_also_behind_what_was_taken(
         assert "Content-Type: application/json" in error["message"]
 
 
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"", "it is empty"),
+        (b" \n", "it is empty"),
+        (b'{"model":"x\\ud800","messages":[]}', "surrogate pair"),
+        (b'{"messages":[],"model":"\\ud800"}', "surrogate pair"),
+        (b'{"model":"x', "truncated"),
+        (b'{"model":"\\ud83d\\ude00', "truncated"),
+    ],
+)
+def test_what_is_no_json_is_told_what_is_wrong(world: World, body: bytes, says: str) -> None:
+    headers = {"Content-Type": "application/json"}
+    reply = world.gateway.request("POST", "/v1/chat/completions", body, headers)
+    assert reply.error["code"] == "malformed_json"
+    assert says in reply.error["message"]
+
+
 def test_an_unknown_model_is_the_client_s_own_error(world: World) -> None:
     serve_chat(world)
     world.serve(Variant("embedder", stage="Embed"))
