@@ -97,9 +97,8 @@ class ModelLife:
 
     @property
     def idle(self) -> bool:
-        pool = self.pool
         kept = self._waiting or self.leaving or not self._settled.is_set()
-        return pool is not None and pool.capacity > 0 and pool.idle and not kept
+        return self.pool is not None and self.pool.capacity > 0 and self.pool.idle and not kept
 
     @property
     def wanted(self) -> bool:
@@ -165,8 +164,9 @@ class ModelLife:
             self._leaving = asyncio.create_task(self._leave(), name=f"leaving {self.model.name}")
 
     def stay(self) -> None:
-        """Wanted after all: too late only where it takes no more work."""
-        if self._leaving is not None and self.pool is not None and not self.pool.draining:
+        """Wanted after all: too late where it takes no more work, or where its life is being ended."""
+        over = self._living.cancelling() or (self.pool is not None and self.pool.draining)
+        if self._leaving is not None and not over:
             self._leaving.cancel()
             self._leaving = None
 

@@ -1,0 +1,97 @@
+"""Models that come and go, with runners that load, and stop loading, when the test says."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from typing import BinaryIO
+
+from roundhouse_engine.events import Event, Loaded, Memory, Work
+from roundhouse_engine.fleet import Fleet
+from roundhouse_engine.handler import ModelSpec
+from roundhouse_engine.metrics import Metrics
+from roundhouse_engine.models_file import Desired, Given
+from roundhouse_engine.pool import Pool
+from roundhouse_engine.settings import read_settings
+from roundhouse_engine.slot import Slot
+from tests.support.scripted_engine import Scripted
+from tests.support.waiting import eventually
+
+ALPHA, BETA = ModelSpec("alpha"), ModelSpec("beta")
+
+
+class Gated:
+    """Says that it is loaded, with 6 bytes of GPU memory, once `loads` is set; ends while `ends` is."""
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self.loads = asyncio.Event()
+        self.ends = asyncio.Event()
+        self.ends.set()
+        self.ending = False
+
+    async def events(self) -> AsyncGenerator[Event, None]:
+        try:
+            await self.loads.wait()
+            yield Memory(self._model, 6)
+            yield Loaded(0.0)
+            await asyncio.Event().wait()
+        finally:
+            self.ending = True
+            await self.ends.wait()
+
+    def begin(self, ask: Work, file: BinaryIO) -> None:
+        raise AssertionError("nothing is asked here")
+
+    def cancel(self) -> None: ...
+
+    def kill(self) -> None: ...
+
+    def obituary(self) -> str:
+        return ""
+
+
+class Scene:
+    """A fleet, and the runners that were started in it, by their models."""
+
+    def __init__(self, budget_bytes: int | None = None) -> None:
+        budget = {} if budget_bytes is None else {"ROUNDHOUSE_MEMORY_BUDGET_BYTES": str(budget_bytes)}
+        settings = read_settings({"MODELS": "alpha"} | budget, Scripted)
+        self.metrics = Metrics()
+        self.runners: dict[str, list[Gated]] = {}
+        self.fleet = Fleet(Given(()), self._build, self.metrics, settings)
+
+    def _build(self, model: ModelSpec) -> Pool:
+        def launch() -> Gated:
+            self.runners.setdefault(model.name, []).append(Gated(model.name))
+            return self.runners[model.name][-1]
+
+        return Pool([Slot(launch, 1.0, self.metrics)], self.metrics, [model.name])
+
+    def want(self, *models: ModelSpec) -> None:
+        self.fleet.take(Desired(self.fleet.generation + 1, models))
+
+    def states(self) -> dict[str, str]:
+        return {model.name: model.state.value for model in self.fleet.models}
+
+    async def started(self, model: ModelSpec, number: int = 1) -> Gated:
+        await until(lambda: len(self.runners.get(model.name, ())) == number, f"{model.name} is being loaded")
+        return self.runners[model.name][-1]
+
+
+async def until(probe: Callable[[], object], what: str) -> None:
+    async def asked() -> object:
+        return probe()
+
+    await eventually(asked, seconds=10, what=what, every=0.001)
+
+
+async def test_a_model_that_is_wanted_again_while_its_load_is_being_ended_is_loaded_anew() -> None:
+    scene = Scene()
+    scene.want(ALPHA)
+    first = await scene.started(ALPHA)
+    first.ends.clear()
+    scene.want()
+    await until(lambda: first.ending, "its load is being ended")
+    scene.want(ALPHA)
+    first.ends.set()
+    (await scene.started(ALPHA, 2)).loads.set()
+    await until(lambda: scene.states() == {"alpha": "ready"}, "it is ready")
