@@ -27,8 +27,7 @@ T = TypeVar("T")
 
 FIRST_RETRY_SECONDS: Final = 5.0
 LAST_RETRY_SECONDS: Final = 300.0
-_WAITING: Final = 8
-"""For each slot: requests that wait until their model is loaded again."""
+_WAITING: Final = 8  # for each slot: requests that wait until their model is loaded again
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +168,7 @@ class ModelLife:
         if self._leaving is not None and not over:
             self._leaving.cancel()
             self._leaving = None
+            self._surroundings.memory.note()  # it may make room for others again
 
     def end(self) -> None:
         """Now, with the engine."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
 from typing import BinaryIO
 
 from roundhouse_engine.events import Event, Loaded, Memory, Work
@@ -15,7 +16,7 @@ from roundhouse_engine.slot import Slot
 from tests.support.scripted_engine import Scripted
 from tests.support.waiting import eventually
 
-ALPHA, BETA = ModelSpec("alpha"), ModelSpec("beta")
+ALPHA = ModelSpec("alpha")
 
 
 class Gated:
@@ -38,7 +39,7 @@ class Gated:
             self.ending = True
             await self.ends.wait()
 
-    def begin(self, ask: Work, file: BinaryIO) -> None:
+    def begin(self, ask: Work, file: BinaryIO) -> None:  # noqa: ARG002
         raise AssertionError("nothing is asked here")
 
     def cancel(self) -> None: ...
@@ -81,7 +82,7 @@ async def until(probe: Callable[[], object], what: str) -> None:
     async def asked() -> object:
         return probe()
 
-    await eventually(asked, seconds=10, what=what, every=0.001)
+    await eventually(asked, seconds=3, what=what, every=0.001)
 
 
 async def test_a_model_that_is_wanted_again_while_its_load_is_being_ended_is_loaded_anew() -> None:
@@ -95,3 +96,19 @@ async def test_a_model_that_is_wanted_again_while_its_load_is_being_ended_is_loa
     first.ends.set()
     (await scene.started(ALPHA, 2)).loads.set()
     await until(lambda: scene.states() == {"alpha": "ready"}, "it is ready")
+
+
+async def test_a_model_that_stays_after_all_makes_room_for_who_was_to_follow_it(tmp_path: Path) -> None:
+    (tmp_path / "weights").write_bytes(b"6bytes")
+    beta = ModelSpec("beta", tmp_path)
+    scene = Scene(budget_bytes=10)
+    scene.want(ALPHA)
+    (await scene.started(ALPHA)).loads.set()
+    await until(lambda: scene.states() == {"alpha": "ready"}, "it is ready")
+    scene.want(beta)
+    await until(lambda: scene.states() == {"beta": "loading", "alpha": "unloading"}, "it leaves")
+    waiting = scene.fleet._lives["beta"]  # that it waits for room shows nowhere else
+    await until(lambda: waiting.needed_bytes == 6, "it waits for room")
+    scene.want(ALPHA, beta)
+    (await scene.started(beta)).loads.set()
+    await until(lambda: scene.states() == {"alpha": "ready", "beta": "ready"}, "each was loaded")
