@@ -18,10 +18,11 @@ _MOST_DOUBLED: Final = 5
 
 @dataclass(slots=True)
 class _Trouble:
-    """One endpoint since it answered last: it `rests` so often, now `until` then; who its probe is."""
+    """One endpoint since it answered last: it `rests` so often, last `since` and `until` then; its probe."""
 
     errors: int = 0
     rests: int = 0
+    since: float = 0.0
     until: float = 0.0
     prober: object | None = None
 
@@ -31,10 +32,13 @@ class _Trouble:
 
 
 class Ejections:
-    """Held in memory. `troubled` is empty as long as nothing fails, which is all that a good request asks."""
+    """Held in memory. `troubled` is empty as long as nothing fails, which is all that a good request asks.
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    When a request was `sent` is by the `clock`, in seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.clock = clock
         self.troubled: dict[str, dict[str, _Trouble]] = {}
 
     def among(self, model: str, base_urls: Collection[str], prober: object | None = None) -> Collection[str]:
@@ -47,7 +51,7 @@ class Ejections:
         if known is None or not base_urls:
             return base_urls
         if prober is not None:
-            now = self._clock()
+            now = self.clock()
             for base_url in base_urls:
                 if base_url in known and known[base_url].is_due(now):
                     known[base_url].prober = prober
@@ -64,38 +68,46 @@ class Ejections:
 
     def is_due(self, model: str) -> bool:
         """Whether a request of the model is to be a probe."""
-        now = self._clock()
+        now = self.clock()
         return any(each.is_due(now) for each in self.troubled.get(model, {}).values())
 
     def all_rest(self, model: str, base_urls: Collection[str]) -> bool:
         """Whether nothing but want of a better one leads to any of them just now."""
-        known, now = self.troubled.get(model, {}), self._clock()
+        known, now = self.troubled.get(model, {}), self.clock()
         return bool(base_urls) and all(
             each in known and known[each].rests and not known[each].is_due(now) for each in base_urls
         )
 
-    def failed(self, model: str, base_url: str, *, at_once: bool) -> bool:
+    def failed(self, model: str, base_url: str, sent: float, *, at_once: bool) -> bool:
         """A request came to nothing there; `at_once`: no other could fare better. True: it rests from now on.
 
-        What was sent before its rest began, or for want of a better one, does not prolong it.
+        What was sent before its rest was over, or for want of a better one during that, does not prolong it.
         """
         trouble = self.troubled.setdefault(model, {}).setdefault(base_url, _Trouble())
+        if sent < trouble.until:
+            return False
         trouble.errors += 1
-        now = self._clock()
-        if now < trouble.until or not (at_once or trouble.rests or trouble.errors >= MOST_ERRORS):
+        if not (at_once or trouble.rests or trouble.errors >= MOST_ERRORS):
             return False
         trouble.prober = None
+        trouble.since = now = self.clock()
         trouble.until = now + min(FIRST_SECONDS * 2 ** min(trouble.rests, _MOST_DOUBLED), LONGEST_SECONDS)
         trouble.rests += 1
         return trouble.rests == 1
 
-    def answered(self, model: str, base_url: str) -> bool:
-        """All is forgotten of it. True: it had rested."""
-        known = self.troubled.get(model, {})
-        trouble = known.pop(base_url, None)
+    def answered(self, model: str, base_url: str, sent: float) -> bool:
+        """All is forgotten of it, unless the request was sent before its rest began. True: it had rested."""
+        trouble = self.troubled.get(model, {}).get(base_url)
+        if trouble is None or sent < trouble.since:
+            return False
+        self._forget(model, base_url)
+        return trouble.rests > 0
+
+    def _forget(self, model: str, base_url: str) -> None:
+        known = self.troubled[model]
+        del known[base_url]
         if not known:
-            self.troubled.pop(model, None)
-        return trouble is not None and trouble.rests > 0
+            del self.troubled[model]
 
     def leave(self, model: str, prober: object) -> None:
         """That request is over. If it was a probe, and nothing was found out, the next one is."""
@@ -110,4 +122,4 @@ class Ejections:
     def keep(self, model: str, base_urls: Collection[str]) -> None:
         """Forgets all others of the model: they are gone."""
         for base_url in [each for each in self.troubled.get(model, {}) if each not in base_urls]:
-            self.answered(model, base_url)
+            self._forget(model, base_url)

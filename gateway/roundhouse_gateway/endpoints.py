@@ -57,10 +57,12 @@ class Endpoints:
             return entries
         return sorted(entries, key=lambda entry: self.ejections.all_rest(entry.model.id, self.of(entry)))
 
-    def failed(self, entry: Entry, base_url: str, fault: Fault) -> None:
-        """A request came to nothing there, by no fault of its own."""
+    def failed(self, entry: Entry, base_url: str, fault: Fault, sent: float) -> None:
+        """A request that was `sent` then came to nothing there, by no fault of its own."""
         model = entry.model.id
-        if base_url in self.of(entry) and self.ejections.failed(model, base_url, at_once=fault != "error"):
+        if base_url not in self._known(model):
+            return
+        if self.ejections.failed(model, base_url, sent, at_once=fault != "error"):
             self._metrics.ejections(model).inc()
             self._metrics.resting_endpoints(model).set(self.ejections.resting(model))
             log.warning(
@@ -70,10 +72,10 @@ class Endpoints:
                 fault,
             )
 
-    def answered(self, entry: Entry, base_url: str) -> None:
-        """It works, whatever it says. To be told only while anything is `troubled`."""
+    def answered(self, entry: Entry, base_url: str, sent: float) -> None:
+        """The answer was whole: it works, whatever it says. To be told only while anything is `troubled`."""
         model = entry.model.id
-        if self.ejections.answered(model, base_url):
+        if self.ejections.answered(model, base_url, sent):
             self._metrics.resting_endpoints(model).set(self.ejections.resting(model))
             log.info("endpoint %s of model %r answers again", base_url, model)
 
@@ -105,7 +107,11 @@ class Endpoints:
 
     def _forget_departed(self, model: str) -> None:
         rested = self.ejections.resting(model)
-        entry = self._registry.snapshot.entries.get(model)
-        self.ejections.keep(model, entry.target.base_urls if entry and entry.target else ())
+        self.ejections.keep(model, self._known(model))
         if rested != (rests := self.ejections.resting(model)):
             self._metrics.resting_endpoints(model).set(rests)
+
+    def _known(self, model: str) -> Collection[str]:
+        """Those that the model has now: of others nothing is remembered."""
+        entry = self._registry.snapshot.entries.get(model)
+        return entry.target.base_urls if entry and entry.target else ()

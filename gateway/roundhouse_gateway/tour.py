@@ -60,7 +60,12 @@ class Tour:
     broken: int = 0
     left: str = ""
     at: str = ""
-    """Where it was asked last."""
+    sent: float = 0.0
+    """Where it was asked last, and when, by the clock of `Ejections`."""
+
+    def goes_to(self, base_url: str, now: float) -> None:
+        self.tried.add(base_url)
+        self.at, self.sent = base_url, now
 
     def broke_off(self, base_url: str) -> None:
         """On a kept connection: that was closed before, or this very request has brought the engine down."""
@@ -109,13 +114,13 @@ class Tours:
         return EngineUnreachableError(f"Engine '{entry.model.id}' has no endpoint just now.")
 
     def failed(
-        self, entry: Entry, reason: Failure, error: Exception | None = None, *, at: str
+        self, entry: Entry, reason: Failure, error: Exception | None = None, *, at: str, sent: float
     ) -> GatewayError:
         """What the client is told, and the metrics; `error` is what happened. Empty `at`: nobody's fault."""
         model = entry.model.id
         self.metrics.engine_errors(model, reason).inc()
         if at:
-            self.endpoints.failed(entry, at, reason)
+            self.endpoints.failed(entry, at, reason, sent)
         if error is not None and (why := distrust(error)):
             return UntrustedUpstreamError(model, why)
         match reason:

@@ -98,12 +98,19 @@ class EngineClient:
                         yield response
                         return
                     finally:
-                        if response.content.exception() is not None and call.body.failure is None:
-                            self.endpoints.failed(call.entry, base_url, "broken")
+                        self._tell(call, response, tour)
                         response.close()
         finally:
             if self.endpoints.ejections.troubled:
                 self.endpoints.ejections.leave(call.entry.model.id, tour)
+
+    def _tell(self, call: Call, response: aiohttp.ClientResponse, tour: Tour) -> None:
+        """Whether a good answer, as far as it was waited for, came to its end or broke off."""
+        if response.content.exception() is not None:
+            if call.body.failure is None:
+                self.endpoints.failed(call.entry, tour.at, "broken", tour.sent)
+        elif self.endpoints.ejections.troubled and response.ok and response.content.is_eof():
+            self.endpoints.answered(call.entry, tour.at, tour.sent)
 
     async def _asked(self, call: Call, base_url: str, tour: Tour) -> aiohttp.ClientResponse | None:
         """The head of an answer; None where another endpoint is to be asked."""
@@ -122,9 +129,9 @@ class EngineClient:
         headers = response.headers
         self.load.told(base_url, headers.get(LOAD_HEADER))
         if is_fault(response.status, reasoned=REASON_HEADER in headers or "retry-after" in headers):
-            self.endpoints.failed(call.entry, base_url, "error")
-        elif self.endpoints.ejections.troubled:
-            self.endpoints.answered(call.entry, base_url)
+            self.endpoints.failed(call.entry, base_url, "error", tour.sent)
+        elif self.endpoints.ejections.troubled and not response.ok:
+            self.endpoints.answered(call.entry, base_url, tour.sent)
         return response
 
     async def _tried_before(self, call: Call, tour: Tour) -> int:
@@ -165,7 +172,7 @@ class EngineClient:
         if not await self._others(call, tour):
             raise self._tours.nowhere(call.entry)
         base_url = self.load.least(self.endpoints.choosable(call.entry, tour.tried, tour))
-        tour.tried.add(base_url)
+        tour.goes_to(base_url, self.endpoints.ejections.clock())
         return base_url
 
     async def _others(self, call: Call, tour: Tour) -> bool:
@@ -198,19 +205,18 @@ class EngineClient:
                     timeout=self._hasty if self.endpoints.untried(call.entry, tour.tried) else self._patient,
                 )
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise self._failed(call, base_url, "unreachable", error) from error
+            raise self._failed(call, tour, "unreachable", error) from error
         except TimeoutError as error:
-            raise self._failed(call, base_url, "timeout") from error
+            raise self._failed(call, tour, "timeout") from error
         except (aiohttp.ClientError, OSError) as error:
-            raise self._failed(call, base_url, "broken") from error
+            raise self._failed(call, tour, "broken") from error
         finally:
             body.on_progress = nobody_waits
 
-    def _failed(
-        self, call: Call, base_url: str, reason: Failure, error: Exception | None = None
-    ) -> Exception:
+    def _failed(self, call: Call, tour: Tour, reason: Failure, error: Exception | None = None) -> Exception:
         """The error to answer with; where the body broke off by the client's doing, that."""
-        return call.body.failure or self._tours.failed(call.entry, reason, error, at=base_url)
+        told = call.body.failure
+        return told or self._tours.failed(call.entry, reason, error, at=tour.at, sent=tour.sent)
 
 
 def reason_of(response: aiohttp.ClientResponse) -> str:

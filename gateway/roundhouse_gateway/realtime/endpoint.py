@@ -5,7 +5,7 @@ The engine's accepting is the reservation of a place, so a session has one befor
 
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlencode
 
 import msgspec
@@ -54,6 +54,14 @@ class FullError(GatewayError):
         super().__init__(f"Every place for a session of engine '{model_id}' is taken; try again.")
 
 
+class Try(NamedTuple):
+    """Of one endpoint, `sent` by the clock of `Ejections`; `hasty`: there are others."""
+
+    base_url: str
+    sent: float
+    hasty: bool = False
+
+
 class EngineSockets:
     """The one WebSocket client of engines."""
 
@@ -85,14 +93,15 @@ class EngineSockets:
                 base_url = self._load.least(addresses)
                 tried.add(base_url)
                 hasty = bool(self.endpoints.untried(entry, tried))
+                at = Try(base_url, self.endpoints.ejections.clock(), hasty)
                 with self._load.hold(base_url):
                     try:
-                        socket = await self._begin(entry, base_url, parameters, exchange, hasty=hasty)
+                        socket = await self._begin(entry, at, parameters, exchange)
                     except (FullError, EngineUnreachableError) as error:
                         # That one is full says more than that another is not there.
                         refusal = refusal if isinstance(refusal, FullError) else error
                         continue
-                    self._answered(entry, base_url)
+                    self._answered(entry, at)
                     try:
                         yield socket
                     finally:
@@ -109,42 +118,36 @@ class EngineSockets:
             return self.endpoints.sound(entry, tried)
         return self.endpoints.choosable(entry, tried, tried)
 
-    def _answered(self, entry: Entry, base_url: str) -> None:
+    def _answered(self, entry: Entry, at: Try) -> None:
         if self.endpoints.ejections.troubled:
-            self.endpoints.answered(entry, base_url)
+            self.endpoints.answered(entry, at.base_url, at.sent)
 
     async def _begin(
-        self,
-        entry: Entry,
-        base_url: str,
-        parameters: Mapping[str, str],
-        exchange: Exchange,
-        *,
-        hasty: bool = False,
+        self, entry: Entry, at: Try, parameters: Mapping[str, str], exchange: Exchange
     ) -> EngineSocket:
         """A socket that speaks our protocol, whatever the engine does."""
         model = entry.model
         speaks = SPEAKERS.get(entry.record.effective.dialect or "")
         if speaks is None:
             query = {**parameters, "model": model.engine_model}
-            return await self._connect(entry, base_url, query, exchange, hasty=hasty)
+            return await self._connect(entry, at, query, exchange)
         asked = read_asked(parameters, model.id)
         speaker = speaks(model.engine_model, asked)
         inlet = await inlet_for(asked, speaker)
-        socket = await self._connect(entry, base_url, speaker.query(), exchange, hasty=hasty)
+        socket = await self._connect(entry, at, speaker.query(), exchange)
         try:
             return await speaking(socket, speaker, inlet, asked, entry)
         except (OSError, TimeoutError) as error:
             self._metrics.engine_errors(model.id, "unreachable").inc()
-            self.endpoints.failed(entry, base_url, "unreachable")
+            self.endpoints.failed(entry, at.base_url, "unreachable", at.sent)
             raise EngineUnreachableError(f"Engine '{model.id}' takes no sessions just now.") from error
         except EngineFailedError:
             self._metrics.engine_errors(model.id, "broken").inc()
-            self.endpoints.failed(entry, base_url, "error")
+            self.endpoints.failed(entry, at.base_url, "error", at.sent)
             raise
 
     async def _connect(
-        self, entry: Entry, base_url: str, query: Mapping[str, str], exchange: Exchange, *, hasty: bool
+        self, entry: Entry, at: Try, query: Mapping[str, str], exchange: Exchange
     ) -> EngineLink:
         model = entry.model
         headers = {
@@ -153,21 +156,21 @@ class EngineSockets:
             "via": exchange.via,
             **entry.access.headers,
         }
-        url = f"{entry.url(base_url, RouteName.REALTIME)}?{urlencode(query)}"
+        url = f"{entry.url(at.base_url, RouteName.REALTIME)}?{urlencode(query)}"
         try:
-            async with self._turns.take(base_url):
+            async with self._turns.take(at.base_url):
                 trusted = trust(entry.access.ca)
-                seconds = self._connect_seconds * (HASTY if hasty else 1)
+                seconds = self._connect_seconds * (HASTY if at.hasty else 1)
                 return await connect(url, headers, trusted, seconds, entry.access)
         except RefusedError as error:
             if is_fault(error.status, reasoned=not _REASONS.isdisjoint(error.headers)):
-                self.endpoints.failed(entry, base_url, "error")
+                self.endpoints.failed(entry, at.base_url, "error", at.sent)
             else:
-                self._answered(entry, base_url)
+                self._answered(entry, at)
             raise self._refused(entry, error) from error
         except (OSError, TimeoutError) as error:
             self._metrics.engine_errors(model.id, "unreachable").inc()
-            self.endpoints.failed(entry, base_url, "unreachable")
+            self.endpoints.failed(entry, at.base_url, "unreachable", at.sent)
             if why := distrust(error):
                 raise UntrustedUpstreamError(model.id, why) from error
             raise EngineUnreachableError(

@@ -77,7 +77,7 @@ class SpeechPassage(Passage):
     ) -> None:
         entry = self.way.entry
         at = self.stop.base_url if how == "Failed" else ""
-        told = self.lane.engines.tours.failed(entry, reason, error, at=at)
+        told = self.lane.engines.tours.failed(entry, reason, error, at=at, sent=self.exchange.started)
         self.tried = Tried(entry.model.id, self.stop.base_url, how, told)
         super()._return()
 

@@ -124,7 +124,9 @@ class TextEngines:
                         return
                     finally:
                         if incoming.reply.failure:
-                            self.endpoints.failed(call.entry, base_url, "broken")
+                            self.endpoints.failed(call.entry, base_url, "broken", tour.sent)
+                        elif self.ejections.troubled and incoming.is_good_and_whole:
+                            self.endpoints.answered(call.entry, base_url, tour.sent)
                         incoming.reply.abandon()
         finally:
             if self.ejections.troubled:
@@ -149,9 +151,9 @@ class TextEngines:
         head = incoming.reply.head
         self.load.told(base_url, head.load)
         if not head.is_good and head.is_fault:
-            self.endpoints.failed(call.entry, base_url, "error")
-        elif self.ejections.troubled:
-            self.endpoints.answered(call.entry, base_url)
+            self.endpoints.failed(call.entry, base_url, "error", tour.sent)
+        elif self.ejections.troubled and not head.is_good:
+            self.endpoints.answered(call.entry, base_url, tour.sent)
         return incoming
 
     def pick(self, entry: Entry, base_urls: Collection[str], opening: memoryview) -> str:
@@ -171,8 +173,7 @@ class TextEngines:
         base_urls = self.endpoints.choosable(call.entry, tour.tried, tour)
         first = not tour.tried and call.first in base_urls
         base_url = call.first if first else self.pick(call.entry, base_urls, call.opening)
-        tour.tried.add(base_url)
-        tour.at = base_url
+        tour.goes_to(base_url, self.ejections.clock())
         return base_url
 
     async def _post(self, call: Call, base_url: str, tour: Tour) -> Incoming | None:
@@ -193,19 +194,19 @@ class TextEngines:
         except (OSError, TimeoutError) as error:
             # An engine that left with this very request may have gone because of it.
             reason: Failure = "broken" if base_url == tour.left else "unreachable"
-            raise self.tours.failed(call.entry, reason, error, at=base_url) from error
+            raise self.tours.failed(call.entry, reason, error, at=base_url, sent=tour.sent) from error
         incoming = Incoming(self._idle_seconds)
         fresh.ask(request, incoming.reply)
         if await self._told(tour, incoming, incoming.begun()):
             return incoming
         tour.broken += 1
-        raise self.tours.failed(call.entry, "broken", at=base_url)
+        raise self.tours.failed(call.entry, "broken", at=base_url, sent=tour.sent)
 
     async def _first(self, incoming: Incoming, tour: Tour) -> None:
         """Waits for the first byte: an engine may send its head at once, and leave with no answer."""
         if not await self._told(tour, incoming, incoming.first()):
             tour.broken += 1
-            raise self.tours.failed(tour.entry, "broken", at=tour.at)
+            raise self.tours.failed(tour.entry, "broken", at=tour.at, sent=tour.sent)
 
     async def _told(self, tour: Tour, incoming: Incoming, coming: Awaitable[bool]) -> bool:
         """Whether what is awaited has come; False where the connection ended before."""
@@ -213,7 +214,7 @@ class TextEngines:
             return await coming
         except TimeoutError as error:
             incoming.reply.abandon()
-            raise self.tours.failed(tour.entry, "timeout", at=tour.at) from error
+            raise self.tours.failed(tour.entry, "timeout", at=tour.at, sent=tour.sent) from error
         except asyncio.CancelledError:
             incoming.reply.abandon()
             raise

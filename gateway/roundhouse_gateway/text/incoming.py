@@ -100,6 +100,10 @@ class Incoming:
         """All of it is here already."""
         return self.reply.complete
 
+    @property
+    def is_good_and_whole(self) -> bool:
+        return self.reply.complete and self.reply.head.is_good
+
     async def piece(self) -> bytes:
         """What has come next; empty at the end. `BrokenOffError`."""
         reply = self.reply

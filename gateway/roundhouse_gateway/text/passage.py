@@ -13,6 +13,7 @@ from typing import Final, Protocol
 from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from roundhouse_gateway.endpoints import Fault
 from roundhouse_gateway.errors import GatewayError, InternalError
 from roundhouse_gateway.relay import MAX_ERROR_BYTES, engine_error
 from roundhouse_gateway.text.answer import broke_off, stream_headers
@@ -99,7 +100,9 @@ class Passage(Trip):
         self.cut(
             self._broke_off()
             if self.response_started
-            else self.lane.engines.tours.failed(self.way.entry, "timeout", at=self.stop.base_url)
+            else self.lane.engines.tours.failed(
+                self.way.entry, "timeout", at=self.stop.base_url, sent=self.exchange.started
+            )
         )
 
     def _broke_off(self) -> GatewayError:
@@ -126,8 +129,6 @@ class Passage(Trip):
         head = self.head
         engines = self.lane.engines
         engines.load.told(self.stop.base_url, head.load)
-        if engines.ejections.troubled:
-            self._tell_of(head)
         if head.reason:
             self._return()
         elif not head.is_good:
@@ -141,11 +142,6 @@ class Passage(Trip):
             self._fail(self._broke_off())
         else:
             self._pass(head)
-
-    def _tell_of(self, head: AnswerHead) -> None:
-        """An answer that has begun ends the trouble with its endpoint."""
-        if not head.is_fault and (self.parts or self.complete):
-            self.lane.engines.endpoints.answered(self.way.entry, self.stop.base_url)
 
     def _stream(self, head: AnswerHead) -> None:
         self._frames = Frames()
@@ -170,11 +166,15 @@ class Passage(Trip):
         elif self.complete or len(self._pending) > MAX_ERROR_BYTES:
             self.abandon()
             if self.head.is_fault:
-                self.lane.engines.endpoints.failed(entry, self.stop.base_url, "error")
+                self._tell_failure("error")
             said = self._pending[:MAX_ERROR_BYTES]
             self._fail(
                 self._told(engine_error(self.status, entry.model.id, self.headers, said, entry.access))
             )
+
+    def _tell_failure(self, fault: Fault) -> None:
+        endpoints, exchange = self.lane.engines.endpoints, self.exchange
+        endpoints.failed(self.way.entry, self.stop.base_url, fault, exchange.started)
 
     def _told(self, error: GatewayError) -> GatewayError:
         """What the client hears of the engine's own error."""
@@ -253,7 +253,7 @@ class Passage(Trip):
         """Says why there is no answer, or no more of it."""
         exchange = self.exchange
         if self.failure:
-            self.lane.engines.endpoints.failed(self.way.entry, self.stop.base_url, "broken")
+            self._tell_failure("broken")
         exchange.note = exchange.note or error.message
         if not self.response_started:
             body = error.body()
@@ -277,7 +277,10 @@ class Passage(Trip):
         self._close()
         if not self.keep_alive:
             self._transport.close()
-        self.lane.metrics.fast_lane.inc()
+        lane = self.lane
+        if lane.engines.ejections.troubled and self.complete and not self.head.is_fault:
+            lane.engines.endpoints.answered(self.way.entry, self.stop.base_url, self.exchange.started)
+        lane.metrics.fast_lane.inc()
         self._client.answered()
 
     def _close(self) -> None:

@@ -9,6 +9,8 @@ from hypothesis import given
 from roundhouse_gateway.ejection import FIRST_SECONDS, LONGEST_SECONDS, MOST_ERRORS, Ejections
 
 M = "model"
+NOW = float("inf")
+"""For requests that were sent when everything before them was over."""
 
 
 @dataclass
@@ -39,7 +41,7 @@ def probe(ejections: Ejections, *base_urls: str) -> object:
 def test_what_takes_no_connection_rests_at_once_and_another_model_goes_there_still(
     ejections: Ejections,
 ) -> None:
-    assert ejections.failed(M, "a", at_once=True)
+    assert ejections.failed(M, "a", NOW, at_once=True)
     assert ejections.among(M, ["a", "b"], object()) == ["b"]
     assert ejections.among("other", ["a", "b"], object()) == ["a", "b"]
     assert ejections.resting(M) == 1
@@ -47,16 +49,16 @@ def test_what_takes_no_connection_rests_at_once_and_another_model_goes_there_sti
 
 def test_what_answers_that_it_failed_rests_when_it_has_done_so_again_and_again(ejections: Ejections) -> None:
     for _ in range(MOST_ERRORS - 1):
-        assert not ejections.failed(M, "a", at_once=False)
+        assert not ejections.failed(M, "a", NOW, at_once=False)
     assert ejections.among(M, ["a", "b"]) == ["a", "b"]
-    assert not ejections.answered(M, "a"), "it has never rested"
+    assert not ejections.answered(M, "a", NOW), "it has never rested"
     for number in range(1, MOST_ERRORS + 1):
-        assert ejections.failed(M, "a", at_once=False) == (number == MOST_ERRORS)
+        assert ejections.failed(M, "a", NOW, at_once=False) == (number == MOST_ERRORS)
     assert ejections.among(M, ["a", "b"]) == ["b"]
 
 
 def test_a_rest_is_twice_as_long_after_each_probe_that_fails(ejections: Ejections, clock: Clock) -> None:
-    ejections.failed(M, "a", at_once=True)
+    ejections.failed(M, "a", NOW, at_once=True)
     expected = FIRST_SECONDS
     for _ in range(8):
         clock.now += expected / 2
@@ -65,18 +67,18 @@ def test_a_rest_is_twice_as_long_after_each_probe_that_fails(ejections: Ejection
         clock.now += expected / 2
         assert ejections.is_due(M)
         probe(ejections, "a", "b")
-        assert not ejections.failed(M, "a", at_once=False), "it is the same ejection"
+        assert not ejections.failed(M, "a", NOW, at_once=False), "it is the same ejection"
         expected = min(2 * expected, LONGEST_SECONDS)
     assert expected == LONGEST_SECONDS
-    assert ejections.answered(M, "a")
+    assert ejections.answered(M, "a", NOW)
     assert not ejections.troubled
-    ejections.failed(M, "a", at_once=True)
+    ejections.failed(M, "a", NOW, at_once=True)
     clock.now += FIRST_SECONDS
     assert ejections.is_due(M), "it begins anew"
 
 
 def test_a_probe_is_one_until_it_is_over(ejections: Ejections, clock: Clock) -> None:
-    ejections.failed(M, "a", at_once=True)
+    ejections.failed(M, "a", NOW, at_once=True)
     clock.now += LONGEST_SECONDS
     prober = probe(ejections, "a", "b")
     assert not ejections.is_due(M)
@@ -88,27 +90,48 @@ def test_a_probe_is_one_until_it_is_over(ejections: Ejections, clock: Clock) -> 
 
 
 def test_a_second_try_is_no_probe(ejections: Ejections, clock: Clock) -> None:
-    ejections.failed(M, "a", at_once=True)
+    ejections.failed(M, "a", NOW, at_once=True)
     clock.now += LONGEST_SECONDS
     assert ejections.among(M, ["a", "b"]) == ["b"]
     assert ejections.is_due(M)
 
 
 def test_requests_that_were_on_their_way_do_not_prolong_a_rest(ejections: Ejections, clock: Clock) -> None:
+    sent = clock.now
     for number in range(20):
-        assert ejections.failed(M, "a", at_once=True) == (number == 0)
-    clock.now += FIRST_SECONDS
+        assert ejections.failed(M, "a", sent, at_once=True) == (number == 0)
+    clock.now += FIRST_SECONDS / 2
+    for_want_of_a_better_one = clock.now
+    clock.now += FIRST_SECONDS / 2
     assert ejections.is_due(M)
+    prober, probed = probe(ejections, "a", "b"), clock.now
+    for each in (sent, for_want_of_a_better_one):
+        assert not ejections.failed(M, "a", each, at_once=True)
+    assert ejections.troubled[M]["a"].prober is prober, "it is under way still"
+    clock.now += FIRST_SECONDS
+    ejections.failed(M, "a", probed, at_once=True)
+    clock.now += 2 * FIRST_SECONDS
+    assert ejections.is_due(M), "its second rest"
+
+
+def test_requests_that_were_on_their_way_do_not_end_a_rest(ejections: Ejections, clock: Clock) -> None:
+    sent = clock.now
+    clock.now += 1
+    ejections.failed(M, "a", sent, at_once=True)
+    assert not ejections.answered(M, "a", sent)
+    assert ejections.resting(M) == 1
+    assert ejections.answered(M, "a", clock.now)
+    assert not ejections.troubled
 
 
 def test_where_all_rest_the_least_bad_is_used(ejections: Ejections, clock: Clock) -> None:
     for each in ("a", "b", "c"):
-        ejections.failed(M, each, at_once=True)
+        ejections.failed(M, each, NOW, at_once=True)
     assert ejections.all_rest(M, ["a", "b", "c"])
     clock.now += FIRST_SECONDS
     assert not ejections.all_rest(M, ["a", "b", "c"]), "one may be probed"
     for each in ("a", "b"):
-        ejections.failed(M, each, at_once=True)
+        ejections.failed(M, each, NOW, at_once=True)
     assert ejections.among(M, ["a", "b", "c"]) == ["c"]
     assert ejections.among(M, ["a", "b"]) == ["a", "b"]
     assert ejections.sound(M, ["a", "b", "c", "d"]) == ["d"]
@@ -117,8 +140,8 @@ def test_where_all_rest_the_least_bad_is_used(ejections: Ejections, clock: Clock
 
 
 def test_what_is_gone_is_forgotten(ejections: Ejections) -> None:
-    ejections.failed(M, "a", at_once=True)
-    ejections.failed(M, "b", at_once=False)
+    ejections.failed(M, "a", NOW, at_once=True)
+    ejections.failed(M, "b", NOW, at_once=False)
     ejections.keep(M, ["a"])
     assert list(ejections.troubled[M]) == ["a"]
     ejections.keep(M, ["b"])
@@ -158,9 +181,9 @@ def test_whatever_happens(steps: list[tuple[str, object]]) -> None:
                     assert url not in {at for _, at in probes}, "somebody probes it already"
                     probes.append((prober, url))
             case ("fail", (str(url), bool(at_once))):
-                ejections.failed(M, url, at_once=at_once)
+                ejections.failed(M, url, NOW, at_once=at_once)
             case ("answer", str(url)):
-                ejections.answered(M, url)
+                ejections.answered(M, url, NOW)
                 assert ejections.sound(M, [url]) == [url]
             case ("leave", int(number)):
                 for prober, _ in probes[number : number + 1]:
@@ -172,5 +195,5 @@ def test_whatever_happens(steps: list[tuple[str, object]]) -> None:
         known = ejections.troubled.get(M, {})
         probes = [(prober, url) for prober, url in probes if url in known and known[url].prober is prober]
     for url in URLS:
-        ejections.answered(M, url)
+        ejections.answered(M, url, NOW)
     assert not ejections.troubled

@@ -20,6 +20,9 @@ def entry_at(place: int, *base_urls: str) -> Entry:
 
 FIRST, SECOND, THIRD = entry_at(0, "http://a", "http://b"), entry_at(1, "http://c"), entry_at(2, "http://d")
 
+NOW = float("inf")
+"""For requests that were sent when everything before them was over."""
+
 
 class House:
     def __init__(self, *entries: Entry) -> None:
@@ -44,11 +47,11 @@ class House:
 def test_models_whose_endpoints_all_rest_come_last() -> None:
     house = House(FIRST, SECOND, THIRD)
     endpoints = house.endpoints
-    endpoints.failed(FIRST, "http://a", "unreachable")
+    endpoints.failed(FIRST, "http://a", "unreachable", NOW)
     assert endpoints.order([FIRST, SECOND, THIRD]) == [FIRST, SECOND, THIRD]
-    endpoints.failed(FIRST, "http://b", "broken")
+    endpoints.failed(FIRST, "http://b", "broken", NOW)
     assert endpoints.order([FIRST, SECOND, THIRD]) == [SECOND, THIRD, FIRST]
-    endpoints.answered(FIRST, "http://b")
+    endpoints.answered(FIRST, "http://b", NOW)
     assert endpoints.order([FIRST, SECOND, THIRD]) == [FIRST, SECOND, THIRD]
 
 
@@ -56,10 +59,10 @@ def test_an_ejection_is_counted_and_told_once(caplog: pytest.LogCaptureFixture) 
     house = House(FIRST)
     with caplog.at_level(logging.INFO, "roundhouse.gateway"):
         for _ in range(3):
-            house.endpoints.failed(FIRST, "http://a", "timeout")
+            house.endpoints.failed(FIRST, "http://a", "timeout", NOW)
         assert (house.ejections(), house.resting()) == (1, 1)
         for _ in range(2):
-            house.endpoints.answered(FIRST, "http://a")
+            house.endpoints.answered(FIRST, "http://a", NOW)
         assert (house.ejections(), house.resting()) == (1, 0)
     begun, over = (each.getMessage() for each in caplog.records)
     assert begun.startswith(
@@ -71,8 +74,8 @@ def test_an_ejection_is_counted_and_told_once(caplog: pytest.LogCaptureFixture) 
 def test_only_a_first_try_is_a_probe() -> None:
     endpoints = House(FIRST).endpoints
     now = 0.0
-    endpoints.ejections._clock = lambda: now
-    endpoints.failed(FIRST, "http://a", "unreachable")
+    endpoints.ejections.clock = lambda: now
+    endpoints.failed(FIRST, "http://a", "unreachable", NOW)
     now = 60.0
     assert list(endpoints.choosable(FIRST, {"http://c"}, object())) == ["http://b"]
     assert list(endpoints.choosable(FIRST, set(), object())) == ["http://a"]
@@ -84,13 +87,15 @@ def test_only_a_first_try_is_a_probe() -> None:
 def test_what_leaves_the_slice_leaves_no_record() -> None:
     house = House(FIRST, SECOND)
     for each in ("http://a", "http://b"):
-        house.endpoints.failed(FIRST, each, "unreachable")
-    house.endpoints.failed(SECOND, "http://c", "error")
+        house.endpoints.failed(FIRST, each, "unreachable", NOW)
+    house.endpoints.failed(SECOND, "http://c", "error", NOW)
     assert house.resting() == 2
     house.see(replace(FIRST, target=Target(BackendType.SERVICE, "m", ("http://b",))), SECOND)
     assert house.resting() == 1
-    house.endpoints.failed(FIRST, "http://a", "broken")
+    house.endpoints.failed(FIRST, "http://a", "broken", NOW)
     assert house.resting() == 1, "a request that was there yet says nothing of those that stay"
     house.see()
     assert house.resting() == 0
+    house.endpoints.failed(FIRST, "http://b", "broken", NOW)
+    assert house.resting() == 0, "nor does one whose model is gone"
     assert not house.endpoints.ejections.troubled

@@ -19,7 +19,7 @@ from roundhouse_gateway.exchange import Exchange
 from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.realtime import endpoint, foreign
 from roundhouse_gateway.realtime.asked import Asked, read_asked
-from roundhouse_gateway.realtime.endpoint import EngineSockets
+from roundhouse_gateway.realtime.endpoint import EngineSockets, Try
 from roundhouse_gateway.realtime.foreign import ForeignSocket
 from roundhouse_gateway.realtime.inlet import Inlet
 from roundhouse_gateway.realtime.marks import MOST_MARKS
@@ -334,4 +334,4 @@ async def test_no_place_is_taken_at_an_engine_before_its_audio_can_be_made(
         model=SimpleNamespace(id="live", engine_model="m"), record=SimpleNamespace(effective=effective)
     )
     with pytest.raises(ImportError):
-        await sockets._begin(entry, "http://127.0.0.1:9", {}, Exchange("GET", "/", "id"))
+        await sockets._begin(entry, Try("http://127.0.0.1:9", 0.0), {}, Exchange("GET", "/", "id"))
