@@ -155,6 +155,7 @@ class _Answer:
     _streams = False
     _last = b""
     """What of the body was sent last."""
+    _is_whole = False
 
     def __init__(self, exchange: Exchange, send: Send) -> None:
         self._exchange = exchange
@@ -165,10 +166,13 @@ class _Answer:
             self._begin(message)
         else:
             self._last = message.get("body") or self._last
+            self._is_whole = not message.get("more_body", False)
         await self._send(message)
 
     async def cut(self, error: GatewayError) -> None:
         """Says why there is no answer, or in a stream of events no more of it, where it is between two."""
+        if self._is_whole:
+            return
         if self._exchange.status == 0:
             await self._exchange.send_error(self.send, error)
         elif self._streams and (not self._last or self._last.endswith(_BETWEEN_EVENTS)):
