@@ -5,6 +5,7 @@ some twenty seconds of that; a cold start takes minutes.
 """
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,17 @@ class Room:
 
     def __init__(self) -> None:
         self.kept_bytes = 0
+        self._less = asyncio.Event()
+
+    def count(self, size_bytes: int) -> None:
+        self.kept_bytes += size_bytes
+        if size_bytes < 0:
+            self._less.set()
+
+    async def less(self) -> None:
+        """Returns when some of it is free again."""
+        self._less.clear()
+        await self._less.wait()
 
     @contextmanager
     def early(self, receive: Receive) -> Iterator["Early"]:
@@ -46,10 +58,10 @@ class Early:
         self._is_gone = False
 
     async def until_gone(self) -> None:
-        """Keeps what comes. Who has said too much is not read from, and not seen to leave."""
+        """Keeps what comes. Who finds no room is neither read from nor seen to leave until there is some."""
         while not self._is_gone:
-            if self._size >= MOST_BYTES or self._room.kept_bytes >= MOST_BYTES_IN_ALL:
-                await asyncio.Event().wait()
+            while self._size >= MOST_BYTES or self._room.kept_bytes >= MOST_BYTES_IN_ALL:
+                await self._room.less()
             self._keep(await self._receive())
 
     async def receive(self) -> Message:
@@ -65,10 +77,11 @@ class Early:
 
     def _keep(self, message: Message) -> None:
         self._is_gone = message["type"] == "websocket.disconnect"
-        size = _MESSAGE_BYTES + len(message.get("text") or message.get("bytes") or "")
+        # In memory: one emoji makes four bytes of each character of its text.
+        size = _MESSAGE_BYTES + sys.getsizeof(message.get("text") or message.get("bytes"))
         self._kept.append((message, size))
         self._count(size)
 
     def _count(self, size: int) -> None:
         self._size += size
-        self._room.kept_bytes += size
+        self._room.count(size)

@@ -82,3 +82,29 @@ async def test_all_together_have_their_bound_and_what_one_leaves_is_anothers(
         await settled()
         assert second.queue.empty()
         waiting.cancel()
+
+
+async def test_who_finds_no_room_is_read_from_when_others_have_left_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(early, "MOST_BYTES_IN_ALL", 10_000)
+    room, client = Room(), Client(audio(1), GONE)
+    with room.early(Client(audio(0, 20_000)).receive) as other, room.early(client.receive) as one:
+        full = asyncio.create_task(other.until_gone())
+        await settled()
+        waiting = asyncio.create_task(one.until_gone())
+        await settled()
+        assert (waiting.done(), client.queue.qsize()) == (False, 2)
+        full.cancel()
+        other.forget()
+        await asyncio.wait_for(waiting, 10)
+        assert [(await one.receive())["type"] for _ in range(2)] == ["websocket.receive", GONE["type"]]
+
+
+async def test_what_is_kept_counts_as_it_is_in_memory() -> None:
+    room = Room()
+    said: Message = {"type": "websocket.receive", "text": "a" * 99_999 + chr(0x1F600)}
+    with room.early(Client(said, GONE).receive) as one:
+        await asyncio.wait_for(one.until_gone(), 10)
+        assert room.kept_bytes >= 400_000
+    assert room.kept_bytes == 0
