@@ -29,10 +29,10 @@ class Call:
     accepted: bool = field(default=False, init=False)
 
     async def accept(self) -> None:
+        self.accepted = True
         headers = self.exchange.own_headers()
         subprotocol = self.credentials.subprotocol
         await self.send({"type": "websocket.accept", "headers": headers, "subprotocol": subprotocol})
-        self.accepted = True
 
     async def receive(self) -> Message:
         """What the client says next."""

@@ -59,6 +59,9 @@ class ElevenLabs:
     bounds: Bounds
 
     async def serve(self, call: Call) -> Ending:
+        return await first(self._session(call), _leave(call, self.sessions.leaving))
+
+    async def _session(self, call: Call) -> Ending:
         config = read_config(call.credentials.query)
         wanted = Wanted(config.model, config.parameters)
         async with self.sessions.open(wanted, call, call.exchange) as engine:
@@ -66,7 +69,7 @@ class ElevenLabs:
                 await call.accept()
             session = _Session(call, engine, config, Idle(self.bounds))
             try:
-                return await session.run(self.sessions.leaving)
+                return await session.run()
             finally:
                 call.exchange.usage = Usage(audio_seconds=session.bytes / config.byte_rate)
 
@@ -94,12 +97,12 @@ class _Session:
         self._heard: list[Transcript] = []
         self.bytes = 0
 
-    async def run(self, leaving: Leaving) -> Ending:
+    async def run(self) -> Ending:
         config = {**self._config.shown(), "model_id": self._call.exchange.model}
         await self._call.say(
             {"message_type": "session_started", "session_id": token_hex(16), "config": config}
         )
-        return await first(self._read(), self._tell(), self._idle.over(), self._leave(leaving))
+        return await first(self._read(), self._tell(), self._idle.over())
 
     async def _read(self) -> Ending:
         while True:
@@ -168,11 +171,15 @@ class _Session:
             ],
         }
 
-    async def _leave(self, leaving: Leaving) -> Ending:
-        await leaving.told()
-        await self._call.say(_ending_soon(round(leaving.seconds_left * 1000), REASON))
-        await asyncio.sleep(leaving.seconds_left)
-        return Ending(Close.GOING_AWAY, REASON)
+
+async def _leave(call: Call, leaving: Leaving) -> Ending:
+    """Tells also a client that waits for a place."""
+    await leaving.told()
+    if not call.accepted:
+        await call.accept()
+    await call.say(_ending_soon(round(leaving.seconds_left * 1000), REASON))
+    await asyncio.sleep(leaving.seconds_left)
+    return Ending(Close.GOING_AWAY, REASON)
 
 
 def _ending_soon(deadline_ms: int, reason: str) -> dict[str, Any]:

@@ -38,6 +38,9 @@ class Native:
     bounds: Bounds
 
     async def serve(self, call: Call) -> Ending:
+        return await first(self._session(call), _leave(call, self.sessions.leaving))
+
+    async def _session(self, call: Call) -> Ending:
         wanted = _wanted(call)
         async with self.sessions.open(wanted, call, call.exchange) as engine:
             if not call.accepted:
@@ -46,7 +49,7 @@ class Native:
             way = _relay(call, engine, idle) or _Pumps(call, engine, idle)
             ways = [_gone(call), way.run()] if isinstance(way, Relay) else [way.up(), way.down()]
             try:
-                return await first(*ways, idle.over(), _leave(call, self.sessions.leaving))
+                return await first(*ways, idle.over())
             finally:
                 if isinstance(way, Relay):
                     way.release()
@@ -82,7 +85,10 @@ async def _gone(call: Call) -> Ending:
 
 
 async def _leave(call: Call, leaving: Leaving) -> Ending:
+    """Tells also a client that waits for a place."""
     await leaving.told()
+    if not call.accepted:
+        await call.accept()
     deadline_ms = round(leaving.seconds_left * 1000)
     event: dict[str, Any] = {"type": "session.ending", "deadlineMs": deadline_ms, "reason": REASON}
     await call.say({**event, "lagMs": 0})
