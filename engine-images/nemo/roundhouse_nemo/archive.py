@@ -1,7 +1,7 @@
 """Reads a `.nemo` file: a tar archive of a model's configuration, its tokenizer's files and its weights.
 
 Whether it is whole and of a kind that this engine serves is decided here, before NeMo's half minute of
-imports. Nothing of it runs: the configuration may name classes of NeMo's alone.
+imports; what its configuration may name, in `configuration`.
 """
 
 import shutil
@@ -13,21 +13,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, Any, Final
 
-import yaml
-
 from roundhouse_engine import ModelError, ModelSpec
-
-CLASSES: Final = {
-    **dict.fromkeys(("EncDecCTCModel", "EncDecCTCModelBPE"), "ctc"),
-    **dict.fromkeys(("EncDecRNNTModel", "EncDecRNNTBPEModel"), "rnnt"),
-    **dict.fromkeys(("EncDecHybridRNNTCTCModel", "EncDecHybridRNNTCTCBPEModel"), "rnnt"),
-}
-"""NeMo's classes that are served, and what they decode by. TDT is RNNT that says how long a token lasts."""
+from roundhouse_nemo.configuration import MODELS, read
 
 _CONFIG: Final = "model_config.yaml"
 _WEIGHTS: Final = "model_weights.ckpt"
-_OF_NEMO: Final = "nemo.collections.asr.models."
-_FOR_TRAINING: Final = ("train_ds", "validation_ds", "test_ds", "optim")
 _OF_OTHERS: Final = ("*.safetensors", "model.bin", "*.gguf", "*.onnx", "*.ckpt", "*.pt")
 _SMALL_BYTES: Final = 512 << 20
 """All files but the weights together: of the largest tokenizers they are a few megabytes."""
@@ -48,7 +38,7 @@ class Archive:
     @property
     def decodes_by(self) -> str:
         """`ctc` or `rnnt`."""
-        return CLASSES[self.class_name]
+        return MODELS[self.class_name]
 
 
 @contextmanager
@@ -102,10 +92,8 @@ def _opened(name: str, file: Path, tar: tarfile.TarFile, folder: Path) -> Archiv
     for base, member in members.items():
         with (folder / base).open("wb") as out:  # by their last names, as the configuration knows them
             shutil.copyfileobj(_part(tar, member), out)
-    config = _config(name, file, folder / _CONFIG)
-    kept = {key: value for key, value in config.items() if key not in _FOR_TRAINING}
-    class_name = _class(name, file, config)
-    return Archive(file, kept, class_name, folder, _seekable(tar, weights, folder), weights.size)
+    class_name, config = read(name, file, (folder / _CONFIG).read_bytes())
+    return Archive(file, config, class_name, folder, _seekable(tar, weights, folder), weights.size)
 
 
 def _seekable(tar: tarfile.TarFile, weights: tarfile.TarInfo, folder: Path) -> IO[bytes]:
@@ -123,24 +111,3 @@ def _part(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
     part = tar.extractfile(member)
     assert part is not None  # noqa: S101 - a file, as was asked before
     return part
-
-
-def _config(name: str, file: Path, path: Path) -> dict[str, Any]:
-    try:
-        said = yaml.safe_load(path.read_bytes())
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ModelError(f"{name!r}: the {_CONFIG} in {str(file)!r} is no YAML ({error}).") from error
-    if not isinstance(said, dict):
-        raise ModelError(f"{name!r}: the {_CONFIG} in {str(file)!r} holds no configuration.")
-    return said
-
-
-def _class(name: str, file: Path, config: dict[str, Any]) -> str:
-    target = str(config.get("target") or "")
-    class_name = target.rpartition(".")[2]
-    if target.startswith(_OF_NEMO) and class_name in CLASSES:
-        return class_name
-    raise ModelError(
-        f"{name!r}: {str(file)!r} is made for the class {target!r}. This engine serves NeMo's "
-        f"{', '.join(CLASSES)}, and runs no code of others. {_REMEDY}"
-    )
