@@ -4,8 +4,11 @@ Whether it is whole and of a kind that this engine serves is decided here, befor
 imports; what its configuration may name, in `configuration`.
 """
 
+import errno
+import gzip
 import shutil
 import tarfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,8 +22,13 @@ from roundhouse_nemo.configuration import MODELS, read
 _CONFIG: Final = "model_config.yaml"
 _WEIGHTS: Final = "model_weights.ckpt"
 _OF_OTHERS: Final = ("*.safetensors", "model.bin", "*.gguf", "*.onnx", "*.ckpt", "*.pt")
-_SMALL_BYTES: Final = 512 << 20
+_CONFIG_BYTES: Final = 4 << 20
+_SMALL_BYTES: Final = 64 << 20
 """All files but the weights together: of the largest tokenizers they are a few megabytes."""
+_MOST_FILES: Final = 1000
+_GZIP: Final = b"\x1f\x8b"
+_UNPACKED_TIMES: Final = 4
+"""Weights are packed to nine tenths: what grows to several times its size is made to fill a disk."""
 _REMEDY: Final = "Fetch a file such as 'parakeet-tdt-0.6b-v2.nemo'."
 
 
@@ -47,11 +55,13 @@ def open_archive(model: ModelSpec) -> Iterator[Archive]:
     file = find(model)
     with TemporaryDirectory(prefix="nemo-") as folder:
         try:
-            with tarfile.open(file) as tar:
-                archive = _opened(model.name, file, tar, Path(folder))
+            with tarfile.open(_plain(model.name, file, Path(folder)), "r:") as tar:
+                files = Path(folder) / "files"
+                files.mkdir()
+                archive = _opened(model.name, file, tar, files)
                 with archive.weights:
                     yield archive
-        except (tarfile.TarError, EOFError, OSError) as error:
+        except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
             raise ModelError(
                 f"{model.name!r}: {str(file)!r} is no .nemo archive, or a damaged one ({error}). "
                 "Fetch it again."
@@ -80,31 +90,61 @@ def find(model: ModelSpec) -> Path:
     return found[0]
 
 
+def _plain(name: str, file: Path, folder: Path) -> Path:
+    """The file, or what is packed in it, as old models are: so weights are read where they lie."""
+    with file.open("rb") as start:
+        if start.read(len(_GZIP)) != _GZIP:
+            return file
+    left = _UNPACKED_TIMES * file.stat().st_size + _SMALL_BYTES
+    plain = folder / "unpacked.tar"
+    with gzip.open(file) as packed, plain.open("wb") as out:
+        while data := packed.read(1 << 20):
+            left -= len(data)
+            if left < 0:
+                raise ModelError(
+                    f"{name!r}: {str(file)!r} unpacks to more than {_UNPACKED_TIMES} times its size, as no "
+                    f"model does. {_REMEDY}"
+                )
+            try:
+                out.write(data)
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+                raise ModelError(
+                    f"{name!r}: {str(folder)!r} has no room to unpack {str(file)!r}: give the pod more, or "
+                    "pack the archive's files anew without gzip."
+                ) from error
+    return plain
+
+
 def _opened(name: str, file: Path, tar: tarfile.TarFile, folder: Path) -> Archive:
-    members = {Path(member.name).name: member for member in tar.getmembers() if member.isfile()}
-    if missing := [each for each in (_CONFIG, _WEIGHTS) if each not in members]:
-        raise ModelError(
-            f"{name!r}: {str(file)!r} lacks {' and '.join(missing)}, so it is no model of NeMo. {_REMEDY}"
-        )
+    members = _members(name, file, tar)
     weights = members.pop(_WEIGHTS)
-    if sum(member.size for member in members.values()) > _SMALL_BYTES:
-        raise ModelError(f"{name!r}: {str(file)!r} holds too much beside its weights to be a model.")
     for base, member in members.items():
         with (folder / base).open("wb") as out:  # by their last names, as the configuration knows them
             shutil.copyfileobj(_part(tar, member), out)
     class_name, config = read(name, file, (folder / _CONFIG).read_bytes())
-    return Archive(file, config, class_name, folder, _seekable(tar, weights, folder), weights.size)
+    return Archive(file, config, class_name, folder, _part(tar, weights), weights.size)
 
 
-def _seekable(tar: tarfile.TarFile, weights: tarfile.TarInfo, folder: Path) -> IO[bytes]:
-    """Weights are read where they lie; of a packed archive, as old models have, they are unpacked."""
-    part = _part(tar, weights)
-    if type(tar.fileobj).__name__ not in {"GzipFile", "BZ2File", "LZMAFile"}:
-        return part
-    unpacked = (folder / _WEIGHTS).open("w+b")
-    shutil.copyfileobj(part, unpacked)
-    unpacked.seek(0)
-    return unpacked
+def _members(name: str, file: Path, tar: tarfile.TarFile) -> dict[str, tarfile.TarInfo]:
+    """By their last names; no more of them, and none larger, than a model has."""
+    members: dict[str, tarfile.TarInfo] = {}
+    for count, member in enumerate(tar):
+        if count == _MOST_FILES:
+            raise ModelError(f"{name!r}: {str(file)!r} holds too many files to be a model. {_REMEDY}")
+        if member.isfile() and not member.issparse():  # which says to be larger than it is
+            members[Path(member.name).name] = member
+    if missing := [each for each in (_CONFIG, _WEIGHTS) if each not in members]:
+        raise ModelError(
+            f"{name!r}: {str(file)!r} lacks {' and '.join(missing)}, so it is no model of NeMo. {_REMEDY}"
+        )
+    small = sum(member.size for base, member in members.items() if base != _WEIGHTS)
+    if small > _SMALL_BYTES or members[_CONFIG].size > _CONFIG_BYTES:
+        raise ModelError(
+            f"{name!r}: {str(file)!r} holds too much beside its weights to be a model. {_REMEDY}"
+        )
+    return members
 
 
 def _part(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:

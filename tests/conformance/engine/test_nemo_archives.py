@@ -53,8 +53,22 @@ def saying(config: str) -> bytes:
     return pack(dict(FILES) | {"./model_config.yaml": (CONFIG + config).encode()})
 
 
+def garbled(data: bytes) -> bytes:
+    return data[:40] + bytes(40) + data[80:]
+
+
 def write(data: bytes) -> Callable[[Path], object]:
     return lambda folder: (folder / "m.nemo").write_bytes(data)
+
+
+def sparse(folder: Path) -> None:
+    """A short file that GNU's tar says is a gigabyte of nothing."""
+    about = tarfile.TarInfo("model_weights.ckpt")
+    about.type = tarfile.GNUTYPE_SPARSE
+    header = bytearray(about.tobuf(tarfile.GNU_FORMAT))
+    header[483:495] = b"%011o\0" % (1 << 30)
+    header[148:156] = b"%06o\0 " % (sum(header[:148]) + sum(header[156:512]) + 8 * ord(" "))
+    (folder / "m.nemo").write_bytes(bytes(header) + without("./model_weights.ckpt"))
 
 
 def two(folder: Path) -> None:
@@ -88,6 +102,17 @@ BAD = [
     Bad("a list", write(pack(dict(FILES) | {"./model_config.yaml": b"- 1"})), "is no mapping"),
     Bad("no class", write(of_class("")), "made for the class None"),
     Bad("code of others", write(of_class("subprocess.Popen")), "runs no code of others"),
+    Bad("packed nothing", write(pack(dict(FILES) | {"./more": bytes(70 << 20)}, "w:gz")), "than 4 times its"),
+    Bad("packed otherwise", write(pack(FILES, "w:xz")), "no .nemo archive, or a damaged one"),
+    Bad("packed, garbled", write(garbled(pack(FILES, "w:gz"))), "no .nemo archive, or a damaged one"),
+    Bad("large files", write(pack(dict(FILES) | {"./more": bytes(65 << 20)})), "too much beside its weights"),
+    Bad(
+        "large configuration",
+        write(pack(dict(FILES) | {"./model_config.yaml": b"#" * (5 << 20)})),
+        "too much beside its weights",
+    ),
+    Bad("many files", write(pack(dict(FILES) | {str(at): b"" for at in range(1000)})), "too many files"),
+    Bad("sparse", sparse, "lacks model_weights.ckpt"),
     Bad("another task", write(of_class(f"{MODELS}.EncDecMultiTaskModel")), "This engine serves NeMo's Enc"),
 ]
 
