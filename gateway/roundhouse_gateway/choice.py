@@ -46,33 +46,46 @@ PARAM_AT_FAULT = {
 }
 
 
-def choose(snapshot: Snapshot, name: str, needs: Needs, metrics: Metrics, grant: Grant) -> Sequence[Entry]:
+class Search:
+    """One request's, for a model. That it found none counts once, however often it is repeated."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._is_counted = False
+
+    def unresolved(self, reason: str) -> None:
+        if not self._is_counted:
+            self._is_counted = True
+            self._metrics.resolution_errors(reason).inc()
+
+
+def choose(snapshot: Snapshot, name: str, needs: Needs, search: Search, grant: Grant) -> Sequence[Entry]:
     """The running entries to send the request to, the first first: for `auto` the best that fit.
 
     For a name its model, and those behind it that its variant names as fallbacks: never another. None that
     the `grant` excludes is chosen.
     """
     if name == AUTO:
-        return _best(snapshot, needs, grant) or _refuse_auto(snapshot, needs, metrics, grant)
+        return _best(snapshot, needs, grant) or _refuse_auto(snapshot, needs, search, grant)
     try:
         entry = snapshot.resolve(name)
     except UnknownModelError as error:
-        metrics.resolution_errors("unknown").inc()
+        search.unresolved("unknown")
         raise unknown(snapshot, error, needs, grant) from error
     if not grant.allows_model(entry.model.id):
-        metrics.resolution_errors("not_allowed").inc()
+        search.unresolved("not_allowed")
         raise ModelNotAllowedError(name)
     try:
         if entry.model.stage is not None:
             check_fit(entry, needs)
     except InvalidRequestError:
-        metrics.resolution_errors("unfit").inc()
+        search.unresolved("unfit")
         raise
     instead = stand_ins(snapshot, entry, needs, grant.allows_model)
     if entry.model.running:
         return [entry, *(each.entry for each in instead)]
     found = [each.entry for each in instead if FallbackTrigger.UNAVAILABLE in each.when]
-    return found or _refuse(entry, metrics, grant)
+    return found or _refuse(entry, search, grant)
 
 
 def model_named(snapshot: Snapshot, name: str, grant: Grant) -> str:
@@ -87,9 +100,9 @@ def model_named(snapshot: Snapshot, name: str, grant: Grant) -> str:
     return model if grant.allows_model(model) else UNKNOWN_MODEL
 
 
-def _refuse(entry: Entry, metrics: Metrics, grant: Grant) -> NoReturn:
+def _refuse(entry: Entry, search: Search, grant: Grant) -> NoReturn:
     """For a model that does not run and that none stands in for."""
-    metrics.resolution_errors("not_running").inc()
+    search.unresolved("not_running")
     if entry.access.trouble:
         raise UpstreamAccessError(entry.model.id)
     raise not_running(entry, grant)
@@ -108,9 +121,9 @@ def _best(snapshot: Snapshot, needs: Needs, grant: Grant) -> Sequence[Entry]:
     return found
 
 
-def _refuse_auto(snapshot: Snapshot, needs: Needs, metrics: Metrics, grant: Grant) -> NoReturn:
+def _refuse_auto(snapshot: Snapshot, needs: Needs, search: Search, grant: Grant) -> NoReturn:
     error = refusal_of_auto(snapshot, needs, grant)
-    metrics.resolution_errors("not_allowed" if error.status == 403 else "nothing_fits").inc()
+    search.unresolved("not_allowed" if error.status == 403 else "nothing_fits")
     raise error
 
 

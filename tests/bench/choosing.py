@@ -12,7 +12,7 @@ from roundhouse_api.keys import Grant
 from roundhouse_api.names import ENGINES, MODEL_VARIANTS
 from roundhouse_api.selection import Needs
 from roundhouse_gateway.bodies import Filter
-from roundhouse_gateway.choice import choose
+from roundhouse_gateway.choice import Search, choose
 from roundhouse_gateway.metrics import Metrics
 from roundhouse_gateway.records import ENDPOINT_SLICES
 from roundhouse_gateway.registry import Registry
@@ -52,7 +52,7 @@ async def _in_this_process() -> list[Result]:
 
     def auto(number: int) -> object:
         needs = Needs(Stage.TRANSCRIBE, language=LANGUAGES[number % len(LANGUAGES)])
-        return choose(registry.snapshot, "auto", needs, metrics, Grant())
+        return choose(registry.snapshot, "auto", needs, Search(metrics), Grant())
 
     for number in range(CHANGES):
         registry.apply(ENDPOINT_SLICES, _flipped(number))

@@ -9,7 +9,7 @@ from typing import Final
 from roundhouse_api.enums import FallbackTrigger, Interface, Stage
 from roundhouse_api.keys import Grant
 from roundhouse_api.selection import Needs, UnknownModelError, mismatch
-from roundhouse_gateway.choice import choose, model_named
+from roundhouse_gateway.choice import Search, choose, model_named
 from roundhouse_gateway.entry import Entry
 from roundhouse_gateway.errors import (
     GatewayError,
@@ -69,7 +69,7 @@ class Sessions:
         name = self._realtime_name(wanted, exchange.grant)
         exchange.model = model_named(self.registry.snapshot, name, exchange.grant)
         wish = Wish(name, wanted.needs, exchange.grant.allows_model, exchange.key_id)
-        choosing = partial(self._choose, name, wanted.needs, exchange.grant)
+        choosing = partial(self._choose, name, wanted.needs, exchange.grant, Search(self.metrics))
         async with AsyncExitStack() as opened:
             admitted = opened.enter_context(await self.hold.admit(wish, choosing, client))
             while (socket := await self._take(admitted, wanted, exchange, opened)) is None:
@@ -98,8 +98,8 @@ class Sessions:
                 return socket
         return None
 
-    def _choose(self, name: str, needs: Needs, grant: Grant) -> Sequence[Entry]:
-        found = choose(self.registry.snapshot, name, needs, self.metrics, grant)
+    def _choose(self, name: str, needs: Needs, grant: Grant, search: Search) -> Sequence[Entry]:
+        found = choose(self.registry.snapshot, name, needs, search, grant)
         return self.sockets.endpoints.order(found) if name == AUTO else found
 
     def _realtime_name(self, wanted: Wanted, grant: Grant) -> str:

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from roundhouse_api.enums import FallbackTrigger, RouteName
 from roundhouse_api.keys import Grant
 from roundhouse_gateway.body import Body, IncomingForm, LiveBody, SpooledBody
-from roundhouse_gateway.choice import check_fit, choose, model_named
+from roundhouse_gateway.choice import Search, check_fit, choose, model_named
 from roundhouse_gateway.errors import (
     EngineFailedError,
     EngineUnreachableError,
@@ -145,7 +145,8 @@ class SpeechRoute:
         grant = visit.exchange.grant
         visit.exchange.model = model_named(self.registry.snapshot, name, grant)
         wish = Wish(name, request.needs, grant.allows_model, visit.exchange.key_id)
-        admitting = self.hold.admit(wish, partial(self._choose, request, grant), visit.upload)
+        choosing = partial(self._choose, request, grant, Search(self.metrics))
+        admitting = self.hold.admit(wish, choosing, visit.upload)
         with await self._waited(admitting, request, visit) as admitted:
             while not await self._forward(admitted, visit):
                 await self._waited(admitted.wait(visit.upload), request, visit)
@@ -156,10 +157,10 @@ class SpeechRoute:
             return await coming
         return await visit.held.kept(coming, visit.upload.ended.is_set)
 
-    def _choose(self, request: TranscriptionRequest, grant: Grant) -> Sequence[Entry]:
+    def _choose(self, request: TranscriptionRequest, grant: Grant, search: Search) -> Sequence[Entry]:
         name = request.model or self.settings.default_model
         try:
-            entries = choose(self.registry.snapshot, name, request.needs, self.metrics, grant)
+            entries = choose(self.registry.snapshot, name, request.needs, search, grant)
         except HopelessRequestError as error:
             raise self.manner.told(error) from error
         except NotRunningError:

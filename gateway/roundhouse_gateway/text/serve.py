@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from roundhouse_api.enums import FallbackTrigger, RouteName
 from roundhouse_api.keys import Grant
 from roundhouse_api.selection import Needs, UnknownModelError
-from roundhouse_gateway.choice import choose, model_named
+from roundhouse_gateway.choice import Search, choose, model_named
 from roundhouse_gateway.errors import (
     GatewayError,
     NoEngineError,
@@ -126,7 +126,7 @@ class TextRoutes:
         exchange = job.exchange
         exchange.model = model_named(self.registry.snapshot, name, exchange.grant)
         wish = Wish(name, job.needs, exchange.grant.allows_model, exchange.key_id)
-        choose_now = partial(self._choose, name, job, exchange.grant)
+        choose_now = partial(self._choose, name, job, exchange.grant, Search(self.metrics))
         with await self._waited(self.hold.admit(wish, choose_now, job.upload), job) as admitted:
             while not await self._forward(admitted, job):
                 await self._waited(admitted.wait(job.upload), job)
@@ -137,10 +137,10 @@ class TextRoutes:
             return await coming
         return await job.held.kept(coming, job.upload.ended.is_set)
 
-    def _choose(self, name: str, job: _Job, grant: Grant) -> Sequence[Entry]:
+    def _choose(self, name: str, job: _Job, grant: Grant, search: Search) -> Sequence[Entry]:
         try:
             self._check_capability(name, job, grant)
-            entries = choose(self.registry.snapshot, name, job.needs, self.metrics, grant)
+            entries = choose(self.registry.snapshot, name, job.needs, search, grant)
         except UnknownModelRequestError as error:
             if job.request.model is None:
                 raise NoEngineError(f"The gateway's default model '{name}' is not published.") from error

@@ -7,7 +7,7 @@ from dataclasses import replace
 from roundhouse_api.enums import ConditionStatus, Stage
 from roundhouse_api.keys import Grant
 from roundhouse_api.selection import Needs
-from roundhouse_gateway.choice import choose
+from roundhouse_gateway.choice import Search, choose
 from roundhouse_gateway.hold import Admitted, Hold, Limits
 from roundhouse_gateway.load import Counts, LoadBook
 from roundhouse_gateway.metrics import Metrics
@@ -69,8 +69,10 @@ class House:
     def ask(
         self, name: str = "whisper-base", client: Client | None = None, grant: Grant = EVERYTHING
     ) -> "asyncio.Task[Admitted]":
+        search = Search(self.metrics)
+
         def chosen() -> Sequence[Entry]:
-            return choose(self.registry.snapshot, name, TRANSCRIBE, self.metrics, grant)
+            return choose(self.registry.snapshot, name, TRANSCRIBE, search, grant)
 
         wish = Wish(name, TRANSCRIBE, grant.allows_model, grant.name)
         return asyncio.ensure_future(self.hold.admit(wish, chosen, client or Client()))

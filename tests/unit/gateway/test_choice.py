@@ -6,7 +6,7 @@ import pytest
 
 from roundhouse_api.enums import ConditionStatus
 from roundhouse_api.keys import Grant, Scope
-from roundhouse_gateway.choice import choose, refusal_of_auto
+from roundhouse_gateway.choice import Search, choose, refusal_of_auto
 from roundhouse_gateway.errors import (
     HopelessRequestError,
     NoEngineError,
@@ -20,7 +20,7 @@ from roundhouse_gateway.selecting import explained
 from tests.unit.gateway.test_fallbacks import ENGLISH, TRANSCRIBE, house, model
 
 OWN, ALL = Grant(models=("own*",)), Grant()
-METRICS = Metrics(lambda: 0.0, lambda: 0)
+SEARCH = Search(Metrics(lambda: 0.0, lambda: 0))
 SPEAKS_TWO = house(
     model("english", effective=ENGLISH), model("own-asleep"), model("many"), asleep=("own-asleep", "many")
 )
@@ -40,7 +40,7 @@ def test_no_model_is_named_that_the_key_may_not_use() -> None:
 def test_many_names_are_cut_short_in_the_message() -> None:
     snapshot = house(*(model(f"own-{number}") for number in range(12)))
     with pytest.raises(UnknownModelRequestError) as refused:
-        choose(snapshot, "nobody", TRANSCRIBE, METRICS, OWN)
+        choose(snapshot, "nobody", TRANSCRIBE, SEARCH, OWN)
     named = sorted(f"own-{number}" for number in range(12))[:10]
     listed = f"Models here: {', '.join(named)}; `GET /v1/models` lists more."
     assert refused.value.message == f"Engine 'nobody' not found. {listed}"
@@ -64,7 +64,7 @@ def test_what_another_key_may_wait_for_is_hopeless_for_this_one() -> None:
 def test_select_tells_the_refusal_that_a_request_would_get() -> None:
     snapshot = house(model("many"))
     with pytest.raises(ModelNotAllowedError) as refused:
-        choose(snapshot, "auto", TRANSCRIBE, METRICS, OWN)
+        choose(snapshot, "auto", TRANSCRIBE, SEARCH, OWN)
     assert explained(snapshot, TRANSCRIBE, OWN, 10)["message"] == refused.value.message
 
 
@@ -76,14 +76,14 @@ def test_the_words_of_a_state_are_for_those_who_may_look_at_models(scope: Scope,
     snapshot = house(replace(model("own"), ready=no_gpu), asleep=("own",))
     for name in ("own", "auto"):
         with pytest.raises((NotRunningError, NoEngineError)) as refused:
-            choose(snapshot, name, TRANSCRIBE, METRICS, Grant(scopes=frozenset({scope})))
+            choose(snapshot, name, TRANSCRIBE, SEARCH, Grant(scopes=frozenset({scope})))
         assert says in refused.value.message
         assert (refused.value.retry_after, refused.value.retry_is_useless) == (None, True)
 
 
 def test_a_refusal_names_what_was_asked_for_and_not_what_that_stands_for() -> None:
     with pytest.raises(ModelNotAllowedError) as refused:
-        choose(house(model("many")), "many-alias", TRANSCRIBE, METRICS, OWN)
+        choose(house(model("many")), "many-alias", TRANSCRIBE, SEARCH, OWN)
     assert "'many-alias'" in refused.value.message
     assert "'many'" not in refused.value.message
 
@@ -91,7 +91,7 @@ def test_a_refusal_names_what_was_asked_for_and_not_what_that_stands_for() -> No
 def test_the_names_there_are_are_gathered_only_where_somebody_reads_them() -> None:
     snapshot = house(model("many"), model("own"), model("own-too"))
     with pytest.raises(UnknownModelRequestError) as refused:
-        choose(snapshot, "nobody", TRANSCRIBE, METRICS, OWN)
+        choose(snapshot, "nobody", TRANSCRIBE, SEARCH, OWN)
     assert snapshot.of_keys == {}
     assert refused.value.detail == {
         "type": "invalid_request_error",

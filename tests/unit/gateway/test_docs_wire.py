@@ -231,7 +231,7 @@ def test_values_of_the_labels_of_metrics() -> None:
     unresolved = {
         node.value
         for call in calls
-        if isinstance(call.func, ast.Attribute) and call.func.attr == "resolution_errors"
+        if isinstance(call.func, ast.Attribute) and call.func.attr == "unresolved"
         for node in ast.walk(call.args[0])
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }

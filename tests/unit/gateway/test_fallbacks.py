@@ -9,7 +9,7 @@ from roundhouse_api.enums import BackendType, FallbackTrigger, Stage
 from roundhouse_api.keys import Grant
 from roundhouse_api.selection import Needs
 from roundhouse_api.v1alpha1 import Capabilities, Fallback
-from roundhouse_gateway.choice import choose
+from roundhouse_gateway.choice import Search, choose
 from roundhouse_gateway.errors import (
     EngineAnsweredError,
     EngineFailedError,
@@ -128,15 +128,15 @@ def test_who_answers(case: Case) -> None:
     snapshot, metrics = house(*case.records, asleep=case.asleep), Metrics(lambda: 0.0, lambda: 0)
     if not isinstance(case.expected, list):
         with pytest.raises(case.expected):
-            choose(snapshot, "a", case.needs, metrics, case.grant)
+            choose(snapshot, "a", case.needs, Search(metrics), case.grant)
         return
-    found = choose(snapshot, "a", case.needs, metrics, case.grant)
+    found = choose(snapshot, "a", case.needs, Search(metrics), case.grant)
     assert [entry.model.id for entry in found] == case.expected
 
 
 def test_auto_asks_nobody_for_fallbacks() -> None:
     snapshot = house(model("a", "b", priority=1), model("b", priority=-1), model("c"))
-    found = choose(snapshot, "auto", TRANSCRIBE, Metrics(lambda: 0.0, lambda: 0), Grant())
+    found = choose(snapshot, "auto", TRANSCRIBE, Search(Metrics(lambda: 0.0, lambda: 0)), Grant())
     assert [entry.model.id for entry in found] == ["a", "c", "b"]
 
 

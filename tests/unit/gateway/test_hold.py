@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from roundhouse_api.enums import BackendType, ConditionStatus
 from roundhouse_api.keys import Grant
-from roundhouse_gateway.choice import choose
+from roundhouse_gateway.choice import Search, choose
 from roundhouse_gateway.errors import (
     ClientGoneError,
     GatewayError,
@@ -103,7 +103,7 @@ async def test_who_is_called_and_then_refused_gives_its_turn_to_the_next(name: s
     house = House(IDLE)
 
     def refusing() -> Sequence[Entry]:
-        choose(house.registry.snapshot, name, TRANSCRIBE, house.metrics, EVERYTHING)
+        choose(house.registry.snapshot, name, TRANSCRIBE, Search(house.metrics), EVERYTHING)
         raise UnsupportedValueError("The engine has no log probabilities.")
 
     wish = Wish(name, TRANSCRIBE, EVERYTHING.allows_model)
@@ -239,6 +239,7 @@ async def test_who_waits_is_let_go_when_waiting_has_no_end() -> None:
     house.see()
     with pytest.raises(NotRunningError):
         await asked
+    assert house.metrics.resolution_errors("not_running").value == 1, "it is one request"
     assert house.counts == Counts()
 
 
