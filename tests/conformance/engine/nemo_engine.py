@@ -6,6 +6,7 @@ tests.conformance.engine.nemo_engine` serves; with the argument `make` it only m
 
 import fcntl
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from tests.support.recordings import GO_FORWARD_WORDS, TEST_DATA, WEATHER_WORDS,
 MAKER = Path(__file__).parents[2] / "support/tiny_nemo.py"
 SECOND = bytes(32_000)
 FRAME_BYTES = 960
+MOST_KEPT = 4
 
 
 @cache
@@ -51,18 +53,18 @@ def models_folder() -> Path:
 
 def made_models() -> Path:
     """Their folder, for a process that does not import NeMo."""
-    if not models_folder().exists():
+    if not _there():
         subprocess.run([sys.executable, "-m", __name__, "make"], check=True)
     return models_folder()
 
 
 def make() -> None:
-    """Make them, or wait for whoever does."""
+    """Make them, or wait for whoever makes some, of this checkout or another."""
     folder = models_folder()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_suffix(".lock").open("w") as lock:
+    with (folder.parent / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if folder.exists():
+        if _there():
             return
         import roundhouse_nemo.restore  # noqa: F401, PLC0415 - it imports NeMo without its warnings
         from tests.support.tiny_nemo import Lesson, make_models  # noqa: PLC0415
@@ -75,16 +77,31 @@ def make() -> None:
         unfinished = folder.with_suffix(".unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
         make_models(unfinished, lessons)
-        for old in folder.parent.iterdir():
-            if old.is_dir() and old != unfinished:
-                shutil.rmtree(old)
         unfinished.rename(folder)
+        _there()
+        keep_newest(folder.parent)
+
+
+def keep_newest(parent: Path) -> None:
+    """Other checkouts have theirs beside it, and may be reading them."""
+    folders = [each for each in parent.iterdir() if each.is_dir()]
+    for old in sorted(folders, key=lambda each: each.stat().st_mtime, reverse=True)[MOST_KEPT:]:
+        shutil.rmtree(old)
+
+
+def _there() -> bool:
+    """Whether they are; what is used counts as new."""
+    try:
+        os.utime(models_folder())
+    except FileNotFoundError:
+        return False
+    return True
 
 
 class Learning(Nemo):
     @override
     def load(self, model: ModelSpec, progress: Callable[[float], None]) -> None:
-        if not models_folder().exists():
+        if not _there():
             make()
         super().load(model, progress)
 

@@ -3,6 +3,7 @@
 import ast
 import importlib.util
 import io
+import os
 import re
 import tarfile
 from collections.abc import Callable, Mapping
@@ -18,6 +19,7 @@ from roundhouse_nemo.archive import open_archive
 from roundhouse_nemo.configuration import PARTS
 from roundhouse_nemo.handler import Nemo
 from roundhouse_nemo.settings import read_settings
+from tests.conformance.engine.nemo_engine import keep_newest
 
 MODELS = "nemo.collections.asr.models"
 CONFIG = f"target: {MODELS}.rnnt_bpe_models.EncDecRNNTBPEModel\nsample_rate: 16000\ntrain_ds: {{a: 1}}\n"
@@ -267,6 +269,16 @@ def test_no_file_is_written_outside(tmp_path: Path) -> None:
         written = {each.name for each in archive.folder.iterdir()}
     assert written == {"model_config.yaml", "1234_tokenizer.model", "outside", "absolute"}
     assert not Path("/absolute").exists()
+
+
+def test_models_that_other_checkouts_made_and_use_are_kept(tmp_path: Path) -> None:
+    for at in range(7):
+        folder = tmp_path / f"made-{at}"
+        folder.mkdir()
+        os.utime(folder, (at, at))
+    (tmp_path / "lock").touch()
+    keep_newest(tmp_path)
+    assert {each.name for each in tmp_path.iterdir()} == {"lock", "made-3", "made-4", "made-5", "made-6"}
 
 
 def test_settings_say_what_they_may_be() -> None:
