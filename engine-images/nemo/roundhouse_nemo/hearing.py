@@ -90,11 +90,11 @@ class Hearing:
         return int(torch.cuda.max_memory_allocated()) if self.device.type == "cuda" else None
 
     def free(self) -> None:
-        """Give the memory back that torch would keep for the next model."""
+        """Give the memory back now. Not for an event loop: it looks through all objects there are."""
         self.model = None
+        gc.collect()  # NeMo's parts hold each other, and nobody knows when Python would look for such
         if self.device.type == "cuda":
-            gc.collect()  # NeMo's parts hold each other
-            torch.cuda.empty_cache()
+            torch.cuda.empty_cache()  # which torch would keep for the next model
 
     @contextmanager
     def streaming(self) -> Iterator[None]:

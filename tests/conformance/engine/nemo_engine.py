@@ -5,11 +5,14 @@ tests.conformance.engine.nemo_engine` serves; with the argument `make` it only m
 """
 
 import fcntl
+import gc
 import hashlib
+import logging
 import os
 import shutil
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -25,6 +28,7 @@ MAKER = Path(__file__).parents[2] / "support/tiny_nemo.py"
 SECOND = bytes(32_000)
 FRAME_BYTES = 960
 MOST_KEPT = 4
+logger = logging.getLogger("roundhouse_engine.nemo_engine")
 
 
 @cache
@@ -104,6 +108,17 @@ class Learning(Nemo):
         if not _there():
             make()
         super().load(model, progress)
+
+    @override
+    def unload(self) -> None:
+        """Says whether the weights are gone then, whenever Python would have looked for garbage."""
+        weights = weakref.ref(next(self._hearing.model.parameters()))
+        gc.disable()
+        try:
+            super().unload()
+            logger.info("the weights are %s", "gone" if weights() is None else "still there")
+        finally:
+            gc.enable()
 
 
 if __name__ == "__main__":

@@ -244,6 +244,14 @@ def test_weights_that_do_not_fit_or_hold_code_are_refused(served: Served, tmp_pa
     assert served.engine.post(wav(speech(WEATHER_WORDS)), model="ctc").json["text"] == WEATHER_WORDS
 
 
+def test_a_model_that_leaves_gives_its_weights_back_at_once(served: Served) -> None:
+    served.want(3, "ctc", "rnnt")
+    wait_until(lambda: "the weights are" in served.engine.logged, seconds=60, what="tdt leaves", every=0.1)
+    assert "the weights are gone" in served.engine.logged
+    assert "the weights are still there" not in served.engine.logged
+    assert served.engine.post(wav(speech(WEATHER_WORDS)), model="ctc").json["text"] == WEATHER_WORDS
+
+
 @pytest.mark.gpu
 def test_a_gpu_says_the_same(tmp_path: Path) -> None:
     prepare_torch()
