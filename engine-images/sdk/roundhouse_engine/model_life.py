@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 
 from roundhouse_engine.draining import LINGER_SECONDS, drain
 from roundhouse_engine.errors import EngineError, Refusal, memory_full, model_failed, refused
+from roundhouse_engine.freeing import aside, end
 from roundhouse_engine.handler import ModelSpec
 from roundhouse_engine.memory import Memory, file_bytes
 from roundhouse_engine.metrics import Metrics
@@ -171,7 +172,9 @@ class ModelLife:
             self._surroundings.memory.note()  # it may make room for others again
 
     def end(self) -> None:
-        """Now, with the engine."""
+        """Now, with the engine: what is still being loaded is not waited for."""
+        if self.pool is not None and not self.pool.capacity:
+            self.pool.release = lambda: None
         self._living.cancel()
         if self._leaving is not None:
             self._leaving.cancel()
@@ -222,8 +225,7 @@ class ModelLife:
             try:
                 await asyncio.wait({supervising, up}, return_when=asyncio.FIRST_COMPLETED)
             except asyncio.CancelledError:
-                await _end(supervising, up)
-                self.pool = None
+                await self._free(pool, supervising, up)
                 raise
         way = asyncio.create_task(self._way.wait())
         try:
@@ -235,11 +237,14 @@ class ModelLife:
             why = "failed" if failure else "memory"
             return failure, served
         finally:
-            await _end(supervising, up, way)
-            self.pool = None
-            await asyncio.to_thread(pool.release)
+            await self._free(pool, supervising, up, way)
             if served:
                 self._surroundings.metrics.unloads.labels(self.model.name, why).inc()
+
+    async def _free(self, pool: Pool, *tasks: "asyncio.Task[object]") -> None:
+        await end(*tasks)
+        self.pool = None
+        await aside(pool.release)
 
     def _begin(self, pool: Pool) -> None:
         self.pool = pool
@@ -292,9 +297,3 @@ class ModelLife:
         self._settled.set()
         logger.info("model unloaded", extra={"model": self.model.name})
         self._surroundings.gone(self)
-
-
-async def _end(*tasks: "asyncio.Task[object]") -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

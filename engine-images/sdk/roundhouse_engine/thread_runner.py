@@ -14,7 +14,7 @@ from roundhouse_engine.pipeline import compute, load, prepare
 
 
 class SharedHandlers:
-    """One set of loaded handlers for all threads; whoever comes first loads it."""
+    """One set of handlers for all threads; whoever comes first loads it, nobody once it was unloaded."""
 
     def __init__(self, handler: type[Handler], models: tuple[ModelSpec, ...]) -> None:
         prepare(handler)
@@ -23,9 +23,12 @@ class SharedHandlers:
         self._lock = threading.Lock()
         self._loaded: dict[str, Handler] = {}
         self._seconds = 0.0
+        self._over = False
 
     def load(self, tell: Callable[[Event], None]) -> None:
         with self._lock:
+            if self._over:
+                return
             if self._loaded:
                 tell(Loaded(self._seconds))
             else:
@@ -34,8 +37,9 @@ class SharedHandlers:
                 self._seconds = time.monotonic() - begun
 
     def unload(self) -> None:
-        """Drop all handlers; blocks while they free what they hold."""
+        """Drop all handlers for good; blocks while they are loaded, and while they free what they hold."""
         with self._lock:
+            self._over = True
             while self._loaded:
                 self._loaded.popitem()[1].unload()
         trim()

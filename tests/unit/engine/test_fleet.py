@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, ClassVar
+
+from typing_extensions import override
 
 from roundhouse_engine.events import Event, Loaded, Memory, Work
 from roundhouse_engine.fleet import Fleet
@@ -11,6 +13,7 @@ from roundhouse_engine.handler import ModelSpec
 from roundhouse_engine.metrics import Metrics
 from roundhouse_engine.models_file import Desired, Given
 from roundhouse_engine.pool import Pool
+from roundhouse_engine.server import build_pool
 from roundhouse_engine.settings import read_settings
 from roundhouse_engine.slot import Slot
 from tests.support.scripted_engine import Scripted
@@ -112,3 +115,32 @@ async def test_a_model_that_stays_after_all_makes_room_for_who_was_to_follow_it(
     scene.want(ALPHA, beta)
     (await scene.started(beta)).loads.set()
     await until(lambda: scene.states() == {"alpha": "ready", "beta": "ready"}, "each was loaded")
+
+
+class Noted(Scripted):
+    """Loads as its name says; notes that and its end."""
+
+    noted: ClassVar[list[str]] = []
+
+    @override
+    def load(self, model: ModelSpec, progress: Callable[[float], None]) -> None:
+        self.noted.append(f"{model.name[0]} loads")
+        super().load(model, progress)
+        self.noted.append(f"{model.name[0]} loaded")
+
+    @override
+    def unload(self) -> None:
+        self.noted.append(f"{self.name} unloaded")
+
+
+async def test_a_load_in_a_thread_is_over_before_its_memory_counts_as_free(tmp_path: Path) -> None:
+    settings = read_settings({"MODELS": "a", "ROUNDHOUSE_MEMORY_BUDGET_BYTES": "1000000"}, Noted)
+    metrics = Metrics()
+    fleet = Fleet(Given(()), lambda model: build_pool(Noted, (model,), settings, metrics), metrics, settings)
+    fleet.take(Desired(1, (ModelSpec(f"a;vram=0;gate={tmp_path / 'gate'}"),)))
+    await until(lambda: Noted.noted, "it is being loaded")
+    fleet.take(Desired(2, (ModelSpec("b;vram=0"),)))
+    await until(lambda: [m.state.value for m in fleet.models] == ["loading", "unloading"], "it leaves")
+    (tmp_path / "gate").touch()
+    await until(lambda: [m.state.value for m in fleet.models] == ["ready"], "the next is there")
+    assert Noted.noted == ["a loads", "a loaded", "a unloaded", "b loads", "b loaded"]
