@@ -174,7 +174,9 @@ class Fleet:
         return life is not None and life.away
 
     async def once_loaded(self, model: str, take: Callable[[Pool], T]) -> T:
-        return await self._lives[model].once_loaded(take)
+        life = self._lives.get(model)
+        # It may have left the list since it was found to be away.
+        return take(self.pool_of(model)) if life is None else await life.once_loaded(take)
 
     async def supervise(self) -> str:
         """Follows the list until cancelled."""

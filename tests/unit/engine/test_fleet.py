@@ -5,8 +5,10 @@ from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import BinaryIO, ClassVar
 
+import pytest
 from typing_extensions import override
 
+from roundhouse_engine.errors import EngineError
 from roundhouse_engine.events import Event, Loaded, Memory, Work
 from roundhouse_engine.fleet import Fleet
 from roundhouse_engine.handler import ModelSpec
@@ -144,3 +146,11 @@ async def test_a_load_in_a_thread_is_over_before_its_memory_counts_as_free(tmp_p
     (tmp_path / "gate").touch()
     await until(lambda: [m.state.value for m in fleet.models] == ["ready"], "the next is there")
     assert Noted.noted == ["a loads", "a loaded", "a unloaded", "b loads", "b loaded"]
+
+
+async def test_a_request_for_a_model_that_was_away_and_has_left_the_list_is_refused() -> None:
+    scene = Scene(budget_bytes=10)
+    scene.want()
+    with pytest.raises(EngineError) as refusal:
+        await scene.fleet.once_loaded("alpha", lambda pool: pool)
+    assert refusal.value.problem.status == 503
