@@ -156,7 +156,8 @@ class Fleet:
         up = [life for life in self._lives.values() if life.capacity]
         if not up:
             # Of an engine that serves nothing, one request at a time is read, to be told so.
-            return Refusal.LOADING if self._lives or self._lobby.in_use else None
+            coming = any(life.status.state is not ModelState.FAILED for life in self._lives.values())
+            return Refusal.LOADING if coming or self._lobby.in_use else None
         full = self.in_use >= self.capacity or not any(life.free for life in up)
         return Refusal.FULL if full else None
 

@@ -63,7 +63,7 @@ class ModelLife:
         """Unloaded for others, and not loaded again yet."""
         self.needed_bytes = 0
         self.used_at = time.monotonic()
-        self._measured = False
+        self._loaded_bytes: int | None = None  # what it took when it was loaded first
         self._waiting = 0
         self._asked = asyncio.Event()
         self._settled = asyncio.Event()
@@ -120,7 +120,7 @@ class ModelLife:
             loaded=loaded,
             vram_bytes=pool.footprint.vram_bytes(self.model.name) if pool else None,
             error=None if state is ModelState.READY else self.error,
-            memory_bytes=self.needed_bytes if self._measured else None,
+            memory_bytes=None if self._loaded_bytes is None else self.needed_bytes,
             sessions=pool.places if pool else None,
         )
 
@@ -147,7 +147,7 @@ class ModelLife:
         """Why it takes no request."""
         if self.error is None:
             return refused(Refusal.DRAINING if self.leaving else Refusal.LOADING)
-        again = not self._surroundings.memory.never_holds(self.needed_bytes)
+        again = not self._surroundings.memory.never_holds(self._loaded_bytes or 0)
         return model_failed(self.model.name, self.error, again=again)
 
     def give_way(self) -> None:
@@ -186,14 +186,16 @@ class ModelLife:
         memory, model = self._surroundings.memory, self.model
         retry_seconds = FIRST_RETRY_SECONDS
         while True:
-            if memory.never_holds(self.needed_bytes):
+            if memory.never_holds(self._loaded_bytes or 0):
                 await self._fail_for_good()
+            if memory.never_holds(self.needed_bytes):  # by what a request took: it may have all
+                self.needed_bytes = memory.budget_bytes or 0
             if self.away:
                 await self._asked.wait()
             await self._surroundings.turn()
             self._way.clear()
             pool = self._build(model)
-            if memory.budget_bytes is not None and not self._measured:
+            if memory.budget_bytes is not None and self._loaded_bytes is None:
                 guess = await asyncio.to_thread(file_bytes, model.path) if model.path else 0
                 self.needed_bytes = min(guess * pool.footprint.copies, memory.budget_bytes)
             if not await memory.enter(self):
@@ -254,9 +256,8 @@ class ModelLife:
 
     def _note(self, pool: Pool) -> None:
         """Something changed in the pool: a slot came up, or a request is over."""
-        if pool.footprint.whole and not self._measured:
-            self._measured = True
-            self.needed_bytes = 0  # what was guessed is of no more use
+        if pool.footprint.whole and self._loaded_bytes is None:
+            self._loaded_bytes = self.needed_bytes = pool.footprint.held_bytes  # and no more what was guessed
         self.needed_bytes = max(self.needed_bytes, pool.footprint.held_bytes)
         self.used_at = time.monotonic()
         memory = self._surroundings.memory
@@ -282,7 +283,7 @@ class ModelLife:
     async def _fail_for_good(self) -> None:
         """Until it leaves the list."""
         self._fail(
-            f"It takes {self.needed_bytes} bytes of memory, more than ROUNDHOUSE_MEMORY_BUDGET_BYTES "
+            f"It takes {self._loaded_bytes} bytes of memory, more than ROUNDHOUSE_MEMORY_BUDGET_BYTES "
             f"({self._surroundings.memory.budget_bytes}): raise it, or serve a smaller model."
         )
         await asyncio.Event().wait()

@@ -25,11 +25,15 @@ ALPHA = ModelSpec("alpha")
 
 
 class Gated:
-    """Says that it is loaded, with 6 bytes of GPU memory, once `loads` is set; ends while `ends` is."""
+    """Says that it is loaded, with 6 bytes of GPU memory, once `loads` is set, and then what is in `tells`.
+
+    Its end takes until `ends` is set, as it is at first.
+    """
 
     def __init__(self, model: str) -> None:
         self._model = model
         self.loads = asyncio.Event()
+        self.tells: asyncio.Queue[Event] = asyncio.Queue()
         self.ends = asyncio.Event()
         self.ends.set()
         self.ending = False
@@ -39,7 +43,8 @@ class Gated:
             await self.loads.wait()
             yield Memory(self._model, 6)
             yield Loaded(0.0)
-            await asyncio.Event().wait()
+            while True:
+                yield await self.tells.get()
         finally:
             self.ending = True
             await self.ends.wait()
@@ -154,3 +159,30 @@ async def test_a_request_for_a_model_that_was_away_and_has_left_the_list_is_refu
     with pytest.raises(EngineError) as refusal:
         await scene.fleet.once_loaded("alpha", lambda pool: pool)
     assert refusal.value.problem.status == 503
+
+
+async def test_a_model_that_a_request_took_beyond_the_budget_is_unloaded_and_serves_again() -> None:
+    scene = Scene(budget_bytes=10)
+    scene.want(ALPHA)
+    first = await scene.started(ALPHA)
+    first.loads.set()
+    await until(lambda: scene.states() == {"alpha": "ready"}, "it is ready")
+    first.tells.put_nowait(Memory("alpha", 20))
+    await until(lambda: scene.fleet.models[0].vram_bytes == 20, "it holds more")
+    scene.fleet.pool_of("alpha").note()  # a request is over
+    await until(lambda: not scene.fleet.models[0].loaded, "it is unloaded")
+    asking = asyncio.create_task(scene.fleet.once_loaded("alpha", lambda pool: pool.capacity))
+    (await scene.started(ALPHA, 2)).loads.set()
+    assert await asking == 1
+    assert scene.states() == {"alpha": "ready"}
+
+
+async def test_where_every_model_has_failed_a_request_is_read_to_be_told_which_and_why() -> None:
+    scene = Scene(budget_bytes=5)
+    scene.want(ALPHA)
+    (await scene.started(ALPHA)).loads.set()
+    await until(lambda: scene.states() == {"alpha": "failed"}, "it is too large")
+    with scene.fleet.admit(), pytest.raises(EngineError) as refusal:
+        scene.fleet.pool_of("alpha")
+    assert refusal.value.problem.code == "model_failed"
+    assert "6 bytes" in str(refusal.value.problem.message)
