@@ -21,6 +21,7 @@ class MusicGen(Music):
     """One request at a time: it fills what computes it, so that two would each take twice as long."""
 
     adapters: ClassVar[bool] = True
+    imports = ("roundhouse_musicgen.composer",)
 
     _composer: "Composer"
     _limit_seconds: float

@@ -86,6 +86,8 @@ class Handler(ABC):
     cancel_step: ClassVar[CancelStep]
     cancel_seconds: ClassVar[float] = 10.0
     """A process that still computes this long after its request was cancelled is killed and started anew."""
+    imports: ClassVar[tuple[str, ...]] = ()
+    """Modules that `load` imports: done before, so that no model is charged with their memory."""
 
     @classmethod  # noqa: B027 - a hook, not a duty
     def accept(cls, model: ModelSpec) -> None:

@@ -38,13 +38,22 @@ def load(
     handler: type[H],
     models: tuple[ModelSpec, ...],
     tell: Callable[[Event], None],
-    before_bytes: int = 0,
+    *,
+    shared: bool = False,
 ) -> dict[str, H]:
     """An instance for each model, loaded, telling of progress; empty after it told `LoadFailed`.
 
-    `before_bytes`: of the process's memory, what is not the models'.
+    `shared`: the process is not the models' alone, so that what it holds already is not theirs.
     """
     begun = time.monotonic()
+    try:
+        for module in handler.imports:
+            importlib.import_module(module)
+    except Exception as error:
+        logger.exception("engine cannot be imported", extra={"handler": handler.__name__})
+        tell(LoadFailed(f"{handler.__name__} cannot be imported: {type(error).__name__}: {error}"))
+        return {}
+    before_bytes = resident_bytes() if shared else 0
     instances = {}
     for model in models:
         tell(Loading(model.name, 0.0))

@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from roundhouse_engine.events import Event, Loaded, Work
 from roundhouse_engine.handler import Cancellation, Handler, ModelSpec
-from roundhouse_engine.memory import resident_bytes, trim
+from roundhouse_engine.memory import trim
 from roundhouse_engine.pipeline import compute, load, prepare
 
 
@@ -33,7 +33,7 @@ class SharedHandlers:
                 tell(Loaded(self._seconds))
             else:
                 begun = time.monotonic()
-                self._loaded = load(self._handler, self._models, tell, resident_bytes())
+                self._loaded = load(self._handler, self._models, tell, shared=True)
                 self._seconds = time.monotonic() - begun
 
     def unload(self) -> None:

@@ -33,6 +33,7 @@ class TransformersChat(Chat):
     completions = True
     penalties = True
     extensions: ClassVar[frozenset[str]] = frozenset({"top_k", "chat_template_kwargs"})
+    imports = ("roundhouse_transformers.writer",)
 
     _writer: "Writer"
 
@@ -62,6 +63,7 @@ class TransformersChat(Chat):
 
 class TransformersEmbeddings(Embedding):
     shortened = True
+    imports = ("roundhouse_transformers.encoder",)
 
     _encoder: "Encoder"
 
@@ -95,6 +97,8 @@ class TransformersEmbeddings(Embedding):
 
 
 class TransformersRerank(Rerank):
+    imports = ("roundhouse_transformers.ranker",)
+
     _ranker: "Ranker"
 
     @override

@@ -1,9 +1,11 @@
 """One transcription's events, and that they survive the way between processes."""
 
+import importlib
 import io
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -206,3 +208,27 @@ def test_events_survive_the_way_between_processes(event: Event) -> None:
 @given(events)
 def test_exactly_the_last_events_end_a_request(event: Event) -> None:
     assert ends(event) == isinstance(event, Done | Failed | Stopped)
+
+
+def test_what_is_imported_counts_as_no_models_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "heavy_for_tests.py").write_text("held = b'x' * (64 << 20)")
+    (tmp_path / "broken_for_tests.py").write_text("1 / 0")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    class Heavy(Scripted):
+        imports = ("heavy_for_tests",)
+
+        @override
+        def load(self, model: ModelSpec, progress: Callable[[float], None]) -> None:
+            importlib.import_module("heavy_for_tests")
+
+    class Broken(Scripted):
+        imports = ("broken_for_tests",)
+
+    told: list[Event] = []
+    assert load(Heavy, (ModelSpec("m"),), told.append, shared=True)
+    assert isinstance(told[-1], Loaded)
+    assert told[-1].ram_bytes < 32 << 20
+    failed: list[Event] = []
+    assert not load(Broken, (ModelSpec("m"),), failed.append, shared=True)
+    assert failed[-1] == LoadFailed("Broken cannot be imported: ZeroDivisionError: division by zero")
