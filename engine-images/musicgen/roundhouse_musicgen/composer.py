@@ -10,10 +10,11 @@ from transformers import LogitsProcessorList, MusicgenForConditionalGeneration, 
 
 from roundhouse_engine import Cancellation, Composition, MusicOptions
 from roundhouse_engine.errors import invalid
+from roundhouse_engine.torch_memory import vram_bytes
 from roundhouse_musicgen.adapters import read_adapter
 from roundhouse_musicgen.sampling import GuidedDraw, chances, guidance
 from roundhouse_musicgen.settings import AdapterSetting
-from roundhouse_transformers.loading import load, vram_bytes
+from roundhouse_transformers.loading import load
 from roundhouse_transformers.repository import Repository
 from roundhouse_transformers.settings import Settings
 
@@ -46,7 +47,7 @@ class Composer:
         self._limit = self._loaded.limit_tokens or _PROMPT_TOKENS
 
     def vram_bytes(self) -> int | None:
-        return vram_bytes(self._loaded.device)
+        return vram_bytes(self._loaded.model, self._loaded.device)
 
     def compose(
         self,

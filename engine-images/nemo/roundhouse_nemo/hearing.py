@@ -19,6 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 from roundhouse_engine import Cancellation, Segment, Word
 from roundhouse_engine.errors import no_memory_left
 from roundhouse_engine.together import Together
+from roundhouse_engine.torch_memory import vram_bytes
 from roundhouse_nemo.restore import RATE
 from roundhouse_nemo.settings import Settings
 
@@ -86,8 +87,8 @@ class Hearing:
         return self._decode(encoded, len(encoded).bit_length(), cancellation)
 
     def vram_bytes(self) -> int | None:
-        """The most GPU memory that was held at once; None on a CPU."""
-        return int(torch.cuda.max_memory_allocated()) if self.device.type == "cuda" else None
+        """The most GPU memory that it held at once; None on a CPU."""
+        return vram_bytes(self.model, self.device.type)
 
     def free(self) -> None:
         """Give the memory back now. Not for an event loop: it looks through all objects there are."""

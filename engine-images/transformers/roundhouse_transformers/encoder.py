@@ -7,7 +7,8 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoModel
 
-from roundhouse_transformers.loading import load, vram_bytes
+from roundhouse_engine.torch_memory import vram_bytes
+from roundhouse_transformers.loading import load
 from roundhouse_transformers.pooling import declared_pooling, layers, pool
 from roundhouse_transformers.repository import Repository
 from roundhouse_transformers.settings import Settings
@@ -24,7 +25,7 @@ class Encoder:
         self.limit_tokens = self._loaded.limit_tokens
 
     def vram_bytes(self) -> int | None:
-        return vram_bytes(self._loaded.device)
+        return vram_bytes(self._loaded.model, self._loaded.device)
 
     def count_tokens(self, text: str) -> int:
         """With those that the tokenizer adds."""

@@ -95,7 +95,3 @@ def _first_line(error: Exception) -> str:
     said = str(error).strip()
     line = said.splitlines()[0] if said else "no reason was given"
     return f"{line} ({type(error).__name__}). Its files may be damaged: fetch them again."
-
-
-def vram_bytes(device: str) -> int | None:
-    return int(torch.cuda.max_memory_allocated()) if device == "cuda" else None

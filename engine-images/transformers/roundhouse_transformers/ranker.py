@@ -6,7 +6,8 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from roundhouse_engine import ModelError
-from roundhouse_transformers.loading import load, vram_bytes
+from roundhouse_engine.torch_memory import vram_bytes
+from roundhouse_transformers.loading import load
 from roundhouse_transformers.repository import Repository
 from roundhouse_transformers.settings import Settings
 
@@ -25,7 +26,7 @@ class Ranker:
         self.limit_tokens = self._loaded.limit_tokens
 
     def vram_bytes(self) -> int | None:
-        return vram_bytes(self._loaded.device)
+        return vram_bytes(self._loaded.model, self._loaded.device)
 
     def count_tokens(self, text: str) -> int:
         """With those that the tokenizer adds: a pair has a few less than its parts together."""

@@ -16,7 +16,8 @@ from transformers import AutoModelForCausalLM, LogitsProcessorList, StoppingCrit
 from roundhouse_engine import Cancellation, Finish, FinishReason, Piece, Prompted, TextOptions
 from roundhouse_engine.errors import EngineError, failed, invalid
 from roundhouse_engine.text import Text
-from roundhouse_transformers.loading import load, vram_bytes
+from roundhouse_engine.torch_memory import vram_bytes
+from roundhouse_transformers.loading import load
 from roundhouse_transformers.repository import Repository
 from roundhouse_transformers.sampling import Draw, chances
 from roundhouse_transformers.settings import Settings
@@ -44,7 +45,7 @@ class Writer:
         self._tokenizing = threading.Lock()
 
     def vram_bytes(self) -> int | None:
-        return vram_bytes(self._loaded.device)
+        return vram_bytes(self._loaded.model, self._loaded.device)
 
     def chat(
         self, messages: Sequence[Mapping[str, Any]], options: TextOptions, cancellation: Cancellation
