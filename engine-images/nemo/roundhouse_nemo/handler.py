@@ -30,6 +30,7 @@ _GUESS_SHARE: Final = 0.5
 
 
 class Nemo(RealtimeSpeech):
+    imports = ("roundhouse_nemo.hearing", "roundhouse_nemo.restore", "roundhouse_nemo.stream")
     thread_safe = True
     capacity = 4
     sessions = 4
