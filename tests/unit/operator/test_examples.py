@@ -15,6 +15,10 @@ EXAMPLES = Path(__file__).parents[3] / "examples"
 OURS = ("Engine", "ModelVariant")
 
 
+AHEAD = frozenset({"musicgen"})
+"""Their status says what of them is not honoured yet: the gateway has no route for music."""
+
+
 @pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_an_example_is_accepted(example: Path) -> None:
     found = [each for each in yaml.safe_load_all(example.read_text()) if each["kind"] in OURS]
@@ -27,7 +31,8 @@ def test_an_example_is_accepted(example: Path) -> None:
         status = engine_status(engine, Usage(), scene.cache.fleet, now=NOW) if engine else scene.settle(name)
         told = conditions(status)
         assert told["Accepted"] == ("True", "Valid"), name
-        assert told.get("Degraded", ("False", ""))[1] != "NotYetSupported", status
+        not_yet = told.get("Degraded", ("False", ""))[1] == "NotYetSupported"
+        assert not_yet == (example.stem in AHEAD), status
 
 
 @pytest.mark.parametrize("example", sorted(EXAMPLES.glob("vllm*.yaml")), ids=lambda path: path.stem)
