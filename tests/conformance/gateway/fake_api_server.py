@@ -6,6 +6,7 @@ their own thread. Nothing is validated: what the real one does is shown against 
 
 import asyncio
 import json
+import secrets
 import ssl
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -45,6 +46,8 @@ class State:
     oldest: int = 0
     page: int = 2
     """The most objects that one answer to a list holds."""
+    rest: dict[str, tuple[str, list[Manifest]]] = field(default_factory=dict)
+    """By the token that asks for it, what a list has yet to tell: its version, and what was there then."""
     code: int = 410
     missing: set[str] = field(default_factory=set)
     forbidden: set[str] = field(default_factory=set)
@@ -155,15 +158,15 @@ class FakeApiServer:
         return web.json_response(found) if found else _status(404, f"{plural} {name!r} not found")
 
     def _list(self, request: web.Request, plural: str, namespace: str) -> web.Response:
-        found = list(self._matching(request, plural, namespace))
-        start, limit = (
-            int(request.query.get("continue", 0)),
-            min(int(request.query.get("limit", 2)), self.state.page),
-        )
-        meta: Manifest = {"resourceVersion": str(self.state.version)}
-        if start + limit < len(found):
-            meta["continue"] = str(start + limit)
-        return web.json_response({"metadata": meta, "items": found[start : start + limit]})
+        """All pages are of the moment of the first, however much has changed since."""
+        begun = self.state.rest.pop(request.query.get("continue", ""), None)
+        version, found = begun or (str(self.state.version), list(self._matching(request, plural, namespace)))
+        limit = min(int(request.query.get("limit", 2)), self.state.page)
+        meta: Manifest = {"resourceVersion": version}
+        if found[limit:]:
+            meta["continue"] = secrets.token_hex(8)
+            self.state.rest[meta["continue"]] = version, found[limit:]
+        return web.json_response({"metadata": meta, "items": found[:limit]})
 
     def _matching(self, request: web.Request, plural: str, namespace: str) -> Iterator[Manifest]:
         for (kind, where, _), manifest in sorted(self.state.objects.items(), key=lambda item: item[0]):

@@ -1,19 +1,22 @@
 """Weights from a Hugging Face Hub: what a format needs, at a commit, verified; refusals told apart."""
 
 import hashlib
+import os
 import pickle
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from huggingface_hub import snapshot_download
 
 from tests.support.hub import Hub, Repository
 from tests.support.loader import Loader
 from tests.support.origin import Fault, Origin
 
 REPO = "acme/tiny-model"
+HF = Path(sys.executable).with_name("hf")
 WEIGHTS = random.Random(7).randbytes(3_000_000)  # noqa: S311 - any bytes will do
 SECRET = "hf_abcdefghijklmnop"  # noqa: S105 - the hub that it opens is on loopback
 FILES = {
@@ -37,9 +40,11 @@ def loader(folder: Path, hub: Hub, *, token: str | None = None, **source: object
 
 def test_the_official_client_understands_the_hub(hub: Hub, tmp_path: Path) -> None:
     commit = hub.commit(REPO, FILES)
-    found = snapshot_download(REPO, endpoint=hub.url, cache_dir=tmp_path, token=False)
-    assert Path(found).name == commit
-    assert (Path(found) / "model.safetensors").read_bytes() == WEIGHTS
+    settings = {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0", "HF_HUB_CACHE": str(tmp_path)}
+    subprocess.run([HF, "download", REPO], env={**os.environ, **settings}, check=True, timeout=300)
+    found = next(tmp_path.glob("models--*/snapshots/*"))
+    assert found.name == commit
+    assert (found / "model.safetensors").read_bytes() == WEIGHTS
 
 
 @pytest.mark.req("S2-14")

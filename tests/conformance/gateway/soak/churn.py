@@ -155,10 +155,14 @@ class Churn:
         if not self.awake:
             self.wake_or_sleep()
         names = {each.id for each in (*SERVED, SLEEPER, LISTENER)}
+
+        def as_at_the_beginning() -> bool:
+            listed = {each["id"] for each in self.world.gateway.get("/v1/models").json["data"]}
+            assert listed == names, f"missing: {names - listed}, left over: {listed - names}"
+            return True
+
         wait_until(
-            lambda: {each["id"] for each in self.world.gateway.get("/v1/models").json["data"]} == names,
-            seconds=30,
-            what="the models of the beginning are there, and no other",
+            as_at_the_beginning, seconds=30, what="the models of the beginning are there, and no other"
         )
 
     def _remove(self, guest: str) -> None:
