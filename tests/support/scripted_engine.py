@@ -3,8 +3,9 @@
 What a model is like stands in its name, behind the first `;`: `alpha;vram=2048;load=1.5` says that it takes
 2,048 MiB of GPU memory and 1.5 s to load; `ram=64` makes it really take 64 MiB of the process's memory;
 `gate=FILE` says that it is loaded once the engine has such a file.
-`fail` makes every load fail, `fail=FILE` those until the engine has such a file. What a request does stands
-in its prompt: `wait 2` takes two seconds, `stream 5 0.2` gives five segments 0.2 s apart, `until FILE` gives
+`fail` makes every load fail, `fail=FILE` those until the engine has such a file; `raise` and `full`
+make it fail as libraries do: with two lines, and for want of memory. What a request does stands in
+its prompt: `wait 2` takes two seconds, `stream 5 0.2` gives five segments 0.2 s apart, `until FILE` gives
 them until the engine has such a file, `exit 3` ends the engine with that code. The text is the model's name
 up to the `;`.
 """
@@ -31,6 +32,10 @@ from roundhouse_engine import (
 MIB = 1 << 20
 STEP_SECONDS = 0.01
 PAUSE_SECONDS = 0.2
+FAULTS = {
+    "raise": RuntimeError("a header\n  is wrong"),
+    "full": MemoryError(),
+}
 
 
 class Scripted(Speech):
@@ -53,6 +58,9 @@ class Scripted(Speech):
             time.sleep(STEP_SECONDS)
         if (failing := self.script.get("fail")) is not None and (not failing or not Path(failing).exists()):
             raise ModelError(f"{self.name!r} is told to fail.")
+        for said, error in FAULTS.items():
+            if said in self.script:
+                raise error
 
     @override
     def vram_bytes(self) -> int | None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, TypeVar
 
-from roundhouse_engine.errors import EngineError, failed
+from roundhouse_engine.errors import EngineError, failed, memory_is_short
 from roundhouse_engine.events import (
     Ask,
     Done,
@@ -51,7 +51,8 @@ def load(
             importlib.import_module(module)
     except Exception as error:
         logger.exception("engine cannot be imported", extra={"handler": handler.__name__})
-        tell(LoadFailed(f"{handler.__name__} cannot be imported: {type(error).__name__}: {error}"))
+        said = f"{handler.__name__} cannot be imported: {type(error).__name__}: {_one_line(error)}"
+        tell(LoadFailed(said))
         return {}
     before_bytes = resident_bytes() if shared else 0
     instances = {}
@@ -61,11 +62,11 @@ def load(
         try:
             instance.load(model, lambda part, name=model.name: tell(Loading(name, part)))  # type: ignore[misc]
         except ModelError as error:
-            tell(LoadFailed(str(error)))
+            tell(LoadFailed(_one_line(error)))
             return {}
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a library that exits would end the thread and tell nobody
             logger.exception("model failed to load", extra={"model": model.name})
-            tell(LoadFailed(f"{model.name!r} failed to load: {type(error).__name__}: {error}"))
+            tell(LoadFailed(_unforeseen(model, error)))
             return {}
         tell(Loading(model.name, 1.0))
         for event in _memory(instance, model.name):
@@ -74,6 +75,22 @@ def load(
     trim()
     tell(Loaded(time.monotonic() - begun, max(resident_bytes() - before_bytes, 0)))
     return instances
+
+
+def _unforeseen(model: ModelSpec, error: BaseException) -> str:
+    """What, where and what to do, where the handler has no words of its own for it."""
+    what = f"{model.name!r} cannot be loaded" + (f" from {str(model.path)!r}" if model.path else "")
+    if memory_is_short(error):
+        return f"{what}: there is not enough memory. Give the engine more, or serve a smaller model."
+    return (
+        f"{what}: {type(error).__name__}: {_one_line(error)}. Its files may be damaged, or of a kind "
+        "that this engine does not serve: fetch them again, or others. Above is where it happened."
+    )
+
+
+def _one_line(error: BaseException) -> str:
+    """A log's last line is all that many see of it."""
+    return " ".join(str(error).split())
 
 
 def compute(handler: Handler, file: BinaryIO, ask: Work, cancellation: Cancellation) -> Iterator[Event]:

@@ -1,20 +1,24 @@
 """Runs a handler in threads of the server: for libraries that let go of Python's lock while they compute."""
 
 import asyncio
+import contextlib
 import os
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable
 from typing import BinaryIO
 
-from roundhouse_engine.events import Event, Loaded, Work
+from roundhouse_engine.events import Event, Loaded, LoadFailed, Work
 from roundhouse_engine.handler import Cancellation, Handler, ModelSpec
 from roundhouse_engine.memory import trim
 from roundhouse_engine.pipeline import compute, load, prepare
 
 
 class SharedHandlers:
-    """One set of handlers for all threads; whoever comes first loads it, nobody once it was unloaded."""
+    """One set of handlers for all threads; whoever comes first loads it, nobody once it was unloaded.
+
+    Where that fails all are told so: to try again takes new handlers.
+    """
 
     def __init__(self, handler: type[Handler], models: tuple[ModelSpec, ...]) -> None:
         prepare(handler)
@@ -23,18 +27,29 @@ class SharedHandlers:
         self._lock = threading.Lock()
         self._loaded: dict[str, Handler] = {}
         self._seconds = 0.0
+        self._failed: LoadFailed | None = None
         self._over = False
 
     def load(self, tell: Callable[[Event], None]) -> None:
         with self._lock:
             if self._over:
                 return
-            if self._loaded:
+            if self._failed is not None:
+                tell(self._failed)
+            elif self._loaded:
                 tell(Loaded(self._seconds))
             else:
-                begun = time.monotonic()
-                self._loaded = load(self._handler, self._models, tell, shared=True)
-                self._seconds = time.monotonic() - begun
+                self._load(tell)
+
+    def _load(self, tell: Callable[[Event], None]) -> None:
+        def told(event: Event) -> None:
+            if isinstance(event, LoadFailed):
+                self._failed = event
+            tell(event)
+
+        begun = time.monotonic()
+        self._loaded = load(self._handler, self._models, told, shared=True)
+        self._seconds = time.monotonic() - begun
 
     def unload(self) -> None:
         """Drop all handlers for good; blocks while they are loaded, and while they free what they hold."""
@@ -83,4 +98,5 @@ class ThreadRunner:
                 self._tell(event)
 
     def _tell(self, event: Event) -> None:
-        self._loop.call_soon_threadsafe(self._events.put_nowait, event)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the engine ends, and nobody listens
+            self._loop.call_soon_threadsafe(self._events.put_nowait, event)

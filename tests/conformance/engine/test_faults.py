@@ -24,6 +24,8 @@ from tests.conformance.engine.running import (
 )
 from tests.support.waiting import wait_until
 
+HANDLERS = ("-m", "tests.conformance.engine.handlers")
+
 
 def free(engine: Engine) -> None:
     wait_until(lambda: engine.in_use == 0, seconds=30, what="the slot is free", every=0.02)
@@ -215,10 +217,10 @@ class NoStart:
     says: str
 
 
-def complaint(**variables: str) -> str:
+def complaint(kind: str = "Scripted", **variables: str) -> str:
     """What an engine says on standard error that cannot serve."""
     done = subprocess.run(
-        [sys.executable, *SCRIPTED],
+        [sys.executable, *HANDLERS, kind],
         env=environment(**variables),
         cwd=ROOT,
         capture_output=True,
@@ -242,6 +244,30 @@ def test_an_engine_that_cannot_serve_says_why_and_exits(case: NoStart) -> None:
     last = complaint(**case.environ).splitlines()[-1]
     assert last.startswith("roundhouse engine: ")
     assert case.says in last
+
+
+@pytest.mark.parametrize(
+    ("kind", "how", "says"),
+    [
+        ("Weighty", "raise", "RuntimeError: a header is wrong. Its files may be damaged"),
+        ("Isolated", "full", "there is not enough memory. Give the engine more"),
+    ],
+)
+def test_the_log_of_a_load_that_fails_ends_with_the_reason(kind: str, how: str, says: str) -> None:
+    """Told once, though several threads or processes wait for it."""
+    *before, last = complaint(kind, MODELS=f"slow;{how}", ROUNDHOUSE_CAPACITY="3").splitlines()
+    assert last.startswith(f"roundhouse engine: 'slow;{how}' cannot be loaded: {says}")
+    assert not any(line.startswith(("Traceback", "Exception")) for line in before), before
+
+
+def test_an_engine_that_ends_while_it_loads_has_failed_at_nothing(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    with running((*HANDLERS, "Weighty"), tmp_path, MODELS=f"slow;gate={gate};fail") as engine:
+        engine.terminate()
+        wait_until(lambda: "draining" in engine.logged, seconds=30, what="it ends", every=0.02)
+        assert engine.ended() == 0
+        assert "Traceback" not in engine.logged
+        assert "Exception" not in engine.logged
 
 
 def test_a_port_that_is_taken() -> None:

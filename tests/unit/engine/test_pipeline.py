@@ -59,7 +59,11 @@ class Scripted(Speech):
             case "missing":
                 raise ModelError(f"{model.name!r} has no weights.")
             case "broken":
-                raise OSError("no space")
+                raise OSError("no\n  space")
+            case "gone":
+                raise SystemExit(3)
+            case "huge":
+                raise MemoryError
             case _:
                 pass
         progress(0.5)
@@ -168,12 +172,18 @@ def test_loading_tells_how_far_it_is() -> None:
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("missing", "'missing' has no weights."), ("broken", "'broken' failed to load: OSError: no space")],
+    [
+        ("missing", "'missing' has no weights."),
+        ("broken", "'broken' cannot be loaded from '/m': OSError: no space. Its files may be damaged"),
+        ("gone", "'gone' cannot be loaded from '/m': SystemExit: 3. Its files"),
+        ("huge", "'huge' cannot be loaded from '/m': there is not enough memory. Give the engine more"),
+    ],
 )
-def test_a_model_that_cannot_be_loaded_says_why(name: str, message: str) -> None:
+def test_a_model_that_cannot_be_loaded_says_why_in_one_line(name: str, message: str) -> None:
     told: list[Event] = []
-    assert load(Scripted, (ModelSpec(name),), told.append) == {}
-    assert told[-1] == LoadFailed(message)
+    assert load(Scripted, (ModelSpec(name, Path("/m")),), told.append) == {}
+    assert isinstance(told[-1], LoadFailed)
+    assert told[-1].message.startswith(message)
 
 
 numbers = st.floats(0, 1e6)
