@@ -6,6 +6,7 @@ that, and models that are not used make room for others.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Final, TypeVar
 
@@ -17,11 +18,12 @@ from roundhouse_engine.handler import ModelSpec
 from roundhouse_engine.lease import Lease
 from roundhouse_engine.memory import Memory, MemoryStatus
 from roundhouse_engine.metrics import Metrics
-from roundhouse_engine.model_life import ModelLife, Surroundings
+from roundhouse_engine.model_life import ModelLife
 from roundhouse_engine.models import ModelState, ModelStatus
 from roundhouse_engine.models_file import Desired, Source
 from roundhouse_engine.pool import Pool
 from roundhouse_engine.settings import Settings
+from roundhouse_engine.surroundings import Surroundings, Turns
 
 T = TypeVar("T")
 
@@ -53,6 +55,7 @@ class Fleet:
         self._metrics = metrics
         self.answers = Answers()
         self._slots = settings.capacity
+        self._patience_seconds = settings.load_patience_seconds
         self._memory = Memory(settings.memory_budget_bytes)
         self._complete = settings.models_file is not None
         self._lobby = Lobby(metrics, lambda: self.slots)
@@ -62,7 +65,7 @@ class Fleet:
         self._surroundings = Surroundings(
             self._turn,
             # What one load takes is measured where no other disturbs it.
-            asyncio.Semaphore(1 if self._memory.bounded else LOADS_AT_ONCE),
+            Turns(1 if self._memory.bounded else LOADS_AT_ONCE, settings.load_patience_seconds),
             self._gone,
             self._memory,
             metrics,
@@ -220,10 +223,15 @@ class Fleet:
         self._fewer_leave.set()
 
     async def _turn(self) -> None:
-        """Returns once nothing is being unloaded, or at once where that is counted."""
-        while not self._memory.bounded and any(life.leaving for life in self._lives.values()):
-            self._fewer_leave.clear()
-            await self._fewer_leave.wait()
+        """Returns once nothing is being unloaded, or at once where that is counted.
+
+        What cannot be unloaded, because its load never ends, keeps others waiting as long as that load would.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._patience_seconds):
+                while not self._memory.bounded and any(life.leaving for life in self._lives.values()):
+                    self._fewer_leave.clear()
+                    await self._fewer_leave.wait()
 
     def _gone(self, life: ModelLife) -> None:
         del self._lives[life.model.name]

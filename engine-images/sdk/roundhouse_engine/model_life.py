@@ -9,18 +9,17 @@ engine may drain, for the requests that have begun.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Final, TypeVar
 
 from roundhouse_engine.draining import LINGER_SECONDS, drain
 from roundhouse_engine.errors import EngineError, Refusal, memory_full, model_failed, refused
 from roundhouse_engine.freeing import aside, end
 from roundhouse_engine.handler import ModelSpec
-from roundhouse_engine.memory import Memory, file_bytes
-from roundhouse_engine.metrics import Metrics
+from roundhouse_engine.memory import file_bytes
 from roundhouse_engine.models import ModelState, ModelStatus
 from roundhouse_engine.pool import Pool
+from roundhouse_engine.surroundings import Surroundings
 
 logger = logging.getLogger(__name__)
 
@@ -29,25 +28,6 @@ T = TypeVar("T")
 FIRST_RETRY_SECONDS: Final = 5.0
 LAST_RETRY_SECONDS: Final = 300.0
 _WAITING: Final = 8  # for each slot: requests that wait until their model is loaded again
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What the models of one engine have in common.
-
-    `turn` returns when something may be loaded, `gone` is called when all is over with a model. One that
-    leaves has `drain_seconds` to finish what it has begun. A request waits `wait_seconds` for its model to be
-    loaded again. `slots` is what each model has.
-    """
-
-    turn: Callable[[], Awaitable[None]]
-    loading: asyncio.Semaphore
-    gone: Callable[["ModelLife"], None]
-    memory: Memory
-    metrics: Metrics
-    slots: int
-    drain_seconds: float
-    wait_seconds: float
 
 
 class ModelLife:
@@ -219,7 +199,7 @@ class ModelLife:
         None for the why: it gave way.
         """
         why, served = "removed", False
-        async with self._surroundings.loading:
+        async with self._surroundings.loading.turn(self.model.name):
             begun = time.monotonic()
             self._begin(pool)
             supervising = asyncio.create_task(pool.supervise())

@@ -60,6 +60,8 @@ class Settings:
     """What models may hold together; None: no bound, and none is unloaded for others."""
     memory_wait_seconds: float
     """How long a request waits until its model is loaded again."""
+    load_patience_seconds: float
+    """How long one load keeps those of other models waiting."""
     upload_limit_bytes: int
     upload_idle_seconds: float
     body_limit_bytes: int
@@ -88,6 +90,7 @@ def read_settings(environ: Mapping[str, str], handler: type[Handler]) -> Setting
         drain_seconds=_number(environ, "ROUNDHOUSE_DRAIN_SECONDS", 30.0),
         memory_budget_bytes=_integer(environ, "ROUNDHOUSE_MEMORY_BUDGET_BYTES", 0, lowest=1) or None,
         memory_wait_seconds=_number(environ, "ROUNDHOUSE_MEMORY_WAIT_SECONDS", 60.0),
+        load_patience_seconds=_number(environ, "ROUNDHOUSE_LOAD_PATIENCE_SECONDS", 600.0),
         upload_limit_bytes=_integer(environ, "ROUNDHOUSE_UPLOAD_LIMIT_BYTES", _GIB, lowest=1),
         upload_idle_seconds=_number(environ, "ROUNDHOUSE_UPLOAD_IDLE_SECONDS", 60.0),
         body_limit_bytes=_integer(environ, "ROUNDHOUSE_BODY_LIMIT_BYTES", _body_limit(handler), lowest=1),

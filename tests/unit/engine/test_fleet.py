@@ -63,9 +63,10 @@ class Gated:
 class Scene:
     """A fleet, and the runners that were started in it, by their models."""
 
-    def __init__(self, budget_bytes: int | None = None) -> None:
+    def __init__(self, budget_bytes: int | None = None, patience_seconds: float = 600.0) -> None:
+        told = {"MODELS": "alpha", "ROUNDHOUSE_LOAD_PATIENCE_SECONDS": str(patience_seconds)}
         budget = {} if budget_bytes is None else {"ROUNDHOUSE_MEMORY_BUDGET_BYTES": str(budget_bytes)}
-        settings = read_settings({"MODELS": "alpha"} | budget, Scripted)
+        settings = read_settings(told | budget, Scripted)
         self.metrics = Metrics()
         self.runners: dict[str, list[Gated]] = {}
         self.fleet = Fleet(Given(()), self._build, self.metrics, settings)
@@ -122,6 +123,32 @@ async def test_a_model_that_stays_after_all_makes_room_for_who_was_to_follow_it(
     scene.want(ALPHA, beta)
     (await scene.started(beta)).loads.set()
     await until(lambda: scene.states() == {"alpha": "ready", "beta": "ready"}, "each was loaded")
+
+
+async def test_a_load_that_does_not_end_keeps_no_other_waiting_for_ever(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    scene, beta = Scene(budget_bytes=20, patience_seconds=0.05), ModelSpec("beta")
+    scene.want(ALPHA, beta)
+    stuck = await scene.started(ALPHA)
+    following = await scene.started(beta)
+    assert "still loads, and others need not wait" in caplog.text, "one after the other as long as that lasts"
+    following.loads.set()
+    await until(lambda: scene.states() == {"alpha": "loading", "beta": "ready"}, "beta is served")
+    stuck.loads.set()
+    await until(lambda: scene.states() == {"alpha": "ready", "beta": "ready"}, "and alpha after all")
+
+
+async def test_a_load_that_is_called_off_and_does_not_end_keeps_no_other_waiting_for_ever() -> None:
+    scene, beta = Scene(patience_seconds=0.05), ModelSpec("beta")
+    scene.want(ALPHA)
+    stuck = await scene.started(ALPHA)
+    stuck.ends.clear()
+    scene.want(beta)
+    (await scene.started(beta)).loads.set()
+    await until(lambda: scene.states() == {"beta": "ready", "alpha": "unloading"}, "beta is served")
+    stuck.ends.set()
+    await until(lambda: scene.states() == {"beta": "ready"}, "alpha is gone")
 
 
 class Noted(Scripted):

@@ -1,0 +1,65 @@
+"""What the models of one engine have in common, and how their loads take turns."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from roundhouse_engine.memory import Memory
+from roundhouse_engine.metrics import Metrics
+
+if TYPE_CHECKING:
+    from roundhouse_engine.model_life import ModelLife
+
+logger = logging.getLogger(__name__)
+
+
+class Turns:
+    """Loads, `at_once` of them. One that takes longer than `patience_seconds` keeps others waiting no more.
+
+    It may be stuck, on a file system that does not answer, and a thread cannot be ended. What it holds by
+    then and what it may come to hold is still counted.
+    """
+
+    def __init__(self, at_once: int, patience_seconds: float) -> None:
+        self._places = asyncio.Semaphore(at_once)
+        self._patience_seconds = patience_seconds
+
+    @contextlib.asynccontextmanager
+    async def turn(self, model: str) -> AsyncGenerator[None, None]:
+        """Around a load, and around its end where it is called off; waits for a place."""
+        await self._places.acquire()
+        holds = contextlib.ExitStack()
+        holds.callback(self._places.release)
+        timer = asyncio.get_running_loop().call_later(self._patience_seconds, self._pass_on, model, holds)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            holds.close()
+
+    def _pass_on(self, model: str, holds: contextlib.ExitStack) -> None:
+        told = {"model": model, "seconds": self._patience_seconds}
+        logger.warning("model still loads, and others need not wait for it any more", extra=told)
+        holds.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the models of one engine have in common.
+
+    `turn` returns when something may be loaded, `gone` is called when all is over with a model. One that
+    leaves has `drain_seconds` to finish what it has begun. A request waits `wait_seconds` for its model to be
+    loaded again. `slots` is what each model has.
+    """
+
+    turn: Callable[[], Awaitable[None]]
+    loading: Turns
+    gone: Callable[["ModelLife"], None]
+    memory: Memory
+    metrics: Metrics
+    slots: int
+    drain_seconds: float
+    wait_seconds: float
