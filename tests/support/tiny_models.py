@@ -19,6 +19,8 @@ TEMPLATE = (
     "{% for m in messages %}{% if m.role == 'tool' %}{{ raise_exception('no tools here') }}{% endif %}"
     "{{ m.role }} {{ m.content }} {% endfor %}assistant"
 )
+SPEAKER_TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}<says>"
+_SPEAKER_MARKS = ("<pad>", "<says>", "<end>")
 _SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")
 _WORDS = ("user", "assistant", "system", "count", "one", "two", "three", *(f"w{n}" for n in range(40)))
 
@@ -103,10 +105,44 @@ def write_writer(
 
     Where it does not end, the chain's last word should stand in it before: so it goes round for ever.
     """
-    torch.manual_seed(0)
     tokenizer = write_tokenizer(folder, template=template, length=length)
+    ids = tokenizer.convert_tokens_to_ids([f"▁{word}" for word in chain])
+    return _chained(folder, len(tokenizer), [*ids, *([2] if ends else [])], length)
+
+
+def write_speaker(
+    folder: Path, chain: Sequence[str], *, template: str = SPEAKER_TEMPLATE, length: int = 1024
+) -> Path:
+    """Says the texts of the chain and ends; its tokens are these, and single bytes, as real models have them.
+
+    Held to another text it goes on by chance.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [*_SPEAKER_MARKS, *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    names += dict.fromkeys(_spelt(text) for text in chain if _spelt(text) not in names)
+    made = Tokenizer(models.BPE({name: at for at, name in enumerate(names)}, []))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    marks = {"pad_token": "<pad>", "eos_token": "<end>", "additional_special_tokens": ["<says>"]}
+    found = transformers.PreTrainedTokenizerFast(tokenizer_object=made, **marks, model_max_length=length)
+    found.chat_template = template
+    found.save_pretrained(folder)
+    ids = found.convert_tokens_to_ids(["<says>", *map(_spelt, chain), "<end>"])
+    return _chained(folder, len(names), ids, length)
+
+
+def _spelt(text: str) -> str:
+    """The text as tokenizers of bytes write it."""
+    return "".join(
+        piece for piece, _ in pre_tokenizers.ByteLevel(False, use_regex=False).pre_tokenize_str(text)
+    )
+
+
+def _chained(folder: Path, words: int, ids: Sequence[int], length: int) -> Path:
+    """A model that says each of these tokens after the one before it."""
+    torch.manual_seed(0)
     config = transformers.LlamaConfig(
-        vocab_size=len(tokenizer),
+        vocab_size=words,
         hidden_size=64,
         intermediate_size=64,
         num_hidden_layers=2,
@@ -119,7 +155,6 @@ def write_writer(
         tie_word_embeddings=False,
     )
     model = transformers.LlamaForCausalLM(config)
-    ids = [*(tokenizer.convert_tokens_to_ids(f"▁{word}") for word in chain), *([2] if ends else [])]
     with torch.no_grad():
         for parameter in model.model.layers.parameters():
             parameter.mul_(1e-3)

@@ -42,6 +42,16 @@ class TextOptions:
     extensions: Mapping[str, Any] = field(default_factory=dict)
     """Fields beyond OpenAI's, of those in `Chat.extensions`; unchecked."""
 
+    @property
+    def schema(self) -> Mapping[str, Any] | None:
+        """The JSON schema that `response_format` holds the answer to; None: it is any text."""
+        if self.response_format is None:
+            return None
+        if self.response_format["type"] == "json_object":
+            return {"type": "object"}
+        schema: Mapping[str, Any] = self.response_format["json_schema"]["schema"]
+        return schema
+
 
 @dataclass(frozen=True, slots=True)
 class Conversation:

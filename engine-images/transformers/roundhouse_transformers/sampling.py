@@ -13,6 +13,7 @@ import torch
 from roundhouse_engine import TextOptions
 from roundhouse_engine.errors import failed, invalid
 from roundhouse_engine.json_body import shown
+from roundhouse_transformers.grammar import Held
 
 _ALL: Final = -1
 """As vLLM's clients say `top_k` of all tokens."""
@@ -65,8 +66,9 @@ def _number(value: object, default: float) -> float:
 class Draw:
     """The last processor of the scores of one request."""
 
-    def __init__(self, chosen: Chances, prompt_tokens: int, device: str) -> None:
+    def __init__(self, chosen: Chances, prompt_tokens: int, device: str, held: Held | None = None) -> None:
         self._chosen = chosen
+        self._held = held
         self._prompt_tokens = prompt_tokens
         self._chance = torch.Generator(device)
         if chosen.seed is None:
@@ -84,6 +86,8 @@ class Draw:
         if len(written) and (chosen.frequency_penalty or chosen.presence_penalty):
             counts = torch.bincount(written, minlength=scores.shape[-1])[: scores.shape[-1]]
             scores = scores - counts * chosen.frequency_penalty - (counts > 0) * chosen.presence_penalty
+        if self._held is not None:  # after all that could lift a token which is not allowed
+            scores = scores.masked_fill(~self._held.allowed(scores.device), float("-inf"))
         if not chosen.temperature:
             return scores
         below = scores - scores.amax(-1, keepdim=True)

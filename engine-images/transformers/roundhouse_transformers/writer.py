@@ -17,6 +17,7 @@ from roundhouse_engine import Cancellation, Finish, FinishReason, Piece, Prompte
 from roundhouse_engine.errors import EngineError, failed, invalid
 from roundhouse_engine.text import Text
 from roundhouse_engine.torch_memory import vram_bytes
+from roundhouse_transformers.grammar import Grammars, Held, json_grammar
 from roundhouse_transformers.loading import load
 from roundhouse_transformers.repository import Repository
 from roundhouse_transformers.sampling import Draw, chances
@@ -39,8 +40,9 @@ class Writer:
         self._limit = limit if settings.context_tokens else min(limit, _CONTEXT_TOKENS)
         self._habits = self._loaded.model.generation_config.to_dict()
         ends = self._habits.get("eos_token_id", self._loaded.tokenizer.eos_token_id)
-        self._ends = frozenset(ends if isinstance(ends, list) else [ends])
+        self._ends = frozenset(ends if isinstance(ends, list) else [ends]) - {None}
         self._words = int(self._loaded.model.config.get_text_config().vocab_size)
+        self._grammars = Grammars(self._loaded.tokenizer, self._words, self._ends)
         self._template = Template(self._loaded.tokenizer)
         self._tokenizing = threading.Lock()
 
@@ -85,17 +87,27 @@ class Writer:
                 code="context_length_exceeded",
             )
         most = min(options.max_tokens or room, room)
-        draw = Draw(chances(options, self._habits), len(tokens), self._loaded.device)
-        return self._told(tokens, most, draw, cancellation)
+        chosen = chances(options, self._habits)
+        held = self._held(options.schema, cancellation)
+        draw = Draw(chosen, len(tokens), self._loaded.device, held)
+        return self._told(tokens, most, draw, held, cancellation)
 
-    def _told(self, tokens: list[int], most: int, draw: Draw, cancellation: Cancellation) -> Written:
+    def _held(self, schema: Mapping[str, Any] | None, cancellation: Cancellation) -> Held | None:
+        if schema is None:
+            return None
+        grammar = json_grammar(schema, "response_format")
+        return self._grammars.hold(grammar, "response_format", cancellation)
+
+    def _told(
+        self, tokens: list[int], most: int, draw: Draw, held: Held | None, cancellation: Cancellation
+    ) -> Written:
         yield Prompted(len(tokens))
         stream = DecodeStream(skip_special_tokens=True)
         backend = self._loaded.tokenizer.backend_tokenizer
         count, reason = 0, FinishReason.LENGTH
         telling = Telling(cancellation)
         try:
-            telling.begin(self._generate, tokens, most, draw)
+            telling.begin(self._generate, tokens, most, draw, held)
             while (token := telling.next()) is not None:
                 count += 1
                 if token in self._ends:
@@ -103,11 +115,17 @@ class Writer:
                     break
                 # Of a character's bytes all but the last say nothing yet; they still count.
                 yield Piece(stream.step(backend, token) or "")
+            else:
+                if held is not None and held.over:
+                    reason = FinishReason.STOP
         finally:
             telling.leave()  # the slot is free when it says so, and not before
         yield Finish(reason, count)
 
-    def _generate(self, tokens: list[int], most: int, draw: Draw, telling: "Telling") -> None:
+    def _generate(
+        self, tokens: list[int], most: int, draw: Draw, held: Held | None, telling: "Telling"
+    ) -> None:
+        ends = [telling.should_end] if held is None else [held.should_end, telling.should_end]
         ids = torch.tensor([tokens], device=self._loaded.device)
         with torch.inference_mode():
             self._loaded.model.generate(
@@ -120,7 +138,7 @@ class Writer:
                 top_p=None,
                 top_k=None,
                 logits_processor=LogitsProcessorList([draw]),
-                stopping_criteria=StoppingCriteriaList([telling.should_end]),
+                stopping_criteria=StoppingCriteriaList(ends),
                 streamer=telling,
             )
 
@@ -130,7 +148,7 @@ class Telling:
 
     def __init__(self, cancellation: Cancellation) -> None:
         self._cancellation = cancellation
-        self._said: queue.SimpleQueue[int | Exception | None] = queue.SimpleQueue()
+        self._said: queue.SimpleQueue[int | BaseException | None] = queue.SimpleQueue()
         self._left = threading.Event()
         self._prompted = False
         self._thread: threading.Thread | None = None
@@ -139,7 +157,7 @@ class Telling:
         def run() -> None:
             try:
                 generate(*arguments, self)
-            except Exception as error:  # noqa: BLE001 - raised again by `next`, where the request is
+            except BaseException as error:  # noqa: BLE001 - raised again by `next`; a panic is no Exception
                 self._said.put(error)
             self._said.put(None)
 
@@ -158,7 +176,7 @@ class Telling:
     def next(self) -> int | None:
         """The next token; None after the last. Raises `EngineError`, or what the library did."""
         said = self._said.get()
-        if isinstance(said, Exception):
+        if isinstance(said, BaseException):
             raise _problem(said) from said
         return said
 
@@ -172,7 +190,7 @@ class Telling:
             self._thread.join()
 
 
-def _problem(error: Exception) -> Exception:
+def _problem(error: BaseException) -> Exception:
     if isinstance(error, EngineError):
         return error
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
@@ -180,4 +198,4 @@ def _problem(error: Exception) -> Exception:
             "Memory does not suffice for this request beside the others. Send less, or give the engine more.",
             code="out_of_memory",
         )
-    return error
+    return error if isinstance(error, Exception) else failed(f"What computes has failed: {error}")

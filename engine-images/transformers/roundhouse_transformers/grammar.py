@@ -1,0 +1,179 @@
+"""Holds what a model writes to a grammar: before each token, which of all tokens may come next.
+
+llguidance reads a grammar as far as the text has come, so most are ready in milliseconds. What takes long all
+the same is bounded: by the size of a schema, by what in it is dear, and by a time, after which the request is
+refused. One is read at a time, so one that does not end takes one core and no more.
+"""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from decimal import Decimal
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import numpy as np
+import torch
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+
+from roundhouse_engine import Cancellation
+from roundhouse_engine.errors import EngineError, failed, invalid
+
+if TYPE_CHECKING:
+    from llguidance._lib import JsonCompileOptions
+
+_SCHEMA_BYTES: Final = 64 << 10
+"""Two thousand properties, which take two seconds."""
+_MULTIPLES: Final = 10_000
+"""The sum of all `multipleOf`: each becomes as many states of an automaton, in a time of its square."""
+_SECONDS: Final = 30.0
+_LOOK_SECONDS: Final = 0.02
+_SPACE: Final = r"( |\r?\n( {0,40}|\t{0,10}))"
+"""Between the marks of JSON, as people and models indent; one that is lost would write blanks for ever."""
+_LIMITS: Final = LLParserLimits(verbose_errors=False)
+
+
+def json_grammar(schema: Mapping[str, Any], param: str) -> str:
+    """The grammar of the JSON that the schema allows; raises `EngineError` for one that is too large."""
+    text = json.dumps(schema)
+    if len(text) > _SCHEMA_BYTES:
+        raise invalid(f"{param} must be at most {_SCHEMA_BYTES} bytes of JSON. Simplify it.", param=param)
+    if sum(_multiples(schema)) > _MULTIPLES:
+        raise invalid(
+            f"The multipleOf of a schema must be at most {_MULTIPLES} in all. Leave them out.", param=param
+        )
+    overrides: JsonCompileOptions = {"whitespace_pattern": _SPACE, "lenient": False}
+    try:
+        return str(LLMatcher.grammar_from_json_schema(text, overrides=overrides))
+    except ValueError as error:  # a number that is none in JSON
+        raise invalid(f"{param} holds no JSON schema: {error}", param=param) from error
+
+
+def _multiples(schema: object) -> Iterator[int]:
+    if isinstance(schema, dict):
+        value = schema.get("multipleOf")
+        if type(value) in (int, float):
+            yield int("".join(map(str, Decimal(repr(value)).normalize().as_tuple().digits)))
+        for each in schema.values():
+            yield from _multiples(each)
+    elif isinstance(schema, list):
+        for each in schema:
+            yield from _multiples(each)
+
+
+class Grammars:
+    """Of one model; several threads may ask it at once."""
+
+    def __init__(self, tokenizer: Any, words: int, ends: Collection[int]) -> None:  # noqa: ANN401 - has no types
+        self._hf = tokenizer
+        self._words = words
+        self._ends = sorted(ends)
+        self._making, self._reading = threading.Lock(), threading.Lock()
+
+    def hold(self, grammar: str, param: str, cancellation: Cancellation) -> "Held":
+        """What holds one answer to it; raises `EngineError`, with `param`, for what cannot be held to."""
+        try:
+            with self._making:
+                tokenizer = self._tokenizer
+        except ValueError as error:
+            raise invalid(
+                f"This model's answers cannot be held to {param}, because of its tokenizer: {error}",
+                param=param,
+                code="unsupported_value",
+            ) from error
+
+        def read() -> Held:
+            return Held(LLMatcher(tokenizer, grammar, log_level=0, limits=_LIMITS), self._words, param)
+
+        held = in_time(self._reading, read, cancellation, _SECONDS)
+        if held is None:
+            raise invalid(
+                f"{param} was not ready to hold an answer to it within {_SECONDS:g} s. Simplify it.",
+                param=param,
+            )
+        return held
+
+    @cached_property
+    def _tokenizer(self) -> LLTokenizer:
+        """Of 150,000 tokens it takes 2 s and 100 MB: who never asks for it has neither."""
+        told = json.loads(self._hf.backend_tokenizer.to_str())
+        told |= {"padding": None, "truncation": None}
+        known = max(self._words, len(self._hf))
+        return LLTokenizer(json.dumps(told), n_vocab=known, eos_token=self._ends or None)
+
+
+Made = TypeVar("Made")
+
+
+def in_time(
+    one: threading.Lock, make: Callable[[], Made], cancellation: Cancellation, seconds: float
+) -> Made | None:
+    """What is made, in a thread of its own, because nothing ends it; None where it is not in time.
+
+    `one` is held until it ends, and waited for within the time.
+    """
+    end = time.monotonic() + seconds
+    while not one.acquire(timeout=_LOOK_SECONDS):
+        cancellation.check()
+        if time.monotonic() > end:
+            return None
+    made: list[Made | BaseException] = []
+    done = threading.Event()
+
+    def run() -> None:
+        try:
+            made.append(make())
+        except BaseException as error:  # noqa: BLE001 - raised again below; a panic of the library's is no Exception
+            made.append(error)
+        finally:
+            one.release()
+            done.set()
+
+    threading.Thread(target=run, daemon=True, name="grammar").start()
+    while not done.wait(_LOOK_SECONDS):
+        cancellation.check()
+        if time.monotonic() > end:
+            return None
+    found = made[0]
+    if isinstance(found, EngineError):
+        raise found
+    if isinstance(found, BaseException):
+        raise failed(f"A grammar could not be read: {found}") from found
+    return found
+
+
+class Held:
+    """One answer. `take` each token, ask for the `allowed` ones before the next."""
+
+    def __init__(self, matcher: LLMatcher, words: int, param: str) -> None:
+        self._matcher, self._words, self._param = matcher, words, param
+        self._next = self._look()
+
+    @property
+    def over(self) -> bool:
+        """Whether the answer is whole, and nothing can follow."""
+        return bool(self._matcher.is_stopped()) and not self._matcher.is_error()
+
+    def allowed(self, device: Any) -> Any:  # noqa: ANN401 - torch has no types here
+        """[words], true where the token may come next."""
+        return torch.from_numpy(self._next).to(device)
+
+    def should_end(self, tokens: Any, scores: Any, **_: Any) -> Any:  # noqa: ANN401, ARG002 - the library's
+        """Takes the token that the library has just written; raises `EngineError`."""
+        self._matcher.consume_token(int(tokens[0, -1]))
+        if not self.over:
+            self._next = self._look()
+        return torch.full((tokens.shape[0],), self.over, dtype=torch.bool, device=tokens.device)
+
+    def _look(self) -> Any:  # noqa: ANN401 - of numpy
+        bits = b"" if self._matcher.is_error() else self._matcher.compute_bitmask()
+        if self._matcher.is_error():
+            told = self._matcher.get_error().strip().splitlines() or ["no reason is given"]
+            raise invalid(
+                f"An answer cannot be held to {self._param}: {' '.join(map(str.strip, told))[:300]}. "
+                "Leave out what it names, or simplify it.",
+                param=self._param,
+                code="unsupported_value",
+            )
+        return np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little")[: self._words].astype(bool)

@@ -1,0 +1,172 @@
+"""Answers of the transformers engine that are held to JSON, whatever its model would rather say."""
+
+import contextlib
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jsonschema
+import pytest
+
+from roundhouse_engine import Cancellation
+from roundhouse_engine.handler import Cancelled
+from tests.conformance.engine.running import Engine
+from tests.conformance.engine.test_transformers import CHAT, post, said, serving
+from tests.support.waiting import wait_until
+
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "name": {"enum": ["Ann", "Bob"]},
+        "age": {"type": "integer", "minimum": 0, "maximum": 99},
+        "tags": {"type": "array", "items": {"type": "string", "maxLength": 4}, "maxItems": 2},
+    },
+    "required": ["name", "age", "tags"],
+    "additionalProperties": False,
+}
+ENDLESS: Any = {"type": "array", "items": {"const": 0}, "minItems": 1 << 20}
+
+
+def held_to(schema: Any) -> Any:
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": True}}
+
+
+@pytest.fixture(scope="module")
+def tiny() -> ModuleType:
+    from tests.support.torch_base import prepare_torch  # noqa: PLC0415
+
+    prepare_torch()
+    from tests.support import tiny_models  # noqa: PLC0415 - torch loads only from here on
+
+    return tiny_models
+
+
+@pytest.fixture(scope="module")
+def speaker(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """It likes to say that it would rather not, and then a list of nothings."""
+    folder = tmp_path_factory.mktemp("speaker")
+    likes = tiny.write_speaker(folder / "m", ["I would", " rather not."])
+    nothings = tiny.write_speaker(folder / "nothings", ["[0", ",0", ",0"], length=1 << 17)
+    with serving("chat", folder, m=likes, nothings=nothings) as engine:
+        yield engine
+
+
+@pytest.mark.req("S2-11")
+@pytest.mark.parametrize("fields", [{"temperature": 0}, {"temperature": 1.5, "seed": 3}], ids=str)
+def test_an_answer_is_what_the_schema_allows(speaker: Engine, fields: Any) -> None:
+    with speaker.client as client:
+        free = client.chat.completions.create(model="m", messages=said("a"), temperature=0)
+        found = client.chat.completions.create(
+            model="m", messages=said("a"), response_format=held_to(SCHEMA), **fields
+        )
+    assert free.choices[0].message.content == "I would rather not."
+    assert found.choices[0].finish_reason == "stop"
+    jsonschema.validate(json.loads(found.choices[0].message.content or ""), SCHEMA)
+
+
+def test_a_stream_and_a_completion_are_held_as_well(speaker: Engine) -> None:
+    with speaker.client as client:
+        stream = client.chat.completions.create(
+            model="m", messages=said("a"), response_format=held_to(SCHEMA), stream=True, seed=1, temperature=1
+        )
+        chunks = [chunk.choices[0] for chunk in stream]
+    jsonschema.validate(json.loads("".join(chunk.delta.content or "" for chunk in chunks)), SCHEMA)
+    assert chunks[-1].finish_reason == "stop"
+    told = {"prompt": "a", "response_format": held_to(SCHEMA), "max_tokens": 900}
+    found = post(speaker, "/v1/completions", model="m", **told)
+    jsonschema.validate(json.loads(found.json["choices"][0]["text"]), SCHEMA)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_any_object_is_whole_or_cut_off_by_its_length(speaker: Engine, seed: int) -> None:
+    told = {"temperature": 2, "seed": seed, "max_tokens": 300, "response_format": {"type": "json_object"}}
+    choice = post(speaker, CHAT, model="m", messages=said("a"), **told).json["choices"][0]
+    text = choice["message"]["content"]
+    assert text.startswith("{")
+    if choice["finish_reason"] == "stop":
+        assert isinstance(json.loads(text), dict)
+    else:
+        assert choice["finish_reason"] == "length"
+
+
+def test_an_answer_that_is_whole_at_its_limit_is_whole(speaker: Engine) -> None:
+    told = {"response_format": held_to({"const": "yes"}), "max_tokens": len('"yes"'), "temperature": 0}
+    choice = post(speaker, CHAT, model="m", messages=said("a"), **told).json["choices"][0]
+    assert (choice["message"]["content"], choice["finish_reason"]) == ('"yes"', "stop")
+    cut = post(speaker, CHAT, model="m", messages=said("a"), **told | {"max_tokens": 4}).json["choices"][0]
+    assert (cut["message"]["content"], cut["finish_reason"]) == ('"yes', "length")
+
+
+def test_a_stop_sequence_cuts_json_too(speaker: Engine) -> None:
+    told = {"response_format": held_to({"const": ["one", "two"]}), "stop": ["two"]}
+    choice = post(speaker, CHAT, model="m", messages=said("a"), **told).json["choices"][0]
+    said_so = "".join(choice["message"]["content"].split())
+    assert (said_so, choice["finish_reason"]) == ('["one","', "stop")
+
+
+def test_a_client_that_leaves_ends_what_is_held(speaker: Engine) -> None:
+    told = {"model": "nothings", "messages": said("a"), "response_format": held_to(ENDLESS), "stream": True}
+    with contextlib.closing(speaker.connect()) as connection:
+        connection.request("POST", CHAT, json.dumps(told | {"temperature": 0}))
+        connection.getresponse().readline()
+        assert speaker.in_use == 1
+    wait_until(lambda: speaker.in_use == 0, seconds=60, what="the slot is free", every=0.02)
+
+
+@pytest.mark.parametrize(
+    ("schema", "told"),
+    [
+        ({"type": "wat"}, "Invalid type: wat"),
+        ({"not": {"type": "string"}}, r'Unimplemented keys: ["not"]'),
+        ({"type": "array", "uniqueItems": True}, "uniqueItems"),
+        ({"type": "string", "pattern": "a(?=b)"}, "look-around"),
+        ({"$ref": "http://example.com/s"}, "http://example.com/s"),
+        ({"$ref": "#/nope"}, "/nope"),
+        ({"anyOf": [{"$ref": "#"}]}, "cannot be held"),
+        ({"oneOf": [{"type": "string"}, {"enum": ["a"]}]}, "oneOf"),
+        ({"x-guidance": {"lenient": True}, "not": {}}, "not"),
+        ({"enum": ["a" * 70_000]}, "at most 65536 bytes"),
+        ({"type": "integer", "multipleOf": 999_983}, "multipleOf"),
+        ({"type": "integer", "multipleOf": True}, "multipleOf"),
+        ({"maximum": 10**400}, "schema"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_what_cannot_be_held_to_is_refused_with_its_name(speaker: Engine, schema: Any, told: str) -> None:
+    found = post(speaker, CHAT, model="m", messages=said("a"), response_format=held_to(schema))
+    assert (found.status, found.error["type"]) == (400, "invalid_request_error")
+    assert found.error["param"] == "response_format"
+    assert told in found.error["message"]
+
+
+def test_what_takes_too_long_to_read_is_given_up_and_holds_up_one_core(tiny: ModuleType) -> None:
+    from roundhouse_transformers.grammar import in_time  # noqa: PLC0415 - see `tiny`
+
+    one, ends, left = threading.Lock(), threading.Event(), Cancellation()
+
+    def endless() -> str:
+        ends.wait()
+        return "late"
+
+    assert in_time(one, endless, left, 0.05) is None
+    assert in_time(one, lambda: "next", left, 0.05) is None, "the first is still at it"
+    left.cancel()
+    with pytest.raises(Cancelled):
+        in_time(one, lambda: "next", left, 60)
+    ends.set()
+    assert in_time(one, lambda: "next", Cancellation(), 60) == "next"
+
+
+def test_the_widest_schema_is_ready_in_time(tiny: ModuleType, tmp_path: Path) -> None:
+    """Two thousand properties beside any others: the dearest of what is known."""
+    import transformers  # noqa: PLC0415 - see `tiny`
+
+    from roundhouse_transformers.grammar import Grammars, json_grammar  # noqa: PLC0415
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tiny.write_speaker(tmp_path, ["a"]))
+    wide = {"type": "object", "properties": {f"p{at}": {"type": "string"} for at in range(2000)}}
+    held = Grammars(tokenizer, len(tokenizer), [2]).hold(json_grammar(wide, "x"), "x", Cancellation())
+    assert not held.over
