@@ -22,6 +22,7 @@ from roundhouse_gateway.app import build_api, build_service
 from roundhouse_gateway.body_room import BodyRoom
 from roundhouse_gateway.cluster import API_KEYS, WATCHED, ApiServer, Sink, Watched, watch_all
 from roundhouse_gateway.credentials import Credentials
+from roundhouse_gateway.dead_connections import Watch
 from roundhouse_gateway.departed import Departed
 from roundhouse_gateway.endpoints import Endpoints
 from roundhouse_gateway.front import front, tracing, uploads
@@ -88,8 +89,9 @@ class Gateway:
         if member:
             metrics.worker_restarts.set_function(lambda: member.restarts)
         endpoints = Endpoints(registry, metrics)
-        engines = EngineClient(settings, metrics, endpoints)
-        pool = Pool(settings.connect_timeout_seconds)
+        watch = Watch()
+        engines = EngineClient(settings, metrics, endpoints, watch)
+        pool = Pool(settings.connect_timeout_seconds, watch)
         text = TextEngines(settings, metrics, endpoints, engines.load, pool)
         keyring = Keyring() if settings.keys_namespace else None
         access = Credentials(registry)

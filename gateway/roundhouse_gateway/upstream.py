@@ -17,7 +17,7 @@ from yarl import URL
 from roundhouse_api.enums import RouteName
 from roundhouse_gateway.access import trust
 from roundhouse_gateway.body import Body, nobody_waits
-from roundhouse_gateway.dead_connections import ENGINE_SECONDS, probed_sockets
+from roundhouse_gateway.dead_connections import Watch
 from roundhouse_gateway.endpoint_load import LOAD_HEADER, Load
 from roundhouse_gateway.endpoints import HASTY, Endpoints
 from roundhouse_gateway.errors import EngineFailedError, EngineUnreachableError
@@ -47,7 +47,7 @@ class Call:
 class EngineClient:
     """The one HTTP client of engines."""
 
-    def __init__(self, settings: Settings, metrics: Metrics, endpoints: Endpoints) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics, endpoints: Endpoints, watch: Watch) -> None:
         self._idle_seconds = settings.engine_idle_seconds
         self.endpoints = endpoints
         self._metrics = metrics
@@ -55,9 +55,7 @@ class EngineClient:
         self.load = Load()
         # A new connection for each call: one that was kept may be dead, and an upload cannot be repeated.
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=0, force_close=True, socket_factory=probed_sockets(ENGINE_SECONDS)
-            ),
+            connector=aiohttp.TCPConnector(limit=0, force_close=True, socket_factory=watch.make),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
         )

@@ -117,6 +117,13 @@ class Connection(asyncio.Protocol):
         self._reply = None
         self._transport.abort()
 
+    def lose(self) -> None:
+        """The engine's host is gone."""
+        if self._reply is None:
+            self.abort()
+        else:
+            self._fail(self._reply, "broken")
+
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)

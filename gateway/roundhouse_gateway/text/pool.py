@@ -8,7 +8,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from roundhouse_gateway.access import trust
-from roundhouse_gateway.dead_connections import ENGINE_SECONDS, end_if_dead
+from roundhouse_gateway.dead_connections import Watch
 from roundhouse_gateway.endpoints import HASTY
 from roundhouse_gateway.text.connection import Connection
 from roundhouse_gateway.text.writes import Writes
@@ -31,8 +31,9 @@ def address_of(url: str, ca: str = "") -> Address:
 class Pool:
     """All idle connections. The one that was used last is the first to be used again."""
 
-    def __init__(self, connect_seconds: float) -> None:
+    def __init__(self, connect_seconds: float, watch: Watch) -> None:
         self._connect_seconds = connect_seconds
+        self._watch = watch
         self.writes = Writes()
         self._idle: defaultdict[Address, list[Connection]] = defaultdict(list)
         self._sweeper: asyncio.TimerHandle | None = None
@@ -58,8 +59,7 @@ class Pool:
                 port,
                 ssl=trust(ca) if tls else None,
             )
-        if connection.socket is not None:
-            end_if_dead(connection.socket, ENGINE_SECONDS)
+        self._watch.add(connection)
         return connection
 
     def close(self) -> None:
