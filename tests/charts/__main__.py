@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from .models import catalogue_page
 from .pages import readme, reference_page
 from .schema import values_schema
 from .values import ValuesError, parse_values
@@ -18,6 +19,7 @@ def generated() -> dict[Path, str]:
         CHART / "values.schema.json": values_schema(values),
         CHART / "README.md": readme((CHART / "README.md").read_text(), values),
         ROOT / "docs" / "reference" / "chart.md": reference_page(values),
+        ROOT / "docs" / "reference" / "catalogue.md": catalogue_page(CHART / "files" / "catalogue"),
     }
 
 

@@ -8,6 +8,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from .entries import entry_definitions
 from .values import Value, ValuesError
 
 Schema = dict[str, Any]
@@ -79,7 +80,7 @@ def values_schema(values: Sequence[Value]) -> str:
         "$comment": "Made from values.yaml by `make gen`. Change that instead.",
         "title": "Values of the chart roundhouse",
         **_closed({value.path[-1]: _schema(value) for value in values}),
-        "definitions": DEFINITIONS,
+        "definitions": DEFINITIONS | entry_definitions(),
     }
     # Helm itself puts it there when the chart is part of another.
     schema["properties"]["global"] = {"type": "object", "description": "Values that a parent chart shares."}

@@ -1,0 +1,82 @@
+"""Makes docs/reference/catalogue.md, the models that the chart knows, from the chart's files."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+Entry = dict[str, Any]
+
+HEAD = """\
+# The catalogue
+
+Made from `charts/roundhouse/files/catalogue` by `make gen`. Change that instead. How to run a model, change
+one or add your own: [guide](../guides/catalogue.md).
+
+`catalogue.run` takes any of these names, or the repository where no other model has it. Memory is what is
+shown to people, of a GPU. Engines of `-gpu`, and `vllm-asr`, need one; those of `-any` take one where there
+is one; all others run on CPUs.
+"""
+STAGES = {
+    "Transcribe": "Speech",
+    "Embed": "Embeddings",
+    "Rerank": "Ranking",
+    "Chat": "Chat",
+    "Music": "Music",
+}
+
+
+def catalogue_page(folder: Path) -> str:
+    """The page, of the files in `charts/roundhouse/files/catalogue`."""
+    engines: Mapping[str, Entry] = yaml.safe_load((folder / "engines.yaml").read_text())
+    entries = list(_entries(folder))
+    served = [each for each in entries if each.get("enabled", True)]
+    parts = [HEAD]
+    for stage, title in STAGES.items():
+        rows = [_row(each, engines) for each in served if engines[each["engine"]]["stage"] == stage]
+        parts += [
+            f"## {title}\n",
+            "| model | repository | engine | languages | memory | licence |",
+            "|---|---|---|---|---|---|",
+        ]
+        parts += [*rows, ""]
+    parts += [
+        "## Not served\n",
+        "Known, and refused in `catalogue.run` until an `engine` of yours is laid over them.\n",
+        "| model | why |",
+        "|---|---|",
+        *(f"| `{_name(each)}` | {each['reason']} |" for each in entries if not each.get("enabled", True)),
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _entries(folder: Path) -> Iterator[Entry]:
+    for path in sorted((folder / "models").glob("*.yaml")):
+        yield from yaml.safe_load(path.read_text())["models"]
+
+
+def _row(entry: Entry, engines: Mapping[str, Entry]) -> str:
+    engine = engines[entry["engine"]]
+    can = {**engine.get("capabilities", {}), **entry.get("capabilities", {})}
+    memory = str(entry["hardware"]["gpu"]["displayMemory"]).replace("G", " GB")
+    licence = entry.get("license", "not verified") + (", gated" if entry.get("gated") else "")
+    also = [
+        *entry.get("aliases", ()),
+        *(each for each in entry.get("alternateNames", ()) if each != entry["repo"]),
+    ]
+    names = f"`{_name(entry)}`" + "".join(f", `{each}`" for each in also)
+    told = f"{names}: {entry['description']}"
+    repo = "the same" if entry["repo"] == _name(entry) else f"`{entry['repo']}`"
+    cells = (told, repo, f"`{entry['engine']}`", _languages(can.get("languages")), memory, licence)
+    return f"| {' | '.join(cells)} |"
+
+
+def _name(entry: Entry) -> str:
+    return str(entry.get("name", entry["repo"]))
+
+
+def _languages(codes: list[str] | None) -> str:
+    if not codes:
+        return ""
+    return ", ".join(codes) if len(codes) < 3 else str(len(codes))
