@@ -2,7 +2,8 @@
 
 They are applied beside the layers that they change, so that the model's own weights stay as they are. An
 adapter that no request can use is an error when the engine starts; one that was made for another model is the
-error of the requests that ask for it there, because other models of the engine may be its own.
+error of the requests that ask for it there, because other models of the engine may be its own. Its matrices
+are read again for the first request that names it, and stay while memory allows.
 """
 
 import contextlib
@@ -10,6 +11,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 import torch
@@ -50,6 +52,19 @@ class Adapter:
     strength: float
     changes: Mapping[str, Change]
 
+    @property
+    def held_bytes(self) -> int:
+        return sum(int(each.down.nbytes + each.up.nbytes) for each in self.changes.values())
+
+    def at(self, device: str, dtype: str) -> "Adapter":
+        """The same where the model is, and of its kind of numbers."""
+        kind = getattr(torch, dtype)
+        moved = {
+            name: Change(each.down.to(device, kind), each.up.to(device, kind), each.scale)
+            for name, each in self.changes.items()
+        }
+        return Adapter(self.name, self.base, self.strength, moved)
+
     @contextlib.contextmanager
     def applied(self, model: Any, strength: float | None) -> Iterator[None]:  # noqa: ANN401 - torch's
         """While it is entered, the model computes with it; raises `EngineError` where it does not fit."""
@@ -67,19 +82,30 @@ class Adapter:
                 shape = (change.up.shape[0], change.down.shape[1])
                 if isinstance(layer, torch.nn.Linear) and tuple(layer.weight.shape) == shape:
                     return layer
-        raise self.does_not_fit(f"it changes a layer {name!r} that the model has not, or not of that size")
+        why = f"it changes a layer {name!r} that the model has not, or not of that size"
+        raise _does_not_fit(self.name, self.base, why)
 
-    def does_not_fit(self, why: str) -> Exception:
-        return invalid(
-            f"The adapter {self.name!r} was made for another base model ({self.base!r}): {why}.",
-            param="adapter",
-            code="adapter_incompatible",
-        )
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is kept of an adapter that can be used: the model it was made for, and what it takes."""
+
+    name: str
+    base: str
+    held_bytes: int
 
     def check_base(self, base: str | None) -> None:
         """Raises `EngineError` where the model's repository is known, and another one."""
         if base is not None and self.base and _short(base) != _short(self.base):
-            raise self.does_not_fit(f"this one is {base!r}")
+            raise _does_not_fit(self.name, self.base, f"this one is {base!r}")
+
+
+def _does_not_fit(name: str, base: str, why: str) -> Exception:
+    return invalid(
+        f"The adapter {name!r} was made for another base model ({base!r}): {why}.",
+        param="adapter",
+        code="adapter_incompatible",
+    )
 
 
 def _short(repo: str) -> str:
@@ -119,6 +145,13 @@ def read_adapter(setting: AdapterSetting) -> Adapter:
     return Adapter(setting.name, str(config.get("base_model_name_or_path") or ""), setting.strength, changes)
 
 
+@cache
+def check(setting: AdapterSetting) -> Known:
+    """Read the adapter to see that it can be used, once in a process; raises `ModelError`."""
+    found = read_adapter(setting)
+    return Known(found.name, found.base, found.held_bytes)
+
+
 def _config(where: str, setting: AdapterSetting) -> dict[str, Any]:
     try:
         told = json.loads((setting.path / _CONFIG).read_bytes())
@@ -133,6 +166,8 @@ def _weights(where: str, setting: AdapterSetting) -> dict[str, Any]:
     """Of safetensors alone: pickles can hold code."""
     try:
         return dict(load_file(setting.path / _WEIGHTS))
+    except MemoryError:
+        raise
     except Exception as error:  # the library has kinds of its own
         raise ModelError(
             f"{where}: {_WEIGHTS} in {str(setting.path)!r} cannot be read ({error}). Fetch it again."

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import torch
@@ -10,10 +10,11 @@ from transformers import LogitsProcessorList, MusicgenForConditionalGeneration, 
 
 from roundhouse_engine import Cancellation, Composition, MusicOptions
 from roundhouse_engine.errors import invalid
+from roundhouse_engine.shelf import Shelf
 from roundhouse_engine.torch_memory import vram_bytes
-from roundhouse_musicgen.adapters import read_adapter
+from roundhouse_musicgen.adapters import Adapter, check
 from roundhouse_musicgen.sampling import GuidedDraw, chances, guidance
-from roundhouse_musicgen.settings import AdapterSetting
+from roundhouse_musicgen.settings import AdapterSetting, Placed
 from roundhouse_transformers.loading import load
 from roundhouse_transformers.repository import Repository
 from roundhouse_transformers.settings import Settings
@@ -31,11 +32,13 @@ class Composer:
         self,
         repository: Repository,
         settings: Settings,
-        adapters: Sequence[AdapterSetting] = (),
+        adapters: Sequence[AdapterSetting],
+        shelf: Shelf[Placed, Adapter],
         repo: str | None = None,
     ) -> None:
         """`repo`: the name by which adapters know the model. Raises `ModelError`."""
-        self._adapters = {each.name: read_adapter(each) for each in adapters}
+        self._adapters = {each.name: (each, check(each)) for each in adapters}
+        self._shelf = shelf
         self._repo = repo
         self._loaded = load(repository, settings, MusicgenForConditionalGeneration)
         config = self._loaded.model.config
@@ -63,7 +66,7 @@ class Composer:
         scale = guidance(options, self._habits)
         draw = GuidedDraw(chances(options, self._habits), scale, self._loaded.device)
         watch = _Watch(steps, progress, cancellation)
-        with torch.inference_mode(), self._adapted(options):
+        with torch.inference_mode(), self._adapted(options, cancellation):
             sound = self._loaded.model.generate(
                 **read,
                 max_new_tokens=steps,
@@ -82,19 +85,27 @@ class Composer:
         """How many the codec makes so many seconds of; at least as many as codebooks are delayed."""
         return max(math.ceil(round(seconds * self._frame_rate, 6)), self._delayed)
 
-    def _adapted(self, options: MusicOptions) -> contextlib.AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def _adapted(self, options: MusicOptions, cancellation: Cancellation) -> Iterator[None]:
         if options.adapter is None:
-            return contextlib.nullcontext()
-        adapter = self._adapters.get(options.adapter)
-        if adapter is None:
-            known = ", ".join(map(repr, self._adapters)) or "none"
+            yield
+            return
+        if options.adapter not in self._adapters:
+            there = ", ".join(map(repr, self._adapters)) or "none"
             raise invalid(
-                f"There is no adapter {options.adapter!r} here. There is: {known}.",
+                f"There is no adapter {options.adapter!r} here. There is: {there}.",
                 param="adapter",
                 code="adapter_not_found",
             )
-        adapter.check_base(self._repo)
-        return adapter.applied(self._loaded.model, options.adapter_strength)
+        setting, known = self._adapters[options.adapter]
+        known.check_base(self._repo)
+        model = self._loaded.model
+        placed = Placed(setting, self._loaded.device, str(model.dtype).rpartition(".")[2])
+        with (
+            self._shelf.taken(placed, known.held_bytes, cancellation) as adapter,
+            adapter.applied(model, options.adapter_strength),
+        ):
+            yield
 
     def _read(self, prompt: str) -> dict[str, Any]:
         read = self._loaded.tokenizer(prompt, return_tensors="pt").to(self._loaded.device)

@@ -7,14 +7,30 @@ from typing import TYPE_CHECKING, ClassVar
 from typing_extensions import override
 
 from roundhouse_engine import Cancellation, Composition, ModelError, ModelSpec, Music, MusicOptions
-from roundhouse_musicgen.settings import adapters, longest_seconds
+from roundhouse_engine.errors import failed
+from roundhouse_engine.shelf import Shelf
+from roundhouse_musicgen.settings import Placed, adapters, longest_seconds
 from roundhouse_transformers.repository import open_repository
 from roundhouse_transformers.settings import read_settings
 
 if TYPE_CHECKING:
+    from roundhouse_musicgen.adapters import Adapter
     from roundhouse_musicgen.composer import Composer
 
 _KIND = "musicgen"
+
+
+def _adapter(placed: Placed) -> "Adapter":
+    """Read once more: when the engine started it could be. Raises `EngineError`."""
+    from roundhouse_musicgen.adapters import read_adapter  # noqa: PLC0415 - loaded with the model
+
+    try:
+        return read_adapter(placed.setting).at(placed.device, placed.dtype)
+    except ModelError as error:
+        raise failed(str(error), code="adapter_failed") from error
+
+
+SHELF: "Shelf[Placed, Adapter]" = Shelf(_adapter, lambda adapter: adapter.held_bytes)
 
 
 class MusicGen(Music):
@@ -22,6 +38,7 @@ class MusicGen(Music):
 
     adapters: ClassVar[bool] = True
     imports = ("roundhouse_musicgen.composer",)
+    shelf = SHELF
 
     _composer: "Composer"
     _limit_seconds: float
@@ -37,7 +54,7 @@ class MusicGen(Music):
             )
         from roundhouse_musicgen.composer import Composer  # noqa: PLC0415 - see the package
 
-        self._composer = Composer(repository, settings, told, _repo(model))
+        self._composer = Composer(repository, settings, told, SHELF, _repo(model))
 
     @override
     def unload(self) -> None:

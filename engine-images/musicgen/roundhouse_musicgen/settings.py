@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from typing_extensions import override
+
 from roundhouse_engine import ModelError
 
 _ADAPTERS: Final = "ROUNDHOUSE_ADAPTERS"
@@ -37,6 +39,19 @@ class AdapterSetting:
     name: str
     path: Path
     strength: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """An adapter on a device (`cpu`, `cuda`), of one of torch's kinds of numbers."""
+
+    setting: AdapterSetting
+    device: str
+    dtype: str
+
+    @override
+    def __str__(self) -> str:
+        return f"the adapter {self.setting.name!r}"
 
 
 def adapters(environ: Mapping[str, str]) -> tuple[AdapterSetting, ...]:

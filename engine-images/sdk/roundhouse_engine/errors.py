@@ -113,6 +113,17 @@ def memory_full(model: str) -> EngineError:
     )
 
 
+def shelf_full(thing: str) -> EngineError:
+    """As `memory_full`, for what is used beside a model."""
+    message = (
+        f"There is no memory for {thing}: what is in use holds it. Try again shortly, or give the engine "
+        "more memory (ROUNDHOUSE_MEMORY_BUDGET_BYTES)."
+    )
+    return EngineError(
+        Problem(503, "service_unavailable", "engine_memory_full", message, retry_after_seconds=5)
+    )
+
+
 def too_slow() -> EngineError:
     """An upload that makes room for others."""
     message = (

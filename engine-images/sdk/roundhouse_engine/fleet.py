@@ -48,15 +48,21 @@ class Fleet:
     """All models of the list that `source` gives. `build` makes the pool of one, not yet started."""
 
     def __init__(
-        self, source: Source, build: Callable[[ModelSpec], Pool], metrics: Metrics, settings: Settings
+        self,
+        source: Source,
+        build: Callable[[ModelSpec], Pool],
+        metrics: Metrics,
+        settings: Settings,
+        memory: Memory | None = None,
     ) -> None:
+        """`memory`: where others count what they hold as well."""
         self._source = source
         self._build = build
         self._metrics = metrics
         self.answers = Answers()
         self._slots = settings.capacity
         self._patience_seconds = settings.load_patience_seconds
-        self._memory = Memory(settings.memory_budget_bytes)
+        self._memory = memory or Memory(settings.memory_budget_bytes)
         self._complete = settings.models_file is not None
         self._lobby = Lobby(metrics, lambda: self.slots)
         self._lives: dict[str, ModelLife] = {}

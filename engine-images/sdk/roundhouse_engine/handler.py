@@ -9,7 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from roundhouse_engine.shelf import Shelf
 
 
 class Isolation(StrEnum):
@@ -88,6 +91,8 @@ class Handler(ABC):
     """A process that still computes this long after its request was cancelled is killed and started anew."""
     imports: ClassVar[tuple[str, ...]] = ()
     """Modules that `load` imports: done before, so that no model is charged with their memory."""
+    shelf: "ClassVar[Shelf[Any, Any] | None]" = None
+    """What requests use beside models, adapters for instance; in threads it counts in the memory's budget."""
 
     @classmethod  # noqa: B027 - a hook, not a duty
     def accept(cls, model: ModelSpec) -> None:

@@ -29,6 +29,7 @@ from roundhouse_engine.fleet import Fleet
 from roundhouse_engine.handler import Handler, Isolation, ModelSpec
 from roundhouse_engine.handlers import reference
 from roundhouse_engine.logs import configure
+from roundhouse_engine.memory import Memory
 from roundhouse_engine.metrics import Metrics
 from roundhouse_engine.models_file import Given, ModelsFile
 from roundhouse_engine.pool import Pool
@@ -72,7 +73,12 @@ def build_door(handler: type[Handler], settings: Settings, metrics: Metrics) -> 
     if file is None and settings.memory_budget_bytes is None and not settings.admin_token:
         return build_pool(handler, settings.models, settings, metrics)
     source = Given(settings.models) if file is None else ModelsFile(file, handler)
-    return Fleet(source, lambda model: build_pool(handler, (model,), settings, metrics), metrics, settings)
+    memory = Memory(settings.memory_budget_bytes)
+    if handler.shelf is not None:
+        handler.shelf.count_in(memory, asyncio.get_running_loop(), settings.memory_wait_seconds)
+    return Fleet(
+        source, lambda model: build_pool(handler, (model,), settings, metrics), metrics, settings, memory
+    )
 
 
 def build_pool(

@@ -25,6 +25,8 @@ MUSIC = "/v1/music/generations"
 READY_SECONDS = 300
 """torch and transformers take five seconds of a free core to import, and a core is not always free."""
 LIMIT_SECONDS = 600
+BUDGET_BYTES = 8 << 30
+"""For all that the tests load: what is counted shows, and nothing has to go."""
 PROBES = 50
 PROMPT = "count one two three"
 
@@ -52,12 +54,15 @@ def engine(
     told = [{"name": name, "path": str(path), "source": source} for name, path in repositories.items()]
     adapters = {
         "ambient": tiny.write_adapter(folder / "ambient"),
+        "counted": tiny.write_adapter(folder / "counted"),
+        "spoilt": tiny.write_adapter(folder / "spoilt"),
         "large": tiny.write_adapter(folder / "large", base="facebook/musicgen-large"),
         "wide": tiny.write_adapter(folder / "wide", width=24),
     }
     variables = {
         "ROUNDHOUSE_MODELS": json.dumps(told),
         "ROUNDHOUSE_MAX_DURATION_SECONDS": str(LIMIT_SECONDS),
+        "ROUNDHOUSE_MEMORY_BUDGET_BYTES": str(BUDGET_BYTES),
         "ROUNDHOUSE_ADAPTERS": json.dumps([{"name": name, "path": str(at)} for name, at in adapters.items()]),
         "MODELS": "",
         "OMP_NUM_THREADS": "1",
@@ -183,7 +188,7 @@ def test_an_adapter_changes_its_own_request_as_if_it_were_in_the_weights(
             "made for another base model ('facebook/musicgen-large'): this one is 'facebook/musicgen-small'",
         ),
         ("wide", "adapter_incompatible", "'decoder.lm_heads.0' that the model has not, or not of that size"),
-        ("none", "adapter_not_found", "There is: 'ambient', 'large', 'wide'."),
+        ("none", "adapter_not_found", "There is: 'ambient', 'counted', 'spoilt', 'large', 'wide'."),
     ],
 )
 def test_an_adapter_that_is_not_the_models_is_refused(
@@ -193,6 +198,31 @@ def test_an_adapter_that_is_not_the_models_is_refused(
     assert (found.status, found.error["param"], found.error["code"]) == (400, "adapter", code)
     assert told in found.error["message"]
     assert post(engine, adapter="ambient").status == 200
+
+
+def needed_bytes(engine: Engine) -> int:
+    return int(engine.get("/v1/models").json["memory"]["neededBytes"])
+
+
+def test_an_adapter_is_loaded_by_the_first_request_for_it_and_counts_in_the_budget(engine: Engine) -> None:
+    from safetensors.torch import load_file  # noqa: PLC0415 - see `tiny`
+
+    matrices = load_file(engine.log.parent / "counted/adapter_model.safetensors").values()
+    before = needed_bytes(engine)
+    for model in ("m", "stereo", "m"):
+        assert post(engine, model=model, adapter="counted").status == 200
+    assert needed_bytes(engine) - before == sum(each.nbytes for each in matrices)
+    assert engine.logged.count("the adapter 'counted' loaded") == 1
+
+
+def test_an_adapter_that_was_damaged_since_the_start_fails_its_request_alone(engine: Engine) -> None:
+    _damaged(engine.log.parent / "spoilt")
+    before = needed_bytes(engine)
+    found = post(engine, adapter="spoilt")
+    assert (found.status, found.error["code"]) == (500, "adapter_failed")
+    assert "adapter_model.safetensors in" in found.error["message"]
+    assert needed_bytes(engine) == before
+    assert post(engine).status == 200
 
 
 def _damaged(path: Path) -> None:

@@ -1,0 +1,146 @@
+"""What is beside models in memory: loaded by who needs it, shared, and gone when its room is wanted."""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from roundhouse_engine import Cancellation, Cancelled
+from roundhouse_engine.errors import EngineError
+from roundhouse_engine.memory import Memory
+from roundhouse_engine.shelf import Shelf
+from tests.support.waiting import eventually
+from tests.unit.engine.test_memory import Model
+
+
+class Scene:
+    """A shelf of texts as long as they say, counted in a budget of 10; `loads` are those that were loaded."""
+
+    def __init__(self, wait_seconds: float = 60.0) -> None:
+        self.loads: list[str] = []
+        self.memory = Memory(10)
+        self.shelf = Shelf[str, bytes](self._load, len)
+        self.shelf.count_in(self.memory, asyncio.get_running_loop(), wait_seconds)
+
+    def _load(self, name: str) -> bytes:
+        if name == "damaged":
+            raise ValueError(name)
+        self.loads.append(name)
+        return bytes(4)
+
+    @property
+    def needed(self) -> int:
+        assert self.memory.status is not None
+        return self.memory.status.needed_bytes
+
+    async def use(self, *names: str) -> None:
+        def used() -> None:
+            for name in names:
+                with self.shelf.taken(name, 4, Cancellation()) as thing:
+                    assert len(thing) == 4
+
+        await asyncio.to_thread(used)
+
+    @contextlib.contextmanager
+    def held(self, name: str) -> Iterator[None]:
+        """In use by a thread of its own until the end, once it is loaded; nothing waits for that here."""
+        over = threading.Event()
+
+        def hold() -> None:
+            with self.shelf.taken(name, 4, Cancellation()):
+                over.wait(60)
+
+        thread = threading.Thread(target=hold, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+
+    async def until_needed(self, count: int) -> None:
+        async def asked() -> bool:
+            return self.needed == count
+
+        await eventually(asked, seconds=10, what=f"{count} bytes are needed", every=0.005)
+
+
+async def test_what_was_used_longest_ago_makes_room_and_comes_back() -> None:
+    scene = Scene()
+    await scene.use("a", "b", "a", "c")
+    assert scene.loads == ["a", "b", "c"]
+    assert scene.needed == 8
+    await scene.use("a")
+    assert scene.loads == ["a", "b", "c"], "a was used after b, which is gone"
+    await scene.use("b")
+    assert scene.loads == ["a", "b", "c", "b"]
+
+
+async def test_a_model_and_what_is_beside_it_make_room_for_each_other() -> None:
+    scene, idle = Scene(), Model(8, used_at=0.0)
+    await scene.memory.enter(idle)
+    using = asyncio.create_task(scene.use("a"))
+
+    async def told() -> bool:
+        return idle.told > 0
+
+    await eventually(told, seconds=10, what="the idle model is to give way", every=0.005)
+    scene.memory.leave(idle)
+    await using
+    assert await scene.memory.enter(Model(9)), "which leaves no room for it"
+    assert scene.needed == 9
+
+
+async def test_one_in_use_stays_and_who_needs_its_room_waits_as_long_as_is_said() -> None:
+    scene = Scene(wait_seconds=0.2)
+    with scene.held("a"):
+        await scene.until_needed(4)
+        await scene.memory.enter(Model(5, idle=False))
+        with pytest.raises(EngineError) as refusal:
+            await scene.use("b")
+        assert refusal.value.problem.code == "engine_memory_full"
+        assert scene.loads == ["a"]
+    await scene.use("a")
+    await scene.use("b")
+    assert scene.loads == ["a", "b"]
+    assert scene.needed == 9, "a has made room for b"
+
+
+async def test_who_leaves_waits_no_more_and_keeps_nothing() -> None:
+    scene, cancellation = Scene(), Cancellation()
+    await scene.memory.enter(Model(8, idle=False))
+
+    def use() -> None:
+        with scene.shelf.taken("a", 4, cancellation):
+            raise AssertionError("there is no room")
+
+    using = asyncio.create_task(asyncio.to_thread(use))
+    await asyncio.sleep(0)
+    cancellation.cancel()
+    with pytest.raises(Cancelled):
+        await using
+    assert scene.needed == 8
+
+
+async def test_what_cannot_be_loaded_or_never_fits_is_told_and_counts_for_nothing() -> None:
+    scene = Scene()
+    with pytest.raises(ValueError, match="damaged"):
+        await scene.use("damaged")
+    await scene.until_needed(0)
+
+    def huge() -> None:
+        with scene.shelf.taken("huge", 11, Cancellation()):
+            raise AssertionError("it is larger than the budget")
+
+    with pytest.raises(EngineError, match="no memory for huge"):
+        await asyncio.to_thread(huge)
+    await scene.use("a")
+
+
+def test_without_a_budget_everything_stays() -> None:
+    shelf = Shelf[str, bytes](lambda name: name.encode(), len)
+    with shelf.taken("a", 1 << 60, Cancellation()) as first:
+        pass
+    with shelf.taken("a", 1 << 60, Cancellation()) as again:
+        assert again is first
