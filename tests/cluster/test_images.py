@@ -15,10 +15,11 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from tests.images import IMAGES, Image, archive_paths, build_images
+from tests.images import IMAGES, Image, build_images, image_folders
 from tests.images.base import choose_base
 from tests.images.build import image_folder
 from tests.images.definitions import project_version
+from tests.images.folder import blob, megabytes, pull_folder, read_manifest
 from tests.images.registry import Registry
 from tests.images.store import Store
 from tests.support.origin import Origin
@@ -36,7 +37,7 @@ MOST_MEGABYTES = {
     "musicgen": 1250,
     "nemo": 2500,
 }
-"""Of an archive: all layers as they are unpacked."""
+"""Of an image: all layers as they are unpacked."""
 KILLED = """
 import sys
 from pathlib import Path
@@ -50,67 +51,67 @@ store.run_long(["sh", "-c", script], label="build", log="build", say=print)
 
 
 @pytest.fixture(scope="module")
-def archives() -> dict[str, Path]:
+def folders() -> dict[str, Path]:
     return build_images(say=lambda _line: None)
 
 
 @dataclass(slots=True)
 class Containers:
-    """A container of each image that was asked for, unpacked once."""
+    """A container of the image that was asked for last: unpacked they take gigabytes."""
 
     store: Store
-    archives: dict[str, Path]
+    folders: dict[str, Path]
     made: dict[str, str] = field(default_factory=dict)
 
     def of(self, name: str) -> str:
         if name not in self.made:
-            archive = f"docker-archive:{self.archives[name]}"
-            self.made[name] = self.store.buildah("from", archive, step="test")
+            self.clear()
+            image = pull_folder(self.store, self.folders[name], step="test")
+            self.made[name] = self.store.buildah("from", image, step="test")
         return self.made[name]
+
+    def clear(self) -> None:
+        self.made.clear()
+        self.store.buildah("rm", "--all", step="test")
+        self.store.buildah("rmi", "--all", "--force", step="test")
 
 
 @pytest.fixture(scope="module")
-def containers(archives: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Containers:
+def containers(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containers]:
     store = Store(tmp_path_factory.mktemp("containers"))
     store.recover()
-    return Containers(store, archives)
+    found = Containers(store, folders)
+    yield found
+    found.clear()
 
 
-def layers(archive: Path) -> Iterator[list[str]]:
+def layer_files(folder: Path) -> list[Path]:
+    """The base's first."""
+    return [blob(folder, layer["digest"]) for layer in read_manifest(folder)["layers"]]
+
+
+def layers(folder: Path) -> Iterator[list[str]]:
     """The paths in each layer, the base's first."""
-    with tarfile.open(archive) as outer:
-        for name in manifest(archive)["Layers"]:
-            with tarfile.open(fileobj=outer.extractfile(name)) as layer:
-                yield layer.getnames()
+    for file in layer_files(folder):
+        with tarfile.open(file) as layer:
+            yield layer.getnames()
 
 
-def manifest(archive: Path) -> dict[str, list[str]]:
-    [found] = json.loads(member(archive, "manifest.json"))
-    return dict(found)
-
-
-def config(archive: Path) -> dict[str, object]:
-    return dict(json.loads(member(archive, str(manifest(archive)["Config"])))["config"])
-
-
-def member(archive: Path, name: str) -> bytes:
-    with tarfile.open(archive) as tar:
-        file = tar.extractfile(name)
-        assert file is not None
-        return file.read()
+def config(folder: Path) -> dict[str, object]:
+    return dict(json.loads(blob(folder, read_manifest(folder)["config"]["digest"]).read_text())["config"])
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_archive_holds_the_image_under_the_name_that_the_chart_expects(
-    archives: dict[str, Path], name: str
+def test_a_folder_holds_the_image_under_the_name_that_the_chart_expects(
+    folders: dict[str, Path], name: str
 ) -> None:
-    assert manifest(archives[name])["RepoTags"] == [f"localhost/roundhouse/{name}:{project_version()}"]
-    assert config(archives[name])["User"] == "65532:65532"
+    assert read_manifest(folders[name])["name"] == f"localhost/roundhouse/{name}:{project_version()}"
+    assert config(folders[name])["User"] == "65532:65532"
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_nothing_of_the_build_is_left_in_an_image(archives: dict[str, Path], name: str) -> None:
-    base, *others = layers(archives[name])
+def test_nothing_of_the_build_is_left_in_an_image(folders: dict[str, Path], name: str) -> None:
+    base, *others = layers(folders[name])
     packages = [path for layer in others for path in layer]
     names = ("uv", "pip", "gcc", "apt-get", "protoc")
     tools = {f"{folder}/{tool}" for folder in ("bin", "sbin") for tool in names}
@@ -125,26 +126,26 @@ def test_nothing_of_the_build_is_left_in_an_image(archives: dict[str, Path], nam
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_image_is_no_larger_than_it_may_be(archives: dict[str, Path], name: str) -> None:
-    assert archives[name].stat().st_size / 1e6 <= MOST_MEGABYTES[name]
+def test_an_image_is_no_larger_than_it_may_be(folders: dict[str, Path], name: str) -> None:
+    assert megabytes(folders[name]) <= MOST_MEGABYTES[name]
 
 
 @pytest.mark.parametrize("image", [image for image in IMAGES if image.on], ids=lambda image: image.name)
-def test_what_is_in_a_shared_layer_is_there_once(archives: dict[str, Path], image: Image) -> None:
+def test_what_is_in_a_shared_layer_is_there_once(folders: dict[str, Path], image: Image) -> None:
     _, shared, own = (
         {path for path in layer if path.endswith((".py", ".pyc", ".so"))}
-        for layer in layers(archives[image.name])
+        for layer in layers(folders[image.name])
     )
     assert any(path.endswith("/site-packages/torch/lib/libtorch_cpu.so") for path in shared)
     assert own
     assert not shared & own
     others = [each.name for each in IMAGES if each.on == image.on]
-    assert len({manifest(archives[name])["Layers"][1] for name in others}) == 1
+    assert len({layer_files(folders[name])[1].stat().st_ino for name in others}) == 1, "one file"
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_module_of_an_image_is_compiled(archives: dict[str, Path], name: str) -> None:
-    _, *packages = layers(archives[name])
+def test_every_module_of_an_image_is_compiled(folders: dict[str, Path], name: str) -> None:
+    _, *packages = layers(folders[name])
     names = [path for layer in packages for path in layer if "/site-packages/" in path]
     compiled = {path for path in names if path.endswith(".pyc")}
     sources = [PurePosixPath(path) for path in names if path.endswith(".py")]
@@ -219,23 +220,23 @@ def test_the_loader_loads_in_its_image(containers: Containers, tmp_path: Path, p
         assert (status, said["reason"]) == (1, "SourceNotFound")
 
 
-def test_images_share_their_base(archives: dict[str, Path]) -> None:
-    assert len({manifest(path)["Layers"][0] for path in archives.values()}) == 1
+def test_images_share_their_base(folders: dict[str, Path]) -> None:
+    assert len({layer_files(folder)[0].stat().st_ino for folder in folders.values()}) == 1, "one file"
 
 
-def test_a_second_build_takes_what_is_there(archives: dict[str, Path]) -> None:
+def test_a_second_build_takes_what_is_there(folders: dict[str, Path]) -> None:
     said: list[str] = []
-    assert build_images(say=said.append) == archives
+    assert build_images(say=said.append) == folders
     assert sum(line.endswith("unchanged") for line in said) == len(IMAGES)
 
 
-def test_asking_where_archives_are_waits_for_no_build(archives: dict[str, Path]) -> None:
+def test_asking_where_images_are_waits_for_no_build(folders: dict[str, Path]) -> None:
     with (image_folder() / "lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert archive_paths() == archives
+        assert image_folders() == folders
 
 
-def test_images_are_pushed_to_the_registry_that_is_named(archives: dict[str, Path]) -> None:
+def test_images_are_pushed_to_the_registry_that_is_named(folders: dict[str, Path]) -> None:
     [operator] = [image for image in IMAGES if image.name == "operator"]
     with Registry() as registry:
         build_images([operator], push=f"{registry.address}/speech", say=lambda _line: None)

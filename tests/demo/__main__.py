@@ -63,8 +63,8 @@ Three things to try next:
 def main() -> None:
     started = time.monotonic()
     try:
-        target, archives = prepare()
-        deploy(target, archives)
+        target, folders = prepare()
+        deploy(target, folders)
         ask(target)
     except (DemoError, PackagesError, InstallError) as error:
         sys.exit(f"\nerror: {error}\nMend that and run `make demo` again: it goes on where it stopped.")
@@ -90,9 +90,9 @@ def say_what_next(target: Target, seconds: float) -> None:
 
 
 def prepare() -> tuple[Target, list[str]]:
-    """Packages, cluster, images: where to install, and the archives that were loaded there."""
+    """Packages, cluster, images: where to install, and the images that were loaded there."""
     print_plan()
-    archives: list[str] = []
+    folders: list[str] = []
     with step("Debian packages: curl, and speech to transcribe"):
         install(PACKAGES, purpose="the recordings")
     with step("Cluster"):
@@ -100,9 +100,9 @@ def prepare() -> tuple[Target, list[str]]:
     if not target.context:
         with step("Images"):
             project("tests.images", "build", *IMAGES)
-            archives = project("tests.images", "archives", *IMAGES).split()
-            project("tests.cluster.local", "load", *archives)
-    return target, archives
+            folders = project("tests.images", "folders", *IMAGES).split()
+            project("tests.cluster.local", "load", *folders)
+    return target, folders
 
 
 def print_plan() -> None:
@@ -115,11 +115,11 @@ def print_plan() -> None:
     print(PLAN.format(packages=packages, cache=cache, cluster=cluster))
 
 
-def deploy(target: Target, archives: Sequence[str]) -> None:
+def deploy(target: Target, folders: Sequence[str]) -> None:
     """The chart, the example's engine and model, and the gateway on loopback."""
     values = {"image.registry": target.registry}
-    for archive in archives:  # the tag stays when an image is built anew; its file's name does not
-        name = Path(archive).stem
+    for folder in folders:  # the tag stays when an image is built anew; its folder's name does not
+        name = Path(folder).name
         component = name.split("-", 1)[0]
         if component in {"operator", "gateway"}:
             values[f"{component}.podAnnotations.image"] = name

@@ -38,7 +38,7 @@ def loading(cluster: Cluster) -> Callable[..., None]:
     def load(*names: str) -> None:
         if wanted := [name for name in names if name not in there]:
             project("tests.images", "build", *wanted)
-            cluster.load(*map(Path, project("tests.images", "archives", *wanted).split()))
+            cluster.load(*map(Path, project("tests.images", "folders", *wanted).split()))
             there.update(wanted)
 
     return load

@@ -1,9 +1,9 @@
-"""`python -m tests.images`: build the container images, push them, say where archives are, or write pins."""
+"""`python -m tests.images`: build the container images, push them, say where they are, or write pins."""
 
 import argparse
 import sys
 
-from .build import archive_paths, build_images
+from .build import build_images, image_folders
 from .definitions import IMAGES
 from .pins import PINS, torch_pins
 from .store import ImageError
@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> None:
         if options.command == "build":
             build_images(chosen, push=options.push, refresh_base=options.refresh_base, say=_say)
         else:
-            print(*archive_paths(chosen).values(), sep="\n")
+            print(*image_folders(chosen).values(), sep="\n")
     except ImageError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
@@ -41,15 +41,15 @@ def _pins(*, check: bool) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.images", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    build = commands.add_parser("build", help="build what changed into archives in the cache")
+    build = commands.add_parser("build", help="build what changed into folders in the cache")
     build.add_argument(
         "--push", metavar="REGISTRY", help="push each image to REGISTRY/<name>:<version> as well"
     )
     build.add_argument("--refresh-base", action="store_true", help="make or fetch the base anew first")
-    archives = commands.add_parser("archives", help="print where the archives of this checkout's images are")
+    folders = commands.add_parser("folders", help="print where this checkout's images are")
     pins = commands.add_parser("pins", help="write the pins of the layer that torch is in, from uv.lock")
     pins.add_argument("--check", action="store_true", help="write nothing, and fail where they differ")
-    for command in (build, archives):
+    for command in (build, folders):
         command.add_argument("names", metavar="NAME", nargs="*", help="an image; none named: all of them")
     return parser
 

@@ -1,11 +1,12 @@
-"""Builds images into archives in the cache, and pushes them. Skips what is built already.
+"""Builds images into folders in the cache, and pushes them. Skips what is built already.
 
-An archive's name holds the key of what went in, so it is there whole and right, or not at all; several
+A folder's name holds the key of what went in, so it is there whole and right, or not at all; several
 checkouts share the cache. What goes into an image is decided in `definitions`, what it stands on in `base`.
 """
 
 import fcntl
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -28,11 +29,12 @@ from .definitions import (
     project_version,
     snapshot,
 )
+from .folder import megabytes, pull_folder, write_folder
 from .host import certificates, find_uv, index_settings, uv_version
 from .store import ImageError, Store
 
 DEBIAN_PACKAGES = ("buildah", "mmdebstrap", "debian-archive-keyring", "ca-certificates")
-ARCHIVES_KEPT = 2  # of each image: so many checkouts can take turns without building anew
+FOLDERS_KEPT = 2  # of each image: so many checkouts can take turns without building anew
 OTHER_LAYERS_KEPT = 1  # of what images start from, for another checkout
 KEPT_SECONDS = 3600.0  # since the last build that asked for it, which is about to load it
 
@@ -49,10 +51,10 @@ class Plan:
     def reference(self) -> str:
         return self.image.reference(self.version)
 
-    def archive(self, root: Path = ROOT) -> Path:
-        """Where its archive goes, whose name tells of the sources below `root` as they are now."""
+    def folder(self, root: Path = ROOT) -> Path:
+        """Where it goes, by a name that tells of the sources below `root` as they are now."""
         key = build_key(self.image, self.arguments, root)
-        return image_folder() / f"{self.image.name}-{self.version}-{key}.tar"
+        return image_folder() / f"{self.image.name}-{self.version}-{key}"
 
     def recipe(self, root: Path) -> "Recipe":
         return Recipe(self.image, self.reference, self.arguments, root)
@@ -83,36 +85,36 @@ def image_folder() -> Path:
 def build_images(
     images: Sequence[Image] = IMAGES, *, push: str | None = None, refresh_base: bool = False, say: Say
 ) -> dict[str, Path]:
-    """Have an archive of each image, and push them where `push` names a registry; the archives by name."""
+    """Have a folder of each image, and push them where `push` names a registry; the folders by name."""
     try:
         install(DEBIAN_PACKAGES, purpose="building container images")
     except PackagesError as error:
         raise ImageError(str(error)) from error
     began = time.monotonic()
-    archives: dict[str, Path] = {}
+    folders: dict[str, Path] = {}
     with _locked_store(say) as store:
         base = choose_base(store, _pinned_base(images), say, refresh=refresh_base)
         for index, plan in enumerate(_plans(images, base, _uv_image(store)), start=1):
             label = f"[{index}/{len(images)}] {plan.image.name}"
-            archives[plan.image.name] = archive = _archive(store, plan, label, say)
+            folders[plan.image.name] = folder = _folder(store, plan, label, say)
             if push:
-                _push(store, plan, archive, push, say)
+                _push(store, plan, folder, push, say)
         store.prune()
-    say(f"images ready in {time.monotonic() - began:.0f} s, archives in {image_folder()}")
-    return archives
+    say(f"images ready in {time.monotonic() - began:.0f} s, in {image_folder()}")
+    return folders
 
 
-def archive_paths(images: Sequence[Image] = IMAGES) -> dict[str, Path]:
-    """The archives of the images as the sources are now; ImageError names the first that is not built.
+def image_folders(images: Sequence[Image] = IMAGES) -> dict[str, Path]:
+    """The folders of the images as the sources are now; ImageError names the first that is not built.
 
     Only looks, so it waits for nobody who builds.
     """
     base = known_base(Store(image_folder() / "store"), _pinned_base(images)) or "none yet"
-    archives = {plan.image.name: plan.archive() for plan in _plans(images, base, _uv_reference())}
-    for name, archive in archives.items():
-        if not archive.is_file():
+    folders = {plan.image.name: plan.folder() for plan in _plans(images, base, _uv_reference())}
+    for name, folder in folders.items():
+        if not folder.is_dir():
             raise ImageError(f"image {name!r} is not built as the sources are now: run `make images`")
-    return archives
+    return folders
 
 
 def _pinned_base(images: Sequence[Image]) -> str:
@@ -155,33 +157,30 @@ def _uv_image(store: Store) -> str:
     return reference
 
 
-def _archive(store: Store, plan: Plan, label: str, say: Say) -> Path:
-    """The image's archive, built of the sources as they are at this moment where there is none."""
-    with tempfile.TemporaryDirectory(dir=store.folder / "tmp") as folder:
-        sources = Path(folder)
+def _folder(store: Store, plan: Plan, label: str, say: Say) -> Path:
+    """The image's folder, built of the sources as they are at this moment where there is none."""
+    with tempfile.TemporaryDirectory(dir=store.folder / "tmp") as temporary:
+        sources = Path(temporary)
         snapshot(plan.image, sources)
-        archive = plan.archive(sources)
-        if archive.is_file():
-            archive.touch()
+        folder = plan.folder(sources)
+        if folder.is_dir():
+            folder.touch()
             say(f"{label}: unchanged")
         else:
             _build(store, plan, sources, label, say)
-    return archive
+    return folder
 
 
 def _build(store: Store, plan: Plan, sources: Path, label: str, say: Say) -> None:
-    recipe, archive = plan.recipe(sources), plan.archive(sources)
+    recipe, folder = plan.recipe(sources), plan.folder(sources)
     if recipe.below:
         _have_layers(store, recipe.below, say)
     say(f"{label}: building")
     took = _run_build(store, recipe, label, say)
-    unfinished = archive.with_suffix(".unfinished")
-    unfinished.unlink(missing_ok=True)
-    target = f"docker-archive:{unfinished}:{plan.reference}"
-    store.buildah("push", plan.reference, target, step=f"{label}: writing the archive")
-    unfinished.replace(archive)
-    _drop_old_archives(archive.parent, plan.image.name)
-    say(f"{label}: built in {took:.0f} s, {archive.stat().st_size / 1e6:.0f} MB")
+    write_folder(store, plan.reference, folder, step=f"{label}: writing it out")
+    store.buildah("rmi", "--force", plan.reference, step=f"{label}: clearing the store")
+    _drop_old_folders(folder.parent, plan.image.name)
+    say(f"{label}: built in {took:.0f} s, {megabytes(folder):.0f} MB")
 
 
 def _have_layers(store: Store, recipe: Recipe, say: Say) -> None:
@@ -214,21 +213,22 @@ def _run_build(store: Store, recipe: Recipe, label: str, say: Say) -> float:
         return store.run_long([*command, str(recipe.sources)], label=label, log=recipe.image.name, say=say)
 
 
-def _push(store: Store, plan: Plan, archive: Path, registry: str, say: Say) -> None:
-    """Push the archive's image: the store may by now have another checkout's under that name."""
+def _push(store: Store, plan: Plan, folder: Path, registry: str, say: Say) -> None:
+    """Push the folder's image: the store has none of those that are built."""
     target = plan.image.reference(plan.version, registry.rstrip("/"))
-    image_id = store.buildah("pull", "--quiet", f"docker-archive:{archive}", step=f"push {plan.image.name}")
-    command = store.command("push", *plain_http(target), image_id.split()[-1], f"docker://{target}")
+    image_id = pull_folder(store, folder, step=f"push {plan.image.name}")
+    command = store.command("push", *plain_http(target), image_id, f"docker://{target}")
     took = store.run_long(command, label=f"push {target}", log=f"push-{plan.image.name}", say=say)
+    store.buildah("rmi", "--force", image_id, step=f"push {plan.image.name}")
     say(f"pushed {target} in {took:.0f} s")
 
 
-def _drop_old_archives(folder: Path, name: str) -> None:
-    """Keep the newest, and those that somebody may be about to load."""
-    archives = sorted(folder.glob(f"{name}-*.tar"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for old in archives[ARCHIVES_KEPT:]:
+def _drop_old_folders(folder: Path, name: str) -> None:
+    """Keep the newest, and those that somebody may be about to load. Files are what older checkouts made."""
+    found = sorted(folder.glob(f"{name}-*"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for old in found[FOLDERS_KEPT:]:
         if time.time() - old.stat().st_mtime > KEPT_SECONDS:
-            old.unlink()
+            shutil.rmtree(old) if old.is_dir() else old.unlink()
 
 
 @contextmanager

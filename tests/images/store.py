@@ -68,10 +68,12 @@ class Store:
         ids = found.stdout.split() if found.returncode == 0 else []
         return ids[0].removeprefix("sha256:") if ids else None
 
-    def buildah(self, *arguments: str, step: str) -> str:
-        """Run a quick buildah command and return what it printed."""
+    def buildah(self, *arguments: str, step: str, folder: Path | None = None) -> str:
+        """Run a quick buildah command, in `folder` where it matters, and return what it printed."""
         command = self._fenced(self.command(*arguments))
-        done = subprocess.run(command, env=self._environment(), capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, cwd=folder, env=self._environment(), capture_output=True, text=True, check=False
+        )
         if done.returncode != 0:
             raise ImageError(f"{step}: `buildah {arguments[0]}` failed:\n{tail(done.stderr)}")
         return done.stdout.strip()

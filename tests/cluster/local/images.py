@@ -1,4 +1,7 @@
-"""Container images without a registry: packs a static binary as an archive, tells what an archive holds."""
+"""Container images without a registry: packs a static binary as an archive, tells what an archive holds.
+
+An OCI archive may be a folder in the same layout, which becomes a stream when it is loaded.
+"""
 
 import hashlib
 import io
@@ -11,6 +14,7 @@ from typing import IO
 
 from .errors import ClusterError
 
+_STREAM_BYTES = 1 << 20
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
@@ -50,9 +54,19 @@ def pack(name: str, binary: Path, out: IO[bytes]) -> None:
             tar.addfile(info, io.BytesIO(data))
 
 
+def stream(folder: Path, out: IO[bytes], without: frozenset[str] = frozenset()) -> None:
+    """Write the archive of a folder in OCI's layout, less the blobs of these digests."""
+    with tarfile.open(fileobj=out, mode="w|", bufsize=_STREAM_BYTES) as tar:
+        for path in sorted(folder.rglob("*"), reverse=True):
+            if path.is_file() and f"sha256:{path.name}" not in without:
+                tar.add(path, path.relative_to(folder))
+
+
 def inspect(path: Path) -> Archive:
     """Read a docker or OCI archive's own list of contents."""
     try:
+        if path.is_dir():
+            return _oci((path / "index.json").read_bytes())
         with tarfile.open(path) as tar:
             members = {name.removeprefix("./"): name for name in tar.getnames()}
             if "manifest.json" in members:

@@ -40,7 +40,7 @@ def images(cluster: Cluster) -> None:
 
     names = ("loader", "pocketsphinx")
     project("tests.images", "build", *names)
-    cluster.load(*(Path(line) for line in project("tests.images", "archives", *names).split()))
+    cluster.load(*(Path(line) for line in project("tests.images", "folders", *names).split()))
 
 
 @pytest.fixture(scope="session")

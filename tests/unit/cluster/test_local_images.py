@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.local.errors import ClusterError
-from tests.cluster.local.images import inspect, pack
+from tests.cluster.local.images import inspect, pack, stream
 
 
 def write_tar(path: Path, members: dict[str, bytes]) -> Path:
@@ -52,6 +52,26 @@ def test_an_oci_archive_is_read_by_its_index(tmp_path: Path) -> None:
     assert inspect(write_tar(tmp_path / "oci.tar", {"index.json": json.dumps(index).encode()})).names == (
         "localhost/b:2",
     )
+
+
+def test_a_folder_is_read_as_its_archive_would_be_and_streamed_without_what_is_there(tmp_path: Path) -> None:
+    annotations = {"io.containerd.image.name": "localhost/c:3"}
+    index = {"manifests": [{"digest": "sha256:00", "annotations": annotations}]}
+    blobs = tmp_path / "image/blobs/sha256"
+    blobs.mkdir(parents=True)
+    (blobs.parents[1] / "index.json").write_text(json.dumps(index))
+    for name in ("aa", "bb"):
+        (blobs / name).write_bytes(name.encode())
+    found = {}
+    for what, there in {"whole": frozenset[str](), "rest": frozenset({"sha256:aa"})}.items():
+        path = tmp_path / f"{what}.tar"
+        with path.open("wb") as out:
+            stream(tmp_path / "image", out, there)
+        assert inspect(path) == inspect(tmp_path / "image")
+        with tarfile.open(path) as tar:
+            found[what] = sorted(tar.getnames())
+    assert found["rest"] == ["blobs/sha256/bb", "index.json"]
+    assert found["whole"] == ["blobs/sha256/aa", *found["rest"]]
 
 
 @pytest.mark.parametrize(
