@@ -18,17 +18,26 @@ _MOST_DOUBLED: Final = 5
 
 @dataclass(slots=True)
 class _Trouble:
-    """One endpoint since it answered last: it `rests` so often, last `since` and `until` then; its probe."""
+    """One endpoint since it answered last: it `rests` so often, last `since` and `until` then; its probe.
+
+    `streams`: it does not rest any more, because a stream of it has begun, whose end may be far.
+    """
 
     errors: int = 0
     rests: int = 0
     since: float = 0.0
     until: float = 0.0
     prober: object | None = None
+    streams: bool = False
+
+    @property
+    def is_resting(self) -> bool:
+        """Or is being probed."""
+        return self.rests > 0 and not self.streams
 
     def is_due(self, now: float) -> bool:
         """Whether a request is to find out if it still fails."""
-        return self.rests > 0 and self.prober is None and self.until <= now
+        return self.is_resting and self.prober is None and self.until <= now
 
 
 class Ejections:
@@ -64,7 +73,7 @@ class Ejections:
     def sound(self, model: str, base_urls: Collection[str]) -> Collection[str]:
         """Those of them that do not rest, nor are being probed."""
         known = self.troubled.get(model, {})
-        return [each for each in base_urls if each not in known or not known[each].rests]
+        return [each for each in base_urls if each not in known or not known[each].is_resting]
 
     def is_due(self, model: str) -> bool:
         """Whether a request of the model is to be a probe."""
@@ -75,7 +84,7 @@ class Ejections:
         """Whether nothing but want of a better one leads to any of them just now."""
         known, now = self.troubled.get(model, {}), self.clock()
         return bool(base_urls) and all(
-            each in known and known[each].rests and not known[each].is_due(now) for each in base_urls
+            each in known and known[each].is_resting and not known[each].is_due(now) for each in base_urls
         )
 
     def failed(self, model: str, base_url: str, sent: float, *, at_once: bool) -> bool:
@@ -89,11 +98,11 @@ class Ejections:
         trouble.errors += 1
         if not (at_once or trouble.rests or trouble.errors >= MOST_ERRORS):
             return False
-        trouble.prober = None
+        rested, trouble.streams, trouble.prober = trouble.is_resting, False, None
         trouble.since = now = self.clock()
         trouble.until = now + min(FIRST_SECONDS * 2 ** min(trouble.rests, _MOST_DOUBLED), LONGEST_SECONDS)
         trouble.rests += 1
-        return trouble.rests == 1
+        return not rested
 
     def answered(self, model: str, base_url: str, sent: float) -> bool:
         """All is forgotten of it, unless the request was sent before its rest began. True: it had rested."""
@@ -101,7 +110,15 @@ class Ejections:
         if trouble is None or sent < trouble.since:
             return False
         self._forget(model, base_url)
-        return trouble.rests > 0
+        return trouble.is_resting
+
+    def began(self, model: str, base_url: str, sent: float) -> bool:
+        """A stream of it has: it rests no more, but for longer if that breaks off. True: it had rested."""
+        trouble = self.troubled.get(model, {}).get(base_url)
+        if trouble is None or sent < trouble.since or not trouble.is_resting:
+            return False
+        trouble.streams, trouble.prober = True, None
+        return True
 
     def _forget(self, model: str, base_url: str) -> None:
         known = self.troubled[model]
@@ -117,7 +134,7 @@ class Ejections:
 
     def resting(self, model: str) -> int:
         """How many are passed over, those that are probed among them."""
-        return sum(each.rests > 0 for each in self.troubled.get(model, {}).values())
+        return sum(each.is_resting for each in self.troubled.get(model, {}).values())
 
     def keep(self, model: str, base_urls: Collection[str]) -> None:
         """Forgets all others of the model: they are gone."""

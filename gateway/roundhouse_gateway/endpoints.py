@@ -74,10 +74,17 @@ class Endpoints:
 
     def answered(self, entry: Entry, base_url: str, sent: float) -> None:
         """The answer was whole: it works, whatever it says. To be told only while anything is `troubled`."""
-        model = entry.model.id
-        if self.ejections.answered(model, base_url, sent):
-            self._metrics.resting_endpoints(model).set(self.ejections.resting(model))
-            log.info("endpoint %s of model %r answers again", base_url, model)
+        if self.ejections.answered(entry.model.id, base_url, sent):
+            self._tell_back(entry.model.id, base_url)
+
+    def began(self, entry: Entry, base_url: str, sent: float) -> None:
+        """A stream has begun well, and may take long. To be told only while anything is `troubled`."""
+        if self.ejections.began(entry.model.id, base_url, sent):
+            self._tell_back(entry.model.id, base_url)
+
+    def _tell_back(self, model: str, base_url: str) -> None:
+        self._metrics.resting_endpoints(model).set(self.ejections.resting(model))
+        log.info("endpoint %s of model %r answers again", base_url, model)
 
     async def others(self, entry: Entry, tried: set[str], seconds: float) -> bool:
         """Whether there is an address that was not tried, as soon as there is one or the time is over."""

@@ -20,6 +20,7 @@ from roundhouse_gateway.errors import (
     envelope,
 )
 
+EVENT_STREAM: Final = "text/event-stream"
 MAX_ERROR_BYTES = 64 * 1024
 # Hop by hop, or the gateway's own to say.
 _STOPPED = frozenset(

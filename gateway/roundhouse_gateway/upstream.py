@@ -22,7 +22,7 @@ from roundhouse_gateway.endpoint_load import LOAD_HEADER, Load
 from roundhouse_gateway.endpoints import HASTY, Endpoints
 from roundhouse_gateway.errors import EngineFailedError, EngineUnreachableError
 from roundhouse_gateway.metrics import Metrics
-from roundhouse_gateway.relay import is_fault
+from roundhouse_gateway.relay import EVENT_STREAM, is_fault
 from roundhouse_gateway.settings import Settings
 from roundhouse_gateway.snapshot import Entry
 from roundhouse_gateway.tour import FULL, REFUSALS, Failure, Tour, Tours, Tried
@@ -130,6 +130,8 @@ class EngineClient:
             self.endpoints.failed(call.entry, base_url, "error", tour.sent)
         elif self.endpoints.ejections.troubled and not response.ok:
             self.endpoints.answered(call.entry, base_url, tour.sent)
+        elif self.endpoints.ejections.troubled and response.content_type == EVENT_STREAM:
+            self.endpoints.began(call.entry, base_url, tour.sent)
         return response
 
     async def _tried_before(self, call: Call, tour: Tour) -> int:

@@ -25,7 +25,7 @@ from roundhouse_gateway.errors import (
     envelope,
     error_of,
 )
-from roundhouse_gateway.relay import OF_THE_BODY, passing, read_error, relay
+from roundhouse_gateway.relay import EVENT_STREAM, OF_THE_BODY, passing, read_error, relay
 from roundhouse_gateway.snapshot import Entry
 from roundhouse_gateway.speech.dialects import Plan
 from roundhouse_gateway.speech.events import Told, data_of
@@ -35,7 +35,6 @@ from roundhouse_gateway.speech.render import language_of, render
 from roundhouse_gateway.transcription_request import TranscriptionRequest
 from roundhouse_gateway.usage import AUDIO_SECONDS_HEADER, NOTHING, Usage, read_usage, with_seconds
 
-EVENT_STREAM: Final = "text/event-stream"
 MAX_ANSWER_BYTES: Final = 32 << 20
 """Of an answer that is written anew: a week of speech with the times of its words has less."""
 

@@ -4,6 +4,7 @@ from typing import Final
 
 from starlette.types import Message, Send
 
+from roundhouse_gateway.relay import EVENT_STREAM
 from roundhouse_gateway.usage import NOTHING, Usage, read_usage, with_seconds
 
 MAX_KEPT_BYTES: Final = 1 << 20
@@ -18,7 +19,7 @@ class Hearing:
     def __init__(self, content_type: str, audio_seconds: str | None = None) -> None:
         """`audio_seconds` is what the answer's head says of them."""
         self._audio_seconds = audio_seconds
-        self._streams = content_type == "text/event-stream"
+        self._streams = content_type == EVENT_STREAM
         self._kept: bytearray | None = (
             bytearray() if self._streams or content_type == "application/json" else None
         )

@@ -154,6 +154,8 @@ class TextEngines:
             self.endpoints.failed(call.entry, base_url, "error", tour.sent)
         elif self.ejections.troubled and not head.is_good:
             self.endpoints.answered(call.entry, base_url, tour.sent)
+        elif self.ejections.troubled and head.is_event_stream:
+            self.endpoints.began(call.entry, base_url, tour.sent)
         return incoming
 
     def pick(self, entry: Entry, base_urls: Collection[str], opening: memoryview) -> str:

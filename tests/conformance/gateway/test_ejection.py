@@ -3,8 +3,10 @@
 Times are the gateway's own: from how long a test took follows how often an endpoint can have been probed.
 """
 
+import asyncio
 import json
 import socket
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -31,6 +33,7 @@ CHAT = Variant("qwen", stage="Chat", languages=None)
 WHISPER = Variant("whisper")
 LIVE = Variant("live", streaming="Chunked", interfaces=("Batch", "Realtime"))
 CALLERS = 8
+DELTA = scripts.frame({"type": "transcript.text.delta", "delta": "go"})
 FAILING = answering(500, {"error": {"message": "CUDA error", "type": "server_error"}})
 
 Ask = Callable[[World], int]
@@ -56,6 +59,15 @@ def upload(world: World) -> int:
     return world.gateway.transcribe(
         text("model", WHISPER.id), file(), headers={"traceparent": "not for the fast lane"}
     ).status
+
+
+def stream_chat(world: World) -> int:
+    return chat(world, stream=True)
+
+
+def stream_transcript(world: World) -> int:
+    form = (text("model", WHISPER.id), text("stream", "true"), file())
+    return world.gateway.transcribe(*form, headers={"traceparent": "not for the fast lane"}).status
 
 
 CALLS = pytest.mark.parametrize(
@@ -206,6 +218,49 @@ def test_a_probe_is_one_request(world: World, variant: Variant, ask: Ask) -> Non
         assert len(good.requests) >= answered + 20
         gate.open()
         assert {reply.result() for reply in replies} == {200}
+
+
+@pytest.mark.parametrize(
+    ("variant", "ask", "begun"),
+    [(CHAT, stream_chat, scripts.FRAMES[1]), (WHISPER, stream_transcript, DELTA)],
+    ids=["chat", "upload"],
+)
+def test_a_probe_that_streams_is_answered_once_its_stream_has_begun(
+    world: World, variant: Variant, ask: Ask, begun: bytes
+) -> None:
+    bad, good = world.engine(), world.engine()
+    good.answer, bad.answer = scripts.streaming(begun), engines.hang_up
+    serve(world, variant, bad, good)
+    wait_until(
+        lambda: ask(world) and metric(world, "resting_endpoints", variant),
+        seconds=60,
+        what="it is passed over",
+        every=0.01,
+    )
+    end = threading.Event()
+
+    async def stream(request: web.Request, _: engines.Received) -> web.StreamResponse:
+        response = await scripts.stream(request, [begun])
+        while not end.is_set():  # noqa: ASYNC110 - another thread sets it
+            await asyncio.sleep(0.01)
+        return response
+
+    bad.answer = stream
+    bad.requests.clear()
+    with ThreadPoolExecutor(CALLERS) as pool:
+
+        def probed() -> bool:
+            pool.submit(ask, world)
+            return bool(bad.requests)
+
+        wait_until(probed, seconds=60, what="it is probed", every=0.05)
+        wait_until(
+            lambda: metric(world, "resting_endpoints", variant) == 0,
+            seconds=60,
+            what="it does not rest any more",
+            every=0.01,
+        )
+        end.set()
 
 
 @CALLS

@@ -89,6 +89,31 @@ def test_a_probe_is_one_until_it_is_over(ejections: Ejections, clock: Clock) -> 
     assert ejections.among(M, ["a", "b"], object()) == ("a",)
 
 
+def test_a_stream_that_has_begun_ends_the_rest_and_its_breaking_off_prolongs_the_next(
+    ejections: Ejections, clock: Clock
+) -> None:
+    assert not ejections.began(M, "a", NOW)
+    ejections.failed(M, "a", NOW, at_once=True)
+    assert not ejections.began(M, "a", clock.now - 1), "it was on its way before"
+    clock.now += FIRST_SECONDS
+    prober = probe(ejections, "a", "b")
+    assert ejections.began(M, "a", clock.now)
+    assert not ejections.began(M, "a", clock.now), "it is back already"
+    assert (ejections.among(M, ["a", "b"], object()), ejections.resting(M)) == (["a", "b"], 0)
+    assert not ejections.is_due(M)
+    assert not ejections.all_rest(M, ["a"])
+    ejections.leave(M, prober)
+    assert ejections.failed(M, "a", clock.now, at_once=False), "it rests again"
+    assert ejections.resting(M) == 1
+    clock.now += FIRST_SECONDS
+    assert not ejections.is_due(M)
+    clock.now += FIRST_SECONDS
+    probe(ejections, "a", "b")
+    assert ejections.began(M, "a", clock.now)
+    assert not ejections.answered(M, "a", clock.now), "it was back"
+    assert not ejections.troubled
+
+
 def test_a_second_try_is_no_probe(ejections: Ejections, clock: Clock) -> None:
     ejections.failed(M, "a", NOW, at_once=True)
     clock.now += LONGEST_SECONDS
@@ -154,6 +179,7 @@ STEPS = st.lists(
         st.tuples(st.just("ask"), st.sets(st.sampled_from(URLS), min_size=1)),
         st.tuples(st.just("fail"), st.tuples(st.sampled_from(URLS), st.booleans())),
         st.tuples(st.just("answer"), st.sampled_from(URLS)),
+        st.tuples(st.just("begin"), st.sampled_from(URLS)),
         st.tuples(st.just("leave"), st.integers(0, 50)),
         st.tuples(st.just("wait"), st.floats(0, 2 * LONGEST_SECONDS)),
     ),
@@ -184,6 +210,9 @@ def test_whatever_happens(steps: list[tuple[str, object]]) -> None:
                 ejections.failed(M, url, NOW, at_once=at_once)
             case ("answer", str(url)):
                 ejections.answered(M, url, NOW)
+                assert ejections.sound(M, [url]) == [url]
+            case ("begin", str(url)):
+                ejections.began(M, url, NOW)
                 assert ejections.sound(M, [url]) == [url]
             case ("leave", int(number)):
                 for prober, _ in probes[number : number + 1]:
