@@ -23,6 +23,7 @@ WORD_SECONDS: Final = 0.5
 _LANGUAGES: Final = tuple(_LANGUAGE_CODES)[:99]
 _BEGIN, _END = "<|startoftranscript|>", "<|endoftext|>"
 _TRANSCRIBE, _TRANSLATE, _UNTIMED = "<|transcribe|>", "<|translate|>", "<|notimestamps|>"
+NO_SPEECH: Final = "<|nospeech|>"
 _TICKS: Final = 1501
 _BANDS: Final = 32
 
@@ -42,6 +43,12 @@ class Whisper:
     layers: int = 2
     heads: int = 2
     text_tokens: int = 600
+    sure: float = 6.0
+    """How strongly it says a word after another: with 0.5, others are about as likely."""
+    breaks_off: bool = False
+    """It writes a time half a second after the last word as well, as if a sentence began there."""
+    speech: bool = True
+    """Without: it says first of all that nobody speaks."""
     random: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
 
     @property
@@ -52,11 +59,22 @@ class Whisper:
     def chain(self) -> list[tuple[str, str]]:
         """Each token and the one that follows it."""
         first = f"<|{self.language}|>" if self.multilingual else _tick(0)
-        said = [_tick(0), *map(_token, self.says), _tick(len(self.says) * 25), _END]
+        last = len(self.says) * 25
+        further = [_tick(last + 25)] if self.breaks_off else []
+        said = [_tick(0), *map(_token, self.says), _tick(last), *further, _END]
         meant = [_tick(1), *map(_token, self.translates), _tick(len(self.translates) * 25 + 1), _END]
-        begun = [(_BEGIN, first), (_TRANSCRIBE, said[0]), (_TRANSLATE, meant[0]), (_UNTIMED, said[1])]
+        begun = [
+            (_BEGIN, first if self.speech else NO_SPEECH),
+            (_TRANSCRIBE, said[0]),
+            (_TRANSLATE, meant[0]),
+            (_UNTIMED, said[1]),
+        ]
         links = [*begun, *pairwise(said), *pairwise(meant)]
         return list(dict(links).items())
+
+    @property
+    def alignment_heads(self) -> list[list[int]]:
+        return [[self.layers - 1, 0]]
 
     def noise(self, *shape: int, scale: float = 0.02) -> Matrix:
         return (self.random.standard_normal(shape) * scale).astype(np.float32)
@@ -66,17 +84,15 @@ def make_whisper(folder: Path, whisper: Whisper | None = None) -> Path:
     """Write the model into `folder`, complete as a download of it would be."""
     whisper = whisper or Whisper()
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = _tokenizer(whisper)
-    spec = WhisperSpec(whisper.layers, whisper.heads, whisper.layers, whisper.heads)
-    _encoder(spec.encoder, whisper)
-    _decoder(spec.decoder, whisper, tokenizer)
+    tokenizer = make_tokenizer(whisper)
+    spec = weights(whisper, tokenizer)
     names = sorted(tokenizer.get_vocab(with_added_tokens=True).items(), key=lambda each: each[1])
     spec.register_vocabulary([name for name, _ in names])
     config = spec.config
     config.suppress_ids = []
     config.suppress_ids_begin = [tokenizer.token_to_id(_END)]
     config.lang_ids = [tokenizer.token_to_id(f"<|{code}|>") for code in whisper.languages]
-    config.alignment_heads = [[whisper.layers - 1, 0]]
+    config.alignment_heads = whisper.alignment_heads
     spec.validate()
     spec.optimize()
     spec.save(str(folder))
@@ -94,7 +110,15 @@ def _token(word: str) -> str:
     return f"Ġ{word}"
 
 
-def _tokenizer(whisper: Whisper) -> Any:
+def weights(whisper: Whisper, tokenizer: Any) -> Any:
+    """As CTranslate2 specifies them, of which other formats can be made."""
+    spec = WhisperSpec(whisper.layers, whisper.heads, whisper.layers, whisper.heads)
+    _encoder(spec.encoder, whisper)
+    _decoder(spec.decoder, whisper, tokenizer)
+    return spec
+
+
+def make_tokenizer(whisper: Whisper) -> Any:
     """Every word is one token, by a chain of merges; ids are read by their order."""
     vocabulary = {letter: number for number, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     merges: list[tuple[str, str]] = []
@@ -113,7 +137,7 @@ def _tokenizer(whisper: Whisper) -> Any:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     special = [_END, _BEGIN, *(f"<|{code}|>" for code in whisper.languages), _TRANSLATE, _TRANSCRIBE]
-    special += ["<|startoflm|>", "<|startofprev|>", "<|nospeech|>", _UNTIMED]
+    special += ["<|startoflm|>", "<|startofprev|>", NO_SPEECH, _UNTIMED]
     tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in special])
     ticks = [AddedToken(_tick(number), special=False, normalized=False) for number in range(_TICKS)]
     tokenizer.add_tokens(ticks)
@@ -149,8 +173,8 @@ def _decoder(decoder: Any, whisper: Whisper, tokenizer: Any) -> None:
         embeddings[tokenizer.token_to_id(name)] = 0
         embeddings[tokenizer.token_to_id(name), place : place + 2] = (1, -1)
     for name, following in whisper.chain:
-        place = places[name]
-        projection[tokenizer.token_to_id(following), place : place + 2] += (6, -6)
+        place, sure = places[name], 6.0 if name == _BEGIN else whisper.sure
+        projection[tokenizer.token_to_id(following), place : place + 2] += (sure, -sure)
     decoder.embeddings.weight, decoder.projection.weight = embeddings, projection
     decoder.projection.bias = np.zeros(size, np.float32)
     _aim(decoder.layer[-1].attention, whisper, places)

@@ -1,4 +1,4 @@
-"""Models of transformers as a Roundhouse engine: chat, embeddings and reranking.
+"""Models of transformers as a Roundhouse engine: chat, embeddings, reranking and transcriptions.
 
 torch and transformers take seconds to import, so only what loads a model imports them: the engine listens
 before that, and says that it is loading.

@@ -1,15 +1,17 @@
-"""`python -m roundhouse_transformers [chat|embeddings|rerank]`: one kind of models to an engine."""
+"""`python -m roundhouse_transformers KIND`: one kind of models to an engine; without, chat."""
 
 import sys
 from typing import Final
 
 from roundhouse_engine import Handler, serve
 from roundhouse_transformers.handlers import TransformersChat, TransformersEmbeddings, TransformersRerank
+from roundhouse_transformers.speech import TransformersTranscriptions
 
 _KINDS: Final[dict[str, type[Handler]]] = {
     "chat": TransformersChat,
     "embeddings": TransformersEmbeddings,
     "rerank": TransformersRerank,
+    "transcriptions": TransformersTranscriptions,
 }
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from roundhouse_engine import ModelError, ModelSpec
 
 _CONFIG: Final = "config.json"
 _INDEX: Final = "model.safetensors.index.json"
-_TOKENIZER: Final = "tokenizer.json"
+_TOKENIZER: Final = ("tokenizer.json",)
 _OF_OTHERS: Final = ("*.gguf", "*.nemo", "model.bin", "*.onnx")
 
 
@@ -42,8 +42,13 @@ class Repository:
         return said
 
 
-def open_repository(model: ModelSpec, progress: Callable[[float], None]) -> Repository:
-    """Raises `ModelError` for what is no complete model that may be loaded."""
+def open_repository(
+    model: ModelSpec, progress: Callable[[float], None], tokenizer: tuple[str, ...] = _TOKENIZER
+) -> Repository:
+    """Raises `ModelError` for what is no complete model that may be loaded.
+
+    `tokenizer`: the files of which one must be there.
+    """
     name, path = model.name, model.path
     if path is None:
         raise ModelError(
@@ -55,8 +60,8 @@ def open_repository(model: ModelSpec, progress: Callable[[float], None]) -> Repo
         other = next((found.name for each in _OF_OTHERS for found in sorted(path.glob(each))), None)
         holds = f" It holds {other!r}, which another engine reads." if other else ""
         raise ModelError(f"{name!r}: {str(path)!r} holds no {_CONFIG}, so no model of transformers.{holds}")
-    if not (path / _TOKENIZER).is_file():
-        raise ModelError(f"{name!r}: {str(path)!r} holds no {_TOKENIZER}: add it to what is fetched.")
+    if not any((path / each).is_file() for each in tokenizer):
+        raise ModelError(f"{name!r}: {str(path)!r} holds no {tokenizer[0]}: add it to what is fetched.")
     config = _object(name, path / _CONFIG)
     allowed = model.source.get("allow") or ()
     remote_code = "RemoteCode" in allowed

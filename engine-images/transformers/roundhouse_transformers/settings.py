@@ -9,6 +9,7 @@ from roundhouse_engine import ModelError
 DEVICES: Final = ("auto", "cpu", "cuda")
 TYPES: Final = ("auto", "float32", "float16", "bfloat16")
 POOLINGS: Final = ("mean", "cls", "last_token")
+SEGMENTS: Final = ("auto", "model", "pauses")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,8 @@ class Settings:
     """The most of one request; the model's own limit holds as well."""
     threads: int | None
     """Cores that one request computes on; None: torch's own choice."""
+    segments: str
+    """Of speech: as the `model` says, or cut at `pauses`; `auto`: by what its generation_config knows."""
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
@@ -33,6 +36,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         pooling=_one_of(environ, "ROUNDHOUSE_POOLING", POOLINGS),
         context_tokens=_integer(environ, "ROUNDHOUSE_CONTEXT_TOKENS", lowest=16),
         threads=_integer(environ, "OMP_NUM_THREADS", lowest=1),
+        segments=_one_of(environ, "ROUNDHOUSE_SEGMENTS", SEGMENTS) or "auto",
     )
 
 

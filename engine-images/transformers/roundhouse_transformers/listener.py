@@ -1,0 +1,274 @@
+"""Listens: windows of speech to segments of text, by Whisper's rules for what was not heard well.
+
+A window is decoded again with more freedom where it comes out garbled, is left out where nobody seems to
+speak, and is read in several goes where the model breaks off in the middle of a sentence.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, Final
+
+import numpy as np
+import torch
+from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration
+
+from roundhouse_engine import Cancellation, ModelError, Segment, SpeechOptions, Task, Window, Word
+from roundhouse_engine.cores import available_cores
+from roundhouse_engine.errors import EngineError, invalid, memory_is_short, no_memory_left
+from roundhouse_engine.formats import compression_ratio
+from roundhouse_engine.together import Together
+from roundhouse_engine.torch_memory import vram_bytes
+from roundhouse_transformers.alignment import Aligner
+from roundhouse_transformers.decoding import LONGEST, Decoded, Decoder, Decoding
+from roundhouse_transformers.loading import load
+from roundhouse_transformers.repository import Repository
+from roundhouse_transformers.settings import Settings
+from roundhouse_transformers.vocabulary import read_vocabulary
+from roundhouse_transformers.words import spell
+
+RATE: Final = 16_000
+_MOST: Final = 8
+"""Windows in one batch."""
+_ENGLISH: Final = "en"
+_SURE: Final = 0.5
+
+# Whisper's own: at 0, OpenAI's default, what is garbled is tried again up to 1.
+_TEMPERATURES: Final = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+_LEAST_LOGPROB: Final = -1.0
+_MOST_REPETITION: Final = 2.4
+_NO_SPEECH: Final = 0.6
+_SHORTEST_REST_SECONDS: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What is left of a window, encoded. `start` is its place in the recording, in seconds."""
+
+    sound: torch.Tensor
+    start: float
+    seconds: float
+    language: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A part's text, and how far in it the model broke off: None where it came to the end."""
+
+    segments: Sequence[tuple[float, float, tuple[int, ...]]]
+    rest: float | None
+    decoded: Decoded
+    temperature: float
+
+
+class Listener:
+    """Several threads may listen at once."""
+
+    def __init__(self, repository: Repository, settings: Settings) -> None:
+        self._name = repository.name
+        self._loaded = load(repository, settings, WhisperForConditionalGeneration)
+        model, self._device = self._loaded.model, self._loaded.device
+        self._backend = self._loaded.tokenizer.backend_tokenizer
+        self._vocabulary = read_vocabulary(repository, self._backend)
+        self._timed = self._vocabulary.timed if settings.segments == "auto" else settings.segments == "model"
+        self._features = _features(repository)
+        self._aligner = Aligner(model, self._vocabulary)
+        self._decoder = Decoder(model, self._vocabulary, self._device)
+        gpu = self._device == "cuda"
+        at_once = 1 if gpu else max(available_cores() // torch.get_num_threads(), 1)
+        # A CPU encodes one after the other sooner than all at once; decoding waits for the weights' way.
+        self._encode = Together[Any, torch.Tensor](self._encoded, most=_MOST if gpu else 1, at_once=at_once)
+        self._decode = Together[Decoding, Decoded](self._decoder.decode, most=_MOST, at_once=at_once)
+
+    def vram_bytes(self) -> int | None:
+        return vram_bytes(self._loaded.model, self._device)
+
+    def check(self, options: SpeechOptions) -> None:
+        """Raise `EngineError` for what this model, of all that the engine can serve, cannot do."""
+        known = self._vocabulary.languages
+        if options.language is not None and options.language not in (known or (_ENGLISH,)):
+            understands = "others" if known else "English alone"
+            raise invalid(
+                f"The model {self._name!r} understands {understands}, not {options.language!r}.",
+                param="language",
+                code="unsupported_value",
+            )
+        if options.task is Task.TRANSLATE and not known:
+            raise invalid(
+                f"The model {self._name!r} understands English alone, and has nothing to translate.",
+                param="model",
+                code="unsupported_value",
+            )
+
+    def transcribe(
+        self, windows: Iterator[Window], options: SpeechOptions, cancellation: Cancellation
+    ) -> Iterator[Segment]:
+        """The first window whose language is plain decides for those after it."""
+        self.check(options)
+        language = options.language or self._vocabulary.language
+        told = self._told_before(options)
+        for window in windows:
+            samples = np.frombuffer(window.samples, "<i2").astype(np.float32) / np.float32(32768)
+            start, left = window.start, samples
+            while len(left):
+                with _short_memory_told():
+                    sound = self._sound(left, cancellation)
+                    here, sure = self._language(sound, language, cancellation)
+                    part = Part(sound, start, len(left) / RATE, here)
+                    heard = self._hear(part, told, options, cancellation)
+                    found = self._segments(part, heard, options, cancellation)
+                language = language or (here if sure else None)
+                yield from found
+                if heard.rest is None or part.seconds - heard.rest < _SHORTEST_REST_SECONDS:
+                    break
+                start, left = start + heard.rest, left[round(heard.rest * RATE) :]
+
+    def _told_before(self, options: SpeechOptions) -> list[int]:
+        """Hints as if they had been said before: the beginning of the hotwords, the end of the prompt."""
+        most = LONGEST - 2
+        hotwords, prompt = (self._tokens(text) for text in (options.hotwords, options.prompt))
+        hotwords = hotwords[: most // 2]
+        told = [*hotwords, *prompt[max(len(prompt) - most + len(hotwords), 0) :]]
+        return [self._vocabulary.previous, *told] if told else []
+
+    def _tokens(self, text: str) -> list[int]:
+        if not text.strip():
+            return []
+        ids: list[int] = self._backend.encode(f" {text.strip()}", add_special_tokens=False).ids
+        return [each for each in ids if each < self._vocabulary.end]
+
+    def _sound(self, samples: Any, cancellation: Cancellation) -> torch.Tensor:  # noqa: ANN401 - an array
+        cancellation.check()
+        read = self._features(samples, sampling_rate=RATE, return_tensors="pt")["input_features"][0]
+        return self._encode(read, None, cancellation)
+
+    def _encoded(self, sounds: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
+        """[bands, frames] each, to [positions, width]."""
+        model = self._loaded.model
+        with torch.inference_mode():
+            joined = torch.stack(list(sounds)).to(self._device, model.dtype)
+            return list(model.model.encoder(joined).last_hidden_state)
+
+    def _language(
+        self, sound: torch.Tensor, known: str | None, cancellation: Cancellation
+    ) -> tuple[str | None, bool]:
+        """The code, and whether it is plain."""
+        if known is not None or not self._vocabulary.languages:
+            return known or _ENGLISH, True
+        cancellation.check()
+        code, chance = self._decoder.language(sound)
+        return code, chance >= _SURE
+
+    def _hear(
+        self, part: Part, told: Sequence[int], options: SpeechOptions, cancellation: Cancellation
+    ) -> Heard:
+        opening = self._vocabulary.opening(part.language, options.task.value, timed=self._timed)
+        asked = Decoding(part.sound, (*told, *opening), 0.0, self._timed, cancellation)
+        temperatures = (options.temperature,) if options.temperature else _TEMPERATURES
+        for temperature in temperatures:
+            asked = replace(asked, temperature=temperature)
+            decoded = self._decode(asked, asked.key, cancellation)
+            cancellation.check()
+            unsure = decoded.avg_logprob < _LEAST_LOGPROB
+            if unsure and decoded.no_speech_prob > _NO_SPEECH:
+                return Heard((), None, decoded, temperature)
+            if not unsure and compression_ratio(self._text(decoded.tokens)) <= _MOST_REPETITION:
+                break
+        segments, rest = self._divided(decoded.tokens, part.seconds)
+        return Heard(segments, rest, decoded, temperature)
+
+    def _divided(
+        self, tokens: Sequence[int], seconds: float
+    ) -> tuple[list[tuple[float, float, tuple[int, ...]]], float | None]:
+        """Segments with when they begin and end, and where the model broke off.
+
+        It does so with a second time stamp and no text, or when it has written as much as it may. Else a
+        segment that has no time stamp at its end lasts to the end of all.
+        """
+        found, said, start = [], [], 0.0
+        times = [self._vocabulary.seconds(token) if self._timed else None for token in tokens]
+        for token, time in zip(tokens, times, strict=True):
+            if time is None:
+                said += [token] if token < self._vocabulary.end else []
+                continue
+            at = min(time, seconds)
+            if said:
+                found.append((start, max(at, start), tuple(said)))
+            said, start = [], at
+        if said and len(tokens) >= LONGEST and found:
+            return found, start  # its last sentence is cut, and comes again
+        if said:
+            found.append((start, max(seconds, start), tuple(said)))
+        broke_off = len(times) > 2 and times[-1] is not None and times[-2] is not None
+        return found, times[-1] if broke_off and times[-1] else None
+
+    def _segments(
+        self, part: Part, heard: Heard, options: SpeechOptions, cancellation: Cancellation
+    ) -> list[Segment]:
+        words = self._words(part, heard, options, cancellation) if options.words and heard.segments else {}
+        return [
+            Segment(
+                start=part.start + start,
+                end=part.start + end,
+                text=self._text(tokens),
+                words=words.get(number, ()),
+                language=part.language,
+                tokens=tokens,
+                temperature=heard.temperature,
+                avg_logprob=heard.decoded.avg_logprob,
+                no_speech_prob=heard.decoded.no_speech_prob,
+            )
+            for number, (start, end, tokens) in enumerate(heard.segments)
+            if self._text(tokens).strip()
+        ]
+
+    def _words(
+        self, part: Part, heard: Heard, options: SpeechOptions, cancellation: Cancellation
+    ) -> dict[int, tuple[Word, ...]]:
+        """Of each segment, by its number."""
+        cancellation.check()
+        opening = self._vocabulary.opening(part.language, options.task.value, timed=False)
+        text = [token for _, _, tokens in heard.segments for token in tokens]
+        times = self._aligner.times(part.sound, opening, text, part.seconds)
+        language = _ENGLISH if options.task is Task.TRANSLATE else part.language
+        places = np.cumsum([0, *(len(tokens) for _, _, tokens in heard.segments)]).tolist()
+        return {
+            number: tuple(
+                Word(
+                    word.text.strip(),
+                    part.start + times[word.first + first],
+                    part.start + times[word.end + first],
+                )
+                for word in spell(text[first:end], self._text, language)
+            )
+            for number, (first, end) in enumerate(pairwise(places))
+        }
+
+    def _text(self, tokens: Sequence[int]) -> str:
+        known = [token for token in tokens if token < self._vocabulary.end]
+        return str(self._backend.decode(known, skip_special_tokens=False))
+
+
+def _features(repository: Repository) -> WhisperFeatureExtractor:
+    """As all models of Whisper want the sound; raises `ModelError` where a file says otherwise."""
+    bands = int(repository.config.get("num_mel_bins") or 0)
+    said = repository.json("preprocessor_config.json").get("feature_size", bands)
+    if said != bands:
+        raise ModelError(
+            f"{repository.name!r} wants sound in {bands} bands, and its preprocessor_config.json has {said}. "
+            "Fetch both again."
+        )
+    return WhisperFeatureExtractor(feature_size=bands)
+
+
+@contextmanager
+def _short_memory_told() -> Iterator[None]:
+    try:
+        yield
+    except EngineError:
+        raise
+    except Exception as error:
+        if memory_is_short(error):
+            raise no_memory_left() from error
+        raise
