@@ -155,6 +155,34 @@ def test_an_uninstall_keeps_definitions_and_resources_and_nothing_hangs(release:
     release.cluster.kubectl("delete", "namespace", release.namespace, timeout)
 
 
+def test_models_of_the_catalogue_come_and_go_with_the_values(release: Release) -> None:
+    kinds = "engines.roundhouse.dev,modelvariants.roundhouse.dev"
+    release.install()
+    assert release.names(kinds) == []
+    notes = release.install(CHART, "--set=catalogue.run={whisper-tiny,BAAI/bge-m3}")
+    assert "The catalogue runs BAAI/bge-m3, whisper-tiny." in notes
+    assert set(release.names(kinds)) == {
+        "engine.roundhouse.dev/faster-whisper",
+        "engine.roundhouse.dev/transformers-embeddings",
+        "modelvariant.roundhouse.dev/baai-bge-m3",
+        "modelvariant.roundhouse.dev/whisper-tiny",
+    }
+    release.install(
+        CHART,
+        "--set=catalogue.run={whisper-tiny}",
+        "--set=models[0].name=whisper-tiny",
+        "--set=models[0].replicas=0",
+    )
+    assert set(release.names(kinds)) == {
+        "engine.roundhouse.dev/faster-whisper",
+        "modelvariant.roundhouse.dev/whisper-tiny",
+    }
+    wanted = release.get("modelvariant/whisper-tiny", "-o", "jsonpath={.spec.replicas}")
+    assert wanted == "0"
+    release.uninstall()
+    assert release.names(kinds) == []
+
+
 def test_an_install_takes_up_what_an_uninstall_left(release: Release) -> None:
     release.install()
     release.apply_engine()

@@ -76,7 +76,7 @@ def test_text_format_is_plain(release: Release, pocketsphinx: str) -> None:
     assert str(text).strip() == GO_FORWARD_WORDS
 
 
-@pytest.mark.req("S0-12", "S0-13", "S1-3", "S1-10", "S1-12", "S1-13")
+@pytest.mark.req("S0-12", "S0-13", "S1-3", "S1-10", "S1-12", "S1-13", "S1-20")
 def test_lists_name_what_runs(release: Release, pocketsphinx: str) -> None:
     with openai_client(release) as client:
         wait_until(

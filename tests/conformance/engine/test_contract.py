@@ -129,6 +129,7 @@ def test_an_unknown_model_is_404_and_says_what_is_served(scripted: Engine) -> No
     assert scripted.metric("requests_total", model="unknown", code="404") >= 1
 
 
+@pytest.mark.req("S2-23")
 def test_full_is_429_before_the_body_is_read(scripted: Engine) -> None:
     """A client that asks first (`Expect: 100-continue`) never has to send its gigabyte."""
     with scripted.started(tones(1), prompt="wait 600"):
@@ -161,6 +162,7 @@ def test_an_admitted_client_is_told_to_continue(scripted: Engine) -> None:
         assert raw.recv(1000).startswith(b"HTTP/1.1 200")
 
 
+@pytest.mark.req("S2-23")
 def test_two_threads_work_at_once_and_a_third_request_is_refused(tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     with running(THREADED, tmp_path) as engine:

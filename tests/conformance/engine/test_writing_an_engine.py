@@ -36,6 +36,7 @@ def dialled(keys: str) -> bytes:
     return wav(pause * 5 + b"".join(presses) + pause * 5, rate_hertz=rate)
 
 
+@pytest.mark.req("S1-20", "S2-16")
 def test_the_printed_engine_hears_what_was_dialled(tmp_path: Path) -> None:
     script = tmp_path / "keypad.py"
     script.write_text(printed_engine())

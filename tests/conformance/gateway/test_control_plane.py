@@ -75,7 +75,7 @@ def wait_for(gateway: GatewayProcess, model: str, status: str) -> Any:
     )
 
 
-@pytest.mark.req("S1-3", "S1-13", "S1-15", "S0-25")
+@pytest.mark.req("S1-3", "S1-13", "S1-15", "S1-20", "S0-25")
 def test_real_resources_are_followed_and_served(
     control_plane: Cluster, namespace: str, gateway: GatewayProcess, loop_thread: LoopThread
 ) -> None:

@@ -210,6 +210,7 @@ def test_four_models_chat_and_four_more_see() -> None:
         one = shown()[row.id]
         features = (one.merged.capabilities or Capabilities()).features or ()
         assert (Feature.VISION in features) == (row.set == "S2-4"), row.id
+        assert Feature.STRUCTURED_OUTPUTS in features, row.id
         assert one.variant.spec.request_defaults == {"temperature": 0.7, "top_p": 0.9, "max_tokens": 512}
         assert bool((one.variant.spec.hardware or one.merged.hardware).affinity) == row.id.endswith("-FP8")
 

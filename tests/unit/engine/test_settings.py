@@ -154,6 +154,7 @@ MISTAKES = [
 ]
 
 
+@pytest.mark.req("S2-23")
 @pytest.mark.parametrize("case", MISTAKES, ids=lambda case: case.id)
 def test_a_mistake_is_named_with_its_place(case: Mistake) -> None:
     with pytest.raises(SettingsError) as caught:

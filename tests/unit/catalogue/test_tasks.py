@@ -1,0 +1,26 @@
+"""One argument of an image says which of its handlers serves."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+MODULES = {"transformers": "roundhouse_transformers", "llama-cpp": "roundhouse_llama_cpp"}
+
+
+def tasks_of(image: str) -> set[str]:
+    """What the image says that it serves, to who asks for something else."""
+    asked = [sys.executable, "-m", MODULES[image], "nothing-of-the-kind"]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    said = re.search(r"serves (.+) here, not 'nothing-of-the-kind'", done.stderr)
+    assert said, done.stderr
+    return set(re.split(r", | or ", said[1]))
+
+
+@pytest.mark.req("S2-10")
+def test_an_image_is_told_its_handler_by_one_argument_and_names_those_there_are() -> None:
+    assert {"chat", "embeddings"} <= tasks_of("transformers") & tasks_of("llama-cpp")
