@@ -24,6 +24,7 @@ from roundhouse_gateway.connection_errors import (
 from roundhouse_gateway.errors import CLOSE, GatewayError
 from roundhouse_gateway.request_ids import new_request_id
 from roundhouse_gateway.series import Value
+from roundhouse_gateway.unframed import without_chunks
 
 LINGER_SECONDS = 3.0
 """How long a client that was refused may go on sending before its connection is cut."""
@@ -210,7 +211,10 @@ class ClientProtocol(HttpToolsProtocol):
             self._check_head()
             self._in_head = False
             self._head_has_come()
+            before = self.cycle
             super().on_headers_complete()
+            if self.cycle is not before and self.scope["http_version"] == "1.0":
+                without_chunks(self.cycle)
 
     @override
     def on_body(self, body: bytes) -> None:

@@ -8,6 +8,7 @@ from itertools import chain
 
 import pytest
 
+from tests.conformance.gateway import text_engine as scripts
 from tests.conformance.gateway.client import BOUNDARY, field, file, form
 from tests.conformance.gateway.conftest import World
 from tests.conformance.gateway.manifests import Variant
@@ -101,6 +102,17 @@ def test_what_is_no_sound_http_is_refused_in_the_one_shape(world: World, sent: b
 def test_what_is_no_sound_http_is_told_what_is_wrong(world: World, sent: bytes, says: str) -> None:
     _, _, body = exchange(world, sent).partition(b"\r\n\r\n")
     assert says in json.loads(body)["error"]["message"]
+
+
+def test_a_stream_for_http_1_0_ends_with_its_connection(world: World) -> None:
+    world.serve(Variant("qwen", stage="Chat", languages=None)).answer = scripts.chat
+    asked = json.dumps({"model": "qwen", "messages": [], "stream": True})
+    head = f"POST /v1/chat/completions HTTP/1.0\r\nContent-Length: {len(asked)}\r\n\r\n"
+    said, _, body = exchange(world, (head + asked).encode()).partition(b"\r\n\r\n")
+    assert b"transfer-encoding" not in said.lower()
+    assert body.startswith(b"data: {")
+    assert body.endswith(b"data: [DONE]\n\n")
+    assert b"\r\n" not in body
 
 
 @pytest.mark.parametrize("path", ["/v1/audio/transcriptions", "/v1/chat/completions"])

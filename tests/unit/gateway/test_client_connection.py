@@ -53,6 +53,23 @@ async def test_the_clock_of_a_kept_connection_is_not_that_of_its_next_request() 
     assert not line.wire.closed
 
 
+async def test_http_1_0_gets_no_chunks() -> None:
+    line = Line()
+    await line.feed(SLOW.replace(b"HTTP/1.1", b"HTTP/1.0"))
+    head, _, body = line.wire.sent.partition(b"\r\n\r\n")
+    assert (body, line.wire.closed) == (b"one", False)
+    assert b"transfer-encoding" not in head
+    assert b"connection: close" in head
+    line.gate.set()
+    await turns()
+    assert line.wire.sent == head + b"\r\n\r\nonetwo"
+    assert line.wire.closed
+    known = Line()
+    assert b"content-length: 2\r\n" in await known.feed(GET.replace(b"HTTP/1.1", b"HTTP/1.0"))
+    assert known.wire.sent.endswith(b"\r\n\r\nok")
+    assert known.wire.closed
+
+
 async def test_who_takes_nothing_of_an_answer_is_kept_from_the_fast_lane() -> None:
     lane = NoLane()
     line = Line(lane=lane)
