@@ -111,24 +111,31 @@ def write_writer(
 
 
 def write_speaker(
-    folder: Path, chain: Sequence[str], *, template: str = SPEAKER_TEMPLATE, length: int = 1024
+    folder: Path,
+    chain: Sequence[str],
+    *,
+    template: str = SPEAKER_TEMPLATE,
+    length: int = 1024,
+    marks: Sequence[str] = (),
 ) -> Path:
     """Says the texts of the chain and ends; its tokens are these, and single bytes, as real models have them.
+
+    `marks` are tokens as well, of those that no text is made of.
 
     Held to another text it goes on by chance.
     """
     folder.mkdir(parents=True, exist_ok=True)
     names = [*_SPEAKER_MARKS, *sorted(pre_tokenizers.ByteLevel.alphabet())]
-    names += dict.fromkeys(_spelt(text) for text in chain if _spelt(text) not in names)
+    names += dict.fromkeys(_spelt(text) for text in chain if text not in marks and _spelt(text) not in names)
     made = Tokenizer(models.BPE({name: at for at, name in enumerate(names)}, []))
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = decoders.ByteLevel()
-    marks = {"pad_token": "<pad>", "eos_token": "<end>", "additional_special_tokens": ["<says>"]}
-    found = transformers.PreTrainedTokenizerFast(tokenizer_object=made, **marks, model_max_length=length)
+    special = {"pad_token": "<pad>", "eos_token": "<end>", "additional_special_tokens": ["<says>", *marks]}
+    found = transformers.PreTrainedTokenizerFast(tokenizer_object=made, **special, model_max_length=length)
     found.chat_template = template
     found.save_pretrained(folder)
-    ids = found.convert_tokens_to_ids(["<says>", *map(_spelt, chain), "<end>"])
-    return _chained(folder, len(names), ids, length)
+    said = [text if text in marks else _spelt(text) for text in chain]
+    return _chained(folder, len(found), found.convert_tokens_to_ids(["<says>", *said, "<end>"]), length)
 
 
 def _spelt(text: str) -> str:

@@ -5,7 +5,7 @@ with everybody's requests. What is merely wrong it refuses itself.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 from roundhouse_engine.errors import invalid
@@ -40,25 +40,6 @@ def check_grammar(extensions: Mapping[str, Any], response_format: object) -> Non
         raise invalid(message, param="grammar")
     if response_format is not None:
         raise invalid("grammar and response_format exclude each other: send one of them.", param="grammar")
-
-
-def chosen(
-    tools: Sequence[Mapping[str, Any]], choice: str | Mapping[str, Any] | None
-) -> tuple[list[Mapping[str, Any]], str | None]:
-    """The tools and the choice in words that llama.cpp knows: a named function it would take for `auto`."""
-    if choice is None or isinstance(choice, str):
-        return list(tools), choice
-    wanted = choice.get("function")
-    name = wanted.get("name") if isinstance(wanted, Mapping) else None
-    found = [tool for tool in tools if _name(tool) == name is not None]
-    if choice.get("type") != "function" or not found:
-        raise invalid(f"tool_choice must name one of the tools, not {name!r}.", param="tool_choice")
-    return found, "required"
-
-
-def _name(tool: object) -> object:
-    function = tool.get("function") if isinstance(tool, Mapping) else None
-    return function.get("name") if isinstance(function, Mapping) else None
 
 
 def check_schema(param: str, told: object) -> None:

@@ -25,7 +25,7 @@ from roundhouse_engine import (
 )
 from roundhouse_engine.errors import invalid
 from roundhouse_engine.text import Text
-from roundhouse_llama_cpp.bounds import check_extensions, check_grammar, check_schema, chosen
+from roundhouse_llama_cpp.bounds import check_extensions, check_grammar, check_schema
 from roundhouse_llama_cpp.llama import Llama, problem
 from roundhouse_llama_cpp.settings import read_settings
 from roundhouse_llama_cpp.weights import find_weights
@@ -70,9 +70,9 @@ class LlamaChat(Chat):
             if not self._tools:
                 message = "The template of this model knows no tools. Send the request without them."
                 raise invalid(message, param="tools", code="unsupported_value")
-            request["tools"], choice = chosen(conversation.tools, conversation.tool_choice)
-            if choice is not None:
-                request["tool_choice"] = choice
+            request["tools"] = list(conversation.tools)
+            if conversation.tool_choice is not None:
+                request["tool_choice"] = conversation.tool_choice
             if conversation.parallel_tool_calls is not None:
                 request["parallel_tool_calls"] = conversation.parallel_tool_calls
         ask = self._llama.server.handle_chat_completions

@@ -13,6 +13,7 @@ from roundhouse_engine.json_body import Fields, is_tokens, shown
 from roundhouse_engine.messages import read_messages
 from roundhouse_engine.text import Chat, TextOptions
 from roundhouse_engine.text_events import TextWork
+from roundhouse_engine.tools import read_tools
 
 _MOST_TOKENS: Final = 1 << 24
 _LEAST_TEMPERATURE: Final = 1e-5
@@ -39,43 +40,13 @@ def read_chat(fields: Fields, handler: type[Chat], served: tuple[str, ...]) -> W
     fields.refuse("modalities", ["text"], why="This engine answers in text alone.")
     fields.refuse("logprobs", False, why="This engine tells no log probabilities; leave out logprobs.")
     fields.refuse("top_logprobs", 0, why="This engine tells no log probabilities; leave out top_logprobs.")
-    tools = _tools(fields, handler, model)
-    told = {
-        "messages": read_messages(fields, images=handler.images),
-        "tools": tools,
-        "tool_choice": _tool_choice(fields, tools),
-        "parallel_tool_calls": fields.flag("parallel_tool_calls")
-        if fields.given("parallel_tool_calls")
-        else None,
-    }
+    tools = read_tools(fields)
+    if tools["tools"] and not handler.tools:
+        raise _cannot("tools", f"The model {model!r} calls no tools here. Send the request without them.")
+    told = {"messages": read_messages(fields, images=handler.images), **tools}
     limit = fields.integer("max_completion_tokens", 1, _MOST_TOKENS)
     limit = limit or fields.integer("max_tokens", 1, _MOST_TOKENS)
     return _ask(fields, handler, model, told, limit)
-
-
-def _tools(fields: Fields, handler: type[Chat], model: str) -> list[dict[str, Any]]:
-    tools = fields.items("tools")
-    if tools and not handler.tools:
-        raise _cannot("tools", f"The model {model!r} calls no tools here. Send the request without them.")
-    for at, tool in enumerate(tools):
-        if not isinstance(tool, dict) or tool.get("type") != "function":
-            raise invalid(f"tools[{at}] must be an object with type 'function'.", param="tools")
-        function = tool.get("function")
-        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-            raise invalid(f"tools[{at}].function must be an object with a name.", param="tools")
-        if not isinstance(function.get("parameters"), dict | None):
-            raise invalid(f"tools[{at}].function.parameters must be a JSON schema.", param="tools")
-    return tools
-
-
-def _tool_choice(fields: Fields, tools: list[dict[str, Any]]) -> str | dict[str, Any] | None:
-    choice = fields.values.get("tool_choice")
-    if not isinstance(choice, dict) and choice not in (None, "none", "auto", "required"):
-        message = f"tool_choice must be none, auto, required or an object, not {shown(choice)}."
-        raise invalid(message, param="tool_choice")
-    if not tools and choice not in (None, "none", "auto"):
-        raise invalid("tool_choice asks for a tool, and there are no tools.", param="tool_choice")
-    return choice
 
 
 def read_completion(fields: Fields, handler: type[Chat], served: tuple[str, ...]) -> WritingAsk:

@@ -27,6 +27,10 @@ def _message(at: int, message: object, *, images: bool) -> dict[str, Any]:
     role = message.get("role")
     if role not in _ROLES:
         raise _wrong(f"{where}.role must be one of {', '.join(_ROLES)}, not {shown(role)}.")
+    for name in ("name", "tool_call_id"):
+        if not isinstance(message.get(name, ""), str):
+            raise _wrong(f"{where}.{name} must be a text, not {shown(message[name])}.")
+    _check_calls(where, message.get("tool_calls", []))
     content = message.get("content")
     if content is None:
         # What an assistant does instead of speaking stands beside the content.
@@ -41,6 +45,22 @@ def _message(at: int, message: object, *, images: bool) -> dict[str, Any]:
     if any(text is None for text in texts):
         return message
     return message | {"content": "\n".join(text for text in texts if text is not None)}
+
+
+def _check_calls(where: str, calls: object) -> None:
+    if not isinstance(calls, list):
+        raise _wrong(f"{where}.tool_calls must be a list, not {shown(calls)}.")
+    for number, call in enumerate(calls):
+        function = call.get("function") if isinstance(call, dict) else None
+        if (
+            not isinstance(function, dict)
+            or not isinstance(function.get("name"), str)
+            or not isinstance(function.get("arguments"), str)
+        ):
+            raise _wrong(
+                f"{where}.tool_calls[{number}] must be an object with a function, which has a name and "
+                "arguments, both texts."
+            )
 
 
 def _part(where: str, part: object, *, images: bool) -> str | None:

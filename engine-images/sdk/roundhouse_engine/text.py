@@ -59,7 +59,8 @@ class Conversation:
 
     messages: tuple[Mapping[str, Any], ...]
     tools: tuple[Mapping[str, Any], ...] = ()
-    tool_choice: str | Mapping[str, Any] | None = None
+    tool_choice: str | None = None
+    """`none`, `auto` or `required`; a function that the client names is the only tool then, and required."""
     parallel_tool_calls: bool | None = None
 
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from decimal import Decimal
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import torch
@@ -19,9 +19,6 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
 from roundhouse_engine import Cancellation
 from roundhouse_engine.errors import EngineError, failed, invalid
-
-if TYPE_CHECKING:
-    from llguidance._lib import JsonCompileOptions
 
 _SCHEMA_BYTES: Final = 64 << 10
 """Two thousand properties, which take two seconds."""
@@ -36,18 +33,24 @@ _LIMITS: Final = LLParserLimits(verbose_errors=False)
 
 def json_grammar(schema: Mapping[str, Any], param: str) -> str:
     """The grammar of the JSON that the schema allows; raises `EngineError` for one that is too large."""
-    text = json.dumps(schema)
-    if len(text) > _SCHEMA_BYTES:
-        raise invalid(f"{param} must be at most {_SCHEMA_BYTES} bytes of JSON. Simplify it.", param=param)
-    if sum(_multiples(schema)) > _MULTIPLES:
-        raise invalid(
-            f"The multipleOf of a schema must be at most {_MULTIPLES} in all. Leave them out.", param=param
-        )
-    overrides: JsonCompileOptions = {"whitespace_pattern": _SPACE, "lenient": False}
     try:
-        return str(LLMatcher.grammar_from_json_schema(text, overrides=overrides))
+        return str(LLMatcher.grammar_from_json_schema(inlined(schema, param)))
     except ValueError as error:  # a number that is none in JSON
         raise invalid(f"{param} holds no JSON schema: {error}", param=param) from error
+
+
+def inlined(schema: Mapping[str, Any], param: str) -> str:
+    """The schema as a grammar holds it within itself, to be heeded whole. Raises `EngineError`, as above."""
+    check_size(schema, param)
+    return json.dumps({**schema, "x-guidance": {"whitespace_pattern": _SPACE, "lenient": False}})
+
+
+def check_size(schemas: object, param: str) -> None:
+    """Raises `EngineError` where reading them would take long."""
+    if len(json.dumps(schemas)) > _SCHEMA_BYTES:
+        raise invalid(f"{param} must be at most {_SCHEMA_BYTES} bytes of JSON. Simplify it.", param=param)
+    if sum(_multiples(schemas)) > _MULTIPLES:
+        raise invalid(f"{param}: all multipleOf may add up to {_MULTIPLES}. Leave them out.", param=param)
 
 
 def _multiples(schema: object) -> Iterator[int]:

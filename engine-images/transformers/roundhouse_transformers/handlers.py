@@ -31,6 +31,7 @@ class TransformersChat(Chat):
     thread_safe = True
     capacity = 4
     completions = True
+    tools = True
     penalties = True
     response_formats: ClassVar[frozenset[str]] = frozenset({"json_object", "json_schema"})
     extensions: ClassVar[frozenset[str]] = frozenset({"top_k", "chat_template_kwargs"})
@@ -55,7 +56,7 @@ class TransformersChat(Chat):
 
     @override
     def chat(self, conversation: Conversation, options: TextOptions, cancellation: Cancellation) -> Writing:
-        return self._writer.chat(conversation.messages, options, cancellation)
+        return self._writer.chat(conversation, options, cancellation)
 
     @override
     def complete(self, prompt: Text, options: TextOptions, cancellation: Cancellation) -> Writing:

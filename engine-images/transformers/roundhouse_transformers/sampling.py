@@ -68,7 +68,7 @@ class Draw:
 
     def __init__(self, chosen: Chances, prompt_tokens: int, device: str, held: Held | None = None) -> None:
         self._chosen = chosen
-        self._held = held
+        self.held = held
         self._prompt_tokens = prompt_tokens
         self._chance = torch.Generator(device)
         if chosen.seed is None:
@@ -86,8 +86,8 @@ class Draw:
         if len(written) and (chosen.frequency_penalty or chosen.presence_penalty):
             counts = torch.bincount(written, minlength=scores.shape[-1])[: scores.shape[-1]]
             scores = scores - counts * chosen.frequency_penalty - (counts > 0) * chosen.presence_penalty
-        if self._held is not None:  # after all that could lift a token which is not allowed
-            scores = scores.masked_fill(~self._held.allowed(scores.device), float("-inf"))
+        if self.held is not None:  # after all that could lift a token which is not allowed
+            scores = scores.masked_fill(~self.held.allowed(scores.device), float("-inf"))
         if not chosen.temperature:
             return scores
         below = scores - scores.amax(-1, keepdim=True)

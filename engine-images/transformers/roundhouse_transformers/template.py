@@ -6,6 +6,7 @@ them; it is ended when its request is over, or has had its share of the processo
 """
 
 import inspect
+import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -48,13 +49,19 @@ class Template:
         self._not_variables |= {"self", "messages"}
 
     def fill(
-        self, messages: Sequence[Mapping[str, Any]], variables: object, cancellation: Cancellation
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        variables: object,
+        cancellation: Cancellation,
+        tools: Sequence[Mapping[str, Any]] = (),
     ) -> str:
         """The text of the conversation, up to where the model goes on; raises `EngineError`."""
         chosen = self._checked(variables)
+        told = [_with_calls(message) for message in messages]
+        if tools:
+            chosen = {**chosen, "tools": list(tools)}
         try:
             with _Watch(cancellation):
-                told = [dict(message) for message in messages]
                 return str(self._fill(told, tokenize=False, add_generation_prompt=True, **chosen))
         except _FAULTS as error:
             message = f"The model's template cannot be filled with these messages: {error}"
@@ -80,6 +87,31 @@ class Template:
                     param="chat_template_kwargs",
                 )
         return variables
+
+
+def _with_calls(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Templates want the arguments of an assistant's calls as objects, and a content in any case."""
+    told = {**message, "content": message.get("content") or ""}
+    if calls := message.get("tool_calls"):
+        told["tool_calls"] = [
+            call | {"function": call["function"] | {"arguments": _arguments(call["function"])}}
+            for call in calls
+        ]
+    return told
+
+
+def _arguments(function: Mapping[str, Any]) -> dict[str, Any]:
+    text = function["arguments"]
+    try:
+        said = json.loads(text) if text.strip() else {}
+    except (ValueError, RecursionError):
+        said = None
+    if not isinstance(said, dict):
+        raise invalid(
+            f"The arguments of a call of {shown(function['name'])} must be a JSON object, not {shown(text)}.",
+            param="messages",
+        )
+    return said
 
 
 def _has_large_number(value: object) -> bool:

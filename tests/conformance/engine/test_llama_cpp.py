@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from roundhouse_llama_cpp.bounds import chosen
 from tests.conformance.engine.counting import assert_counts_in_a_stream_up_to_its_limit
 from tests.conformance.engine.running import Answer, Engine, running
 from tests.support.gguf import write_model
@@ -77,14 +76,6 @@ def said(text: str) -> list[Any]:
 def post(engine: Engine, path: str = CHAT, **fields: Any) -> Answer:
     body = json.dumps({"model": "m", "temperature": 0} | fields)
     return engine.request("POST", path, body, {"Content-Type": "application/json"})
-
-
-def test_a_function_that_is_named_is_the_only_tool_and_required() -> None:
-    """llama.cpp itself would take the name for `auto`."""
-    tools = [tool("f"), tool("g")]
-    assert chosen(tools, named("g")) == ([tool("g")], "required")
-    assert chosen(tools, "auto") == (tools, "auto")
-    assert chosen(tools, None) == (tools, None)
 
 
 def test_it_says_what_the_model_knows(llama: Engine) -> None:

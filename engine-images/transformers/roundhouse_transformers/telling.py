@@ -1,0 +1,68 @@
+"""Between the thread in which the library generates and the one that tells what it wrote."""
+
+import queue
+import threading
+from typing import Any
+
+import torch
+
+from roundhouse_engine import Cancellation
+from roundhouse_engine.errors import EngineError, failed
+
+
+class Telling:
+    """Of one answer. The first tokens that come are the prompt."""
+
+    def __init__(self, cancellation: Cancellation) -> None:
+        self._cancellation = cancellation
+        self._said: queue.SimpleQueue[int | BaseException | None] = queue.SimpleQueue()
+        self._left = threading.Event()
+        self._prompted = False
+        self._thread: threading.Thread | None = None
+
+    def begin(self, generate: Any, *arguments: Any) -> None:  # noqa: ANN401 - called as it is given
+        def run() -> None:
+            try:
+                generate(*arguments, self)
+            except BaseException as error:  # noqa: BLE001 - raised again by `next`; a panic is no Exception
+                self._said.put(error)
+            self._said.put(None)
+
+        self._thread = threading.Thread(target=run, daemon=True, name="generate")
+        self._thread.start()
+
+    def put(self, tokens: Any) -> None:  # noqa: ANN401 - a tensor, of the library's streamers
+        if self._prompted:
+            self._said.put(int(tokens.reshape(-1)[-1]))
+        self._prompted = True
+
+    def should_end(self, tokens: Any, scores: Any, **_: Any) -> Any:  # noqa: ANN401, ARG002 - the library's
+        over = self._left.is_set() or self._cancellation.cancelled
+        return torch.full((tokens.shape[0],), over, dtype=torch.bool, device=tokens.device)
+
+    def next(self) -> int | None:
+        """The next token; None after the last. Raises `EngineError`, or what the library did."""
+        said = self._said.get()
+        if isinstance(said, BaseException):
+            raise _problem(said) from said
+        return said
+
+    def end(self) -> None:
+        """What the library tells its streamers after the last token; the thread's end says it here."""
+
+    def leave(self) -> None:
+        """Returns when nothing computes any more."""
+        self._left.set()
+        if self._thread is not None:
+            self._thread.join()
+
+
+def _problem(error: BaseException) -> Exception:
+    if isinstance(error, EngineError):
+        return error
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+        return failed(
+            "Memory does not suffice for this request beside the others. Send less, or give the engine more.",
+            code="out_of_memory",
+        )
+    return error if isinstance(error, Exception) else failed(f"What computes has failed: {error}")
