@@ -59,7 +59,7 @@ def _entries(folder: Path) -> Iterator[Entry]:
 def _row(entry: Entry, engines: Mapping[str, Entry]) -> str:
     engine = engines[entry["engine"]]
     can = {**engine.get("capabilities", {}), **entry.get("capabilities", {})}
-    memory = str(entry["hardware"]["gpu"]["displayMemory"]).replace("G", " GB")
+    memory = entry.get("hardware", {}).get("gpu", {}).get("displayMemory", "").replace("G", " GB")
     licence = entry.get("license", "not verified") + (", gated" if entry.get("gated") else "")
     also = [
         *entry.get("aliases", ()),
@@ -67,13 +67,25 @@ def _row(entry: Entry, engines: Mapping[str, Entry]) -> str:
     ]
     names = f"`{_name(entry)}`" + "".join(f", `{each}`" for each in also)
     told = f"{names}: {entry['description']}"
-    repo = "the same" if entry["repo"] == _name(entry) else f"`{entry['repo']}`"
-    cells = (told, repo, f"`{entry['engine']}`", _languages(can.get("languages")), memory, licence)
+    cells = (
+        told,
+        _repository(entry),
+        f"`{entry['engine']}`",
+        _languages(can.get("languages")),
+        memory,
+        licence,
+    )
     return f"| {' | '.join(cells)} |"
 
 
+def _repository(entry: Entry) -> str:
+    if "repo" not in entry:
+        return "in the image"
+    return "the same" if entry["repo"] == _name(entry) else f"`{entry['repo']}`"
+
+
 def _name(entry: Entry) -> str:
-    return str(entry.get("name", entry["repo"]))
+    return str(entry.get("name") or entry["repo"])
 
 
 def _languages(codes: list[str] | None) -> str:

@@ -159,6 +159,15 @@ def test_one_more_model_of_weights_that_are_there() -> None:
     assert set(variants) == {"tiny-again", "whisper-base"}
 
 
+def test_a_model_may_leave_the_choice_of_its_engine_to_the_operator() -> None:
+    selector = {"stage": "Transcribe", "features": ["Translation"]}
+    chosen = [{"name": "whisper-large-v3", "engineSelector": selector}]
+    engines, variants = running(["whisper-large-v3"], models=chosen)
+    assert engines == {}
+    assert variants["whisper-large-v3"].spec.engine_ref is None
+    assert variants["whisper-large-v3"].spec.engine_selector
+
+
 def test_a_model_moves_to_another_engine_by_a_line() -> None:
     moved = [{"name": "whisper-large-v3", "engine": "faster-whisper"}]
     engines, variants = running(["whisper-large-v3"], models=moved)

@@ -65,7 +65,7 @@ Dictionaries are changed in place, because what a template returns is text.
 {{- end -}}
 {{- end -}}
 
-{{/* roundhouse.changeEntry: lays an overlay's `over` over the entry `into`. A source of another kind takes the old one's place. */}}
+{{/* roundhouse.changeEntry: lays an overlay's `over` over the entry `into`. A source of another kind, or another way to an engine, takes the old one's place. */}}
 {{- define "roundhouse.changeEntry" -}}
 {{- $type := dig "source" "type" "" .over -}}
 {{- if and $type (ne $type (dig "source" "type" "HuggingFace" .into)) -}}
@@ -75,6 +75,8 @@ Dictionaries are changed in place, because what a template returns is text.
 {{- if and .over.repo (ne .over.repo (default "" .into.repo)) -}}
 {{- $_ := unset (dig "source" "huggingFace" dict .into) "revision" -}}
 {{- end -}}
+{{- if .over.engineSelector -}}{{- $_ := unset .into "engine" -}}{{- end -}}
+{{- if .over.engine -}}{{- $_ := unset .into "engineSelector" -}}{{- end -}}
 {{- include "roundhouse.layOver" (dict "into" .into "over" (omit .over "new")) -}}
 {{- $repo := dig "source" "huggingFace" "repo" "" .over -}}
 {{- if $repo -}}{{- $_ := set .into "repo" $repo -}}{{- end -}}
