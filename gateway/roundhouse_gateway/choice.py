@@ -67,6 +67,16 @@ def choose(snapshot: Snapshot, name: str, needs: Needs, search: Search, grant: G
     """
     if name == AUTO:
         return _best(snapshot, needs, grant) or _refuse_auto(snapshot, needs, search, grant)
+    entry = entry_named(snapshot, name, needs, search, grant)
+    instead = stand_ins(snapshot, entry, needs, grant.allows_model)
+    if entry.model.running:
+        return [entry, *(each.entry for each in instead)]
+    found = [each.entry for each in instead if FallbackTrigger.UNAVAILABLE in each.when]
+    return found or _refuse(entry, search, grant)
+
+
+def entry_named(snapshot: Snapshot, name: str, needs: Needs, search: Search, grant: Grant) -> Entry:
+    """The model of that name, running or not. Raises where it may not be asked, or cannot do this."""
     try:
         entry = snapshot.resolve(name)
     except UnknownModelError as error:
@@ -81,11 +91,7 @@ def choose(snapshot: Snapshot, name: str, needs: Needs, search: Search, grant: G
     except InvalidRequestError:
         search.unresolved("unfit")
         raise
-    instead = stand_ins(snapshot, entry, needs, grant.allows_model)
-    if entry.model.running:
-        return [entry, *(each.entry for each in instead)]
-    found = [each.entry for each in instead if FallbackTrigger.UNAVAILABLE in each.when]
-    return found or _refuse(entry, search, grant)
+    return entry
 
 
 def model_named(snapshot: Snapshot, name: str, grant: Grant) -> str:

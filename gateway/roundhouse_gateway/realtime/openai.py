@@ -1,6 +1,7 @@
 """`WS /v1/realtime?intent=transcription`: OpenAI's realtime transcription, for its clients as they are.
 
-The model may come late, with `session.update`: a place with an engine is taken with the first audio. What a
+The model may come late, with `session.update`: a place with an engine is taken with the first audio, but a
+model that there is not, or that cannot do this, ends the session as soon as it is named. What else a
 client gets wrong is told in an `error` event, and the session goes on; what ends it is told in one before the
 close frame. Whoever is refused at the door gets an HTTP answer, or, in a browser, such an event.
 """
@@ -120,6 +121,7 @@ class _Session:
         self.seconds = 0.0
 
     async def run(self) -> Ending:
+        self._check(self._config)
         await self._show("session.created")
         try:
             return await first(
@@ -192,6 +194,8 @@ class _Session:
         await self._call.say(event("input_audio_buffer.cleared"))
 
     async def _configure(self, config: Config) -> None:
+        if (config.model, config.language) != (self._config.model, self._config.language):
+            self._check(config)
         if self._engine is not None and (config.model, config.parameters) != (
             self._config.model,
             self._config.parameters,
@@ -199,6 +203,13 @@ class _Session:
             await self._part()
         self._config = config
         await self._show("session.updated")
+
+    def _check(self, config: Config) -> None:
+        """Raises `_RefusedError`: to go on would be to listen with another model than was wanted."""
+        try:
+            self._sessions.check(Wanted(config.model, config.parameters), self._call.exchange)
+        except GatewayError as error:
+            raise _RefusedError(error) from error
 
     async def _open(self) -> EngineSocket:
         """A place with an engine; `_RefusedError` where there is none."""

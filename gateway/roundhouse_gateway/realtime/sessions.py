@@ -9,7 +9,7 @@ from typing import Final
 from roundhouse_api.enums import FallbackTrigger, Interface, Stage
 from roundhouse_api.keys import Grant
 from roundhouse_api.selection import Needs, UnknownModelError, mismatch
-from roundhouse_gateway.choice import Search, choose, model_named
+from roundhouse_gateway.choice import Search, choose, entry_named, model_named
 from roundhouse_gateway.entry import Entry
 from roundhouse_gateway.errors import (
     GatewayError,
@@ -58,6 +58,16 @@ class Sessions:
     sockets: EngineSockets
     metrics: Metrics
     leaving: Leaving
+
+    def check(self, wanted: Wanted, exchange: Exchange) -> None:
+        """Raises where the model that is named could not be had, however long it was waited for."""
+        if not wanted.model or not self.registry.complete:
+            return
+        snapshot, grant = self.registry.snapshot, exchange.grant
+        name = self._realtime_name(wanted, grant)
+        exchange.model = model_named(snapshot, name, grant)
+        if name != AUTO:
+            entry_named(snapshot, name, wanted.needs, Search(self.metrics), grant)
 
     @asynccontextmanager
     async def open(self, wanted: Wanted, client: Client, exchange: Exchange) -> AsyncIterator[EngineSocket]:

@@ -24,6 +24,7 @@ from tests.conformance.gateway.conftest import World, a_world
 from tests.conformance.gateway.keys import KEYS, hand_to_owner, issue_to, put_known
 from tests.conformance.gateway.live import NOISE, SPEECH, guarded_speech, live, publish
 from tests.conformance.gateway.loop_thread import LoopThread
+from tests.conformance.gateway.manifests import Variant
 from tests.support.openai_schema import assert_valid
 from tests.support.recordings import GO_FORWARD_WORDS
 from tests.support.store import Store, a_store
@@ -235,17 +236,43 @@ async def test_events_are_valid_by_openai_s_schemas(served: World) -> None:
     assert kinds == {*SCHEMAS, "session.created", "session.updated"}
 
 
-async def test_an_unknown_model_ends_the_session_with_its_reason(served: World) -> None:
-    query = "intent=transcription&model=nonesuch"
+def naming(model: str) -> str:
+    session = {"type": "transcription", "audio": {"input": {"transcription": {"model": model}}}}
+    return json.dumps({"type": "session.update", "session": session})
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["in the query", "in an event"])
+@pytest.mark.parametrize(
+    ("model", "code", "close"),
+    [
+        ("nonesuch", "model_not_found", Close.UNKNOWN_MODEL),
+        ("talker", "unsupported_value", Close.PARAMETERS),
+    ],
+)
+async def test_a_model_that_cannot_be_had_ends_the_session_as_soon_as_it_is_named(
+    served: World, model: str, code: str, close: Close, *, late: bool
+) -> None:
+    served.run(Variant("talker", stage="Chat", languages=None), 9)
+    query = "intent=transcription" + ("" if late else f"&model={model}")
     async with connect(
         url(served, query), additional_headers=bearer(served.gateway.key), proxy=None
     ) as socket:
-        await socket.send(json.dumps({"type": "input_audio_buffer.append", "audio": "AAAA"}))
-        seen, code, reason = await rest(socket)
-    assert [each["type"] for each in seen] == ["session.created", "error"]
-    assert (seen[-1]["error"]["code"], code) == ("model_not_found", Close.UNKNOWN_MODEL)
+        if late:
+            await socket.send(naming(model))
+        seen, closed, reason = await rest(socket)
+    assert [each["type"] for each in seen] == [*(["session.created"] if late else []), "error"]
+    assert (seen[-1]["error"]["code"], closed) == (code, close)
     assert reason is not None
-    assert "nonesuch" in reason
+    assert model in reason
+
+
+async def test_a_model_may_be_named_anew(served: World) -> None:
+    async with connect(
+        url(served, f"model={SPEECH.id}"), additional_headers=bearer(served.gateway.key), proxy=None
+    ) as socket:
+        assert (await told(socket))["type"] == "session.created"
+        await socket.send(naming("auto"))
+        assert (await told(socket))["type"] == "session.updated"
 
 
 async def test_strangers_get_an_answer_as_over_http_and_browsers_an_event(served: World) -> None:
