@@ -15,7 +15,7 @@ Made from `charts/roundhouse/files/catalogue` by `make gen`. Change that instead
 one or add your own: [guide](../guides/catalogue.md).
 
 `catalogue.run` takes any of these names, or the repository where no other model has it. Memory is what is
-shown to people, of a GPU. Engines of `-gpu`, and `vllm-asr`, need one; those of `-any` take one where there
+shown to people, of a GPU. Engines of `-gpu` and those of vLLM need one; those of `-any` take one where there
 is one; all others run on CPUs.
 """
 STAGES = {

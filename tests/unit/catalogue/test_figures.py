@@ -237,6 +237,18 @@ def test_music_models_have_the_limits_of_their_size() -> None:
     assert found == {"musicgen-small": (30, 10), "musicgen-medium": (30, 15), "musicgen-large": (30, 10)}
 
 
+@pytest.mark.req("S2-4")
+def test_weights_in_fp8_are_served_by_who_computes_with_them_without_fetching_code() -> None:
+    quantized = [shown()[row.id] for row in rows() if row.id.endswith("-FP8")]
+    assert len(quantized) == 3
+    for one in quantized:
+        workload = one.engine.spec.workload
+        assert workload
+        assert workload.image.startswith("vllm/vllm-openai:")
+        assert workload.args[0] == "/weights"
+        assert one.merged.model_name in one.variant.spec.args
+
+
 def test_what_can_run_code_is_said_of_weights_that_are_pickled_and_of_no_others() -> None:
     risky = {name for name, one in shown().items() if one.variant.spec.source.allow}
     nemo = {name for name, one in shown().items() if one.engine.metadata.name.startswith("nemo")}

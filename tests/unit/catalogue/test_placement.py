@@ -32,7 +32,8 @@ def node_of(card: Card) -> Manifest:
 
 def expected(row: Row) -> set[str]:
     """Cards that are sold with enough memory and compute in the format of the weights."""
-    least = (8, 9) if row.id.endswith("-FP8") else (8, 0) if row.id.startswith("voxtral") else (0, 0)
+    by_vllm = row.id.endswith("-FP8") or row.id.startswith("voxtral")
+    least = (8, 0) if by_vllm else (0, 0)
     return {
         card.label.lower()
         for card in cards()
