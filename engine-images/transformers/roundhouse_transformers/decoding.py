@@ -18,6 +18,7 @@ from transformers.generation.logits_process import (
 )
 
 from roundhouse_engine import Cancellation
+from roundhouse_engine.errors import failed
 from roundhouse_transformers.vocabulary import Vocabulary
 
 LONGEST: Final = 224
@@ -136,6 +137,12 @@ class Decoder:
 
 
 def _chosen(scores: torch.Tensor, temperature: float, chance: torch.Generator) -> torch.Tensor:
+    """Raises `EngineError` for what is no number, of which a draw would end the process on a GPU."""
+    if bool(scores.isnan().any()):
+        raise failed(
+            "The model computes what is no number: its weights are damaged, or too large for float16 "
+            "(ROUNDHOUSE_DTYPE)."
+        )
     if temperature == 0:
         return scores.argmax(-1)
     return torch.multinomial((scores / temperature).softmax(-1), 1, generator=chance)[:, 0]

@@ -88,7 +88,7 @@ class Listener:
         """Raise `EngineError` for what this model, of all that the engine can serve, cannot do."""
         known = self._vocabulary.languages
         if options.language is not None and options.language not in (known or (_ENGLISH,)):
-            understands = "others" if known else "English alone"
+            understands = f"{len(known)} languages" if known else "English alone"
             raise invalid(
                 f"The model {self._name!r} understands {understands}, not {options.language!r}.",
                 param="language",

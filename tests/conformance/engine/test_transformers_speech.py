@@ -367,6 +367,14 @@ def test_a_language_that_the_model_has_no_token_for_is_refused(making: ModuleTyp
         heard(engine, SpeechOptions(language="yue", task=Task.TRANSCRIBE))
 
 
+def test_what_is_no_number_is_told_before_anything_is_drawn_of_it(making: ModuleType, tmp_path: Path) -> None:
+    with loaded(making.write_whisper(tmp_path)) as engine:
+        weight = engine._listener._loaded.model.model.decoder.layer_norm.weight
+        weight.data.fill_(float("nan"))
+        with pytest.raises(EngineError, match="computes what is no number"):
+            heard(engine, SpeechOptions(language="en", temperature=1.0))
+
+
 def test_windows_that_wait_together_are_decoded_together(making: ModuleType, tmp_path: Path) -> None:
     """The first one is held back until the three others wait: they are one batch."""
     with loaded(making.write_whisper(tmp_path)) as engine:
