@@ -22,6 +22,7 @@ from roundhouse_engine.together import Together
 from roundhouse_engine.torch_memory import vram_bytes
 from roundhouse_transformers.alignment import Aligner
 from roundhouse_transformers.decoding import LONGEST, Decoded, Decoder, Decoding
+from roundhouse_transformers.dividing import Spoken, divide
 from roundhouse_transformers.loading import load
 from roundhouse_transformers.repository import Repository
 from roundhouse_transformers.settings import Settings
@@ -40,6 +41,8 @@ _LEAST_LOGPROB: Final = -1.0
 _MOST_REPETITION: Final = 2.4
 _NO_SPEECH: Final = 0.6
 _SHORTEST_REST_SECONDS: Final = 0.5
+_MOST_GOES: Final = 8
+"""A model that goes astray may break off every few words of what nobody said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ class Part:
 class Heard:
     """A part's text, and how far in it the model broke off: None where it came to the end."""
 
-    segments: Sequence[tuple[float, float, tuple[int, ...]]]
+    segments: Sequence[Spoken]
     rest: float | None
     decoded: Decoded
     temperature: float
@@ -111,7 +114,7 @@ class Listener:
         for window in windows:
             samples = np.frombuffer(window.samples, "<i2").astype(np.float32) / np.float32(32768)
             start, left = window.start, samples
-            while len(left):
+            for _ in range(_MOST_GOES):
                 with _short_memory_told():
                     sound = self._sound(left, cancellation)
                     here, sure = self._language(sound, language, cancellation)
@@ -175,33 +178,11 @@ class Listener:
                 return Heard((), None, decoded, temperature)
             if not unsure and compression_ratio(self._text(decoded.tokens)) <= _MOST_REPETITION:
                 break
-        segments, rest = self._divided(decoded.tokens, part.seconds)
+        tokens, whole = decoded.tokens, len(decoded.tokens) < LONGEST
+        if not self._timed:  # it may write times all the same
+            tokens = tuple(token for token in tokens if token < self._vocabulary.end)
+        segments, rest = divide(tokens, part.seconds, self._vocabulary.seconds, whole=whole)
         return Heard(segments, rest, decoded, temperature)
-
-    def _divided(
-        self, tokens: Sequence[int], seconds: float
-    ) -> tuple[list[tuple[float, float, tuple[int, ...]]], float | None]:
-        """Segments with when they begin and end, and where the model broke off.
-
-        It does so with a second time stamp and no text, or when it has written as much as it may. Else a
-        segment that has no time stamp at its end lasts to the end of all.
-        """
-        found, said, start = [], [], 0.0
-        times = [self._vocabulary.seconds(token) if self._timed else None for token in tokens]
-        for token, time in zip(tokens, times, strict=True):
-            if time is None:
-                said += [token] if token < self._vocabulary.end else []
-                continue
-            at = min(time, seconds)
-            if said:
-                found.append((start, max(at, start), tuple(said)))
-            said, start = [], at
-        if said and len(tokens) >= LONGEST and found:
-            return found, start  # its last sentence is cut, and comes again
-        if said:
-            found.append((start, max(seconds, start), tuple(said)))
-        broke_off = len(times) > 2 and times[-1] is not None and times[-2] is not None
-        return found, times[-1] if broke_off and times[-1] else None
 
     def _segments(
         self, part: Part, heard: Heard, options: SpeechOptions, cancellation: Cancellation
@@ -209,18 +190,18 @@ class Listener:
         words = self._words(part, heard, options, cancellation) if options.words and heard.segments else {}
         return [
             Segment(
-                start=part.start + start,
-                end=part.start + end,
-                text=self._text(tokens),
+                start=part.start + spoken.start,
+                end=part.start + spoken.end,
+                text=self._text(spoken.tokens),
                 words=words.get(number, ()),
                 language=part.language,
-                tokens=tokens,
+                tokens=spoken.tokens,
                 temperature=heard.temperature,
                 avg_logprob=heard.decoded.avg_logprob,
                 no_speech_prob=heard.decoded.no_speech_prob,
             )
-            for number, (start, end, tokens) in enumerate(heard.segments)
-            if self._text(tokens).strip()
+            for number, spoken in enumerate(heard.segments)
+            if self._text(spoken.tokens).strip()
         ]
 
     def _words(
@@ -229,10 +210,10 @@ class Listener:
         """Of each segment, by its number."""
         cancellation.check()
         opening = self._vocabulary.opening(part.language, options.task.value, timed=False)
-        text = [token for _, _, tokens in heard.segments for token in tokens]
+        text = [token for spoken in heard.segments for token in spoken.tokens]
         times = self._aligner.times(part.sound, opening, text, part.seconds)
         language = _ENGLISH if options.task is Task.TRANSLATE else part.language
-        places = np.cumsum([0, *(len(tokens) for _, _, tokens in heard.segments)]).tolist()
+        places = np.cumsum([0, *(len(spoken.tokens) for spoken in heard.segments)]).tolist()
         return {
             number: tuple(
                 Word(
