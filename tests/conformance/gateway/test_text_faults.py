@@ -220,16 +220,16 @@ def test_the_engine_hears_within_a_tenth_of_a_second_that_its_client_left(world:
     body = json.dumps({"model": CHAT.id, "messages": MESSAGES}).encode()
     head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     took = []
-    for number in range(7):
+    for number in range(15):
         with socket.create_connection(("127.0.0.1", world.gateway.port), timeout=60) as connection:
             connection.sendall(head + body)
             asked = partial(lambda count: len(engine.requests) > count, number)
             wait_until(asked, seconds=10, what="the engine has the request", every=0.005)
-        left = time.monotonic()
+            left = time.monotonic()
         told = partial(lambda count: len(engine.gone) > count, number)
         wait_until(told, seconds=10, what="the engine was told", every=0.005)
         took.append(engine.gone[-1] - left)
-    assert median(sorted(took)[:5]) < 0.1, took  # on a machine that others use, too
+    assert median(took) < 0.1, took  # mostly it is one millisecond; some wait for the processor
 
 
 @pytest.mark.req("S2-22")

@@ -89,18 +89,18 @@ def test_the_engine_hears_within_a_tenth_of_a_second_that_its_client_left(world:
     engine.answer = scripts.never
     body = file(b"x" * 1000) + form()
     took = []
-    for number in range(7):
+    for number in range(15):
         with start_upload(world.gateway.port, MODEL, total=len(MODEL) + len(body)) as connection:
             connection.sendall(body)
             asked = partial(
                 lambda count: len(engine.requests) > count and engine.requests[-1].complete, number
             )
             wait_until(asked, seconds=30, what="it is sent", every=0.005)
-        left = time.monotonic()
+            left = time.monotonic()
         told = partial(lambda count: len(engine.gone) > count, number)
         wait_until(told, seconds=30, what="the engine was told", every=0.005)
         took.append(engine.gone[-1] - left)
-    assert median(sorted(took)[:5]) < 0.1, took  # on a machine that others use, too
+    assert median(took) < 0.1, took  # mostly it is one millisecond; some wait for the processor
 
 
 @pytest.mark.req("S2-22")
