@@ -118,7 +118,7 @@ docs: $(STAMP)  ## Check that links and names in the documentation are true
 	@$(PYTEST) -q tests/unit/test_tree.py
 
 chart: $(STAMP)  ## Lint and render the chart
-	@$(PYTEST) -q tests/unit/test_chart*.py
+	@$(PYTEST) -q tests/unit/test_chart*.py tests/unit/catalogue
 
 clean:  ## Remove what was built in this checkout (the shared cache stays)
 	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache

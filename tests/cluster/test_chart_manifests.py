@@ -13,6 +13,7 @@ from tests.cluster.local import Cluster
 from tests.support.waiting import wait_until
 
 EVERYTHING: Manifest = {
+    "catalogue": {"run": ["faster-whisper-base"], "show": True, "gpuImages": True},
     "networkPolicy": {
         "enabled": True,
         "from": [{"namespaceSelector": {}}],
