@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Final
 
-from tests.bench import choosing, engines, gateway, live, operator, proxying, workers
+from tests.bench import choosing, gateway, live, operator, proxying, workers
+from tests.bench.engines import area as engines
 from tests.bench.figure import Area, Figure, Result
 
 MEASURE: Final[dict[Area, Callable[[], Iterator[Result]]]] = {

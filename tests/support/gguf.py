@@ -7,13 +7,13 @@ its vector is the row of its successor in the output matrix.
 import itertools
 import struct
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 CONTEXT: Final = 256
-_WIDTH, _LAYERS, _HEADS, _INNER = 64, 2, 4, 128
 _SPECIAL: Final = ("<unk>", "<s>", "</s>")
 _EOS: Final = 2
 _NORMAL, _UNKNOWN, _CONTROL, _BYTE = 1, 2, 3, 6
@@ -21,6 +21,20 @@ _UINT32, _INT32, _FLOAT32, _STRING, _ARRAY = 4, 5, 6, 8, 9
 _ALIGNMENT: Final = 32
 TEMPLATE: Final = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
 
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Of a model's vectors, and of what its layers make of them."""
+
+    width: int = 64
+    layers: int = 2
+    heads: int = 4
+    inner: int = 128
+
+
+BASE: Final = Size(width=768, layers=12, heads=12, inner=2048)
+"""Eighty million weights."""
+_TINY: Final = Size()
 
 TOOLS_TEMPLATE: Final = """{% if tools %}<|im_start|>system
 <tools>{% for tool in tools %}
@@ -45,26 +59,33 @@ def write_model(
     *,
     template: str = TEMPLATE,
     context: int = CONTEXT,
+    ends: bool = True,
+    size: Size = _TINY,
 ) -> Path:
-    """After the template's last colon the likeliest words are those of the chain, and then the end."""
+    """After the template's last colon the likeliest words are those of the chain, and then the end.
+
+    Where it does not end, it begins anew, for ever.
+    """
     names = [*chain, *(f"w{number}" for number in range(words))]
     tokens = [*_SPECIAL, *(f"<0x{byte:02X}>" for byte in range(256)), *(f"▁{name}" for name in names)]
     first = tokens.index(f"▁{chain[0]}")
-    path_of_tokens = [tokens.index("<0x3A>"), *range(first, first + len(chain)), _EOS]
-    path.write_bytes(_file(_metadata(tokens, template, context), _tensors(len(tokens), path_of_tokens)))
+    last = _EOS if ends else first
+    path_of_tokens = [tokens.index("<0x3A>"), *range(first, first + len(chain)), last]
+    tensors = _tensors(len(tokens), path_of_tokens, size)
+    path.write_bytes(_file(_metadata(tokens, template, context, size), tensors))
     return path
 
 
-def _metadata(tokens: Sequence[str], template: str, context: int) -> dict[str, tuple[int, Any]]:
+def _metadata(tokens: Sequence[str], template: str, context: int, size: Size) -> dict[str, tuple[int, Any]]:
     kinds = [_UNKNOWN, _CONTROL, _CONTROL, *([_BYTE] * 256), *([_NORMAL] * (len(tokens) - 259))]
     numbers = {
         "llama.context_length": context,
-        "llama.embedding_length": _WIDTH,
-        "llama.block_count": _LAYERS,
-        "llama.feed_forward_length": _INNER,
-        "llama.attention.head_count": _HEADS,
-        "llama.attention.head_count_kv": _HEADS,
-        "llama.rope.dimension_count": _WIDTH // _HEADS,
+        "llama.embedding_length": size.width,
+        "llama.block_count": size.layers,
+        "llama.feed_forward_length": size.inner,
+        "llama.attention.head_count": size.heads,
+        "llama.attention.head_count_kv": size.heads,
+        "llama.rope.dimension_count": size.width // size.heads,
         "llama.vocab_size": len(tokens),
         "tokenizer.ggml.bos_token_id": 1,
         "tokenizer.ggml.eos_token_id": _EOS,
@@ -82,26 +103,26 @@ def _metadata(tokens: Sequence[str], template: str, context: int) -> dict[str, t
     }
 
 
-def _tensors(vocabulary: int, chain: Sequence[int]) -> dict[str, np.ndarray]:
+def _tensors(vocabulary: int, chain: Sequence[int], size: Size) -> dict[str, np.ndarray]:
     random = np.random.default_rng(0)
 
     def small(*shape: int) -> np.ndarray:
         return (random.standard_normal(shape) * 1e-3).astype("<f4")
 
-    vectors = random.choice([-1.0, 1.0], (vocabulary, _WIDTH)).astype("<f4")
-    output = small(vocabulary, _WIDTH)
+    vectors = random.choice([-1.0, 1.0], (vocabulary, size.width)).astype("<f4")
+    output = small(vocabulary, size.width)
     for token, successor in itertools.pairwise(chain):
         output[successor] = vectors[token]
-    ones = np.ones(_WIDTH, "<f4")
+    ones = np.ones(size.width, "<f4")
     tensors = {"token_embd.weight": vectors, "output_norm.weight": ones, "output.weight": output}
-    for layer in range(_LAYERS):
+    for layer in range(size.layers):
         stem = f"blk.{layer}."
         tensors |= {stem + "attn_norm.weight": ones, stem + "ffn_norm.weight": ones}
         for name in ("attn_q", "attn_k", "attn_v", "attn_output"):
-            tensors[f"{stem}{name}.weight"] = small(_WIDTH, _WIDTH)
+            tensors[f"{stem}{name}.weight"] = small(size.width, size.width)
         for name in ("ffn_gate", "ffn_up"):
-            tensors[f"{stem}{name}.weight"] = small(_INNER, _WIDTH)
-        tensors[stem + "ffn_down.weight"] = small(_WIDTH, _INNER)
+            tensors[f"{stem}{name}.weight"] = small(size.inner, size.width)
+        tensors[stem + "ffn_down.weight"] = small(size.width, size.inner)
     return tensors
 
 
@@ -109,12 +130,12 @@ def _file(metadata: Mapping[str, tuple[int, Any]], tensors: Mapping[str, np.ndar
     head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(metadata))
     for name, (kind, value) in metadata.items():
         head += _value(_STRING, name) + struct.pack("<I", kind) + _value(kind, value)
-    data = b""
+    data = bytearray()
     for name, tensor in tensors.items():
         head += _value(_STRING, name) + struct.pack("<I", tensor.ndim)
         head += struct.pack(f"<{tensor.ndim}Q", *reversed(tensor.shape)) + struct.pack("<IQ", 0, len(data))
         data += _padded(tensor.tobytes())
-    return _padded(head) + data
+    return _padded(head) + bytes(data)
 
 
 def _value(kind: int, value: Any) -> bytes:

@@ -6,6 +6,7 @@ Weights are random from a fixed seed, but for the one that writes: after each wo
 import itertools
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,22 @@ SPEAKER_TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% end
 _SPEAKER_MARKS = ("<pad>", "<says>", "<end>")
 _SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")
 _WORDS = ("user", "assistant", "system", "count", "one", "two", "three", *(f"w{n}" for n in range(40)))
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Of a model's vectors, and of what its layers make of them."""
+
+    width: int = 32
+    layers: int = 2
+    heads: int = 2
+    inner: int = 64
+
+
+_TINY = Size()
+_TINY_WRITER = Size(width=64, heads=4)
+BASE = Size(width=768, layers=12, heads=12, inner=3072)
+"""A hundred million weights."""
 
 
 def write_tokenizer(
@@ -44,22 +61,24 @@ def write_tokenizer(
     return found
 
 
-def _bert(**changed: Any) -> Any:
+def _bert(size: Size, **changed: Any) -> Any:
     return transformers.BertConfig(
         vocab_size=len(_SPECIAL) + len(_WORDS),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
+        hidden_size=size.width,
+        num_hidden_layers=size.layers,
+        num_attention_heads=size.heads,
+        intermediate_size=size.inner,
         max_position_embeddings=LENGTH,
         **changed,
     )
 
 
-def write_embedder(folder: Path, *, pooling: str | None = None, dense: bool = False) -> Path:
+def write_embedder(
+    folder: Path, *, pooling: str | None = None, dense: bool = False, size: Size = _TINY
+) -> Path:
     """`pooling` as sentence-transformers spells it in its files; without: a bare model."""
     torch.manual_seed(0)
-    transformers.BertModel(_bert()).save_pretrained(folder)
+    transformers.BertModel(_bert(size)).save_pretrained(folder)
     write_tokenizer(folder, frames=True)
     steps = ["Transformer"]
     if pooling is not None:
@@ -86,9 +105,9 @@ def write_embedder(folder: Path, *, pooling: str | None = None, dense: bool = Fa
     return folder
 
 
-def write_ranker(folder: Path, *, labels: int = 1) -> Path:
+def write_ranker(folder: Path, *, labels: int = 1, size: Size = _TINY) -> Path:
     torch.manual_seed(0)
-    transformers.BertForSequenceClassification(_bert(num_labels=labels)).save_pretrained(folder)
+    transformers.BertForSequenceClassification(_bert(size, num_labels=labels)).save_pretrained(folder)
     write_tokenizer(folder, frames=True)
     return folder
 
@@ -100,6 +119,7 @@ def write_writer(
     template: str | None = TEMPLATE,
     length: int = LENGTH,
     ends: bool = True,
+    size: Size = _TINY_WRITER,
 ) -> Path:
     """After the template's last word come those of the chain, and then the end; after any other, chance.
 
@@ -107,7 +127,7 @@ def write_writer(
     """
     tokenizer = write_tokenizer(folder, template=template, length=length)
     ids = tokenizer.convert_tokens_to_ids([f"▁{word}" for word in chain])
-    return _chained(folder, len(tokenizer), [*ids, *([2] if ends else [])], length)
+    return _chained(folder, len(tokenizer), [*ids, *([2] if ends else [])], length, size)
 
 
 def write_speaker(
@@ -145,16 +165,16 @@ def _spelt(text: str) -> str:
     )
 
 
-def _chained(folder: Path, words: int, ids: Sequence[int], length: int) -> Path:
+def _chained(folder: Path, words: int, ids: Sequence[int], length: int, size: Size = _TINY_WRITER) -> Path:
     """A model that says each of these tokens after the one before it."""
     torch.manual_seed(0)
     config = transformers.LlamaConfig(
         vocab_size=words,
-        hidden_size=64,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+        hidden_size=size.width,
+        intermediate_size=size.inner,
+        num_hidden_layers=size.layers,
+        num_attention_heads=size.heads,
+        num_key_value_heads=size.heads // 2,
         max_position_embeddings=length,
         bos_token_id=1,
         eos_token_id=2,

@@ -11,7 +11,7 @@ import torch
 import transformers
 from safetensors.torch import save_file
 
-from tests.support.tiny_models import write_tokenizer
+from tests.support.tiny_models import Size, write_tokenizer
 
 RATE = 32_000
 FRAME_SAMPLES = 640
@@ -20,10 +20,14 @@ _WORDS = 64
 _CODES = 64
 _CODEBOOKS = 4
 _WIDTH = 16
+_TINY = Size(width=_WIDTH, inner=32)
 
 
-def write_composer(folder: Path, *, channels: int = 1) -> Path:
-    """As a repository holds it: of one channel, or of two, which have twice as many codebooks."""
+def write_composer(folder: Path, *, channels: int = 1, size: Size = _TINY) -> Path:
+    """As a repository holds it: of one channel, or of two, which have twice as many codebooks.
+
+    `size` is that of what computes step by step; what reads the prompt and what makes sound stay tiny.
+    """
     torch.manual_seed(0)
     tokenizer = write_tokenizer(folder, length=PROMPT_TOKENS)
     text = transformers.T5Config(
@@ -52,10 +56,10 @@ def write_composer(folder: Path, *, channels: int = 1) -> Path:
     )
     decoder = transformers.MusicgenDecoderConfig(
         vocab_size=_CODES,
-        hidden_size=_WIDTH,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        ffn_dim=32,
+        hidden_size=size.width,
+        num_hidden_layers=size.layers,
+        num_attention_heads=size.heads,
+        ffn_dim=size.inner,
         num_codebooks=_CODEBOOKS * channels,
         audio_channels=channels,
         pad_token_id=_CODES,

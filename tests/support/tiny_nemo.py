@@ -47,6 +47,17 @@ def make_models(folder: Path, lessons: Sequence[Lesson]) -> None:
     _save(_taught(rnnt, lessons, (0, 1)), folder / "rnnt")
 
 
+def write_listener(folder: Path) -> None:
+    """A CTC model as large as parakeet's of 110 million weights; they are random, and so is what it hears."""
+    torch.manual_seed(0)
+    tokens = _tokenizer(folder / "tokens", ["what is heard is chance, and says nothing of anything at all"])
+    config = _config(tokens, stream=False, head=_ctc())
+    config.encoder.update({"n_layers": 17, "d_model": 512, "n_heads": 8, "ff_expansion_factor": 4})
+    config.encoder.update({"subsampling_conv_channels": 256})
+    model = models.EncDecCTCModelBPE(cfg=config).eval()
+    model.save_to(str(folder / "listener.nemo"))
+
+
 def _tokenizer(folder: Path, sentences: Sequence[str]) -> Path:
     folder.mkdir(parents=True)
     (folder / "said.txt").write_text("\n".join([*sentences] * 20))

@@ -169,6 +169,12 @@ def _decoder(decoder: Any, whisper: Whisper, tokenizer: Any) -> None:
         _feed_forward(layer.ffn, whisper, 1e-4)
     embeddings, projection = whisper.noise(size, width, scale=0.05), whisper.noise(size, width, scale=0.05)
     places = {name: 2 * number for number, (name, _) in enumerate(whisper.chain)}
+    # Tokens beside the sentence lead nowhere until it is over, and to the end then: beams of them that ended
+    # sooner would end the search, and later would prolong it.
+    after, last = 2 * len(places), len(whisper.says) + 5
+    embeddings[:, : after + 2] = 0
+    decoder.position_encodings.encodings[last:, after : after + 2] = (1, -1)
+    projection[tokenizer.token_to_id(_END), after : after + 2] += (1, -1)
     for name, place in places.items():  # its mean is zero, so that normalisation keeps its direction
         embeddings[tokenizer.token_to_id(name)] = 0
         embeddings[tokenizer.token_to_id(name), place : place + 2] = (1, -1)

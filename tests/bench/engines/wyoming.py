@@ -15,7 +15,8 @@ from typing import Any, Final
 from tests.bench.peers import installed, running
 from tests.support.ports import free_port
 
-WYOMING: Final = "wyoming-faster-whisper==3.8.1"
+WYOMING_NAME: Final = "wyoming-faster-whisper"
+_PINNED: Final = f"{WYOMING_NAME}==3.8.1"
 _RATE: Final = 16_000
 _FORMAT: Final = {"rate": _RATE, "width": 2, "channels": 1}
 _PIECE_BYTES: Final = 1 << 16
@@ -49,7 +50,7 @@ class Wyoming:
 @contextmanager
 def wyoming(folder: Path, model: Path, threads: int) -> Iterator[Wyoming | None]:
     """With the model at `model` and our engine's settings, silence left out included; None: not installed."""
-    home = installed("wyoming-faster-whisper", WYOMING)
+    home = installed(WYOMING_NAME, _PINNED)
     if home is None:
         yield None
         return
@@ -60,11 +61,11 @@ def wyoming(folder: Path, model: Path, threads: int) -> Iterator[Wyoming | None]
         *("--stt-library", "faster-whisper", "--language", "en", "--local-files-only"),
         *("--compute-type", "int8", "--beam-size", "5", "--cpu-threads", str(threads), "--vad-filter"),
     ]
-    with running("wyoming-faster-whisper", arguments, port, seconds=180) as peer:
+    with running(WYOMING_NAME, arguments, port, seconds=180) as peer:
         server = Wyoming(peer.port)
         began = time.monotonic()
         server.transcribe(bytes(2 * _RATE))  # loads the model where the start did not
-        print(f"wyoming-faster-whisper answered after {time.monotonic() - began:.1f} s", flush=True)
+        print(f"{WYOMING_NAME} answered after {time.monotonic() - began:.1f} s", flush=True)
         yield server
 
 
@@ -77,7 +78,7 @@ def _send(stream: Any, kind: str, data: dict[str, Any], payload: bytes = b"") ->
 
 def _receive(stream: Any) -> dict[str, Any]:
     line = stream.readline()
-    assert line, "wyoming-faster-whisper hung up"
+    assert line, f"{WYOMING_NAME} hung up"
     event: dict[str, Any] = json.loads(line)
     if length := event.pop("data_length", 0):
         event["data"] = event.get("data", {}) | json.loads(stream.read(length))

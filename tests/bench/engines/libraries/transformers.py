@@ -1,0 +1,94 @@
+"""`python -m tests.bench.engines.libraries.transformers KIND MODEL`: chat, embeddings or rerank.
+
+Of chat, a step is one token after a short prompt.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from tests.bench.engines.libraries import answer
+from tests.bench.engines.texts import LONG, MESSAGES, QUERY, SHORT, WRITTEN_TOKENS
+
+Works = Mapping[str, Callable[[], object]]
+
+
+def _embeddings(path: str) -> Works:
+    import torch  # noqa: PLC0415 - imports are part of the start
+    from transformers import AutoModel, AutoTokenizer  # noqa: PLC0415
+
+    tokenizer, model = AutoTokenizer.from_pretrained(path), AutoModel.from_pretrained(path).eval()
+
+    def embed(texts: Sequence[str]) -> int:
+        read = tokenizer(list(texts), padding=True, return_tensors="pt")
+        with torch.inference_mode():
+            weights = read["attention_mask"].unsqueeze(-1).float()
+            hidden = model(**read).last_hidden_state
+            pooled = (hidden * weights).sum(1) / weights.sum(1)
+            return len(torch.nn.functional.normalize(pooled, dim=-1).tolist())
+
+    return {"call": lambda: embed(LONG), "batch": lambda: embed(SHORT)}
+
+
+def _rerank(path: str) -> Works:
+    import torch  # noqa: PLC0415
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer  # noqa: PLC0415
+
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    model = AutoModelForSequenceClassification.from_pretrained(path).eval()
+
+    def call() -> int:
+        read = tokenizer([QUERY] * len(LONG), LONG, padding=True, return_tensors="pt")
+        with torch.inference_mode():
+            return len(torch.sigmoid(model(**read).logits[:, 0]).tolist())
+
+    return {"call": call}
+
+
+def _chat(path: str) -> Works:
+    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415
+
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    model = AutoModelForCausalLM.from_pretrained(path).eval()
+
+    def write(streamer: "_First | None" = None) -> int:
+        ids = tokenizer.apply_chat_template(
+            MESSAGES, return_tensors="pt", add_generation_prompt=True, return_dict=False
+        )
+        written = model.generate(
+            ids,
+            attention_mask=ids.new_ones(ids.shape),
+            max_new_tokens=WRITTEN_TOKENS,
+            do_sample=False,
+            streamer=streamer,
+        )
+        return int(written.shape[1] - ids.shape[1])
+
+    def first() -> float:
+        streamer = _First()
+        write(streamer)
+        return streamer.seconds
+
+    return {"call": write, "first": first}
+
+
+class _First:
+    """Hears when the first token after the prompt came, in seconds from when it was made."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._prompted = False
+        self.seconds = 0.0
+
+    def put(self, _tokens: object) -> None:
+        if self._prompted and not self.seconds:
+            self.seconds = time.monotonic() - self._began
+        self._prompted = True
+
+    def end(self) -> None:
+        pass
+
+
+if __name__ == "__main__":
+    kinds = {"chat": _chat, "embeddings": _embeddings, "rerank": _rerank}
+    answer(kinds[sys.argv[1]](sys.argv[2]))

@@ -1,0 +1,49 @@
+"""NeMo over HTTP, with a CTC model as large as parakeet's of 110 million weights, against the library."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from tests.bench.engines.basics import basics, stops
+from tests.bench.engines.making import made
+from tests.bench.engines.pair import Subject, idle, in_turns, speed, start, stop, taken, up
+from tests.bench.engines.speech import speech
+from tests.bench.figure import Result
+from tests.conformance.engine.running import TRANSCRIPTIONS, Engine, form
+from tests.support.recordings import wav
+
+_SECONDS: Final = 20.0
+_LEFT_SECONDS: Final = 300.0
+
+BASICS: Final = basics("nemo", "20 s of speech", "x real", start=1.5)
+STOP: Final = stops("nemo")
+FIGURES: Final = (*BASICS.all, STOP)
+
+
+def measure(folder: Path) -> Iterator[Result]:
+    model, path = made("nemo", folder / "nemo"), folder / "speech.raw"
+    path.write_bytes(speech(_SECONDS))
+    with up(Subject(("roundhouse_nemo",), "nemo", (model, path), model), folder) as pair:
+        yield start(BASICS.start, pair)
+        audio = wav(path.read_bytes())
+        yield speed(
+            BASICS.speed, _SECONDS, lambda: taken(lambda: _heard(pair.engine, audio)), pair.library.seconds
+        )
+        yield idle(BASICS.idle, pair.engine)
+        (step_seconds,) = in_turns(lambda: pair.library.seconds("step"))
+        yield stop(STOP, pair.engine, lambda: _left(pair.engine), step_seconds)
+
+
+def _heard(engine: Engine, audio: bytes) -> None:
+    answer = engine.post(audio)
+    assert answer.status == 200, answer.body
+
+
+@contextlib.contextmanager
+def _left(engine: Engine) -> Iterator[None]:
+    """Minutes of speech, whose client hangs up at the end."""
+    body, headers = form(wav(speech(_LEFT_SECONDS)))
+    with contextlib.closing(engine.connect()) as connection:
+        connection.request("POST", TRANSCRIPTIONS, body, headers)
+        yield

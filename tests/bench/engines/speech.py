@@ -1,0 +1,32 @@
+"""What is heard: a volunteer reading a book, cut to length."""
+
+import wave
+from typing import Final
+
+from tests.support.recordings import TEST_DATA
+
+RATE: Final = 16_000
+CLIPS: Final = 8
+CLIP_SECONDS: Final = 2.5
+_READ_SECONDS: Final = 10
+_BOOK: Final = "librivox/sense_and_sensibility_01_austen_64kb-{}.wav"
+
+
+def speech(seconds: float) -> bytes:
+    """16-bit samples of two sentences, as often as it takes: nearly no pauses that could be left out."""
+    samples = b""
+    for number in ("0870", "0930"):
+        with wave.open(str(TEST_DATA / _BOOK.format(number))) as recording:
+            assert recording.getparams()[:3] == (1, 2, RATE), recording.getparams()
+            samples += recording.readframes(recording.getnframes())
+    read = _READ_SECONDS * RATE * 2
+    assert len(samples) >= read, "the recordings are shorter than they were"
+    wanted = round(seconds * RATE) * 2
+    return (samples[:read] * (wanted // read + 1))[:wanted]
+
+
+def clips() -> list[bytes]:
+    """As many as are sent at once, each with what a command takes to say."""
+    size = round(CLIP_SECONDS * RATE) * 2
+    samples = speech(CLIPS * CLIP_SECONDS)
+    return [samples[start : start + size] for start in range(0, len(samples), size)]

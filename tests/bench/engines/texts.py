@@ -1,0 +1,17 @@
+"""What is read and written, in the words that the models' tokenizers know."""
+
+from typing import Final
+
+
+def _text(number: int, words: int) -> str:
+    return " ".join(f"w{(7 * number + 3 * place) % 40}" for place in range(words))
+
+
+LONG: Final = [_text(number, 64) for number in range(8)]
+SHORT: Final = [_text(number, 5) for number in range(8)]
+"""As searches are."""
+QUERY: Final = _text(11, 6)
+WRITTEN_TOKENS: Final = 24
+MESSAGES: Final = [{"role": "user", "content": "count"}]
+PROMPT: Final = "one two three"
+MUSIC_SECONDS: Final = 1.0
