@@ -8,6 +8,7 @@ from typing import Final
 from tests.bench.engines import (
     chats,
     faster_whisper,
+    hour,
     images,
     musicgen,
     nemo,
@@ -16,7 +17,7 @@ from tests.bench.engines import (
 )
 from tests.bench.figure import Result
 
-_PARTS: Final = (pocketsphinx, faster_whisper, nemo, transformers, chats, musicgen)
+_PARTS: Final = (pocketsphinx, faster_whisper, hour, nemo, transformers, chats, musicgen)
 FIGURES: Final = (*(figure for part in _PARTS for figure in part.FIGURES), *images.FIGURES)
 
 

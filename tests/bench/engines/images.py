@@ -1,11 +1,11 @@
-"""How large the images of the engines are: their archives, all layers as they are unpacked."""
+"""How large the images of the engines are: all layers as they are unpacked."""
 
 from collections.abc import Iterator, Mapping
 from typing import Final
 
 from tests.bench.figure import Figure, Result
-from tests.bench.machine import MEGABYTE
-from tests.images import IMAGES, ImageError, archive_paths
+from tests.images import IMAGES, ImageError, image_folders
+from tests.images.folder import megabytes
 
 _MOST_MB: Final[Mapping[str, float]] = {
     "pocketsphinx": 350,
@@ -27,8 +27,8 @@ def measure() -> Iterator[Result]:
         if image.name not in _SIZES:
             continue
         try:
-            archive = archive_paths([image])[image.name]
+            folder = image_folders([image])[image.name]
         except ImageError as error:
             print(f"{image.name}: {error}", flush=True)
             continue
-        yield Result(_SIZES[image.name], archive.stat().st_size / MEGABYTE)
+        yield Result(_SIZES[image.name], megabytes(folder))
