@@ -77,6 +77,20 @@ CASES = (
         engines=[{"name": "mine", "version": "1"}],
     ),
     Case(
+        "an engine without an image",
+        ('"mine" says no image',),
+        run=["x"],
+        engines=[{"name": "mine", "stage": "Chat", "workload": {"args": ["chat"]}}],
+        models=[{"name": "x", "engine": "mine"}],
+    ),
+    Case(
+        "an engine of which nobody knows whether it needs a gpu",
+        ('"mine" says no `hardware: {gpu: {mode: …}}`',),
+        run=["x"],
+        engines=[{"name": "mine", "stage": "Chat", "image": {"name": "mine"}}],
+        models=[{"name": "x", "engine": "mine"}],
+    ),
+    Case(
         "one entry twice",
         ("models[1]", "same entry as models[0]", '"whisper-tiny"'),
         models=[

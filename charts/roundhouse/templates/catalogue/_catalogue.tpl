@@ -89,7 +89,17 @@ engine serves, suspended, and the engines of both.
 {{- dict "engines" $used "models" $made | toJson -}}
 {{- end -}}
 
-{{/* roundhouse.engineSpec: the spec of an `engine` of the catalogue, as YAML. */}}
+{{/* roundhouse.checkEngine: refuses the `spec` of the engine `name` that says too little for a pod. */}}
+{{- define "roundhouse.checkEngine" -}}
+{{- if not .spec.workload.image -}}
+{{- fail (printf "engines: %q says no image: one of image.registry in `image: {name: …}`, or any in `workload: {image: …}`" .name) -}}
+{{- end -}}
+{{- if not (dig "hardware" "gpu" "mode" "" .spec) -}}
+{{- fail (printf "engines: %q says no `hardware: {gpu: {mode: …}}`: Required, Optional or None" .name) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* roundhouse.engineSpec: the spec of an `engine` of the catalogue by its `name`, as YAML. */}}
 {{- define "roundhouse.engineSpec" -}}
 {{- $root := .root -}}
 {{- $engine := .engine -}}
@@ -108,6 +118,7 @@ engine serves, suspended, and the engines of both.
 {{- end -}}
 {{- end -}}
 {{- $_ := set $spec "workload" (merge (default dict $spec.workload) $base) -}}
+{{- include "roundhouse.checkEngine" (dict "name" .name "spec" $spec) -}}
 {{- if not $spec.serving -}}{{- $_ := set $spec "serving" (dict "type" "Dedicated") -}}{{- end -}}
 {{- if not $spec.cache -}}{{- $_ := set $spec "cache" $root.Values.catalogue.cache -}}{{- end -}}
 {{- end -}}
