@@ -11,7 +11,7 @@ from pydantic import AfterValidator
 
 from roundhouse_api.enums import Stage
 from roundhouse_api.keys import Grant
-from roundhouse_api.selection import ModelStatus, UnknownModelError, primary_language
+from roundhouse_api.selection import ModelStatus, UnknownModelError
 from roundhouse_gateway.bodies import Filter
 from roundhouse_gateway.credentials import Credentials
 from roundhouse_gateway.errors import ModelNotFoundError, NotReadyError
@@ -19,7 +19,7 @@ from roundhouse_gateway.exchange import EXCHANGE, Exchange
 from roundhouse_gateway.keyring import Keyring
 from roundhouse_gateway.metrics import CONTENT_TYPE, Metrics
 from roundhouse_gateway.registry import Registry
-from roundhouse_gateway.transcription_request import MAX_LANGUAGE
+from roundhouse_gateway.transcription_request import MAX_LANGUAGE, read_language
 from roundhouse_gateway.views import model_detail
 
 JSON = "application/json"
@@ -81,7 +81,7 @@ def api_routes(registry: Registry) -> APIRouter:
         wanted = Filter(
             status=None if status == "all" else ModelStatus(status),
             stage=stage,
-            language=primary_language(language) if language else None,
+            language=read_language(language),
             allowed=_grant(request).models,
         )
         return Response(_complete(registry).bodies.models(wanted), media_type=JSON)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from roundhouse_api.enums import Feature, Interface, Stage
 from roundhouse_api.keys import Grant
@@ -17,7 +17,6 @@ from roundhouse_api.selection import (
     Needs,
     Verdict,
     explain,
-    primary_language,
 )
 from roundhouse_gateway.choice import refusal_of_auto
 from roundhouse_gateway.errors import NotReadyError
@@ -26,7 +25,7 @@ from roundhouse_gateway.hints import MAX_CLASS, MAX_CLASSES, TIERS, Hints
 from roundhouse_gateway.registry import Registry
 from roundhouse_gateway.sleepers import Wish, sleeper
 from roundhouse_gateway.snapshot import ALL_MODELS, Snapshot
-from roundhouse_gateway.transcription_request import AUTO, MAX_LANGUAGE
+from roundhouse_gateway.transcription_request import AUTO, MAX_LANGUAGE, read_language
 
 PATH: Final = "/v1/select"
 MOST: Final = 1000
@@ -52,7 +51,9 @@ def _known(words: Iterable[str]) -> AfterValidator:
 
 
 class Asked(BaseModel):
-    """What a request would need; every field is a parameter of the query."""
+    """What a request would need; every field is a parameter of the query, and there is no other."""
+
+    model_config = ConfigDict(extra="forbid")
 
     stage: Annotated[str, _known(_STAGES)] = Field(default="transcribe", description="What is to be done.")
     interface: Literal["batch", "realtime"] = Field(default="batch", description="A file, or a session.")
@@ -82,7 +83,7 @@ class Asked(BaseModel):
         needs = Needs(
             stage=_STAGES[self.stage],
             interface=Interface(self.interface.capitalize()),
-            language=primary_language(self.language) if self.language else None,
+            language=read_language(self.language),
             streaming=self.streaming,
             word_timestamps=self.word_timestamps,
             features=frozenset(_FEATURES[word] for word in self.feature),

@@ -133,6 +133,7 @@ def _model(name: str | None) -> str | None:
 
 
 def read_language(value: str | None) -> str | None:
+    """As models name it, without a region: the one rule of all routes. Raises `InvalidRequestError`."""
     if not value:
         return None
     if len(value) > MAX_LANGUAGE:

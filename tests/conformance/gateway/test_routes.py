@@ -167,6 +167,9 @@ def test_any_language_has_no_count(world: World) -> None:
         ("GET", "/v1/models?status=asleep", 400, "invalid_value", "status"),
         ("GET", "/v1/models?stage=Transcribe", 400, "invalid_value", "stage"),
         ("GET", f"/v1/models?language={'x' * 40}", 400, "invalid_value", "language"),
+        ("GET", "/v1/models?language=english", 400, "invalid_value", "language"),
+        ("GET", "/v1/select?language=english", 400, "invalid_value", "language"),
+        ("GET", "/v1/select?lang=hr", 400, "invalid_value", "lang"),
     ],
 )
 def test_every_refusal_has_the_envelope(  # noqa: PLR0917 - a table's columns
