@@ -22,7 +22,10 @@ NOT_SO: Final = 3
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-n", "--namespace", help="default: that of the kubeconfig's context")
+    # Unset, it leaves the one that stands before the command, as kubectl has it too.
+    parser.add_argument(
+        "-n", "--namespace", default=argparse.SUPPRESS, help="default: that of the kubeconfig's context"
+    )
     parser.add_argument("-o", "--output", choices=["text", "json"], default="text")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 import yaml
@@ -90,4 +90,6 @@ def _moment(text: str) -> datetime:
         moment = None
     if moment is None or moment.tzinfo is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 2030-01-31T00:00:00Z")
+    if moment <= datetime.now(UTC):
+        raise argparse.ArgumentTypeError(f"{text!r} is over already: the key would be good for nothing")
     return moment

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from roundhouse_operator.cli import main
+from roundhouse_operator.cli import main, read
 from roundhouse_operator.commands.asking_for import UnreadableError, read_manifests
 from roundhouse_operator.commands.page import columns, section
 from roundhouse_operator.core.decide import decide
@@ -63,6 +63,23 @@ def test_wrong_usage_is_said_without_a_cluster(capsys: pytest.CaptureFixture[str
     ):
         assert main(arguments) == 2
         assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["status", "what-if"])
+def test_the_namespace_may_stand_before_the_command_and_behind_it(command: str) -> None:
+    assert read([command]).namespace is None
+    for arguments in (
+        ["-n", "speech", command],
+        [command, "-n", "speech"],
+        ["-n", "x", command, "-n", "speech"],
+    ):
+        assert read(arguments).namespace == "speech"
+
+
+def test_a_command_that_reads_no_cluster_takes_no_namespace(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        read(["-n", "speech", "key", "create", "--name", "ci"])
+    assert "takes no -n" in capsys.readouterr().err
 
 
 def test_differences_of_two_specs_are_shown_by_path_and_without_secrets() -> None:

@@ -47,6 +47,7 @@ def test_every_value_is_a_string_as_a_secret_wants_it(capsys: Output) -> None:
         (["--name", "ci", "--requests-per-minute", "0"], "`requestsPerMinute` is '0'"),
         (["--name", "ci", "--scope", "all"], "invalid choice: 'all'"),
         (["--name", "ci", "--expires-at", "tomorrow"], "'tomorrow' is not a time"),
+        (["--name", "ci", "--expires-at", "2020-01-01T00:00:00Z"], "'2020-01-01T00:00:00Z' is over already"),
         ([], "--name"),
     ],
 )
