@@ -5,8 +5,8 @@ one window at a time, cut where nobody speaks; each stands for itself, as in the
 """
 
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, ClassVar, Final
 
 from faster_whisper.vad import get_vad_model
@@ -27,6 +27,7 @@ from roundhouse_engine import (
 from roundhouse_engine.errors import invalid
 from roundhouse_engine.languages import NAMES
 from roundhouse_engine.realtime_speech import Detector
+from roundhouse_engine.rehearing import Rehearing
 from roundhouse_engine.vad import cut
 from roundhouse_faster_whisper.ears import RATE, Ears, samples
 from roundhouse_faster_whisper.hardware import choose_hardware
@@ -42,9 +43,6 @@ _TEMPERATURES: Final = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 # A window costs the encoder as much as half a minute, however short it is: phrases go together.
 _PAUSE_SECONDS: Final = 2.0
 _SURE: Final = 0.5
-_GUESS_SECONDS: Final = 1.0
-_GUESS_SHARE: Final = 0.5
-"""Of the time, that may go into what an utterance seems to say so far."""
 
 
 class FasterWhisper(RealtimeSpeech):
@@ -105,7 +103,11 @@ class FasterWhisper(RealtimeSpeech):
     @override
     def utterance(self, options: SpeechOptions, *, interim: bool) -> Utterance:
         self.check(options)
-        return Spoken(self, options, interim=interim)
+
+        def hear(window: Window, cancellation: Cancellation, *, guess: bool = False) -> Heard:
+            return self.listen(window, options, cancellation, options.language, guess=guess)
+
+        return Rehearing(RATE, hear, partial(hear, guess=True), interim=interim)
 
     def check(self, options: SpeechOptions) -> None:
         """Raise `EngineError` for what this model, of all that the engine can serve, cannot do."""
@@ -178,43 +180,3 @@ class Heard(Iterable[Segment]):
                 avg_logprob=each.avg_logprob,
                 no_speech_prob=each.no_speech_prob,
             )
-
-
-class Spoken(Utterance):
-    """An utterance that is spoken just now: guessed at from time to time, and read as a whole at its end."""
-
-    def __init__(self, engine: FasterWhisper, options: SpeechOptions, *, interim: bool) -> None:
-        self._engine = engine
-        self._options = options
-        self._interim = interim
-        self._fed: list[bytes] = []
-        self._unheard_seconds = 0.0
-        self._wait_seconds = _GUESS_SECONDS
-        self._cancellation = Cancellation()
-
-    @override
-    def feed(self, samples: bytes) -> str | None:
-        if not self._interim:
-            return None
-        self._fed.append(samples)
-        self._unheard_seconds += len(samples) / 2 / RATE
-        if self._unheard_seconds < self._wait_seconds:
-            return None
-        window = Window(0.0, b"".join(self._fed), RATE)
-        begun = time.monotonic()
-        heard = self._engine.listen(
-            window, self._options, self._cancellation, self._options.language, guess=True
-        )
-        text = "".join(segment.text for segment in heard)
-        self._unheard_seconds = 0.0
-        self._wait_seconds = max(_GUESS_SECONDS, (time.monotonic() - begun) / _GUESS_SHARE)
-        return text
-
-    @override
-    def finish(self, window: Window, cancellation: Cancellation) -> Iterable[Segment]:
-        self.drop()
-        return self._engine.listen(window, self._options, cancellation, self._options.language)
-
-    @override
-    def drop(self) -> None:
-        self._fed.clear()
