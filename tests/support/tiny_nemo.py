@@ -1,5 +1,8 @@
 """Tiny models of NeMo that have learnt two recordings word for word, saved as `.nemo` files.
 
+The one of Canary's kind has learnt what to write for each prompt: in English what was said, with the times of
+words or without; of German speech, in German what was said, in English its words in reverse.
+
 Import it only in a process that serves them or loads them: NeMo takes half a minute of a processor. CTC is
 learnt as it always is; what RNNT and TDT do at each place is learnt from where CTC heard each token, which
 needs none of their losses and takes seconds.
@@ -14,12 +17,18 @@ import numpy as np
 import sentencepiece
 import torch
 from nemo.collections.asr import models
+from nemo.collections.common.tokenizers.canary_tokenizer import CanaryTokenizer
 from omegaconf import OmegaConf
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 
 FEATURES, WIDTH, HIDDEN = 80, 32, 24
 DURATIONS: Final = (0, 1, 2, 3, 4)
+TRANSFORMER: Final = "nemo.collections.asr.modules.transformer"
+MOST_FRAMES: Final = 60
+"""Of the longest recording, with room to spare: a frame is 80 ms."""
+ORDERS: Final = (("en", "en", "no"), ("en", "en", "yes"), ("de", "de", "no"), ("de", "en", "no"))
+"""Source, target, and whether with times."""
 LATENCIES: Final = ((70, 6), (70, 1))
 """Frames that a streaming model looks back and ahead: 0.56 s and 0.16 s of sound."""
 
@@ -33,7 +42,7 @@ class Lesson:
 
 
 def make_models(folder: Path, lessons: Sequence[Lesson]) -> None:
-    """Directories `ctc`, `tdt`, `rnnt` (which streams), each with its file."""
+    """Directories `ctc`, `tdt`, `rnnt` (which streams) and `canary`, each with its file."""
     torch.manual_seed(0)
     torch.set_num_threads(1)  # so that the same comes out each time
     tokens = _tokenizer(folder / "tokens", sorted({lesson.words for lesson in lessons}))
@@ -45,6 +54,9 @@ def make_models(folder: Path, lessons: Sequence[Lesson]) -> None:
     rnnt = models.EncDecRNNTBPEModel(cfg=_config(tokens, stream=True, head=_transducer(tdt=False)))
     _level(rnnt.encoder.pre_encode.conv[0])
     _save(_taught(rnnt, lessons, (0, 1)), folder / "rnnt")
+    canary = models.EncDecMultiTaskModel(cfg=_canary(tokens, folder / "special"))
+    canary.encoder.load_state_dict(ctc.encoder.state_dict())
+    _save(_told(canary, lessons), folder / "canary")
 
 
 def write_listener(folder: Path) -> None:
@@ -173,6 +185,74 @@ def _transducer(*, tdt: bool) -> dict[str, Any]:
     }
 
 
+def _canary(tokens: Path, special: Path) -> Any:
+    """As NeMo's examples make it, with the second kind of prompt."""
+    told = ["startofcontext", "emo:undefined", "en", "de", "itn", "noitn", "timestamp", "notimestamp"]
+    told += ["diarize", "nodiarize", *map(str, range(MOST_FRAMES))]
+    CanaryTokenizer.build_special_tokenizer(told, special)
+    common = OmegaConf.to_container(_config(tokens, stream=False, head={}))
+    assert isinstance(common, dict)
+    tokenizers = {"spl_tokens": special, "en": tokens, "de": tokens}
+    common["tokenizer"] = {
+        "dir": None,
+        "type": "agg",
+        "langs": {name: {"dir": str(each), "type": "bpe"} for name, each in tokenizers.items()},
+        "custom_tokenizer": {
+            "_target_": "nemo.collections.common.tokenizers.canary_tokenizer.CanaryTokenizer",
+            "tokenizers": None,
+        },
+    }
+    decoder = {
+        "max_sequence_length": 256,
+        "num_token_types": 0,
+        "learn_positional_encodings": False,
+        "hidden_size": WIDTH,
+        "inner_size": 2 * WIDTH,
+        "num_layers": 2,
+        "num_attention_heads": 4,
+        "hidden_act": "relu",
+        "pre_ln": True,
+        "vocab_size": None,
+    }
+    return OmegaConf.create(
+        {
+            **common,
+            "prompt_format": "canary2",
+            "model_defaults": {"asr_enc_hidden": WIDTH, "lm_enc_hidden": WIDTH, "lm_dec_hidden": WIDTH},
+            "transf_encoder": {
+                "_target_": f"{TRANSFORMER}.transformer_encoders.TransformerEncoder",
+                "num_layers": 0,
+                "hidden_size": WIDTH,
+                "inner_size": WIDTH,
+            },
+            "transf_decoder": {
+                "_target_": f"{TRANSFORMER}.get_nemo_transformer",
+                "model_name": None,
+                "pretrained": False,
+                "encoder": None,
+                "pre_ln_final_layer_norm": True,
+                "config_dict": decoder,
+            },
+            "head": {
+                "_target_": "nemo.collections.asr.parts.submodules.token_classifier.TokenClassifier",
+                "num_layers": 1,
+                "activation": "relu",
+                "log_softmax": True,
+                "hidden_size": WIDTH,
+                "num_classes": None,
+                "dropout": 0.0,
+                "use_transformer_init": True,
+            },
+            "decoding": {"strategy": "beam", "beam": {"beam_size": 1, "max_generation_delta": 50}},
+            "loss": {
+                "_target_": "nemo.collections.common.losses.smoothed_cross_entropy.SmoothedCrossEntropyLoss",
+                "label_smoothing": 0.0,
+                "pad_id": None,
+            },
+        }
+    )
+
+
 def _signals(lessons: Sequence[Lesson]) -> tuple[torch.Tensor, torch.Tensor]:
     sounds = [
         torch.from_numpy(np.frombuffer(lesson.samples, "<i2").astype(np.float32) / 32768)
@@ -268,6 +348,50 @@ def _path(
             path.append((frame, before, blank, step))
         frame += step
     return path
+
+
+def _told(model: Any, lessons: Sequence[Lesson]) -> Any:
+    """What to write for each lesson and each prompt, token by token."""
+    signal, lengths = _signals(lessons)
+    orders = [(at, *order) for at in range(len(lessons)) for order in ORDERS]
+    frames = model(input_signal=signal, input_signal_length=lengths)[1].tolist()
+    rows = [_written(model, lessons[at].words, frames[at], order) for at, *order in orders]
+    written = pad_sequence([torch.tensor(row) for row, _ in rows], batch_first=True, padding_value=-1)
+    counts = torch.tensor([len(row) for row, _ in rows])
+    wanted = written[:, 1:].clone()
+    for row, (_, prompt) in zip(wanted, rows, strict=True):
+        row[: prompt - 1] = -1  # what it is told it need not learn
+    heard = torch.tensor([at for at, *_ in orders])
+
+    def loss() -> torch.Tensor:
+        found, *_ = model(
+            input_signal=signal[heard],
+            input_signal_length=lengths[heard],
+            transcript=written[:, :-1].clamp(min=0),
+            transcript_length=counts - 1,
+        )
+        return cross_entropy(found.flatten(0, 1), wanted.flatten(), ignore_index=-1)
+
+    model.train()
+    _optimise(model.parameters(), loss, enough=0.02, most=600)
+    return model.eval()
+
+
+def _written(model: Any, words: str, frames: int, order: Sequence[str]) -> tuple[list[int], int]:
+    """All tokens of an answer, and how many of them are its prompt."""
+    source, target, times = order
+    slots = {"source_lang": source, "target_lang": target, "timestamp": times, "pnc": "yes", "itn": "no"}
+    slots |= {"diarize": "no", "emotion": "<|emo:undefined|>", "decodercontext": ""}
+    prompt = model.prompt.encode_dialog(turns=[{"role": "user", "slots": slots}])["context_ids"].tolist()
+    said = words.split() if source == target else words.split()[::-1]
+    text = " ".join(said)
+    if times == "yes":
+        step = frames / len(said)
+        text = " ".join(  # blanks part words, the tokens of times are taken out before
+            f"<|{round(at * step)}|>{word}<|{round((at + 1) * step)}|>" for at, word in enumerate(said)
+        )
+    answer = model.tokenizer.text_to_ids(text + "<|endoftext|>", target)
+    return prompt + answer, len(prompt)
 
 
 def _save(model: Any, folder: Path) -> None:

@@ -21,6 +21,8 @@ from roundhouse_nemo.configuration import MODELS, read
 
 _CONFIG: Final = "model_config.yaml"
 _WEIGHTS: Final = "model_weights.ckpt"
+_OF_A_SECOND_MODEL: Final = "timestamps_asr_model_"
+"""Canary may bring one that finds the times of words: as large as models are, and not served."""
 _OF_OTHERS: Final = ("*.safetensors", "model.bin", "*.gguf", "*.onnx", "*.ckpt", "*.pt")
 _CONFIG_BYTES: Final = 4 << 20
 _SMALL_BYTES: Final = 64 << 20
@@ -45,7 +47,7 @@ class Archive:
 
     @property
     def decodes_by(self) -> str:
-        """`ctc` or `rnnt`."""
+        """`ctc`, `rnnt` or `aed`."""
         return MODELS[self.class_name]
 
 
@@ -133,8 +135,10 @@ def _members(name: str, file: Path, tar: tarfile.TarFile) -> dict[str, tarfile.T
     for count, member in enumerate(tar):
         if count == _MOST_FILES:
             raise ModelError(f"{name!r}: {str(file)!r} holds too many files to be a model. {_REMEDY}")
-        if member.isfile() and not member.issparse():  # which says to be larger than it is
-            members[Path(member.name).name] = member
+        base = Path(member.name).name
+        # What is sparse says to be larger than it is.
+        if member.isfile() and not member.issparse() and not base.startswith(_OF_A_SECOND_MODEL):
+            members[base] = member
     if missing := [each for each in (_CONFIG, _WEIGHTS) if each not in members]:
         raise ModelError(
             f"{name!r}: {str(file)!r} lacks {' and '.join(missing)}, so it is no model of NeMo. {_REMEDY}"

@@ -17,8 +17,12 @@ MODELS: Final = {
     **dict.fromkeys(("EncDecCTCModel", "EncDecCTCModelBPE"), "ctc"),
     **dict.fromkeys(("EncDecRNNTModel", "EncDecRNNTBPEModel"), "rnnt"),
     **dict.fromkeys(("EncDecHybridRNNTCTCModel", "EncDecHybridRNNTCTCBPEModel"), "rnnt"),
+    "EncDecMultiTaskModel": "aed",
 }
-"""NeMo's classes that are served, and what they decode by. TDT is RNNT that says how long a token lasts."""
+"""NeMo's classes that are served, and what they decode by. TDT is RNNT that says how long a token lasts.
+
+AED is a decoder that looks at all that was encoded and writes token by token: Canary.
+"""
 
 PARTS: Final = (
     "AudioToMelSpectrogramPreprocessor",
@@ -34,13 +38,24 @@ PARTS: Final = (
 )
 """Of `nemo.collections.asr.modules`: what a model may be made of."""
 
+OF_CANARY: Final = (
+    "nemo.collections.asr.modules.transformer.get_nemo_transformer",
+    "nemo.collections.asr.modules.transformer.transformer_encoders.TransformerEncoder",
+    "nemo.collections.asr.parts.submodules.token_classifier.TokenClassifier",
+    "nemo.collections.common.losses.smoothed_cross_entropy.SmoothedCrossEntropyLoss",
+    "nemo.collections.common.tokenizers.canary_tokenizer.CanaryBPETokenizer",
+    "nemo.collections.common.tokenizers.canary_tokenizer.CanaryTokenizer",
+)
+"""What Canary is made of beside them."""
+
 _OF_MODELS: Final = "nemo.collections.asr.models."
 _OF_PARTS: Final = "nemo.collections.asr.modules."
-_TARGETS: Final = frozenset(_OF_PARTS + part for part in PARTS)
-_FOR_TRAINING: Final = ("train_ds", "validation_ds", "test_ds", "optim")
-_NAMES_CODE: Final = frozenset(
-    {"cls", "target", "custom_tokenizer", "pretrained_model_name", "trust_remote_code"}
-)
+_TARGETS: Final = frozenset({*(_OF_PARTS + part for part in PARTS), *OF_CANARY})
+_FOR_TRAINING: Final = ("train_ds", "validation_ds", "test_ds", "optim", "multitask_metrics_cfg")
+_TOKENIZER: Final = "custom_tokenizer"
+_SECOND_MODEL: Final = "restore_timestamps_model"
+"""Canary's setting for a model within the file that NeMo would load unseen."""
+_NAMES_CODE: Final = frozenset({"cls", "target", _TOKENIZER, "pretrained_model_name", "trust_remote_code"})
 _NAMES_A_FILE: Final = ("_path", "_file", "lm_model")
 _OF_THE_ARCHIVE: Final = "nemo:"
 _MOST_VALUES: Final = 300_000
@@ -63,6 +78,8 @@ def read(name: str, file: Path, text: bytes) -> tuple[str, dict[str, Any]]:
             f"{name!r}: the configuration in {str(file)!r} {problem}. It is not loaded, since it could run "
             "code or read other files. Fetch a model that NeMo saved, from a publisher you trust."
         )
+    if MODELS[class_name] == "aed":
+        shown[_SECOND_MODEL] = False
     return class_name, {"target": _OF_MODELS + class_name, **shown}
 
 
@@ -109,11 +126,16 @@ def _of_value(key: object, value: object) -> str | None:
     if key == "_target_":
         known = isinstance(value, str) and value in _TARGETS
         return None if known else f"names {str(value)[:200]!r}, which no model served here is made of,"
-    if key in _NAMES_CODE or (key.startswith("_") and key.endswith("_")):
+    if (key in _NAMES_CODE or (key.startswith("_") and key.endswith("_"))) and not _of_canary(key, value):
         return f"has the setting {key!r}"
     if key.endswith(_NAMES_A_FILE) and value and not _within_the_archive(value):
         return f"names the file {str(value)[:200]!r} outside of the archive"
     return None
+
+
+def _of_canary(key: str, value: object) -> bool:
+    """Whether it names one of Canary's tokenizers; what else is said there is looked at as well."""
+    return key == _TOKENIZER and isinstance(value, Mapping) and value.get("_target_") in OF_CANARY
 
 
 def _within_the_archive(value: object) -> bool:

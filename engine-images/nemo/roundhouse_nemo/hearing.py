@@ -6,6 +6,8 @@ after the other, on samples in memory. Requests that wait at the same time take 
 
 import gc
 import threading
+import time
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,8 +18,8 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from roundhouse_engine import Cancellation, Segment, Word
-from roundhouse_engine.errors import no_memory_left
+from roundhouse_engine import Cancellation, Segment, SpeechOptions, Task, Word
+from roundhouse_engine.errors import invalid, memory_is_short, no_memory_left
 from roundhouse_engine.together import Together
 from roundhouse_engine.torch_memory import vram_bytes
 from roundhouse_nemo.restore import RATE
@@ -28,21 +30,28 @@ MOST: Final = 8
 SHORTEST_SAMPLES: Final = RATE // 2
 """What is shorter is followed by silence: an encoder wants a few frames, and a loudness to level."""
 _LONGEST_SECONDS: Final = 60
+_LOOKS: Final = 20
+_LOOK_AGAIN_SECONDS: Final = 0.1
 _ENDS_A_SENTENCE: Final = (".", "?", "!", "。", "？", "！")
 
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What a window says; times in seconds from its start."""
+    """What a window of so many `seconds` says; times from its start. Words without times are left out."""
 
     text: str
     words: tuple[Word, ...]
+    seconds: float = 0.0
+    language: str | None = None
 
     def segments(self, start: float, *, words: bool) -> Iterator[Segment]:
         """Its sentences, where the model writes full stops; times from the start of the recording."""
         for sentence, text in self._sentences():
             moved = tuple(Word(word.text, start + word.start, start + word.end) for word in sentence)
-            yield Segment(moved[0].start, moved[-1].end, " " + text, moved if words else ())
+            said = moved if words else ()
+            yield Segment(moved[0].start, moved[-1].end, " " + text, said, self.language)
+        if self.text and not self.words:
+            yield Segment(start, start + self.seconds, " " + self.text, (), self.language)
 
     def _sentences(self) -> Iterator[tuple[Sequence[Word], str]]:
         if not self.words:
@@ -60,7 +69,8 @@ class Heard:
 class Hearing:
     """For all requests of a model. `frame_seconds`: how long one frame of the encoder's is."""
 
-    def __init__(self, model: Any, settings: Settings) -> None:  # noqa: ANN401 - NeMo has no types
+    def __init__(self, name: str, model: Any, settings: Settings) -> None:  # noqa: ANN401 - NeMo has no types
+        self.name = name
         self.model = model
         self.device = model.device
         self.frame_seconds = float(model.cfg.preprocessor.window_stride) * model.encoder.subsampling_factor
@@ -74,12 +84,30 @@ class Hearing:
         if hasattr(model.encoder, "set_max_audio_length"):
             model.encoder.set_max_audio_length(frames)
 
-    def hear(self, samples: bytes, cancellation: Cancellation) -> Heard:
+    def check(self, options: SpeechOptions) -> None:
+        """Raise `EngineError` for what the model cannot do."""
+        if options.task is Task.TRANSLATE:
+            raise invalid(
+                f"The model {self.name!r} does not translate. Ask for its own language at "
+                "/v1/audio/transcriptions.",
+                param="model",
+                code="unsupported_value",
+            )
+
+    def warm_up(self) -> None:
+        """The first call takes longer than others."""
+        self.hear(bytes(RATE * 2), SpeechOptions(), Cancellation())
+
+    def hear(self, samples: bytes, options: SpeechOptions, cancellation: Cancellation) -> Heard:
         """What 16-bit samples say; raises `Cancelled`, and `EngineError` where memory is short."""
+        del options  # which these models know nothing of
+        return self.decode(self.encode(samples, cancellation), cancellation)
+
+    def encode(self, samples: bytes, cancellation: Cancellation) -> torch.Tensor:
+        """[frames, features]"""
         sound = as_sound(samples)
         # Of about one length, so that a word does not wait for half a minute that it is padded to.
-        encoded = self._encode(sound, len(sound).bit_length(), cancellation)
-        return self.decode(encoded, cancellation)
+        return self._encode(sound, len(sound).bit_length(), cancellation)
 
     def decode(self, encoded: torch.Tensor, cancellation: Cancellation) -> Heard:
         """`encoded` is of (frames, features)."""
@@ -92,8 +120,13 @@ class Hearing:
 
     def free(self) -> None:
         """Give the memory back now. Not for an event loop: it looks through all objects there are."""
+        there = weakref.ref(self.model)
         self.model = None
-        gc.collect()  # NeMo's parts hold each other, and nobody knows when Python would look for such
+        for _ in range(_LOOKS):
+            gc.collect()  # NeMo's parts hold each other, and nobody knows when Python would look for such
+            if there() is None:
+                break
+            time.sleep(_LOOK_AGAIN_SECONDS)  # another thread looks just now, and Python lets one look at once
         if self.device.type == "cuda":
             torch.cuda.empty_cache()  # which torch would keep for the next model
 
@@ -112,8 +145,10 @@ class Hearing:
                 torch.autocast(self.device.type, dtype=self._dtype, enabled=self._dtype is not torch.float32),
             ):
                 yield
-        except (MemoryError, torch.OutOfMemoryError) as error:
-            raise no_memory_left() from error
+        except Exception as error:
+            if memory_is_short(error):
+                raise no_memory_left() from error
+            raise
 
     def _encode_all(self, sounds: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
         with self.computing():

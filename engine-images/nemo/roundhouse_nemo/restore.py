@@ -19,6 +19,7 @@ with warnings.catch_warnings():
 from omegaconf import OmegaConf, open_dict
 
 from roundhouse_engine import ModelError
+from roundhouse_engine.errors import memory_is_short
 from roundhouse_nemo.archive import Archive
 from roundhouse_nemo.settings import Settings
 
@@ -32,6 +33,7 @@ gc.collect()
 gc.freeze()
 
 logging.getLogger("nemo_logger").setLevel(logging.ERROR)
+logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # it takes what is a function for an error
 warnings.filterwarnings("ignore", module=_LIBRARIES)
 
 
@@ -46,9 +48,9 @@ def restore(name: str, archive: Archive, settings: Settings, progress: Callable[
             model.load_state_dict(state, strict=True)
         model = model.to(device).eval().requires_grad_(False)
         _set_decoding(model, archive.decodes_by)
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise ModelError(f"{name!r} needs more memory than there is: give the pod more.") from error
     except Exception as error:  # each library has its own kinds
+        if memory_is_short(error):
+            raise ModelError(f"{name!r} needs more memory than there is: give the pod more.") from error
         raise ModelError(
             f"{name!r}: {archive.file.name!r} cannot be loaded: {_first_line(error)} It may be "
             "damaged, or made by a NeMo that is too new or too old: fetch it again, or another."
@@ -72,6 +74,12 @@ def _build(archive: Archive) -> Any:  # noqa: ANN401
 def _set_decoding(model: Any, decodes_by: str) -> None:  # noqa: ANN401
     """The likeliest token at each place, of many recordings at once, with the times of words."""
     config = model.cfg.decoding.copy()
+    if decodes_by == "aed":
+        with open_dict(config):
+            config.strategy = "beam"  # by which NeMo keeps what it computed for the tokens before
+            config.beam = {**(config.get("beam") or {}), "beam_size": 1, "return_best_hypothesis": True}
+        model.change_decoding_strategy(config)
+        return
     with open_dict(config):
         config.strategy = "greedy_batch"
         config.compute_timestamps = True

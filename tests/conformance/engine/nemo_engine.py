@@ -13,13 +13,13 @@ import shutil
 import subprocess
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
 from typing_extensions import override
 
-from roundhouse_engine import Cancellation, ModelSpec, serve
+from roundhouse_engine import Cancellation, ModelSpec, Segment, SpeechOptions, Window, serve
 from roundhouse_nemo.handler import Nemo
 from tests.cluster.local.paths import cache_root
 from tests.support.recordings import GO_FORWARD_WORDS, TEST_DATA, WEATHER_WORDS, spoken
@@ -102,12 +102,24 @@ def _there() -> bool:
     return True
 
 
+OUT_OF_MEMORY = "take all memory"
+
+
 class Learning(Nemo):
     @override
     def load(self, model: ModelSpec, progress: Callable[[float], None]) -> None:
         if not _there():
             make()
         super().load(model, progress)
+
+    @override
+    def listen(self, window: Window, options: SpeechOptions, cancellation: Cancellation) -> Iterator[Segment]:
+        if options.prompt == OUT_OF_MEMORY:
+            import torch  # noqa: PLC0415 - there since the model was loaded
+
+            with self._hearing.computing():
+                torch.empty(1 << 50)
+        return super().listen(window, options, cancellation)
 
     @override
     def unload(self) -> None:

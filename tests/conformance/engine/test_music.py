@@ -109,6 +109,7 @@ def test_what_is_longer_than_the_model_makes_is_refused_and_as_long_is_not(engin
         ({"prompt": ["a"]}, "prompt"),
         ({"prompt": "too long"}, "prompt"),
         ({"duration": 0}, "duration"),
+        ({"duration": -1}, "duration"),
         ({"duration": "10"}, "duration"),
         ({"duration": 1e9}, "duration"),
         ({"response_format": "midi"}, "response_format"),

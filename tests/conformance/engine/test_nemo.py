@@ -3,76 +3,31 @@
 One engine process for all of it, because each takes half a minute of a processor to import NeMo.
 """
 
-import contextlib
-import io
 import json
 import pickle
-import tarfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typing_extensions import override
 
-from tests.conformance.engine.nemo_engine import SECOND, models_folder, recordings, speech
-from tests.conformance.engine.running import Engine, form, running
+from tests.conformance.engine.nemo_engine import OUT_OF_MEMORY, SECOND, models_folder, recordings, speech
+from tests.conformance.engine.nemo_served import LOAD_SECONDS, Harmful, Probe, Served, repacked, weights_of
+from tests.conformance.engine.running import form, running
 from tests.conformance.engine.streaming import streaming
-from tests.conformance.engine.test_long_recordings import Sending, latency
+from tests.conformance.engine.test_long_recordings import Sending
 from tests.support.recordings import GO_FORWARD_WORDS, WEATHER_WORDS, wav
 from tests.support.torch_base import prepare_torch
 from tests.support.waiting import wait_until
+from tests.unit.engine.encoding import encode
 
 ENGINE = ("-m", "tests.conformance.engine.nemo_engine")
 KINDS = ("ctc", "rnnt", "tdt")
+CANARY = "canary"
+TRANSLATIONS = "/v1/audio/translations"
 BAD_WEIGHTS = ("of-another", "with-code", "cut-off")
-LOAD_SECONDS = 300.0
-"""For half a minute of imports and a quarter of learning, on a machine that does other things as well."""
 STALL_SECONDS = 0.05
-
-
-@dataclass(frozen=True)
-class Served:
-    """The engine, and where the file that it follows is, and what cannot be served."""
-
-    engine: Engine
-    folder: Path
-
-    def want(self, generation: int, *names: str) -> None:
-        paths = {name: (models_folder() if name in KINDS else self.folder) / name for name in names}
-        models = [
-            {"name": name, "path": str(path), "source": {"type": "HuggingFace"}}
-            for name, path in paths.items()
-        ]
-        fresh = self.folder / "models.new"
-        fresh.write_text(json.dumps({"generation": generation, "models": models}))
-        fresh.rename(self.folder / "models.json")
-
-    @property
-    def models(self) -> dict[str, dict[str, Any]]:
-        return {model["id"]: model for model in self.engine.get("/v1/models").json["data"]}
-
-    def until(self, *names: str, state: str) -> None:
-        def reached() -> bool:
-            told = self.models
-            return all(told.get(name, {}).get("state") == state for name in names)
-
-        wait_until(reached, seconds=LOAD_SECONDS, what=f"{names} {state}: {self.models}", every=0.2)
-
-
-class Probe:
-    """How much of its own processor time the server let pass before it answered somebody else."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self.longest = 0.0
-
-    def watch(self, sending: Sending) -> None:
-        with contextlib.closing(self._engine.connect()) as connection:
-            while sending.is_alive():
-                self.longest = max(self.longest, latency(connection))
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +37,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     told = {"ROUNDHOUSE_MODELS_FILE": str(folder / "models.json"), "MODELS": "", "OMP_NUM_THREADS": "1"}
     with running(ENGINE, folder, **told) as engine:
         served = Served(engine, folder)
-        served.want(1, *KINDS)
-        served.until(*KINDS, state="ready")
+        served.want(1, *KINDS, CANARY)
+        served.until(*KINDS, CANARY, state="ready")
         yield served
 
 
@@ -146,18 +101,33 @@ def test_bad_input_is_told_and_the_engine_goes_on(file: bytes, code: str, served
     assert served.engine.post(wav(speech(GO_FORWARD_WORDS)), model="ctc").json["text"] == GO_FORWARD_WORDS
 
 
+@pytest.mark.parametrize("kind", ["ctc", CANARY])
+def test_a_request_that_memory_does_not_hold_fails_alone(kind: str, served: Served) -> None:
+    sound = wav(speech(WEATHER_WORDS))
+    answer = served.engine.post(sound, model=kind, language="en", prompt=OUT_OF_MEMORY)
+    assert (answer.status, answer.error["code"]) == (503, "out_of_memory")
+    assert served.engine.post(sound, model=kind, language="en").json["text"] == WEATHER_WORDS
+
+
+@pytest.mark.parametrize("kind", ["ctc", CANARY])
+def test_eight_channels_at_96_khz_are_heard(kind: str, served: Served) -> None:
+    sound = encode(wav(speech(WEATHER_WORDS)), "wav", "pcm_f32le", rate=96_000, layout="7.1")
+    assert served.engine.post(sound, model=kind, language="en").json["text"] == WEATHER_WORDS
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_silence_says_nothing(kind: str, served: Served) -> None:
     assert served.engine.post(wav(SECOND * 4), model=kind).json["text"] == ""
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, CANARY])
 async def test_what_is_heard_live_is_what_a_recording_says(kind: str, served: Served) -> None:
     samples = speech(GO_FORWARD_WORDS, WEATHER_WORDS)
+    told = {"model": kind, "language": "en"}
     answer = served.engine.post(
-        wav(samples), model=kind, response_format="verbose_json", **{"timestamp_granularities[]": "word"}
+        wav(samples), **told, response_format="verbose_json", **{"timestamp_granularities[]": "word"}
     )
-    async with streaming(served.engine.port, {"model": kind, "word_timestamps": "true"}) as stream:
+    async with streaming(served.engine.port, told | {"word_timestamps": "true"}) as stream:
         await stream.send(samples, pace=4)
         await stream.say("end")
         assert (await stream.rest())[0] == 1000
@@ -195,37 +165,62 @@ def test_others_are_answered_while_it_computes_and_what_nobody_waits_for_ends(se
     assert min(longest) < STALL_SECONDS, longest
 
 
-def repacked(folder: Path, weights: bytes) -> None:
-    """The file of `ctc` with other weights."""
-    target = folder / "tiny.nemo"
-    folder.mkdir()
-    with tarfile.open(models_folder() / "ctc/tiny.nemo") as old, tarfile.open(target, "w:") as new:
-        for member in old.getmembers():
-            part = old.extractfile(member)
-            if part is None:
-                continue
-            data = weights if member.name.endswith("model_weights.ckpt") else part.read()
-            member.size = len(data)
-            new.addfile(member, io.BytesIO(data))
+def test_canary_writes_what_it_is_told_to(served: Served) -> None:
+    """What it was taught: in the language that is spoken, or in English: the words in reverse."""
+    sound = wav(speech(GO_FORWARD_WORDS, WEATHER_WORDS))
+    both = f"{GO_FORWARD_WORDS} {WEATHER_WORDS}"
+    for language in ("en", "de"):
+        answer = served.engine.post(sound, model=CANARY, language=language, response_format="verbose_json")
+        assert (answer.status, answer.json["text"]) == (200, both), answer.body
+    assert answer.json["language"] == "german"
+    translated = served.engine.post(sound, path=TRANSLATIONS, model=CANARY, language="de")
+    backwards = [" ".join(words.split()[::-1]) for words in (GO_FORWARD_WORDS, WEATHER_WORDS)]
+    assert translated.json["text"] == " ".join(backwards)
 
 
-def weights_of(archive: Path) -> bytes:
-    with tarfile.open(archive) as tar:
-        member = next(each for each in tar.getmembers() if each.name.endswith("model_weights.ckpt"))
-        part = tar.extractfile(member)
-        assert part is not None
-        return part.read()
+def test_canarys_words_have_the_times_that_it_writes(served: Served) -> None:
+    samples = speech(GO_FORWARD_WORDS, WEATHER_WORDS)
+    told = {"language": "en", "response_format": "verbose_json", "timestamp_granularities[]": "word"}
+    answer = served.engine.post(wav(samples), model=CANARY, **told)
+    assert answer.status == 200, answer.body
+    words = answer.json["words"]
+    assert [word["word"] for word in words] == f"{GO_FORWARD_WORDS} {WEATHER_WORDS}".split()
+    times = [time for word in words for time in (word["start"], word["end"])]
+    assert times == sorted(times)
+    assert 2.0 < times[0] < times[-1] < len(samples) / 32_000 - 2.0
+    assert words[len(GO_FORWARD_WORDS.split())]["start"] - words[0]["end"] > 3.0, "behind the pause"
 
 
-class Harmful:
-    """Unpickled, it would make a file."""
+def test_canary_is_told_other_things_by_each_of_those_at_once(served: Served) -> None:
+    said = {"en": GO_FORWARD_WORDS, "de": WEATHER_WORDS}
 
-    def __init__(self, file: Path) -> None:
-        self._file = file
+    def ask(at: int) -> tuple[str, str]:
+        language = "en" if at % 2 else "de"
+        path = TRANSLATIONS if at % 4 == 0 else "/v1/audio/transcriptions"
+        answer = served.engine.post(wav(speech(said[language])), path=path, model=CANARY, language=language)
+        words = said[language].split()
+        return answer.json["text"], " ".join(words[::-1] if path == TRANSLATIONS else words)
 
-    @override
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (open, (str(self._file), "w"))
+    with ThreadPoolExecutor(4) as pool:
+        for found, wanted in pool.map(ask, range(12)):
+            assert found == wanted
+
+
+@pytest.mark.parametrize(
+    ("asked", "param", "code", "says"),
+    [
+        ({}, "language", "missing", "Send language, one of 'de' (german), 'en' (english)."),
+        ({"language": "fr"}, "language", "unsupported_value", "only 'de' (german), 'en' (english)."),
+        ({"language": "klingon"}, "language", "unsupported_value", "an ISO 639-1 code such as 'en'"),
+        ({"model": "ctc", "path": TRANSLATIONS}, "model", "unsupported_value", "'ctc' does not translate"),
+    ],
+)
+def test_what_a_model_cannot_be_told_is_refused(
+    asked: dict[str, str], param: str, code: str, says: str, served: Served
+) -> None:
+    answer = served.engine.post(wav(speech(WEATHER_WORDS)), **({"model": CANARY} | asked))
+    assert (answer.status, answer.error["param"], answer.error["code"]) == (400, param, code)
+    assert says in answer.error["message"]
 
 
 def test_weights_that_do_not_fit_or_hold_code_are_refused(served: Served, tmp_path: Path) -> None:
