@@ -138,15 +138,23 @@ def write_speaker(
     length: int = 1024,
     marks: Sequence[str] = (),
 ) -> Path:
-    """Says the texts of the chain and ends; its tokens are these, and single bytes, as real models have them.
+    """Says the texts of the chain and ends; held to another text it goes on by chance.
 
-    `marks` are tokens as well, of those that no text is made of.
-
-    Held to another text it goes on by chance.
+    Its tokens are these texts, single bytes, as real models have them, and `marks`, which no text is made of.
     """
+    texts = [text for text in chain if text not in marks]
+    found = write_byte_tokenizer(folder, template=template, length=length, marks=marks, texts=texts)
+    said = [text if text in marks else _spelt(text) for text in chain]
+    return _chained(folder, len(found), found.convert_tokens_to_ids(["<says>", *said, "<end>"]), length)
+
+
+def write_byte_tokenizer(
+    folder: Path, *, template: str, length: int, marks: Sequence[str], texts: Sequence[str] = ()
+) -> Any:
+    """Reads a text byte by byte, and writes bytes and `texts`; special are <says>, <end> and `marks`."""
     folder.mkdir(parents=True, exist_ok=True)
     names = [*_SPEAKER_MARKS, *sorted(pre_tokenizers.ByteLevel.alphabet())]
-    names += dict.fromkeys(_spelt(text) for text in chain if text not in marks and _spelt(text) not in names)
+    names += dict.fromkeys(_spelt(text) for text in texts if _spelt(text) not in names)
     made = Tokenizer(models.BPE({name: at for at, name in enumerate(names)}, []))
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = decoders.ByteLevel()
@@ -154,8 +162,7 @@ def write_speaker(
     found = transformers.PreTrainedTokenizerFast(tokenizer_object=made, **special, model_max_length=length)
     found.chat_template = template
     found.save_pretrained(folder)
-    said = [text if text in marks else _spelt(text) for text in chain]
-    return _chained(folder, len(found), found.convert_tokens_to_ids(["<says>", *said, "<end>"]), length)
+    return found
 
 
 def _spelt(text: str) -> str:

@@ -32,6 +32,7 @@ class TransformersChat(Chat):
     capacity = 4
     completions = True
     tools = True
+    images = True
     penalties = True
     response_formats: ClassVar[frozenset[str]] = frozenset({"json_object", "json_schema"})
     extensions: ClassVar[frozenset[str]] = frozenset({"top_k", "chat_template_kwargs"})

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import torch
 from tokenizers.decoders import DecodeStream
-from transformers import AutoModelForCausalLM, LogitsProcessorList, StoppingCriteriaList
+from transformers import LogitsProcessorList, StoppingCriteriaList
 
 from roundhouse_engine import Cancellation, Conversation, Finish, FinishReason, Piece, Prompted, TextOptions
 from roundhouse_engine.errors import invalid
@@ -21,8 +21,10 @@ from roundhouse_transformers.calls import told_calls
 from roundhouse_transformers.families import Family, family_of, grammar_of_calls
 from roundhouse_transformers.grammar import Grammars, Held, json_grammar
 from roundhouse_transformers.loading import load
+from roundhouse_transformers.pictures import has_pictures, in_parts, without_pictures
 from roundhouse_transformers.repository import Repository
 from roundhouse_transformers.sampling import Draw, chances
+from roundhouse_transformers.seeing import Sight, kind_of, sees
 from roundhouse_transformers.settings import Settings
 from roundhouse_transformers.telling import Telling
 from roundhouse_transformers.template import Template
@@ -41,6 +43,8 @@ class Prompt:
     held: Held | None = None
     marks: Mapping[int, str] = field(default_factory=dict)
     """Tokens that are told as these texts, where others of their kind are left out."""
+    seen: Mapping[str, Any] = field(default_factory=dict)
+    """What else the model is given, by its names for it: pictures."""
 
 
 class Writer:
@@ -48,7 +52,8 @@ class Writer:
 
     def __init__(self, repository: Repository, settings: Settings) -> None:
         self._name = repository.name
-        self._loaded = load(repository, settings, AutoModelForCausalLM)
+        self._loaded = load(repository, settings, kind_of(repository))
+        self._sight = Sight(repository, self._loaded) if sees(repository) else None
         limit = self._loaded.limit_tokens or _CONTEXT_TOKENS
         self._limit = limit if settings.context_tokens else min(limit, _CONTEXT_TOKENS)
         self._habits = self._loaded.model.generation_config.to_dict()
@@ -56,11 +61,14 @@ class Writer:
         self._ends = frozenset(ends if isinstance(ends, list) else [ends]) - {None}
         self._words = int(self._loaded.model.config.get_text_config().vocab_size)
         self._grammars = Grammars(self._loaded.tokenizer, self._words, self._ends)
-        self._template = Template(self._loaded.tokenizer)
         template = self._loaded.tokenizer.chat_template
+        if self._sight is not None and not template:
+            template = self._loaded.tokenizer.chat_template = self._sight.template
+        self._template = Template(self._loaded.tokenizer)
         # A repository may have several, one of them for tools.
         said = " ".join(template.values()) if isinstance(template, dict) else template or ""
         self._family = family_of(said)
+        self._wants_parts = self._sight is not None and "is string" not in said
         known = self._loaded.tokenizer.get_added_vocab()
         self._marks = {
             mark: known[mark] for mark in (self._family.marks if self._family else ()) if mark in known
@@ -75,10 +83,16 @@ class Writer:
         tools = () if choice == "none" else conversation.tools
         family = self._family_of(tools)
         variables = options.extensions.get("chat_template_kwargs")
-        text = self._filled(conversation.messages, tools, variables, cancellation)
-        tokens = self._tokens(text, special=False)
+        if self._sight is None and has_pictures(conversation.messages):
+            raise invalid(
+                f"The model {self._name!r} sees no pictures.", param="messages", code="unsupported_value"
+            )
+        messages, pictures = without_pictures(conversation.messages, cancellation)
+        told = in_parts(messages) if self._wants_parts else messages
+        text = self._filled(told, tools, variables, cancellation)
+        tokens, seen = self._read(text, pictures)
         if family is None:
-            prompt = Prompt(tokens, "messages", self._held(options.schema, cancellation))
+            prompt = Prompt(tokens, "messages", self._held(options.schema, cancellation), seen=seen)
             return self._write(prompt, options, cancellation)
         parallel = conversation.parallel_tool_calls is not False
         held = None
@@ -93,7 +107,8 @@ class Writer:
         if choice == "required" or answer is not None:
             grammar = grammar_of_calls(family, tools, self._marks, parallel=parallel, answer=answer)
             held = self._grammars.hold(grammar, "tools", cancellation)
-        prompt = Prompt(tokens, "messages", held, {token: mark for mark, token in self._marks.items()})
+        marks = {token: mark for mark, token in self._marks.items()}
+        prompt = Prompt(tokens, "messages", held, marks, seen)
         names = [tool["function"]["name"] for tool in tools]
         return told_calls(self._write(prompt, options, cancellation), family, names, parallel=parallel)
 
@@ -114,6 +129,13 @@ class Writer:
                 code="unsupported_value",
             )
         return self._family if tools else None
+
+    def _read(self, text: str, pictures: Sequence[Any]) -> tuple[list[int], dict[str, Any]]:
+        """The conversation's tokens, and what the model is given beside them."""
+        if self._sight is None:
+            return self._tokens(text, special=False), {}
+        with self._tokenizing:
+            return self._sight.look(text, pictures)
 
     def _tokens(self, text: str, *, special: bool) -> list[int]:
         """The tokenizer keeps a state of its own while it reads; templates need none of it."""
@@ -184,6 +206,7 @@ class Writer:
             self._loaded.model.generate(
                 ids,
                 attention_mask=torch.ones_like(ids),
+                **prompt.seen,
                 max_new_tokens=most,
                 do_sample=False,
                 num_beams=1,

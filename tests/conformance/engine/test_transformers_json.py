@@ -131,7 +131,7 @@ def test_a_client_that_leaves_ends_what_is_held(speaker: Engine) -> None:
         ({"enum": ["a" * 70_000]}, "at most 65536 bytes"),
         ({"type": "integer", "multipleOf": 999_983}, "multipleOf"),
         ({"type": "integer", "multipleOf": True}, "multipleOf"),
-        ({"maximum": 10**400}, "schema"),
+        ({"maximum": 10**400}, "number out of range"),
     ],
     ids=lambda value: str(value)[:40],
 )

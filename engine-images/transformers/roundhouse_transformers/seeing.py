@@ -1,0 +1,85 @@
+"""What a model that sees has beside its tokenizer: it makes numbers of pictures, and places for them."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+
+from roundhouse_engine import ModelError
+from roundhouse_engine.errors import invalid
+from roundhouse_transformers.loading import Loaded
+from roundhouse_transformers.repository import Repository
+
+_FILES: Final = ("preprocessor_config.json", "processor_config.json")
+
+
+def sees(repository: Repository) -> bool:
+    """Whether the model was made to look at pictures; its files may lack what that takes."""
+    kind = repository.config.get("model_type")
+    return "vision_config" in repository.config and kind in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+
+
+def kind_of(repository: Repository) -> Any:  # noqa: ANN401 - an Auto class
+    """Which of the library's kinds of what writes the repository's model is."""
+    return AutoModelForImageTextToText if sees(repository) else AutoModelForCausalLM
+
+
+class Sight:
+    """Of one model; called by one thread at a time."""
+
+    def __init__(self, repository: Repository, loaded: Loaded) -> None:
+        self._loaded = loaded
+        try:
+            kind = _still(PROCESSOR_MAPPING[type(loaded.model.config)])
+            self._processor = kind.from_pretrained(repository.path, local_files_only=True)
+        except Exception as error:  # each library has its own kinds
+            raise ModelError(
+                f"{repository.name!r} sees pictures, and what prepares them cannot be loaded: {error}. It is "
+                f"told in {' or '.join(_FILES)}: add that to what is fetched."
+            ) from error
+
+    @property
+    def template(self) -> Any:  # noqa: ANN401 - a text, or several by their names
+        return self._processor.chat_template
+
+    def look(self, text: str, pictures: Sequence[Any]) -> tuple[list[int], dict[str, Any]]:
+        """The tokens of the text, places of pictures included, and the model's other inputs by their names.
+
+        Raises `EngineError` for pictures that the model cannot look at.
+        """
+        begins = self._loaded.tokenizer.bos_token
+        try:
+            seen = self._processor(
+                text=[text],
+                images=list(pictures) or None,
+                return_tensors="pt",
+                add_special_tokens=not (begins and text.startswith(begins)),
+            )
+        except (ValueError, TypeError, IndexError) as error:
+            raise invalid(
+                f"The model cannot look at these pictures in these messages: {error}", param="messages"
+            ) from error
+        tokens = seen.pop("input_ids")[0].tolist()
+        seen.pop("attention_mask", None)
+        if not pictures:
+            return tokens, {}
+        model = self._loaded.model
+        return tokens, {
+            name: value.to(model.device, dtype=model.dtype if value.is_floating_point() else None)
+            for name, value in seen.items()
+        }
+
+
+def _still(kind: Any) -> Any:  # noqa: ANN401 - a class
+    """The same without videos, which want torchvision and are not served."""
+    attributes = [name for name in kind.get_attributes() if name != "video_processor"]
+
+    class Still(kind):  # type: ignore[misc]
+        @classmethod
+        def get_attributes(cls) -> list[str]:
+            return attributes
+
+    Still.__name__ = kind.__name__
+    return Still

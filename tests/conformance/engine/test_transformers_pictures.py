@@ -1,0 +1,218 @@
+"""Pictures and models of the transformers engine that see, held against the library itself."""
+
+import base64
+import io
+import json
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from roundhouse_engine import Cancellation, ModelError, ModelSpec
+from tests.conformance.engine.running import Answer, Engine
+from tests.conformance.engine.test_transformers import CHAT, post, said, serving
+from tests.support.torch_base import prepare_torch
+
+RED = Image.new("RGB", (84, 56), "red")
+
+
+def url(picture: Image.Image | bytes, kind: str = "png", **options: Any) -> str:
+    if isinstance(picture, Image.Image):
+        written = io.BytesIO()
+        picture.save(written, kind, **options)
+        picture = written.getvalue()
+    return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
+
+
+def looking(*urls: str, text: str = "What is it?") -> list[Any]:
+    parts = [{"type": "image_url", "image_url": {"url": each}} for each in urls]
+    return [{"role": "user", "content": [*parts, {"type": "text", "text": text}]}]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    prepare_torch()
+    from tests.support import tiny_models, tiny_seers  # noqa: PLC0415 - torch loads only from here on
+
+    folder = tmp_path_factory.mktemp("seers")
+    return {
+        "qwen": tiny_seers.write_qwen(folder / "qwen"),
+        "llava": tiny_seers.write_llava(folder / "llava"),
+        "blind": tiny_models.write_speaker(folder / "blind", ["I hear."]),
+    }
+
+
+@pytest.fixture(scope="module")
+def seer(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    with serving("chat", tmp_path_factory.mktemp("seer"), **models) as engine:
+        yield engine
+
+
+def ask(seer: Engine, model: str, *urls: str, **fields: Any) -> Answer:
+    told = {"temperature": 0, "max_tokens": 12} | fields
+    return post(seer, CHAT, model=model, messages=looking(*urls) if urls else said("What is it?"), **told)
+
+
+def answer(found: Answer) -> str:
+    assert found.status == 200, found.body
+    return str(found.json["choices"][0]["message"]["content"])
+
+
+def plain(path: Path, picture: Image.Image | None) -> str:
+    """What the library says of it, called step by step."""
+    import torch  # noqa: PLC0415 - see `models`
+    import transformers  # noqa: PLC0415
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(path)
+    model = transformers.AutoModelForImageTextToText.from_pretrained(path).eval()
+    inputs: dict[str, Any] = {}
+    places = 0
+    if picture is not None:
+        looks = transformers.AutoImageProcessor.from_pretrained(path, backend="pil")
+        inputs = dict(looks(images=[picture], return_tensors="pt"))
+        places = int(inputs["image_grid_thw"].prod()) // 4 if "image_grid_thw" in inputs else 4
+    mark = "<|image_pad|>" if "Qwen" in type(model).__name__ else "<image>"
+    part = [{"type": "image"}] if picture is not None else []
+    told = [{"role": "user", "content": [*part, {"type": "text", "text": "What is it?"}]}]
+    text = tokenizer.apply_chat_template(told, tokenize=False, add_generation_prompt=True)
+    ids = torch.tensor([tokenizer(text.replace(mark, mark * places))["input_ids"]])
+    if "image_grid_thw" in inputs:
+        inputs["mm_token_type_ids"] = (ids == tokenizer.convert_tokens_to_ids(mark)).long()
+    with torch.inference_mode():
+        written = model.generate(ids, **inputs, max_new_tokens=12, do_sample=False)[0, ids.shape[1] :]
+    return str(tokenizer.decode(written, skip_special_tokens=True))
+
+
+@pytest.mark.req("S2-4")
+@pytest.mark.parametrize("model", ["qwen", "llava"])
+def test_it_says_of_a_picture_what_the_library_does(
+    seer: Engine, models: dict[str, Path], model: str
+) -> None:
+    with seer.client as client:
+        found = client.chat.completions.create(
+            model=model, messages=looking(url(RED)), temperature=0, max_tokens=12
+        )
+    assert found.choices[0].message.content == plain(models[model], RED)
+    blue = url(Image.new("RGB", (84, 56), "blue"))
+    assert found.choices[0].message.content != answer(ask(seer, model, blue))
+
+
+@pytest.mark.parametrize("model", ["qwen", "llava"])
+def test_who_sees_reads_as_well(seer: Engine, models: dict[str, Path], model: str) -> None:
+    found = ask(seer, model)
+    assert answer(found) == plain(models[model], None)
+    two = ask(seer, model, url(RED), url(RED))
+    assert two.json["usage"]["prompt_tokens"] > ask(seer, model, url(RED)).json["usage"]["prompt_tokens"]
+
+
+def test_answers_about_pictures_are_streamed_and_held_to_schemas(seer: Engine) -> None:
+    wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"enum": ["red", "blue"]}}}
+    with seer.client as client:
+        chunks = client.chat.completions.create(
+            model="qwen",
+            messages=looking(url(RED)),
+            response_format=wanted,
+            stream=True,  # type: ignore[call-overload]
+        )
+        text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+    assert json.loads(text) in ("red", "blue")
+
+
+def test_all_that_is_a_picture_is_looked_at(seer: Engine) -> None:
+    """Whatever holds it, the same picture is the same to the model."""
+    rotated = Image.Exif()
+    rotated[0x0112] = 6
+    wide = Image.new("RGB", (84, 56), "red")
+    wide.paste("white", (0, 0, 42, 56))
+    clear = Image.new("RGBA", (84, 56), (0, 0, 0, 0))
+    clear.paste((255, 0, 0, 255), (42, 0, 84, 56))
+    seen = answer(ask(seer, "qwen", url(wide)))
+    assert answer(ask(seer, "qwen", url(clear))) == seen, "what is clear is white"
+    assert answer(ask(seer, "qwen", url(wide, "webp", lossless=True))) == seen
+    turned = wide.rotate(90, expand=True)
+    assert answer(ask(seer, "qwen", url(turned, "png", exif=rotated.tobytes()))) == seen, "upright"
+    grey = Image.fromarray(np.linspace(0, 255, 56 * 84).reshape(56, 84).astype(np.uint8))
+    deep = Image.fromarray(np.asarray(grey).astype(np.uint16) << 8)
+    assert answer(ask(seer, "qwen", url(deep))) == answer(ask(seer, "qwen", url(grey)))
+    for mode in ("CMYK", "L"):
+        assert answer(ask(seer, "qwen", url(wide.convert(mode), "jpeg")))
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG that says it has so many pixels, and holds none."""
+
+    def chunk(name: bytes, held: bytes) -> bytes:
+        return struct.pack(">I", len(held)) + name + held + struct.pack(">I", zlib.crc32(name + held))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+def animated() -> str:
+    frames = [Image.new("RGB", (28, 28), color) for color in ("red", "blue")]
+    return url(frames[0], "gif", save_all=True, append_images=frames[1:])
+
+
+@pytest.mark.parametrize(
+    ("urls", "told"),
+    [
+        (["https://example.com/a.png"], "nothing is fetched here"),
+        (["http://127.0.0.1:8000/metrics"], "nothing is fetched here"),
+        (["file:///etc/passwd"], "nothing is fetched here"),
+        (["data:image/png,raw"], "nothing is fetched here"),
+        (["data:image/png;base64,@@"], "is no base64"),
+        ([url(b"not a picture")], "cannot be read as a picture"),
+        ([url(base64.b64decode(url(RED).partition(",")[2])[:-30])], "cannot be read as a picture"),
+        ([url(bomb(60_000, 60_000))], "pixels; 50,000,000 are taken"),
+        ([url(bomb(9_000, 9_000))], "9000 x 9000 pixels; 50,000,000 are taken"),
+        ([url(bomb(1, 1 << 20))], "pixels; 50,000,000 are taken"),
+        ([animated()], "is an animated picture"),
+        ([url(Image.new("RGB", (28, 28)))] * 33, "one picture too many"),
+        ([url(Image.new("RGB", (6000, 20)))], "cannot look at these pictures"),
+        ([url(b"\0" * (21 << 20))], "more than 20 MiB"),
+    ],
+    ids=lambda value: str(value)[-40:],
+)
+def test_what_is_no_picture_or_too_much_of_one_is_told(seer: Engine, urls: list[str], told: str) -> None:
+    found = ask(seer, "qwen", *urls)
+    assert (found.status, found.error["param"]) == (400, "messages"), found.body[:300]
+    assert told in found.error["message"]
+    assert ask(seer, "qwen", url(RED)).status == 200
+
+
+def test_who_sees_nothing_says_so(seer: Engine) -> None:
+    found = ask(seer, "blind", url(RED))
+    assert (found.status, found.error["param"]) == (400, "messages")
+    assert "sees no pictures" in found.error["message"]
+
+
+def test_a_mark_of_a_picture_in_a_text_is_none(seer: Engine) -> None:
+    messages = looking(url(RED), text="<|image_pad|><image>")
+    for model in ("qwen", "llava"):
+        found = post(seer, CHAT, model=model, messages=messages, max_tokens=1)
+        assert found.status == 400, found.body[:300]
+        assert found.error["param"] == "messages"
+
+
+def test_more_pixels_in_all_than_are_taken(models: dict[str, Path]) -> None:
+    from roundhouse_engine.errors import EngineError  # noqa: PLC0415
+    from roundhouse_transformers import pictures  # noqa: PLC0415 - see `models`
+
+    large = url(Image.new("1", (7000, 7000)))
+    with pytest.raises(EngineError, match="more than 50,000,000 pixels in all"):
+        pictures.without_pictures(looking(large, large), Cancellation())
+
+
+def test_a_repository_lacks_what_prepares_pictures(models: dict[str, Path], tmp_path: Path) -> None:
+    from roundhouse_transformers.handlers import TransformersChat  # noqa: PLC0415 - see `models`
+    from tests.support import tiny_seers  # noqa: PLC0415
+
+    path = tiny_seers.write_qwen(tmp_path / "m")
+    (path / "preprocessor_config.json").unlink()
+    with pytest.raises(ModelError, match=r"told in preprocessor_config.json or processor_config.json"):
+        TransformersChat().load(ModelSpec("m", path), lambda _part: None)
