@@ -11,6 +11,9 @@ UV := $(ROUNDHOUSE_CACHE)/uv-$(UV_VERSION)/bin/uv
 PYTHON := .venv/bin/python
 STAMP := .venv/.synced
 PYTEST := $(PYTHON) -m pytest
+# PyPI's wheel of xllamacpp computes on processors alone; its makers have this one for CUDA on an index of theirs.
+LLAMA_FOR_GPUS = --reinstall --no-deps --default-index https://xorbitsai.github.io/xllamacpp/whl/cu132 \
+	xllamacpp==$$(.venv-gpu/bin/python -c 'from importlib.metadata import version; print(version("xllamacpp"))')
 NOT_IN_CI := not gpu and not soak
 # Files of tests go to workers side by side: most of the time a test waits for something. tests/scheduling.py says
 # which go to whom; in the order of the folders, so that the quick ones even out the end.
@@ -49,8 +52,8 @@ cluster: $(STAMP)  ## A real Kubernetes on this machine, or the context that ROU
 down: $(STAMP)  ## End the cluster of `make cluster` and `make demo` and leave nothing behind; ALL=1: every local cluster
 	@$(PYTHON) -m tests.cluster.local down $(if $(ALL),--all)
 
-images: $(STAMP)  ## Build the container images; PUSH=<registry> pushes them
-	@$(PYTHON) -m tests.images build $(if $(PUSH),--push $(PUSH))
+images: $(STAMP)  ## Build the container images; GPU=1: those for GPUs; PUSH=<registry> pushes them
+	@$(PYTHON) -m tests.images build $(if $(GPU),--gpu) $(if $(PUSH),--push $(PUSH))
 
 test: $(STAMP)  ## All tests: unit, conformance, cluster, end to end; installs what it needs. SOAK=1 adds the soak
 	@$(PYTHON) -m tests.prepare
@@ -74,8 +77,12 @@ test-e2e: $(STAMP)  ## Real pods, real chart, real audio
 fuzz: $(STAMP)  ## The property tests with new examples; FUZZ says how many (default 1000) where a test does not
 	@FUZZ=$${FUZZ:-1000} $(PYTEST) -m "hypothesis and $(NOT_IN_CI)" tests/unit tests/conformance/gateway
 
-gpu: $(STAMP)  ## The tests that need a GPU
-	@$(PYTEST) -m gpu || { test $$? -eq 5 && echo "No test is marked gpu yet."; }
+# What is in .venv, and CUDA, in an environment of its own: 5 GB, which nothing else wants.
+gpu: $(UV)  ## The tests that need a GPU, with the locked CUDA libraries in .venv-gpu
+	@UV_PROJECT_ENVIRONMENT=.venv-gpu $(UV) sync --locked --quiet --all-extras --all-packages --group cuda
+	@$(UV) pip install --quiet --python .venv-gpu $(LLAMA_FOR_GPUS) || echo "llama.cpp's tests fail without its wheel for CUDA" >&2
+	@.venv-gpu/bin/python -m tests.prepare --packages
+	@.venv-gpu/bin/python -m pytest -m gpu tests/gpu
 
 soak: $(STAMP)  ## The tests that run long; SOAK_SECONDS says how long (default 120)
 	@$(PYTHON) -m tests.prepare

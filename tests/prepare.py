@@ -2,7 +2,7 @@
 
 Installs Debian packages, builds the cluster's binaries and the container images into the cache, and says
 how long it took. What is there already is left as it is, so a second call takes seconds. `--no-images`
-leaves out the images, for what runs without a single one.
+leaves out the images, for what runs without a single one, and `--packages` all but the packages.
 """
 
 import argparse
@@ -30,17 +30,19 @@ def run(*module_and_arguments: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.prepare")
     parser.add_argument("--no-images", action="store_true", help="build no container images")
-    images = not parser.parse_args().no_images
+    parser.add_argument("--packages", action="store_true", help="install Debian packages and nothing else")
+    options = parser.parse_args()
     started = time.monotonic()
     try:
         install((*SPEECH_PACKAGES, *CLIENT_PACKAGES), purpose="the speech that the tests transcribe")
         install(STORE_PACKAGES, purpose="limits that several gateways keep together")
     except PackagesError as error:
         sys.exit(f"error: {error}")
-    run("tests.cluster.local", "install")
-    run("tests.cluster.local", "build")
-    if images:
-        run("tests.images", "build")
+    if not options.packages:
+        run("tests.cluster.local", "install")
+        run("tests.cluster.local", "build")
+        if not options.no_images:
+            run("tests.images", "build")
     print(f"Prepared for the tests in {time.monotonic() - started:.0f} s", flush=True)
 
 

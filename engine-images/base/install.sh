@@ -3,7 +3,7 @@
 # dependencies (hashes checked) and this repository's own packages, compiled, without tests and type stubs.
 #
 #   install.sh PROJECT… -- EXPORT-OPTION…
-#   install.sh --pins FILE
+#   install.sh --pins FILE…
 #
 # PROJECT are the folders whose packages go in; EXPORT-OPTION say which part of uv.lock they need. FILE is such a
 # part that has been exported. Where the stage starts from an image that has packages, what is left in
@@ -18,7 +18,8 @@ export SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
 projects=""
 pins=/tmp/requirements.txt
 if [ "$1" = "--pins" ]; then
-    pins=$2
+    shift
+    cat "$@" >"$pins"
 else
     while [ "$1" != "--" ]; do
         projects="$projects $1"
@@ -28,7 +29,9 @@ else
     # The lock is turned into a list of pins first, because `uv sync` would fetch from the addresses in the lock,
     # and an index that mirrors PyPI would never be asked. setuptools compiles, and torch alone asks for it.
     uv export --quiet --frozen --no-emit-workspace --no-dev --output-file /tmp/locked.txt "$@" >/dev/null
-    awk -v pins="$pins" '/^[^ #]/ { out = /^setuptools==/ ? "/tmp/compiler.txt" : pins } out { print > out }' /tmp/locked.txt
+    # What no Linux installs has no hash, and a line without one is an error.
+    awk -v pins="$pins" '/^[^ #]/ { out = /^setuptools==/ ? "/tmp/compiler.txt" : /== .emscripten./ ? "/dev/null" : pins }
+        out { print > out }' /tmp/locked.txt
 fi
 
 : >/tmp/shared-files
@@ -69,9 +72,11 @@ if [ -d botocore/data ]; then
 fi
 
 # An image for CPUs has torch without the 4 GB of CUDA that its own libraries are linked against, and without the
-# half of these libraries that nothing would read. Headers and compilers are for those who build on torch.
+# half of these libraries that nothing would read: programs for GPUs, which stay where no stand-ins are made. One for
+# GPUs has them all, and nothing in the place of the driver, which is mounted where a GPU is and must not be hidden.
+# Headers and compilers are for those who build on torch.
 if [ -d torch/lib ] && ! [ -s /tmp/shared-files ]; then
-    python3 "$sources/engine-images/base/torch_without_cuda.py" "$PWD"
+    [ -d nvidia/cu13/lib ] || python3 "$sources/engine-images/base/torch_without_cuda.py" "$PWD"
     python3 "$sources/engine-images/base/lighter.py" "$PWD"
     rm -rf torch/include torch/share torch/bin/protoc*
     rm -f torch/lib/libgfortran.so.5  # comes with torch, and none of its libraries asks for it
@@ -83,8 +88,10 @@ rm -f numba/np/ufunc/tbbpool.*.so
 
 # A wheel may count on a library that the base has not: better known now than in a pod that crashes.
 # What torch brings along is loaded before those that are linked against it, and scipy's own by who knows their folder.
-missing=$(find . -name '*.so*' -type f -exec env LD_LIBRARY_PATH="$PWD/torch/lib:$PWD/scipy.libs" ldd {} + 2>/dev/null |
-    grep 'not found' | sort -u || true)
+# NVIDIA's packages bring parts that only some machines can load, and triton a profiler; the driver comes with the GPU.
+libraries="$PWD/torch/lib:$PWD/scipy.libs$(find "$PWD/nvidia" -type d -name lib -printf ':%p' 2>/dev/null || true)"
+missing=$(find . -path ./nvidia -prune -o -path ./triton -prune -o -name '*.so*' -type f -exec env LD_LIBRARY_PATH="$libraries" ldd {} + 2>/dev/null |
+    grep 'not found' | grep -v -E 'lib(cuda|nvidia-ml)\.so\.1 ' | sort -u || true)
 if [ -n "$missing" ]; then
     echo "the base image lacks libraries that the installed packages need:" "$missing" >&2
     exit 1

@@ -5,7 +5,7 @@ import sys
 
 from .build import build_images, image_folders
 from .definitions import IMAGES
-from .pins import PINS, torch_pins
+from .pins import PINS, group_pins
 from .store import ImageError
 
 
@@ -15,15 +15,17 @@ def main(arguments: list[str] | None = None) -> None:
     if options.command == "pins":
         _pins(check=options.check)
         return
-    known = [image.name for image in IMAGES]
+    known = [image.name for image in IMAGES if image.on_gpus or not options.gpu]
     if unknown := sorted(set(options.names) - set(known)):
         parser.error(f"there is no image {unknown[0]!r}; there are {', '.join(known)}")
-    chosen = [image for image in IMAGES if not options.names or image.name in options.names]
+    chosen = [image for image in IMAGES if image.name in (options.names or known)]
     try:
         if options.command == "build":
-            build_images(chosen, push=options.push, refresh_base=options.refresh_base, say=_say)
+            build_images(
+                chosen, push=options.push, refresh_base=options.refresh_base, gpu=options.gpu, say=_say
+            )
         else:
-            print(*image_folders(chosen).values(), sep="\n")
+            print(*image_folders(chosen, gpu=options.gpu).values(), sep="\n")
     except ImageError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
@@ -31,11 +33,12 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _pins(*, check: bool) -> None:
-    pins = torch_pins()
-    if not check:
-        PINS.write_text(pins)
-    elif PINS.read_text() != pins:
-        sys.exit(f"{PINS} is not what uv.lock says: run `make gen`")
+    for group, file in PINS.items():
+        pins = group_pins(group)
+        if not check:
+            file.write_text(pins)
+        elif file.read_text() != pins:
+            sys.exit(f"{file} is not what uv.lock says: run `make gen`")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -50,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     pins = commands.add_parser("pins", help="write the pins of the layer that torch is in, from uv.lock")
     pins.add_argument("--check", action="store_true", help="write nothing, and fail where they differ")
     for command in (build, folders):
+        command.add_argument("--gpu", action="store_true", help="those for GPUs, tagged <version>-cuda")
         command.add_argument("names", metavar="NAME", nargs="*", help="an image; none named: all of them")
     return parser
 

@@ -35,6 +35,7 @@ from .store import ImageError, Store
 
 DEBIAN_PACKAGES = ("buildah", "mmdebstrap", "debian-archive-keyring", "ca-certificates")
 FOLDERS_KEPT = 2  # of each image: so many checkouts can take turns without building anew
+GPU_SUFFIX = "-cuda"  # of an image's tag
 OTHER_LAYERS_KEPT = 1  # of what images start from, for another checkout
 KEPT_SECONDS = 3600.0  # since the last build that asked for it, which is about to load it
 
@@ -83,9 +84,17 @@ def image_folder() -> Path:
 
 
 def build_images(
-    images: Sequence[Image] = IMAGES, *, push: str | None = None, refresh_base: bool = False, say: Say
+    images: Sequence[Image] = IMAGES,
+    *,
+    push: str | None = None,
+    refresh_base: bool = False,
+    gpu: bool = False,
+    say: Say,
 ) -> dict[str, Path]:
-    """Have a folder of each image, and push them where `push` names a registry; the folders by name."""
+    """Have a folder of each image, and push them where `push` names a registry; the folders by name.
+
+    With `gpu` they are those that compute on GPUs, which have a tag of their own.
+    """
     try:
         install(DEBIAN_PACKAGES, purpose="building container images")
     except PackagesError as error:
@@ -94,7 +103,7 @@ def build_images(
     folders: dict[str, Path] = {}
     with _locked_store(say) as store:
         base = choose_base(store, _pinned_base(images), say, refresh=refresh_base)
-        for index, plan in enumerate(_plans(images, base, _uv_image(store)), start=1):
+        for index, plan in enumerate(_plans(images, base, _uv_image(store), gpu=gpu), start=1):
             label = f"[{index}/{len(images)}] {plan.image.name}"
             folders[plan.image.name] = folder = _folder(store, plan, label, say)
             if push:
@@ -104,13 +113,13 @@ def build_images(
     return folders
 
 
-def image_folders(images: Sequence[Image] = IMAGES) -> dict[str, Path]:
+def image_folders(images: Sequence[Image] = IMAGES, *, gpu: bool = False) -> dict[str, Path]:
     """The folders of the images as the sources are now; ImageError names the first that is not built.
 
     Only looks, so it waits for nobody who builds.
     """
     base = known_base(Store(image_folder() / "store"), _pinned_base(images)) or "none yet"
-    folders = {plan.image.name: plan.folder() for plan in _plans(images, base, _uv_reference())}
+    folders = {plan.image.name: plan.folder() for plan in _plans(images, base, _uv_reference(), gpu=gpu)}
     for name, folder in folders.items():
         if not folder.is_dir():
             raise ImageError(f"image {name!r} is not built as the sources are now: run `make images`")
@@ -127,9 +136,9 @@ def _pinned_base(images: Sequence[Image]) -> str:
     return pinned.pop()
 
 
-def _plans(images: Sequence[Image], base: str, uv: str) -> list[Plan]:
-    version = project_version()
-    arguments = {"BASE": base, "UV": uv, "VERSION": version}
+def _plans(images: Sequence[Image], base: str, uv: str, *, gpu: bool) -> list[Plan]:
+    version = project_version() + (GPU_SUFFIX if gpu else "")
+    arguments = {"BASE": base, "UV": uv, "VERSION": version} | ({"CUDA": "1"} if gpu else {})
     return [Plan(image, version, arguments) for image in images]
 
 
@@ -179,7 +188,7 @@ def _build(store: Store, plan: Plan, sources: Path, label: str, say: Say) -> Non
     took = _run_build(store, recipe, label, say)
     write_folder(store, plan.reference, folder, step=f"{label}: writing it out")
     store.buildah("rmi", "--force", plan.reference, step=f"{label}: clearing the store")
-    _drop_old_folders(folder.parent, plan.image.name)
+    _drop_old_folders(folder)
     say(f"{label}: built in {took:.0f} s, {megabytes(folder):.0f} MB")
 
 
@@ -223,9 +232,15 @@ def _push(store: Store, plan: Plan, folder: Path, registry: str, say: Say) -> No
     say(f"pushed {target} in {took:.0f} s")
 
 
-def _drop_old_folders(folder: Path, name: str) -> None:
-    """Keep the newest, and those that somebody may be about to load. Files are what older checkouts made."""
-    found = sorted(folder.glob(f"{name}-*"), key=lambda path: path.stat().st_mtime, reverse=True)
+def _drop_old_folders(folder: Path) -> None:
+    """Of one image keep the newest, and those that somebody may be about to load.
+
+    Files are what older checkouts made.
+    """
+    stem, _, key = folder.name.rpartition("-")
+    same = f"{stem}-{'?' * len(key)}"
+    found = [*folder.parent.glob(same), *folder.parent.glob(f"{same}.tar")]
+    found.sort(key=lambda path: path.stat().st_mtime, reverse=True)
     for old in found[FOLDERS_KEPT:]:
         if time.time() - old.stat().st_mtime > KEPT_SECONDS:
             shutil.rmtree(old) if old.is_dir() else old.unlink()

@@ -26,6 +26,8 @@ class Image:
     containerfile: str
     on: "Image | None" = None
     """The image that it starts from, whose layers others share with it; None: the base of all."""
+    on_gpus: bool = False
+    """Whether there is one for GPUs, too, by the build argument CUDA."""
 
     def reference(self, version: str, registry: str = LOCAL_REGISTRY) -> str:
         return f"{registry}/{self.name}:{version}"
@@ -38,12 +40,12 @@ IMAGES = (
     Image("operator", "operator/Containerfile"),
     Image("gateway", "gateway/Containerfile"),
     Image("loader", "engine-images/loader/Containerfile"),
-    Image("llama-cpp", "engine-images/llama-cpp/Containerfile"),
+    Image("llama-cpp", "engine-images/llama-cpp/Containerfile", on_gpus=True),
     Image("pocketsphinx", "engine-images/pocketsphinx/Containerfile"),
-    Image("faster-whisper", "engine-images/faster-whisper/Containerfile"),
-    Image("transformers", "engine-images/transformers/Containerfile", on=TORCH),
-    Image("musicgen", "engine-images/musicgen/Containerfile", on=TORCH),
-    Image("nemo", "engine-images/nemo/Containerfile", on=TORCH),
+    Image("faster-whisper", "engine-images/faster-whisper/Containerfile", on_gpus=True),
+    Image("transformers", "engine-images/transformers/Containerfile", on=TORCH, on_gpus=True),
+    Image("musicgen", "engine-images/musicgen/Containerfile", on=TORCH, on_gpus=True),
+    Image("nemo", "engine-images/nemo/Containerfile", on=TORCH, on_gpus=True),
 )
 
 

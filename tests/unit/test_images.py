@@ -1,11 +1,13 @@
 """When an image is built anew, what it is built on, and how a build reaches the package index."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from tests.images.base import plain_http
 from tests.images.definitions import (
@@ -19,7 +21,7 @@ from tests.images.definitions import (
     snapshot,
 )
 from tests.images.host import certificates, index_settings
-from tests.images.pins import PINS, torch_pins
+from tests.images.pins import PINS, group_pins
 
 CONTAINERFILE = """
 # A comment that says COPY nothing here
@@ -74,11 +76,28 @@ def test_an_image_is_built_anew_when_what_it_starts_from_changes(checkout: Path)
 
 
 def test_the_layer_with_torch_is_what_the_lock_says() -> None:
-    pins = torch_pins()
-    assert PINS.read_text() == pins, "run `make gen`"
+    pins = group_pins("torch")
+    assert PINS["torch"].read_text() == pins, "run `make gen`"
     names = [line.partition("==")[0] for line in pins.splitlines() if "==" in line]
     assert {"torch", "numpy"} <= set(names)
     assert not [name for name in names if name.startswith(("nvidia", "cuda", "triton", "setuptools"))]
+
+
+def test_for_gpus_comes_what_torch_asks_for_beyond_what_it_has_on_processors() -> None:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        project = tomllib.load(file)
+    [told] = [one for one in project["tool"]["uv"]["dependency-metadata"] if one["name"] == "torch"]
+    ours = [*told["requires-dist"], *project["dependency-groups"]["cuda"]]
+    asked = [Requirement(line) for line in requires("torch") or () if "extra ==" not in line]
+    assert _plain(map(Requirement, ours)) == _plain(asked)
+    pinned = {line.partition("==")[0] for line in PINS["cuda"].read_text().splitlines() if "==" in line}
+    assert {"nvidia-cublas", "nvidia-cudnn-cu13", "triton"} <= pinned
+    assert PINS["cuda"].read_text() == group_pins("cuda"), "run `make gen`"
+
+
+def _plain(requirements: Iterable[Requirement]) -> list[tuple[str, list[str], str]]:
+    """Without what says on which platforms."""
+    return sorted((one.name, sorted(one.extras), str(one.specifier)) for one in requirements)
 
 
 @pytest.mark.parametrize("changed", ["unused.txt", "folder/__pycache__/deep.pyc"])

@@ -25,6 +25,7 @@ from roundhouse_engine import (
     Word,
 )
 from roundhouse_engine.errors import invalid
+from roundhouse_engine.gpu_memory import Growth
 from roundhouse_engine.languages import NAMES
 from roundhouse_engine.realtime_speech import Detector
 from roundhouse_engine.rehearing import Rehearing
@@ -70,8 +71,15 @@ class FasterWhisper(RealtimeSpeech):
         capacity = int(os.environ.get("ROUNDHOUSE_CAPACITY", "") or self.capacity)
         self._name = model.name
         hardware = choose_hardware(os.environ, capacity)
+        before = Growth() if hardware.device == "cuda" else None
         self._steps = Steps(open_model(model.path, hardware, progress), hardware.workers)
         get_vad_model()
+        self._vram_bytes = before.bytes() if before else None
+
+    @override
+    def vram_bytes(self) -> int | None:
+        """Of the weights: CTranslate2 does not tell what else it takes."""
+        return self._vram_bytes
 
     @override
     def unload(self) -> None:

@@ -63,6 +63,10 @@ class LlamaChat(Chat):
         del self._llama
 
     @override
+    def vram_bytes(self) -> int | None:
+        return self._llama.vram_bytes
+
+    @override
     def chat(self, conversation: Conversation, options: TextOptions, cancellation: Cancellation) -> Written:
         request: Chunk = {"messages": list(conversation.messages)}
         check_schema("tools", conversation.tools)

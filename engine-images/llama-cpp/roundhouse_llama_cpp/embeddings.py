@@ -41,6 +41,10 @@ class LlamaEmbeddings(Embedding):
         del self._llama
 
     @override
+    def vram_bytes(self) -> int | None:
+        return self._llama.vram_bytes
+
+    @override
     def count_tokens(self, text: str) -> int:
         return self._llama.count_tokens(text)
 

@@ -15,6 +15,7 @@ import xllamacpp
 
 from roundhouse_engine import ModelError
 from roundhouse_engine.errors import EngineError, failed, invalid
+from roundhouse_engine.gpu_memory import Growth
 from roundhouse_llama_cpp.settings import Settings
 
 _ERRORS_ONLY: Final = 1
@@ -50,6 +51,7 @@ class Llama:
             parameters.n_batch = parameters.n_ubatch = settings.context_tokens  # a text is read in one go
             if settings.pooling is not None:
                 parameters.pooling_type = _POOLINGS[settings.pooling]
+        before = Growth() if settings.gpu_layers else None
         try:
             self.server = xllamacpp.Server(parameters)
         except RuntimeError as error:
@@ -57,6 +59,8 @@ class Llama:
                 f"{name!r}: llama.cpp cannot load {str(weights)!r}; its own lines in this log say why. "
                 "The file may be cut off (fetch it again), of a kind that it does not know, or too large."
             ) from error
+        self.vram_bytes = before.bytes() if before else None
+        """Of weights and context, which are all there from the beginning; None where no GPU is used."""
 
     def count_tokens(self, text: str) -> int:
         return len(self._ask("POST", "/tokenize", {"content": text, "add_special": True})["tokens"])
