@@ -10,6 +10,7 @@ from tests.bench.engines import (
     faster_whisper,
     hour,
     images,
+    live,
     musicgen,
     nemo,
     pocketsphinx,
@@ -17,7 +18,7 @@ from tests.bench.engines import (
 )
 from tests.bench.figure import Result
 
-_PARTS: Final = (pocketsphinx, faster_whisper, hour, nemo, transformers, chats, musicgen)
+_PARTS: Final = (pocketsphinx, live, faster_whisper, hour, nemo, transformers, chats, musicgen)
 FIGURES: Final = (*(figure for part in _PARTS for figure in part.FIGURES), *images.FIGURES)
 
 

@@ -3,6 +3,7 @@
 `python -m tests.bench.engines.making KIND FOLDER`: the libraries that it takes stay out of the bench.
 """
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -12,12 +13,19 @@ from typing import Final
 from tests.support.torch_base import prepare_torch
 
 CONTEXT_TOKENS: Final = 1024
+QUIET: Final = {
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+"""For processes that show a person figures, and not what libraries say."""
 SPOKEN_WORDS: Final = tuple(f"word{number}" for number in range(12))
 
 
 def made(kind: str, folder: Path) -> Path:
     prepare_torch()
-    subprocess.run([sys.executable, "-m", __name__, kind, str(folder)], check=True, stdout=subprocess.DEVNULL)
+    command = [sys.executable, "-m", __name__, kind, str(folder)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ | QUIET)
     return folder
 
 

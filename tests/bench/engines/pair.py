@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import IO, Any, Final
 
+from tests.bench.engines.making import QUIET
 from tests.bench.figure import Figure, Result
 from tests.bench.machine import cpu_seconds
 from tests.conformance.engine.running import Engine, running
@@ -23,8 +25,10 @@ ONE_STEP: Final = "one step of the library"
 _READY_SECONDS: Final = 300
 _IDLE_SECONDS: Final = 6
 _LEAVES: Final = 4
-_REST_SECONDS: Final = 0.5
+_REST_SECONDS: Final = 1.5
 """Long enough after a step that nothing of it can follow."""
+_AT_REST: Final = 0.05
+"""Of a core."""
 _NEXT_TO_NOTHING_SECONDS: Final = 0.003
 
 
@@ -78,7 +82,9 @@ class Subject:
         began = time.monotonic()
         module = f"tests.bench.engines.libraries.{self.library}"
         command = [sys.executable, "-m", module, *map(str, self.told)]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | QUIET
+        ) as process:
             assert process.stdin
             assert process.stdout
             try:
@@ -152,19 +158,22 @@ def stop(
         with asked():
             wait_until(lambda: engine.metric("slots_computing") > 0, seconds=60, what="it computes")
             time.sleep(step_seconds * (1.5 + number / _LEAVES))
-        longest = max(longest, _computes_on_seconds(engine, 3 * step_seconds + _REST_SECONDS))
+        longest = max(longest, _computes_on_seconds(engine, 4 * step_seconds + _REST_SECONDS))
     return Result(figure, 1000 * longest, 1000 * step_seconds)
 
 
 def _computes_on_seconds(engine: Engine, watched_seconds: float) -> float:
-    """From now until its processor time is what it is at the end, but for next to nothing."""
+    """From now until it takes no more of the processor than in the second half of the watched time."""
     began = time.monotonic()
     seen = [(0.0, engine.processor_seconds)]
     while seen[-1][0] < watched_seconds:
         time.sleep(0.001)
         seen.append((time.monotonic() - began, engine.processor_seconds))
-    rested = seen[-1][1] - _NEXT_TO_NOTHING_SECONDS
-    return next(at for at, used in seen if used >= rested)
+    middle, end = seen[len(seen) // 2], seen[-1]
+    rate = (end[1] - middle[1]) / (end[0] - middle[0])
+    if rate > _AT_REST:
+        return watched_seconds  # at the least
+    return next(at for at, used in seen if used >= end[1] - rate * (end[0] - at) - _NEXT_TO_NOTHING_SECONDS)
 
 
 def post(engine: Engine, path: str, **told: object) -> dict[str, Any]:

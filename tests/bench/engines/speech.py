@@ -1,6 +1,7 @@
 """What is heard: a volunteer reading a book, cut to length."""
 
 import wave
+from collections.abc import Iterator
 from typing import Final
 
 from tests.support.recordings import TEST_DATA
@@ -8,6 +9,7 @@ from tests.support.recordings import TEST_DATA
 RATE: Final = 16_000
 CLIPS: Final = 8
 CLIP_SECONDS: Final = 2.5
+PIECE_SECONDS: Final = 0.1
 _READ_SECONDS: Final = 10
 _BOOK: Final = "librivox/sense_and_sensibility_01_austen_64kb-{}.wav"
 
@@ -30,3 +32,10 @@ def clips() -> list[bytes]:
     size = round(CLIP_SECONDS * RATE) * 2
     samples = speech(CLIPS * CLIP_SECONDS)
     return [samples[start : start + size] for start in range(0, len(samples), size)]
+
+
+def pieces(samples: bytes) -> Iterator[tuple[float, bytes]]:
+    """As a microphone gives them: each piece, and when it has been spoken, in seconds from the start."""
+    size = round(PIECE_SECONDS * RATE) * 2
+    for start in range(0, len(samples), size):
+        yield (start + size) / RATE / 2, samples[start : start + size]

@@ -15,10 +15,9 @@ def main(model: Path, path: Path) -> None:
 
     import numpy as np  # noqa: PLC0415
     import torch  # noqa: PLC0415
-
-    logging.getLogger("nemo_logger").setLevel(logging.ERROR)
     from nemo.collections.asr.models import ASRModel  # noqa: PLC0415
 
+    logging.getLogger("nemo_logger").setLevel(logging.ERROR)
     from roundhouse_nemo.settings import read_settings  # noqa: PLC0415 - the same threads
 
     torch.set_num_threads(read_settings(os.environ).threads)

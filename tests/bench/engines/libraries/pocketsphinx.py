@@ -1,9 +1,14 @@
-"""`python -m tests.bench.engines.libraries.pocketsphinx PATH`: decodes a file of 16 kHz mono samples."""
+"""`python -m tests.bench.engines.libraries.pocketsphinx PATH`: decodes a file of 16 kHz mono samples.
+
+As a whole, or while it is spoken: then it says after how many seconds there was a word.
+"""
 
 import sys
+import time
 from pathlib import Path
 
 from tests.bench.engines.libraries import answer
+from tests.bench.engines.speech import pieces
 
 
 def main(path: Path) -> None:
@@ -25,7 +30,21 @@ def main(path: Path) -> None:
         found = decoder.hyp()
         return str(found.hypstr) if found else ""
 
-    answer({"call": call})
+    def live() -> float:
+        decoder.start_utt()
+        try:
+            began = time.monotonic()
+            for at, piece in pieces(samples):
+                time.sleep(max(began + at - time.monotonic(), 0))
+                decoder.process_raw(piece)
+                found = decoder.hyp()
+                if found and found.hypstr:
+                    return time.monotonic() - began
+        finally:
+            decoder.end_utt()
+        raise AssertionError("nothing was heard")
+
+    answer({"call": call, "live": live})
 
 
 if __name__ == "__main__":
