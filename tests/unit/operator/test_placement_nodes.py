@@ -231,17 +231,23 @@ def test_the_largest_of_the_kind_is_told_as_a_share_has_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("requests", "reason"),
+    ("requests", "reason", "words"),
     [
-        ({"cpu": "9"}, "InsufficientResources"),
-        ({"memory": "65Gi"}, "InsufficientResources"),
-        ({"cpu": "8"}, None),
+        ({"cpu": "9500m"}, "InsufficientResources", "9.5 CPUs are asked for, the most on one node is 8;"),
+        (
+            {"memory": "65Gi"},
+            "InsufficientResources",
+            "66560 MiB of memory are asked for, the most on one node is 65536 MiB;",
+        ),
+        ({"cpu": "8"}, None, "needs a node; 1 nodes fit"),
     ],
 )
-def test_cpu_and_memory_count_too(requests: Manifest, reason: str | None) -> None:
+def test_cpu_and_memory_count_too(requests: Manifest, reason: str | None, words: str) -> None:
     hardware = Hardware.model_validate({"gpu": {"mode": "None"}, "resources": {"requests": requests}})
-    found = fleet_of(CPU).survey(placement.place(placement.state(hardware), fleet_of(CPU)))
+    need = placement.place(placement.state(hardware), fleet_of(CPU))
+    found = fleet_of(CPU).survey(need)
     assert [one.value for one, _, _ in found.rejected] == ([reason] if reason else [])
+    assert words in placement.explain(need, found)
 
 
 ZONE = {"key": "zone", "operator": "In", "values": ["a"]}

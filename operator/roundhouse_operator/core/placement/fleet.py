@@ -42,6 +42,8 @@ class Survey:
     """What nodes have in place of the GPU that is asked for."""
     unmet: tuple[tuple[str, int], ...] = ()
     """What keeps nodes out by the author's own rules, and how many; the most first."""
+    room: tuple[tuple[str, int], ...] = ()
+    """CPU, memory and storage of which nodes have too little, and the most that one of these has."""
 
     @property
     def obstacle(self) -> Reason:
@@ -87,12 +89,19 @@ class _Tally:
                 most=max((one.offered for one in self.verdicts.values()), default=0),
                 instead=tuple(sorted({name for one in self.verdicts.values() for name in one.instead})),
                 unmet=self._unmet(),
+                room=self._room(),
             )
         return self.survey
 
     def _unmet(self) -> tuple[tuple[str, int], ...]:
         counts = Counter(rule for one in self.verdicts.values() for rule in one.unmet)
         return tuple(sorted(counts.items(), key=lambda one: (-one[1], one[0])))
+
+    def _room(self) -> tuple[tuple[str, int], ...]:
+        most: dict[str, int] = {}
+        for name, amount in (each for one in self.verdicts.values() for each in one.room):
+            most[name] = max(amount, most.get(name, 0))
+        return tuple(sorted(most.items()))
 
     def _largest(self, obstacle: Reason | None = None) -> int | None:
         """Of all nodes, or of those with that obstacle."""

@@ -17,6 +17,8 @@ from roundhouse_operator.core.placement.fleet import Survey
 from roundhouse_operator.core.placement.memory import required
 from roundhouse_operator.core.placement.need import Need
 
+_MILLI: Final = 1000
+_MIB: Final = 1 << 20
 _NAMED: Final = 5
 """Products or rules that a message names."""
 
@@ -86,9 +88,18 @@ def _why(need: Need, found: Survey) -> str:
     if found.obstacle is Reason.NO_GPU and found.instead:
         kind = f"is of {' or '.join(need.stated.products)}" if need.stated.products else "has that"
         return f"no node {kind}; there are {_first(found.instead)}"
+    if found.obstacle is Reason.INSUFFICIENT_RESOURCES:
+        asked = dict(need.stated.requests)
+        return "; ".join(_too_much(name, asked[name], most) for name, most in found.room)
     if found.obstacle is Reason.NO_MATCHING_NODE:
         return _first(tuple(f"{count} {rule}" for rule, count in found.unmet))
     return ""
+
+
+def _too_much(name: str, asked: int, most: int) -> str:
+    if name == "cpu":
+        return f"{asked / _MILLI:g} CPUs are asked for, the most on one node is {most / _MILLI:g}"
+    return f"{-(-asked // _MIB)} MiB of {name} are asked for, the most on one node is {most // _MIB} MiB"
 
 
 def _first(words: tuple[str, ...]) -> str:

@@ -53,6 +53,8 @@ class Verdict:
     """What it has in place of the GPU that is asked for: its product, or its resources."""
     unmet: tuple[str, ...] = ()
     """What of the author's own rules keeps it out."""
+    room: tuple[tuple[str, int], ...] = ()
+    """What it has in all of the CPU, memory or storage of which that is too little; as `Stated.requests`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,22 +66,23 @@ class Claimables:
 
 
 @lru_cache(maxsize=4096)
-def _verdict(
+def _verdict(  # noqa: PLR0913, PLR0917  # the fields of one
     obstacle: Reason | None,
     memory_mib: int | None = None,
     offered: int = 0,
     instead: tuple[str, ...] = (),
     unmet: tuple[str, ...] = (),
+    room: tuple[tuple[str, int], ...] = (),
 ) -> Verdict:
     """One object for all nodes of which the same is true: there is one for each need and node."""
-    return Verdict(obstacle, memory_mib, offered, instead, unmet)
+    return Verdict(obstacle, memory_mib, offered, instead, unmet, room)
 
 
 def judge(need: Need, node: Node, claimables: Claimables) -> Verdict:
     if unmet := keeps_out(node, need.stated):
         return _verdict(Reason.NO_MATCHING_NODE, unmet=unmet)
     if need.allocation is None:
-        return _verdict(_short_of_room(need, node))
+        return _by_room(need, node)
     if need.allocation is AllocationChosen.DRA:
         return _judge_claim(need, node, claimables)
     return _judge_resource(need, node, need.resource or "")
@@ -95,16 +98,18 @@ def _judge_resource(need: Need, node: Node, resource: str) -> Verdict:
         return _verdict(obstacle, memory, instead=(product,) if product else ())
     if offered < need.count:
         return _verdict(Reason.INSUFFICIENT_GPU, memory, offered)
-    return _verdict(_short_of_room(need, node), memory)
+    return _by_room(need, node, memory)
 
 
 def _gpus(node: Node) -> tuple[str, ...]:
     return tuple(sorted(name for name, count in node.devices.items() if count and name.startswith(VENDORS)))
 
 
-def _short_of_room(need: Need, node: Node) -> Reason | None:
-    short = any(node.room.get(name, 0) < amount for name, amount in need.stated.requests)
-    return Reason.INSUFFICIENT_RESOURCES if short else None
+def _by_room(need: Need, node: Node, memory_mib: int | None = None) -> Verdict:
+    """Where all else fits."""
+    asked = ((name, amount, node.room.get(name, 0)) for name, amount in need.stated.requests)
+    short = tuple((name, there) for name, amount, there in asked if there < amount)
+    return _verdict(Reason.INSUFFICIENT_RESOURCES if short else None, memory_mib, room=short)
 
 
 def _judge_claim(need: Need, node: Node, claimables: Claimables) -> Verdict:
@@ -129,7 +134,7 @@ def _judge_claim(need: Need, node: Node, claimables: Claimables) -> Verdict:
         return _verdict(Reason.INSUFFICIENT_VRAM, largest)
     if len(enough) < need.count:
         return _verdict(Reason.INSUFFICIENT_GPU, largest, len(enough))
-    return _verdict(_short_of_room(need, node), largest)
+    return _by_room(need, node, largest)
 
 
 def _against_labels(need: Need, node: Node) -> Reason | None:
