@@ -16,7 +16,6 @@ from tests.conformance.engine.streaming import Stream, streaming
 
 _SECONDS: Final = 3.0
 _SILENCE_SECONDS: Final = 1.0
-_ROUNDS: Final = 7
 
 LATER: Final = Figure(
     "engines", "pocketsphinx, first word while spoken, later than the library", "ms", "lower", aim=50
@@ -34,7 +33,6 @@ def measure(folder: Path) -> Iterator[Result]:
         ours, theirs = in_turns(
             lambda: asyncio.run(_first_seconds(pair.engine.port, path.read_bytes())),
             lambda: float(pair.library.work("live")[1]),
-            rounds=_ROUNDS,
         )
     yield Result(LATER, 1000 * (ours - theirs))
 

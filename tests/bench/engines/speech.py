@@ -10,6 +10,8 @@ RATE: Final = 16_000
 CLIPS: Final = 8
 CLIP_SECONDS: Final = 2.5
 PIECE_SECONDS: Final = 0.1
+WINDOW_SECONDS: Final = 30.0
+"""The most that engines compute at once."""
 _READ_SECONDS: Final = 10
 _BOOK: Final = "librivox/sense_and_sensibility_01_austen_64kb-{}.wav"
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from tests.bench.engines.libraries import answer
+from tests.bench.engines.speech import RATE, WINDOW_SECONDS
 
 
 def main(model: Path, path: Path) -> None:
@@ -29,8 +30,10 @@ def main(model: Path, path: Path) -> None:
         (found,) = listener.transcribe([samples], batch_size=1, timestamps=True, verbose=False)
         return str(found.text)
 
+    window = np.resize(samples, round(WINDOW_SECONDS * RATE))
+
     def step() -> None:
-        signal = torch.from_numpy(samples)[None]
+        signal = torch.from_numpy(window)[None]
         with torch.inference_mode():
             features, count = listener.preprocessor(
                 input_signal=signal, length=torch.tensor([signal.shape[1]])
