@@ -53,6 +53,8 @@ def _of_ready(name: str, field: str, *, wide: bool = False) -> Column:
 
 READY: Final = _of_ready("Ready", "status")
 REASON: Final = _of_ready("Reason", "reason")
+DEGRADED: Final = Column("Degraded", '.status.conditions[?(@.type=="Degraded")].reason')
+"""Empty where nothing is: the condition is there only while it is true."""
 MESSAGE: Final = _of_ready("Message", "message", wide=True)
 AGE: Final = Column("Age", ".metadata.creationTimestamp", "date")
 
@@ -64,6 +66,7 @@ KINDS: Final = (
         (
             READY,
             REASON,
+            DEGRADED,
             Column("Stage", ".spec.stage"),
             Column("Serving", ".spec.serving.type"),
             Column("Version", ".spec.version"),
@@ -81,6 +84,7 @@ KINDS: Final = (
         (
             READY,
             REASON,
+            DEGRADED,
             Column("Model", ".status.servedName"),
             Column("Engine", ".status.engine.name"),
             Column("Want", ".spec.replicas", "integer"),

@@ -56,7 +56,7 @@ def test_get_reads_like_a_status_page(control_plane: Cluster, namespace: str) ->
     page = control_plane.kubectl("get", "roundhouse", "-A").splitlines()
     rows = [line.split()[1:] for line in page if line.startswith(namespace)]
     headings = [line.split()[1:] for line in page if line.startswith("NAMESPACE")]
-    assert ["NAME", "READY", "REASON", "MODEL", "ENGINE", "WANT", "UP", "AGE"] in headings
+    assert ["NAME", "READY", "REASON", "DEGRADED", "MODEL", "ENGINE", "WANT", "UP", "AGE"] in headings
     assert [" ".join(row[:-1]) for row in sorted(rows)] == [
         "adapter.roundhouse.dev/with-status False Incompatible facebook/musicgen-large lofi 0",
         "engine.roundhouse.dev/with-status True Serving Transcribe Dedicated 1.0.0 1 2",
@@ -68,7 +68,7 @@ def test_get_reads_like_a_status_page(control_plane: Cluster, namespace: str) ->
 def test_wide_columns_say_why(control_plane: Cluster, namespace: str) -> None:
     store_with_status(control_plane, namespace, TABLE / "modelvariant/valid/with-status.yaml")
     headings, row = control_plane.kubectl("get", "mv", "-n", namespace, "-o", "wide").splitlines()
-    assert headings.split()[7:] == ["DEVICE", "NEEDS", "PHASE", "MESSAGE", "AGE"]
+    assert headings.split()[8:] == ["DEVICE", "NEEDS", "PHASE", "MESSAGE", "AGE"]
     assert row.split()[7:10] == ["CPU", "2650M", "Running"]
 
 
