@@ -1,9 +1,10 @@
-"""The example of transformers as it stands: the loader fetches its repositories, and the gateway answers.
+"""The examples of transformers as they stand: the loader fetches its repositories, and the gateway answers.
 
 What is in the repositories was made on the spot; the rest is what runs for everybody.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,29 +16,46 @@ from openai.types.chat import ChatCompletionMessageParam
 
 from tests.e2e.release import Release
 from tests.support.hub import Hub
+from tests.support.recordings import go_forward
 from tests.support.torch_base import prepare_torch
+from tests.support.whisper import Whisper
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples/transformers.yaml"
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 CHAT, EMBEDDINGS = "qwen2.5-0.5b-instruct", "bge-small-en-v1.5"
-
+WHISPER, FINE_TUNE = "openai/whisper-tiny", "Ivydata/whisper-small-japanese"
 
 QUESTION: Final[list[ChatCompletionMessageParam]] = [{"role": "user", "content": "count"}]
 
 
-def documents() -> list[dict[str, Any]]:
-    """Engines that chat and embed, each with its variant; they ask for what tiny models need."""
-    found: list[dict[str, Any]] = [
-        one for one in yaml.safe_load_all(EXAMPLE.read_text()) if "rerank" not in one["metadata"]["name"]
-    ]
+def documents(example: str, *without: str) -> list[dict[str, Any]]:
+    """Engines with their variants, all of which run; they ask for what tiny models need."""
+    whole = yaml.safe_load_all((EXAMPLES / example).read_text())
+    found = [one for one in whole if not any(each in one["metadata"]["name"] for each in without)]
     for one in found:
+        one["spec"].pop("replicas", None)
         if one["kind"] == "Engine":
             one["spec"]["hardware"]["resources"]["requests"] = {"cpu": "50m", "memory": "256Mi"}
     return found
 
 
+@contextmanager
+def serving(
+    release: Release, hub: Hub, repositories: dict[str, Path], manifests: list[dict[str, Any]]
+) -> Iterator[None]:
+    """All variants Ready, with weights from the hub's repositories that the example names."""
+    for repo, folder in repositories.items():
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        hub.commit(repo, {str(path.relative_to(folder)): path.read_bytes() for path in files})
+    release.apply(yaml.safe_dump_all(manifests))
+    variants = [one["metadata"]["name"] for one in manifests if one["kind"] == "ModelVariant"]
+    for name in variants:
+        release.wait_for_condition(f"modelvariant/{name}", "Ready", "True", "Serving", seconds=300)
+    yield
+    release.delete(*(f"{one['kind'].lower()}/{one['metadata']['name']}" for one in reversed(manifests)))
+
+
 @pytest.fixture
 def models(release: Release, hub: Hub, tmp_path: Path) -> Iterator[None]:
-    """Both variants Ready, with weights from the hub's repositories that the example names."""
     prepare_torch()
     from tests.support.tiny_models import write_embedder, write_writer  # noqa: PLC0415 - torch loads only now
 
@@ -45,16 +63,24 @@ def models(release: Release, hub: Hub, tmp_path: Path) -> Iterator[None]:
         "Qwen/Qwen2.5-0.5B-Instruct": write_writer(tmp_path / "chat"),
         "BAAI/bge-small-en-v1.5": write_embedder(tmp_path / "embeddings", pooling="cls_token"),
     }
-    for repo, folder in made.items():
-        files = [path for path in folder.rglob("*") if path.is_file()]
-        hub.commit(repo, {str(path.relative_to(folder)): path.read_bytes() for path in files})
-    manifests = documents()
-    release.apply(yaml.safe_dump_all(manifests))
-    variants = [one["metadata"]["name"] for one in manifests if one["kind"] == "ModelVariant"]
-    for name in variants:
-        release.wait_for_condition(f"modelvariant/{name}", "Ready", "True", "Serving", seconds=300)
-    yield
-    release.delete(*(f"{one['kind'].lower()}/{one['metadata']['name']}" for one in reversed(manifests)))
+    with serving(release, hub, made, documents("transformers.yaml", "rerank")):
+        yield
+
+
+@pytest.fixture
+def whispers(release: Release, hub: Hub, tmp_path: Path) -> Iterator[None]:
+    """One as OpenAI publishes it, and one as fine-tunes were some years ago: pickled, and told little of."""
+    prepare_torch()
+    from tests.support.whisper_repository import Kind, write_whisper  # noqa: PLC0415 - torch loads only now
+
+    made = {
+        WHISPER: write_whisper(tmp_path / "whole"),
+        FINE_TUNE: write_whisper(
+            tmp_path / "old", Whisper(says=("konnichiwa",), language="ja"), Kind.OLD_FINE_TUNE
+        ),
+    }
+    with serving(release, hub, made, documents("transformers-whisper.yaml", "small-en")):
+        yield
 
 
 @pytest.mark.req("S2-12", "S2-19")
@@ -74,3 +100,22 @@ def test_the_examples_models_answer_through_the_gateway(release: Release, models
     assert vectors.shape == (2, 32)
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1)
     assert not np.allclose(vectors[0], vectors[1])
+
+
+@pytest.mark.req("S2-20")
+@pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")
+def test_whispers_of_transformers_are_heard_through_the_gateway(release: Release, whispers: None) -> None:
+    with OpenAI(base_url=f"{release.url}/v1", api_key="none needed", max_retries=2) as client:
+        found = client.audio.transcriptions.create(
+            model=WHISPER,
+            file=("a.wav", go_forward()),
+            response_format="verbose_json",
+            timestamp_granularities=["word"],
+        )
+        translation = client.audio.translations.create(model=WHISPER, file=("a.wav", go_forward()))
+        fine_tune = client.audio.transcriptions.create(model=FINE_TUNE, file=("a.wav", go_forward()))
+    assert (found.text, found.language, translation.text) == ("hello world", "english", "good day")
+    assert found.words is not None
+    first, second = found.words
+    assert second.start - first.start == pytest.approx(0.5, abs=0.01)
+    assert fine_tune.text == "konnichiwa"
