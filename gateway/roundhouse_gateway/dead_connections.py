@@ -1,14 +1,19 @@
 """Connections whose other side vanished without a word: the kernel finds out, or a look at what it knows."""
 
 import asyncio
+import logging
 import math
 import socket
 import struct
+from collections.abc import Iterator
 from contextlib import suppress
+from itertools import islice
 from typing import Final, Protocol
 from weakref import WeakSet
 
 import aiohttp
+
+log = logging.getLogger("roundhouse.gateway.connections")
 
 _INTERNET: Final = (socket.AF_INET, socket.AF_INET6)
 ENGINE_SECONDS: Final = 20.0
@@ -17,6 +22,9 @@ PROBES: Final = 2
 """How many may be left unanswered where nothing else ends a connection."""
 LOOKS: Final = 4
 """So many within those seconds: one more, and it is certain."""
+
+IN_ONE_TURN: Final = 200
+"""How many connections are looked at in one turn of the event loop: well under a millisecond."""
 
 _INFO: Final = struct.Struct("@ B x B B 52x I")
 """Of Linux's `tcp_info`: the state, what is unanswered (retransmits, probes), ms since the last answer."""
@@ -71,18 +79,33 @@ class Watch:
     def _look(self) -> None:
         """Ends those that were silent the last time, too: one alone may be about to be answered."""
         before, self._silent = self._silent, WeakSet()
-        for each in list(self._watched):
-            if each.socket is None or each.socket.fileno() < 0:
+        self._look_at(iter(list(self._watched)), before)
+
+    def _look_at(self, rest: Iterator[Watched], before: WeakSet[Watched]) -> None:
+        """Some of them in each turn of the event loop, which has other things to do."""
+        some = list(islice(rest, IN_ONE_TURN))
+        for each in some:
+            try:
+                self._judge(each, before)
+            except Exception:
                 self._watched.discard(each)
-            elif is_silent(each.socket, self._seconds):
-                if each in before:
-                    self._watched.discard(each)
-                    each.lose()
-                else:
-                    self._silent.add(each)
-        self._next = None
-        if self._watched:
-            self._plan()
+                log.exception("a connection to an engine could not be ended, and is watched no longer")
+        if some:
+            asyncio.get_running_loop().call_soon(self._look_at, rest, before)
+        else:
+            self._next = None
+            if self._watched:
+                self._plan()
+
+    def _judge(self, each: Watched, before: WeakSet[Watched]) -> None:
+        if each.socket is None or each.socket.fileno() < 0:
+            self._watched.discard(each)
+        elif is_silent(each.socket, self._seconds):
+            if each in before:
+                self._watched.discard(each)
+                each.lose()
+            else:
+                self._silent.add(each)
 
 
 def is_silent(connection: socket.socket, seconds: float) -> bool:

@@ -40,7 +40,13 @@ def loader(folder: Path, hub: Hub, *, token: str | None = None, **source: object
 
 def test_the_official_client_understands_the_hub(hub: Hub, tmp_path: Path) -> None:
     commit = hub.commit(REPO, FILES)
-    settings = {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0", "HF_HUB_CACHE": str(tmp_path)}
+    settings = {
+        "HF_ENDPOINT": hub.url,
+        "HF_HUB_OFFLINE": "0",
+        "HF_HUB_DISABLE_UPDATE_CHECK": "1",
+        "HF_HOME": str(tmp_path),
+        "HF_HUB_CACHE": str(tmp_path),
+    }
     subprocess.run([HF, "download", REPO], env={**os.environ, **settings}, check=True, timeout=300)
     found = next(tmp_path.glob("models--*/snapshots/*"))
     assert found.name == commit

@@ -99,7 +99,8 @@ class Asked:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.pool = Pool(10, Watch(SECONDS))
+        self.watch = Watch(SECONDS)
+        self.pool = Pool(10, self.watch)
         self.over = asyncio.Event()
         self.reply = Told(self._on_news)
 
@@ -182,6 +183,40 @@ def test_a_host_that_vanishes_under_an_upload_is_found_out(engine: Engine) -> No
         await client.close()
 
     run(main())
+
+
+class Failing:
+    """A connection that cannot be looked at once it is watched."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection: socket.socket | None = connection
+
+    @property
+    def socket(self) -> socket.socket:
+        if self.connection is None:
+            raise ValueError("a fault of the gateway's own")
+        return self.connection
+
+    def lose(self) -> None:
+        raise AssertionError("it is not silent")
+
+
+def test_a_fault_at_one_connection_leaves_the_others_watched(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        asked = Asked(engine)
+        with socket.socket() as unused:
+            faulty = Failing(unused)
+            asked.watch.add(faulty)
+            faulty.connection = None
+            await asked.begin()
+            engine.vanish()
+            await asked.end()
+        assert asked.reply.failure == "broken"
+
+    run(main())
+    assert "could not be ended, and is watched no longer" in caplog.text
 
 
 def test_a_connection_on_which_nothing_is_under_way_is_probed() -> None:
