@@ -6,7 +6,6 @@ checkouts share the cache. What goes into an image is decided in `definitions`, 
 
 import fcntl
 import os
-import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -188,7 +187,7 @@ def _build(store: Store, plan: Plan, sources: Path, label: str, say: Say) -> Non
     took = _run_build(store, recipe, label, say)
     write_folder(store, plan.reference, folder, step=f"{label}: writing it out")
     store.buildah("rmi", "--force", plan.reference, step=f"{label}: clearing the store")
-    _drop_old_folders(folder)
+    _drop_old_folders(store, folder)
     say(f"{label}: built in {took:.0f} s, {megabytes(folder):.0f} MB")
 
 
@@ -232,9 +231,10 @@ def _push(store: Store, plan: Plan, folder: Path, registry: str, say: Say) -> No
     say(f"pushed {target} in {took:.0f} s")
 
 
-def _drop_old_folders(folder: Path) -> None:
+def _drop_old_folders(store: Store, folder: Path) -> None:
     """Of one image keep the newest, and those that somebody may be about to load.
 
+    Each loses its name first: what is killed while it removes files leaves no folder that seems to be whole.
     Files are what older checkouts made.
     """
     stem, _, key = folder.name.rpartition("-")
@@ -243,7 +243,8 @@ def _drop_old_folders(folder: Path) -> None:
     found.sort(key=lambda path: path.stat().st_mtime, reverse=True)
     for old in found[FOLDERS_KEPT:]:
         if time.time() - old.stat().st_mtime > KEPT_SECONDS:
-            shutil.rmtree(old) if old.is_dir() else old.unlink()
+            with tempfile.TemporaryDirectory(dir=store.folder / "tmp") as unnamed:
+                old.rename(Path(unnamed) / old.name)
 
 
 @contextmanager

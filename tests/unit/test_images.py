@@ -1,5 +1,8 @@
 """When an image is built anew, what it is built on, and how a build reaches the package index."""
 
+import os
+import shutil
+import time
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,6 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from tests.images.base import plain_http
+from tests.images.build import FOLDERS_KEPT, KEPT_SECONDS, _drop_old_folders
 from tests.images.definitions import (
     IMAGES,
     ROOT,
@@ -22,6 +26,7 @@ from tests.images.definitions import (
 )
 from tests.images.host import certificates, index_settings
 from tests.images.pins import PINS, group_pins
+from tests.images.store import Store
 
 CONTAINERFILE = """
 # A comment that says COPY nothing here
@@ -118,6 +123,36 @@ def test_a_build_works_on_the_sources_that_its_key_was_taken_of(checkout: Path) 
     assert sorted(path.name for path in copy.rglob("*") if path.is_file()) == [
         *("Containerfile", "deep.txt", "one.txt", "two.txt")
     ]
+
+
+def test_of_old_images_go_all_files_or_none_that_a_build_would_find(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that lost some of its files would pass for an image that is built."""
+    store = Store(tmp_path / "store")
+    (store.folder / "tmp").mkdir(parents=True)
+    folders = [tmp_path / f"sample-1.0-{age:012}" for age in range(FOLDERS_KEPT + 2)]
+    for age, folder in enumerate(folders):
+        folder.mkdir()
+        (folder / "index.json").write_text("{}")
+        (folder / "oci-layout").write_text("{}")
+        made = time.time() - (KEPT_SECONDS + 60) * age
+        os.utime(folder, (made, made))
+    remove = shutil.rmtree
+
+    def killed(folder: str, *_: object, **__: object) -> None:
+        next(Path(folder).rglob("index.json")).unlink()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        _drop_old_folders(store, folders[0])
+    left = sorted(tmp_path.glob("sample-*"))
+    assert left == [*folders[:FOLDERS_KEPT], folders[-1]], "the first of the old ones is gone by its name"
+    assert all((folder / "index.json").exists() for folder in left)
+    monkeypatch.setattr(shutil, "rmtree", remove)
+    _drop_old_folders(store, folders[0])
+    assert sorted(tmp_path.glob("sample-*")) == folders[:FOLDERS_KEPT]
 
 
 def test_another_base_or_another_mode_is_another_image(checkout: Path) -> None:
