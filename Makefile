@@ -11,9 +11,9 @@ UV := $(ROUNDHOUSE_CACHE)/uv-$(UV_VERSION)/bin/uv
 PYTHON := .venv/bin/python
 STAMP := .venv/.synced
 PYTEST := $(PYTHON) -m pytest
-# PyPI's wheel of xllamacpp computes on processors alone; its makers have this one for CUDA on an index of theirs.
-LLAMA_FOR_GPUS = --reinstall --no-deps --default-index https://xorbitsai.github.io/xllamacpp/whl/cu132 \
-	xllamacpp==$$(.venv-gpu/bin/python -c 'from importlib.metadata import version; print(version("xllamacpp"))')
+# PyPI's wheel of xllamacpp computes on processors alone; its makers have one for CUDA on an index of theirs, of
+# which uv.lock knows no hashes.
+WHEELS ?= https://xorbitsai.github.io/xllamacpp/whl/cu132
 NOT_IN_CI := not gpu and not soak
 # Files of tests go to workers side by side: most of the time a test waits for something. tests/scheduling.py says
 # which go to whom; in the order of the folders, so that the quick ones even out the end.
@@ -80,7 +80,11 @@ fuzz: $(STAMP)  ## The property tests with new examples; FUZZ says how many (def
 # What is in .venv, and CUDA, in an environment of its own: 5 GB, which nothing else wants.
 gpu: $(UV)  ## The tests that need a GPU, with the locked CUDA libraries in .venv-gpu
 	@UV_PROJECT_ENVIRONMENT=.venv-gpu $(UV) sync --locked --quiet --all-extras --all-packages --group cuda
-	@$(UV) pip install --quiet --python .venv-gpu $(LLAMA_FOR_GPUS) || echo "llama.cpp's tests fail without its wheel for CUDA" >&2
+	@wheel=xllamacpp==$$(.venv-gpu/bin/python -c 'from importlib.metadata import version; print(version("xllamacpp"))'); \
+		$(UV) pip install --quiet --python .venv-gpu --reinstall --no-deps --only-binary :all: --default-index $(WHEELS) "$$wheel" || { \
+		echo "error: asked $(WHEELS) for the wheel $$wheel, and did not get it; the lines above say why." \
+			"Without it llama.cpp computes on processors alone, so no test was run." \
+			"WHEELS=<address> names another index: a mirror of that one, or the makers' for another CUDA." >&2; exit 1; }
 	@.venv-gpu/bin/python -m tests.prepare --packages
 	@.venv-gpu/bin/python -m pytest -m gpu tests/gpu
 
