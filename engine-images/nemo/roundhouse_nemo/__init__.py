@@ -1,4 +1,4 @@
-"""NVIDIA NeMo's speech models as a Roundhouse engine: Parakeet's kind, by CTC, RNNT and TDT.
+"""NVIDIA NeMo's speech models as a Roundhouse engine: Parakeet's kind, by CTC, RNNT and TDT, and Canary.
 
 NeMo takes half a minute to import, so only what loads a model imports it: the engine listens before that,
 and says that it is loading.
