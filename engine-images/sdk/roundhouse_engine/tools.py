@@ -13,8 +13,16 @@ def read_tools(fields: Fields) -> dict[str, Any]:
     A function that is named is the only tool, is required, and called once.
     """
     tools = fields.items("tools")
+    names: dict[str, int] = {}
     for at, tool in enumerate(tools):
         _check(at, tool)
+        name = tool["function"]["name"]
+        if (first := names.setdefault(name, at)) != at:
+            raise invalid(
+                f"tools[{at}].function.name is {shown(name)}, as that of tools[{first}] is: calls of the two "
+                "could not be told apart. Give each a name of its own.",
+                param="tools",
+            )
     choice = fields.values.get("tool_choice")
     parallel = fields.flag("parallel_tool_calls") if fields.given("parallel_tool_calls") else None
     if isinstance(choice, dict):

@@ -62,6 +62,8 @@ class Calls:
         self._state = _State.TEXT if family.opening else _State.START
         self._held = ""
         self._json, self._seen = _Json(), 0
+        self._before: list[str] = []
+        """Of a call whose arguments cannot be told yet: what was read of it, `_seen` letters."""
         self._fresh, self._opening = False, ""
         self._text = ""
         self._told: list[ToolCall] = []
@@ -74,14 +76,13 @@ class Calls:
     def feed(self, text: str) -> Piece:
         """What can be told by now."""
         self._held += text
-        for mark in self._family.ignored:
-            self._held = self._held.replace(mark, "")
-        while self._step():
+        while text and self._step():
             pass
         return self._piece()
 
     def rest(self) -> Piece:
         """What was held back, once no more comes."""
+        self._join()
         if self._state in (_State.START, _State.TEXT):
             self._say(self._held)
         elif self._state in (_State.OPEN, _State.HEAD) and self._held.strip(_BETWEEN + "[]"):
@@ -95,7 +96,9 @@ class Calls:
         return piece
 
     def _say(self, text: str) -> None:
-        """Blanks that stand between calls are none of the answer."""
+        """Blanks that stand between calls are none of the answer, nor are marks that say nothing."""
+        for mark in self._family.ignored:
+            text = text.replace(mark, "")
         if self._blank:
             text = text.lstrip()
         self._blank = self._blank and not text
@@ -122,19 +125,29 @@ class Calls:
                 return self._after()
 
     def _start(self) -> bool:
-        begun = self._held.strip()
-        if any(mark.startswith(begun) for mark in ("", *self._family.ignored)):
+        begun = self._unmarked(self._held.lstrip())
+        if any(mark.startswith(begun.rstrip()) for mark in ("", *self._family.ignored)):
             return False
-        if self._held.lstrip().startswith("{"):
-            self._held = self._held.lstrip()
+        if begun.startswith("{"):
+            self._held = begun
             self._expect()
         else:
             self._state = _State.TEXT
         return True
 
+    def _unmarked(self, text: str) -> str:
+        """Without such marks at its beginning: what stands in a call's arguments is the model's to say."""
+        while found := next((mark for mark in self._family.ignored if text.startswith(mark)), None):
+            text = text[len(found) :].lstrip()
+        return text
+
     def _expect(self) -> None:
         """What is held begins with a brace."""
-        self._json, self._seen, self._state = _Json(), 0, _State.HEAD
+        self._json, self._seen, self._before, self._state = _Json(), 0, [], _State.HEAD
+
+    def _join(self) -> None:
+        self._held = "".join(self._before) + self._held
+        self._before.clear()
 
     def _read_text(self) -> bool:
         opening = self._family.opening
@@ -145,7 +158,7 @@ class Calls:
             self._opening = before[len(before.rstrip()) :] + opening
             return True
         # Blanks are the text's where more of it comes, and the call's where one does.
-        kept = len(self._held) - _begun(self._held, opening)
+        kept = len(self._held) - max(_begun(self._held, mark) for mark in (opening, *self._family.ignored))
         told = len(self._held[:kept].rstrip()) if opening else kept
         self._say(self._held[:told])
         self._held = self._held[told:]
@@ -168,7 +181,9 @@ class Calls:
         found = _NAME.match(within)
         name = found[0] if found else ""
         rest = within[len(name) :]
-        if not rest or self._family.named.startswith(rest):
+        if not rest:
+            return not any(each.startswith(name) for each in self._names) and self._is_text()
+        if self._family.named.startswith(rest):
             return False
         if name not in self._names or not rest.startswith((self._family.named, "{")):
             return self._is_text()
@@ -177,18 +192,25 @@ class Calls:
         return True
 
     def _head(self) -> bool:
-        if self._seen <= _HEAD_LETTERS and (found := _HEAD.match(self._held)):
-            name = _loaded(found[1])
-            if name not in self._names:
-                return self._is_text()
-            self._held = self._held[found.end() :]
-            self._begin(str(name))
-            return True
-        end = self._json.read(self._held[self._seen :])
+        if self._seen <= _HEAD_LETTERS:
+            begun = "".join(self._before) + self._held
+            if found := _HEAD.match(begun):
+                self._before, self._held = [], begun
+                name = _loaded(found[1])
+                if name not in self._names:
+                    return self._is_text()
+                self._held = begun[found.end() :]
+                self._begin(str(name))
+                return True
+        end = self._json.read(self._held)
         if end is None:
-            self._seen = len(self._held)
+            # Pieces, and no text that grows by each: that would cost the square of a long one.
+            self._before.append(self._held)
+            self._seen += len(self._held)
+            self._held = ""
             return False
         end += self._seen
+        self._join()
         call = _loaded(self._held[:end])
         arguments = call.get("arguments", call.get("parameters", {})) if isinstance(call, dict) else None
         if not isinstance(call, dict) or call.get("name") not in self._names:
@@ -225,8 +247,8 @@ class Calls:
         """What ends a call, and then the next or a text."""
         family = self._family
         self._blank = True
-        rest = self._held.lstrip(_BETWEEN + "}" + ("]" if family.listed else ""))
-        if not rest or (family.closing.startswith(rest) and rest != family.closing):
+        rest = self._unmarked(self._held.lstrip(_BETWEEN + "}" + ("]" if family.listed else "")))
+        if not rest or any(_begun(rest, mark) == len(rest) for mark in (family.closing, *family.ignored)):
             return False
         self._held = rest.removeprefix(family.closing)
         if (family.listed or not family.opening) and rest.startswith("{"):

@@ -20,7 +20,7 @@ def read(**fields: Any) -> Any:
 def test_tools_are_passed_on_as_they_came() -> None:
     named = {"type": "function", "function": {"name": "f"}}
     told = read(tools=[TOOL], tool_choice=named)
-    assert (told["tools"], told["tool_choice"]) == ([TOOL], named)
+    assert (told["tools"], told["tool_choice"]) == ([TOOL], "required")
     assert read(tools=[], tool_choice="auto")["tools"] == []
 
 
@@ -30,6 +30,7 @@ def test_tools_are_passed_on_as_they_came() -> None:
         ({"tools": [1]}, "tools", "tools[0]"),
         ({"tools": "f"}, "tools", "list"),
         ({"tools": [TOOL, {"function": {"name": "f"}}]}, "tools", "tools[1]"),
+        ({"tools": [TOOL, TOOL]}, "tools", "tools[1].function.name"),
         ({"tools": [{"type": "function"}]}, "tools", "name"),
         ({"tools": [{"type": "function", "function": {"name": 5}}]}, "tools", "name"),
         ({"tools": [{"type": "function", "function": {"name": "f", "parameters": 5}}]}, "tools", "schema"),

@@ -1,6 +1,7 @@
 """Calls of tools in what models write: as each family spells them, and as grammars hold models to them."""
 
 import json
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -53,11 +54,16 @@ CASES = (
     Case("in a text", HERMES, '<tool_call>{"name": "f", "arguments": "{}"}</tool_call>', calls=[("f", "{}")]),
     Case("llama", LLAMA, F.replace("arguments", "parameters"), calls=[A]),
     Case("python tag", LLAMA, f"<|python_tag|>{F}; {G}", calls=[A, B]),
+    Case("a tag within", LLAMA,
+         '<|python_tag|>{"name": "f", "parameters": {"a": "<|python_tag|>"}};' + f"<|python_tag|>{G}",
+         calls=[("f", '{"a": "<|python_tag|>"}'), B]),
+    Case("a tag in prose", LLAMA, "So:<|python_tag|> yes", "So: yes"),
     Case("prose", LLAMA, f"So: {F}", f"So: {F}"),
     Case("an object", LLAMA, '{"name": "Ann", "parameters": {}}', '{"name": "Ann", "parameters": {}}'),
     Case("half an object", LLAMA, '{"a": [1', '{"a": [1'),
     Case("mistral", MISTRAL, f"[TOOL_CALLS][{F}, {G}]", calls=[A, B]),
     Case("named", MISTRAL_NAMED, '[TOOL_CALLS]f[ARGS]{"a": "x"}[TOOL_CALLS]g{}', calls=[A, ("g", "{}")]),
+    Case("mistral's prose", MISTRAL_NAMED, "[TOOL_CALLS]fine", "[TOOL_CALLS]fine"),
     Case("mistral unknown", MISTRAL_NAMED, "[TOOL_CALLS]h[ARGS]{}", "[TOOL_CALLS]h[ARGS]{}"),
 )  # fmt: skip
 
@@ -91,6 +97,24 @@ def test_arguments_are_told_while_they_come() -> None:
     assert not calls.feed('<tool_call>{"name": "f", "arguments": ').tool_calls
     assert [part.name for part in calls.feed('{"a"').tool_calls] == ["f", None]
     assert [part.arguments for part in calls.feed(': "x').tool_calls] == [': "x']
+
+
+@pytest.mark.parametrize("began", ['{"note": "', "[TOOL_CALLS]"], ids=["an object", "a bare name"])
+def test_what_is_long_and_no_call_is_read_in_time_of_its_length(began: str) -> None:
+    """Not of its square: eight times the pieces take far less than 64 times as long."""
+
+    def seconds(count: int) -> float:
+        calls = Calls(LLAMA if began.startswith("{") else MISTRAL_NAMED, ["f"])
+        begun = time.thread_time()
+        pieces = [calls.feed(part) for part in (began, *["abcdefgh"] * count)]
+        took = time.thread_time() - begun
+        told = "".join(piece.text for piece in [*pieces, calls.rest()])
+        assert told == began + "abcdefgh" * count
+        return took
+
+    seconds(100)
+    few, many = (min(seconds(count) for _ in range(3)) for count in (5_000, 40_000))
+    assert many < 24 * few
 
 
 def test_one_call_is_enough_where_no_more_are_wanted() -> None:
