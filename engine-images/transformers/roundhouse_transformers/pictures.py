@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from roundhouse_engine import Cancellation
-from roundhouse_engine.errors import EngineError, invalid
+from roundhouse_engine.errors import EngineError, invalid, memory_is_short, no_memory_left
 from roundhouse_engine.json_body import shown
 
 _FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
@@ -85,6 +85,8 @@ def _picture(where: str, url: str, room: int) -> Image.Image:
     except Image.DecompressionBombError:
         raise _too_large(where, "more") from None
     except Exception as error:  # decoders have their own kinds, and each says that the file is at fault
+        if memory_is_short(error):
+            raise no_memory_left() from error
         raise _wrong(
             f"{where} cannot be read as a picture: {error}. It may be damaged, or none of "
             f"{', '.join(_FORMATS)}."

@@ -1,5 +1,7 @@
 """What a model that sees has beside its tokenizer: it makes numbers of pictures, and places for them."""
 
+import copy
+import threading
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -7,12 +9,13 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
-from roundhouse_engine import ModelError
+from roundhouse_engine import Cancellation, ModelError
 from roundhouse_engine.errors import invalid
 from roundhouse_transformers.loading import Loaded
 from roundhouse_transformers.repository import Repository
 
 _FILES: Final = ("preprocessor_config.json", "processor_config.json")
+_LOOK_SECONDS: Final = 0.02
 
 
 def sees(repository: Repository) -> bool:
@@ -27,7 +30,7 @@ def kind_of(repository: Repository) -> Any:  # noqa: ANN401 - an Auto class
 
 
 class Sight:
-    """Of one model; called by one thread at a time."""
+    """Of one model. Texts alone are read by one thread at a time, and pictures are looked at beside that."""
 
     def __init__(self, repository: Repository, loaded: Loaded) -> None:
         self._loaded = loaded
@@ -39,21 +42,47 @@ class Sight:
                 f"{repository.name!r} sees pictures, and what prepares them cannot be loaded: {error}. It is "
                 f"told in {' or '.join(_FILES)}: add that to what is fetched."
             ) from error
+        # With the model's own tokenizer, so that no text waits for pictures, which have another one.
+        self._reader = copy.copy(self._processor)
+        self._reader.tokenizer = loaded.tokenizer
+        self._looking = threading.Lock()
 
     @property
     def template(self) -> Any:  # noqa: ANN401 - a text, or several by their names
         return self._processor.chat_template
 
-    def look(self, text: str, pictures: Sequence[Any]) -> tuple[list[int], dict[str, Any]]:
+    def read(self, text: str) -> list[int]:
+        """The tokens of a text without pictures; raises `EngineError` for marks of pictures in it."""
+        tokens, _ = self._processed(self._reader, text, None)
+        return tokens
+
+    def look(
+        self, text: str, pictures: Sequence[Any], cancellation: Cancellation
+    ) -> tuple[list[int], dict[str, Any]]:
         """The tokens of the text, places of pictures included, and the model's other inputs by their names.
 
-        Raises `EngineError` for pictures that the model cannot look at.
+        One request's pictures at a time, which can take seconds. Raises `EngineError` for pictures that the
+        model cannot look at.
         """
+        while not self._looking.acquire(timeout=_LOOK_SECONDS):
+            cancellation.check()
+        try:
+            cancellation.check()
+            tokens, seen = self._processed(self._processor, text, list(pictures))
+        finally:
+            self._looking.release()
+        model = self._loaded.model
+        return tokens, {
+            name: value.to(model.device, dtype=model.dtype if value.is_floating_point() else None)
+            for name, value in seen.items()
+        }
+
+    def _processed(self, processor: Any, text: str, pictures: list[Any] | None) -> tuple[list[int], Any]:  # noqa: ANN401 - the library's
         begins = self._loaded.tokenizer.bos_token
         try:
-            seen = self._processor(
+            seen = processor(
                 text=[text],
-                images=list(pictures) or None,
+                images=pictures,
                 return_tensors="pt",
                 add_special_tokens=not (begins and text.startswith(begins)),
             )
@@ -63,13 +92,7 @@ class Sight:
             ) from error
         tokens = seen.pop("input_ids")[0].tolist()
         seen.pop("attention_mask", None)
-        if not pictures:
-            return tokens, {}
-        model = self._loaded.model
-        return tokens, {
-            name: value.to(model.device, dtype=model.dtype if value.is_floating_point() else None)
-            for name, value in seen.items()
-        }
+        return tokens, seen
 
 
 def _still(kind: Any) -> Any:  # noqa: ANN401 - a class

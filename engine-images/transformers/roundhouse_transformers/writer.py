@@ -90,7 +90,7 @@ class Writer:
         messages, pictures = without_pictures(conversation.messages, cancellation)
         told = in_parts(messages) if self._wants_parts else messages
         text = self._filled(told, tools, variables, cancellation)
-        tokens, seen = self._read(text, pictures)
+        tokens, seen = self._read(text, pictures, cancellation)
         if family is None:
             prompt = Prompt(tokens, "messages", self._held(options.schema, cancellation), seen=seen)
             return self._write(prompt, options, cancellation)
@@ -130,12 +130,16 @@ class Writer:
             )
         return self._family if tools else None
 
-    def _read(self, text: str, pictures: Sequence[Any]) -> tuple[list[int], dict[str, Any]]:
+    def _read(
+        self, text: str, pictures: Sequence[Any], cancellation: Cancellation
+    ) -> tuple[list[int], dict[str, Any]]:
         """The conversation's tokens, and what the model is given beside them."""
         if self._sight is None:
             return self._tokens(text, special=False), {}
+        if pictures:
+            return self._sight.look(text, pictures, cancellation)
         with self._tokenizing:
-            return self._sight.look(text, pictures)
+            return self._sight.read(text), {}
 
     def _tokens(self, text: str, *, special: bool) -> list[int]:
         """The tokenizer keeps a state of its own while it reads; templates need none of it."""

@@ -1,11 +1,14 @@
 """Pictures and models of the transformers engine that see, held against the library itself."""
 
 import base64
+import copy
 import io
 import json
 import struct
+import threading
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from roundhouse_engine import Cancellation, ModelError, ModelSpec
+from roundhouse_engine import Cancellation, Cancelled, Conversation, ModelError, ModelSpec, Piece, TextOptions
 from tests.conformance.engine.running import Answer, Engine
 from tests.conformance.engine.test_transformers import CHAT, post, said, serving
 from tests.support.torch_base import prepare_torch
@@ -174,7 +177,6 @@ def animated() -> str:
         ([animated()], "is an animated picture"),
         ([url(Image.new("RGB", (28, 28)))] * 33, "one picture too many"),
         ([url(Image.new("RGB", (6000, 20)))], "cannot look at these pictures"),
-        ([url(b"\0" * (21 << 20))], "more than 20 MiB"),
     ],
     ids=lambda value: str(value)[-40:],
 )
@@ -183,6 +185,68 @@ def test_what_is_no_picture_or_too_much_of_one_is_told(seer: Engine, urls: list[
     assert (found.status, found.error["param"]) == (400, "messages"), found.body[:300]
     assert told in found.error["message"]
     assert ask(seer, "qwen", url(RED)).status == 200
+
+
+def test_a_file_of_more_bytes_than_are_taken(seer: Engine) -> None:
+    found = ask(seer, "qwen", url(b"\0" * (21 << 20)))
+    assert (found.status, found.error["param"]) == (400, "messages")
+    assert "more than 20 MiB" in found.error["message"]
+
+
+def test_nobody_waits_for_the_pictures_of_another(models: dict[str, Path]) -> None:
+    from roundhouse_transformers.handlers import TransformersChat  # noqa: PLC0415 - see `models`
+
+    handler = TransformersChat()
+    handler.load(ModelSpec("m", models["qwen"]), lambda _part: None)
+    sight: Any = handler._writer._sight
+    processor = sight._processor
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def slow(**told: Any) -> Any:
+        if told["images"]:
+            begun.set()
+            assert goes_on.wait(60)
+        return processor(**told)
+
+    def said_of(messages: Any, cancellation: Cancellation) -> str:
+        options = TextOptions(max_tokens=3, temperature=0)
+        events = handler.chat(Conversation(tuple(messages)), options, cancellation)
+        return "".join(event.text for event in events if isinstance(event, Piece))
+
+    sight._processor = slow
+    looked = looking(url(RED))
+    alone = copy.deepcopy(looked)
+    with ThreadPoolExecutor(3) as threads:
+        try:
+            first = threads.submit(said_of, looked, Cancellation())
+            assert begun.wait(60)
+            text = threads.submit(said_of, said("What is it?"), Cancellation())
+            assert text.result(60)
+            left = Cancellation()
+            waits = threads.submit(said_of, alone, left)
+            left.cancel()
+            with pytest.raises(Cancelled):
+                waits.result(60)
+        finally:
+            goes_on.set()
+        assert first.result(60)
+    handler.unload()
+
+
+def test_where_memory_is_short_no_picture_is_at_fault(
+    models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from roundhouse_engine.errors import EngineError  # noqa: PLC0415
+    from roundhouse_transformers import pictures  # noqa: PLC0415 - see `models`
+
+    def short(_picture: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(pictures, "_plain", short)
+    with pytest.raises(EngineError) as refusal:
+        pictures.without_pictures(looking(url(RED)), Cancellation())
+    assert refusal.value.problem.status == 503
+    assert refusal.value.problem.retry_after_seconds
 
 
 def test_who_sees_nothing_says_so(seer: Engine) -> None:
