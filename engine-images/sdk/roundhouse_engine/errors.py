@@ -124,6 +124,15 @@ def shelf_full(thing: str) -> EngineError:
     )
 
 
+def schema_waiting(seconds: float) -> EngineError:
+    """Others are being read, and its turn has not come; it may be read a moment later."""
+    message = (
+        f"The schemas of other requests are being read, and the turn of this one's has not come within "
+        f"{seconds:g} s. Try again shortly."
+    )
+    return EngineError(Problem(503, "service_unavailable", "schema_waiting", message, retry_after_seconds=5))
+
+
 def too_slow() -> EngineError:
     """An upload that makes room for others."""
     message = (

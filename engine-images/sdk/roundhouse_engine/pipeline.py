@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, TypeVar
 
-from roundhouse_engine.errors import EngineError, failed, memory_is_short
+from roundhouse_engine.errors import EngineError, failed, memory_is_short, no_memory_left
 from roundhouse_engine.events import (
     Ask,
     Done,
@@ -107,7 +107,8 @@ def compute(handler: Handler, file: BinaryIO, ask: Work, cancellation: Cancellat
         yield Failed(error.problem)
     except (Exception, SystemExit) as error:  # a library that exits ends the request and not the engine
         logger.exception("request failed", extra={"model": ask.model})
-        yield Failed(failed(f"The engine failed while it computed ({type(error).__name__}).").problem)
+        told = f"The engine failed while it computed ({type(error).__name__})."
+        yield Failed((no_memory_left() if memory_is_short(error) else failed(told)).problem)
 
 
 def prepare(handler: type[Handler]) -> None:

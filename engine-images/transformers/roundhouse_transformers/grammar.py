@@ -2,30 +2,28 @@
 
 llguidance reads a grammar as far as the text has come, so most are ready in milliseconds. What takes long all
 the same is bounded: by the size of a schema, by what in it is dear, and by a time, after which the request is
-refused. One is read at a time, so one that does not end takes one core and no more.
+refused, as `Readings` says.
 """
 
 import json
 import threading
-import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from decimal import Decimal
 from functools import cached_property
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import numpy as np
 import torch
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
 from roundhouse_engine import Cancellation
-from roundhouse_engine.errors import EngineError, failed, invalid
+from roundhouse_engine.errors import invalid
+from roundhouse_transformers.reading import SECONDS, Readings
 
 _SCHEMA_BYTES: Final = 64 << 10
 """Two thousand properties, which take two seconds."""
 _MULTIPLES: Final = 10_000
 """The sum of all `multipleOf`: each becomes as many states of an automaton, in a time of its square."""
-_SECONDS: Final = 30.0
-_LOOK_SECONDS: Final = 0.02
 _SPACE: Final = r"( |\r?\n( {0,40}|\t{0,10}))"
 """Between the marks of JSON, as people and models indent; one that is lost would write blanks for ever."""
 _LIMITS: Final = LLParserLimits(verbose_errors=False)
@@ -72,10 +70,13 @@ class Grammars:
         self._hf = tokenizer
         self._words = words
         self._ends = sorted(ends)
-        self._making, self._reading = threading.Lock(), threading.Lock()
+        self._making, self._readings = threading.Lock(), Readings(SECONDS)
 
     def hold(self, grammar: str, param: str, cancellation: Cancellation) -> "Held":
-        """What holds one answer to it; raises `EngineError`, with `param`, for what cannot be held to."""
+        """What holds one answer to it.
+
+        Raises `EngineError`: 400 with `param` for what cannot be held to, 503 where others are read first.
+        """
         try:
             with self._making:
                 tokenizer = self._tokenizer
@@ -89,10 +90,11 @@ class Grammars:
         def read() -> Held:
             return Held(LLMatcher(tokenizer, grammar, log_level=0, limits=_LIMITS), self._words, param)
 
-        held = in_time(self._reading, read, cancellation, _SECONDS)
+        held = self._readings.read(read, cancellation)
         if held is None:
             raise invalid(
-                f"{param} was not ready to hold an answer to it within {_SECONDS:g} s. Simplify it.",
+                f"{param} was not ready to hold an answer to it within {self._readings.seconds:g} s. "
+                "Simplify it.",
                 param=param,
             )
         return held
@@ -104,46 +106,6 @@ class Grammars:
         told |= {"padding": None, "truncation": None}
         known = max(self._words, len(self._hf))
         return LLTokenizer(json.dumps(told), n_vocab=known, eos_token=self._ends or None)
-
-
-Made = TypeVar("Made")
-
-
-def in_time(
-    one: threading.Lock, make: Callable[[], Made], cancellation: Cancellation, seconds: float
-) -> Made | None:
-    """What is made, in a thread of its own, because nothing ends it; None where it is not in time.
-
-    `one` is held until it ends, and waited for within the time.
-    """
-    end = time.monotonic() + seconds
-    while not one.acquire(timeout=_LOOK_SECONDS):
-        cancellation.check()
-        if time.monotonic() > end:
-            return None
-    made: list[Made | BaseException] = []
-    done = threading.Event()
-
-    def run() -> None:
-        try:
-            made.append(make())
-        except BaseException as error:  # noqa: BLE001 - raised again below; a panic of the library's is no Exception
-            made.append(error)
-        finally:
-            one.release()
-            done.set()
-
-    threading.Thread(target=run, daemon=True, name="grammar").start()
-    while not done.wait(_LOOK_SECONDS):
-        cancellation.check()
-        if time.monotonic() > end:
-            return None
-    found = made[0]
-    if isinstance(found, EngineError):
-        raise found
-    if isinstance(found, BaseException):
-        raise failed(f"A grammar could not be read: {found}") from found
-    return found
 
 
 class Held:

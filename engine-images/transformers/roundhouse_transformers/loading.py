@@ -11,6 +11,7 @@ from transformers import AutoTokenizer
 from transformers.utils import logging
 
 from roundhouse_engine import ModelError
+from roundhouse_engine.errors import memory_is_short
 from roundhouse_transformers.repository import Repository
 from roundhouse_transformers.settings import Settings
 
@@ -49,9 +50,9 @@ def load(repository: Repository, settings: Settings, kind: Any) -> Loaded:  # no
             **common,
         )
         model = model.to(device).eval()
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise ModelError(f"{name!r} needs more memory than there is: give the pod more.") from error
     except Exception as error:  # each library has its own kinds
+        if memory_is_short(error):
+            raise ModelError(f"{name!r} needs more memory than there is: give the pod more.") from error
         raise ModelError(f"{name!r} cannot be loaded: {_first_line(error)}") from error
     lacking = sorted(key for key in about["missing_keys"] if not key.startswith(_UNUSED))
     if lacking:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from roundhouse_engine import Cancellation
-from roundhouse_engine.errors import EngineError, failed
+from roundhouse_engine.errors import EngineError, failed, memory_is_short, no_memory_left
 
 
 class Telling:
@@ -60,9 +60,6 @@ class Telling:
 def _problem(error: BaseException) -> Exception:
     if isinstance(error, EngineError):
         return error
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
-        return failed(
-            "Memory does not suffice for this request beside the others. Send less, or give the engine more.",
-            code="out_of_memory",
-        )
+    if memory_is_short(error):
+        return no_memory_left()
     return error if isinstance(error, Exception) else failed(f"What computes has failed: {error}")

@@ -33,6 +33,7 @@ def tiny() -> ModuleType:
 
 @contextlib.contextmanager
 def serving(kind: str, folder: Path, **models: Path) -> Iterator[Engine]:
+    """`kind`: of models; or a module of the tests that serves some."""
     told = [{"name": name, "path": str(path)} for name, path in models.items()]
     variables = {
         "ROUNDHOUSE_MODELS": json.dumps(told),
@@ -43,7 +44,8 @@ def serving(kind: str, folder: Path, **models: Path) -> Iterator[Engine]:
         "PYTHONDONTWRITEBYTECODE": "",
         "PYTHONWARNINGS": "default",
     }
-    with running(("-m", "roundhouse_transformers", kind), folder, **variables) as engine:
+    command = ("-m", kind) if "." in kind else ("-m", "roundhouse_transformers", kind)
+    with running(command, folder, **variables) as engine:
         wait_until(
             lambda: engine.ready, seconds=READY_SECONDS, what=f"ready; log:\n{engine.logged}", every=0.2
         )

@@ -4,6 +4,7 @@ import contextlib
 import json
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -142,22 +143,56 @@ def test_what_cannot_be_held_to_is_refused_with_its_name(speaker: Engine, schema
     assert told in found.error["message"]
 
 
-def test_what_takes_too_long_to_read_is_given_up_and_holds_up_one_core(tiny: ModuleType) -> None:
-    from roundhouse_transformers.grammar import in_time  # noqa: PLC0415 - see `tiny`
+def test_what_is_never_read_holds_up_no_other_and_many_such_are_no_fault_of_who_comes_then(
+    tiny: ModuleType, tmp_path: Path
+) -> None:
+    """Each takes its time, and is refused; then others are read beside it, until two of them never end."""
+    from tests.conformance.engine.transformers_engine import NEVER_READ, OUT_OF_MEMORY  # noqa: PLC0415
 
-    one, ends, left = threading.Lock(), threading.Event(), Cancellation()
+    model = tiny.write_speaker(tmp_path / "m", ["Hi."])
+    plain = {"model": "m", "messages": said("a"), "max_tokens": 3}
+    fine = plain | {"response_format": held_to({"const": 1})}
+    with serving("tests.conformance.engine.transformers_engine", tmp_path, m=model) as engine:
+        for _ in range(2):
+            assert post(engine, CHAT, **fine).status == 200
+            never = post(engine, CHAT, **plain, response_format=held_to({"const": NEVER_READ}))
+            assert (never.status, never.error["param"]) == (400, "response_format")
+            assert "was not ready" in never.error["message"]
+        found = post(engine, CHAT, **fine)
+        assert (found.status, found.error["code"]) == (503, "schema_waiting")
+        assert found.headers["retry-after"] == "5"
+        assert "Simplify" not in found.error["message"]
+        assert post(engine, CHAT, **plain).status == 200
+        assert "still being read past its time" in engine.logged
+        short = post(engine, CHAT, **plain | {"max_tokens": OUT_OF_MEMORY})
+        assert (short.status, short.error["code"]) == (503, "out_of_memory")
+        assert short.headers["retry-after"] == "5"
+        assert post(engine, CHAT, **plain).status == 200
 
-    def endless() -> str:
-        ends.wait()
-        return "late"
 
-    assert in_time(one, endless, left, 0.05) is None
-    assert in_time(one, lambda: "next", left, 0.05) is None, "the first is still at it"
-    left.cancel()
-    with pytest.raises(Cancelled):
-        in_time(one, lambda: "next", left, 60)
-    ends.set()
-    assert in_time(one, lambda: "next", Cancellation(), 60) == "next"
+def test_schemas_are_read_in_turn_and_who_leaves_waits_for_none(tiny: ModuleType) -> None:
+    from roundhouse_transformers.reading import Readings  # noqa: PLC0415 - see `tiny`
+
+    readings, begun, ends = Readings(60), threading.Event(), threading.Event()
+
+    def slow() -> str:
+        begun.set()
+        assert ends.wait(60)
+        return "first"
+
+    with ThreadPoolExecutor(2) as threads:
+        try:
+            first = threads.submit(readings.read, slow, Cancellation())
+            assert begun.wait(60)
+            left = Cancellation()
+            left.cancel()
+            with pytest.raises(Cancelled):
+                readings.read(lambda: "next", left)
+            waits = threads.submit(readings.read, lambda: "next", Cancellation())
+            assert not waits.done()
+        finally:
+            ends.set()
+        assert (first.result(60), waits.result(60)) == ("first", "next")
 
 
 def test_the_widest_schema_is_ready_in_time(tiny: ModuleType, tmp_path: Path) -> None:

@@ -142,6 +142,16 @@ def test_an_engines_own_fault_is_told_without_its_details(caplog: pytest.LogCapt
     assert "/secret/path" in caplog.text
 
 
+def test_where_memory_is_short_a_request_may_come_again() -> None:
+    def fail(_: Iterator[Window]) -> Iterable[Segment]:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes.")
+
+    *_, failed = run(fail)
+    assert isinstance(failed, Failed)
+    assert (failed.problem.status, failed.problem.code) == (503, "out_of_memory")
+    assert failed.problem.retry_after_seconds
+
+
 def test_a_library_that_exits_fails_its_request() -> None:
     def leave(_: Iterator[Window]) -> Iterable[Segment]:
         raise SystemExit(3)

@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from roundhouse_engine import Cancellation, Cancelled, TextOptions
+from roundhouse_engine import Cancellation, Cancelled, ModelError, TextOptions
 from roundhouse_engine.errors import EngineError
 from tests.support.torch_base import prepare_torch
 
@@ -17,7 +18,11 @@ import transformers  # noqa: E402
 from tokenizers import Tokenizer, models  # noqa: E402
 
 from roundhouse_transformers import template as template_module  # noqa: E402
+from roundhouse_transformers.loading import load  # noqa: E402
+from roundhouse_transformers.repository import Repository  # noqa: E402
 from roundhouse_transformers.sampling import Chances, Draw, chances  # noqa: E402
+from roundhouse_transformers.settings import read_settings  # noqa: E402
+from roundhouse_transformers.telling import Telling  # noqa: E402
 from roundhouse_transformers.template import Template  # noqa: E402
 
 SAID = [{"role": "user", "content": "a"}]
@@ -138,3 +143,28 @@ def test_what_a_template_stumbles_over_is_told(made: Callable[[str], Template], 
     with pytest.raises(EngineError, match="cannot be filled") as caught:
         made(text).fill(SAID, {"n": 0}, Cancellation())
     assert (caught.value.problem.status, caught.value.problem.param) == (400, "messages")
+
+
+def test_where_memory_is_short_a_model_that_loads_and_a_text_that_is_written_say_so(tmp_path: Path) -> None:
+    """In torch's own words for processors, which have no exception of their own."""
+
+    class Huge:
+        @staticmethod
+        def from_pretrained(*_: object, **__: object) -> Any:
+            return torch.empty(1 << 50)
+
+    repository = Repository("m", tmp_path, {}, safetensors=True, remote_code=False)
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.WordLevel({"a": 0}, "a"))
+    )
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="'m' needs more memory than there is"):
+        load(repository, read_settings({}), Huge)
+    telling = Telling(Cancellation())
+    telling.begin(lambda _: Huge.from_pretrained())
+    with pytest.raises(EngineError) as refusal:
+        telling.next()
+    telling.leave()
+    problem = refusal.value.problem
+    assert (problem.status, problem.type, problem.code) == (503, "service_unavailable", "out_of_memory")
+    assert problem.retry_after_seconds
