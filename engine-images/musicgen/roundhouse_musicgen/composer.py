@@ -39,6 +39,7 @@ class Composer:
         """`repo`: the name by which adapters know the model. Raises `ModelError`."""
         self._adapters = {each.name: (each, check(each)) for each in adapters}
         self._shelf = shelf
+        self._name = repository.name
         self._repo = repo
         self._loaded = load(repository, settings, MusicgenForConditionalGeneration)
         config = self._loaded.model.config
@@ -102,7 +103,7 @@ class Composer:
         model = self._loaded.model
         placed = Placed(setting, self._loaded.device, str(model.dtype).rpartition(".")[2])
         with (
-            self._shelf.taken(placed, known.held_bytes, cancellation) as adapter,
+            self._shelf.taken(placed, known.held_bytes, self._name, cancellation) as adapter,
             adapter.applied(model, options.adapter_strength),
         ):
             yield

@@ -133,6 +133,18 @@ def schema_waiting(seconds: float) -> EngineError:
     return EngineError(Problem(503, "service_unavailable", "schema_waiting", message, retry_after_seconds=5))
 
 
+def shelf_too_small(
+    thing: str, needed_bytes: int, model: str, model_bytes: int, budget_bytes: int
+) -> EngineError:
+    """The budget never holds it beside the model that the request uses: to try again does not help."""
+    message = (
+        f"There is never memory for {thing} beside the model {model!r}: they take {needed_bytes} and "
+        f"{model_bytes} bytes, and ROUNDHOUSE_MEMORY_BUDGET_BYTES is {budget_bytes}. Raise it, or use a "
+        "smaller model."
+    )
+    return EngineError(Problem(503, "service_unavailable", "engine_memory_too_small", message))
+
+
 def too_slow() -> EngineError:
     """An upload that makes room for others."""
     message = (

@@ -70,7 +70,7 @@ class Fleet:
         self._fewer_leave = asyncio.Event()
         self._surroundings = Surroundings(
             self._turn,
-            # What one load takes is measured where no other disturbs it.
+            # What one load takes is measured where no other disturbs it, unless that other takes too long.
             Turns(1 if self._memory.bounded else LOADS_AT_ONCE, settings.load_patience_seconds),
             self._gone,
             self._memory,
@@ -231,7 +231,8 @@ class Fleet:
     async def _turn(self) -> None:
         """Returns once nothing is being unloaded, or at once where that is counted.
 
-        What cannot be unloaded, because its load never ends, keeps others waiting as long as that load would.
+        What cannot be unloaded, because its load never ends, keeps others waiting as long as that load would:
+        each model that comes afterwards, anew.
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._patience_seconds):

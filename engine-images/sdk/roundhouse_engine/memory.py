@@ -15,7 +15,11 @@ from typing import Protocol
 
 
 class Tenant(Protocol):
-    """A model, as far as memory is concerned."""
+    """A model, or what is used beside models, as far as memory is concerned."""
+
+    @property
+    def model_name(self) -> str | None:
+        """None where it is no model."""
 
     @property
     def needed_bytes(self) -> int:
@@ -70,6 +74,10 @@ class Memory:
 
     def never_holds(self, needed_bytes: int) -> bool:
         return self.budget_bytes is not None and needed_bytes > self.budget_bytes
+
+    def model_bytes(self, name: str) -> int:
+        """What the model holds; 0 where it is not in memory. From any thread."""
+        return sum(tenant.needed_bytes for tenant in tuple(self._tenants) if tenant.model_name == name)
 
     async def enter(self, tenant: Tenant) -> bool:
         """Returns once there is room, the tenant's from then on; False where it is not wanted any more."""
@@ -132,10 +140,15 @@ def resident_bytes() -> int:
 
 
 def trim() -> None:
-    """Give freed memory back: glibc would keep it, and torch a GPU's. Blocks for some milliseconds."""
-    torch = sys.modules.get("torch")  # never imported for this
-    if torch is not None and torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
+    """Give freed memory back: glibc would keep it, and torch a GPU's.
+
+    Blocks for some milliseconds, and where a GPU computes until it has done what it was given.
+    """
+    # Torch is never imported for this, and while another thread imports it, it is there without its parts.
+    cuda = getattr(sys.modules.get("torch"), "cuda", None)
+    initialized = getattr(cuda, "is_initialized", None)
+    if cuda is not None and initialized is not None and initialized():
+        cuda.empty_cache()
     libc = ctypes.CDLL(None)
     if hasattr(libc, "malloc_trim"):
         libc.malloc_trim(0)

@@ -54,6 +54,10 @@ class ModelLife:
         self._leaving: asyncio.Task[None] | None = None
 
     @property
+    def model_name(self) -> str:
+        return self.model.name
+
+    @property
     def leaving(self) -> bool:
         return self._leaving is not None
 

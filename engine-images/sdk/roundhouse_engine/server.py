@@ -149,6 +149,8 @@ async def _run(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if handler.shelf is not None:
+            handler.shelf.clear()
 
 
 async def _administer(

@@ -20,7 +20,9 @@ class Turns:
     """Loads, `at_once` of them. One that takes longer than `patience_seconds` keeps others waiting no more.
 
     It may be stuck, on a file system that does not answer, and a thread cannot be ended. What it holds by
-    then and what it may come to hold is still counted.
+    then and what it may come to hold is still counted. Where a model's memory is measured by the process's
+    growth, what it takes and what loads beside it then count for both: too much, for as long as they are in
+    the list.
     """
 
     def __init__(self, at_once: int, patience_seconds: float) -> None:

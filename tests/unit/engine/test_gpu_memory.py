@@ -1,6 +1,7 @@
 """What a model is told to take of a GPU, where there is one and where there is none."""
 
 import ctypes
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ class Driver:
     def __init__(self, broken: str = "") -> None:
         self.used_bytes = 0
         self.contexts = 0
+        self.retained = 0
         self._broken = broken
 
     def __getattr__(self, name: str) -> Any:
@@ -23,12 +25,21 @@ class Driver:
             if name == self._broken:
                 return 100
             self.contexts += {"cuCtxPushCurrent_v2": 1, "cuCtxPopCurrent_v2": -1}.get(name, 0)
+            self.retained += name == "cuDevicePrimaryCtxRetain"
             if name == "cuMemGetInfo_v2":
                 free, total = told
                 free._obj.value, total._obj.value = TOTAL - self.used_bytes, TOTAL
             return 0
 
         return call
+
+
+@pytest.fixture(autouse=True)
+def nothing_opened() -> Iterator[None]:
+    """Neither by a test before, nor for one that comes later."""
+    gpu_memory.opened.cache_clear()
+    yield
+    gpu_memory.opened.cache_clear()
 
 
 def drive(monkeypatch: pytest.MonkeyPatch, driver: Driver) -> None:
@@ -45,6 +56,7 @@ def test_a_model_takes_what_memory_grew_by(monkeypatch: pytest.MonkeyPatch) -> N
     driver.used_bytes = 4 << 30  # somebody else left
     assert growth.bytes() == 0
     assert driver.contexts == 0, "the thread's own context is as it was"
+    assert driver.retained == 1, "the GPU is opened once"
 
 
 @pytest.mark.parametrize(

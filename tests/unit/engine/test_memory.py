@@ -1,12 +1,14 @@
 """Who has to make room for whom, in tables and without an engine."""
 
 import asyncio
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from roundhouse_engine.memory import Memory, Tenant, file_bytes
+from roundhouse_engine.memory import Memory, Tenant, file_bytes, trim
 
 
 @dataclass(eq=False)
@@ -16,6 +18,7 @@ class Model:
     idle: bool = True
     wanted: bool = True
     giving_way: bool = False
+    model_name: str | None = None
     told: int = field(default=0, init=False)
 
     def give_way(self) -> None:
@@ -97,3 +100,14 @@ def test_weights_are_sized_by_their_files(tmp_path: Path) -> None:
     (tmp_path / "b").write_bytes(b"x" * 20)
     found = [file_bytes(path) for path in (tmp_path, tmp_path / "b", tmp_path / "gone")]
     assert found == [120, 20, 0]
+
+
+@pytest.mark.parametrize("there", [(), ("cuda",)], ids=["torch", "torch and torch.cuda"])
+def test_memory_is_given_back_while_torch_is_half_imported(
+    there: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch = ModuleType("torch")
+    for name in there:
+        setattr(torch, name, ModuleType(f"torch.{name}"))
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    trim()

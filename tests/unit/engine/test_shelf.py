@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
+from typing_extensions import override
 
 from roundhouse_engine import Cancellation, Cancelled
 from roundhouse_engine.errors import EngineError
-from roundhouse_engine.memory import Memory
+from roundhouse_engine.memory import Memory, Tenant
 from roundhouse_engine.shelf import Shelf
 from tests.support.waiting import eventually
 from tests.unit.engine.test_memory import Model
@@ -38,7 +40,7 @@ class Scene:
     async def use(self, *names: str) -> None:
         def used() -> None:
             for name in names:
-                with self.shelf.taken(name, 4, Cancellation()) as thing:
+                with self.shelf.taken(name, 4, "model", Cancellation()) as thing:
                     assert len(thing) == 4
 
         await asyncio.to_thread(used)
@@ -49,7 +51,7 @@ class Scene:
         over = threading.Event()
 
         def hold() -> None:
-            with self.shelf.taken(name, 4, Cancellation()):
+            with self.shelf.taken(name, 4, "model", Cancellation()):
                 over.wait(60)
 
         thread = threading.Thread(target=hold, daemon=True)
@@ -112,7 +114,7 @@ async def test_who_leaves_waits_no_more_and_keeps_nothing() -> None:
     await scene.memory.enter(Model(8, idle=False))
 
     def use() -> None:
-        with scene.shelf.taken("a", 4, cancellation):
+        with scene.shelf.taken("a", 4, "model", cancellation):
             raise AssertionError("there is no room")
 
     using = asyncio.create_task(asyncio.to_thread(use))
@@ -123,24 +125,123 @@ async def test_who_leaves_waits_no_more_and_keeps_nothing() -> None:
     assert scene.needed == 8
 
 
-async def test_what_cannot_be_loaded_or_never_fits_is_told_and_counts_for_nothing() -> None:
+async def test_what_cannot_be_loaded_is_told_and_counts_for_nothing() -> None:
     scene = Scene()
     with pytest.raises(ValueError, match="damaged"):
         await scene.use("damaged")
     await scene.until_needed(0)
-
-    def huge() -> None:
-        with scene.shelf.taken("huge", 11, Cancellation()):
-            raise AssertionError("it is larger than the budget")
-
-    with pytest.raises(EngineError, match="no memory for huge"):
-        await asyncio.to_thread(huge)
     await scene.use("a")
+
+
+@pytest.mark.parametrize(("model_bytes", "needed_bytes"), [(8, 4), (0, 11)])
+async def test_what_never_fits_beside_its_own_model_is_refused_at_once(
+    model_bytes: int, needed_bytes: int
+) -> None:
+    scene = Scene(wait_seconds=20.0)
+    await scene.memory.enter(Model(model_bytes, idle=False, model_name="model"))
+
+    def use() -> None:
+        with scene.shelf.taken("a", needed_bytes, "model", Cancellation()):
+            raise AssertionError("there is never room")
+
+    with pytest.raises(EngineError) as refusal:
+        await asyncio.to_thread(use)
+    problem = refusal.value.problem
+    assert (problem.status, problem.code) == (503, "engine_memory_too_small")
+    assert "Retry-After" not in problem.headers
+    sizes = f"they take {needed_bytes} and {model_bytes} bytes, and ROUNDHOUSE_MEMORY_BUDGET_BYTES is 10"
+    assert sizes in problem.message
+    assert scene.needed == model_bytes
+
+
+async def test_another_models_room_is_waited_for() -> None:
+    scene, other = Scene(), Model(8, idle=False, model_name="other")
+    await scene.memory.enter(other)
+    using = asyncio.create_task(scene.use("a"))
+    await asyncio.to_thread(lambda: None)
+    scene.memory.leave(other)
+    await using
+    assert scene.needed == 4
+
+
+def test_what_a_server_counted_is_nothing_to_the_next_one() -> None:
+    shelf = Shelf[str, bytes](lambda _: bytes(4), len)
+
+    def use() -> None:
+        with shelf.taken("a", 4, "model", Cancellation()):
+            pass
+
+    async def serve() -> None:
+        memory = Memory(10)
+        shelf.count_in(memory, asyncio.get_running_loop(), 60.0)
+        await asyncio.to_thread(use)
+        assert memory.status is not None
+        assert memory.status.needed_bytes == 4
+
+    for _ in range(2):
+        asyncio.run(serve())
+    shelf.clear()
+    use()
+
+
+class Full(Memory):
+    """Never has room; `asked` tells that somebody waits for it."""
+
+    def __init__(self) -> None:
+        super().__init__(10)
+        self.asked = asyncio.Event()
+
+    @override
+    async def enter(self, tenant: Tenant) -> bool:
+        self.asked.set()
+        return await asyncio.Event().wait()
+
+
+def test_a_server_that_ends_tells_who_waits_for_room() -> None:
+    shelf = Shelf[str, bytes](lambda _: bytes(4), len)
+
+    def use() -> None:
+        with shelf.taken("a", 4, "model", Cancellation()):
+            raise AssertionError("there is no room")
+
+    async def serve(threads: ThreadPoolExecutor) -> "Future[None]":
+        memory = Full()
+        shelf.count_in(memory, asyncio.get_running_loop(), 600.0)
+        using = threads.submit(use)
+        await memory.asked.wait()
+        return using
+
+    with ThreadPoolExecutor(1) as threads:
+        using = asyncio.run(serve(threads))
+        with pytest.raises(EngineError, match="shutting down"):
+            using.result(60)
+
+
+def test_where_the_loop_ends_or_stops_no_thread_waits_on() -> None:
+    shelf, loop = Shelf[str, bytes](lambda _: bytes(4), len), asyncio.new_event_loop()
+    codes: list[str] = []
+
+    def use() -> None:
+        with pytest.raises(EngineError) as refusal, shelf.taken("a", 4, "model", Cancellation()):
+            raise AssertionError("nobody says that there is room")
+        codes.append(refusal.value.problem.code)
+
+    def used() -> str:
+        thread = threading.Thread(target=use, daemon=True)
+        thread.start()
+        thread.join(60)
+        assert not thread.is_alive()
+        return codes.pop()
+
+    shelf.count_in(Memory(10), loop, 0.1)
+    assert used() == "engine_memory_full", "the loop does not run"
+    loop.close()
+    assert used() == "engine_draining", "the loop is closed"
 
 
 def test_without_a_budget_everything_stays() -> None:
     shelf = Shelf[str, bytes](lambda name: name.encode(), len)
-    with shelf.taken("a", 1 << 60, Cancellation()) as first:
+    with shelf.taken("a", 1 << 60, "model", Cancellation()) as first:
         pass
-    with shelf.taken("a", 1 << 60, Cancellation()) as again:
+    with shelf.taken("a", 1 << 60, "model", Cancellation()) as again:
         assert again is first
