@@ -47,6 +47,8 @@ class Whisper:
     """How strongly it says a word after another: with 0.5, others are about as likely."""
     breaks_off: bool = False
     """It writes a time half a second after the last word as well, as if a sentence began there."""
+    further: Sequence[str] = ()
+    """Where it breaks off: the sentence that begins there, with no time after it."""
     speech: bool = True
     """Without: it says first of all that nobody speaks."""
     random: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
@@ -60,7 +62,7 @@ class Whisper:
         """Each token and the one that follows it."""
         first = f"<|{self.language}|>" if self.multilingual else _tick(0)
         last = len(self.says) * 25
-        further = [_tick(last + 25)] if self.breaks_off else []
+        further = [_tick(last + 25), *map(_token, self.further)] if self.breaks_off else []
         said = [_tick(0), *map(_token, self.says), _tick(last), *further, _END]
         meant = [_tick(1), *map(_token, self.translates), _tick(len(self.translates) * 25 + 1), _END]
         begun = [
@@ -122,7 +124,7 @@ def make_tokenizer(whisper: Whisper) -> Any:
     """Every word is one token, by a chain of merges; ids are read by their order."""
     vocabulary = {letter: number for number, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     merges: list[tuple[str, str]] = []
-    for word in (*whisper.says, *whisper.translates):
+    for word in (*whisper.says, *whisper.translates, *whisper.further):
         whole = "Ġ"
         for letter in word:
             if (whole, letter) not in merges:

@@ -22,7 +22,7 @@ from roundhouse_engine.errors import failed
 from roundhouse_transformers.vocabulary import Vocabulary
 
 LONGEST: Final = 224
-"""Tokens of one answer, and with a little less of what is told before it: half of what the decoder takes."""
+"""Tokens of one answer: half of what the decoder takes. What is told before it may leave a few less."""
 _FIRST_TICKS: Final = 50
 """The first time stamp is within the first second."""
 
@@ -48,6 +48,8 @@ class Decoded:
     """`avg_logprob` is over the tokens and the end; `no_speech_prob` is 0 where the model does not tell."""
 
     tokens: tuple[int, ...]
+    whole: bool
+    """Whether the model ended it: else it was cut, for want of room or because its client left."""
     avg_logprob: float
     no_speech_prob: float
 
@@ -82,14 +84,15 @@ class Decoder:
         tokens = torch.tensor([each.opening for each in decodings], device=self._device)
         begin = tokens.shape[1]
         rules = self._rules(begin, timed=first.timed)
-        chance = torch.Generator(self._device).manual_seed(0)  # the same recording says the same again
+        # One each: what is drawn for a window does not hang on who else is in the batch.
+        chances = [torch.Generator(self._device).manual_seed(0) for _ in decodings]
         said = self._pass(tokens, sounds)
         silent = self._no_speech(said.last_hidden_state, first.opening)
         over = torch.zeros(len(decodings), dtype=torch.bool, device=self._device)
         sums = torch.zeros(len(decodings), device=self._device)
         for _ in range(min(LONGEST, self._room - begin)):
             scores = rules(tokens, self._project(said.last_hidden_state[:, -1]).float())
-            chosen = _chosen(scores, first.temperature, chance)
+            chosen = _chosen(scores, first.temperature, chances)
             sure = scores.log_softmax(-1).gather(1, chosen[:, None])[:, 0]
             sums += torch.where(over, 0.0, sure)
             tokens = torch.cat([tokens, torch.where(over, end, chosen)[:, None]], 1)
@@ -98,10 +101,9 @@ class Decoder:
             if bool(over.all()):
                 break
             said = self._pass(tokens[:, -1:], sounds, said.past_key_values)
-        answers = [_until(end, each) for each in tokens[:, begin:].tolist()]
         return [
-            Decoded(tuple(answer), total / (len(answer) + 1), quiet)
-            for answer, total, quiet in zip(answers, sums.tolist(), silent, strict=True)
+            _answered(end, written, total, quiet)
+            for written, total, quiet in zip(tokens[:, begin:].tolist(), sums.tolist(), silent, strict=True)
         ]
 
     def _pass(self, tokens: Any, sounds: torch.Tensor, past: Any = None) -> Any:  # noqa: ANN401
@@ -136,8 +138,11 @@ class Decoder:
         return rules
 
 
-def _chosen(scores: torch.Tensor, temperature: float, chance: torch.Generator) -> torch.Tensor:
-    """Raises `EngineError` for what is no number, of which a draw would end the process on a GPU."""
+def _chosen(scores: torch.Tensor, temperature: float, chances: Sequence[torch.Generator]) -> torch.Tensor:
+    """The next token of each row, drawn by its own chance.
+
+    Raises `EngineError` for what is no number, of which a draw would end the process on a GPU.
+    """
     if bool(scores.isnan().any()):
         raise failed(
             "The model computes what is no number: its weights are damaged, or too large for float16 "
@@ -145,8 +150,12 @@ def _chosen(scores: torch.Tensor, temperature: float, chance: torch.Generator) -
         )
     if temperature == 0:
         return scores.argmax(-1)
-    return torch.multinomial((scores / temperature).softmax(-1), 1, generator=chance)[:, 0]
+    likely = (scores / temperature).softmax(-1)
+    drawn = [torch.multinomial(row, 1, generator=own) for row, own in zip(likely, chances, strict=True)]
+    return torch.cat(drawn)
 
 
-def _until(end: int, tokens: list[int]) -> list[int]:
-    return tokens[: tokens.index(end)] if end in tokens else tokens
+def _answered(end: int, written: list[int], total: float, quiet: float) -> Decoded:
+    whole = end in written
+    tokens = tuple(written[: written.index(end)] if whole else written)
+    return Decoded(tokens, whole, total / (len(tokens) + 1), quiet)

@@ -19,8 +19,8 @@ def divide(
     """The segments of so many seconds, and where the model broke off: None where it came to the end.
 
     `time_of` tells of a token the time that it stands for, and None of text. The model breaks off where it
-    writes a second time and no text after it, or, where the answer is not `whole`, in its last segment. A
-    segment without a time at its end lasts to the end of all.
+    writes a second time and no text after it, or, where the answer is not `whole`, at the last time that it
+    wrote. A segment without a time at its end lasts to the end of all. It never breaks off where it began.
     """
     found: list[Spoken] = []
     said: list[int] = []
@@ -34,7 +34,7 @@ def divide(
         if said:
             found.append(Spoken(start, at, tuple(said)))
         said, start = [], at
-    if said and found and not whole:
+    if found and start > 0 and not whole:
         return found, start
     if said:
         found.append(Spoken(start, max(seconds, start), tuple(said)))

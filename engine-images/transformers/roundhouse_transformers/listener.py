@@ -4,6 +4,7 @@ A window is decoded again with more freedom where it comes out garbled, is left 
 speak, and is read in several goes where the model breaks off in the middle of a sentence.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -29,6 +30,8 @@ from roundhouse_transformers.settings import Settings
 from roundhouse_transformers.vocabulary import read_vocabulary
 from roundhouse_transformers.words import spell
 
+logger = logging.getLogger(__name__)
+
 RATE: Final = 16_000
 _MOST: Final = 8
 """Windows in one batch."""
@@ -41,8 +44,10 @@ _LEAST_LOGPROB: Final = -1.0
 _MOST_REPETITION: Final = 2.4
 _NO_SPEECH: Final = 0.6
 _SHORTEST_REST_SECONDS: Final = 0.5
-_MOST_GOES: Final = 8
-"""A model that goes astray may break off every few words of what nobody said."""
+_SHORT_SECONDS: Final = 1.0
+_MOST_SHORT_GOES: Final = 8
+"""A model that goes astray may break off after each word of what nobody said: of goes that came no further
+than `_SHORT_SECONDS` a window gets so many. All others bring it to its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +118,8 @@ class Listener:
         told = self._told_before(options)
         for window in windows:
             samples = np.frombuffer(window.samples, "<i2").astype(np.float32) / np.float32(32768)
-            start, left = window.start, samples
-            for _ in range(_MOST_GOES):
+            start, left, short = window.start, samples, 0
+            while True:
                 with _short_memory_told():
                     sound = self._sound(left, cancellation)
                     here, sure = self._language(sound, language, cancellation)
@@ -125,7 +130,22 @@ class Listener:
                 yield from found
                 if heard.rest is None or part.seconds - heard.rest < _SHORTEST_REST_SECONDS:
                     break
+                short += heard.rest < _SHORT_SECONDS
+                if short == _MOST_SHORT_GOES:
+                    self._tell_left_out(start + heard.rest, part.seconds - heard.rest)
+                    break
                 start, left = start + heard.rest, left[round(heard.rest * RATE) :]
+
+    def _tell_left_out(self, start: float, seconds: float) -> None:
+        logger.warning(
+            "the model broke off %d times within %.1f s: the last %.1f s of a window, from %.1f s of the "
+            "recording on, are left out",
+            _MOST_SHORT_GOES,
+            _SHORT_SECONDS,
+            seconds,
+            start,
+            extra={"model": self._name},
+        )
 
     def _told_before(self, options: SpeechOptions) -> list[int]:
         """Hints as if they had been said before: the beginning of the hotwords, the end of the prompt."""
@@ -178,10 +198,18 @@ class Listener:
                 return Heard((), None, decoded, temperature)
             if not unsure and compression_ratio(self._text(decoded.tokens)) <= _MOST_REPETITION:
                 break
-        tokens, whole = decoded.tokens, len(decoded.tokens) < LONGEST
+        tokens = decoded.tokens
         if not self._timed:  # it may write times all the same
             tokens = tuple(token for token in tokens if token < self._vocabulary.end)
-        segments, rest = divide(tokens, part.seconds, self._vocabulary.seconds, whole=whole)
+        segments, rest = divide(tokens, part.seconds, self._vocabulary.seconds, whole=decoded.whole)
+        if rest is None and not decoded.whole:
+            logger.warning(
+                "an answer was cut at %d tokens, with no time stamp to go on from: a window, from %.1f s of "
+                "the recording on, may lack its end",
+                len(decoded.tokens),
+                part.start,
+                extra={"model": self._name},
+            )
         return Heard(segments, rest, decoded, temperature)
 
     def _segments(

@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Iterator
+from types import ModuleType
 
 import pytest
 
 from tests.conformance.engine.running import FASTER_WHISPER, POCKETSPHINX, SCRIPTED, Engine, running
+from tests.support.torch_base import prepare_torch
 from tests.support.whisper import Whisper, make_whisper
 
 
@@ -45,3 +47,12 @@ def whisper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     with running(FASTER_WHISPER, folder, **told) as engine:
         engine.until_ready(sessions=1)
         yield engine
+
+
+@pytest.fixture(scope="session")
+def making() -> ModuleType:
+    """What writes repositories of Whisper's kind. torch loads with it, in the tests' own process."""
+    prepare_torch()
+    from tests.support import whisper_repository  # noqa: PLC0415 - torch loads only from here on
+
+    return whisper_repository

@@ -29,6 +29,9 @@ CASES = [
     Case("it breaks off", (100, 1, 104, 106), ((0, 4, (1,)),), rest=6),
     Case("it is cut in the second", (100, 1, 104, 105, 2, 3), ((0, 4, (1,)),), rest=5, whole=False),
     Case("it is cut in the first", (100, 1, 2), ((0, 20, (1, 2)),), whole=False),
+    Case("it is cut after a time", (100, 1, 104), ((0, 4, (1,)),), rest=4, whole=False),
+    Case("it is cut after two times", (100, 1, 104, 106), ((0, 4, (1,)),), rest=6, whole=False),
+    Case("it came no further", (100, 1, 100, 2), ((0, 0, (1,)), (0, 20, (2,))), whole=False),
     Case("back in time", (104, 1, 102), ((4, 4, (1,)),)),
 ]
 
