@@ -36,6 +36,9 @@ class Engines:
     def __init__(self) -> None:
         self.leaving = Leaving(LONG)
 
+    def check(self, *_: object) -> None:
+        """Each model is there, and listens."""
+
     @asynccontextmanager
     async def open(self, *_: object) -> AsyncIterator[DyingEngine]:
         yield DyingEngine()
