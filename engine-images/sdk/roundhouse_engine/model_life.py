@@ -254,6 +254,9 @@ class ModelLife:
         self.away = False
         self._surroundings.metrics.model_load_seconds.labels(self.model.name).observe(seconds)
         self._settled.set()
+        held = pool.footprint.held_bytes
+        if self._loaded_bytes is None and self._surroundings.memory.never_holds(held):
+            self._loaded_bytes = held  # one slot is too much already: it gives way before the others are up
         self._note(pool)
         told = {"model": self.model.name, "seconds": round(seconds, 3), "bytes": self.needed_bytes}
         logger.info("model loaded", extra=told)
