@@ -9,6 +9,7 @@ from typing import Any
 import openai
 import pytest
 
+from tests.conformance.engine.conversations import said
 from tests.conformance.engine.running import Answer, Engine, running
 from tests.support.waiting import wait_until
 
@@ -33,10 +34,6 @@ def caller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     with running(CALLER, tmp_path_factory.mktemp("caller")) as engine:
         engine.until_ready()
         yield engine
-
-
-def said(text: str) -> list[Any]:
-    return [{"role": "user", "content": text}]
 
 
 def post(engine: Engine, path: str = CHAT, **fields: Any) -> Answer:

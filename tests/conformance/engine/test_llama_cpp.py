@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.conformance.engine.conversations import said, tool
 from tests.conformance.engine.counting import assert_counts_in_a_stream_up_to_its_limit
 from tests.conformance.engine.running import Answer, Engine, running
 from tests.support.gguf import write_model
@@ -26,14 +27,6 @@ SCHEMA = {
 }
 DEEP = "root ::= " + "(" * 50_000 + '"a"' + ")" * 50_000
 """Ends the stack of llama.cpp's parser."""
-
-
-def tool(name: str) -> dict[str, Any]:
-    return {"type": "function", "function": {"name": name, "parameters": {"type": "object"}}}
-
-
-def named(name: str) -> dict[str, Any]:
-    return {"type": "function", "function": {"name": name}}
 
 
 @pytest.fixture(scope="module")
@@ -67,10 +60,6 @@ def embedder(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     ) as engine:
         engine.until_ready()
         yield engine
-
-
-def said(text: str) -> list[Any]:
-    return [{"role": "user", "content": text}]
 
 
 def post(engine: Engine, path: str = CHAT, **fields: Any) -> Answer:

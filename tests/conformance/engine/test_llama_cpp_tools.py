@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from tests.conformance.engine.conversations import WRONG_MESSAGES, named, said, tool
 from tests.conformance.engine.running import Engine
-from tests.conformance.engine.test_llama_cpp import named, post, said, serving, tool
+from tests.conformance.engine.test_llama_cpp import post, serving
 from tests.support.gguf import TOOLS_TEMPLATE, write_model
 
 CALL = '<tool_call>\n{"name": "f", "arguments": {"a": "x"}}\n</tool_call>'
@@ -74,22 +75,10 @@ def test_a_tool_that_is_not_there_cannot_be_named(caller: Engine) -> None:
     assert (found.status, found.error["param"]) == (400, "tool_choice")
 
 
-def assistant(calls: Any) -> list[Any]:
-    return [*said("a"), {"role": "assistant", "tool_calls": calls}, *said("b")]
-
-
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"messages": assistant([1])}, "messages"),
-        ({"messages": assistant("x")}, "messages"),
-        ({"messages": assistant([{}])}, "messages"),
-        (
-            {"messages": assistant([{"type": "function", "function": {"name": "f", "arguments": "no"}}])},
-            "messages",
-        ),
-        ({"messages": [said("a")[0] | {"name": {}}]}, "messages"),
-        ({"messages": [*said("a"), {"role": "tool", "content": "x", "tool_call_id": 5}]}, "messages"),
+        *(({"messages": messages}, "messages") for messages in WRONG_MESSAGES),
         ({"messages": said("a"), "top_k": "many"}, "top_k"),
         ({"messages": said("a"), "min_p": 2}, "min_p"),
         ({"messages": said("a"), "typical_p": []}, "typical_p"),

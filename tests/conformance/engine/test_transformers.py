@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from roundhouse_engine import ModelError, ModelSpec
+from tests.conformance.engine.conversations import said
 from tests.conformance.engine.counting import assert_counts_in_a_stream_up_to_its_limit
 from tests.conformance.engine.running import Answer, Engine, running
 from tests.support.torch_base import prepare_torch
@@ -178,10 +179,6 @@ def writer(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     }
     with serving("chat", folder, **models) as engine:
         yield engine
-
-
-def said(text: str, role: str = "user") -> list[Any]:
-    return [{"role": role, "content": text}]
 
 
 @pytest.mark.req("S2-19")

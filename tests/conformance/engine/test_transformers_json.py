@@ -14,8 +14,9 @@ import pytest
 
 from roundhouse_engine import Cancellation
 from roundhouse_engine.handler import Cancelled
+from tests.conformance.engine.conversations import said
 from tests.conformance.engine.running import Engine
-from tests.conformance.engine.test_transformers import CHAT, post, said, serving
+from tests.conformance.engine.test_transformers import CHAT, post, serving
 from tests.support.waiting import wait_until
 
 SCHEMA = {

@@ -17,8 +17,9 @@ import pytest
 from PIL import Image
 
 from roundhouse_engine import Cancellation, Cancelled, Conversation, ModelError, ModelSpec, Piece, TextOptions
+from tests.conformance.engine.conversations import said
 from tests.conformance.engine.running import Answer, Engine
-from tests.conformance.engine.test_transformers import CHAT, post, said, serving
+from tests.conformance.engine.test_transformers import CHAT, post, serving
 from tests.support.torch_base import prepare_torch
 
 RED = Image.new("RGB", (84, 56), "red")

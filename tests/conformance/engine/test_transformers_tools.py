@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
+from tests.conformance.engine.conversations import WRONG_MESSAGES, named, said, tool
 from tests.conformance.engine.running import Engine
-from tests.conformance.engine.test_llama_cpp import named, tool
-from tests.conformance.engine.test_llama_cpp_tools import assistant
-from tests.conformance.engine.test_transformers import CHAT, post, said, serving
+from tests.conformance.engine.test_transformers import CHAT, post, serving
 from tests.support.gguf import TOOLS_TEMPLATE
 from tests.support.torch_base import prepare_torch
 
@@ -180,15 +179,7 @@ ODD = {"type": "function", "function": {"name": "f", "parameters": {"type": "obj
         ({"tools": [tool("f")], "parallel_tool_calls": "no"}, "parallel_tool_calls"),
         ({"model": "plain", "tools": [tool("f")]}, "tools"),
         ({"tools": [ODD], "tool_choice": "required"}, "tools"),
-        ({"messages": assistant([1])}, "messages"),
-        ({"messages": assistant("x")}, "messages"),
-        ({"messages": assistant([{}])}, "messages"),
-        (
-            {"messages": assistant([{"type": "function", "function": {"name": "f", "arguments": "no"}}])},
-            "messages",
-        ),
-        ({"messages": [said("a")[0] | {"name": {}}]}, "messages"),
-        ({"messages": [*said("a"), {"role": "tool", "content": "x", "tool_call_id": 5}]}, "messages"),
+        *(({"messages": messages}, "messages") for messages in WRONG_MESSAGES),
     ],
     ids=lambda value: str(value)[-60:],
 )
