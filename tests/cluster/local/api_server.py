@@ -57,6 +57,14 @@ class ApiServer:
         """`what` in any of kubectl's words for one kind; None where there is no such object."""
         return self.read(self._resource(what).path(namespace, name))
 
+    def since(self, what: str, name: str, namespace: str, version: str) -> list[Manifest]:
+        """Each state that the object has been in after `version`, a resourceVersion, the newest last."""
+        query = f"watch=true&timeoutSeconds=1&fieldSelector=metadata.name={name}&resourceVersion={version}"
+        status, body = self._get(f"{self._resource(what).path(namespace)}?{query}", "application/json")
+        if status != http.client.OK:
+            raise ClusterError(f"a watch of {what} was answered {status}: {body[:500]!r}")
+        return [json.loads(line)["object"] for line in body.splitlines()]
+
     def list(self, what: str, namespace: str, selector: str = "") -> list[Manifest]:
         """Of one kind or of several, by a comma between them; as kubectl gives them."""
         return [

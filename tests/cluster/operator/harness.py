@@ -217,6 +217,10 @@ class Kubectl:
     def get(self, kind: str, name: str) -> dict[str, Any]:
         return self.cluster.api.get(kind, name, self.namespace) or {}
 
+    def since(self, kind: str, name: str, version: str) -> list[dict[str, Any]]:
+        """Each state that it has been in after this resourceVersion, also those over too soon to be seen."""
+        return self.cluster.api.since(kind, name, self.namespace, version)
+
     def list(self, kind: str, selector: str = "") -> list[dict[str, Any]]:
         return self.cluster.api.list(kind, self.namespace, selector)
 
