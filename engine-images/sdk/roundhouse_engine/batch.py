@@ -60,7 +60,7 @@ Call = Callable[[Sequence[int], dict[int, int]], list[Outcome]]
 def _computed(
     handler: Batched, sizes: dict[int, int], call: Call, cancellation: Cancellation
 ) -> Iterator[Told]:
-    waiting = sorted(sizes, key=sizes.__getitem__, reverse=True)
+    waiting = sorted(sizes, key=sizes.__getitem__)
     apart: list[list[int]] = []
     """Halves of calls that failed."""
     while waiting or apart:
@@ -86,16 +86,19 @@ def _computed(
                 yield Spoiled(group[0], _too_much(sizes[group[0]]))
                 continue
             logger.warning("memory is short: batches are halved", extra={"items": len(group)})
-            handler.batch_items = max(len(group) // 2, 1)
-            handler.batch_tokens = max(sizes[group[0]] * len(group) // 2, 1)
+            # Not the number of texts: two long ones that are too much say nothing of short ones.
+            handler.batch_tokens = max(sizes[group[-1]] * len(group) // 2, 1)
             apart += _halves(group)
             yield Halved(len(group))
 
 
 def _take(waiting: list[int], sizes: dict[int, int], handler: Batched) -> list[int]:
-    """The next call's items, longest first: what is padded is padded to about its own length."""
-    longest = max(sizes[waiting[0]], 1)
-    count = max(min(handler.batch_items, handler.batch_tokens // longest), 1)
+    """The next call's items, shortest first: these wait for no long ones, and padding is little."""
+    count = 1
+    while count < min(handler.batch_items, len(waiting)):
+        if max(sizes[waiting[count]], 1) * (count + 1) > handler.batch_tokens:
+            break
+        count += 1
     group = waiting[:count]
     del waiting[:count]
     return group

@@ -1,20 +1,23 @@
 """Puts the texts of several requests into common batches: what comes while one computes goes into the next.
 
-Each request has an equal share of a batch, so that one of ten thousand texts keeps none of a
-single text waiting for long. Who may wait here `pool` decides.
+Each request has an equal share of a batch, and a batch is what one call computes: so one of ten thousand
+texts, or of long ones, keeps none of a single text waiting for long. Who may wait here `pool` decides, and
+how long for others `gathering`.
 """
 
 import asyncio
 import contextlib
+import heapq
 import logging
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from roundhouse_engine.errors import EngineError, failed
 from roundhouse_engine.events import Done
+from roundhouse_engine.gathering import Gathering
 from roundhouse_engine.metrics import Metrics
 from roundhouse_engine.payload import payload
 from roundhouse_engine.pool import Pool
@@ -23,6 +26,11 @@ from roundhouse_engine.text import Text
 from roundhouse_engine.text_events import Embedded, Halved, Ranked, Spoiled, TextAsk
 
 logger = logging.getLogger(__name__)
+
+_CHARACTERS_A_TOKEN: Final = 4
+"""About: what is exact the model's tokenizer says, in the runner."""
+_GUESS_SECONDS: Final = 0.1
+"""What a batch takes before there was one."""
 
 Item = Text | tuple[str, str]
 """A text, or a query and a document."""
@@ -78,16 +86,20 @@ class Batch:
 
 
 class Batcher:
-    """Of one pool. `items` is how many texts one batch holds."""
+    """Of one pool. A batch holds so many texts, of about so many tokens in all."""
 
-    def __init__(self, pool: Pool, items: int, metrics: Metrics) -> None:
+    def __init__(self, pool: Pool, items: int, tokens: int, metrics: Metrics) -> None:
         self._pool = pool
         self._items = items
+        self._tokens = tokens
         self._metrics = metrics
         self._waiting: deque[Order] = deque()
         self._batches: set[Batch] = set()
         self._taken: set[Slot] = set()
         self._handing_out: asyncio.Task[None] | None = None
+        self._gathering = Gathering()
+        self._seconds = _GUESS_SECONDS
+        """What the last batch took."""
 
     async def compute(
         self, ask: TextAsk, items: Sequence[Item], bound: int | None = None
@@ -98,6 +110,7 @@ class Batcher:
         """
         order = Order(ask, items, bound, asyncio.get_running_loop().create_future())
         self._waiting.append(order)
+        self._gathering.came()
         if self._handing_out is None or self._handing_out.done():
             self._handing_out = asyncio.create_task(self._hand_out())
         try:
@@ -113,7 +126,9 @@ class Batcher:
 
     async def _hand_out(self) -> None:
         while self._waiting:
-            slot = await self._pool.idle_slot(self._taken)
+            await self._pool.idle_slot(self._taken)
+            await self._gathering.complete(self._seconds, self._full)
+            slot = await self._pool.idle_slot(self._taken)  # which may have died meanwhile
             self._waiting = deque(order for order in self._waiting if not order.over)
             if self._waiting:
                 batch = self._collect()
@@ -128,23 +143,39 @@ class Batcher:
         self._taken.discard(slot)
         self._pool.note()
 
+    def _full(self) -> bool:
+        """Whether as much waits as one batch holds, or nothing any more."""
+        items = tokens = 0
+        for order in self._waiting:
+            for item in order.items[order.taken : order.taken + self._items]:
+                items, tokens = items + 1, tokens + _tokens(item)
+                if items >= self._items or tokens >= self._tokens:
+                    return True
+        return not items
+
     def _collect(self) -> Batch:
-        """The next batch: of the kind of whoever waits longest, shared among all who want the same."""
+        """The next batch: of the kind of whoever waits longest; who has least in it puts the next item in."""
         ask = self._waiting[0].ask
-        members = [order for order in self._waiting if order.ask == ask]
+        shares = [(0, place, order) for place, order in enumerate(self._waiting) if order.ask == ask]
         entries: list[tuple[Order, int]] = []
-        while members and len(entries) < self._items:
-            share = max((self._items - len(entries)) // len(members), 1)
-            for order in list(members):
-                end = min(order.taken + share, len(order.items), order.taken + self._items - len(entries))
-                entries += [(order, index) for index in range(order.taken, end)]
-                order.taken = end
-                if end == len(order.items):
-                    members.remove(order)
-                    self._waiting.remove(order)
-        for order in members:  # whoever wants more comes after those who want something else
-            self._waiting.remove(order)
-            self._waiting.append(order)
+        room = self._tokens
+        while shares and len(entries) < self._items:
+            share, place, order = shares[0]
+            tokens = _tokens(order.items[order.taken])
+            if entries and tokens > room:
+                heapq.heappop(shares)
+                continue
+            entries.append((order, order.taken))
+            order.taken += 1
+            room -= tokens
+            if order.taken < len(order.items):
+                heapq.heapreplace(shares, (share + tokens, place, order))
+            else:
+                heapq.heappop(shares)
+        # Whoever wants more comes after those who want something else, or for whom there was no room.
+        served = {order for order, _ in entries}
+        more = [order for order in self._waiting if order in served and order.taken < len(order.items)]
+        self._waiting = deque([*(order for order in self._waiting if order not in served), *more])
         return Batch(ask, entries)
 
     async def _compute(self, slot: Slot, batch: Batch) -> None:
@@ -161,6 +192,7 @@ class Batcher:
                         elif isinstance(event, Halved):
                             self._metrics.batches_halved.labels(model).inc()
                         elif isinstance(event, Done):
+                            self._seconds = event.compute_seconds
                             self._metrics.compute_seconds.labels(model).inc(event.compute_seconds)
         except EngineError as error:
             batch.fail(error)
@@ -172,3 +204,15 @@ class Batcher:
 async def _payload(batch: Batch) -> BinaryIO:
     items = [order.items[index] for order, index in batch.entries]
     return await payload({"items": items, "bounds": [order.bound for order, _ in batch.entries]})
+
+
+def _tokens(item: Item) -> int:
+    """About how many it has."""
+    match item:
+        case str():
+            characters = len(item)
+        case (str() as query, str() as document):
+            characters = len(query) + len(document)
+        case _:
+            return len(item)
+    return characters // _CHARACTERS_A_TOKEN + 1

@@ -115,7 +115,7 @@ def build_pool(
     )
     if issubclass(handler, Batched):
         pool.together = settings.capacity
-        pool.batcher = Batcher(pool, handler.batch_items, metrics)
+        pool.batcher = Batcher(pool, handler.batch_items, handler.batch_tokens, metrics)
     if release is not None:
         pool.release = release
     return pool
