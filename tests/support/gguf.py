@@ -76,6 +76,32 @@ def write_model(
     return path
 
 
+def write_bytewise(path: Path, pretokenizer: str, context: int) -> Path:
+    """A model that says nothing in particular, and divides texts as that of the name does, into bytes."""
+    letters = _letters()
+    tokens = [*letters, "<|end|>", letters[97] * 2]
+    kinds = [*([_NORMAL] * len(letters)), _CONTROL, _NORMAL]
+    metadata = _metadata([*_SPECIAL, *(f"<0x{byte:02X}>" for byte in range(256))], TEMPLATE, context, _TINY)
+    metadata = {name: each for name, each in metadata.items() if not name.startswith("tokenizer.ggml")} | {
+        "llama.vocab_size": (_UINT32, len(tokens)),
+        "tokenizer.ggml.model": (_STRING, "gpt2"),
+        "tokenizer.ggml.pre": (_STRING, pretokenizer),
+        "tokenizer.ggml.tokens": (_ARRAY, (_STRING, tokens)),
+        "tokenizer.ggml.token_type": (_ARRAY, (_INT32, kinds)),
+        "tokenizer.ggml.merges": (_ARRAY, (_STRING, [f"{letters[97]} {letters[97]}"])),
+        "tokenizer.ggml.eos_token_id": (_UINT32, len(letters)),
+    }
+    path.write_bytes(_file(metadata, _tensors(len(tokens), (), _TINY)))
+    return path
+
+
+def _letters() -> list[str]:
+    """For each byte a letter, as GPT-2's vocabularies write them."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = iter(range(256, 512))
+    return [chr(byte if byte in plain else next(others)) for byte in range(256)]
+
+
 def _metadata(tokens: Sequence[str], template: str, context: int, size: Size) -> dict[str, tuple[int, Any]]:
     kinds = [_UNKNOWN, _CONTROL, _CONTROL, *([_BYTE] * 256), *([_NORMAL] * (len(tokens) - 259))]
     numbers = {

@@ -1,14 +1,15 @@
 """What of a request is refused before llama.cpp sees it: it would crash of it, or pass it over.
 
 Its parser of grammars calls itself for each parenthesis, and the end of the stack is the end of the engine,
-with everybody's requests. What is merely wrong it refuses itself.
+with everybody's requests. Its tokenizers do so for each character, and some take a time that grows with the
+square of a text's length, in which nobody can stop them. What is merely wrong it refuses itself.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from roundhouse_engine.errors import invalid
+from roundhouse_engine.errors import EngineError, invalid
 from roundhouse_engine.json_body import Fields
 
 _GRAMMAR_BYTES: Final = 64 << 10
@@ -16,6 +17,44 @@ _GRAMMAR_GROUPS: Final = 2000
 """It survives ten times as many. How deep they are is not asked, because quotes could hide it."""
 _SCHEMA_BYTES: Final = 128 << 10
 """A schema becomes a grammar, in a time that grows faster than the schema."""
+_SCHEMA_OPTIONAL: Final = 500
+"""Of one object: each becomes rules that name all those after it. 800 take two seconds, 2,000 a minute."""
+_CHARACTERS: Final = 16
+"""For each token of the context: prose has four or five."""
+_MOST_CHARACTERS: Final = 1 << 20
+"""However long the context is: the stack of a thread that reads them takes half a GiB."""
+
+
+def most_characters(context_tokens: int) -> int:
+    """As many as are read for a model of that context."""
+    return min(context_tokens * _CHARACTERS, _MOST_CHARACTERS)
+
+
+def check_length(characters: int, context_tokens: int, param: str | None) -> None:
+    """Raises `EngineError` where it would take long to learn that there are too many tokens."""
+    most = most_characters(context_tokens)
+    if characters > most:
+        raise invalid(
+            f"The prompt is {characters} characters long; at most {most} are read where the context is of "
+            f"{context_tokens} tokens. Send less, or give the engine a longer context.",
+            param=param,
+            code="context_length_exceeded",
+        )
+
+
+def check_tokens(tokens: int, context_tokens: int, param: str) -> None:
+    """Raises `EngineError` where there are more than the model takes."""
+    if tokens > context_tokens:
+        raise too_many(tokens, context_tokens, param)
+
+
+def too_many(tokens: object, context_tokens: object, param: str) -> EngineError:
+    return invalid(
+        f"The prompt is {tokens} tokens long, and the model takes {context_tokens}. Send less, or give the "
+        "engine a longer context.",
+        param=param,
+        code="context_length_exceeded",
+    )
 
 
 def check_extensions(extensions: Mapping[str, Any]) -> None:
@@ -33,7 +72,7 @@ def check_grammar(extensions: Mapping[str, Any], response_format: object) -> Non
     grammar = extensions.get("grammar")
     if grammar is None:
         return
-    if not isinstance(grammar, str):
+    if not isinstance(grammar, str) or "\0" in grammar:  # it would read no further
         raise invalid("grammar must be a text in GBNF.", param="grammar")
     if len(grammar.encode()) > _GRAMMAR_BYTES or grammar.count("(") > _GRAMMAR_GROUPS:
         message = f"grammar must be at most {_GRAMMAR_BYTES} bytes and {_GRAMMAR_GROUPS} groups. Simplify it."
@@ -44,5 +83,32 @@ def check_grammar(extensions: Mapping[str, Any], response_format: object) -> Non
 
 def check_schema(param: str, told: object) -> None:
     """Raises `EngineError` where schemas are larger than a grammar can be made of in time."""
-    if told and len(json.dumps(told)) > _SCHEMA_BYTES:
+    if not told:
+        return
+    if len(json.dumps(told)) > _SCHEMA_BYTES:
         raise invalid(f"{param} must be at most {_SCHEMA_BYTES} bytes of JSON. Simplify it.", param=param)
+    if (most := max(map(_optional, _objects(told)), default=0)) > _SCHEMA_OPTIONAL:
+        raise invalid(
+            f"{param} has an object of {most} properties that are not required; at most {_SCHEMA_OPTIONAL} "
+            "are taken. Require some, or divide it.",
+            param=param,
+        )
+
+
+def _optional(schema: Mapping[str, Any]) -> int:
+    properties, required = schema.get("properties"), schema.get("required")
+    if not isinstance(properties, dict):
+        return 0
+    named = [name for name in required if isinstance(name, str)] if isinstance(required, list) else []
+    return len(properties.keys() - named)
+
+
+def _objects(told: object) -> Iterator[Mapping[str, Any]]:
+    waiting = [told]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, Mapping):
+            yield each
+            waiting.extend(each.values())
+        elif isinstance(each, list | tuple):
+            waiting.extend(each)

@@ -3,6 +3,7 @@
 Requests share passes over the weights (continuous batching): four at once take little longer than one.
 """
 
+import json
 import os
 import queue
 import threading
@@ -25,15 +26,22 @@ from roundhouse_engine import (
 )
 from roundhouse_engine.errors import invalid
 from roundhouse_engine.text import Text
-from roundhouse_llama_cpp.bounds import check_extensions, check_grammar, check_schema
+from roundhouse_llama_cpp.bounds import (
+    check_extensions,
+    check_grammar,
+    check_length,
+    check_schema,
+    check_tokens,
+)
 from roundhouse_llama_cpp.llama import Llama, problem
 from roundhouse_llama_cpp.settings import read_settings
-from roundhouse_llama_cpp.weights import find_weights
+from roundhouse_llama_cpp.weights import find_weights, read_through
 
 _CONTEXT_TOKENS: Final = 8192
 _LOOK_SECONDS: Final = 0.05
 _NOT_UNDERSTOOD: Final = ("Failed to parse", "[json.exception")
 """So begins what it says of a request, in the exception that it has for everything else as well."""
+_OF_GRAMMARS: Final = ("JSON schema error", "failed to parse grammar", "custom grammar")
 _OPTIONS: Final = ("max_tokens", "temperature", "top_p", "seed", "frequency_penalty", "presence_penalty")
 
 Chunk = dict[str, Any]
@@ -55,8 +63,9 @@ class LlamaChat(Chat):
     @override
     def load(self, model: ModelSpec, progress: Callable[[float], None]) -> None:
         settings = read_settings(os.environ, context_tokens=_CONTEXT_TOKENS, parallel=self.capacity)
-        self._llama = Llama(model.name, find_weights(model.name, model.path), settings)
-        self._tools = self._llama.knows_tools()
+        weights = find_weights(model.name, model.path)
+        read_through(weights, progress)
+        self._llama = Llama(model.name, weights, settings)
 
     @override
     def unload(self) -> None:
@@ -69,9 +78,12 @@ class LlamaChat(Chat):
     @override
     def chat(self, conversation: Conversation, options: TextOptions, cancellation: Cancellation) -> Written:
         request: Chunk = {"messages": list(conversation.messages)}
+        told = [*conversation.messages, options.extensions.get("chat_template_kwargs")]
+        characters = sum(len(json.dumps(each, ensure_ascii=False)) for each in told)
+        check_length(characters, self._llama.context_tokens, "messages")
         check_schema("tools", conversation.tools)
         if conversation.tools:
-            if not self._tools:
+            if not self._llama.knows_tools:
                 message = "The template of this model knows no tools. Send the request without them."
                 raise invalid(message, param="tools", code="unsupported_value")
             request["tools"] = list(conversation.tools)
@@ -84,6 +96,10 @@ class LlamaChat(Chat):
 
     @override
     def complete(self, prompt: Text, options: TextOptions, cancellation: Cancellation) -> Written:
+        if isinstance(prompt, str):
+            check_length(len(prompt), self._llama.context_tokens, "prompt")
+        else:
+            check_tokens(len(prompt), self._llama.context_tokens, "prompt")
         request = {"prompt": prompt if isinstance(prompt, str) else list(prompt)} | _sampling(options)
         return _written(self._llama.server.handle_completions, request, "prompt", cancellation)
 
@@ -155,7 +171,7 @@ def _chunks(ask: Ask, request: Chunk, param: str, cancellation: Cancellation) ->
     speaking.start()
     try:
         while (chunk := _next(said, cancellation)) is not None:
-            yield _checked(chunk, param)
+            yield _checked(chunk, request, param)
     finally:
         left.set()
         speaking.join()  # the slot is free when it says so, and not before
@@ -171,12 +187,20 @@ def _next(
             cancellation.check()
 
 
-def _checked(chunk: Chunk | Exception, param: str) -> Chunk:
+def _checked(chunk: Chunk | Exception, request: Chunk, param: str) -> Chunk:
     if isinstance(chunk, Exception):
         if isinstance(chunk, ValueError) or str(chunk).startswith(_NOT_UNDERSTOOD):
             # A template, a tool, a message or a schema that it cannot use.
-            raise invalid(f"llama.cpp refuses the request: {chunk}", param=param) from chunk
+            at_fault = _at_fault(str(chunk), request, param)
+            raise invalid(f"llama.cpp refuses the request: {chunk}", param=at_fault) from chunk
         raise chunk
     if "error" in chunk:
-        raise problem(chunk["error"], param)
+        raise problem(chunk["error"], _at_fault(str(chunk["error"].get("message")), request, param))
     return chunk
+
+
+def _at_fault(message: str, request: Chunk, param: str) -> str:
+    """The field that it means, which it does not name."""
+    if not any(each in message for each in _OF_GRAMMARS):
+        return param
+    return next((each for each in ("grammar", "response_format", "tools") if request.get(each)), param)

@@ -11,7 +11,7 @@ from roundhouse_engine import Cancellation, Embedding, ModelError, ModelSpec
 from roundhouse_engine.text import Text
 from roundhouse_llama_cpp.llama import Llama, problem
 from roundhouse_llama_cpp.settings import read_settings
-from roundhouse_llama_cpp.weights import find_weights
+from roundhouse_llama_cpp.weights import find_weights, read_through
 
 _CONTEXT_TOKENS: Final = 2048
 _PARALLEL: Final = 4
@@ -26,7 +26,7 @@ class LlamaEmbeddings(Embedding):
         settings = read_settings(os.environ, context_tokens=_CONTEXT_TOKENS, parallel=_PARALLEL)
         settings = replace(settings, parallel=_PARALLEL)
         weights = find_weights(model.name, model.path)
-        self._limit = settings.context_tokens
+        read_through(weights, progress)
         self._llama = Llama(model.name, weights, settings, embedding=True)
         found = self._ask(["a"])
         if "error" in found and settings.pooling is None:
@@ -50,7 +50,7 @@ class LlamaEmbeddings(Embedding):
 
     @override
     def limit_tokens(self) -> int | None:
-        return self._limit
+        return self._llama.context_tokens
 
     @override
     def embed(self, texts: Sequence[Text], cancellation: Cancellation) -> Collection[Collection[float]]:

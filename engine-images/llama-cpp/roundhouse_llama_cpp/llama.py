@@ -7,6 +7,7 @@ the key is made here and told to nobody.
 import http.client
 import json
 import secrets
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -16,11 +17,14 @@ import xllamacpp
 from roundhouse_engine import ModelError
 from roundhouse_engine.errors import EngineError, failed, invalid
 from roundhouse_engine.gpu_memory import Growth
+from roundhouse_llama_cpp.bounds import check_length, most_characters, too_many
 from roundhouse_llama_cpp.settings import Settings
+from roundhouse_llama_cpp.stacks import make_room
 
 _ERRORS_ONLY: Final = 1
 _BATCH_TOKENS: Final = 512
 """Tokens of a prompt that are read between two looks at whether its client is still there."""
+_ANSWER_SECONDS: Final = 60
 _POOLINGS: Final = {
     "mean": xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN,
     "cls": xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_CLS,
@@ -32,6 +36,7 @@ class Llama:
     """One loaded model."""
 
     def __init__(self, name: str, weights: Path, settings: Settings, *, embedding: bool = False) -> None:
+        make_room(most_characters(settings.context_tokens))
         self._key = secrets.token_urlsafe(32)
         parameters = xllamacpp.CommonParams()
         parameters.model.path = str(weights)
@@ -61,36 +66,42 @@ class Llama:
             ) from error
         self.vram_bytes = before.bytes() if before else None
         """Of weights and context, which are all there from the beginning; None where no GPU is used."""
+        host = self.server.listening_address.removeprefix("http://")
+        self._connection = http.client.HTTPConnection(host, timeout=_ANSWER_SECONDS)
+        self._asking = threading.Lock()
+        about = self._ask("GET", "/props")
+        its_tokens: int = about["default_generation_settings"]["n_ctx"]
+        self.context_tokens = min(settings.context_tokens, its_tokens)
+        """Of each request: what was asked for, or what the model was made for where that is less."""
+        self.knows_tools = bool(about["chat_template_caps"]["supports_tools"])
+        """Whether the model's template puts tools into the prompt; where not, llama.cpp drops them."""
 
     def count_tokens(self, text: str) -> int:
+        """Raises `EngineError` for a text that is not worth counting."""
+        check_length(len(text), self.context_tokens, None)
         return len(self._ask("POST", "/tokenize", {"content": text, "add_special": True})["tokens"])
 
-    def knows_tools(self) -> bool:
-        """Whether the model's template puts tools into the prompt; where not, llama.cpp drops them."""
-        return bool(self._ask("GET", "/props")["chat_template_caps"]["supports_tools"])
-
     def _ask(self, method: str, path: str, told: object = None) -> dict[str, Any]:
-        host = self.server.listening_address.removeprefix("http://")
-        connection = http.client.HTTPConnection(host, timeout=60)
-        try:
-            headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self._key}"}
-            connection.request(method, path, None if told is None else json.dumps(told), headers)
-            answer: dict[str, Any] = json.load(connection.getresponse())
-            return answer
-        finally:
-            connection.close()
+        with self._asking:
+            try:
+                return self._answer(method, path, told)
+            except (http.client.HTTPException, ConnectionError):
+                self._connection.close()  # llama.cpp closes one that was idle; the next is a new one
+                return self._answer(method, path, told)
+
+    def _answer(self, method: str, path: str, told: object) -> dict[str, Any]:
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self._key}"}
+        body = None if told is None else json.dumps(told).encode()
+        self._connection.request(method, path, body, headers)
+        answer: dict[str, Any] = json.load(self._connection.getresponse())
+        return answer
 
 
 def problem(error: Mapping[str, Any], param: str) -> EngineError:
     """What llama.cpp refused or failed at, for the client."""
     message = str(error.get("message", "no reason was given"))
     if error.get("type") == "exceed_context_size_error":
-        return invalid(
-            f"The prompt is {error.get('n_prompt_tokens')} tokens long, and the model takes "
-            f"{error.get('n_ctx')}. Send less, or give the engine a longer context.",
-            param=param,
-            code="context_length_exceeded",
-        )
+        return too_many(error.get("n_prompt_tokens"), error.get("n_ctx"), param)
     if error.get("code") in (400, 501):
         return invalid(f"llama.cpp refuses the request: {message}", param=param)
     return failed(f"llama.cpp failed: {message}")

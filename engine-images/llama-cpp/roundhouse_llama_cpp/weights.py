@@ -4,6 +4,7 @@ A model is one GGUF file, or the parts of one as `gguf-split` names them; with s
 """
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +12,8 @@ from roundhouse_engine import ModelError
 
 _PART: Final = re.compile(r"-(?P<part>\d{5})-of-(?P<parts>\d{5})\.gguf$")
 _MAGIC: Final = b"GGUF"
+_PIECE_BYTES: Final = 16 << 20
+_READ_PART: Final = 0.8
 
 
 def find_weights(name: str, root: Path | None) -> Path:
@@ -34,6 +37,25 @@ def find_weights(name: str, root: Path | None) -> Path:
         if opened.read(len(_MAGIC)) != _MAGIC:
             raise ModelError(f"{name!r}: {str(firsts[0])!r} is no GGUF file. Fetch it again.")
     return firsts[0]
+
+
+def read_through(first: Path, progress: Callable[[float], None]) -> None:
+    """Read the file, or all parts of it, once, telling how far that is; raises `ModelError`.
+
+    llama.cpp holds Python's lock while it loads, so that nobody is answered. What lies on a slow disk is in
+    memory before it begins.
+    """
+    part = _PART.search(first.name)
+    files = sorted(first.parent.glob(f"{first.name[: part.start()]}-*.gguf")) if part else [first]
+    try:
+        total, done = sum(file.stat().st_size for file in files), 0
+        for file in files:
+            with file.open("rb", buffering=0) as opened:
+                while piece := opened.read(_PIECE_BYTES):
+                    done += len(piece)
+                    progress(_READ_PART * done / total)
+    except OSError as error:
+        raise ModelError(f"{str(first)!r} cannot be read: {error.strerror}. Fetch it again.") from error
 
 
 def _check_parts(name: str, first: Path, there: set[str]) -> None:

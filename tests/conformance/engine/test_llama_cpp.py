@@ -27,6 +27,8 @@ SCHEMA = {
 }
 DEEP = "root ::= " + "(" * 50_000 + '"a"' + ")" * 50_000
 """Ends the stack of llama.cpp's parser."""
+OPTIONAL = {"type": "object", "properties": {f"p{number}": {"type": "null"} for number in range(2000)}}
+"""Would be a grammar in a minute."""
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +120,10 @@ def test_an_answer_is_held_to_a_grammar(llama: Engine) -> None:
     ("fields", "param", "code"),
     [
         ({"messages": said("word " * 300)}, "messages", "context_length_exceeded"),
-        ({"messages": said("a"), "grammar": "root ::= ("}, "messages", "invalid_value"),
+        ({"messages": said("word " * 10_000)}, "messages", "context_length_exceeded"),
+        ({"messages": said("a") * 1000}, "messages", "context_length_exceeded"),
+        ({"messages": said("a"), "grammar": "root ::= ("}, "grammar", "invalid_value"),
+        ({"messages": said("a"), "grammar": '\0root ::= "a"'}, "grammar", "invalid_value"),
         ({"messages": said("a"), "grammar": DEEP}, "grammar", "invalid_value"),
         ({"messages": said("a"), "grammar": f'root ::= "{"a" * 70_000}"'}, "grammar", "invalid_value"),
         ({"messages": said("a"), "grammar": 5}, "grammar", "invalid_value"),
@@ -143,15 +148,26 @@ def test_an_answer_is_held_to_a_grammar(llama: Engine) -> None:
         (
             {
                 "messages": said("a"),
+                "response_format": {"type": "json_schema", "json_schema": {"schema": OPTIONAL}},
+            },
+            "response_format",
+            "invalid_value",
+        ),
+        (
+            {
+                "messages": said("a"),
                 "response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "wat"}}},
             },
-            "messages",
+            "response_format",
             "invalid_value",
         ),
     ],
     ids=[
         "too long",
+        "too long to be counted",
+        "too many messages",
         "no grammar",
+        "no character",
         "deep",
         "large",
         "no text",
@@ -159,6 +175,7 @@ def test_an_answer_is_held_to_a_grammar(llama: Engine) -> None:
         "no tools",
         "two grammars",
         "large schema",
+        "optional properties",
         "no schema",
     ],
 )

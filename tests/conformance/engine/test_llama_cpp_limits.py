@@ -1,0 +1,81 @@
+"""What ends llama.cpp, or keeps it busy for minutes, is refused; what it cannot load is told, and why."""
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conformance.engine.conversations import said
+from tests.conformance.engine.running import Engine
+from tests.conformance.engine.test_llama_cpp import post, serving
+from tests.support.gguf import write_bytewise, write_model
+
+CONTEXT = 8192
+RUN = 60_000
+"""Letters in a row: twice as many as end a thread whose stack is of the usual size."""
+BOUND_SECONDS = 20
+"""To count the tokens of what is refused here takes minutes, and of more of it days."""
+
+
+@pytest.fixture(scope="module")
+def recursive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """Its tokenizer's matcher calls itself for each letter of a run, as that of gpt-oss does."""
+    folder = tmp_path_factory.mktemp("recursive")
+    write_bytewise(folder / "tiny.gguf", "gpt-4o", CONTEXT)
+    with serving("chat", folder, folder, ROUNDHOUSE_CAPACITY="1") as engine:
+        engine.until_ready()
+        yield engine
+
+
+@pytest.mark.parametrize("letter", ["a", " ", "字"])
+def test_a_run_of_letters_does_not_end_the_engine(recursive: Engine, letter: str) -> None:
+    found = post(recursive, messages=said(letter * RUN))
+    assert (found.status, found.error["code"]) == (400, "context_length_exceeded")
+    assert re.match(r"The prompt is \d+ tokens long, and the model takes 8192", found.error["message"])
+    assert post(recursive, messages=said("a"), max_tokens=1).status == 200
+
+
+@pytest.mark.parametrize("field", ["messages", "prompt", "tokens"])
+def test_what_is_far_too_long_is_refused_without_being_counted(recursive: Engine, field: str) -> None:
+    text = "word " * 700_000
+    begun = time.monotonic()
+    if field == "messages":
+        found = post(recursive, messages=said(text))
+    else:
+        prompt = text if field == "prompt" else [5] * 700_000
+        found = post(recursive, "/v1/completions", prompt=prompt, max_tokens=1)
+    assert (found.status, found.error["code"]) == (400, "context_length_exceeded")
+    assert time.monotonic() - begun < BOUND_SECONDS
+
+
+def test_a_text_that_is_far_too_long_costs_its_request_alone(tmp_path: Path) -> None:
+    write_model(tmp_path / "tiny.gguf")
+    with serving("embeddings", tmp_path, tmp_path, ROUNDHOUSE_LLAMA_CONTEXT_TOKENS="64") as engine:
+        engine.until_ready()
+        begun = time.monotonic()
+        found = post(engine, "/v1/embeddings", input=["a", "word " * 700_000])
+        assert (found.status, found.error["code"]) == (400, "context_length_exceeded")
+        assert found.error["message"].startswith("input[1]: The prompt is 3500000 characters long")
+        assert time.monotonic() - begun < BOUND_SECONDS
+        assert post(engine, "/v1/embeddings", input="a").status == 200
+
+
+def _of_no_known_kind(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b"llama", b"wamas"))
+
+
+def _without_its_last_weights(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+@pytest.mark.parametrize("spoil", [_of_no_known_kind, _without_its_last_weights])
+@pytest.mark.parametrize("kind", ["chat", "embeddings"])
+def test_a_file_that_is_no_model_ends_the_engine_with_the_reason(
+    kind: str, spoil: Callable[[Path], None], tmp_path: Path
+) -> None:
+    spoil(write_model(tmp_path / "tiny.gguf"))
+    with serving(kind, tmp_path, tmp_path) as engine:
+        assert engine.ended() == 1
+        assert re.search("llama.cpp cannot load .*tiny.gguf", engine.logged.splitlines()[-1]), engine.logged
