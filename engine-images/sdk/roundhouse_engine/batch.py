@@ -1,13 +1,16 @@
 """One batch in a runner: counted, cut into calls that the handler bears, told in events item by item.
 
 An item that cannot be computed costs itself alone; where memory is short, calls become half as
-large, and stay so.
+large, and stay so for some time.
 """
 
 import base64
 import logging
-from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Any, BinaryIO
+from collections.abc import Callable, Collection, Iterator, MutableMapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, BinaryIO, Final
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -19,6 +22,10 @@ from roundhouse_engine.text import Batched, Embedding, Rerank, Text
 from roundhouse_engine.text_events import Embedded, Halved, Ranked, Spoiled, TextAsk, TextWork
 
 logger = logging.getLogger(__name__)
+
+_QUERIES: Final = 64
+_GOOD_CALLS: Final = 256
+"""After so many, memory that was short is tried with calls twice as large: it may have been another's."""
 
 Outcome = Embedded | Ranked | Spoiled
 Told = Outcome | Halved
@@ -38,12 +45,14 @@ def compute_batch(
         items = [tuple(pair) for pair in items]
         call = _scoring(handler, items, cancellation)
     sizes: dict[int, int] = {}
+    # A thousand documents have one query.
+    count = lru_cache(_QUERIES)(handler.count_tokens)
     for index, item in enumerate(items):
         cancellation.check()
         try:
             if isinstance(item, tuple):
                 query, document = item
-                items[index], sizes[index] = cut_pair(handler, query, document, told["bounds"][index])
+                items[index], sizes[index] = cut_pair(handler, query, document, told["bounds"][index], count)
             else:
                 sizes[index] = _measured(handler, item)
         except EngineError as error:
@@ -51,6 +60,33 @@ def compute_batch(
         except Exception as error:  # noqa: BLE001 - told and logged
             yield Spoiled(index, _fault(error))
     yield from _computed(handler, sizes, call, cancellation)
+
+
+@dataclass(slots=True)
+class _Short:
+    """Memory did not suffice: calls are of so many tokens."""
+
+    tokens: int
+    good_calls: int = 0
+
+
+_short: Final[MutableMapping[Batched, _Short]] = WeakKeyDictionary()
+"""Handlers whose memory was short lately."""
+
+
+def _most_tokens(handler: Batched) -> int:
+    short = _short.get(handler)
+    return handler.batch_tokens if short is None else min(short.tokens, handler.batch_tokens)
+
+
+def _went_well(handler: Batched) -> None:
+    if (short := _short.get(handler)) is None:
+        return
+    short.good_calls += 1
+    if short.good_calls >= _GOOD_CALLS:
+        _short[handler] = _Short(2 * short.tokens)
+        if short.tokens * 2 >= handler.batch_tokens:
+            del _short[handler]
 
 
 Call = Callable[[Sequence[int], dict[int, int]], list[Outcome]]
@@ -68,6 +104,7 @@ def _computed(
         group = apart.pop() if apart else _take(waiting, sizes, handler)
         try:
             yield from call(group, sizes)
+            _went_well(handler)
         except EngineError as error:
             if len(group) == 1:
                 yield Spoiled(group[0], error.problem)
@@ -87,16 +124,16 @@ def _computed(
                 continue
             logger.warning("memory is short: batches are halved", extra={"items": len(group)})
             # Not the number of texts: two long ones that are too much say nothing of short ones.
-            handler.batch_tokens = max(sizes[group[-1]] * len(group) // 2, 1)
+            _short[handler] = _Short(max(sizes[group[-1]] * len(group) // 2, 1))
             apart += _halves(group)
             yield Halved(len(group))
 
 
 def _take(waiting: list[int], sizes: dict[int, int], handler: Batched) -> list[int]:
     """The next call's items, shortest first: these wait for no long ones, and padding is little."""
-    count = 1
+    count, most = 1, _most_tokens(handler)
     while count < min(handler.batch_items, len(waiting)):
-        if max(sizes[waiting[count]], 1) * (count + 1) > handler.batch_tokens:
+        if max(sizes[waiting[count]], 1) * (count + 1) > most:
             break
         count += 1
     group = waiting[:count]

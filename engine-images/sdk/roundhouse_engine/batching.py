@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 _CHARACTERS_A_TOKEN: Final = 4
 """About: what is exact the model's tokenizer says, in the runner."""
+_DOCUMENT_TOKENS: Final = 512
+"""Documents may be of any length: what is computed of one is what the model takes beside the query."""
 _GUESS_SECONDS: Final = 0.1
 """What a batch takes before there was one."""
 
@@ -207,12 +209,11 @@ async def _payload(batch: Batch) -> BinaryIO:
 
 
 def _tokens(item: Item) -> int:
-    """About how many it has."""
+    """About how many of it are computed."""
     match item:
         case str():
-            characters = len(item)
+            return len(item) // _CHARACTERS_A_TOKEN + 1
         case (str() as query, str() as document):
-            characters = len(query) + len(document)
+            return min((len(query) + len(document)) // _CHARACTERS_A_TOKEN + 1, _DOCUMENT_TOKENS)
         case _:
             return len(item)
-    return characters // _CHARACTERS_A_TOKEN + 1

@@ -251,10 +251,10 @@ class Pool:
             self._changed.set()
 
     def make_room(self) -> None:
-        """End the oldest slow upload where there are more than the engine bears."""
+        """End the youngest slow upload where there are too many: of the oldest the most would be lost."""
         slow = [lease for lease in self._leases if lease.uploading and not lease.placed]
         if len(slow) > _SLOW_UPLOADS * self.slots:
-            min(slow, key=lambda lease: lease.begun).evict(too_slow())
+            max(slow, key=lambda lease: lease.begun).evict(too_slow())
         self._changed.set()
 
     def evict(self) -> None:

@@ -136,7 +136,7 @@ class Batched(Handler):
     """Requests whose texts may wait and be computed together."""
     batch_items: int = 64
     batch_tokens: int = 16_384
-    """One call gets no more than these, unless one text alone is longer. Lowered where memory is short."""
+    """One call gets no more than these, unless one text alone is longer; less after memory was short."""
 
     @abstractmethod
     def count_tokens(self, text: str) -> int:

@@ -68,8 +68,9 @@ class Together(Generic[Item, Result]):
                     self._changed.wait(_LOOK_SECONDS)
                 batch = [] if job.done else self._take(key)
             finally:
-                if job in self._waiting:  # it left
+                if job in self._waiting:  # it left, and whoever came after it may be next
                     self._waiting.remove(job)
+                    self._changed.notify_all()
         if batch:
             self._run(batch)
         if job.error is not None:

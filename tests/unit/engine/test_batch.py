@@ -5,15 +5,16 @@ import json
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import pytest
 from typing_extensions import override
 
-from roundhouse_engine import Cancellation, Embedding, ModelSpec
+from roundhouse_engine import Cancellation, Embedding, ModelSpec, Rerank
 from roundhouse_engine.batch import Told, compute_batch
 from roundhouse_engine.text import Text
 from roundhouse_engine.text_events import Embedded, Halved, TextAsk, TextWork
 
 
-class Counting(Embedding):
+class Counting(Embedding, Rerank):
     """A token is a character. Bears calls of so many tokens, and remembers what was in each that it bore."""
 
     batch_items = 4
@@ -22,12 +23,14 @@ class Counting(Embedding):
 
     def __init__(self) -> None:
         self.calls: list[list[int]] = []
+        self.counted: list[str] = []
 
     @override
     def load(self, model: ModelSpec, progress: Callable[[float], None]) -> None: ...
 
     @override
     def count_tokens(self, text: str) -> int:
+        self.counted.append(text)
         return len(text)
 
     @override
@@ -36,6 +39,10 @@ class Counting(Embedding):
             raise MemoryError
         self.calls.append([len(text) for text in texts])
         return np.ones((len(texts), 2))
+
+    @override
+    def score(self, pairs: Sequence[tuple[str, str]], cancellation: Cancellation) -> list[float]:
+        return [0.5 for _ in pairs]
 
 
 def computed(handler: Embedding, *lengths: int) -> list[Told]:
@@ -58,3 +65,24 @@ def test_long_texts_that_are_too_much_together_leave_short_ones_together() -> No
     assert [each for each in found if isinstance(each, Halved)] == [Halved(2)]
     computed(handler, 2, 2, 2, 2, 40)
     assert handler.calls == [[40], [40], [2, 2, 2, 2], [40]]
+
+
+def test_memory_that_was_short_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have been another model's, which is gone."""
+    monkeypatch.setattr("roundhouse_engine.batch._GOOD_CALLS", 3)
+    handler = Counting()
+    handler.bears = 60
+    computed(handler, 20, 20, 20, 20)
+    handler.bears = 1000
+    computed(handler, 20, 20)
+    computed(handler, 20, 20, 20, 20)
+    assert handler.calls == [[20, 20], [20, 20], [20, 20], [20, 20, 20, 20]]
+
+
+def test_the_query_of_many_documents_is_counted_once() -> None:
+    handler = Counting()
+    told = {"items": [["query", f"document {number}"] for number in range(9)], "bounds": [None] * 9}
+    file = io.BytesIO(json.dumps(told).encode())
+    found = list(compute_batch(handler, file, TextAsk("m", TextWork.SCORE), Cancellation()))
+    assert len(found) == 9
+    assert handler.counted.count("query") == 1

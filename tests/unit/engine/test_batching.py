@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 import pytest
 
-from roundhouse_engine.batching import Batcher, Outcome
+from roundhouse_engine.batching import Batcher, Outcome, _tokens
 from roundhouse_engine.errors import EngineError, invalid
 from roundhouse_engine.events import Done, Event, Loaded, Stopped, Work
 from roundhouse_engine.gathering import moment_seconds
@@ -277,3 +277,10 @@ async def test_a_batch_is_of_so_many_tokens_and_all_have_as_many_of_them(engine:
         ["y" * 200],
         [long[2]],
     ]
+
+
+def test_long_documents_count_for_no_more_than_is_computed_of_them() -> None:
+    """What a model takes of each is a part: a batch of 16,384 tokens has room for more than two of them."""
+    assert _tokens(("red", "bird " * 20)) == 26
+    assert _tokens(("red", "bird " * 100_000)) == 512
+    assert _tokens("bird " * 2000) == 2501
