@@ -13,10 +13,11 @@ from typing import BinaryIO, Final
 
 import av
 import av.error
-from av.audio.resampler import AudioResampler
 
 from roundhouse_engine.errors import EngineError, invalid
 from roundhouse_engine.handler import Cancellation
+from roundhouse_engine.timeline import ESTIMATED, Timeline
+from roundhouse_engine.tuning import Tuner
 
 # Containers of audio. Playlists (hls, dash, concat) stay out: they name other files and addresses, which a
 # stranger's upload must not make the engine read.
@@ -49,15 +50,17 @@ def inspect(file: BinaryIO, limit_seconds: float, cancellation: Cancellation) ->
         raise unreadable(error) from error
 
 
-def decode(file: BinaryIO, sample_rate: int, cancellation: Cancellation) -> Iterator[bytes]:
-    """The recording as mono s16 blocks of at most a second; damaged packets are left out.
+def decode(
+    file: BinaryIO, sample_rate: int, limit_seconds: float, cancellation: Cancellation
+) -> Iterator[bytes]:
+    """The recording as mono s16 blocks of at most a second; where nothing is to be had there is silence.
 
-    Raises `EngineError` 400 if not one sample could be decoded.
+    Raises `EngineError` 400 if not one sample could be decoded, or more than the packets had promised.
     """
     block_bytes = round(sample_rate * BLOCK_SECONDS) * 2
     block = bytearray()
     decoded = False
-    for chunk in _readable(_chunks(file, sample_rate, cancellation)):
+    for chunk in _readable(_chunks(file, sample_rate, limit_seconds, cancellation)):
         decoded = True
         block += chunk
         while len(block) >= block_bytes:
@@ -77,24 +80,36 @@ def _readable(chunks: Iterator[bytes]) -> Iterator[bytes]:
         raise unreadable(error) from error
 
 
-def _chunks(file: BinaryIO, sample_rate: int, cancellation: Cancellation) -> Iterator[bytes]:
-    """Decoded and resampled audio, in pieces as large as the file's packets."""
+def _chunks(
+    file: BinaryIO, sample_rate: int, limit_seconds: float, cancellation: Cancellation
+) -> Iterator[bytes]:
+    """Decoded and resampled audio, in pieces as large as the file's packets, and silence where none is."""
     file.seek(0)
-    resampler = AudioResampler(format="s16", layout="mono", rate=sample_rate)
     with av.open(file, "r", options=dict(_OPTIONS), metadata_errors="ignore") as container:
+        line, tuner = Timeline(container), Tuner(sample_rate)
         for packet in container.demux(container.streams.audio[0]):
             cancellation.check()
-            try:
-                resampled = [out for frame in packet.decode() for out in resampler.resample(frame)]
-            except (av.error.FFmpegError, ValueError):
-                continue  # one damaged packet; `decode` notices if there was nothing else
-            yield from map(_samples, resampled)
-        yield from map(_samples, resampler.resample(None))
+            for frame in _frames(packet):
+                if silence := line.place(frame.time, frame.samples / frame.sample_rate):
+                    yield from tuner.flush()
+                    yield from _silence(round(silence * sample_rate) * 2, sample_rate)
+                yield from tuner.tune(frame)
+            if line.end > limit_seconds + _SLACK_SECONDS + limit_seconds * _SLACK_PART:
+                raise _too_long(limit_seconds)
+        yield from tuner.flush()
 
 
-def _samples(frame: av.AudioFrame) -> bytes:
-    # A plane is padded for alignment: its samples are the first bytes of it.
-    return bytes(frame.planes[0])[: frame.samples * 2]
+def _frames(packet: "av.Packet[av.AudioStream]") -> list[av.AudioFrame]:
+    try:
+        return [frame for frame in packet.decode() if frame.samples and frame.sample_rate]
+    except (av.error.FFmpegError, ValueError):
+        return []  # a damaged packet; `decode` notices if there was nothing else
+
+
+def _silence(size: int, sample_rate: int) -> Iterator[bytes]:
+    second = sample_rate * 2
+    for start in range(0, size, second):
+        yield bytes(min(second, size - start))
 
 
 def unreadable(error: Exception | None) -> EngineError:
@@ -119,15 +134,15 @@ def _inspect(file: BinaryIO, limit_seconds: float, cancellation: Cancellation) -
         if stream.codec_context.sample_rate < _SLOWEST_RATE:
             raise unreadable(None)
         declared = written
-        if declared is None and (counted or container.format.name not in _ESTIMATED):
+        if declared is None and (counted or container.format.name not in ESTIMATED):
             declared = _declared_seconds(container, stream)
-        found = _found_seconds(container, stream, limit_seconds, cancellation)
+        sound, whole = _found_seconds(container, stream, limit_seconds, cancellation)
         name = container.format.name.partition(",")[0]
-    if declared is not None and declared - found > _SLACK_SECONDS + declared * _SLACK_PART:
-        raise _cut_off(name, declared, found)
-    if found == 0:
+    if declared is not None and declared - whole > _SLACK_SECONDS + declared * _SLACK_PART:
+        raise _cut_off(name, declared, whole)
+    if sound == 0:
         raise no_samples()
-    return found
+    return sound
 
 
 def _found_seconds(
@@ -135,24 +150,20 @@ def _found_seconds(
     stream: av.AudioStream,
     limit_seconds: float,
     cancellation: Cancellation,
-) -> float:
-    """From the first packet's time to the last one's end: a broadcast's clock does not begin at zero."""
-    first: float | None = None
-    found = 0.0
-    for packet in container.demux(stream):
+) -> tuple[float, float]:
+    """Where the sound ends, and where the last of all does: a picture may outlast it."""
+    line, last = Timeline(container), 0.0
+    for packet in container.demux():
         cancellation.check()
         if packet.size == 0 or packet.pts is None or packet.time_base is None:
             continue
-        start = float(packet.pts * packet.time_base)
-        first = start if first is None else first
-        found = max(found, start + float((packet.duration or 0) * packet.time_base) - first)
-        if found > limit_seconds:
-            raise _too_long(limit_seconds)
-    return found
-
-
-# Bare streams of frames: the length that is reported for them is a guess from their size.
-_ESTIMATED: Final = frozenset({"aac", "ac3", "amr", "dts", "eac3", "mp2", "mp3", "mpeg", "mpegts"})
+        time, seconds = (float(ticks * packet.time_base) for ticks in (packet.pts, packet.duration or 0))
+        last = max(last, time + seconds)
+        if packet.stream.index == stream.index:
+            line.place(time, seconds)
+            if line.end > limit_seconds:
+                raise _too_long(limit_seconds)
+    return line.end, max(line.end, last - (container.start_time or 0) / av.time_base)
 
 
 def _declared_seconds(container: av.container.InputContainer, stream: av.AudioStream) -> float | None:

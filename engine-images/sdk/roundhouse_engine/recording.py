@@ -23,7 +23,7 @@ def transcribe(handler: Speech, file: BinaryIO, ask: Ask, cancellation: Cancella
 def _recording(handler: Speech, file: BinaryIO, ask: Ask, cancellation: Cancellation) -> Iterator[Event]:
     seconds = inspect(file, ask.audio_limit_seconds, cancellation)
     yield Started(seconds)
-    audio = decode(file, handler.sample_rate, cancellation)
+    audio = decode(file, handler.sample_rate, ask.audio_limit_seconds, cancellation)
     windows = handler.windows(audio, cancellation)
     for segment in handler.transcribe(windows, ask.options, cancellation):
         cancellation.check()

@@ -59,7 +59,7 @@ ENCODINGS = [
 def read(data: bytes, *, limit: float = HOUR) -> bytes:
     file = io.BytesIO(data)
     inspect(file, limit, Cancellation())
-    return b"".join(decode(file, RATE, Cancellation()))
+    return b"".join(decode(file, RATE, HOUR, Cancellation()))
 
 
 def problem(data: bytes, *, limit: float = HOUR) -> Problem:
@@ -115,7 +115,7 @@ def test_the_first_bytes_of_a_file_alone_never_crash(encoding: Encoding, kept: i
 
 
 def test_blocks_are_bounded() -> None:
-    blocks = list(decode(io.BytesIO(wav(melody())), RATE, Cancellation()))
+    blocks = list(decode(io.BytesIO(wav(melody())), RATE, HOUR, Cancellation()))
     assert [len(block) for block in blocks] == [int(RATE * 2 * BLOCK_SECONDS)] * int(SECONDS)
 
 
@@ -201,4 +201,4 @@ def test_cancellation_stops_both_passes() -> None:
     with pytest.raises(Cancelled):
         inspect(io.BytesIO(wav(melody())), HOUR, cancelled)
     with pytest.raises(Cancelled):
-        list(decode(io.BytesIO(wav(melody())), RATE, cancelled))
+        list(decode(io.BytesIO(wav(melody())), RATE, HOUR, cancelled))
