@@ -17,10 +17,10 @@ Kind = WeightFormat | Literal["foreign"] | None
 """The format that a file's name tells; `foreign`: weights of a format that the API does not know."""
 
 _PICKLES: Final = (".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".dill", ".mar")
-# What transformers, diffusers and peft pickle under the name `.bin`.
+# What transformers, diffusers, peft and audiocraft (`state_dict.bin`) pickle under the name `.bin`.
 _PICKLED_BIN: Final = re.compile(
-    r"(pytorch_model|diffusion_pytorch_model|adapter_model|training_args|optimizer|scheduler|rng_state)"
-    r"[^/]*\.bin"
+    r"(pytorch_model|diffusion_pytorch_model|adapter_model|training_args|optimizer|scheduler|rng_state"
+    r"|(compression_)?state_dict)[^/]*\.bin"
 )
 _SUFFIXES: Final[dict[str, Kind]] = {
     ".safetensors": WeightFormat.SAFETENSORS,

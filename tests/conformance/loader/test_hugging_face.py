@@ -144,7 +144,8 @@ def test_refusals_are_told_apart(hub: Hub, tmp_path: Path) -> None:
     assert refusal(tmp_path / "4", hub, SECRET).startswith("SourceNotFound")
     hub.repositories[REPO].token = None
     hub.commit(REPO, FILES)
-    assert "has no revision 'v9'" in refusal(tmp_path / "5", hub, revision="v9")
+    assert refusal(tmp_path / "5", hub, revision="v9").endswith("has no revision 'v9'")
+    assert "all of its 40 digits" in refusal(tmp_path / "7", hub, revision="0123abc")
     assert refusal(tmp_path / "6", hub, repo="acme/../x").startswith("InvalidSource")
 
 

@@ -44,6 +44,7 @@ class Row:
     speed: str
     tier: str
     licence: str
+    commit: str
 
 
 @dataclass(frozen=True, slots=True)

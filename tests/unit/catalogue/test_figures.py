@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 
 import pytest
@@ -20,6 +21,9 @@ from roundhouse_api.v1alpha1 import (
     WordTimestamps,
 )
 from roundhouse_engine.languages import NAMES
+from roundhouse_loader.selection import choose
+from roundhouse_loader.source import HuggingFace as Place
+from roundhouse_loader.source import Source, WeightFormat
 from tests.unit.catalogue.shown import FILES, Row, Shown, rows, shown, unserved
 
 WHISPER_LANGUAGES = set(NAMES) - {"yue"}
@@ -47,6 +51,7 @@ def said(one: Shown) -> dict[str, object]:
     hub = spec.source.hugging_face
     return {
         "repo": hub.repo if hub else "",
+        "commit": hub.revision if hub else None,
         "stage": merged.stage.value,
         "interfaces": " ".join(each.value for each in merged.interfaces),
         "gpu": (merged.gpu.mode or GPUMode.NONE).value,
@@ -66,6 +71,7 @@ def wanted(row: Row) -> dict[str, object]:
     languages = WHISPER_LANGUAGES if row.languages == "99" else set(row.languages.split()) or None
     return {
         "repo": row.repo,
+        "commit": row.commit or None,
         "stage": row.stage,
         "interfaces": row.interfaces,
         "gpu": row.gpu,
@@ -249,10 +255,54 @@ def test_weights_in_fp8_are_served_by_who_computes_with_them_without_fetching_co
         assert one.merged.model_name in one.variant.spec.args
 
 
+PICKLED = {"BAAI/bge-m3", "Ivydata/whisper-small-japanese", "musicgen-medium", "musicgen-large"}
+"""Their repositories hold no safetensors."""
+UNPINNED = {
+    "parakeet-0.6b",
+    "jethrowang/whisper-tiny-chinese",
+    "Ivydata/whisper-small-japanese",
+    "BELLE-2/Belle-whisper-large-v3-zh",
+}
+"""No commit of theirs is known from two sources."""
+
+
 def test_what_can_run_code_is_said_of_weights_that_are_pickled_and_of_no_others() -> None:
     risky = {name for name, one in shown().items() if one.variant.spec.source.allow}
     nemo = {name for name, one in shown().items() if one.engine.metadata.name.startswith("nemo")}
-    assert risky == nemo | {"BAAI/bge-m3"}
+    assert risky == nemo | PICKLED
+    assert {shown()[name].variant.spec.source.format for name in PICKLED} == {"PyTorch"}
+
+
+def test_weights_are_pinned_but_for_those_whose_commit_nobody_could_verify() -> None:
+    hubs = {name: one.variant.spec.source.hugging_face for name, one in shown().items()}
+    unpinned = {
+        name for name, hub in hubs.items() if hub and not re.fullmatch("[0-9a-f]{40}", hub.revision or "")
+    }
+    assert unpinned == UNPINNED
+
+
+def test_of_a_repository_that_has_its_weights_twice_one_form_is_fetched() -> None:
+    """And it fits into the volume that the entry asks for."""
+    held = {
+        "voxtral-streaming-4b": {"config.json": 0, "consolidated.safetensors": 8.86, "model.safetensors": 8.86},
+        "musicgen-medium": {"config.json": 0, "pytorch_model.bin": 8.04, "state_dict.bin": 3.68},
+        "musicgen-large": {
+            "pytorch_model.bin.index.json": 0,
+            "pytorch_model-00001-of-00002.bin": 9.99,
+            "pytorch_model-00002-of-00002.bin": 3.73,
+            "state_dict.bin": 6.5,
+        },
+    }
+    for name, files in held.items():
+        source = shown()[name].variant.spec.source
+        place = Place(source.hugging_face.repo if source.hugging_face else "")
+        include = source.hugging_face.include if source.hugging_face else ()
+        asked = Source(place, WeightFormat(source.format or ""), unsafe_formats=bool(source.allow))
+        wanted = choose(tuple(files), asked, include, by_format=True).wanted
+        assert len([path for path in wanted if path.endswith("json")]) == 1
+        assert not [path for path in wanted if "state_dict" in path]
+        assert source.size
+        assert 8 < sum(files[path] for path in wanted) < source.size.bytes / 10**9, name
 
 
 def test_weights_come_from_the_hub_or_the_image_and_say_how_large_they_are() -> None:

@@ -85,6 +85,19 @@ def test_a_name_goes_before_a_repository() -> None:
     assert found.spec.aliases == ("base",)
 
 
+@pytest.mark.parametrize(
+    "elsewhere",
+    [{"repo": "my-org/base"}, {"source": {"huggingFace": {"repo": "my-org/base"}}}],
+    ids=["by repo", "by source"],
+)
+def test_a_commit_is_of_its_repository_alone(elsewhere: Manifest) -> None:
+    pinned = only("whisper-base").spec.source.hugging_face
+    moved = only("whisper-base", models=[{"name": "whisper-base", **elsewhere}]).spec.source.hugging_face
+    assert pinned
+    assert moved
+    assert (bool(pinned.revision), moved.repo, moved.revision) == (True, "my-org/base", None)
+
+
 def test_another_name_of_an_entry_finds_it_and_does_not_take_its_id() -> None:
     found = only("parakeet-0.6b", models=[{"name": "parakeet-0-6b", "replicas": 3}])
     assert (found.spec.served_name, found.spec.replicas) == ("parakeet-0.6b", 3)

@@ -47,6 +47,12 @@ CASES = [
     Case("nemo, allowed", ("model.nemo",), ("model.nemo",), "NeMo", allow=("UnsafeFormats",)),
     Case("pickles alone", (*PLAIN, "model.pt"), "UnsafeFormat"),
     Case("ctranslate2 is no pickle", (*PLAIN, "model.bin"), (*PLAIN, "model.bin"), "CTranslate2"),
+    Case(
+        "two forms of one model, as MusicGen's smallest has them",
+        (*PLAIN, "model.safetensors", "pytorch_model.bin", "state_dict.bin", "compression_state_dict.bin"),
+        (*PLAIN, "model.safetensors"),
+        "Safetensors",
+    ),
     Case("a training run's rests", ("model.bin", "optimizer.bin", "rng_state_0.bin"), ("model.bin",)),
     Case("code is left out", (*PLAIN, "modeling.py", "m.gguf"), (*PLAIN, "m.gguf")),
     Case("code, allowed", ("modeling.py", "m.gguf"), ("modeling.py", "m.gguf"), allow=("RemoteCode",)),

@@ -72,13 +72,14 @@ Dictionaries are changed in place, because what a template returns is text.
 {{- $_ := unset .into "source" -}}
 {{- $_ := unset .into "repo" -}}
 {{- end -}}
-{{- if and .over.repo (ne .over.repo (default "" .into.repo)) -}}
+{{- $repo := dig "source" "huggingFace" "repo" "" .over -}}
+{{- $meant := default $repo .over.repo -}}
+{{- if and $meant (ne $meant (default "" .into.repo)) -}}
 {{- $_ := unset (dig "source" "huggingFace" dict .into) "revision" -}}
 {{- end -}}
 {{- if .over.engineSelector -}}{{- $_ := unset .into "engine" -}}{{- end -}}
 {{- if .over.engine -}}{{- $_ := unset .into "engineSelector" -}}{{- end -}}
 {{- include "roundhouse.layOver" (dict "into" .into "over" (omit .over "new")) -}}
-{{- $repo := dig "source" "huggingFace" "repo" "" .over -}}
 {{- if $repo -}}{{- $_ := set .into "repo" $repo -}}{{- end -}}
 {{- end -}}
 

@@ -29,6 +29,7 @@ from huggingface_hub.hf_api import ModelInfo, RepoSibling
 
 PUBLIC_HUB: Final = "https://huggingface.co"
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
+_SHORT_COMMIT: Final = re.compile(r"[0-9a-f]{7,39}")
 
 
 class HuggingFaceFetcher:
@@ -125,7 +126,11 @@ class HuggingFaceFetcher:
             hint = "check the token" if self._token else "check the name, or give a token by `tokenSecretRef`"
             return LoadError(Reason.UNAUTHORIZED, f"{repo} {known} (status {status}); {hint}")
         if code == "RevisionNotFound":
-            return LoadError(Reason.SOURCE_NOT_FOUND, f"{repo} has no revision {self._place.revision!r}")
+            short = _SHORT_COMMIT.fullmatch(self._place.revision)
+            hint = "; a commit is named by all of its 40 digits" if short else ""
+            return LoadError(
+                Reason.SOURCE_NOT_FOUND, f"{repo} has no revision {self._place.revision!r}{hint}"
+            )
         if status in {404, 410}:
             seen = ", or the token may not see it" if self._token else ""
             return LoadError(
