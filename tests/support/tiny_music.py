@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import transformers
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from tests.support.tiny_models import Size, write_tokenizer
 
@@ -82,6 +82,14 @@ def write_composer(folder: Path, *, channels: int = 1, size: Size = _TINY) -> Pa
     said = {"decoder_start_token_id": _CODES, "pad_token_id": _CODES, "bos_token_id": _CODES}
     model.generation_config.update(**said, guidance_scale=3.0, do_sample=True, max_length=1500)
     model.save_pretrained(folder)
+    return folder
+
+
+def pickle_weights(folder: Path) -> Path:
+    """As MusicGen's medium and large are published: no safetensors, only what torch pickles."""
+    safe = folder / "model.safetensors"
+    torch.save(load_file(safe), folder / "pytorch_model.bin")
+    safe.unlink()
     return folder
 
 

@@ -42,7 +42,8 @@ def tiny() -> ModuleType:
 @pytest.fixture(scope="module")
 def repositories(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("composers")
-    return {"m": tiny.write_composer(folder / "m"), "stereo": tiny.write_composer(folder / "s", channels=2)}
+    stereo = tiny.pickle_weights(tiny.write_composer(folder / "s", channels=2))
+    return {"m": tiny.write_composer(folder / "m"), "stereo": stereo}
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,11 @@ def engine(
 ) -> Iterator[Engine]:
     folder = tmp_path_factory.mktemp("engine")
     source = {"type": "HuggingFace", "huggingFace": {"repo": "facebook/musicgen-small"}}
-    told = [{"name": name, "path": str(path), "source": source} for name, path in repositories.items()]
+    pickled = {**source, "format": "PyTorch", "allow": ["UnsafeFormats"]}
+    told = [
+        {"name": name, "path": str(path), "source": pickled if name == "stereo" else source}
+        for name, path in repositories.items()
+    ]
     adapters = {
         "ambient": tiny.write_adapter(folder / "ambient"),
         "counted": tiny.write_adapter(folder / "counted"),

@@ -284,7 +284,11 @@ def test_weights_are_pinned_but_for_those_whose_commit_nobody_could_verify() -> 
 def test_of_a_repository_that_has_its_weights_twice_one_form_is_fetched() -> None:
     """And it fits into the volume that the entry asks for."""
     held = {
-        "voxtral-streaming-4b": {"config.json": 0, "consolidated.safetensors": 8.86, "model.safetensors": 8.86},
+        "voxtral-streaming-4b": {
+            "config.json": 0,
+            "consolidated.safetensors": 8.86,
+            "model.safetensors": 8.86,
+        },
         "musicgen-medium": {"config.json": 0, "pytorch_model.bin": 8.04, "state_dict.bin": 3.68},
         "musicgen-large": {
             "pytorch_model.bin.index.json": 0,
