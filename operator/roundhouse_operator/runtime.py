@@ -233,8 +233,12 @@ class Operator:
                 group.create_task(self.engines.run(), name="engines")
                 workers = self.queue.run(self.reconciler, workers=self.settings.workers)
                 group.create_task(workers, name="queue")
-        except* LeadershipLostError as lost:
-            raise lost.exceptions[0] from None
+        except ExceptionGroup as failed:
+            # Not by `except*`: what is raised there comes wrapped again, always so in the images' Python 3.11.2.
+            lost = next((one for one in failed.exceptions if isinstance(one, LeadershipLostError)), None)
+            if lost is None:
+                raise
+            raise lost from None
         finally:
             self.health.leading = self.tally.timing = False
 

@@ -15,6 +15,7 @@ from roundhouse_operator import health
 from roundhouse_operator.core.kinds import NODE
 from roundhouse_operator.errors import RefusedError, UnreachableError
 from roundhouse_operator.health import SILENT_SECONDS, Health
+from roundhouse_operator.leader import LeadershipLostError
 from roundhouse_operator.metrics import Metrics
 from roundhouse_operator.queue import WorkQueue
 from roundhouse_operator.runtime import Operator
@@ -153,3 +154,27 @@ async def test_who_leads_and_cannot_follow_the_gateways_is_unready() -> None:
 
 async def _at_once() -> None:
     """A Lease that nobody else wants."""
+
+
+async def test_a_lost_lease_is_told_as_such_whatever_else_fails_on_the_way_out() -> None:
+    cluster: Any = Forbidding()
+    operator = Operator(Settings(namespace="speech"), cluster, Metrics(), "")
+    for source in operator.health.sources:
+        source.listed.set()
+    operator.election = cast("Any", SimpleNamespace(acquire=_at_once, hold=_lost))
+    operator.recorder = cast("Any", SimpleNamespace(run=_fails_when_it_is_ended))
+    with pytest.raises(LeadershipLostError, match="not renewed for 7 s"):
+        await operator._lead()
+    assert not operator.health.leading
+
+
+async def _lost() -> None:
+    await asyncio.sleep(0)  # the others begin
+    raise LeadershipLostError("not renewed for 7 s")
+
+
+async def _fails_when_it_is_ended() -> None:
+    try:
+        await asyncio.Event().wait()
+    finally:
+        raise ConnectionResetError("the API server is gone")
