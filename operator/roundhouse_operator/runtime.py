@@ -234,7 +234,7 @@ class Operator:
                 workers = self.queue.run(self.reconciler, workers=self.settings.workers)
                 group.create_task(workers, name="queue")
         except ExceptionGroup as failed:
-            # Not by `except*`: what is raised there comes wrapped again, always so in the images' Python 3.11.2.
+            # Not by `except*`: what is raised there may come wrapped, always so in the images' Python 3.11.2.
             lost = next((one for one in failed.exceptions if isinstance(one, LeadershipLostError)), None)
             if lost is None:
                 raise

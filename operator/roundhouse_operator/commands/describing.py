@@ -53,6 +53,12 @@ async def describe(picture: Picture, key: Key) -> Manifest | None:
         "podsInAll": len(world.pods),
         "events": [_event(one) for one in await picture.events(key, EVENTS)],
     }
+    if degraded := world.variant.condition(ConditionType.DEGRADED):
+        told["degraded"] = {
+            "reason": degraded["reason"],
+            "message": degraded["message"],
+            "next": _advice(degraded["reason"]),
+        }
     told |= {name: status[name] for name in ("weights", "rollout", "verification") if name in status}
     return told
 

@@ -70,36 +70,42 @@ def _row(picture: Picture, key: Key) -> Manifest:
     resource = picture.cache.resource(key)
     status = resource.status if resource else {}
     ready = (resource.condition(ConditionType.READY) if resource else None) or {}
+    degraded = (resource.condition(ConditionType.DEGRADED) if resource else None) or {}
     return {
         "name": key.name,
         "ready": ready.get("status", "Unknown"),
         "reason": ready.get("reason", Reason.PENDING.value),
+        "degraded": degraded.get("reason", ""),
         "engine": (status.get("engine") or {}).get("name", ""),
         "pods": f"{status.get('readyReplicas', 0)}/{status.get('replicas', 0)}",
         "variants": status.get("variants", 0),
-        "message": ready.get("message", ""),
+        "message": (degraded if ready.get("status") == "True" and degraded else ready).get("message", ""),
     }
 
 
 def _table(told: Manifest) -> list[str]:
     if not told["engines"] and not told["variants"]:
-        return [f"There is nothing in namespace {told['namespace']!r}.", *_lacking(told)]
+        return [f"There is nothing in namespace {told['namespace']!r}; -n names another.", *_lacking(told)]
     variants = [
         (
             one["name"],
             one["ready"],
             one["reason"],
+            one["degraded"],
             one["engine"],
             one["pods"],
-            one["message"] if one["ready"] != "True" else "",
+            one["message"] if one["degraded"] or one["ready"] != "True" else "",
         )
         for one in told["variants"]
     ]
-    engines = [(one["name"], one["ready"], one["reason"], str(one["variants"])) for one in told["engines"]]
+    engines = [
+        (one["name"], one["ready"], one["reason"], one["degraded"], str(one["variants"]))
+        for one in told["engines"]
+    ]
     return [
-        *columns([("VARIANT", "READY", "REASON", "ENGINE", "PODS", ""), *variants]),
+        *columns([("VARIANT", "READY", "REASON", "DEGRADED", "ENGINE", "PODS", ""), *variants]),
         "",
-        *columns([("ENGINE", "READY", "REASON", "VARIANTS"), *engines]),
+        *columns([("ENGINE", "READY", "REASON", "DEGRADED", "VARIANTS"), *engines]),
         *_lacking(told),
     ]
 
@@ -110,6 +116,7 @@ def _tree(told: Manifest) -> list[str]:
         f"{told['kind']} {told['namespace']}/{told['name']}: {ready}, {told['reason']}",
         *([f"  {told['message']}"] if told["message"] else []),
         *([] if told["ready"] == "True" else [f"  What to do: {told['next']}"]),
+        *_degraded(told),
         *section("Conditions", columns(_condition(one) for one in told["conditions"])),
         *section("Names", _names(told["names"])),
         *section("Engine", _engine(told["engine"])),
@@ -124,6 +131,13 @@ def _tree(told: Manifest) -> list[str]:
         ),
         *_lacking(told),
     ]
+
+
+def _degraded(told: Manifest) -> list[str]:
+    """Of what serves nevertheless, or fails for another cause as well."""
+    if not (found := told.get("degraded")) or (told["ready"] != "True" and found["reason"] == told["reason"]):
+        return []
+    return [f"  Degraded, {found['reason']}: {found['message']}", f"  What to do: {found['next']}"]
 
 
 def _condition(one: Manifest) -> tuple[str, ...]:

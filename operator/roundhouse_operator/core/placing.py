@@ -93,6 +93,14 @@ def explained(found: Trouble, need: Need, survey: Survey) -> Trouble:
 
     It has the first word: the scheduler's own are long, and end with what it could not preempt.
     """
+    if (
+        found.reason is Reason.INSUFFICIENT_RESOURCES
+        and survey.fitting
+        and (asked := placement.asked_for(need))
+    ):
+        return Trouble(
+            found.reason, f"The pod asks for {asked}, of which no node has as much free. {found.message}"
+        )
     if found.reason not in _PLACING or survey.fitting:
         return found
     return Trouble(survey.obstacle, f"The pod {placement.explain(need, survey)}. {found.message}")

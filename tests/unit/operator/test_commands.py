@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from roundhouse_operator.cli import main, read
+from roundhouse_operator.cluster import Page
+from roundhouse_operator.commands import status as command
 from roundhouse_operator.commands.asking_for import UnreadableError, read_manifests
 from roundhouse_operator.commands.page import columns, section
+from roundhouse_operator.commands.picture import Picture
 from roundhouse_operator.core.decide import decide
 from roundhouse_operator.core.preview import at_its_turn, child_changes, node_verdicts, spec_changes
 from tests.unit.operator.samples import engine, variant
-from tests.unit.operator.worlds import Scene, node
+from tests.unit.operator.worlds import NAMESPACE, Scene, node
 
 SERVING: dict[str, Any] = {"replicas": 1, "readyReplicas": 1, "updatedReplicas": 1}
 
@@ -122,3 +127,58 @@ def test_each_node_gets_a_verdict() -> None:
     assert found["cpu"] == ("NoGPU", "")
     assert found["small"] == ("InsufficientVRAM", "1 × nvidia.com/gpu, Tesla-T4, 15360 MiB")
     assert found["large"][0] == "Fits"
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """What `roundhouse status` prints of a scene."""
+
+    def show(scene: Scene, *arguments: str, status: int = 0) -> str:
+        async def picture(*_: object) -> Picture:
+            return Picture(cast("Any", NoEvents()), NAMESPACE, scene.cache)
+
+        def ask(_: object, __: str, question: Callable[..., Coroutine[Any, Any, int]]) -> int:
+            return asyncio.run(question(None, NAMESPACE))
+
+        monkeypatch.setattr(command, "take_picture", picture)
+        monkeypatch.setattr(command, "ask", ask)
+        assert main(["status", *arguments]) == status
+        return capsys.readouterr().out
+
+    return show
+
+
+class NoEvents:
+    async def pages(self, *_: object, **__: object) -> AsyncIterator[Page]:
+        yield Page((), "1")
+
+
+def test_what_serves_and_is_not_as_asked_is_shown_with_what_to_do(shown: Callable[..., str]) -> None:
+    scene = Scene(node("n1"), engine(), variant(), variant("kws-hr"))
+    for name in ("kws-en", "kws-hr"):
+        scene.settle(name, **SERVING)
+        scene.write(name, scene.status(name))
+    told = {
+        "type": "Degraded",
+        "status": "True",
+        "reason": "ImagePull",
+        "message": "The newer one cannot be pulled",
+    }
+    status = scene.status("kws-en")
+    scene.write("kws-en", {**status, "conditions": [*status["conditions"], told]})
+    rows = shown(scene).splitlines()
+    assert rows[0].split() == ["VARIANT", "READY", "REASON", "DEGRADED", "ENGINE", "PODS"]
+    [degraded] = [row for row in rows if row.startswith("kws-en ")]
+    assert degraded.split()[:4] == ["kws-en", "True", "Serving", "ImagePull"]
+    assert degraded.endswith("The newer one cannot be pulled")
+    [well] = [row for row in rows if row.startswith("kws-hr ")]
+    assert "ImagePull" not in well
+    assert (
+        "Degraded, ImagePull: The newer one cannot be pulled\n  What to do: Check `workload.image`"
+        in shown(scene, "kws-en")
+    )
+    assert "What to do" not in shown(scene, "kws-hr")
+
+
+def test_who_looks_in_the_wrong_namespace_is_told_how_to_look_elsewhere(shown: Callable[..., str]) -> None:
+    assert shown(Scene()) == f"There is nothing in namespace {NAMESPACE!r}; -n names another.\n"

@@ -199,3 +199,28 @@ def test_the_schedulers_word_on_taken_gpus_stands_where_a_node_would_do() -> Non
     refused = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": words}
     scene.put(pod(node="", conditions=[refused]))
     assert conditions(scene.settle("kws-en"))["Scheduled"] == ("False", "InsufficientGPU")
+
+
+@pytest.mark.parametrize(
+    ("requests", "asked"),
+    [
+        (
+            {"cpu": "1500m", "memory": "2Gi"},
+            "The pod asks for 1.5 CPUs, 2048 MiB of memory, of which no node ",
+        ),
+        ({}, "The scheduler finds no node: "),
+    ],
+)
+def test_what_a_node_would_do_for_and_others_hold_is_told_by_its_amount(
+    requests: Manifest, asked: str
+) -> None:
+    hardware = {"gpu": {"mode": "None"}, "resources": {"requests": requests}}
+    scene = Scene(PLAIN, engine(hardware=hardware), variant())
+    scene.settle("kws-en", replicas=1, updatedReplicas=1)
+    words = "0/1 nodes are available: 1 Insufficient cpu."
+    refused = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": words}
+    scene.put(pod(node="", conditions=[refused]))
+    status = scene.settle("kws-en")
+    assert conditions(status)["Scheduled"] == ("False", "InsufficientResources")
+    assert message(status, "Scheduled").startswith(asked)
+    assert message(status, "Scheduled").endswith(f"The scheduler finds no node: {words}")

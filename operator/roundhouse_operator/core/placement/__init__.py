@@ -11,7 +11,7 @@ from roundhouse_operator.core.placement.allocation import keep, place
 from roundhouse_operator.core.placement.fleet import Fleet, Survey
 from roundhouse_operator.core.placement.need import Need, Stated, Unplaceable, state
 from roundhouse_operator.core.placement.nodes import Node
-from roundhouse_operator.core.placement.telling import as_status, explain, wanted
+from roundhouse_operator.core.placement.telling import as_status, asked_for, explain, wanted
 
 __all__ = [
     "Fleet",
@@ -21,6 +21,7 @@ __all__ = [
     "Survey",
     "Unplaceable",
     "as_status",
+    "asked_for",
     "explain",
     "keep",
     "place",

@@ -73,6 +73,11 @@ def wanted(need: Need) -> str:
     return text
 
 
+def asked_for(need: Need) -> str:
+    """CPU, memory and storage that the pod requests; empty where it requests none."""
+    return ", ".join(_amount(name, amount) for name, amount in need.stated.requests)
+
+
 def _missing(need: Need, found: Survey) -> str:
     """Cards report less than their names say, so how much is lacking is told to the MiB."""
     if not need.memory_mib or not found.too_small_mib:
@@ -97,9 +102,12 @@ def _why(need: Need, found: Survey) -> str:
 
 
 def _too_much(name: str, asked: int, most: int) -> str:
-    if name == "cpu":
-        return f"{asked / _MILLI:g} CPUs are asked for, the most on one node is {most / _MILLI:g}"
-    return f"{-(-asked // _MIB)} MiB of {name} are asked for, the most on one node is {most // _MIB} MiB"
+    there = f"{most / _MILLI:g}" if name == "cpu" else f"{most // _MIB} MiB"
+    return f"{_amount(name, asked)} are asked for, the most on one node is {there}"
+
+
+def _amount(name: str, asked: int) -> str:
+    return f"{asked / _MILLI:g} CPUs" if name == "cpu" else f"{-(-asked // _MIB)} MiB of {name}"
 
 
 def _first(words: tuple[str, ...]) -> str:
