@@ -1,7 +1,8 @@
 """How far a session's engine is behind its speaker, and what is to be done about that.
 
 The measure is an engine that works exactly as fast as people speak: whoever sends a recording faster than it
-plays, or all at once after a stall of the network, makes nobody lag. Standard library alone.
+plays, or all at once after a stall of the network, makes nobody lag. Such an engine takes as long to hear an
+utterance as a whole, at its end, as it took to say; so much later it is judged again. Standard library alone.
 """
 
 from collections.abc import Callable
@@ -31,6 +32,7 @@ class Lag:
         self._due = clock()
         self._warned = False
         self._too_large_since: float | None = None
+        self._excused_until = self._due
 
     @property
     def received(self) -> float:
@@ -58,8 +60,14 @@ class Lag:
         """The engine is through with everything before that moment of the audio."""
         self._processed = max(self._processed, until)
 
+    def excuse(self, seconds: float) -> None:
+        """From now on an utterance of that length is heard as a whole, and nothing else meanwhile."""
+        self._excused_until = max(self._excused_until, self._clock() + seconds)
+
     def judge(self) -> Verdict:
         lag, now = self.seconds, self._clock()
+        if now < self._excused_until:
+            return Verdict.FINE
         if lag < END_SECONDS:
             self._too_large_since = None
         elif self._too_large_since is None:

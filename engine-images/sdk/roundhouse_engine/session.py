@@ -165,8 +165,13 @@ class Session:
 
     async def _tell(self, events: AsyncGenerator[Event, None]) -> Ending:
         """From the runner to the client, until the runner is through."""
+        began = 0.0
         async with contextlib.aclosing(events):
             async for event in events:
+                if isinstance(event, SpeechBegan):
+                    began = event.at
+                elif isinstance(event, SpeechOver):
+                    self._lag.excuse(event.at - began)
                 if isinstance(event, Heard):
                     self._lag.process(event.seconds)
                     self._caught_up.set()

@@ -12,7 +12,7 @@ from roundhouse_engine.errors import EngineError
 from roundhouse_engine.lag import END_AFTER_SECONDS, Lag, Verdict
 from roundhouse_engine.realtime_speech import RealtimeSpeech
 from roundhouse_engine.samples import Inlet
-from roundhouse_engine.session import read_order
+from roundhouse_engine.session import AHEAD_SECONDS, read_order
 from roundhouse_engine.stream_ask import read_stream_ask
 from roundhouse_engine.stream_frames import Frame, Order, packed, unpacked
 from roundhouse_engine.vad import Cutter
@@ -66,6 +66,27 @@ def test_a_session_ends_when_the_lag_stays_large() -> None:
     assert lag.judge() is not Verdict.END
     clock.now += END_AFTER_SECONDS
     assert lag.judge() is Verdict.END
+
+
+@pytest.mark.parametrize(("works_for", "ends"), [(0.5, False), (0.9, False), (1.5, True)])
+def test_to_hear_an_utterance_at_its_end_may_take_as_long_as_it_was(works_for: float, *, ends: bool) -> None:
+    """`works_for`: so many seconds for each of speech, which has a pause each half minute."""
+    clock = Clock()
+    lag, began = Lag(clock), clock.now
+    free, done, said = 0.0, 0.0, 30.0
+    verdicts = set()
+    while (now := clock.now - began) < 200:
+        if lag.backlog < AHEAD_SECONDS:
+            lag.receive(min(now + 0.1 - lag.received, 0.5))
+        while now >= free and done + 0.1 <= lag.received:
+            done += 0.1
+            lag.process(done)
+            if done >= said:
+                lag.excuse(30.0)
+                free, said = now + works_for * 30, said + 30
+        verdicts.add(lag.judge())
+        clock.now += 0.05
+    assert (Verdict.END in verdicts) is ends
 
 
 def test_frames_keep_their_order_and_an_end_that_never_comes_is_seen() -> None:
