@@ -4,7 +4,6 @@ It is told which language is spoken, which one to write and whether to write tim
 prompt that its tokens begin with. It does not find out any of that itself.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -20,13 +19,10 @@ from roundhouse_engine.together import Together
 from roundhouse_nemo.hearing import MOST, Heard, Hearing
 from roundhouse_nemo.restore import RATE
 from roundhouse_nemo.settings import Settings
+from roundhouse_nemo.timed import read_timed
 
 _ENGLISH: Final = "en"
 _PROMPTS: Final = ("canary", "canary2")
-_TIMED: Final = re.compile(r"<\|(\d+)\|>(.*?)<\|(\d+)\|>")
-"""A word between the frames where it begins and ends."""
-_SPECIAL: Final = re.compile(r"<\|[^|]*\|>")
-_NO_SPEECH: Final = "<|nospeech|>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +129,7 @@ class Canary(Hearing):
                 decoder_input_ids=self._prompt(items[0][1]).repeat(len(items), 1),
                 return_hypotheses=True,
             )
-            return [self._read(each.text) for each in found]
+            return [Heard(*read_timed(each.text, self.frame_seconds)) for each in found]
 
     def _prompt(self, order: Order) -> torch.Tensor:
         """[1, tokens]"""
@@ -153,22 +149,6 @@ class Canary(Hearing):
         told = prompt.encode_dialog(turns=[{"role": "user", "slots": slots}])["context_ids"]
         wanted: torch.Tensor = told[None].to(self.device)
         return wanted
-
-    def _read(self, text: str) -> Heard:
-        if _NO_SPEECH in text:
-            return Heard("", ())
-        words: list[Word] = []
-        at = 0.0
-        for begins, said, ends in _TIMED.findall(text):
-            if word := _plain(said):
-                start = max(int(begins) * self.frame_seconds, at)
-                at = max(int(ends) * self.frame_seconds, start)
-                words.append(Word(word, start, at))
-        return Heard(" ".join(word.text for word in words) or _plain(text), tuple(words))
-
-
-def _plain(text: str) -> str:
-    return " ".join(_SPECIAL.sub(" ", text).split())
 
 
 def _languages(tokenizer: Any) -> frozenset[str]:  # noqa: ANN401 - NeMo has no types
