@@ -28,21 +28,31 @@ _SHORT_PAUSE_SECONDS: Final = 0.25
 _TAIL_SECONDS: Final = 0.3
 
 
-class EnergyDetector:
-    """Speech is what stands out of the background by 10 dB, however loud that is.
+# How far speech is to stand out of the background: as far as a third of what the loudest does.
+_LEAST_DB: Final = 4.0
+_MOST_DB: Final = 10.0
 
-    The background falls at once to any quieter frame and rises 1.5 dB a second: a hum is learnt in a few
-    seconds, and a speaker's pauses hold it down.
+
+class EnergyDetector:
+    """Speech is what stands out of the background by 10 dB; less will do where nothing stands out by much.
+
+    The background soon follows to what is quieter and rises 1.5 dB a second: a hum is learnt in a few
+    seconds, and a speaker's pauses hold it down. What is loudest is forgotten slowly, so that a long silence
+    makes no speech of a cough. In loud noise more is taken for speech than is: a model hears that nothing is
+    said, and what is left out here nobody hears.
     """
 
     def __init__(self) -> None:
         self._background = 60.0
-        self._rise = 1.5 * FRAME_SECONDS
+        self._loudest = 70.0
 
     def __call__(self, frame: bytes) -> bool:
         level = level_db(frame)
-        self._background = max(min(level, self._background + self._rise), 10.0)
-        return level > max(self._background + 10.0, 30.0)
+        below = self._background - level
+        self._background = max(self._background + (-0.2 * below if below > 0 else 1.5 * FRAME_SECONDS), 10.0)
+        self._loudest = max(level, self._loudest - 0.25 * FRAME_SECONDS)
+        margin = min(max((self._loudest - self._background) / 3, _LEAST_DB), _MOST_DB)
+        return level > self._background + margin
 
 
 def level_db(frame: bytes) -> float:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from typing_extensions import override
 
-from roundhouse_engine import Cancellation, ModelSpec, Segment, SpeechOptions, Window, serve
+from roundhouse_engine import Cancellation, ModelSpec, Segment, SpeechOptions, Window, serve, vad
 from roundhouse_nemo.handler import Nemo
 from tests.cluster.local.paths import cache_root
 from tests.support.recordings import GO_FORWARD_WORDS, TEST_DATA, WEATHER_WORDS, spoken
@@ -50,8 +50,9 @@ def speech(*said: str) -> bytes:
 
 
 def models_folder() -> Path:
-    """Where the models lie once they are made; those of another maker lie elsewhere."""
-    made_of = b"".join([MAKER.read_bytes(), Path(__file__).read_bytes(), *recordings().values()])
+    """Where the models lie once they are made; what another maker made of other windows lies elsewhere."""
+    makers = (MAKER, Path(__file__), Path(vad.__file__))
+    made_of = b"".join([*(each.read_bytes() for each in makers), *recordings().values()])
     return cache_root() / "tiny-nemo" / hashlib.sha256(made_of).hexdigest()[:16]
 
 

@@ -1,14 +1,17 @@
 """Cutting a stream into windows of speech."""
 
+import wave
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from roundhouse_engine import Cancellation, Cancelled, Window
 from roundhouse_engine.vad import FRAME_SECONDS, EnergyDetector, cut, frames
+from tests.support.recordings import TEST_DATA
 
 RATE = 16_000
 
@@ -33,7 +36,9 @@ def windows(audio: bytes, *, longest: float = 30, block: int = 32_000) -> list[W
     return list(cut(blocks, RATE, EnergyDetector(), longest, Cancellation()))
 
 
-@pytest.mark.parametrize("background", [silence(5), noise(5)], ids=["digital silence", "noise"])
+@pytest.mark.parametrize(
+    "background", [silence(5), noise(5), noise(60, 500)], ids=["digital silence", "noise", "loud noise"]
+)
 def test_without_speech_there_is_no_window(background: bytes) -> None:
     assert windows(background) == []
 
@@ -46,6 +51,36 @@ def test_each_utterance_is_a_window_that_holds_it_whole(pause: object) -> None:
     for window, (begin, end) in zip(found, [(2, 3), (5, 6.5)], strict=True):
         assert begin - 0.7 <= window.start <= begin
         assert end <= window.start + window.seconds <= end + 0.7
+
+
+def read_aloud() -> NDArray[np.float64]:
+    """A sentence from a book after a second of nothing, as loud as it was recorded: about 62 dB."""
+    with wave.open(str(TEST_DATA / "librivox/sense_and_sensibility_01_austen_64kb-0930.wav")) as recording:
+        said = recording.readframes(recording.getnframes())
+    return np.frombuffer(silence(1) + said, "<i2").astype(float)
+
+
+def coloured(size: int, power: float) -> NDArray[np.float64]:
+    """Noise whose power falls so with the frequency: 0 is white, 1 is pink. Its loudness is 0 dB."""
+    spectrum = np.fft.rfft(np.random.default_rng(1).normal(size=size))
+    found = np.fft.irfft(spectrum / np.maximum(np.arange(len(spectrum)), 1) ** (power / 2), size)
+    return np.asarray(found / found.std())
+
+
+@pytest.mark.parametrize(
+    ("decibels", "power", "loud"),
+    [(20, 0, 1.0), (5, 0, 1.0), (5, 1, 1.0), (0, 1, 1.0), (20, 0, 0.01)],
+    ids=["some noise", "white noise", "pink noise", "as loud as speech", "soft"],
+)
+def test_speech_in_noise_and_soft_speech_are_heard(decibels: float, power: float, loud: float) -> None:
+    said = read_aloud()
+    level = np.sqrt(np.mean(said[RATE:] ** 2)) / 10 ** (decibels / 20)
+    mixed = (said + level * coloured(len(said), power)) * loud
+    found = windows(np.clip(mixed, -32768, 32767).astype("<i2").tobytes())
+    heard = sum(
+        min(window.start + window.seconds, len(said) / RATE) - max(window.start, 1) for window in found
+    )
+    assert heard > 0.9 * (len(said) / RATE - 1)
 
 
 def test_speech_without_a_pause_is_cut_at_the_limit_and_nothing_is_lost() -> None:
