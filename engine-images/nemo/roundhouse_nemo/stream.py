@@ -120,15 +120,15 @@ class Streamed(Utterance):
         self._hypothesis: Any = None
 
     @override
-    def feed(self, samples: bytes) -> str | None:
+    def feed(self, samples: bytes, cancellation: Cancellation) -> str | None:
         self._samples += samples
         with self._live.hearing.streaming():
             before = len(self._encoded)
-            self._hear(last=False)
+            self._hear(cancellation, last=False)
             fresh = self._encoded[before:]
             if not fresh or not self._interim:
                 return None
-            return self._seems(torch.cat(fresh))
+            return self._seems(torch.cat(fresh), cancellation)
 
     @override
     def finish(self, window: Window, cancellation: Cancellation) -> Iterable[Segment]:
@@ -138,7 +138,7 @@ class Streamed(Utterance):
         self._samples += window.samples[len(self._samples) :]
         self._samples += bytes(max(2 * SHORTEST_SAMPLES - len(self._samples), 0))
         with hearing.streaming():
-            self._hear(last=True)
+            self._hear(cancellation, last=True)
             encoded = torch.cat(self._encoded)
         if beyond:
             encoded = encoded[: math.ceil(window.seconds / hearing.frame_seconds)]
@@ -150,13 +150,14 @@ class Streamed(Utterance):
         self._samples.clear()
         self._features, self._encoded, self._hypothesis = [], [], None
 
-    def _seems(self, fresh: torch.Tensor) -> str:
+    def _seems(self, fresh: torch.Tensor, cancellation: Cancellation) -> str:
+        cancellation.check()
         if not self._live.transducer:
-            return self._live.hearing.decode(torch.cat(self._encoded), Cancellation()).text
+            return self._live.hearing.decode(torch.cat(self._encoded), cancellation).text
         self._hypothesis = self._live.go_on(fresh, self._hypothesis)
         return str(self._hypothesis.text)
 
-    def _hear(self, *, last: bool) -> None:
+    def _hear(self, cancellation: Cancellation, *, last: bool) -> None:
         """Encode what can be: pieces of the size that the model was made for, and at the end what is left."""
         self._measure(last=last)
         if not self._features:
@@ -164,6 +165,7 @@ class Streamed(Utterance):
         features = torch.cat(self._features, 1)
         self._features = [features]
         while self._at < self._known and (last or self._at + self._size <= self._known):
+            cancellation.check()
             self._step(features)
 
     @property

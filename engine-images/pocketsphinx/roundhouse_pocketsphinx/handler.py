@@ -155,7 +155,7 @@ class Spoken(Utterance):
             decoder.start_utt()
 
     @override
-    def feed(self, samples: bytes) -> str | None:
+    def feed(self, samples: bytes, cancellation: Cancellation) -> str | None:
         if self._decoder is None:
             return None
         self._decoder.process_raw(samples)

@@ -135,7 +135,7 @@ class _Session:
         self._unfed.append(frame)
         if self._utterance is None or len(self._unfed) < _FEED_FRAMES:
             return
-        guess = self._utterance.feed(b"".join(self._unfed))
+        guess = self._utterance.feed(b"".join(self._unfed), self._cancellation)
         self._unfed = []
         text = plain_text(guess).strip() if guess is not None else self._guess
         if text != self._guess and self._stream.interim_results:

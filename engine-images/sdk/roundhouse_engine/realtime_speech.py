@@ -34,10 +34,11 @@ class Utterance(ABC):
     """One stretch of speech, fed while it is spoken."""
 
     @abstractmethod
-    def feed(self, samples: bytes) -> str | None:
+    def feed(self, samples: bytes, cancellation: Cancellation) -> str | None:
         """Take the next piece (mono s16 at the handler's `sample_rate`, 150 ms; the first one mostly longer).
 
-        What the utterance seems to say so far; None where nothing can be told yet, or nothing changed.
+        What the utterance seems to say so far; None where nothing can be told yet, or nothing changed. Where
+        that takes more than a step, ask `cancellation` between two of them.
         """
 
     @abstractmethod

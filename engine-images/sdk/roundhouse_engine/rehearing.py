@@ -34,7 +34,7 @@ class Rehearing(Utterance):
         self._wait_seconds = _GUESS_SECONDS
 
     @override
-    def feed(self, samples: bytes) -> str | None:
+    def feed(self, samples: bytes, cancellation: Cancellation) -> str | None:
         if not self._interim:
             return None
         self._fed.append(samples)
@@ -43,7 +43,7 @@ class Rehearing(Utterance):
             return None
         window = Window(0.0, b"".join(self._fed), self._rate)
         begun = time.monotonic()
-        text = "".join(segment.text for segment in self._guess(window, Cancellation()))
+        text = "".join(segment.text for segment in self._guess(window, cancellation))
         self._unheard_seconds = 0.0
         self._wait_seconds = max(_GUESS_SECONDS, (time.monotonic() - begun) / _GUESS_SHARE)
         return text

@@ -71,6 +71,9 @@ class Scripted(Speech):
                     time.sleep(0.005)
             case "stubborn":  # and do not hear of cancellation
                 time.sleep(float(argument))
+            case "hold":  # Python's lock, so many times
+                for _ in range(int(argument)):
+                    sum(range(20_000_000))
             case "die":
                 os.kill(os.getpid(), signal.SIGKILL)
             case "orphan":  # leave a process of one's own behind
@@ -107,7 +110,7 @@ class Noise(Utterance):
         self._fed = 0
 
     @override
-    def feed(self, samples: bytes) -> str | None:
+    def feed(self, samples: bytes, cancellation: Cancellation) -> str | None:
         time.sleep(self._seconds)
         self._fed += 1
         return f"sound {self._fed}"

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from roundhouse_engine import Cancellation, Segment, Window
+from roundhouse_engine import Cancellation, Cancelled, Segment, Window
 from roundhouse_engine.rehearing import Rehearing
 
 RATE = 100
@@ -25,7 +25,8 @@ class Scene:
     def hear(self, window: Window, _: Cancellation) -> Iterator[Segment]:
         yield Segment(0.0, window.seconds, f"{window.seconds:g} s")
 
-    def guess(self, window: Window, _: Cancellation) -> Iterator[Segment]:
+    def guess(self, window: Window, cancellation: Cancellation) -> Iterator[Segment]:
+        cancellation.check()
         self.guesses += 1
         self._now += self._takes_seconds
         yield Segment(0.0, window.seconds, f"about {window.seconds:g} s")
@@ -34,7 +35,7 @@ class Scene:
 def test_it_is_guessed_at_once_a_second_and_heard_whole_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     scene = Scene(monkeypatch)
     utterance = Rehearing(RATE, scene.hear, scene.guess, interim=True)
-    told = [utterance.feed(HALF_SECOND) for _ in range(5)]
+    told = [utterance.feed(HALF_SECOND, Cancellation()) for _ in range(5)]
     assert told == [None, "about 1 s", None, "about 2 s", None]
     (segment,) = utterance.finish(Window(4.0, HALF_SECOND * 5, RATE), Cancellation())
     assert segment.text == "2.5 s"
@@ -42,12 +43,22 @@ def test_it_is_guessed_at_once_a_second_and_heard_whole_at_its_end(monkeypatch: 
 
 def test_where_a_guess_takes_long_it_takes_half_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     utterance = Rehearing(RATE, Scene(monkeypatch).hear, Scene(monkeypatch, 1.5).guess, interim=True)
-    told = [utterance.feed(HALF_SECOND) for _ in range(8)]
+    told = [utterance.feed(HALF_SECOND, Cancellation()) for _ in range(8)]
     assert [at for at, text in enumerate(told, 1) if text] == [2, 8], "and then after 3 s"
 
 
 def test_nobody_guesses_for_who_does_not_want_to_know(monkeypatch: pytest.MonkeyPatch) -> None:
     scene = Scene(monkeypatch)
     utterance = Rehearing(RATE, scene.hear, scene.guess, interim=False)
-    assert [utterance.feed(HALF_SECOND) for _ in range(5)] == [None] * 5
+    assert [utterance.feed(HALF_SECOND, Cancellation()) for _ in range(5)] == [None] * 5
+    assert scene.guesses == 0
+
+
+def test_a_guess_ends_with_the_session_that_it_is_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene, cancellation = Scene(monkeypatch), Cancellation()
+    utterance = Rehearing(RATE, scene.hear, scene.guess, interim=True)
+    assert utterance.feed(HALF_SECOND, cancellation) is None
+    cancellation.cancel()
+    with pytest.raises(Cancelled):
+        utterance.feed(HALF_SECOND, cancellation)
     assert scene.guesses == 0
