@@ -189,8 +189,9 @@ class Streamed(Utterance):
         end = min(self._at + self._size, self._known)
         cached = _of(config.pre_encode_cache_size, first=first)
         piece = features[:, max(self._at - cached, 0) : end]
-        missing = cached - min(self._at, cached)
-        piece = torch.nn.functional.pad(piece, (missing, 0))
+        # Nothing before the beginning is no silence: what would reach there begins with the first again.
+        early = first or self._at < cached
+        again = sum(map(len, self._encoded)) if early else config.drop_extra_pre_encoded
         self._at += _of(config.shift_size, first=first)
         is_last = self._at >= self._known
         with torch.inference_mode():
@@ -201,7 +202,7 @@ class Streamed(Utterance):
                 cache_last_time=self._cache[1],
                 cache_last_channel_len=self._cache[2],
                 keep_all_outputs=is_last,
-                drop_extra_pre_encoded=0 if first else config.drop_extra_pre_encoded,
+                drop_extra_pre_encoded=again,
             )
         self._cache = tuple(cache)
         self._encoded.append(encoded[0, :, : int(frames[0])].T)
