@@ -1,6 +1,5 @@
 """What the tests of NeMo's engine do with it: tell it what to serve, watch it, and spoil a model's file."""
 
-import contextlib
 import io
 import json
 import tarfile
@@ -12,7 +11,6 @@ from typing_extensions import override
 
 from tests.conformance.engine.nemo_engine import models_folder
 from tests.conformance.engine.running import Engine
-from tests.conformance.engine.test_long_recordings import Sending, latency
 from tests.support.waiting import wait_until
 
 MADE = ("ctc", "rnnt", "tdt", "canary")
@@ -47,19 +45,6 @@ class Served:
             return all(told.get(name, {}).get("state") == state for name in names)
 
         wait_until(reached, seconds=LOAD_SECONDS, what=f"{names} {state}: {self.models}", every=0.2)
-
-
-class Probe:
-    """How much of its own processor time the server let pass before it answered somebody else."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self.longest = 0.0
-
-    def watch(self, sending: Sending) -> None:
-        with contextlib.closing(self._engine.connect()) as connection:
-            while sending.is_alive():
-                self.longest = max(self.longest, latency(connection))
 
 
 def repacked(folder: Path, weights: bytes) -> None:

@@ -15,6 +15,7 @@ import pytest
 from tests.conformance.engine.conversations import said, tool
 from tests.conformance.engine.counting import assert_counts_in_a_stream_up_to_its_limit
 from tests.conformance.engine.running import Answer, Engine, running
+from tests.conformance.engine.stalling import assert_others_are_answered
 from tests.support.gguf import write_model
 from tests.support.waiting import wait_until
 
@@ -196,6 +197,19 @@ def test_clients_that_leave_leave_nothing_behind(llama: Engine) -> None:
         wait_until(lambda: llama.in_use == 0, seconds=60, what="the slots are free", every=0.02)
     found = post(llama, messages=said("count"))
     assert found.json["choices"][0]["message"]["content"].split() == ["one", "two", "three"]
+
+
+def test_others_are_answered_while_it_computes(llama: Engine, embedder: Engine) -> None:
+    endless: dict[str, Any] = {"messages": said("a"), "grammar": 'root ::= "a" root', "max_tokens": 200}
+
+    def written() -> None:
+        assert all(post(llama, **endless).status == 200 for _ in range(20))
+
+    def embedded() -> None:
+        assert post(embedder, "/v1/embeddings", input=[" ".join(["word"] * 20)] * 500).status == 200
+
+    assert_others_are_answered(llama, written)
+    assert_others_are_answered(embedder, embedded)
 
 
 def test_embeddings_are_of_length_one_and_repeat_themselves(embedder: Engine) -> None:

@@ -121,23 +121,15 @@ def test_whisper_gets_through_a_long_recording_in_flat_memory_and_tells_as_it_go
     """The library alone holds all of it with its features: half a gigabyte more for these ten minutes."""
     assert whisper.post(conversation(0.5)[0]).status == 200
     before = peak_mib(whisper.process.pid)
-    stalls = whisper.metric("event_loop_stall_seconds_count")
-    late = stalls - whisper.metric("event_loop_stall_seconds_bucket", le="0.05")
     body, headers = form(conversation(10)[0], stream="true", language="en")
-    told, lateness = [], []
     with contextlib.closing(whisper.connect(timeout=500)) as connection:
         begun = time.perf_counter()
         connection.request("POST", TRANSCRIPTIONS, body, headers)
-        for line in connection.getresponse():
-            if b"transcript.text.delta" in line:
-                told.append(time.perf_counter() - begun)
-                lateness.append(own_lateness())
+        lines = ((line, time.perf_counter() - begun) for line in connection.getresponse())
+        told = [seconds for line, seconds in lines if b"transcript.text.delta" in line]
     assert len(told) == 40, "a window for each sentence"
     assert told[0] < told[-1] / 4, "the first words do not wait for the last"
     assert peak_mib(whisper.process.pid) - before < 60
-    late = whisper.metric("event_loop_stall_seconds_count") - late
-    late -= whisper.metric("event_loop_stall_seconds_bucket", le="0.05")
-    assert late <= 1 or max(lateness) > 0.05, f"{late} samples of the loop were late"
 
 
 def test_whisper_stops_when_its_client_leaves(whisper: Engine) -> None:

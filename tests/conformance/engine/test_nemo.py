@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from tests.conformance.engine.nemo_engine import OUT_OF_MEMORY, SECOND, models_folder, recordings, speech
-from tests.conformance.engine.nemo_served import LOAD_SECONDS, Harmful, Probe, Served, repacked, weights_of
-from tests.conformance.engine.running import form, running
+from tests.conformance.engine.nemo_served import LOAD_SECONDS, Harmful, Served, repacked, weights_of
+from tests.conformance.engine.running import running
+from tests.conformance.engine.stalling import assert_others_are_answered
 from tests.conformance.engine.streaming import streaming
-from tests.conformance.engine.test_long_recordings import Sending
 from tests.support.recordings import GO_FORWARD_WORDS, WEATHER_WORDS, wav
 from tests.support.torch_base import prepare_torch
 from tests.support.waiting import wait_until
@@ -27,7 +27,6 @@ KINDS = ("ctc", "rnnt", "tdt")
 CANARY = "canary"
 TRANSLATIONS = "/v1/audio/translations"
 BAD_WEIGHTS = ("of-another", "with-code", "cut-off")
-STALL_SECONDS = 0.05
 
 
 @pytest.fixture(scope="module")
@@ -149,20 +148,14 @@ async def test_what_is_heard_live_is_what_a_recording_says(kind: str, served: Se
 def test_others_are_answered_while_it_computes_and_what_nobody_waits_for_ends(served: Served) -> None:
     said = (GO_FORWARD_WORDS, WEATHER_WORDS) * 10
     samples = speech(*said)
-    body, headers = form(wav(samples), model="tdt")
-    longest = []
-    for _ in range(3):  # a test that is kept waiting takes other work for a stall
-        probe, sending = Probe(served.engine), Sending(served.engine, body, headers)
-        probe.watch(sending)
-        assert sending.answer is not None
-        assert sending.answer.json["text"] == " ".join(said)
-        longest.append(probe.longest)
-        if probe.longest < STALL_SECONDS:
-            break
+
+    def heard() -> None:
+        assert served.engine.post(wav(samples), model="tdt").json["text"] == " ".join(said)
+
+    assert_others_are_answered(served.engine, heard)
     with served.engine.started(wav(samples * 20), model="tdt"):
         pass
     wait_until(lambda: served.engine.metric("slots_computing") == 0, seconds=30, what="it stops", every=0.02)
-    assert min(longest) < STALL_SECONDS, longest
 
 
 def test_canary_writes_what_it_is_told_to(served: Served) -> None:

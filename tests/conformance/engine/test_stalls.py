@@ -1,4 +1,4 @@
-"""Large requests of texts: the server answers everybody else all along."""
+"""Large requests of texts, and libraries that hold Python's lock: whether others are answered all along."""
 
 import contextlib
 import json
@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.conformance.engine.running import Answer, Engine, running
-from tests.conformance.engine.test_long_recordings import latency
+from tests.conformance.engine.running import SCRIPTED, THREADED, Answer, Engine, running, tones
+from tests.conformance.engine.stalling import STALL_SECONDS as PROMISED_SECONDS
+from tests.conformance.engine.stalling import assert_others_are_answered, stalls
+from tests.conformance.engine.test_long_recordings import conversation, latency
 from tests.conformance.engine.test_texts import VECTORS, VECTORS_THREADED
 
 CHAT = "/v1/chat/completions"
@@ -104,3 +106,39 @@ def test_what_is_nested_costs_about_as_much_as_what_is_not(tmp_path: Path) -> No
             "POST", CHAT, json.dumps(request | {"more": json.loads("[" * 200 + "]" * 200)})
         )
     assert (deeper.status, deeper.error["code"]) == (400, "json_too_deep")
+
+
+def test_a_library_that_holds_pythons_lock_is_found_out_in_a_thread_and_harmless_in_a_process(
+    tmp_path: Path,
+) -> None:
+    """What shows of every engine that it does neither is held to show those that do."""
+    for program, held_up in ((THREADED, True), (SCRIPTED, False)):
+        folder = tmp_path / program[-1]
+        folder.mkdir()
+        with running(program, folder) as engine:
+            engine.until_ready()
+            if held_up:
+                assert max(stalls(engine, lambda: holding(engine))) > 2 * PROMISED_SECONDS
+            else:
+                assert_others_are_answered(engine, lambda: holding(engine))
+
+
+def holding(engine: Engine) -> None:
+    assert engine.post(tones(1), prompt="hold 5").status == 200
+
+
+@pytest.mark.parametrize("name", ["pocketsphinx", "whisper"])
+def test_others_are_answered_while_speech_is_heard(name: str, request: pytest.FixtureRequest) -> None:
+    """Of engines whose models take longer to load the same is shown where their other tests are."""
+    engine: Engine = request.getfixturevalue(name)
+    recording, words = conversation(2)
+    told = {"model": {"pocketsphinx": "english", "whisper": "m"}[name], "language": "en"}
+
+    def heard() -> None:
+        answer = engine.post(recording, **told)
+        assert answer.status == 200, answer.body
+        assert answer.json["text"] == (
+            words if name == "pocketsphinx" else "hello world" + " hello world" * 7
+        )
+
+    assert_others_are_answered(engine, heard)

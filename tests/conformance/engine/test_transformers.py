@@ -17,6 +17,7 @@ from roundhouse_engine import ModelError, ModelSpec
 from tests.conformance.engine.conversations import said
 from tests.conformance.engine.counting import assert_counts_in_a_stream_up_to_its_limit
 from tests.conformance.engine.running import Answer, Engine, running
+from tests.conformance.engine.stalling import assert_others_are_answered
 from tests.support.torch_base import prepare_torch
 from tests.support.waiting import wait_until
 
@@ -269,6 +270,23 @@ def test_a_client_that_leaves_frees_the_slot(writer: Engine) -> None:
     wait_until(lambda: writer.in_use == 0, seconds=60, what="the slot is free", every=0.02)
     found = post(writer, CHAT, model="m", messages=said("count"))
     assert found.json["choices"][0]["message"]["content"].split() == ["one", "two", "three"]
+
+
+def test_others_are_answered_while_it_computes(embedder: Engine, ranker: Engine, writer: Engine) -> None:
+    texts = [" ".join(["one"] * 100)] * 1000
+    works = (
+        (embedder, "/v1/embeddings", {"model": "mean", "input": texts}),
+        (ranker, "/v1/rerank", {"model": "one", "query": "one", "documents": texts}),
+        (writer, "/v1/completions", {"model": "bare", "prompt": "one", "max_tokens": 500}),
+    )
+    for engine, path, told in works:
+        body = json.dumps(told)
+        assert_others_are_answered(engine, lambda: _asked(engine, path, body))  # noqa: B023 - called at once
+
+
+def _asked(engine: Engine, path: str, body: str) -> None:
+    found = engine.request("POST", path, body, {"Content-Type": "application/json"})
+    assert found.status == 200, found.body
 
 
 def test_a_template_that_does_not_end_ends_with_its_request(writer: Engine) -> None:
