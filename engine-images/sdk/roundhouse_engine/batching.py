@@ -17,7 +17,7 @@ from typing import BinaryIO, Final
 
 from roundhouse_engine.errors import EngineError, failed
 from roundhouse_engine.events import Done
-from roundhouse_engine.gathering import Gathering
+from roundhouse_engine.gathering import GUESS_SECONDS, Gathering
 from roundhouse_engine.metrics import Metrics
 from roundhouse_engine.payload import payload
 from roundhouse_engine.pool import Pool
@@ -31,8 +31,6 @@ _CHARACTERS_A_TOKEN: Final = 4
 """About: what is exact the model's tokenizer says, in the runner."""
 _DOCUMENT_TOKENS: Final = 512
 """Documents may be of any length: what is computed of one is what the model takes beside the query."""
-_GUESS_SECONDS: Final = 0.1
-"""What a batch takes before there was one."""
 
 Item = Text | tuple[str, str]
 """A text, or a query and a document."""
@@ -100,7 +98,7 @@ class Batcher:
         self._taken: set[Slot] = set()
         self._handing_out: asyncio.Task[None] | None = None
         self._gathering = Gathering()
-        self._seconds = _GUESS_SECONDS
+        self._seconds = GUESS_SECONDS
         """What the last batch took."""
 
     async def compute(

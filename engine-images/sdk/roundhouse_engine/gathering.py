@@ -15,6 +15,8 @@ _OF_A_BATCH: Final = 0.05
 _IN_ALL: Final = 0.25
 """Parts of the time that a batch takes: what a lone request may lose, and what those may who have company,
 of whom the others would wait for a whole batch else."""
+GUESS_SECONDS: Final = 0.1
+"""What a batch takes before there was one."""
 _TURNS: Final = 4
 """Of the event loop: so many after a request has arrived it is read and checked. The loop looks at its clock
 before its sockets, so where it was late a moment may be over and the next request there all the same."""
@@ -23,6 +25,11 @@ before its sockets, so where it was late a moment may be over and the next reque
 def moment_seconds(batch_seconds: float) -> float:
     """How long the next request is waited for, where a batch took so long lately."""
     return min(_MOMENT_SECONDS, _OF_A_BATCH * batch_seconds)
+
+
+def patience_seconds(batch_seconds: float) -> float:
+    """How long all that come are waited for together."""
+    return _IN_ALL * batch_seconds
 
 
 class Gathering:
@@ -37,7 +44,7 @@ class Gathering:
     async def complete(self, batch_seconds: float, full: Callable[[], bool]) -> None:
         """Return once nobody else comes, or no more are wanted; a batch took so long lately."""
         loop = asyncio.get_running_loop()
-        until = loop.time() + _IN_ALL * batch_seconds
+        until = loop.time() + patience_seconds(batch_seconds)
         moment = moment_seconds(batch_seconds)
         while not full() and await self._another(moment):
             if loop.time() > until:

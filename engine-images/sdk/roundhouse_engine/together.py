@@ -1,13 +1,16 @@
 """Lets requests compute together: those that wait while something computes are next, in one batch.
 
-Nobody waits for company: where nothing computes, one alone begins at once. It knows nothing of models.
+Those that took a step together come to the next one after the other, so a batch that is not full waits a
+moment for more, as `gathering` says. It knows nothing of models.
 """
 
 import threading
+import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
+from roundhouse_engine.gathering import GUESS_SECONDS, moment_seconds, patience_seconds
 from roundhouse_engine.handler import Cancellation, Cancelled
 
 # How soon one whose client left is out of the queue.
@@ -49,6 +52,8 @@ class Together(Generic[Item, Result]):
         self._most = most
         self._at_once = at_once
         self._running = 0
+        self._seconds = GUESS_SECONDS
+        """What the last batch took."""
         self._waiting: list[_Job[Item, Result]] = []
         self._changed = threading.Condition()
 
@@ -62,10 +67,13 @@ class Together(Generic[Item, Result]):
         job: _Job[Item, Result] = _Job(item, key, cancellation)
         with self._changed:
             self._waiting.append(job)
+            self._changed.notify_all()
             try:
                 while not job.done and not self._is_next(job):
                     cancellation.check()
                     self._changed.wait(_LOOK_SECONDS)
+                if not job.done:
+                    self._gather(key)
                 batch = [] if job.done else self._take(key)
             finally:
                 if job in self._waiting:  # it left, and whoever came after it may be next
@@ -80,6 +88,17 @@ class Together(Generic[Item, Result]):
     def _is_next(self, job: _Job[Item, Result]) -> bool:
         return self._running < self._at_once and bool(self._waiting) and self._waiting[0] is job
 
+    def _gather(self, key: Hashable) -> None:
+        """Wait for others to come, one within a moment after the other. Whoever waits first stays first."""
+        until = time.monotonic() + patience_seconds(self._seconds)
+        there, before = self._count(key), 0
+        while before < there < self._most and time.monotonic() < until:
+            self._changed.wait(moment_seconds(self._seconds))
+            there, before = self._count(key), there
+
+    def _count(self, key: Hashable) -> int:
+        return sum(job.key == key for job in self._waiting)
+
     def _take(self, key: Hashable) -> list[_Job[Item, Result]]:
         batch = [job for job in self._waiting if job.key == key][: self._most]
         self._waiting = [job for job in self._waiting if job not in batch]
@@ -87,10 +106,12 @@ class Together(Generic[Item, Result]):
         return batch
 
     def _run(self, batch: Sequence[_Job[Item, Result]]) -> None:
+        began = time.monotonic()
         try:
             self._settle(batch)
         finally:
             with self._changed:
+                self._seconds = time.monotonic() - began
                 self._running -= 1
                 self._changed.notify_all()
 

@@ -33,3 +33,8 @@ def basics(engine: str, work: str, unit: str, *, start: float) -> Basics:
 def stops(engine: str) -> Figure:
     name = f"{engine}, computes on when its client left"
     return Figure("engines", name, "ms", "lower", ONE_STEP, aim=1)
+
+
+def eight_at_once(engine: str, what: str, unit: str) -> Figure:
+    """Of requests against the library's batch."""
+    return Figure("engines", f"{engine}, eight {what} at once", unit, "higher", "the library's batch", aim=1)

@@ -1,16 +1,33 @@
-"""What writes, by transformers and by llama.cpp, with models of base's size, against the libraries."""
+"""What writes, by transformers and by llama.cpp, with models of base's size, against the libraries.
+
+llama.cpp's model makes vectors, too: its words are several tokens each.
+"""
 
 import contextlib
 import json
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-from tests.bench.engines.basics import Basics, basics, stops
+from tests.bench.engines.basics import Basics, basics, eight_at_once, stops
 from tests.bench.engines.making import CONTEXT_TOKENS, made
-from tests.bench.engines.pair import Pair, Subject, idle, in_turns, left, post, speed, start, stop, taken, up
-from tests.bench.engines.texts import MESSAGES, WRITTEN_TOKENS
+from tests.bench.engines.pair import (
+    Pair,
+    Subject,
+    at_once,
+    idle,
+    in_turns,
+    left,
+    post,
+    speed,
+    start,
+    stop,
+    taken,
+    up,
+)
+from tests.bench.engines.texts import CHATS, MESSAGES, SHORT, WRITTEN_TOKENS
 from tests.bench.figure import Figure, Result
 from tests.conformance.engine.running import Engine
 
@@ -27,8 +44,15 @@ CHAT_LATER: Final = _later("transformers")
 CHAT_STOP: Final = stops("transformers")
 LLAMA: Final = basics("llama-cpp", _WRITES, "tokens/s", start=4)
 LLAMA_LATER: Final = _later("llama-cpp")
+LLAMA_AT_ONCE: Final = eight_at_once("llama-cpp", "chats", "chats/s")
 LLAMA_STOP: Final = stops("llama-cpp")
-FIGURES: Final = (*CHAT.all, CHAT_LATER, CHAT_STOP, *LLAMA.all, LLAMA_LATER, LLAMA_STOP)
+VECTORS: Final = basics("llama-cpp embeddings", "eight short texts", "texts/s", start=4)
+VECTORS_AT_ONCE: Final = eight_at_once("llama-cpp embeddings", "short texts", "texts/s")
+FIGURES: Final = (
+    *(*CHAT.all, CHAT_LATER, CHAT_STOP),
+    *(*LLAMA.all, LLAMA_LATER, LLAMA_AT_ONCE, LLAMA_STOP),
+    *(*VECTORS.all, VECTORS_AT_ONCE),
+)
 
 
 def measure(folder: Path) -> Iterator[Result]:
@@ -37,11 +61,35 @@ def measure(folder: Path) -> Iterator[Result]:
     yield from _measured(subject, folder, CHAT, CHAT_LATER, CHAT_STOP)
     weights = made("llama", folder / "llama") / "model.gguf"
     context = {"ROUNDHOUSE_LLAMA_CONTEXT_TOKENS": str(CONTEXT_TOKENS)}
-    subject = Subject(("roundhouse_llama_cpp", "chat"), "llama_cpp", (weights,), weights.parent, context)
-    yield from _measured(subject, folder, LLAMA, LLAMA_LATER, LLAMA_STOP)
+    places = context | {"ROUNDHOUSE_CAPACITY": str(CHATS)}
+    program = "roundhouse_llama_cpp"
+    subject = Subject((program, "chat"), "llama_cpp", ("chat", weights), weights.parent, places)
+    yield from _measured(subject, folder, LLAMA, LLAMA_LATER, LLAMA_STOP, together=LLAMA_AT_ONCE)
+    told = ("embeddings", weights)
+    yield from _vectors(Subject((program, "embeddings"), "llama_cpp", told, weights.parent, context), folder)
 
 
-def _measured(subject: Subject, folder: Path, basic: Basics, later: Figure, ends: Figure) -> Iterator[Result]:
+def _vectors(subject: Subject, folder: Path) -> Iterator[Result]:
+    with up(subject, folder) as pair:
+
+        def embed(texts: str | list[str]) -> None:
+            post(pair.engine, "/v1/embeddings", input=texts)
+
+        yield start(VECTORS.start, pair)
+        yield speed(VECTORS.speed, len(SHORT), lambda: taken(lambda: embed(SHORT)), pair.library.seconds)
+        yield at_once(VECTORS_AT_ONCE, pair, [partial(embed, text) for text in SHORT])
+        yield idle(VECTORS.idle, pair.engine)
+
+
+def _measured(
+    subject: Subject,
+    folder: Path,
+    basic: Basics,
+    later: Figure,
+    ends: Figure,
+    *,
+    together: Figure | None = None,
+) -> Iterator[Result]:
     with up(subject, folder) as pair:
         yield start(basic.start, pair)
         yield speed(basic.speed, WRITTEN_TOKENS, lambda: taken(lambda: _write(pair)), pair.library.seconds)
@@ -49,6 +97,8 @@ def _measured(subject: Subject, folder: Path, basic: Basics, later: Figure, ends
             lambda: _first_seconds(pair.engine), lambda: pair.library.work("first")[1], pair.library.seconds
         )
         yield Result(later, 1000 * (ours - theirs))
+        if together is not None:
+            yield at_once(together, pair, [partial(_write, pair)] * CHATS)
         yield idle(basic.idle, pair.engine)
         step_seconds = whole / WRITTEN_TOKENS
         yield stop(ends, pair.engine, lambda: left(pair.engine, _PATH, **_asked(900)), step_seconds)

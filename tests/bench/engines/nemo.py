@@ -2,13 +2,14 @@
 
 import contextlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-from tests.bench.engines.basics import basics, stops
+from tests.bench.engines.basics import basics, eight_at_once, stops
 from tests.bench.engines.making import made
-from tests.bench.engines.pair import Subject, idle, in_turns, speed, start, stop, taken, up
-from tests.bench.engines.speech import speech
+from tests.bench.engines.pair import Subject, at_once, idle, in_turns, speed, start, stop, taken, up
+from tests.bench.engines.speech import CLIPS, clips, speech
 from tests.bench.figure import Result
 from tests.conformance.engine.running import TRANSCRIPTIONS, Engine, form
 from tests.support.recordings import wav
@@ -18,18 +19,21 @@ _LEFT_SECONDS: Final = 300.0
 
 BASICS: Final = basics("nemo", "20 s of speech", "x real", start=1.5)
 STOP: Final = stops("nemo")
-FIGURES: Final = (*BASICS.all, STOP)
+AT_ONCE: Final = eight_at_once("nemo", "clips", "clips/s")
+FIGURES: Final = (*BASICS.all, AT_ONCE, STOP)
 
 
 def measure(folder: Path) -> Iterator[Result]:
     model, path = made("nemo", folder / "nemo"), folder / "speech.raw"
     path.write_bytes(speech(_SECONDS))
-    with up(Subject(("roundhouse_nemo",), "nemo", (model, path), model), folder) as pair:
+    capacity = {"ROUNDHOUSE_CAPACITY": str(CLIPS)}
+    with up(Subject(("roundhouse_nemo",), "nemo", (model, path), model, capacity), folder) as pair:
         yield start(BASICS.start, pair)
         audio = wav(path.read_bytes())
         yield speed(
             BASICS.speed, _SECONDS, lambda: taken(lambda: _heard(pair.engine, audio)), pair.library.seconds
         )
+        yield at_once(AT_ONCE, pair, [partial(_heard, pair.engine, wav(clip)) for clip in clips()])
         yield idle(BASICS.idle, pair.engine)
         (step_seconds,) = in_turns(lambda: pair.library.seconds("step"))
         yield stop(STOP, pair.engine, lambda: _left(pair.engine), step_seconds)

@@ -7,8 +7,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import IO, Any, Final
@@ -132,6 +134,13 @@ def speed(figure: Figure, amount: float, ours: Callable[[], float], theirs: Call
     """Two ways to do as much work, each of which says in how many seconds."""
     ours_seconds, their_seconds = in_turns(ours, theirs)
     return Result(figure, amount / ours_seconds, amount / their_seconds)
+
+
+def at_once(figure: Figure, pair: Pair, asks: Sequence[Callable[[], object]]) -> Result:
+    """Requests that are sent at the same time, against all of them in the library's best call for many."""
+    with ThreadPoolExecutor(len(asks)) as clients:
+        ours = partial(taken, lambda: list(clients.map(lambda ask: ask(), asks)))
+        return speed(figure, len(asks), ours, partial(pair.library.seconds, "batch"))
 
 
 def start(figure: Figure, pair: Pair) -> Result:

@@ -8,10 +8,14 @@ def _text(number: int, words: int) -> str:
 
 
 LONG: Final = [_text(number, 64) for number in range(8)]
+PARAGRAPHS: Final = [_text(number, 32) for number in range(8)]
+"""All of them take the libraries a fifth of a second at least."""
 SHORT: Final = [_text(number, 5) for number in range(8)]
 """As searches are."""
 QUERY: Final = _text(11, 6)
 WRITTEN_TOKENS: Final = 24
+CHATS: Final = 8
+"""At once."""
 MESSAGES: Final = [{"role": "user", "content": "count"}]
 PROMPT: Final = "one two three"
 MUSIC_SECONDS: Final = 1.0

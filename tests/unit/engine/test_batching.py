@@ -88,7 +88,7 @@ async def engine() -> AsyncGenerator[Engine, None]:
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch waits for more for as long as the test takes."""
     monkeypatch.setattr("roundhouse_engine.gathering._MOMENT_SECONDS", 600.0)
-    monkeypatch.setattr("roundhouse_engine.batching._GUESS_SECONDS", 1e6)
+    monkeypatch.setattr("roundhouse_engine.batching.GUESS_SECONDS", 1e6)
 
 
 async def turns(count: int = 10) -> None:

@@ -150,3 +150,35 @@ def test_one_that_is_too_large_alone_is_told() -> None:
     sums.gate.set()
     with pytest.raises(MemoryError):
         sums.ask(1).result(60)
+
+
+def test_those_that_come_one_after_the_other_are_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those do that took the step before together. The moment is as long as the test."""
+    monkeypatch.setattr("roundhouse_engine.gathering._MOMENT_SECONDS", 600.0)
+    monkeypatch.setattr("roundhouse_engine.together.GUESS_SECONDS", 1e6)
+    sums = Sums()
+    sums.gate.set()
+    asked = []
+    for number in range(4):
+        wait_until(
+            lambda came=number: sums._together.waiting == came,  # type: ignore[misc]
+            seconds=60,
+            what="those before wait",
+            every=0.001,
+        )
+        asked.append(sums.ask(number))
+    assert sorted(future.result(60) for future in asked) == [1, 2, 3, 4]
+    assert sums.batches == [[0, 1, 2, 3]]
+
+
+def test_one_that_leaves_while_a_batch_gathers_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("roundhouse_engine.gathering._MOMENT_SECONDS", 0.2)
+    monkeypatch.setattr("roundhouse_engine.together.GUESS_SECONDS", 1e6)
+    sums, gone = Sums(), Cancellation()
+    sums.gate.set()
+    asked = sums.ask(1, cancellation=gone)
+    wait_until(lambda: sums._together.waiting == 1, seconds=60, what="it waits", every=0.001)
+    gone.cancel()
+    with pytest.raises(Cancelled):
+        asked.result(60)
+    assert sums.batches == []

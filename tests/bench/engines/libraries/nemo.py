@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from tests.bench.engines.libraries import answer
-from tests.bench.engines.speech import RATE, WINDOW_SECONDS
+from tests.bench.engines.speech import CLIPS, RATE, WINDOW_SECONDS
 
 
 def main(model: Path, path: Path) -> None:
@@ -30,6 +30,12 @@ def main(model: Path, path: Path) -> None:
         (found,) = listener.transcribe([samples], batch_size=1, timestamps=True, verbose=False)
         return str(found.text)
 
+    clips = np.split(samples, CLIPS)
+
+    def batch() -> list[str]:
+        found = listener.transcribe(clips, batch_size=CLIPS, timestamps=True, verbose=False)
+        return [str(each.text) for each in found]
+
     window = np.resize(samples, round(WINDOW_SECONDS * RATE))
 
     def step() -> None:
@@ -40,7 +46,7 @@ def main(model: Path, path: Path) -> None:
             )
             listener.encoder(audio_signal=features, length=count)
 
-    answer({"call": call, "step": step})
+    answer({"call": call, "batch": batch, "step": step})
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from tests.bench.engines.libraries import answer
-from tests.bench.engines.texts import LONG, MESSAGES, QUERY, SHORT, WRITTEN_TOKENS
+from tests.bench.engines.texts import LONG, MESSAGES, PARAGRAPHS, QUERY, WRITTEN_TOKENS
 
 Works = Mapping[str, Callable[[], object]]
 
@@ -27,7 +27,7 @@ def _embeddings(path: str) -> Works:
             pooled = (hidden * weights).sum(1) / weights.sum(1)
             return len(torch.nn.functional.normalize(pooled, dim=-1).tolist())
 
-    return {"call": lambda: embed(LONG), "batch": lambda: embed(SHORT)}
+    return {"call": lambda: embed(LONG), "batch": lambda: embed(PARAGRAPHS)}
 
 
 def _rerank(path: str) -> Works:
@@ -37,12 +37,12 @@ def _rerank(path: str) -> Works:
     tokenizer = AutoTokenizer.from_pretrained(path)
     model = AutoModelForSequenceClassification.from_pretrained(path).eval()
 
-    def call() -> int:
-        read = tokenizer([QUERY] * len(LONG), LONG, padding=True, return_tensors="pt")
+    def rank(documents: Sequence[str]) -> int:
+        read = tokenizer([QUERY] * len(documents), list(documents), padding=True, return_tensors="pt")
         with torch.inference_mode():
             return len(torch.sigmoid(model(**read).logits[:, 0]).tolist())
 
-    return {"call": call}
+    return {"call": lambda: rank(LONG), "batch": lambda: rank(PARAGRAPHS)}
 
 
 def _chat(path: str) -> Works:
