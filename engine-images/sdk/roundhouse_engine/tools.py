@@ -43,6 +43,8 @@ def _check(at: int, tool: object) -> None:
         raise invalid(f"tools[{at}].function must be an object with a name.", param="tools")
     if not isinstance(function.get("parameters"), dict | None):
         raise invalid(f"tools[{at}].function.parameters must be a JSON schema.", param="tools")
+    if not isinstance(function.get("strict"), bool | None):
+        raise invalid(f"tools[{at}].function.strict must be true or false.", param="tools")
 
 
 def _named(tools: Sequence[dict[str, Any]], choice: dict[str, Any]) -> dict[str, Any]:

@@ -11,9 +11,8 @@ from enum import Enum, auto
 from typing import Any, Final
 
 from roundhouse_engine import Finish, FinishReason, Piece, Prompted, ToolCall
-from roundhouse_transformers.families import Family
+from roundhouse_transformers.families import BETWEEN, Family
 
-_BETWEEN: Final = " \r\n\t,;"
 _HEAD: Final = re.compile(
     r'\{\s*"name"\s*:\s*("(?:[^"\\]|\\.)*")\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\{)'
 )
@@ -85,7 +84,7 @@ class Calls:
         self._join()
         if self._state in (_State.START, _State.TEXT):
             self._say(self._held)
-        elif self._state in (_State.OPEN, _State.HEAD) and self._held.strip(_BETWEEN + "[]"):
+        elif self._state in (_State.OPEN, _State.HEAD) and self._held.strip(BETWEEN + "[]"):
             self._say(self._opened + self._held)
         self._held = ""
         return self._piece()
@@ -125,7 +124,7 @@ class Calls:
                 return self._after()
 
     def _start(self) -> bool:
-        begun = self._unmarked(self._held.lstrip())
+        begun = self._family.unmarked(self._held.lstrip())
         if any(mark.startswith(begun.rstrip()) for mark in ("", *self._family.ignored)):
             return False
         if begun.startswith("{"):
@@ -134,12 +133,6 @@ class Calls:
         else:
             self._state = _State.TEXT
         return True
-
-    def _unmarked(self, text: str) -> str:
-        """Without such marks at its beginning: what stands in a call's arguments is the model's to say."""
-        while found := next((mark for mark in self._family.ignored if text.startswith(mark)), None):
-            text = text[len(found) :].lstrip()
-        return text
 
     def _expect(self) -> None:
         """What is held begins with a brace."""
@@ -165,7 +158,7 @@ class Calls:
         return False
 
     def _open(self) -> bool:
-        within = self._held.lstrip(_BETWEEN + ("[" if self._family.listed else ""))
+        within = self._held.lstrip(BETWEEN + ("[" if self._family.listed else ""))
         if not within:
             return False
         self._opening += self._held[: len(self._held) - len(within)]
@@ -247,7 +240,7 @@ class Calls:
         """What ends a call, and then the next or a text."""
         family = self._family
         self._blank = True
-        rest = self._unmarked(self._held.lstrip(_BETWEEN + "}" + ("]" if family.listed else "")))
+        rest = family.unmarked(self._held.lstrip(BETWEEN + "}" + ("]" if family.listed else "")))
         if not rest or any(_begun(rest, mark) == len(rest) for mark in (family.closing, *family.ignored)):
             return False
         self._held = rest.removeprefix(family.closing)

@@ -8,6 +8,8 @@ from typing import Any, Final
 
 from roundhouse_transformers.grammar import check_size, inlined
 
+BETWEEN: Final = " \r\n\t,;"
+"""What may stand between calls."""
 _OF_LLAMA: Final = ("<|python_tag|>", '"parameters": dictionary')
 _IN_XML: Final = "<function="
 """As Qwen3-Coder writes a call: its values have no types."""
@@ -35,6 +37,12 @@ class Family:
     def marks(self) -> tuple[str, ...]:
         """What may be a token of its own that other texts are shown without."""
         return tuple(filter(None, (self.opening, self.closing, self.named, *self.ignored)))
+
+    def unmarked(self, text: str) -> str:
+        """Without such marks at its beginning: what stands in a call's arguments is the model's to say."""
+        while found := next((mark for mark in self.ignored if text.startswith(mark)), None):
+            text = text[len(found) :].lstrip()
+        return text
 
 
 HERMES: Final = Family("<tool_call>", "</tool_call>", "arguments", gap="\n")
@@ -69,21 +77,46 @@ def grammar_of_calls(
     `marks`: tokens of those marks that the tokenizer has as such. Raises `EngineError`.
     """
     check_size(tools, "tools")
-    rules = [f"call{at}: {_call(family, tool, marks)}" for at, tool in enumerate(tools)]
-    one = f"({' | '.join(f'call{at}' for at in range(len(tools)))})"
-    opening, closing = _mark(family.opening, marks), _mark(family.closing, marks)
-    gap = _text(family.gap)
+    opening, gap = _mark(family.opening, marks), _text(family.gap)
+    calls = whole = f"{opening} {_after_opening(family, len(tools), marks, parallel=parallel)}"
+    if parallel and opening and not family.listed:
+        calls = f"{whole} ({gap} {whole})*"
+    rules = [f"calls: {calls}", *(f"call{at}: {_call(family, tool, marks)}" for at, tool in enumerate(tools))]
+    if answer is None:
+        return _grammar("calls", rules)
+    return _grammar("calls | answer", [*rules, f"answer: %json {inlined(answer, 'response_format')}"])
+
+
+def grammar_of_strict_calls(
+    family: Family, tools: Sequence[Mapping[str, Any]], marks: Mapping[str, int], *, parallel: bool
+) -> str:
+    """What follows an opening mark: a call of one of these tools, or a list where the family has lists.
+
+    The arguments of those that are not `strict` are any. Raises `EngineError`.
+    """
+    held = [tool if is_strict(tool) else {"function": {"name": tool["function"]["name"]}} for tool in tools]
+    check_size(held, "tools")
+    rules = [f"call{at}: {_call(family, tool, marks)}" for at, tool in enumerate(held)]
+    return _grammar(_after_opening(family, len(held), marks, parallel=parallel), rules)
+
+
+def is_strict(tool: Mapping[str, Any]) -> bool:
+    """Whether the client wants calls of it to be as its schema says."""
+    return tool["function"].get("strict") is True
+
+
+def _grammar(start: str, rules: Sequence[str]) -> str:
+    return "\n".join(["%llguidance {}", f"start: {start}", *rules])
+
+
+def _after_opening(family: Family, count: int, marks: Mapping[str, int], *, parallel: bool) -> str:
+    """One of so many calls, or a list of them, and what closes it."""
+    one = f"({' | '.join(f'call{at}' for at in range(count))})"
     if family.listed:
         more = f'(", " {one})*' if parallel else ""
-        calls = f'{opening} "[" {one} {more} "]"'
-    else:
-        whole = f"{opening} {gap} {one} {gap} {closing}"
-        more = f"({gap} {whole})*" if parallel and opening else ""
-        calls = f"{whole} {more}"
-    start = "calls" if answer is None else "calls | answer"
-    if answer is not None:
-        rules.append(f"answer: %json {inlined(answer, 'response_format')}")
-    return "\n".join(["%llguidance {}", f"start: {start}", f"calls: {calls}", *rules])
+        return f'"[" {one} {more} "]"'
+    gap = _text(family.gap)
+    return f"{gap} {one} {gap} {_mark(family.closing, marks)}"
 
 
 def _call(family: Family, tool: Mapping[str, Any], marks: Mapping[str, int]) -> str:

@@ -88,7 +88,8 @@ class Grammars:
             ) from error
 
         def read() -> Held:
-            return Held(LLMatcher(tokenizer, grammar, log_level=0, limits=_LIMITS), self._words, param)
+            matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=_LIMITS)
+            return Held(matcher, tokenizer, self._words, param)
 
         held = self._readings.read(read, cancellation)
         if held is None:
@@ -111,8 +112,8 @@ class Grammars:
 class Held:
     """One answer. `take` each token, ask for the `allowed` ones before the next."""
 
-    def __init__(self, matcher: LLMatcher, words: int, param: str) -> None:
-        self._matcher, self._words, self._param = matcher, words, param
+    def __init__(self, matcher: LLMatcher, tokenizer: LLTokenizer, words: int, param: str) -> None:
+        self._matcher, self._tokenizer, self._words, self._param = matcher, tokenizer, words, param
         self._next = self._look()
 
     @property
@@ -130,6 +131,19 @@ class Held:
         if not self.over:
             self._next = self._look()
         return torch.full((tokens.shape[0],), self.over, dtype=torch.bool, device=tokens.device)
+
+    def after(self, said: bytes) -> "Held | None":
+        """Another one, which goes on after this; None where it cannot be said."""
+        matcher = self._matcher.deep_copy()
+        tokens = self._tokenizer.tokenize_bytes(said)
+        if matcher.try_consume_tokens(tokens) < len(tokens):
+            return None
+        return Held(matcher, self._tokenizer, self._words, self._param)
+
+    def spelt(self, token: int) -> bytes:
+        """What the token adds to a text."""
+        special = token >= self._tokenizer.vocab_size or self._tokenizer.is_special_token(token)
+        return b"" if special else self._tokenizer.decode_bytes([token])
 
     def _look(self) -> Any:  # noqa: ANN401 - of numpy
         bits = b"" if self._matcher.is_error() else self._matcher.compute_bitmask()

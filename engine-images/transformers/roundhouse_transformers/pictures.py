@@ -24,6 +24,11 @@ _PIXELS: Final = 32_000_000
 """Of all pictures of a request: decoded they take three bytes each, and eight while they are made plain."""
 _MOST: Final = 32
 _SIDES: Final = 1 << 16
+_RATIO: Final = 200
+"""Of the sides: some models want the shorter one at a size of theirs, which makes a strip of any length."""
+_LOW: Final = 512
+"""Each side at most, of a picture of which the client wants little seen: OpenAI's `detail`."""
+_DETAILS: Final = ("auto", "low", "high")
 _DATA: Final = re.compile(r"data:[\w.+-]*/?[\w.+-]*(?:;[\w.+-]+=[^;,]*)*;base64,", re.IGNORECASE)
 
 Message = Mapping[str, Any]
@@ -51,7 +56,7 @@ def without_pictures(
                 where = f"messages[{at}].content[{number}]"
                 if len(pictures) == _MOST:
                     raise _wrong(f"{where} is one picture too many: {_MOST} are taken. Send fewer.")
-                picture = _picture(where, part["image_url"]["url"], _PIXELS - pixels)
+                picture = _picture(where, part["image_url"], _PIXELS - pixels)
                 pixels += picture.width * picture.height
                 pictures.append(picture)
                 parts.append({"type": "image"})
@@ -74,12 +79,18 @@ def in_parts(messages: Sequence[Message]) -> list[dict[str, Any]]:
     ]
 
 
-def _picture(where: str, url: str, room: int) -> Image.Image:
+def _picture(where: str, told: Mapping[str, Any], room: int) -> Image.Image:
     """`room`: pixels that the request has left."""
+    detail = told.get("detail") or "auto"
+    if detail not in _DETAILS:
+        raise _wrong(f"{where}.image_url.detail must be one of {', '.join(_DETAILS)}, not {shown(detail)}.")
     try:
-        with Image.open(io.BytesIO(_bytes(where, url)), formats=_FORMATS) as opened:
+        with Image.open(io.BytesIO(_bytes(where, told["url"])), formats=_FORMATS) as opened:
             _check(where, opened, room)
-            return _plain(opened)
+            picture = _plain(opened)
+            if detail == "low":
+                picture.thumbnail((_LOW, _LOW))
+            return picture
     except EngineError:
         raise
     except Image.DecompressionBombError:
@@ -115,6 +126,8 @@ def _check(where: str, picture: Image.Image, room: int) -> None:
         raise _too_large(where, f"{picture.width} x {picture.height}")
     if size > room:
         raise _wrong(f"{where}: the pictures have more than {_PIXELS:,} pixels in all. Send fewer.")
+    if max(picture.size) > _RATIO * min(picture.size):
+        raise _wrong(f"{where} is more than {_RATIO} times as long as wide. Cut it.")
     # What a camera keeps beside a photograph (MPO) is no motion.
     if picture.format != "MPO" and getattr(picture, "is_animated", False):
         raise _wrong(f"{where} is an animated picture. Send one of its frames.", code="unsupported_value")

@@ -14,6 +14,7 @@ from roundhouse_engine import TextOptions
 from roundhouse_engine.errors import failed, invalid
 from roundhouse_engine.json_body import shown
 from roundhouse_transformers.grammar import Held
+from roundhouse_transformers.strictly import HeldCalls
 
 _ALL: Final = -1
 """As vLLM's clients say `top_k` of all tokens."""
@@ -66,7 +67,9 @@ def _number(value: object, default: float) -> float:
 class Draw:
     """The last processor of the scores of one request."""
 
-    def __init__(self, chosen: Chances, prompt_tokens: int, device: str, held: Held | None = None) -> None:
+    def __init__(
+        self, chosen: Chances, prompt_tokens: int, device: str, held: Held | HeldCalls | None = None
+    ) -> None:
         self._chosen = chosen
         self.held = held
         self._prompt_tokens = prompt_tokens
@@ -86,13 +89,22 @@ class Draw:
         if len(written) and (chosen.frequency_penalty or chosen.presence_penalty):
             counts = torch.bincount(written, minlength=scores.shape[-1])[: scores.shape[-1]]
             scores = scores - counts * chosen.frequency_penalty - (counts > 0) * chosen.presence_penalty
-        if self.held is not None:  # after all that could lift a token which is not allowed
-            scores = scores.masked_fill(~self.held.allowed(scores.device), float("-inf"))
-        if not chosen.temperature:
-            return scores
-        below = scores - scores.amax(-1, keepdim=True)
-        drawn = torch.multinomial(self._odds(below / chosen.temperature), 1, generator=self._chance)
+        # After all that could lift a token which is not allowed.
+        allowed = None if self.held is None else self.held.allowed(scores.device)
+        if allowed is not None:
+            scores = scores.masked_fill(~allowed, float("-inf"))
+        drawn = self._drawn(scores)
+        while isinstance(self.held, HeldCalls) and not self.held.fits(int(drawn)):
+            scores = scores.scatter(-1, drawn, float("-inf"))
+            drawn = self._drawn(scores)
         return torch.full_like(scores, float("-inf")).scatter(-1, drawn, 0.0)
+
+    def _drawn(self, scores: Any) -> Any:  # noqa: ANN401 - torch has no types here
+        """[1, 1]: the next token."""
+        if not self._chosen.temperature:
+            return scores.argmax(-1, keepdim=True)
+        below = scores - scores.amax(-1, keepdim=True)
+        return torch.multinomial(self._odds(below / self._chosen.temperature), 1, generator=self._chance)
 
     def _odds(self, scores: Any) -> Any:  # noqa: ANN401 - torch has no types here
         odds, order = torch.softmax(scores, -1).sort(-1, descending=True)

@@ -2,7 +2,8 @@
 
 import copy
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
@@ -45,6 +46,7 @@ class Sight:
         # With the model's own tokenizer, so that no text waits for pictures, which have another one.
         self._reader = copy.copy(self._processor)
         self._reader.tokenizer = loaded.tokenizer
+        self._count_tokens = self._processor._get_num_multimodal_tokens  # noqa: SLF001 - as vLLM asks
         self._looking = threading.Lock()
 
     @property
@@ -55,6 +57,12 @@ class Sight:
         """The tokens of a text without pictures; raises `EngineError` for marks of pictures in it."""
         tokens, _ = self._processed(self._reader, text, None)
         return tokens
+
+    def places(self, pictures: Sequence[Any]) -> int:
+        """How many tokens the pictures will take: known by their sizes, before anything is made of them."""
+        sizes = [(picture.height, picture.width) for picture in pictures]
+        with _refused():
+            return sum(self._count_tokens(image_sizes=sizes).num_image_tokens)
 
     def look(
         self, text: str, pictures: Sequence[Any], cancellation: Cancellation
@@ -79,20 +87,27 @@ class Sight:
 
     def _processed(self, processor: Any, text: str, pictures: list[Any] | None) -> tuple[list[int], Any]:  # noqa: ANN401 - the library's
         begins = self._loaded.tokenizer.bos_token
-        try:
+        with _refused():
             seen = processor(
                 text=[text],
                 images=pictures,
                 return_tensors="pt",
                 add_special_tokens=not (begins and text.startswith(begins)),
             )
-        except (ValueError, TypeError, IndexError) as error:
-            raise invalid(
-                f"The model cannot look at these pictures in these messages: {error}", param="messages"
-            ) from error
         tokens = seen.pop("input_ids")[0].tolist()
         seen.pop("attention_mask", None)
         return tokens, seen
+
+
+@contextmanager
+def _refused() -> Iterator[None]:
+    """What the library cannot look at is the client's: it tells so by errors of these kinds."""
+    try:
+        yield
+    except (ValueError, TypeError, IndexError) as error:
+        raise invalid(
+            f"The model cannot look at these pictures in these messages: {error}", param="messages"
+        ) from error
 
 
 def _still(kind: Any) -> Any:  # noqa: ANN401 - a class

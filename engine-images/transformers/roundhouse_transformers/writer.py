@@ -18,7 +18,13 @@ from roundhouse_engine.errors import invalid
 from roundhouse_engine.text import Text
 from roundhouse_engine.torch_memory import vram_bytes
 from roundhouse_transformers.calls import told_calls
-from roundhouse_transformers.families import Family, family_of, grammar_of_calls
+from roundhouse_transformers.families import (
+    Family,
+    family_of,
+    grammar_of_calls,
+    grammar_of_strict_calls,
+    is_strict,
+)
 from roundhouse_transformers.grammar import Grammars, Held, json_grammar
 from roundhouse_transformers.loading import load
 from roundhouse_transformers.pictures import has_pictures, in_parts, without_pictures
@@ -26,6 +32,7 @@ from roundhouse_transformers.repository import Repository
 from roundhouse_transformers.sampling import Draw, chances
 from roundhouse_transformers.seeing import Sight, kind_of, sees
 from roundhouse_transformers.settings import Settings
+from roundhouse_transformers.strictly import HeldCalls
 from roundhouse_transformers.telling import Telling
 from roundhouse_transformers.template import Template
 
@@ -40,7 +47,7 @@ class Prompt:
     tokens: list[int]
     param: str
     """What of the request it is made of."""
-    held: Held | None = None
+    held: Held | HeldCalls | None = None
     marks: Mapping[int, str] = field(default_factory=dict)
     """Tokens that are told as these texts, where others of their kind are left out."""
     seen: Mapping[str, Any] = field(default_factory=dict)
@@ -95,7 +102,7 @@ class Writer:
             prompt = Prompt(tokens, "messages", self._held(options.schema, cancellation), seen=seen)
             return self._write(prompt, options, cancellation)
         parallel = conversation.parallel_tool_calls is not False
-        held = None
+        marks = {token: mark for mark, token in self._marks.items()}
         answer = None if choice == "required" else options.schema
         if answer is not None and not family.opening:
             raise invalid(
@@ -104,10 +111,13 @@ class Writer:
                 param="response_format",
                 code="unsupported_value",
             )
+        held: Held | HeldCalls | None = None
         if choice == "required" or answer is not None:
             grammar = grammar_of_calls(family, tools, self._marks, parallel=parallel, answer=answer)
             held = self._grammars.hold(grammar, "tools", cancellation)
-        marks = {token: mark for mark, token in self._marks.items()}
+        elif any(map(is_strict, tools)):
+            grammar = grammar_of_strict_calls(family, tools, self._marks, parallel=parallel)
+            held = HeldCalls(self._grammars.hold(grammar, "tools", cancellation), family, marks)
         prompt = Prompt(tokens, "messages", held, marks, seen)
         names = [tool["function"]["name"] for tool in tools]
         return told_calls(self._write(prompt, options, cancellation), family, names, parallel=parallel)
@@ -137,6 +147,7 @@ class Writer:
         if self._sight is None:
             return self._tokens(text, special=False), {}
         if pictures:
+            self._check_room(self._sight.places(pictures), "messages", "The pictures are")
             return self._sight.look(text, pictures, cancellation)
         with self._tokenizing:
             return self._sight.read(text), {}
@@ -162,17 +173,21 @@ class Writer:
         return self._template.fill(messages, variables, cancellation, tools)
 
     def _write(self, prompt: "Prompt", options: TextOptions, cancellation: Cancellation) -> Written:
-        room = self._limit - len(prompt.tokens)
-        if room < 1:
-            raise invalid(
-                f"The prompt is {len(prompt.tokens)} tokens long, and the model takes {self._limit} with its "
-                "answer. Send less, or give the engine a longer context.",
-                param=prompt.param,
-                code="context_length_exceeded",
-            )
+        room = self._check_room(len(prompt.tokens), prompt.param)
         most = min(options.max_tokens or room, room)
         draw = Draw(chances(options, self._habits), len(prompt.tokens), self._loaded.device, prompt.held)
         return self._told(prompt, most, draw, cancellation)
+
+    def _check_room(self, tokens: int, param: str, what: str = "The prompt is") -> int:
+        """How many tokens an answer to so many may have; raises `EngineError` for too many."""
+        if tokens >= self._limit:
+            raise invalid(
+                f"{what} {tokens} tokens long, and the model takes {self._limit} with its answer. "
+                "Send less, or give the engine a longer context.",
+                param=param,
+                code="context_length_exceeded",
+            )
+        return self._limit - tokens
 
     def _held(self, schema: Mapping[str, Any] | None, cancellation: Cancellation) -> Held | None:
         if schema is None:

@@ -67,53 +67,6 @@ def answer(found: Answer) -> str:
     return str(found.json["choices"][0]["message"]["content"])
 
 
-def plain(path: Path, picture: Image.Image | None) -> str:
-    """What the library says of it, called step by step."""
-    import torch  # noqa: PLC0415 - see `models`
-    import transformers  # noqa: PLC0415
-
-    tokenizer = transformers.AutoTokenizer.from_pretrained(path)
-    model = transformers.AutoModelForImageTextToText.from_pretrained(path).eval()
-    inputs: dict[str, Any] = {}
-    places = 0
-    if picture is not None:
-        looks = transformers.AutoImageProcessor.from_pretrained(path, backend="pil")
-        inputs = dict(looks(images=[picture], return_tensors="pt"))
-        places = int(inputs["image_grid_thw"].prod()) // 4 if "image_grid_thw" in inputs else 4
-    mark = "<|image_pad|>" if "Qwen" in type(model).__name__ else "<image>"
-    part = [{"type": "image"}] if picture is not None else []
-    told = [{"role": "user", "content": [*part, {"type": "text", "text": "What is it?"}]}]
-    text = tokenizer.apply_chat_template(told, tokenize=False, add_generation_prompt=True)
-    ids = torch.tensor([tokenizer(text.replace(mark, mark * places))["input_ids"]])
-    if "image_grid_thw" in inputs:
-        inputs["mm_token_type_ids"] = (ids == tokenizer.convert_tokens_to_ids(mark)).long()
-    with torch.inference_mode():
-        written = model.generate(ids, **inputs, max_new_tokens=12, do_sample=False)[0, ids.shape[1] :]
-    return str(tokenizer.decode(written, skip_special_tokens=True))
-
-
-@pytest.mark.req("S2-4")
-@pytest.mark.parametrize("model", ["qwen", "llava"])
-def test_it_says_of_a_picture_what_the_library_does(
-    seer: Engine, models: dict[str, Path], model: str
-) -> None:
-    with seer.client as client:
-        found = client.chat.completions.create(
-            model=model, messages=looking(url(RED)), temperature=0, max_tokens=12
-        )
-    assert found.choices[0].message.content == plain(models[model], RED)
-    blue = url(Image.new("RGB", (84, 56), "blue"))
-    assert found.choices[0].message.content != answer(ask(seer, model, blue))
-
-
-@pytest.mark.parametrize("model", ["qwen", "llava"])
-def test_who_sees_reads_as_well(seer: Engine, models: dict[str, Path], model: str) -> None:
-    found = ask(seer, model)
-    assert answer(found) == plain(models[model], None)
-    two = ask(seer, model, url(RED), url(RED))
-    assert two.json["usage"]["prompt_tokens"] > ask(seer, model, url(RED)).json["usage"]["prompt_tokens"]
-
-
 def test_answers_about_pictures_are_streamed_and_held_to_schemas(seer: Engine) -> None:
     wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"enum": ["red", "blue"]}}}
     with seer.client as client:
@@ -143,6 +96,7 @@ def test_all_that_is_a_picture_is_looked_at(seer: Engine) -> None:
     grey = Image.fromarray(np.linspace(0, 255, 56 * 84).reshape(56, 84).astype(np.uint8))
     deep = Image.fromarray(np.asarray(grey).astype(np.uint16) << 8)
     assert answer(ask(seer, "qwen", url(deep))) == answer(ask(seer, "qwen", url(grey)))
+    assert answer(ask(seer, "qwen", url(turned, "jpeg", quality=100, exif=rotated.tobytes()))) == seen
     for mode in ("CMYK", "L"):
         assert answer(ask(seer, "qwen", url(wide.convert(mode), "jpeg")))
 
@@ -177,7 +131,8 @@ def animated() -> str:
         ([url(bomb(1, 1 << 20))], "pixels; 32,000,000 are taken"),
         ([animated()], "is an animated picture"),
         ([url(Image.new("RGB", (28, 28)))] * 33, "one picture too many"),
-        ([url(Image.new("RGB", (6000, 20)))], "cannot look at these pictures"),
+        ([url(Image.new("RGB", (6000, 20)))], "more than 200 times"),
+        ([url(b"<svg xmlns='http://www.w3.org/2000/svg'/>", "svg+xml")], "cannot be read as a picture"),
     ],
     ids=lambda value: str(value)[-40:],
 )
@@ -248,6 +203,28 @@ def test_where_memory_is_short_no_picture_is_at_fault(
         pictures.without_pictures(looking(url(RED)), Cancellation())
     assert refusal.value.problem.status == 503
     assert refusal.value.problem.retry_after_seconds
+
+
+def test_what_would_fill_the_context_is_told_before_it_is_computed(seer: Engine) -> None:
+    """Of the tiny model each picture is 64 tokens at most, and 1024 are taken."""
+    large = url(Image.new("1", (600, 600)))
+    found = ask(seer, "qwen", *[large] * 17)
+    assert (found.status, found.error["code"]) == (400, "context_length_exceeded")
+    assert "The pictures are 1071 tokens long" in found.error["message"]
+
+
+def test_of_little_detail_a_picture_is_small(models: dict[str, Path]) -> None:
+    from roundhouse_engine.errors import EngineError  # noqa: PLC0415
+    from roundhouse_transformers import pictures  # noqa: PLC0415 - see `models`
+
+    for detail, size in (("low", (512, 256)), ("high", (2000, 1000)), (None, (2000, 1000))):
+        messages = looking(url(Image.new("1", (2000, 1000))))
+        messages[0]["content"][0]["image_url"]["detail"] = detail
+        _, (found,) = pictures.without_pictures(messages, Cancellation())
+        assert found.size == size
+    messages[0]["content"][0]["image_url"]["detail"] = "some"
+    with pytest.raises(EngineError, match="detail must be one of auto, low, high"):
+        pictures.without_pictures(messages, Cancellation())
 
 
 def test_who_sees_nothing_says_so(seer: Engine) -> None:

@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from roundhouse_engine import Cancellation
 from tests.conformance.engine.conversations import WRONG_MESSAGES, named, said, tool
 from tests.conformance.engine.running import Engine
 from tests.conformance.engine.test_transformers import CHAT, post, serving
@@ -19,6 +21,12 @@ MISTRAL = (
     "<says>"
 )
 CALL = ("<tool_call>", '\n{"name": "f",', ' "arguments"', ': {"a"', ': "x"}}\n', "</tool_call>")
+LLAMA = (
+    '{% for t in tools %}"parameters": dictionary {{ t | tojson }}{% endfor %}'
+    "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}<says>"
+)
+IN_JSON = ('{"name"', ': "f", "parameters"', ': {"a": "x"}}')
+SPELT = ("Well. <tool", '_call>\n{"', 'name": "f", "arguments"', ': {"a"', ": 1}}", "\n</tool_call>")
 PARAMETERS = {
     "type": "object",
     "properties": {"n": {"type": "integer", "minimum": 1, "maximum": 3}},
@@ -41,6 +49,8 @@ def caller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         "hermes": tiny.write_speaker(folder / "hermes", CALL, **hermes),
         "mistral": tiny.write_speaker(folder / "mistral", listed, **mistral),
         "talker": tiny.write_speaker(folder / "talker", ["I would", " rather not."], **hermes),
+        "llama": tiny.write_speaker(folder / "llama", IN_JSON, template=LLAMA, length=2048),
+        "speller": tiny.write_speaker(folder / "speller", SPELT, template=HERMES, length=2048),
         "plain": tiny.write_speaker(folder / "plain", ["Hi."]),
     }
     with serving("chat", folder, **models) as engine:
@@ -166,7 +176,92 @@ def test_an_answer_in_json_or_a_call(caller: Engine) -> None:
     assert answered.json["choices"][0]["message"]["content"] == '"yes"'
 
 
-ODD = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "not": {}}}}
+def strict(name: str, parameters: Any = PARAMETERS) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name, "parameters": parameters, "strict": True}}
+
+
+@pytest.mark.parametrize("model", ["hermes", "llama", "speller"])
+def test_who_may_call_a_strict_tool_calls_it_with_what_it_takes(caller: Engine, model: str) -> None:
+    """Though each of these models would rather say something else, and does where the tool is not strict."""
+    loose = calls_of(ask(caller, model, tools=[tool("f")]))
+    assert [json.loads(arguments) for _, arguments in loose] != [{"n": 1}]
+    told: Any = {"messages": said("a"), "tools": [strict("f")], "parallel_tool_calls": False}
+    for options in ({"temperature": 0}, {"temperature": 0.3, "seed": 4}):
+        ((name, arguments),) = calls_of(post(caller, CHAT, model=model, **told, **options))
+        assert name == "f"
+        assert json.loads(arguments)["n"] in (1, 2, 3)
+        with (
+            caller.client as client,
+            client.chat.completions.stream(model=model, **told, **options) as stream,
+        ):
+            streamed = stream.get_final_completion().choices[0]
+        assert streamed.finish_reason == "tool_calls"
+        assert streamed.message.tool_calls
+        assert streamed.message.tool_calls[0].function.arguments == arguments
+
+
+def test_who_may_call_a_strict_tool_may_also_speak(caller: Engine) -> None:
+    choice = ask(caller, "talker", tools=[strict("f")]).json["choices"][0]
+    assert (choice["message"]["content"], choice["finish_reason"]) == ("I would rather not.", "stop")
+
+
+class Saying:
+    """A model of this family with the tools `f`, which is strict, and `g`; it says what it is told to."""
+
+    def __init__(self, folder: Path, family: Any) -> None:
+        from roundhouse_transformers import families, grammar, strictly  # noqa: PLC0415 - see `caller`
+        from tests.support import tiny_models as tiny  # noqa: PLC0415
+
+        family = getattr(families, family)
+        tokens = tiny.write_byte_tokenizer(folder, template=HERMES, length=99, marks=family.marks)
+        ids = dict(zip(family.marks, tokens.convert_tokens_to_ids(list(family.marks)), strict=True))
+        told = families.grammar_of_strict_calls(family, [strict("f"), tool("g")], ids, parallel=True)
+        call = grammar.Grammars(tokens, len(tokens), [2]).hold(told, "tools", Cancellation())
+        self._held = strictly.HeldCalls(call, family, {token: mark for mark, token in ids.items()})
+        self._tokens = tokens
+
+    def may(self, token: int) -> bool:
+        allowed = self._held.allowed("cpu")
+        return (allowed is None or bool(allowed[token])) and self._held.fits(token)
+
+    def says(self, text: str, *, but_never: str = "") -> None:
+        import torch  # noqa: PLC0415 - see `caller`
+
+        for token in self._tokens(text)["input_ids"]:
+            assert self.may(token), (text, self._tokens.convert_ids_to_tokens(token))
+            self._held.should_end(torch.tensor([[token]]), None)
+        for letter in but_never:
+            assert not self.may(self._tokens(letter)["input_ids"][0]), letter
+
+
+def test_each_of_several_calls_is_held(tmp_path: Path) -> None:
+    model = Saying(tmp_path, "HERMES")
+    model.says("Look: {")
+    for number in ("1", "3"):
+        model.says('<tool_call>\n{"name": "f", "arguments": {"', but_never="aN}")
+        model.says(f'n": {number}', but_never="14")
+        model.says("}}\n</tool_call> And {")
+    model.says('<tool_call>\n{"name": "g", "arguments": {"any": [1', but_never="}")
+    model.says("]}}\n</tool_call>")
+
+
+def test_of_a_list_each_call_is_held_and_none_comes_after_it(tmp_path: Path) -> None:
+    model = Saying(tmp_path, "MISTRAL")
+    model.says('{"[TOOL_CALLS][{"name": "f", "arguments": {"', but_never="a")
+    model.says('n": 1}}, {"name": "f", "arguments": {"n": ', but_never="4")
+    model.says("2}}]", but_never="{")
+    model.says(" ;", but_never="{")
+    model.says(" That is {")
+
+
+def test_a_call_without_a_mark_is_held_from_its_brace_on(tmp_path: Path) -> None:
+    (calls, speaks) = (Saying(tmp_path / "calls", "LLAMA"), Saying(tmp_path / "speaks", "LLAMA"))
+    calls.says('<|python_tag|> {"name": "f", "parameters": {"', but_never="a")
+    calls.says('n": 2}}; {"name": "', but_never="x")
+    speaks.says('So {"name": "f", "parameters": {"a": 1')
+
+
+ODD: Any = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "not": {}}}}
 
 
 @pytest.mark.parametrize(
@@ -179,6 +274,8 @@ ODD = {"type": "function", "function": {"name": "f", "parameters": {"type": "obj
         ({"tools": [tool("f")], "parallel_tool_calls": "no"}, "parallel_tool_calls"),
         ({"model": "plain", "tools": [tool("f")]}, "tools"),
         ({"tools": [ODD], "tool_choice": "required"}, "tools"),
+        ({"tools": [{**ODD, "function": {**ODD["function"], "strict": True}}]}, "tools"),
+        ({"tools": [{**ODD, "function": {**ODD["function"], "strict": "yes"}}]}, "tools"),
         *(({"messages": messages}, "messages") for messages in WRONG_MESSAGES),
     ],
     ids=lambda value: str(value)[-60:],
