@@ -22,6 +22,7 @@ from .steps import ROOT, DemoError, project, run, step
 from .target import LOCAL_REGISTRY, Target, find_target
 
 NAMESPACE = "roundhouse"
+WHICH = ("ROUNDHOUSE_CLUSTER", "ROUNDHOUSE_CONTEXT")
 MODEL = "pocketsphinx-en-us"
 PACKAGES = ("curl", "flite", "pocketsphinx-testdata")
 IMAGES = ("operator", "gateway", "loader", "pocketsphinx")
@@ -31,7 +32,8 @@ PLAN = """\
 This will, on this machine:
   install  Debian packages that are missing, by apt-get: {packages}
            and those that the local cluster and the image builder name below
-  keep     Python packages in .venv; binaries and images in {cache} (about 2.5 GB, shared by all checkouts)
+  keep     Python packages in .venv (3 GB)
+           binaries and images in {cache} (about 2.5 GB, shared by all checkouts)
   start    {cluster}
   listen   on 127.0.0.1 and on addresses of the cluster's own network only
 `make down` ends what was started and leaves packages, .venv and that cache.
@@ -40,13 +42,13 @@ This will, on this machine:
 CLOSING = """
 \033[1mRoundhouse is running.\033[0m
   gateway      {url}        {url}/v1/models   {url}/v1/engines
-  kubectl      eval "$(make env)"; kubectl get roundhouse --all-namespaces
+  kubectl      eval "$({make} env)"; kubectl get roundhouse --all-namespaces
 
 Three things to try next:
   1. Ask with a recording of your own:
        curl {url}/v1/audio/transcriptions -F model=auto -F response_format=verbose_json -F file=@speech.wav
   2. See why something is not ready. Name an image that does not exist, look, and name the right one:
-       eval "$(make env)"
+       eval "$({make} env)"
        image() {{
          kubectl -n {namespace} patch eng pocketsphinx --type merge \\
            -p '{{"spec":{{"workload":{{"image":"'"$1"'"}}}}}}'
@@ -76,9 +78,10 @@ def main() -> None:
 def say_what_next(target: Target, seconds: float) -> None:
     away = f"`helm uninstall roundhouse --namespace {NAMESPACE}` takes it away again."
     if not target.context:
-        away = "`make down` takes everything away again."
+        away = f"`{make()} down` takes everything away again."
     print(
         CLOSING.format(
+            make=make(),
             url=target.url,
             namespace=NAMESPACE,
             registry=target.registry,
@@ -87,6 +90,12 @@ def say_what_next(target: Target, seconds: float) -> None:
             seconds=seconds,
         )
     )
+
+
+def make() -> str:
+    """`make` of the cluster of this demo, also for a shell that was not told which one that is."""
+    named = (f"{name}={os.environ[name]} " for name in WHICH if os.environ.get(name))
+    return f"{''.join(named)}make"
 
 
 def prepare() -> tuple[Target, list[str]]:

@@ -27,7 +27,7 @@ from roundhouse_api.v1alpha1 import (
     SourceType,
     Stage,
 )
-from roundhouse_operator.core.desired.env import RESERVED
+from roundhouse_operator.core.desired.env import RESERVED, SET_BY
 from roundhouse_operator.core.desired.gate import required
 from roundhouse_operator.core.desired.overlay import overlay_problems
 from roundhouse_operator.core.desired.pod import CONTAINER
@@ -164,7 +164,8 @@ def _too_long(model_name: str) -> Iterator[str]:
 def _reserved(variables: Iterable[str], dialect: Dialect) -> Iterator[str]:
     if dialect is Dialect.ROUNDHOUSE:
         for name in sorted(set(variables) & set(RESERVED)):
-            yield f"spec env {name!r}: the operator sets it"
+            field = SET_BY.get(name)
+            yield f"spec env {name!r}: the operator sets it{f', from {field}' if field else ''}"
 
 
 def _uncallable(url: str, api_hosts: frozenset[str]) -> Trouble | None:

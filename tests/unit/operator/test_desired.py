@@ -143,6 +143,7 @@ def test_who_writes_variants_cannot_reach_the_contract() -> None:
     refused = scene.decide("kws-en").refused
     assert refused
     assert refused.reason == "InvalidSpec"
+    assert "from spec.api.port of the Engine" in refused.message
 
 
 def test_renaming_the_model_for_clients_touches_no_pod() -> None:

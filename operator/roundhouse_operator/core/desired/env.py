@@ -18,6 +18,11 @@ RESERVED: Final = (
     "ROUNDHOUSE_PORT",
 )
 """Set by the operator alone, for images with the manners of the engine SDK."""
+SET_BY: Final = {
+    "ROUNDHOUSE_CAPACITY": "spec.concurrency.maxInFlightPerReplica",
+    "ROUNDHOUSE_DRAIN_SECONDS": "spec.rollout.drainTimeoutSeconds of the variant",
+    "ROUNDHOUSE_PORT": "spec.api.port of the Engine",
+}
 
 
 def build_env(intent: Intent) -> list[Manifest]:
