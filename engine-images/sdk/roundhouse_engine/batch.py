@@ -9,11 +9,13 @@ import logging
 from collections.abc import Callable, Collection, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import index as whole
 from typing import Any, BinaryIO, Final
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from roundhouse_engine.authoring import check_scores, check_vectors
 from roundhouse_engine.cutting import cut_pair
 from roundhouse_engine.errors import EngineError, Problem, failed, invalid, memory_is_short
 from roundhouse_engine.handler import Cancellation, Cancelled
@@ -152,7 +154,7 @@ def _text(item: str | list[int]) -> Text:
 
 def _measured(handler: Batched, item: str | list[int]) -> int:
     """How many tokens the item has; raises `EngineError` where they are too many."""
-    tokens = handler.count_tokens(item) if isinstance(item, str) else len(item)
+    tokens = whole(handler.count_tokens(item)) if isinstance(item, str) else len(item)
     limit = handler.limit_tokens()
     if limit is not None and tokens > limit:
         raise invalid(
@@ -167,7 +169,7 @@ def _embedding(
 ) -> Call:
     def call(group: Sequence[int], sizes: dict[int, int]) -> list[Outcome]:
         vectors = handler.embed([texts[index] for index in group], cancellation)
-        _check_count(len(vectors), len(group))
+        check_vectors(handler, vectors, len(group))
         return [
             _embedded(index, vector, dimensions[index], sizes[index])
             for index, vector in zip(group, vectors, strict=True)
@@ -192,7 +194,7 @@ def _embedded(index: int, vector: Collection[float], dimensions: int | None, tok
 def _scoring(handler: Rerank, pairs: list[tuple[str, str]], cancellation: Cancellation) -> Call:
     def call(group: Sequence[int], sizes: dict[int, int]) -> list[Outcome]:
         scores = handler.score([pairs[index] for index in group], cancellation)
-        _check_count(len(scores), len(group))
+        check_scores(handler, scores, len(group))
         return [
             Ranked(index, float(score), sizes[index])
             if np.isfinite(score)
@@ -201,11 +203,6 @@ def _scoring(handler: Rerank, pairs: list[tuple[str, str]], cancellation: Cancel
         ]
 
     return call
-
-
-def _check_count(found: int, wanted: int) -> None:
-    if found != wanted:
-        raise RuntimeError(f"the handler gave {found} results for {wanted} texts")
 
 
 def _fault(error: Exception) -> Problem:

@@ -58,13 +58,14 @@ def load(
     instances = {}
     for model in models:
         tell(Loading(model.name, 0.0))
-        instance = handler()
         try:
-            instance.load(model, lambda part, name=model.name: tell(Loading(name, part)))  # type: ignore[misc]
+            instance = handler()
+            instance.load(model, lambda part, name=model.name: tell(_loading(name, part)))  # type: ignore[misc]
         except ModelError as error:
             tell(LoadFailed(_one_line(error)))
             return {}
-        except (Exception, SystemExit) as error:  # a library that exits would end the thread and tell nobody
+        # A library that exits, or panics in another language, would end the thread and tell nobody.
+        except BaseException as error:
             logger.exception("model failed to load", extra={"model": model.name})
             tell(LoadFailed(_unforeseen(model, error)))
             return {}
@@ -75,6 +76,10 @@ def load(
     trim()
     tell(Loaded(time.monotonic() - begun, max(resident_bytes() - before_bytes, 0)))
     return instances
+
+
+def _loading(model: str, part: float) -> Loading:
+    return Loading(model, min(max(float(part), 0.0), 1.0))
 
 
 def _unforeseen(model: ModelSpec, error: BaseException) -> str:
@@ -105,7 +110,10 @@ def compute(handler: Handler, file: BinaryIO, ask: Work, cancellation: Cancellat
         yield Stopped()
     except EngineError as error:
         yield Failed(error.problem)
-    except (Exception, SystemExit) as error:  # a library that exits ends the request and not the engine
+    except GeneratorExit:
+        raise
+    # A library that exits, or panics in another language, ends the request and not the engine.
+    except BaseException as error:
         logger.exception("request failed", extra={"model": ask.model})
         told = f"The engine failed while it computed ({type(error).__name__})."
         yield Failed((no_memory_left() if memory_is_short(error) else failed(told)).problem)

@@ -5,6 +5,7 @@ from typing import BinaryIO
 
 import roundhouse_engine.vad  # noqa: F401 - handlers import it late, and no first request shall wait for numpy
 from roundhouse_engine.audio import decode, inspect
+from roundhouse_engine.authoring import heard
 from roundhouse_engine.events import Ask, Event, Found, Started
 from roundhouse_engine.handler import Cancellation
 from roundhouse_engine.listening import listen
@@ -25,6 +26,6 @@ def _recording(handler: Speech, file: BinaryIO, ask: Ask, cancellation: Cancella
     yield Started(seconds)
     audio = decode(file, handler.sample_rate, ask.audio_limit_seconds, cancellation)
     windows = handler.windows(audio, cancellation)
-    for segment in handler.transcribe(windows, ask.options, cancellation):
+    for segment in heard(handler, handler.transcribe(windows, ask.options, cancellation)):
         cancellation.check()
         yield Found(presentable(segment, seconds))

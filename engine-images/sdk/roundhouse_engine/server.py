@@ -22,6 +22,7 @@ from typing_extensions import override
 
 from roundhouse_engine.admin import build_admin
 from roundhouse_engine.app import build_app
+from roundhouse_engine.authoring import HandlerError, check_handler
 from roundhouse_engine.batching import Batcher
 from roundhouse_engine.connection import Connection
 from roundhouse_engine.door import Door, expose
@@ -56,10 +57,11 @@ _STALL_SAMPLE_SECONDS: Final = 0.25
 def main(handler: type[Handler]) -> NoReturn:
     """Run the engine as the environment says. Never returns."""
     try:
+        check_handler(handler)
         settings = read_settings(os.environ, handler)
         os.environ.pop(ADMIN_TOKEN, None)  # no process of a handler's is to have it
         listener, admin = _listeners(settings)
-    except SettingsError as error:
+    except (HandlerError, SettingsError) as error:
         sys.exit(f"roundhouse engine: {error}")
     configure(settings.log_level, settings.log_format)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -154,6 +154,8 @@ class Embedding(Batched):
     """Whether it takes texts as ids of tokens."""
     shortened: ClassVar[bool] = False
     """Whether a vector's first numbers, normalised, are one as well (Matryoshka): `dimensions`."""
+    vector_length: int | None = None
+    """Of all vectors of the model; known from the first on."""
 
     @abstractmethod
     def embed(self, texts: Sequence[Text], cancellation: Cancellation) -> Collection[Collection[float]]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, BinaryIO
 
+from roundhouse_engine.authoring import checked
 from roundhouse_engine.handler import Cancellation
 from roundhouse_engine.large_json import loads
 from roundhouse_engine.text import (
@@ -40,7 +41,8 @@ def write(
     with contextlib.ExitStack() as ended:
         if close := getattr(writing, "close", None):
             ended.callback(close)  # a generator of the handler's learns at once that it is over
-        yield from cut(writing, options.stop, cancellation)
+        method = "chat" if ask.work is TextWork.CHAT else "complete"
+        yield from cut(checked(handler, method, writing), options.stop, cancellation)
 
 
 def _options(told: dict[str, Any]) -> TextOptions:

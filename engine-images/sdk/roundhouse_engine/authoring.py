@@ -1,0 +1,205 @@
+"""What an engine's author can get wrong, told in words: of the class before it serves, of an answer at once.
+
+Python lets much of it pass until a request comes, or for ever: a method that is `async`, a list of languages
+that is a word, a vector that is a number. Standard library alone.
+"""
+
+import inspect
+import logging
+from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
+from typing import Any, Final
+
+from roundhouse_engine.errors import EngineError, failed
+from roundhouse_engine.formats import Segment
+from roundhouse_engine.handler import Handler, Isolation
+from roundhouse_engine.music import Music
+from roundhouse_engine.presentable import plain_text
+from roundhouse_engine.speech import Speech
+from roundhouse_engine.text import Chat, Embedding, Finish, FinishReason, Piece, Prompted, Rerank, Writing
+
+logger = logging.getLogger(__name__)
+
+_KINDS: Final = (Speech, Chat, Embedding, Rerank, Music)
+_SDK: Final = __name__.partition(".")[0]
+_REASONS: Final = frozenset(map(str, FinishReason))
+
+
+class HandlerError(Exception):
+    """A class that can serve nothing as it is written; the message says what of it to change."""
+
+
+def check_handler(handler: object) -> None:
+    """Raises `HandlerError`. `handler` is what an author gave to `serve`."""
+    if isinstance(handler, Handler):
+        name = type(handler).__name__
+        raise HandlerError(f"serve({name}) takes the class, and was given one of its instances.")
+    if not isinstance(handler, type) or not issubclass(handler, _KINDS):
+        kinds = ", ".join(kind.__name__ for kind in _KINDS)
+        raise HandlerError(f"{handler!r} is no engine: its class has to extend one of {kinds}.")
+    if lacking := sorted(handler.__abstractmethods__):
+        missing = ", ".join(lacking)
+        raise HandlerError(f"{handler.__name__} lacks what every engine of its kind has: {missing}.")
+    try:
+        inspect.signature(handler).bind()
+    except TypeError as error:
+        raise HandlerError(
+            f"{handler.__name__} is made without arguments, and its __init__ wants some ({error}): "
+            "read in `load` what it needs."
+        ) from error
+    if handler.isolation == Isolation.PROCESS and "." in handler.__qualname__:
+        raise HandlerError(
+            f"{handler.__qualname__} must stand at the top level of its module, where its processes look."
+        )
+    for method, promised, written in _written(handler):
+        _check_method(f"{handler.__name__}.{method}", promised, written)
+    for attribute, (fits, wanted) in _ATTRIBUTES.items():
+        found = getattr(handler, attribute, None)
+        if hasattr(handler, attribute) and not isinstance(found, property) and not fits(found):
+            raise HandlerError(f"{handler.__name__}.{attribute} must be {wanted}, not {found!r}.")
+
+
+def _written(handler: type[Handler]) -> Iterator[tuple[str, Any, Any]]:
+    """Name, the SDK's own and the author's, of each method of the protocol that the author has written."""
+    for kind in handler.__mro__:
+        if kind.__module__.partition(".")[0] != _SDK:
+            continue
+        for name in vars(kind):
+            promised, written = getattr(kind, name), getattr(handler, name)
+            if not name.startswith("_") and callable(promised) and promised != written:
+                yield name, promised, written
+
+
+def _check_method(where: str, promised: Any, written: Any) -> None:  # noqa: ANN401 - any callable
+    if not callable(written):
+        raise HandlerError(f"{where} is a method of every engine of its kind, and here it is {written!r}.")
+    if inspect.iscoroutinefunction(written) or inspect.isasyncgenfunction(written):
+        raise HandlerError(f"{where} is `async`: write `def`, it has a thread or a process of its own.")
+    by_place: list[str] = []
+    by_name: dict[str, None] = {}
+    for parameter in inspect.signature(promised).parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            by_name[parameter.name] = None
+        else:
+            by_place.append(parameter.name)
+    try:
+        inspect.signature(written).bind(*by_place, **by_name)
+    except TypeError as error:
+        given = ", ".join(inspect.signature(promised).parameters)
+        taken = ", ".join(inspect.signature(written).parameters)
+        raise HandlerError(f"{where} is called with ({given}) and takes ({taken}): {error}.") from error
+
+
+def _whole(lowest: int, highest: float = float("inf")) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, int) and not isinstance(value, bool) and lowest <= value <= highest
+
+
+def _words(value: Any) -> bool:  # noqa: ANN401 - whatever an author wrote
+    if isinstance(value, str) or not isinstance(value, Collection):
+        return False
+    return all(isinstance(each, str) for each in value)
+
+
+def _positive(value: Any) -> bool:  # noqa: ANN401 - as above
+    return isinstance(value, int | float) and value > 0
+
+
+_ATTRIBUTES: Final[dict[str, tuple[Callable[[Any], bool], str]]] = {
+    "isolation": (lambda value: isinstance(value, Isolation), "Isolation.THREAD or Isolation.PROCESS"),
+    "capacity": (_whole(1), "a whole number from 1 on"),
+    "sessions": (_whole(0), "a whole number from 0 on"),
+    "cancel_seconds": (_positive, "a number of seconds"),
+    "imports": (_words, "a tuple of modules' names, such as ('torch',)"),
+    "sample_rate": (_whole(8_000, 192_000), "a rate in Hz from 8000 to 192000"),
+    "window_seconds": (_positive, "a number of seconds"),
+    "languages": (
+        lambda value: value is None or (isinstance(value, AbstractSet) and _words(value)),
+        "a set of codes, such as frozenset({'en'}), or None",
+    ),
+    "batch_items": (_whole(1), "a whole number from 1 on"),
+    "batch_tokens": (_whole(1), "a whole number from 1 on"),
+    "response_formats": (_words, "a set of 'json_object' and 'json_schema'"),
+    "extensions": (_words, "a set of names of fields"),
+}
+
+
+def at_fault(handler: Handler, method: str, gave: str) -> EngineError:
+    """A method gave what its protocol has no place for: told to the log, and to who asked."""
+    said = f"The engine's own code is at fault: {type(handler).__name__}.{method} {gave}."
+    logger.error(said)
+    return failed(said)
+
+
+def check_vectors(handler: Embedding, vectors: Any, texts: int) -> None:  # noqa: ANN401 - whatever an author gave
+    """Raises `EngineError` for anything but a vector for each text, all of one length."""
+    wanted = f"where a vector for each of {texts} texts is wanted"
+    try:
+        lengths = {len(vector) for vector in vectors}
+        count = len(vectors)
+    except TypeError as error:
+        raise at_fault(handler, "embed", f"gave {_kind(vectors)}, {wanted}") from error
+    if count != texts:
+        raise at_fault(handler, "embed", f"gave {count} vectors, {wanted}")
+    if any(isinstance(vector, str) or getattr(vector, "ndim", 1) != 1 for vector in vectors):
+        raise at_fault(handler, "embed", f"gave {_kind(vectors)}, {wanted}")
+    if handler.vector_length is not None:
+        lengths.add(handler.vector_length)
+    if len(lengths) > 1:
+        between = f"{min(lengths)} and {max(lengths)}"
+        raise at_fault(handler, "embed", f"gave vectors of different lengths, {between}")
+    handler.vector_length = lengths.pop()
+
+
+def check_scores(handler: Rerank, scores: Any, pairs: int) -> None:  # noqa: ANN401 - as above
+    """Raises `EngineError` for anything but a number for each pair."""
+    wanted = f"where a number for each of {pairs} pairs is wanted"
+    try:
+        count = len(scores)
+    except TypeError as error:
+        raise at_fault(handler, "score", f"gave {_kind(scores)}, {wanted}") from error
+    if count != pairs or isinstance(scores, str) or getattr(scores, "ndim", 1) != 1:
+        raise at_fault(handler, "score", f"gave {_kind(scores)}, {wanted}")
+
+
+def _kind(value: Any) -> str:  # noqa: ANN401 - as above
+    shape = getattr(value, "shape", None)
+    if shape is not None:
+        return f"an array of the shape {tuple(shape)}"
+    sized = f" of {len(value)}" if isinstance(value, Collection) else ""
+    return type(value).__name__ + sized
+
+
+def heard(handler: Speech, segments: Any) -> Iterator[Segment]:  # noqa: ANN401 - as above
+    """What `transcribe` found; raises `EngineError` at what is no segment."""
+    if isinstance(segments, str) or not isinstance(segments, Iterable):
+        gave = type(segments).__name__
+        raise at_fault(handler, "transcribe", f"gave {gave}: yield a Segment for each stretch of speech")
+    for segment in segments:
+        if not isinstance(segment, Segment):
+            raise at_fault(handler, "transcribe", f"yielded {type(segment).__name__}: wanted are Segments")
+        yield segment
+
+
+def checked(handler: Chat, method: str, writing: Any) -> Writing:  # noqa: ANN401 - as above
+    """What is written, piece by piece; raises `EngineError` at what is no piece."""
+    if isinstance(writing, str) or not isinstance(writing, Iterable):
+        raise at_fault(handler, method, f"gave {type(writing).__name__}: yield Prompted, Piece and Finish")
+    for event in writing:
+        match event:
+            case Piece(text=str(), tokens=int(tokens), reasoning=str()) if tokens >= 0:
+                plain = event.text.isascii() and event.reasoning.isascii()
+                yield (
+                    event
+                    if plain
+                    else replace(event, text=plain_text(event.text), reasoning=plain_text(event.reasoning))
+                )
+            case Prompted(tokens=int(tokens)) if tokens >= 0:
+                yield event
+            case Finish(reason=str(reason)) if reason in _REASONS:
+                yield event
+            case Piece() | Prompted() | Finish():
+                raise at_fault(handler, method, f"yielded {event!r:.200}")
+            case _:
+                what = type(event).__name__
+                raise at_fault(handler, method, f"yielded {what}: wanted are Prompted, Piece and Finish")

@@ -1,0 +1,246 @@
+"""What an engine's author can get wrong is told in words: before it serves, or with what is wrong."""
+
+import io
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from typing_extensions import override
+
+from roundhouse_engine import (
+    Chat,
+    Embedding,
+    Finish,
+    Isolation,
+    ModelSpec,
+    Piece,
+    Prompted,
+    RealtimeSpeech,
+    Segment,
+    Speech,
+)
+from roundhouse_engine.authoring import HandlerError, check_handler, heard
+from roundhouse_engine.batch import compute_batch
+from roundhouse_engine.errors import EngineError
+from roundhouse_engine.events import Failed, LoadFailed
+from roundhouse_engine.handler import Cancellation, Handler
+from roundhouse_engine.pipeline import compute, load
+from roundhouse_engine.text_events import Embedded, Spoiled, TextAsk, TextWork
+from roundhouse_faster_whisper.handler import FasterWhisper
+from roundhouse_llama_cpp.chat import LlamaChat
+from roundhouse_llama_cpp.embeddings import LlamaEmbeddings
+from roundhouse_musicgen.handler import MusicGen
+from roundhouse_nemo.handler import Nemo
+from roundhouse_pocketsphinx.handler import PocketSphinx
+from roundhouse_transformers.handlers import TransformersChat, TransformersEmbeddings, TransformersRerank
+from roundhouse_transformers.speech import TransformersTranscriptions
+
+
+class Good(Embedding):
+    gives: Any = None
+
+    @override
+    def load(self, model: Any, progress: Any) -> None: ...
+
+    @override
+    def count_tokens(self, text: str) -> int:
+        return len(text)
+
+    @override
+    def embed(self, texts: Any, cancellation: Any) -> Any:
+        del cancellation
+        return np.ones((len(texts), 3)) if self.gives is None else self.gives
+
+
+class Talker(Chat):
+    written: Any = ()
+
+    @override
+    def load(self, model: Any, progress: Any) -> None: ...
+
+    @override
+    def chat(self, conversation: Any, options: Any, cancellation: Any) -> Any:
+        del conversation, options, cancellation
+        return self.written
+
+
+def varied(base: Any = Good, **members: Any) -> type[Handler]:
+    return type("Toy", (base,), members)
+
+
+async def coroutine(self: Any, texts: Any, cancellation: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [
+        Good,
+        Talker,
+        FasterWhisper,
+        LlamaChat,
+        LlamaEmbeddings,
+        MusicGen,
+        Nemo,
+        PocketSphinx,
+        TransformersChat,
+        TransformersEmbeddings,
+        TransformersRerank,
+        TransformersTranscriptions,
+    ],
+)
+def test_a_class_that_can_serve_is_taken(handler: type[Handler]) -> None:
+    check_handler(handler)
+
+
+@pytest.mark.parametrize(
+    ("handler", "said"),
+    [
+        (Good(), "takes the class"),
+        (int, "has to extend one of Speech, Chat, Embedding, Rerank, Music"),
+        (Handler, "has to extend one of"),
+        (
+            type("Toy", (Embedding,), {}),
+            "lacks what every engine of its kind has: count_tokens, embed, load.",
+        ),
+        (varied(__init__=lambda _self, _size: None), "its __init__ wants some"),
+        (varied(embed=coroutine), "Toy.embed is `async`"),
+        (
+            varied(load=lambda _self, _model: None),
+            "Toy.load is called with (self, model, progress) and takes",
+        ),
+        (varied(limit_tokens=512), "Toy.limit_tokens is a method"),
+        (varied(capacity=0), "Toy.capacity must be a whole number from 1 on, not 0."),
+        (varied(isolation="process"), "Toy.isolation must be Isolation.THREAD or Isolation.PROCESS"),
+        (varied(imports="torch"), "must be a tuple of modules' names"),
+        (varied(languages="en"), "Toy.languages must be a set of codes"),
+        (
+            type("Outer.Toy", (Good,), {"isolation": Isolation.PROCESS, "__qualname__": "made.<locals>.Toy"}),
+            "must stand at the top level",
+        ),
+        (varied(RealtimeSpeech, load=lambda _self, _model, _progress: None), "lacks"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_could_never_serve_is_told_before_anything_is_loaded(handler: Any, said: str) -> None:
+    with pytest.raises(HandlerError) as told:
+        check_handler(handler)
+    assert said in str(told.value)
+
+
+class Panic(BaseException):
+    """As pyo3's: what a library of Rust raises when it is broken."""
+
+
+def panics(*_: object) -> None:
+    raise Panic("index out of bounds")
+
+
+def test_a_panic_while_it_loads_is_told_and_hangs_nobody() -> None:
+    told: list[Any] = []
+    assert load(varied(load=panics), (ModelSpec("m"),), told.append) == {}
+    assert isinstance(told[-1], LoadFailed)
+    assert "'m' cannot be loaded: Panic: index out of bounds" in told[-1].message
+    assert load(varied(__init__=panics), (ModelSpec("m"),), told.append) == {}
+    assert isinstance(told[-1], LoadFailed)
+
+
+def embedded(handler: Embedding, *texts: str) -> list[Any]:
+    file = io.BytesIO(json.dumps({"items": texts, "bounds": [None] * len(texts)}).encode())
+    return list(compute_batch(handler, file, TextAsk("m", TextWork.EMBED), Cancellation()))
+
+
+@pytest.mark.parametrize(
+    ("gives", "said"),
+    [
+        (7, "Good.embed gave int, where a vector for each of 1 texts is wanted"),
+        ([], "gave 0 vectors"),
+        ([1.0], "gave list of 1, where"),
+        (np.ones(1), "gave an array of the shape (1,)"),
+        (np.ones((1, 2, 2)), "gave an array of the shape (1, 2, 2)"),
+        (["abc"], "gave list of 1"),
+    ],
+    ids=str,
+)
+def test_an_answer_that_is_no_vectors_is_told(gives: Any, said: str) -> None:
+    handler = Good()
+    handler.gives = gives
+    [spoiled] = embedded(handler, "a")
+    assert isinstance(spoiled, Spoiled)
+    assert spoiled.problem.status == 500
+    assert said in spoiled.problem.message
+
+
+def test_a_model_s_vectors_are_all_of_one_length() -> None:
+    class Ragged(Good):
+        @override
+        def embed(self, texts: Any, cancellation: Any) -> Any:
+            del cancellation
+            return [[1.0] * len(text) for text in texts]
+
+    found = embedded(Ragged(), "a", "ab")
+    assert [one.index for one in found if isinstance(one, Embedded)] == [0]
+    [spoiled] = [one for one in found if isinstance(one, Spoiled)]
+    assert "gave vectors of different lengths, 1 and 2" in spoiled.problem.message
+
+
+def test_a_count_that_is_no_number_fails_its_text_alone() -> None:
+    class Counts(Good):
+        @override
+        def count_tokens(self, text: str) -> Any:
+            return "three" if text == "bad" else 3
+
+    kinds = {one.index: type(one) for one in embedded(Counts(), "bad", "good")}
+    assert kinds == {0: Spoiled, 1: Embedded}
+
+
+def talked(*written: Any) -> list[Any]:
+    handler = Talker()
+    handler.written = written[0] if len(written) == 1 and isinstance(written[0], str) else written
+    told: dict[str, Any] = {
+        "messages": [],
+        "tools": [],
+        "tool_choice": None,
+        "parallel_tool_calls": None,
+        "options": {"stop": []},
+    }
+    file = io.BytesIO(json.dumps(told).encode())
+    return list(compute(handler, file, TextAsk("m", TextWork.CHAT), Cancellation()))
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        (("a text",), "Talker.chat gave str: yield Prompted, Piece and Finish"),
+        ((Prompted(1), b"a"), "Talker.chat yielded bytes: wanted are Prompted, Piece and Finish"),
+        ((Prompted(1), Piece(None)), "yielded Piece(text=None"),  # type: ignore[arg-type]
+        ((Piece("a", tokens=-5),), "yielded Piece(text='a', tokens=-5"),
+        ((Piece("a"), Finish("because")), "yielded Finish(reason='because'"),  # type: ignore[arg-type]
+    ],
+    ids=str,
+)
+def test_what_is_no_piece_of_writing_is_told(written: tuple[Any, ...], said: str) -> None:
+    last = talked(*written)[-1]
+    assert isinstance(last, Failed)
+    assert said in last.problem.message
+
+
+def test_halves_of_characters_are_sent_as_what_can_be() -> None:
+    pieces = [one for one in talked(Prompted(1), Piece("a\ud83d"), Finish()) if isinstance(one, Piece)]
+    assert [one.text for one in pieces] == ["a?"]
+
+
+@pytest.mark.parametrize("gives", [None, "words", ["words"]], ids=str)
+def test_what_is_no_segment_is_told(gives: Any) -> None:
+    handler = PocketSphinx()
+    with pytest.raises(EngineError, match=r"PocketSphinx\.transcribe (gave|yielded)"):
+        list(heard(handler, gives))
+
+
+def test_segments_pass() -> None:
+    def found() -> Iterator[Segment]:
+        yield Segment(0.0, 1.0, "go")
+
+    speech: Speech = PocketSphinx()
+    assert [each.text for each in heard(speech, found())] == ["go"]
