@@ -70,6 +70,8 @@ class _Views:
         self._created = int(time.time())
 
     async def live(self, _: Request) -> Response:
+        if self._door.hung:
+            return JSONResponse({"status": "hung"}, status_code=503)
         return JSONResponse({"status": "live"})
 
     async def ready(self, _: Request) -> Response:

@@ -55,6 +55,14 @@ class Door(Protocol):
     def slots(self) -> int: ...
 
     @property
+    def overdue(self) -> int:
+        """Slots that compute on for nobody, though they were told to stop."""
+
+    @property
+    def hung(self) -> bool:
+        """Whether a model will never be computed again while this process lives."""
+
+    @property
     def sessions_in_use(self) -> int: ...
 
     def admit(self) -> Lease:
@@ -102,6 +110,7 @@ def expose(door: Door, metrics: Metrics) -> None:
     metrics.slots.set_function(lambda: door.capacity)
     metrics.slots_in_use.set_function(lambda: door.in_use)
     metrics.slots_computing.set_function(lambda: door.computing)
+    metrics.slots_overdue.set_function(lambda: door.overdue)
     metrics.sessions_in_use.set_function(lambda: door.sessions_in_use)
     metrics.ready.set_function(lambda: float(door.ready))
     if door.memory is not None:

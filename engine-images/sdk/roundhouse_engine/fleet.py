@@ -134,6 +134,14 @@ class Fleet:
         return sum(pool.computing for pool in self._pools())
 
     @property
+    def overdue(self) -> int:
+        return sum(pool.overdue for pool in self._pools())
+
+    @property
+    def hung(self) -> bool:
+        return any(pool.hung for pool in self._pools())
+
+    @property
     def sessions_in_use(self) -> int:
         return sum(pool.sessions_in_use for pool in self._pools())
 

@@ -69,6 +69,9 @@ class Metrics:
         )
         self.slots_in_use = self._gauge("slots_in_use", "Slots that are taken")
         self.slots_computing = self._gauge("slots_computing", "Slots that compute")
+        self.slots_overdue = self._gauge(
+            "slots_overdue", "Slots that compute on for nobody, though they were told to stop"
+        )
         self.slots = self._gauge("slots", "Slots that can take work, while nothing is taken")
         self.sessions = self._counter("sessions", "Realtime sessions by how they ended", "model", "code")
         self.sessions_in_use = self._gauge("sessions_in_use", "Realtime sessions that are held")

@@ -5,6 +5,7 @@ It keeps the slots alive and knows nothing of HTTP.
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Container, Sequence
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -26,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 _AGAIN_SECONDS: Final = 30.0
 
+_HUNG_SECONDS: Final = 600.0
+"""No step of any model takes as long."""
 _SLOW_UPLOADS: Final = 8
 """For each slot: they cost a descriptor and room in the spool, and all want to be served in the end."""
 
@@ -127,6 +130,19 @@ class Pool:
     @property
     def computing(self) -> int:
         return sum(slot.busy for slot in self._slots)
+
+    @property
+    def overdue(self) -> int:
+        """Slots that compute on for nobody, though they were told to stop."""
+        return sum(slot.overdue_since is not None for slot in self._slots)
+
+    @property
+    def hung(self) -> bool:
+        """Whether all slots of a kind do so for minutes: threads cannot be ended but with their process."""
+        before = time.monotonic() - _HUNG_SECONDS
+        since = [slot.overdue_since for slot in self._slots]
+        hung = bool(since) and all(each is not None and each <= before for each in since)
+        return hung or (self.sessions is not None and self.sessions.hung)
 
     @property
     def models(self) -> tuple[ModelStatus, ...]:

@@ -33,6 +33,8 @@ class Slot:
         self._answers: asyncio.Queue[Event] | None = None
         self._cancelled_at: float | None = None
         self._overdue: asyncio.TimerHandle | None = None
+        self.overdue_since: float | None = None
+        """From when on work goes on that should have stopped, by the monotonic clock; None: there is none."""
         self.up = False
         self.progress: dict[str, float] = {}
         self.vram_bytes: dict[str, int] = {}
@@ -104,6 +106,7 @@ class Slot:
 
     def _overrun(self) -> None:
         logger.warning("cancelled work did not stop", extra={"after_seconds": self._cancel_seconds})
+        self.overdue_since = time.monotonic()
         if self._runner is not None:
             self._runner.kill()
 
@@ -128,6 +131,7 @@ class Slot:
 
     def _free(self) -> None:
         self._answers = None
+        self.overdue_since = None
         self.changed()
         if self._overdue is not None:
             self._overdue.cancel()

@@ -11,6 +11,8 @@ import pytest
 from roundhouse_engine import lease as lease_module
 from roundhouse_engine import pool as pool_module
 from roundhouse_engine import slot as slot_module
+from roundhouse_engine.app import _Views
+from roundhouse_engine.door import expose
 from roundhouse_engine.errors import EngineError, Refusal, invalid
 from roundhouse_engine.events import (
     Ask,
@@ -30,6 +32,7 @@ from roundhouse_engine.metrics import Metrics
 from roundhouse_engine.pool import Pool
 from roundhouse_engine.slot import Slot
 from roundhouse_engine.speech import SpeechOptions
+from tests.conformance.engine.text_handlers import Vectors
 
 ASK = Ask("m", SpeechOptions(), 60)
 FILE: BinaryIO = None  # type: ignore[assignment] # these runners read none
@@ -378,3 +381,29 @@ async def test_a_slot_that_cannot_come_back_does_not_end_the_others(monkeypatch:
     await engine.up(8)
     assert engine.pool.capacity == 2
     engine.supervising.cancel()
+
+
+async def test_an_engine_all_of_whose_threads_hang_is_no_longer_live(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of two that hangs costs its place alone; what stops after all is as good as new."""
+    monkeypatch.setattr(pool_module, "_HUNG_SECONDS", 0)
+    monkeypatch.setattr(ScriptedRunner, "kill", lambda _: None)  # as of a thread
+    engine = Engine(slots=2, cancel_seconds=0)
+    expose(engine.pool, engine.metrics)
+    views = _Views(Vectors, engine.pool, engine.metrics)
+    runners = [await engine.up(number) for number in range(2)]
+    statuses = []
+    for number in (1, 2):
+        with engine.pool.admit() as lease:
+            work = lease.compute(ASK, FILE)
+            for runner in runners:
+                runner.tell(Started(1.0))
+            await anext(work)
+            await work.aclose()
+        await until(lambda most=number: engine.value("slots_overdue") == most)  # type: ignore[misc]
+        statuses.append((await views.live(None)).status_code)  # type: ignore[arg-type]
+    assert statuses == [200, 503]
+    runners[0].tell(Stopped())
+    await until(lambda: engine.pool.overdue == 1)
+    assert (await views.live(None)).status_code == 200  # type: ignore[arg-type]
+    engine.supervising.cancel()
+    await asyncio.gather(engine.supervising, return_exceptions=True)
