@@ -24,6 +24,7 @@ from roundhouse_engine import (
     Window,
     Word,
 )
+from roundhouse_engine.ahead import ahead
 from roundhouse_engine.errors import invalid
 from roundhouse_engine.gpu_memory import Growth
 from roundhouse_engine.languages import NAMES
@@ -96,13 +97,21 @@ class FasterWhisper(RealtimeSpeech):
     def transcribe(
         self, windows: Iterator[Window], options: SpeechOptions, cancellation: Cancellation
     ) -> Iterable[Segment]:
-        """The first window whose language is plain decides for those after it."""
+        """The first comes alone, and soon; the first whose language is plain decides for those after it."""
         self.check(options)
         language = options.language
         for window in windows:
             found = self.listen(window, options, cancellation, language)
             language = language or found.language
             yield from found
+            if language is not None:
+                break
+
+        def hear(window: Window) -> list[Segment]:
+            return list(self.listen(window, options, cancellation, language))
+
+        for segments in ahead(hear, windows, self._steps.ahead):
+            yield from segments
 
     @override
     def detector(self) -> Detector:

@@ -48,6 +48,8 @@ class Steps:
         encoded = most if self.whisper.device == "cuda" else 1
         self.encode = Together[Any, Any](self._encode, most=encoded, at_once=at_once)
         self.decode = Together[Decoding, Any](self._decode, most=most, at_once=at_once)
+        self.ahead = encoded
+        """Windows of one recording at a time."""
 
     def for_request(self, cancellation: Cancellation) -> WhisperModel:
         """The library's model, with the same weights, whose steps are the request's."""

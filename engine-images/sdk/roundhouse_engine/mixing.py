@@ -1,7 +1,7 @@
 """Makes one channel of many, so that nobody is lost who speaks on one of them alone.
 
 Players mix by what channels stand for, and recorders of meetings do not say that: the fourth of six is the
-deep rumble of cinemas to them, and is left out. Here the channels count by how loud they are just then.
+deep rumble of cinemas to them, and is left out. Here all are added, and the sum is as loud as the loudest.
 """
 
 import math
@@ -16,6 +16,7 @@ Sound = NDArray[np.float32]
 
 # So much is weighed at a time, and the weights follow as slowly: syllables do not move them.
 _STEP_SECONDS: Final = 0.1
+_KEPT: Final = np.float32(math.exp(-1))
 # Of two that are as loud as each other, the first remains the one that others are held against.
 _LOUDER: Final = 4.0
 _AGAINST: Final = -0.5
@@ -24,7 +25,7 @@ _AGAINST: Final = -0.5
 class Mixer:
     """For the frames of one stream of `rate` samples a second, in their order.
 
-    What comes out is as loud as the only channel that sounds, or as the mean of equal ones.
+    What comes out is as loud as the loudest channel: the only one that sounds, or one of many that are alike.
     """
 
     def __init__(self, channels: int, rate: int) -> None:
@@ -33,6 +34,7 @@ class Mixer:
         self._waiting: list[Sound] = []
         self._powers = np.zeros(channels, np.float32)
         self._along = np.zeros(channels, np.float32)
+        self._total = np.zeros(1, np.float32)
         self._weights: Sound | None = None
         self._reference = 0
 
@@ -61,19 +63,24 @@ class Mixer:
         return np.asarray(np.einsum("c,cn->n", before, sound) + moved, np.float32)
 
     def _weigh(self, sound: Sound) -> Sound:
-        """What each channel counts; below zero where it swings against the loudest and would cancel it."""
-        keep = 0.0 if self._weights is None else math.exp(-sound.shape[1] / self._step)
-        self._powers = keep * self._powers + (1 - keep) * _mean_products(sound, sound)
-        total = float(self._powers.sum())
-        if total <= 0:
-            return np.full(len(sound), 1 / len(sound), np.float32)
+        """The same for all, but for the signs of those that swing against the loudest and would cancel it."""
+        sound = sound - sound.mean(axis=1, keepdims=True)  # a current that stands is not to be heard
+        self._powers = self._followed(self._powers, _mean_products(sound, sound))
         loudest = int(self._powers.argmax())
         if self._powers[loudest] > _LOUDER * self._powers[self._reference]:
-            self._reference, keep = loudest, 0.0
+            self._reference, self._along = loudest, np.zeros_like(self._along)
         reference = np.broadcast_to(sound[self._reference], sound.shape)
-        self._along = keep * self._along + (1 - keep) * _mean_products(sound, reference)
+        self._along = self._followed(self._along, _mean_products(sound, reference))
         against = self._along < _AGAINST * np.sqrt(self._powers * self._powers[self._reference])
-        return np.asarray(self._powers / total * np.where(against, -1, 1), np.float32)
+        signs = np.where(against, -1, 1).astype(np.float32)
+        total = np.einsum("c,cn->n", signs, sound)[None]
+        self._total = self._followed(self._total, _mean_products(total, total))
+        if self._total[0] <= self._powers[loudest]:
+            return signs
+        return np.asarray(signs * np.sqrt(self._powers[loudest] / self._total[0]), np.float32)
+
+    def _followed(self, before: Sound, now: Sound) -> Sound:
+        return now if self._weights is None else _KEPT * before + (1 - _KEPT) * now
 
 
 def _mean_products(one: Sound, other: Sound) -> Sound:

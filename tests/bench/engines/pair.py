@@ -21,7 +21,7 @@ from tests.bench.machine import cpu_seconds
 from tests.conformance.engine.running import Engine, running
 from tests.support.waiting import wait_until
 
-ROUNDS: Final = 5
+ROUNDS: Final = 7
 DIRECTLY: Final = "the library directly"
 ONE_STEP: Final = "one step of the library"
 _READY_SECONDS: Final = 300
@@ -107,21 +107,31 @@ class Pair:
 
 @contextmanager
 def up(subject: Subject, folder: Path, *, starts: int = 1) -> Iterator[Pair]:
-    """Both, started so many times in turns; those of the last time stay."""
+    """Both, started so many times in turns; those of the last time stay.
+
+    Before that, once for nothing: who is first reads the libraries from the disk, for the other too.
+    """
     found = []
-    for _ in range(starts - 1):
+    for _ in range(starts):
         with subject.served(folder) as (_, seconds):
             pass
         with subject.directly() as library:
             found.append((seconds, library.ready_seconds))
     with subject.served(folder) as (engine, seconds), subject.directly() as library:
-        yield Pair(engine, library, [*found, (seconds, library.ready_seconds)])
+        yield Pair(engine, library, [*found[1:], (seconds, library.ready_seconds)])
 
 
 def in_turns(*works: Callable[[], float], rounds: int = ROUNDS) -> list[float]:
-    """The medians of what each gives, after a first round that does not count."""
-    found = [[work() for work in works] for _ in range(rounds + 1)]
-    return [median(each) for each in zip(*found[1:], strict=True)]
+    """The medians of what each gives, after a first round that does not count.
+
+    To and fro: what a work leaves behind, in caches and in threads that wait, is not always one's loss.
+    """
+    found: list[list[float]] = [[] for _ in works]
+    for number in range(rounds + 1):
+        order = list(zip(works, found, strict=True))
+        for work, times in order if number % 2 else reversed(order):
+            times.append(work())
+    return [median(times[1:]) for times in found]
 
 
 def taken(work: Callable[[], object]) -> float:

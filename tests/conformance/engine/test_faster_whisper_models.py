@@ -152,6 +152,23 @@ def test_a_request_that_is_gone_begins_no_further_step(good: Path, monkeypatch: 
     engine.unload()
 
 
+def test_windows_side_by_side_as_on_a_gpu_say_the_same_in_order(
+    good: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROUNDHOUSE_DEVICE", "cpu")
+    engine = FasterWhisper()
+    engine.load(ModelSpec("m", good), lambda _: None)
+    assert engine._steps.ahead == 1, "a CPU has no more to give"
+    found = []
+    for engine._steps.ahead in (1, 3):
+        windows = (Window(10.0 * number, go_forward_samples(), RATE) for number in range(7))
+        found.append(list(engine.transcribe(windows, SpeechOptions(words=True), Cancellation())))
+    assert found[0] == found[1]
+    assert [segment.start for segment in found[0]] == sorted(segment.start for segment in found[0])
+    assert {segment.start // 10 for segment in found[0]} == set(range(7))
+    engine.unload()
+
+
 @pytest.mark.gpu
 def test_a_gpu_says_the_same(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROUNDHOUSE_DEVICE", "cuda")

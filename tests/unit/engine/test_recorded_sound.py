@@ -176,3 +176,16 @@ def test_two_who_speak_in_turns_on_channels_of_their_own() -> None:
     for part in (slice(0, half), slice(half, None)):
         assert loudness(found[part]) == pytest.approx(loudness(voice()[part]), rel=0.05)
     assert max(abs(right - left) for left, right in pairwise(found.tolist())) < 0.5, "no click"
+
+
+def test_speech_beside_a_louder_noise_is_no_softer_than_it_need_be() -> None:
+    """As in the mean of both, that is: what is loud may be the hum of a broken plug."""
+    noise = np.random.default_rng(2).normal(0, 0.3, len(voice())).astype(np.float32)
+    quiet = voice() * np.float32(0.1)
+    found = heard(channels(quiet, np.clip(noise, -1, 1)))
+    part = float(np.dot(found[: len(quiet)], quiet[: len(found)]) / np.dot(quiet, quiet))
+    assert part > 0.5
+    with_current = heard(channels(quiet, np.full(len(voice()), 0.9, np.float32)))
+    assert loudness(np.asarray(with_current - with_current.mean(), np.float32)) == pytest.approx(
+        loudness(quiet), rel=0.05
+    )
