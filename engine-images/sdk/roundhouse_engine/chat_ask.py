@@ -37,7 +37,16 @@ class WritingAsk:
 def read_chat(fields: Fields, handler: type[Chat], served: tuple[str, ...]) -> WritingAsk:
     model = fields.model(served)
     fields.refuse("functions", [], why="'functions' is OpenAI's old name: send 'tools'.")
+    fields.refuse("function_call", "none", why="'function_call' is OpenAI's old name: send 'tool_choice'.")
     fields.refuse("modalities", ["text"], why="This engine answers in text alone.")
+    fields.refuse("audio", why="This engine answers in text alone; leave out audio.")
+    fields.refuse("web_search_options", why="This engine searches nothing; leave out web_search_options.")
+    fields.refuse(
+        "verbosity", "medium", why="Say in the prompt how long answers should be: leave out verbosity."
+    )
+    if "reasoning_effort" not in handler.extensions:
+        why = "This engine has no levels of reasoning; leave out reasoning_effort."
+        fields.refuse("reasoning_effort", why=why)
     fields.refuse("logprobs", False, why="This engine tells no log probabilities; leave out logprobs.")
     fields.refuse("top_logprobs", 0, why="This engine tells no log probabilities; leave out top_logprobs.")
     tools = read_tools(fields)

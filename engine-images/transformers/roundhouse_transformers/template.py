@@ -47,6 +47,7 @@ class Template:
         takes = (self._fill, render_jinja_template)
         self._not_variables = {name for each in takes for name in inspect.signature(each).parameters}
         self._not_variables |= {"self", "messages"}
+        self._knows_developers = "developer" in str(tokenizer.chat_template)
 
     def fill(
         self,
@@ -57,7 +58,7 @@ class Template:
     ) -> str:
         """The text of the conversation, up to where the model goes on; raises `EngineError`."""
         chosen = self._checked(variables)
-        told = [_with_calls(message) for message in messages]
+        told = [_with_calls(self._known(message)) for message in messages]
         if tools:
             chosen = {**chosen, "tools": list(tools)}
         try:
@@ -66,6 +67,12 @@ class Template:
         except _FAULTS as error:
             message = f"The model's template cannot be filled with these messages: {error}"
             raise invalid(message, param="messages") from error
+
+    def _known(self, message: Mapping[str, Any]) -> Mapping[str, Any]:
+        """As OpenAI means it, who develops is the system; a template would leave out a role that it lacks."""
+        if message["role"] != "developer" or self._knows_developers:
+            return message
+        return {**message, "role": "system"}
 
     def _checked(self, variables: object) -> dict[str, Any]:
         if variables is None:
