@@ -62,8 +62,11 @@ if [ -n "$changed" ]; then
 fi
 
 cd "$target"/lib/python3*/site-packages
-find . -type d -name tests -prune -exec rm -r {} +
+find . -type d \( -name tests -o -name test \) -prune -exec rm -r {} +
 find . -name '*.pyi' ! -path './librosa/*' -delete  # which reads its own to know what it holds
+# Headers, static libraries and sources are for compilers, of which no image has one. numba's for GPUs goes to the driver's.
+find . -type f ! -path './numba/cuda/*' \( -name '*.h' -o -name '*.hpp' -o -name '*.cuh' -o -name '*.a' -o -name '*.c' \
+    -o -name '*.cc' -o -name '*.cpp' -o -name '*.cu' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi' \) -delete
 
 # botocore describes four hundred services of Amazon: those stay that S3 and a pod's identity need.
 if [ -d botocore/data ]; then
@@ -71,26 +74,33 @@ if [ -d botocore/data ]; then
         ! -name s3 ! -name sts ! -name sso ! -name sso-oidc ! -name signin -exec rm -r {} +
 fi
 
-# An image for CPUs has torch without the 4 GB of CUDA that its own libraries are linked against, and without the
-# half of these libraries that nothing would read: programs for GPUs, which stay where no stand-ins are made. One for
-# GPUs has them all, and nothing in the place of the driver, which is mounted where a GPU is and must not be hidden.
+# An image for CPUs has torch without the 4 GB of CUDA that its own libraries are linked against. One for GPUs has them
+# all, and nothing in the place of the driver, which is mounted where a GPU is and must not be hidden.
 # Headers and compilers are for those who build on torch.
 if [ -d torch/lib ] && ! [ -s /tmp/shared-files ]; then
     [ -d nvidia/cu13/lib ] || python3 "$sources/engine-images/base/torch_without_cuda.py" "$PWD"
-    python3 "$sources/engine-images/base/lighter.py" "$PWD"
     rm -rf torch/include torch/share torch/bin/protoc*
     rm -f torch/lib/libgfortran.so.5  # comes with torch, and none of its libraries asks for it
     rm -f torch/testing/_internal/py312_intrinsics.py  # in the syntax of a newer Python, for torch's own tests
 fi
+
+# For those who link programs for GPUs on the spot, or spread one over several GPUs by a library that torch never asks for.
+if [ -d nvidia ]; then
+    rm -rf nvidia/*/include nvidia/cu13/cccl nvidia/cu13/lib/libcusolverMg.so.*
+    find nvidia -name '*.bc' -delete
+fi
+
+# Tables for debuggers, and for CPUs the programs for GPUs, are more than half of many libraries, and nobody reads them.
+python3 "$sources/engine-images/base/lighter.py" "$PWD"
 
 # numba's threads by a library of Intel's, without which it has two other kinds.
 rm -f numba/np/ufunc/tbbpool.*.so
 
 # A wheel may count on a library that the base has not: better known now than in a pod that crashes.
 # What torch brings along is loaded before those that are linked against it, and scipy's own by who knows their folder.
-# NVIDIA's packages bring parts that only some machines can load, and triton a profiler; the driver comes with the GPU.
+# NVIDIA's packages bring parts that only some machines can load; the driver comes with the GPU.
 libraries="$PWD/torch/lib:$PWD/scipy.libs$(find "$PWD/nvidia" -type d -name lib -printf ':%p' 2>/dev/null || true)"
-missing=$(find . -path ./nvidia -prune -o -path ./triton -prune -o -name '*.so*' -type f -exec env LD_LIBRARY_PATH="$libraries" ldd {} + 2>/dev/null |
+missing=$(find . -path ./nvidia -prune -o -name '*.so*' -type f -exec env LD_LIBRARY_PATH="$libraries" ldd {} + 2>/dev/null |
     grep 'not found' | grep -v -E 'lib(cuda|nvidia-ml)\.so\.1 ' | sort -u || true)
 if [ -n "$missing" ]; then
     echo "the base image lacks libraries that the installed packages need:" "$missing" >&2

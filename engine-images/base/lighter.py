@@ -1,16 +1,17 @@
-"""Makes torch's own libraries lighter by what nothing reads at run time: half of a gigabyte.
+"""Makes the libraries of installed packages lighter by what nothing reads: of torch's half of a gigabyte.
 
     python lighter.py SITE-PACKAGES
 
-Out go the tables of symbols for debuggers and all else that is never mapped into memory; and, where
-`torch_without_cuda.py` has put stand-ins for CUDA's libraries, the programs for GPUs, which only the real
-ones read. Each library keeps its addresses, so its code is untouched; where the programs for GPUs were,
-nothing is mapped. Standard library alone, because it runs while an image is built. Running it again changes
-nothing.
+Out go the tables of symbols for debuggers and all else that is never mapped into memory, three quarters of
+some libraries; and, where no library of NVIDIA's is installed, the programs for GPUs, which nothing starts.
+Each library keeps its addresses, so its code is untouched; where the programs for GPUs were, nothing is
+mapped. One that is built in a way that this does not know stays as it is. Standard library alone, because it
+runs while an image is built. Running it again changes nothing.
 """
 
 import mmap
 import os
+import re
 import struct
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 FOR_GPUS = b".nv_fatbin"
+LIBRARY = re.compile(r"\.so(\.|$)")
 HEAD_BYTES, SEGMENT_BYTES, PAGE = 64, 56, 4096
 LOADED = 1
 X86_64 = 62
@@ -115,8 +117,11 @@ def lightened(data: mmap.mmap | bytes, *, gpus: bool) -> bytes | None:
     first = min(each.offset for each in sections if each.mapped and each.offset)
     if HEAD_BYTES + SEGMENT_BYTES * len(segments) > first:
         raise ValueError("there is no room for another program header")
+    parts = sorted((each for each in segments if each.kind == LOADED), key=lambda each: each.offset)
+    if parts[0].offset or parts[0].stored < first:
+        raise ValueError("its head is not loaded")
     made, moved = bytearray(), {}
-    for each in sorted((each for each in segments if each.kind == LOADED), key=lambda each: each.offset):
+    for each in parts:
         page = max(PAGE, each.alignment)
         made.extend(bytes((each.address - len(made)) % page))
         moved[each.address] = replace(each, offset=len(made))
@@ -125,7 +130,7 @@ def lightened(data: mmap.mmap | bytes, *, gpus: bool) -> bytes | None:
     made[HEAD_BYTES : HEAD_BYTES + len(table)] = table
     struct.pack_into("<Q", made, 40, 0)  # no section headers
     struct.pack_into("<HHHH", made, 56, len(segments), 0, 0, 0)
-    return bytes(made)
+    return bytes(made) if len(made) < len(data) else None
 
 
 def _moved(segment: Segment, loaded: dict[int, Segment]) -> Segment:
@@ -139,26 +144,37 @@ def _moved(segment: Segment, loaded: dict[int, Segment]) -> Segment:
     raise ValueError(f"what is at address {segment.address:#x} would not be loaded")
 
 
+def lighten(path: Path, *, gpus: bool) -> bool:
+    """Replace the library by a lighter one, where that is known how; whether it is as light as can be now."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        try:
+            made = lightened(data, gpus=gpus)
+        except (ValueError, struct.error):
+            return False
+    if made is not None:
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+        unfinished.write_bytes(made)
+        unfinished.chmod(path.stat().st_mode)
+        unfinished.replace(path)
+    return True
+
+
 def main(packages: Path) -> None:
-    folder = packages / "torch/lib"
-    if not folder.is_dir():
-        raise SystemExit(f"there is no torch in {str(packages)!r}: install it first")
-    gpus = not any(folder.glob("libcudart.so.*"))  # the real one is a package of NVIDIA's
-    before = after = 0
-    for path in sorted(folder.glob("*.so*")):
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            before += len(data)
-            try:
-                made = lightened(data, gpus=gpus)
-            except ValueError as error:
-                raise SystemExit(f"{str(path)!r} cannot be made lighter: {error}") from error
-        if made is not None:
-            unfinished = folder / f".{path.name}.{os.getpid()}"
-            unfinished.write_bytes(made)
-            unfinished.chmod(path.stat().st_mode)
-            unfinished.replace(path)
-        after += path.stat().st_size
-    print(f"lighter torch: {before / 1e6:.0f} MB of libraries are {after / 1e6:.0f} MB")  # noqa: T201 - a build's log
+    gpus = any(packages.glob("nvidia/*/lib/*.so*"))
+    libraries = [
+        path
+        for path in sorted(packages.rglob("*"))
+        if LIBRARY.search(path.name) and path.is_file() and not path.is_symlink()
+        if path.relative_to(packages).parts[0] != "nvidia"
+    ]
+    before = sum(path.stat().st_size for path in libraries)
+    left = [path for path in libraries if path.stat().st_size and not lighten(path, gpus=gpus)]
+    after = sum(path.stat().st_size for path in libraries)
+    print(  # noqa: T201 - a build's log
+        f"{len(libraries)} libraries: {before / 1e6:.0f} MB are {after / 1e6:.0f} MB now;",
+        f"{len(left)} stay as they are",
+        *(str(path.relative_to(packages)) for path in left),
+    )
 
 
 if __name__ == "__main__":

@@ -71,6 +71,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest | {"name": listed["annotations"][_NAME]}
 
 
+def read_config(folder: Path) -> dict[str, Any]:
+    """How the image's program is started: `Env`, `Entrypoint`, `User` and the like."""
+    told: dict[str, Any] = json.loads(blob(folder, read_manifest(folder)["config"]["digest"]).read_text())
+    return dict(told["config"])
+
+
 def blob(folder: Path, digest: str) -> Path:
     return folder / BLOBS / digest.removeprefix("sha256:")
 

@@ -33,6 +33,7 @@ from roundhouse_engine.logs import configure
 from roundhouse_engine.memory import Memory
 from roundhouse_engine.metrics import Metrics
 from roundhouse_engine.models_file import Given, ModelsFile
+from roundhouse_engine.orphans import adopt
 from roundhouse_engine.pool import Pool
 from roundhouse_engine.process_runner import Launch, ProcessRunner
 from roundhouse_engine.realtime import MESSAGE_BYTES
@@ -137,6 +138,7 @@ async def _run(
     supervising = asyncio.create_task(door.supervise())
     leaving = asyncio.create_task(_drained(leave, door, settings.drain_seconds))
     sampling = asyncio.create_task(_sample_stalls(metrics))
+    adopting = asyncio.create_task(adopt())
     told = {"port": listener.getsockname()[1], "slots": door.slots, "sessions": settings.sessions}
     if admin is not None:
         told["admin_port"] = admin.getsockname()[1]
@@ -147,7 +149,7 @@ async def _run(
     finally:
         server.should_exit = True
         await serving
-        tasks = (supervising, leaving, sampling, administering)
+        tasks = (supervising, leaving, sampling, administering, adopting)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
