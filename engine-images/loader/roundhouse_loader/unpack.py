@@ -3,10 +3,12 @@
 Contents are written once, below `packed/contents`, and moved to their places when every layer is read.
 """
 
+import errno
 import hashlib
 import os
 import shutil
 from collections.abc import Sequence
+from pathlib import Path
 from typing import IO, Final
 
 from .cache import Cache, Entry
@@ -32,6 +34,8 @@ class Unpacking:
         self._contents = cache.packed / "contents"
         self._tree = Tree()
         self._written = 0
+        self._placed: dict[str | None, Path] = {}
+        """Where contents have gone; two names of an archive may have the same."""
 
     def run(self, source: Source) -> list[Entry]:
         """The files that are now below `files/`; raises LoadError."""
@@ -132,15 +136,29 @@ class Unpacking:
         if isinstance(node, Link):
             target.symlink_to(self._relative(path, node))
             return Entry(path, 0, "", link=str(target.readlink()))
-        content = self._contents / str(node.place)
-        # A hard link: two names of the archive may have the same content.
-        os.link(content, target)
+        if known := self._placed.get(node.place):
+            name_too(known, target)
+        else:
+            (self._contents / str(node.place)).rename(target)
+            self._placed[node.place] = target
         return Entry(path, node.size, node.sha256)
 
     def _relative(self, path: str, link: Link) -> str:
         above = path.rpartition("/")[0]
         full = link.target if link.target.startswith("/") else f"{self._inside}/{above}/{link.target}"
         return os.path.relpath(f"/{self._tree.place(full)}", f"/{self._inside}/{above}")
+
+
+def name_too(known: Path, target: Path) -> None:
+    """One more name for a file; shares of SMB and Azure know no hard links, and get a copy."""
+    try:
+        os.link(known, target)
+    except OSError as error:
+        if error.errno not in {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}:
+            raise
+        shutil.copyfile(known, target)
+        with target.open("rb") as file:
+            os.fsync(file.fileno())
 
 
 def name_of(item: Item) -> str | None:

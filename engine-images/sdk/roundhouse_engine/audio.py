@@ -163,7 +163,8 @@ def _found_seconds(
             line.place(time, seconds)
             if line.end > limit_seconds:
                 raise _too_long(limit_seconds)
-    return line.end, max(line.end, last - (container.start_time or 0) / av.time_base)
+    whole = max(line.end, last - (container.start_time or 0) / av.time_base)
+    return round(line.end, 6), round(whole, 6)  # of thousands of parts, the sum of their errors is no length
 
 
 def _declared_seconds(container: av.container.InputContainer, stream: av.AudioStream) -> float | None:

@@ -1,5 +1,6 @@
 """`POST /v1/music/generations`: music of a description, as a file, or with its progress as it is made."""
 
+import asyncio
 import base64
 import contextlib
 import os
@@ -47,7 +48,7 @@ class Generations(TextRoute[MusicAsk]):
                     elif isinstance(told, Done):
                         seconds = told.compute_seconds
             assert made is not None  # noqa: S101 - else `Failed` was told, and raised
-            pieces = list(_pieces(file, made))
+            pieces = await asyncio.to_thread(list, _pieces(file, made))  # tens of MB, of ten minutes
         self._count(ask.model, made, seconds)
         about = _about(ask, made)
         if ask.stream:
