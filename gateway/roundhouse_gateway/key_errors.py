@@ -1,5 +1,7 @@
 """What a client is told whose API key is missing or wrong, or does not go so far."""
 
+from typing import Final
+
 from typing_extensions import override
 
 from roundhouse_gateway.errors import GatewayError, Headers
@@ -58,6 +60,9 @@ class ScopeError(GatewayError):
         super().__init__(f"This API key has not the scope '{scope}', which this route needs.")
 
 
+_LISTED: Final = "`GET /v1/models` lists what it may, if it has the scope 'models'"
+
+
 class ModelNotAllowedError(GatewayError):
     status = 403
     type = "invalid_request_error"
@@ -66,7 +71,7 @@ class ModelNotAllowedError(GatewayError):
 
     def __init__(self, name: str, message: str = "") -> None:
         super().__init__(
-            message or f"This API key may not use '{name}'; `GET /v1/models` lists what it may.",
+            message or f"This API key may not use '{name}'; {_LISTED}.",
             param="model",
         )
 
@@ -75,7 +80,7 @@ class NoneAllowedError(ModelNotAllowedError):
     """Of `auto`, which every key may name: what fits is for other keys."""
 
     def __init__(self, needs: str) -> None:
-        message = f"This API key may use no model for {needs}; `GET /v1/models` lists what it may use."
+        message = f"This API key may use no model for {needs}; {_LISTED}."
         super().__init__("auto", message)
 
 

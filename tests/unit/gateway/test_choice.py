@@ -50,6 +50,7 @@ def test_auto_is_not_what_a_key_may_not_use() -> None:
     refused = refusal_of_auto(house(model("many")), TRANSCRIBE, OWN)
     assert (refused.status, refused.code) == (403, "model_not_allowed")
     assert "may use no model for stage 'transcribe'" in refused.message
+    assert "scope 'models'" in refused.message, "without it the list is refused as well"
 
 
 def test_what_another_key_may_wait_for_is_hopeless_for_this_one() -> None:
