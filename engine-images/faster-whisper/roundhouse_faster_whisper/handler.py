@@ -129,6 +129,7 @@ class FasterWhisper(RealtimeSpeech):
     def check(self, options: SpeechOptions) -> None:
         """Raise `EngineError` for what this model, of all that the engine can serve, cannot do."""
         if self._steps.whisper.is_multilingual:
+            self._check_language(options.language)
             return
         if options.language not in (None, _ENGLISH):
             raise invalid(
@@ -140,6 +141,15 @@ class FasterWhisper(RealtimeSpeech):
             raise invalid(
                 f"The model {self._name!r} understands English alone, and has nothing to translate.",
                 param="model",
+                code="unsupported_value",
+            )
+
+    def _check_language(self, code: str | None) -> None:
+        """Models before large-v3 have no word for some; the library would leave it out of the prompt."""
+        if code is not None and self._steps.model.hf_tokenizer.token_to_id(f"<|{code}|>") is None:
+            raise invalid(
+                f"The model {self._name!r} does not understand {code!r}.",
+                param="language",
                 code="unsupported_value",
             )
 

@@ -15,7 +15,7 @@ import numpy as np
 from faster_whisper import WhisperModel
 
 from roundhouse_engine import Cancellation
-from roundhouse_engine.errors import no_memory_left
+from roundhouse_engine.errors import memory_is_short, no_memory_left
 from roundhouse_engine.together import Together
 
 MOST: Final = 8
@@ -107,13 +107,9 @@ class _Own:
         try:
             yield
         except (RuntimeError, MemoryError) as error:
-            if is_out_of_memory(error):
+            if memory_is_short(error):
                 raise no_memory_left() from error
             raise
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, MemoryError) or "out of memory" in str(error)
 
 
 def _joined(parts: Sequence[Any]) -> Any:  # noqa: ANN401

@@ -11,6 +11,7 @@ from typing import Final
 from faster_whisper import WhisperModel
 
 from roundhouse_engine import ModelError
+from roundhouse_engine.errors import memory_is_short
 from roundhouse_faster_whisper.hardware import Hardware
 
 _WEIGHTS: Final = "model.bin"
@@ -41,10 +42,8 @@ def open_model(path: Path, hardware: Hardware, progress: Callable[[float], None]
             num_workers=hardware.workers,
             local_files_only=True,
         )
-    except MemoryError as error:
-        raise ModelError(f"{str(path)!r} needs more memory than there is: give the pod more.") from error
     except Exception as error:  # the library, the tokenizer and the GPU each have their own kinds
-        raise ModelError(_why(path, error)) from error
+        raise ModelError(_why(path, error, hardware.device)) from error
     wanted, given = model.model.n_mels, model.feature_extractor.mel_filters.shape[0]
     if wanted != given:
         raise ModelError(
@@ -93,9 +92,11 @@ def _read_through(file: Path, progress: Callable[[float], None]) -> None:
         raise ModelError(f"{str(file)!r} cannot be read: {error.strerror}.") from error
 
 
-def _why(path: Path, error: Exception) -> str:
+def _why(path: Path, error: Exception, device: str) -> str:
     said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if "out of memory" in said:
+    if memory_is_short(error) and device == "cpu":
+        return f"{str(path)!r} needs more memory than there is: give the pod more."
+    if memory_is_short(error):
         return (
             f"{str(path)!r} does not fit on the GPU ({said}): free some of its memory, choose a larger one, "
             "or set ROUNDHOUSE_COMPUTE_TYPE=int8_float16."

@@ -166,7 +166,7 @@ def language_for(text: str | None, handler: type[Speech], model: str) -> str | N
     code = language_code(text)
     if code is None:
         raise invalid(
-            f"language must be an ISO 639-1 code such as 'en', not {text!r}.",
+            f"language must be the code of a known language such as 'en' (ISO 639-1), not {text!r}.",
             param="language",
             code="unsupported_value",
         )

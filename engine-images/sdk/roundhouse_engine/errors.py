@@ -6,7 +6,7 @@ Raised anywhere, also in a child process; turned into a response in one place, t
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 
 class Refusal(StrEnum):
@@ -168,6 +168,14 @@ def no_memory_left() -> EngineError:
 
 
 def memory_is_short(error: BaseException) -> bool:
-    """Torch has an exception of its own, which cannot be imported where torch is not; on CPUs a message."""
+    """Torch has an exception of its own, which cannot be imported where torch is not; others have words."""
     named = any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
-    return named or isinstance(error, MemoryError) or "can't allocate memory" in str(error)
+    return named or isinstance(error, MemoryError) or any(each in str(error) for each in _MEMORY_IS_SHORT)
+
+
+_MEMORY_IS_SHORT: Final = (
+    "can't allocate memory",  # torch, on a processor
+    "out of memory",  # CUDA, by torch and by CTranslate2
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "failed to allocate memory",  # what CTranslate2 computes with on a processor
+)

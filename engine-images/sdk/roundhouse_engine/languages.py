@@ -29,6 +29,11 @@ NAMES: Final = MappingProxyType(
 )
 """Code to English name, lower case, as Whisper and OpenAI write it."""
 
+_OTHERS: Final = MappingProxyType(
+    {"cmn": "zh", "fil": "tl", "in": "id", "iw": "he", "jv": "jw", "nb": "no", "nob": "no"}
+)
+"""Codes of the same languages that ISO or clients use and Whisper does not."""
+
 _CODES: Final = MappingProxyType({name: code for code, name in NAMES.items()})
 
 UNSPACED: Final = frozenset({"bo", "ja", "km", "lo", "my", "th", "yue", "zh"})
@@ -46,4 +51,5 @@ def language_code(value: str) -> str | None:
     if text in _CODES:
         return _CODES[text]
     code = text.replace("_", "-").partition("-")[0]
+    code = _OTHERS.get(code, code)
     return code if code in NAMES else None

@@ -146,6 +146,7 @@ BAD = [
     Bad("cut off", go_forward()[:30_000], "audio_cut_off"),
     Bad("empty", b"", "audio_empty"),
     Bad("no language", go_forward(), "unsupported_value", (("language", "xx"),), "language"),
+    Bad("a later model's", go_forward(), "unsupported_value", (("language", "yue"),), "language"),
     Bad("too hot", go_forward(), "invalid_value", (("temperature", "7"),), "temperature"),
 ]
 

@@ -13,7 +13,17 @@ def test_the_table_is_whispers() -> None:
 
 @pytest.mark.parametrize(
     ("value", "code"),
-    [("en", "en"), (" EN ", "en"), ("en-US", "en"), ("pt_BR", "pt"), ("English", "en"), ("zh-Hans", "zh")],
+    [
+        ("en", "en"),
+        (" EN ", "en"),
+        ("en-US", "en"),
+        ("pt_BR", "pt"),
+        ("English", "en"),
+        ("zh-Hans", "zh"),
+        ("nb-NO", "no"),
+        ("jv", "jw"),
+        ("fil", "tl"),
+    ],
 )
 def test_codes_regions_and_names_are_understood(value: str, code: str) -> None:
     assert language_code(value) == code
