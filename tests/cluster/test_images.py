@@ -29,9 +29,9 @@ MOST_MEGABYTES = {
     "llama-cpp": 320,
     "pocketsphinx": 320,
     "faster-whisper": 500,
-    "transformers": 1250,
-    "musicgen": 1250,
-    "nemo": 2500,
+    "transformers": 1200,
+    "musicgen": 1200,
+    "nemo": 1850,
 }
 """Of an image: all layers as they are unpacked."""
 FOR_COMPILERS = {".a", ".h", ".hpp", ".cuh", ".c", ".cc", ".cpp", ".cu", ".pyx", ".pxd", ".pxi"}
