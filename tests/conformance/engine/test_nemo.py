@@ -3,6 +3,7 @@
 One engine process for all of it, because each takes half a minute of a processor to import NeMo.
 """
 
+import asyncio
 import json
 import pickle
 from collections.abc import Iterator
@@ -143,6 +144,33 @@ async def test_what_is_heard_live_is_what_a_recording_says(kind: str, served: Se
         assert all(
             any(text.startswith(each) for text in (GO_FORWARD_WORDS, WEATHER_WORDS)) for each in partials
         )
+
+
+async def test_what_is_heard_live_is_each_clients_own_however_it_is_cut(served: Served) -> None:
+    """In pieces of odd lengths, and the last word committed by hand; another goes in the middle of a word."""
+
+    async def says(*words: str, pieces: int) -> list[str]:
+        async with streaming(served.engine.port, {"model": "rnnt"}) as stream:
+            samples = speech(*words)[: -3 * len(SECOND) + len(SECOND) // 3]
+            await stream.send(samples, byte_rate=10 * pieces, pace=4)
+            await stream.say("flush")
+            await stream.until("flushed")
+            found = [event.text for event in stream.seen if event.type == "transcript.final"]
+            await stream.say("end")
+            assert (await stream.rest())[0] == 1000
+            return found
+
+    async def goes() -> list[str]:
+        async with streaming(served.engine.port, {"model": "rnnt"}) as stream:
+            await stream.send(speech(WEATHER_WORDS)[: 5 * len(SECOND)], pace=4)
+            await stream.until("transcript.partial")
+            assert stream.socket.transport is not None
+            stream.socket.transport.abort()
+            return []
+
+    orders = ((GO_FORWARD_WORDS, WEATHER_WORDS), (WEATHER_WORDS, GO_FORWARD_WORDS))
+    found = await asyncio.gather(says(*orders[0], pieces=3207), goes(), says(*orders[1], pieces=1235))
+    assert list(found) == [list(orders[0]), [], list(orders[1])]
 
 
 def test_others_are_answered_while_it_computes_and_what_nobody_waits_for_ends(served: Served) -> None:
