@@ -11,9 +11,10 @@ from typing import Final
 
 from roundhouse_faster_whisper.hardware import choose_hardware
 from tests.bench.engines.basics import basics, stops
+from tests.bench.engines.live import first_word, later
 from tests.bench.engines.making import SPOKEN_WORDS, made
 from tests.bench.engines.pair import Pair, Subject, idle, in_turns, start, stop, taken, up
-from tests.bench.engines.speech import CLIP_SECONDS, CLIPS, clips, speech
+from tests.bench.engines.speech import CLIP_SECONDS, CLIPS, clips, speech, spoken_live
 from tests.bench.engines.wyoming import WYOMING_NAME, Wyoming, wyoming
 from tests.bench.figure import Figure, Result
 from tests.conformance.engine.running import TRANSCRIPTIONS, Engine, form
@@ -32,6 +33,7 @@ AT_ONCE: Final = Figure(
     aim=1,
 )
 STOP: Final = stops("faster-whisper")
+LATER: Final = first_word("faster-whisper")
 PEER_SPEED: Final = Figure(
     "engines", "faster-whisper, 20 s of speech, beside a peer", "x real", "higher", WYOMING_NAME, aim=1
 )
@@ -43,7 +45,7 @@ PEER_AT_ONCE: Final = Figure(
     WYOMING_NAME,
     aim=1,
 )
-FIGURES: Final = (*BASICS.all, AT_ONCE, STOP, PEER_SPEED, PEER_AT_ONCE)
+FIGURES: Final = (*BASICS.all, AT_ONCE, LATER, STOP, PEER_SPEED, PEER_AT_ONCE)
 
 
 def measure(folder: Path) -> Iterator[Result]:
@@ -56,6 +58,7 @@ def measure(folder: Path) -> Iterator[Result]:
         threads = choose_hardware({"ROUNDHOUSE_DEVICE": "cpu"}, 1).threads
         with wyoming(folder, model, threads) as peer, ThreadPoolExecutor(CLIPS) as clients:
             yield from _speeds(pair, peer, clients)
+        yield later(LATER, pair, spoken_live(), "live", model="m", language="en")
         yield idle(BASICS.idle, pair.engine)
         yield stop(STOP, pair.engine, lambda: _left(pair.engine), in_turns(lambda: _step(pair))[0])
 

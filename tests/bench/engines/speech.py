@@ -10,9 +10,11 @@ RATE: Final = 16_000
 CLIPS: Final = 8
 CLIP_SECONDS: Final = 2.5
 PIECE_SECONDS: Final = 0.1
+_SILENCE_SECONDS: Final = 1.0
 WINDOW_SECONDS: Final = 30.0
 """The most that engines compute at once."""
 _READ_SECONDS: Final = 10
+_LIVE_SECONDS: Final = 3.0
 _BOOK: Final = "librivox/sense_and_sensibility_01_austen_64kb-{}.wav"
 
 
@@ -27,6 +29,11 @@ def speech(seconds: float) -> bytes:
     assert len(samples) >= read, "the recordings are shorter than they were"
     wanted = round(seconds * RATE) * 2
     return (samples[:read] * (wanted // read + 1))[:wanted]
+
+
+def spoken_live() -> bytes:
+    """What is heard while it is spoken: silence first, in which detectors learn what none is."""
+    return bytes(round(_SILENCE_SECONDS * RATE) * 2) + speech(_LIVE_SECONDS)
 
 
 def clips() -> list[bytes]:
