@@ -15,10 +15,11 @@ from tests.bench.engines import (
     nemo,
     pocketsphinx,
     transformers,
+    whisper,
 )
 from tests.bench.figure import Result
 
-_PARTS: Final = (pocketsphinx, live, faster_whisper, hour, nemo, transformers, chats, musicgen)
+_PARTS: Final = (pocketsphinx, live, faster_whisper, hour, nemo, transformers, whisper, chats, musicgen)
 FIGURES: Final = (*(figure for part in _PARTS for figure in part.FIGURES), *images.FIGURES)
 
 

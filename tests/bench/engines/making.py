@@ -35,6 +35,13 @@ def _whisper(folder: Path) -> None:
     make_whisper(folder, Whisper(says=SPOKEN_WORDS, width=512, layers=6, heads=8, text_tokens=50_000))
 
 
+def _whisper_of_transformers(folder: Path) -> None:
+    from tests.support.whisper import Whisper  # noqa: PLC0415
+    from tests.support.whisper_repository import write_whisper  # noqa: PLC0415
+
+    write_whisper(folder, Whisper(says=SPOKEN_WORDS, width=512, layers=6, heads=8, text_tokens=50_000))
+
+
 def _embeddings(folder: Path) -> None:
     from tests.support.tiny_models import BASE, write_embedder  # noqa: PLC0415
 
@@ -77,6 +84,7 @@ def _nemo(folder: Path) -> None:
 
 _KINDS: Final[Mapping[str, Callable[[Path], None]]] = {
     "whisper": _whisper,
+    "whisper-transformers": _whisper_of_transformers,
     "embeddings": _embeddings,
     "rerank": _rerank,
     "chat": _chat,

@@ -1,6 +1,7 @@
-"""`python -m tests.bench.engines.libraries.transformers KIND MODEL`: chat, embeddings or rerank.
+"""`python -m tests.bench.engines.libraries.transformers KIND MODEL`: chat, transcriptions and the like.
 
-Of chat, a step is one token after a short prompt.
+Of chat, a step is one token after a short prompt. Transcriptions want a file of 16 kHz mono samples, too: a
+step of theirs is one window through the encoder.
 """
 
 import sys
@@ -8,6 +9,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from tests.bench.engines.libraries import answer
+from tests.bench.engines.making import SPOKEN_WORDS
+from tests.bench.engines.speech import CLIPS, RATE
 from tests.bench.engines.texts import LONG, MESSAGES, PARAGRAPHS, QUERY, WRITTEN_TOKENS
 
 Works = Mapping[str, Callable[[], object]]
@@ -72,6 +75,36 @@ def _chat(path: str) -> Works:
     return {"call": write, "first": first}
 
 
+def _transcriptions(path: str, recording: str) -> Works:
+    import numpy as np  # noqa: PLC0415
+    import torch  # noqa: PLC0415
+    from transformers import (  # noqa: PLC0415
+        AutoTokenizer,
+        WhisperFeatureExtractor,
+        WhisperForConditionalGeneration,
+    )
+
+    extractor = WhisperFeatureExtractor.from_pretrained(path)
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    model = WhisperForConditionalGeneration.from_pretrained(path).eval()
+    samples = np.fromfile(recording, "<i2").astype(np.float32) / 32768
+    clips = np.split(samples, CLIPS)
+
+    def heard(sounds: Sequence[object]) -> list[str]:
+        read = extractor(list(sounds), sampling_rate=RATE, return_tensors="pt")["input_features"]
+        with torch.inference_mode():
+            written = model.generate(read, language="en", task="transcribe", return_timestamps=True)
+        texts: list[str] = tokenizer.batch_decode(written, skip_special_tokens=True)
+        assert all(SPOKEN_WORDS[1] in text for text in texts), texts
+        return texts
+
+    def step() -> None:
+        with torch.inference_mode():
+            model.model.encoder(torch.zeros(1, model.config.num_mel_bins, 3000))
+
+    return {"call": lambda: heard([samples]), "batch": lambda: heard(clips), "step": step}
+
+
 class _First:
     """Hears when the first token after the prompt came, in seconds from when it was made."""
 
@@ -90,5 +123,10 @@ class _First:
 
 
 if __name__ == "__main__":
-    kinds = {"chat": _chat, "embeddings": _embeddings, "rerank": _rerank}
-    answer(kinds[sys.argv[1]](sys.argv[2]))
+    kinds: Mapping[str, Callable[..., Works]] = {
+        "chat": _chat,
+        "embeddings": _embeddings,
+        "rerank": _rerank,
+        "transcriptions": _transcriptions,
+    }
+    answer(kinds[sys.argv[1]](*sys.argv[2:]))
