@@ -1,5 +1,6 @@
 """The engines that compute on a GPU, each with a tiny model, and a question that any device answers alike."""
 
+import base64
 import contextlib
 import importlib.util
 import io
@@ -12,6 +13,7 @@ from typing import Any, Final
 
 import av
 import numpy as np
+from PIL import Image
 
 from tests.conformance.engine.nemo_engine import made_models, speech
 from tests.conformance.engine.running import Engine, running
@@ -104,6 +106,27 @@ def write_writer(folder: Path) -> Path:
     return tiny_models.write_writer(folder)
 
 
+def write_ranker(folder: Path) -> Path:
+    prepare_torch()
+    from tests.support import tiny_models  # noqa: PLC0415 - torch loads only now
+
+    return tiny_models.write_ranker(folder)
+
+
+def write_seer(folder: Path) -> Path:
+    prepare_torch()
+    from tests.support import tiny_seers  # noqa: PLC0415 - torch loads only now
+
+    return tiny_seers.write_qwen(folder)
+
+
+def write_whisper(folder: Path) -> Path:
+    prepare_torch()
+    from tests.support import whisper_repository  # noqa: PLC0415 - torch loads only now
+
+    return whisper_repository.write_whisper(folder)
+
+
 def write_composer(folder: Path) -> Path:
     prepare_torch()
     from tests.support import tiny_music  # noqa: PLC0415 - torch loads only now
@@ -111,14 +134,23 @@ def write_composer(folder: Path) -> Path:
     return tiny_music.write_composer(folder)
 
 
+def made_listener(kind: str) -> Callable[[Path], Path]:
+    """NeMo's are made once for all tests."""
+    return lambda _folder: made_models() / kind
+
+
+def said() -> bytes:
+    return wav(speech(GO_FORWARD_WORDS))
+
+
 def write_gguf(folder: Path) -> Path:
     folder.mkdir()
     return write_model(folder / "tiny.gguf").parent
 
 
-def text_of(recording: Callable[[], bytes]) -> Callable[[Engine, str], str]:
+def text_of(recording: Callable[[], bytes], **fields: str) -> Callable[[Engine, str], str]:
     def ask(engine: Engine, model: str) -> str:
-        answer = engine.post(recording(), model=model)
+        answer = engine.post(recording(), model=model, **fields)
         assert answer.status == 200, answer.body
         return str(answer.json["text"])
 
@@ -145,6 +177,22 @@ def chat(engine: Engine, model: str) -> str:
     return str(said["choices"][0]["message"]["content"])
 
 
+def scores(engine: Engine, model: str) -> Any:
+    """[texts], in the texts' order."""
+    found = json.loads(post(engine, "/v1/rerank", model=model, query="count", documents=TEXTS))
+    return np.array(
+        [one["relevance_score"] for one in sorted(found["results"], key=lambda one: one["index"])]
+    )
+
+
+def seen(engine: Engine, model: str) -> str:
+    """What it says of a picture, from its first token on."""
+    part = {"type": "image_url", "image_url": {"url": PICTURE}}
+    messages = [{"role": "user", "content": [part, {"type": "text", "text": "What is it?"}]}]
+    told = {"model": model, "messages": messages, "temperature": 0, "max_tokens": 4}
+    return str(json.loads(post(engine, "/v1/chat/completions", **told))["choices"][0]["message"]["content"])
+
+
 def music(engine: Engine, model: str) -> Any:
     """[samples] of the likeliest music: what is drawn by chance is another on each device."""
     asked = {"prompt": "one two", "duration": 0.5, "temperature": 0, "seed": 1}
@@ -161,6 +209,15 @@ def libraries(package: str) -> str:
     return ":".join(filter(None, [*folders, os.environ.get("LD_LIBRARY_PATH")]))
 
 
+def picture() -> str:
+    """The URL of half a red one."""
+    made, written = Image.new("RGB", (84, 56), "red"), io.BytesIO()
+    made.paste("white", (0, 0, 42, 56))
+    made.save(written, "png")
+    return f"data:image/png;base64,{base64.b64encode(written.getvalue()).decode()}"
+
+
+PICTURE: Final = picture()
 LLAMA_ON_A_GPU: Final = {"ROUNDHOUSE_LLAMA_GPU_LAYERS": "99", "LD_LIBRARY_PATH": libraries("cu13")}
 CASES: Final = (
     Case(
@@ -171,13 +228,19 @@ CASES: Final = (
         {"ROUNDHOUSE_COMPUTE_TYPE": "float16", "LD_LIBRARY_PATH": libraries("cublas")},
     ),
     Case("transformers-embeddings", ("-m", "roundhouse_transformers", "embeddings"), write_embedder, vectors),
+    Case("transformers-rerank", ("-m", "roundhouse_transformers", "rerank"), write_ranker, scores),
     Case("transformers-chat", ("-m", "roundhouse_transformers", "chat"), write_writer, chat),
+    Case("transformers-pictures", ("-m", "roundhouse_transformers", "chat"), write_seer, seen),
     Case(
-        "nemo",
-        ("-m", "roundhouse_nemo"),
-        lambda _folder: made_models() / "ctc",
-        text_of(lambda: wav(speech(GO_FORWARD_WORDS))),
+        "transformers-transcriptions",
+        ("-m", "roundhouse_transformers", "transcriptions"),
+        write_whisper,
+        text_of(go_forward, language="en"),
     ),
+    Case("nemo", ("-m", "roundhouse_nemo"), made_listener("ctc"), text_of(said)),
+    Case("nemo-tdt", ("-m", "roundhouse_nemo"), made_listener("tdt"), text_of(said)),
+    Case("nemo-rnnt", ("-m", "roundhouse_nemo"), made_listener("rnnt"), text_of(said)),
+    Case("nemo-canary", ("-m", "roundhouse_nemo"), made_listener("canary"), text_of(said, language="en")),
     Case("musicgen", ("-m", "roundhouse_musicgen"), write_composer, music),
     Case(
         "llama-cpp-chat",
