@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator
+from functools import partial
 from typing import BinaryIO
 
 from starlette.datastructures import Headers
@@ -98,7 +99,8 @@ class Transcriptions:
             if ask.stream:
                 await flushing(send)({"type": "http.response.body", "body": last.encode()})
                 return
-            body = render(transcript, ask.response_format, ask.granularities)
+            write = partial(render, transcript, ask.response_format, ask.granularities)
+            body = await asyncio.to_thread(write) if transcript.is_long else write()
             told = {"X-Roundhouse-Audio-Seconds": f"{transcript.duration:.3f}"}
             response = Response(body, media_type=MEDIA_TYPES[ask.response_format], headers=told)
             await response(scope, receive, flushing(send))

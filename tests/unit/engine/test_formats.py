@@ -4,11 +4,13 @@ import json
 import subprocess
 import sys
 from dataclasses import dataclass, field, replace
+from functools import reduce
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from roundhouse_engine import formats
 from roundhouse_engine.formats import (
     Granularity,
     ResponseFormat,
@@ -207,3 +209,23 @@ def test_formats_need_the_standard_library_alone() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("wanted", ResponseFormat)
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_what_is_written_of_a_long_recording_is_made_as_of_a_short_one(
+    wanted: ResponseFormat, language: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In Python, step by step, where a short one's is written at once."""
+    segments = tuple(
+        Segment(at, at + 0.5, text, (Word(text, at, at + 0.5),), speaker="A")
+        for at in range(200)
+        for text in (f" “{at}” é\n", "", "…")
+    )
+    transcript = Transcript(language, 200.0, segments)
+    assert transcript.is_long
+    long = render(transcript, wanted, frozenset(Granularity))
+    monkeypatch.setattr(formats, "_LONG_SEGMENTS", 1000)
+    assert not transcript.is_long
+    assert render(transcript, wanted, frozenset(Granularity)) == long
+    assert transcript.text == reduce(lambda said, one: joined(said, one.text, language), segments, "")
