@@ -3,6 +3,8 @@
 What is in the repositories was made on the spot; the rest is what runs for everybody.
 """
 
+import base64
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +13,9 @@ from typing import Any, Final
 import numpy as np
 import pytest
 import yaml
-from openai import OpenAI
+from openai import BadRequestError, OpenAI
 from openai.types.chat import ChatCompletionMessageParam
+from PIL import Image
 
 from tests.e2e.release import Release
 from tests.support.hub import Hub
@@ -22,6 +25,7 @@ from tests.support.whisper import Whisper
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 CHAT, EMBEDDINGS = "qwen2.5-0.5b-instruct", "bge-small-en-v1.5"
+PICTURES = "qwen3-vl-2b-instruct"
 WHISPER, FINE_TUNE = "openai/whisper-tiny", "Ivydata/whisper-small-japanese"
 
 QUESTION: Final[list[ChatCompletionMessageParam]] = [{"role": "user", "content": "count"}]
@@ -46,24 +50,30 @@ def serving(
     for repo, folder in repositories.items():
         files = [path for path in folder.rglob("*") if path.is_file()]
         hub.commit(repo, {str(path.relative_to(folder)): path.read_bytes() for path in files})
-    release.apply(yaml.safe_dump_all(manifests))
     variants = [one["metadata"]["name"] for one in manifests if one["kind"] == "ModelVariant"]
-    for name in variants:
-        release.wait_for_condition(f"modelvariant/{name}", "Ready", "True", "Serving", seconds=300)
-    yield
-    release.delete(*(f"{one['kind'].lower()}/{one['metadata']['name']}" for one in reversed(manifests)))
+    try:
+        release.apply(yaml.safe_dump_all(manifests))
+        for name in variants:
+            release.wait_for_condition(f"modelvariant/{name}", "Ready", "True", "Serving", seconds=300)
+        yield
+    finally:
+        names = (f"{one['kind'].lower()}/{one['metadata']['name']}" for one in reversed(manifests))
+        release.delete(*names)
 
 
 @pytest.fixture
 def models(release: Release, hub: Hub, tmp_path: Path) -> Iterator[None]:
     prepare_torch()
     from tests.support.tiny_models import write_embedder, write_writer  # noqa: PLC0415 - torch loads only now
+    from tests.support.tiny_seers import write_qwen  # noqa: PLC0415
 
     made = {
         "Qwen/Qwen2.5-0.5B-Instruct": write_writer(tmp_path / "chat"),
         "BAAI/bge-small-en-v1.5": write_embedder(tmp_path / "embeddings", pooling="cls_token"),
+        "Qwen/Qwen3-VL-2B-Instruct": write_qwen(tmp_path / "pictures"),
     }
-    with serving(release, hub, made, documents("transformers.yaml", "rerank")):
+    examples = [*documents("transformers.yaml", "rerank"), *documents("transformers-vision.yaml")]
+    with serving(release, hub, made, examples):
         yield
 
 
@@ -83,7 +93,7 @@ def whispers(release: Release, hub: Hub, tmp_path: Path) -> Iterator[None]:
         yield
 
 
-@pytest.mark.req("S2-12", "S2-19")
+@pytest.mark.req("S2-4", "S2-12", "S2-19")
 def test_the_examples_models_answer_through_the_gateway(release: Release, models: None) -> None:
     with OpenAI(base_url=f"{release.url}/v1", api_key="none needed", max_retries=2) as client:
         told = client.chat.completions.create(model=CHAT, messages=QUESTION, temperature=0)
@@ -92,6 +102,7 @@ def test_the_examples_models_answer_through_the_gateway(release: Release, models
         ) as stream:
             pieces = [chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices]
         found = client.embeddings.create(model=EMBEDDINGS, input=["one two three", "w1"])
+        check_pictures(client)
     said = told.choices[0].message.content or ""
     assert said.split() == ["one", "two", "three"]
     assert len([piece for piece in pieces if piece]) > 1, "in pieces"
@@ -100,6 +111,30 @@ def test_the_examples_models_answer_through_the_gateway(release: Release, models
     assert vectors.shape == (2, 32)
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1)
     assert not np.allclose(vectors[0], vectors[1])
+
+
+def check_pictures(client: OpenAI) -> None:
+    def looking(url: str) -> list[ChatCompletionMessageParam]:
+        parts: list[Any] = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": "?"}]
+        return [{"role": "user", "content": parts}]
+
+    def picture(color: str) -> str:
+        written = io.BytesIO()
+        Image.new("RGB", (84, 56), color).save(written, "png")
+        return f"data:image/png;base64,{base64.b64encode(written.getvalue()).decode()}"
+
+    def answer(model: str, url: str) -> str:
+        told: dict[str, Any] = {"messages": looking(url), "temperature": 0, "max_tokens": 8}
+        return client.chat.completions.create(model=model, **told).choices[0].message.content or ""
+
+    red, again, blue = (answer(PICTURES, picture(color)) for color in ("red", "red", "blue"))
+    assert red
+    assert red == again
+    assert red != blue
+    with pytest.raises(BadRequestError, match="nothing is fetched here"):
+        answer(PICTURES, "http://10.0.0.1/a.png")
+    with pytest.raises(BadRequestError):
+        answer(CHAT, picture("red"))
 
 
 @pytest.mark.req("S2-20")
