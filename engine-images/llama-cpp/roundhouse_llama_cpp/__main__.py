@@ -10,7 +10,9 @@ from roundhouse_llama_cpp.embeddings import LlamaEmbeddings
 _KINDS: Final[dict[str, type[Handler]]] = {"chat": LlamaChat, "embeddings": LlamaEmbeddings}
 
 if __name__ == "__main__":
-    kind = sys.argv[1] if len(sys.argv) > 1 else "chat"
+    kind, *more = sys.argv[1:] or ("chat",)
     if kind not in _KINDS:
         sys.exit(f"roundhouse engine: llama.cpp serves {' or '.join(_KINDS)} here, not {kind!r}.")
+    if more:
+        sys.exit(f"roundhouse engine: {more[0]!r} after {kind!r} means nothing. Variables set the rest.")
     serve(_KINDS[kind])

@@ -15,7 +15,9 @@ _KINDS: Final[dict[str, type[Handler]]] = {
 }
 
 if __name__ == "__main__":
-    kind = sys.argv[1] if len(sys.argv) > 1 else "chat"
+    kind, *more = sys.argv[1:] or ("chat",)
     if kind not in _KINDS:
         sys.exit(f"roundhouse engine: transformers serves {', '.join(_KINDS)} here, not {kind!r}.")
+    if more:
+        sys.exit(f"roundhouse engine: {more[0]!r} after {kind!r} means nothing. Variables set the rest.")
     serve(_KINDS[kind])

@@ -56,7 +56,13 @@ def masked(text: str) -> str:
 
 
 def last_words(text: str) -> str:
-    """The end of a log as one line of at most `DETAIL_BYTES` bytes, cut from the front."""
+    """The end of a log as one line of at most `DETAIL_BYTES` bytes, cut from the front.
+
+    Half a line is left out where what comes after it fills half of the room: it stands before what matters.
+    """
     line = masked(" | ".join(text.split("\n")).strip(" |"))
     cut = line.encode()[-DETAIL_BYTES:].decode(errors="ignore")
-    return cut if cut == line else f"…{cut}"
+    if cut == line:
+        return cut
+    whole = cut.partition(" | ")[2]
+    return f"…{whole if len(whole) >= DETAIL_BYTES // 2 else cut}"

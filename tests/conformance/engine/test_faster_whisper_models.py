@@ -1,20 +1,28 @@
 """What faster-whisper says of a directory that it cannot serve, and how it divides its work into steps."""
 
+import io
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from faster_whisper.audio import decode_audio
+from numpy.typing import NDArray
 
 from roundhouse_engine import Cancellation, Cancelled, ModelError, ModelSpec, SpeechOptions, Window
+from roundhouse_engine.audio import decode
 from roundhouse_engine.cores import within_quota
 from roundhouse_faster_whisper.handler import FasterWhisper
 from roundhouse_faster_whisper.hardware import choose_hardware
 from roundhouse_faster_whisper.weights import open_model
 from tests.conformance.engine.running import FASTER_WHISPER, running
 from tests.conformance.engine.streaming import go_forward_samples
+from tests.support.recordings import go_forward
 from tests.support.whisper import Whisper, make_whisper
+from tests.unit.engine.encoding import encode
 
 RATE = 16_000
 CPU = choose_hardware({"ROUNDHOUSE_DEVICE": "cpu"}, 1)
@@ -149,6 +157,54 @@ def test_a_request_that_is_gone_begins_no_further_step(good: Path, monkeypatch: 
     with pytest.raises(Cancelled):
         next(segments)
     assert read == [0, 1]
+    engine.unload()
+
+
+class _Listening:
+    """The model, and the features that it was given to encode."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self.heard: list[NDArray[np.float32]] = []
+
+    def encode(self, sound: Any, **told: object) -> Any:
+        self.heard.append(np.array(sound)[0])
+        return self._model.encode(sound, **told)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        ("wav", "pcm_s16le", 16_000, "mono"),
+        ("wav", "pcm_f32le", 96_000, "stereo"),
+        ("wav", "pcm_mulaw", 16_000, "mono"),
+        ("ogg", "libopus", 48_000, "stereo"),
+        ("mp3", "libmp3lame", 44_100, "stereo"),
+    ],
+)
+def test_the_encoder_hears_what_it_hears_in_the_librarys_hands(
+    good: Path, monkeypatch: pytest.MonkeyPatch, written: tuple[str, str, int, str]
+) -> None:
+    """The model of these tests is deaf, and would say the same of anything."""
+    monkeypatch.setenv("ROUNDHOUSE_DEVICE", "cpu")
+    engine = FasterWhisper()
+    engine.load(ModelSpec("m", good), lambda _: None)
+    engine._steps.whisper = spy = _Listening(engine._steps.whisper)
+    container, codec, rate, layout = written
+    recording = encode(go_forward(), container, codec, rate=rate, layout=layout)
+    cancellation = Cancellation()
+    (window,) = engine.windows(decode(io.BytesIO(recording), RATE, 60, cancellation), cancellation)
+    assert list(engine.transcribe(iter([window]), SpeechOptions(), cancellation))
+    start, length = round(window.start * RATE), len(window.samples) // 2
+    sound = decode_audio(io.BytesIO(recording), sampling_rate=RATE)[start : start + length]
+    wanted = engine._steps.model.feature_extractor(sound)
+    frames = length // 160 - 1  # the last one reaches over the end
+    heard = spy.heard[0][:, :frames]
+    assert np.corrcoef(heard.ravel(), wanted[:, :frames].ravel())[0, 1] > 0.99
+    assert float(np.mean(np.abs(heard - wanted[:, :frames]))) < 0.03
     engine.unload()
 
 

@@ -232,7 +232,7 @@ def test_canary_is_told_other_things_by_each_of_those_at_once(served: Served) ->
     [
         ({}, "language", "missing", "Send language, one of 'de' (german), 'en' (english)."),
         ({"language": "fr"}, "language", "unsupported_value", "only 'de' (german), 'en' (english)."),
-        ({"language": "klingon"}, "language", "unsupported_value", "an ISO 639-1 code such as 'en'"),
+        ({"language": "klingon"}, "language", "unsupported_value", "a known language such as 'en'"),
         ({"model": "ctc", "path": TRANSLATIONS}, "model", "unsupported_value", "'ctc' does not translate"),
     ],
 )

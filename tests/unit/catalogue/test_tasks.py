@@ -28,6 +28,14 @@ def test_an_image_is_told_its_handler_by_one_argument_and_names_those_there_are(
     assert {"chat", "embeddings"} <= tasks_of("transformers") & tasks_of("llama-cpp")
 
 
+@pytest.mark.parametrize("image", MODULES)
+def test_an_argument_that_means_nothing_is_refused(image: str) -> None:
+    asked = [sys.executable, "-m", MODULES[image], "chat", "--fast"]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 1
+    assert "'--fast' after 'chat' means nothing" in done.stderr
+
+
 @pytest.mark.req("S2-10")
 def test_each_engine_of_the_catalogue_asks_for_a_handler_that_its_image_has() -> None:
     known = tasks_of("transformers")

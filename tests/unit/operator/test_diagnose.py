@@ -307,3 +307,11 @@ def test_last_words_are_the_last() -> None:
     assert found
     assert found.detail.endswith("a | the end")
     assert len(found.detail.encode()) <= 260
+
+
+def test_last_words_begin_with_a_whole_line_where_enough_is_left() -> None:
+    said = "'m' is no model for this engine: tokenizer.json is missing. Download the whole repository. " * 2
+    one = project_pod(sent(container(state=ended(1, message=f"{'GET /health ' * 20}\n{said.strip()}"))))
+    found = diagnose(ROLLOUT, [one], resource=None, startup_seconds=60)
+    assert found
+    assert found.detail == f"…{said.strip()}"
