@@ -17,8 +17,8 @@ from roundhouse_engine.speech import SpeechOptions, Window
 from roundhouse_engine.stream_frames import Order, unpacked
 from roundhouse_engine.vad import FRAME_SECONDS, Cutter
 
-_FEED_FRAMES: Final = 5
-"""150 ms: people read no faster, and asking a decoder what it heard costs."""
+_FEED_FRAMES: Final = 3
+"""90 ms: people read no faster, and asking a decoder what it heard costs."""
 
 
 def listen(
@@ -128,12 +128,13 @@ class _Session:
         self._number += 1
         yield SpeechBegan(self._number, self._cutter.start)
         self._utterance = self._handler.utterance(self._options, interim=self._stream.interim_results)
-        self._unfed = [self._cutter.pending]
-        self._guess = ""
+        self._unfed, self._guess = [], ""
+        yield from self._feed(self._cutter.pending)
 
-    def _feed(self, frame: bytes) -> Iterator[Event]:
-        self._unfed.append(frame)
-        if self._utterance is None or len(self._unfed) < _FEED_FRAMES:
+    def _feed(self, heard: bytes) -> Iterator[Event]:
+        """Half a second at once when it has just begun, and frames from then on."""
+        self._unfed.append(heard)
+        if self._utterance is None or sum(map(len, self._unfed)) < _FEED_FRAMES * self._cutter.frame_bytes:
             return
         guess = self._utterance.feed(b"".join(self._unfed), self._cancellation)
         self._unfed = []

@@ -35,7 +35,7 @@ class Utterance(ABC):
 
     @abstractmethod
     def feed(self, samples: bytes, cancellation: Cancellation) -> str | None:
-        """Take the next piece (mono s16 at the handler's `sample_rate`, 150 ms; the first one mostly longer).
+        """Take the next piece (mono s16 at the handler's `sample_rate`, 90 ms; the first one mostly longer).
 
         What the utterance seems to say so far; None where nothing can be told yet, or nothing changed. Where
         that takes more than a step, ask `cancellation` between two of them.

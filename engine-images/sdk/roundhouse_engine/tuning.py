@@ -22,8 +22,8 @@ class Tuner:
         if kind != self._kind:
             yield from self.flush()
             self._kind = kind
-            one = frame.layout.name == "mono"
-            self._mixer = None if one else Mixer(frame.layout.nb_channels, frame.sample_rate)
+            channels = frame.layout.nb_channels
+            self._mixer = Mixer(channels, frame.sample_rate) if channels > 1 else None
         for mono in self._mixer.push(frame) if self._mixer else (frame,):
             yield from self._resample(mono)
 

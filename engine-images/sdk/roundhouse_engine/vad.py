@@ -4,6 +4,7 @@ It decides where a window begins and ends; whether one 30 ms frame is speech is 
 SDK's by energy or an engine's own. Holds one window in memory, never the recording.
 """
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Final
@@ -58,7 +59,7 @@ class EnergyDetector:
 def level_db(frame: bytes) -> float:
     """Loudness of a frame: 0 for one step of the 16-bit range, 90 for all of it."""
     samples = np.frombuffer(frame, dtype="<i2").astype(np.float32)
-    return float(10 * np.log10(np.mean(samples * samples) + 1.0))
+    return 10 * math.log10(float(np.dot(samples, samples)) / max(len(samples), 1) + 1.0)
 
 
 def cut(  # noqa: PLR0913 - the last is for the few engines that dislike short windows
