@@ -206,11 +206,11 @@ def test_where_memory_is_short_no_picture_is_at_fault(
 
 
 def test_what_would_fill_the_context_is_told_before_it_is_computed(seer: Engine) -> None:
-    """Of the tiny model each picture is 64 tokens at most, and 1024 are taken."""
+    """Of the tiny model each picture is 49 tokens, and 1024 are taken."""
     large = url(Image.new("1", (600, 600)))
-    found = ask(seer, "qwen", *[large] * 17)
+    found = ask(seer, "qwen", *[large] * 25)
     assert (found.status, found.error["code"]) == (400, "context_length_exceeded")
-    assert "The pictures are 1071 tokens long" in found.error["message"]
+    assert "The pictures are 1225 tokens long" in found.error["message"]
 
 
 def test_of_little_detail_a_picture_is_small(models: dict[str, Path]) -> None:
