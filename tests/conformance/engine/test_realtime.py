@@ -322,7 +322,7 @@ async def test_an_engine_that_reads_no_more_for_now_shows_that_it_lives(tmp_path
     """Pings stand behind minutes of audio, and nothing is to be told of its first half minute."""
     with running(LIVE, tmp_path) as engine:
         engine.until_ready()
-        query = {"model": "m", "prompt": "sleep 0.14", "encoding": "mulaw", "sample_rate": "8000"}
+        query = {"model": "m", "prompt": "sleep 0.08", "encoding": "mulaw", "sample_rate": "8000"}
         quiet = {"interim_results": "false", "vad": "false"}
         url = f"{engine.url}{PATH}?{urlencode({**query, **quiet})}"
         noise = np.random.default_rng(7).integers(0, 256, 1 << 20, np.uint8).tobytes()
