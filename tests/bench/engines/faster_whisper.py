@@ -3,7 +3,6 @@
 The model has random weights but for the dozen words that it says of any sound.
 """
 
-import contextlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
@@ -13,15 +12,14 @@ from roundhouse_faster_whisper.hardware import choose_hardware
 from tests.bench.engines.basics import basics, stops
 from tests.bench.engines.live import first_word, later
 from tests.bench.engines.making import SPOKEN_WORDS, made
-from tests.bench.engines.pair import Pair, Subject, idle, in_turns, start, stop, taken, up
+from tests.bench.engines.pair import Pair, Subject, idle, in_turns, left_recording, start, stop, taken, up
 from tests.bench.engines.speech import CLIP_SECONDS, CLIPS, clips, speech, spoken_live
 from tests.bench.engines.wyoming import WYOMING_NAME, Wyoming, wyoming
 from tests.bench.figure import Figure, Result
-from tests.conformance.engine.running import TRANSCRIPTIONS, Engine, form
+from tests.conformance.engine.running import Engine
 from tests.support.recordings import wav
 
 _SECONDS: Final = CLIPS * CLIP_SECONDS
-_LEFT_SECONDS: Final = 300.0
 
 BASICS: Final = basics("faster-whisper", "20 s of speech", "x real", start=2.0)
 AT_ONCE: Final = Figure(
@@ -60,7 +58,12 @@ def measure(folder: Path) -> Iterator[Result]:
             yield from _speeds(pair, peer, clients)
         yield later(LATER, pair, spoken_live(), "live", model="m", language="en")
         yield idle(BASICS.idle, pair.engine)
-        yield stop(STOP, pair.engine, lambda: _left(pair.engine), in_turns(lambda: _step(pair))[0])
+        yield stop(
+            STOP,
+            pair.engine,
+            lambda: left_recording(pair.engine, language="en"),
+            in_turns(lambda: _step(pair))[0],
+        )
 
 
 def _speeds(pair: Pair, peer: Wyoming | None, clients: Executor) -> Iterator[Result]:
@@ -97,12 +100,3 @@ def _check(text: str) -> None:
 
 def _step(pair: Pair) -> float:
     return pair.library.seconds("step")
-
-
-@contextlib.contextmanager
-def _left(engine: Engine) -> Iterator[None]:
-    """Minutes of speech, whose client hangs up at the end."""
-    body, headers = form(wav(speech(_LEFT_SECONDS)), language="en")
-    with contextlib.closing(engine.connect()) as connection:
-        connection.request("POST", TRANSCRIPTIONS, body, headers)
-        yield

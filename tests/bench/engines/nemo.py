@@ -1,6 +1,5 @@
 """NeMo over HTTP, with a CTC model as large as parakeet's of 110 million weights, against the library."""
 
-import contextlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -8,14 +7,24 @@ from typing import Final
 
 from tests.bench.engines.basics import basics, eight_at_once, stops
 from tests.bench.engines.making import made
-from tests.bench.engines.pair import Subject, at_once, idle, in_turns, speed, start, stop, taken, up
+from tests.bench.engines.pair import (
+    Subject,
+    at_once,
+    idle,
+    in_turns,
+    left_recording,
+    speed,
+    start,
+    stop,
+    taken,
+    up,
+)
 from tests.bench.engines.speech import CLIPS, clips, speech
 from tests.bench.figure import Result
-from tests.conformance.engine.running import TRANSCRIPTIONS, Engine, form
+from tests.conformance.engine.running import Engine
 from tests.support.recordings import wav
 
 _SECONDS: Final = 20.0
-_LEFT_SECONDS: Final = 300.0
 
 BASICS: Final = basics("nemo", "20 s of speech", "x real", start=1.5)
 STOP: Final = stops("nemo")
@@ -36,18 +45,9 @@ def measure(folder: Path) -> Iterator[Result]:
         yield at_once(AT_ONCE, pair, [partial(_heard, pair.engine, wav(clip)) for clip in clips()])
         yield idle(BASICS.idle, pair.engine)
         (step_seconds,) = in_turns(lambda: pair.library.seconds("step"))
-        yield stop(STOP, pair.engine, lambda: _left(pair.engine), step_seconds)
+        yield stop(STOP, pair.engine, lambda: left_recording(pair.engine), step_seconds)
 
 
 def _heard(engine: Engine, audio: bytes) -> None:
     answer = engine.post(audio)
     assert answer.status == 200, answer.body
-
-
-@contextlib.contextmanager
-def _left(engine: Engine) -> Iterator[None]:
-    """Minutes of speech, whose client hangs up at the end."""
-    body, headers = form(wav(speech(_LEFT_SECONDS)))
-    with contextlib.closing(engine.connect()) as connection:
-        connection.request("POST", TRANSCRIPTIONS, body, headers)
-        yield

@@ -16,9 +16,11 @@ from statistics import median
 from typing import IO, Any, Final
 
 from tests.bench.engines.making import QUIET
+from tests.bench.engines.speech import speech
 from tests.bench.figure import Figure, Result
 from tests.bench.machine import cpu_seconds
-from tests.conformance.engine.running import Engine, running
+from tests.conformance.engine.running import TRANSCRIPTIONS, Engine, form, running
+from tests.support.recordings import wav
 from tests.support.waiting import wait_until
 
 ROUNDS: Final = 7
@@ -27,6 +29,7 @@ ONE_STEP: Final = "one step of the library"
 _READY_SECONDS: Final = 300
 _IDLE_SECONDS: Final = 6
 _LEAVES: Final = 4
+_LEFT_SECONDS: Final = 300.0
 _REST_SECONDS: Final = 1.5
 """Long enough after a step that nothing of it can follow."""
 _AT_REST: Final = 0.05
@@ -207,6 +210,15 @@ def left(engine: Engine, path: str, **told: object) -> Iterator[None]:
     """A request of JSON whose client hangs up at the end."""
     with contextlib.closing(engine.connect()) as connection:
         connection.request("POST", path, *_form(told))
+        yield
+
+
+@contextmanager
+def left_recording(engine: Engine, **fields: str) -> Iterator[None]:
+    """Minutes of speech, whose client hangs up at the end."""
+    body, headers = form(wav(speech(_LEFT_SECONDS)), **fields)
+    with contextlib.closing(engine.connect()) as connection:
+        connection.request("POST", TRANSCRIPTIONS, body, headers)
         yield
 
 

@@ -3,7 +3,6 @@
 The model has random weights but for the dozen words that it says of any sound.
 """
 
-import contextlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,15 +10,25 @@ from typing import Final
 
 from tests.bench.engines.basics import basics, stops
 from tests.bench.engines.making import SPOKEN_WORDS, made
-from tests.bench.engines.pair import Pair, Subject, idle, in_turns, speed, start, stop, taken, up
+from tests.bench.engines.pair import (
+    Pair,
+    Subject,
+    idle,
+    in_turns,
+    left_recording,
+    speed,
+    start,
+    stop,
+    taken,
+    up,
+)
 from tests.bench.engines.speech import CLIP_SECONDS, CLIPS, clips, speech
 from tests.bench.figure import Figure, Result
-from tests.conformance.engine.running import TRANSCRIPTIONS, Engine, form
+from tests.conformance.engine.running import Engine
 from tests.support.recordings import wav
 
 _NAME: Final = "Whisper by transformers"
 _SECONDS: Final = CLIPS * CLIP_SECONDS
-_LEFT_SECONDS: Final = 300.0
 
 BASICS: Final = basics(_NAME, "20 s of speech", "x real", start=1.5)
 AT_ONCE: Final = Figure(
@@ -48,7 +57,7 @@ def measure(folder: Path) -> Iterator[Result]:
         yield _at_once(pair)
         yield idle(BASICS.idle, pair.engine)
         (step_seconds,) = in_turns(lambda: pair.library.seconds("step"))
-        yield stop(STOP, pair.engine, lambda: _left(pair.engine), step_seconds)
+        yield stop(STOP, pair.engine, lambda: left_recording(pair.engine, language="en"), step_seconds)
 
 
 def _at_once(pair: Pair) -> Result:
@@ -65,12 +74,3 @@ def _heard(engine: Engine, samples: bytes) -> None:
     answer = engine.post(wav(samples), language="en")
     assert answer.status == 200, answer.body
     assert answer.json["text"].startswith(" ".join(SPOKEN_WORDS[:2])), answer.body
-
-
-@contextlib.contextmanager
-def _left(engine: Engine) -> Iterator[None]:
-    """Minutes of speech, whose client hangs up at the end."""
-    body, headers = form(wav(speech(_LEFT_SECONDS)), language="en")
-    with contextlib.closing(engine.connect()) as connection:
-        connection.request("POST", TRANSCRIPTIONS, body, headers)
-        yield

@@ -175,7 +175,7 @@ def test_two_who_speak_in_turns_on_channels_of_their_own() -> None:
     found = heard(channels(first, second))
     for part in (slice(0, half), slice(half, None)):
         assert loudness(found[part]) == pytest.approx(loudness(voice()[part]), rel=0.05)
-    assert max(abs(right - left) for left, right in pairwise(found.tolist())) < 0.5, "no click"
+    assert max(abs(right - left) for left, right in pairwise(found.tolist())) < 0.1, "no click"
 
 
 def test_speech_beside_a_louder_noise_is_no_softer_than_it_need_be() -> None:
