@@ -189,3 +189,13 @@ def test_speech_beside_a_louder_noise_is_no_softer_than_it_need_be() -> None:
     assert loudness(np.asarray(with_current - with_current.mean(), np.float32)) == pytest.approx(
         loudness(quiet), rel=0.05
     )
+
+
+def test_a_channel_that_turns_against_the_other_is_turned_back_without_a_click() -> None:
+    second = voice()
+    half = len(second) // 2
+    turn = half + int(np.abs(second[half : half + 500]).argmin())  # where the sound itself makes no step
+    second[turn:] *= -1
+    found = heard(channels(voice(), second))
+    assert loudness(found[turn + RATE :]) == pytest.approx(loudness(voice()[turn + RATE :]), rel=0.05)
+    assert max(abs(right - left) for left, right in pairwise(found.tolist())) < 0.1
