@@ -37,6 +37,12 @@ class Figure:
             return value >= self.budget * (1 - self.noise)
         return value <= self.budget * (1 + self.noise)
 
+    def reaches_aim(self, value: float) -> bool | None:
+        """None where there is no aim. No noise is allowed: nothing fails by it."""
+        if self.aim is None:
+            return None
+        return value >= self.aim if self.better == "higher" else value <= self.aim
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -62,11 +68,20 @@ class Result:
         return None if self.reference is None else self.ours / self.reference
 
     @property
+    def _value(self) -> float:
+        return self.ours if self.ratio is None else self.ratio
+
+    @property
     def ok(self) -> bool:
-        return self.figure.within_budget(self.ours if self.ratio is None else self.ratio)
+        return self.figure.within_budget(self._value)
+
+    @property
+    def aim_met(self) -> bool | None:
+        """None where nothing is aimed at."""
+        return self.figure.reaches_aim(self._value)
 
     def record(self) -> dict[str, Any]:
-        """As `build/bench.json` holds it."""
+        """As `build/bench.json` holds it: `ok` is null where no budget says what would be."""
         figure = self.figure
         return {
             "area": figure.area,
@@ -77,7 +92,10 @@ class Result:
             "reference": self.reference,
             "ratio": self.ratio,
             "budget": figure.budget,
-            "ok": self.ok,
+            "noise": figure.noise,
+            "ok": None if figure.budget is None else self.ok,
+            "aim": figure.aim,
+            "aimMet": self.aim_met,
         }
 
     def line(self) -> str:
@@ -91,7 +109,8 @@ class Result:
             noise = f" ± {figure.noise:.0%}" if figure.noise else ""
             parts.append(f"budget {_SIGN[figure.better]} {_number(figure.budget)}{noise}: {verdict}")
         if figure.aim is not None:
-            parts.append(f"aim {_SIGN[figure.better]} {_number(figure.aim)}")
+            verdict = "met" if self.aim_met else "not met"
+            parts.append(f"aim {_SIGN[figure.better]} {_number(figure.aim)}: {verdict}")
         return "  ".join(parts).rstrip()
 
 

@@ -36,7 +36,7 @@ _WRITES: Final = f"{WRITTEN_TOKENS} tokens of chat"
 
 
 def _later(engine: str) -> Figure:
-    return Figure("engines", f"{engine}, first token, later than the library", "ms", "lower", aim=50)
+    return Figure("engines", f"{engine}, first token, later than the library", "ms", "lower", budget=50)
 
 
 CHAT: Final = basics("transformers", _WRITES, "tokens/s", start=1.5)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from roundhouse_faster_whisper.hardware import choose_hardware
-from tests.bench.engines.basics import basics, stops
+from tests.bench.engines.basics import basics, eight_at_once, stops
 from tests.bench.engines.live import first_word, later
 from tests.bench.engines.making import SPOKEN_WORDS, made
 from tests.bench.engines.pair import Pair, Subject, idle, in_turns, left_recording, start, stop, taken, up
@@ -22,14 +22,7 @@ from tests.support.recordings import wav
 _SECONDS: Final = CLIPS * CLIP_SECONDS
 
 BASICS: Final = basics("faster-whisper", "20 s of speech", "x real", start=2.0)
-AT_ONCE: Final = Figure(
-    "engines",
-    "faster-whisper, eight clips at once",
-    "clips/s",
-    "higher",
-    "the library's batched pipeline",
-    aim=1,
-)
+AT_ONCE: Final = eight_at_once("faster-whisper", "clips", "clips/s", against="the library's batched pipeline")
 STOP: Final = stops("faster-whisper")
 LATER: Final = first_word("faster-whisper")
 PEER_SPEED: Final = Figure(

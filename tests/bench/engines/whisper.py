@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
-from tests.bench.engines.basics import basics, stops
+from tests.bench.engines.basics import basics, eight_at_once, stops
 from tests.bench.engines.making import SPOKEN_WORDS, made
 from tests.bench.engines.pair import (
     Pair,
@@ -23,7 +23,7 @@ from tests.bench.engines.pair import (
     up,
 )
 from tests.bench.engines.speech import CLIP_SECONDS, CLIPS, clips, speech
-from tests.bench.figure import Figure, Result
+from tests.bench.figure import Result
 from tests.conformance.engine.running import Engine
 from tests.support.recordings import wav
 
@@ -31,9 +31,7 @@ _NAME: Final = "Whisper by transformers"
 _SECONDS: Final = CLIPS * CLIP_SECONDS
 
 BASICS: Final = basics(_NAME, "20 s of speech", "x real", start=1.5)
-AT_ONCE: Final = Figure(
-    "engines", f"{_NAME}, eight clips at once", "clips/s", "higher", "the library's batch", aim=1
-)
+AT_ONCE: Final = eight_at_once(_NAME, "clips", "clips/s")
 STOP: Final = stops(_NAME)
 FIGURES: Final = (*BASICS.all, AT_ONCE, STOP)
 

@@ -48,10 +48,22 @@ def test_a_budget_of_nothing_allows_nothing() -> None:
     assert not Result(none, 1).ok
 
 
-def test_without_a_budget_everything_is_ok_and_an_aim_does_not_change_that() -> None:
+def test_an_aim_is_told_and_fails_nothing() -> None:
     figure = Figure("operator", "memory", "MB", "lower", aim=1)
-    assert Result(figure, 1000).ok
-    assert Result(figure, 1000).record()["budget"] is None
+    missed, met = Result(figure, 1000), Result(figure, 1)
+    assert missed.ok
+    assert missed.line().endswith("aim ≤ 1.00: not met")
+    assert met.line().endswith("aim ≤ 1.00: met")
+    told = missed.record()
+    assert (told["budget"], told["ok"], told["aim"], told["aimMet"]) == (None, None, 1, False)
+    assert met.record()["aimMet"] is True
+
+
+def test_an_aim_is_about_the_ratio_where_there_is_one() -> None:
+    figure = Figure("gateway", "speed", "req/s", "higher", "a peer", budget=0.5, aim=0.9)
+    near = Result(figure, 80, 100)
+    assert near.ok
+    assert near.line().endswith("ratio 0.800  budget ≥ 0.500: ok  aim ≥ 0.900: not met")
 
 
 def test_the_record_holds_what_the_line_tells() -> None:
@@ -65,7 +77,10 @@ def test_the_record_holds_what_the_line_tells() -> None:
         "reference": 2.0,
         "ratio": 15.0,
         "budget": 10,
+        "noise": 0.2,
         "ok": True,
+        "aim": None,
+        "aimMet": None,
     }
     for part in ("gateway", "speed", "30.0 req/s", "a peer 2.00", "ratio 15.0", "budget ≥ 10.0 ± 20%: ok"):
         assert part in found.line()

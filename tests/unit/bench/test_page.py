@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from tests.bench.areas import FIGURES, MEASURE
+from tests.bench.engines.basics import NOT_HELD
 from tests.bench.figure import Figure
 
 PAGE = (Path(__file__).parents[3] / "docs/reference/performance.md").read_text()
@@ -26,3 +27,7 @@ def test_the_table_is_what_the_code_has() -> None:
 def test_names_are_different_and_areas_known() -> None:
     assert len({figure.name for figure in FIGURES}) == len(FIGURES)
     assert {figure.area for figure in FIGURES} == set(MEASURE)
+
+
+def test_what_is_not_held_yet_is_measured() -> None:
+    assert {figure.name for figure in FIGURES} >= NOT_HELD
