@@ -21,7 +21,8 @@ from roundhouse_gateway.text.pool import Pool, address_of
 from roundhouse_gateway.upstream import EngineClient
 from tests.support.waiting import deadline_seconds, eventually
 
-SECONDS = 1.0
+SECONDS = 2.0
+"""Of two probes within half a second the kernel answers one, and the next is twice as late: 1.5 at most."""
 LONG = b"POST / HTTP/1.1\r\ncontent-length: 40000000\r\n\r\n" + bytes(40_000_000)
 """More than all buffers between two processes hold."""
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nOK"
