@@ -7,7 +7,6 @@ large, and stay so for some time.
 import base64
 import logging
 from collections.abc import Callable, Collection, Iterator, MutableMapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from operator import index as whole
 from typing import Any, BinaryIO, Final
@@ -20,14 +19,13 @@ from roundhouse_engine.cutting import cut_pair
 from roundhouse_engine.errors import EngineError, Problem, failed, invalid, memory_is_short
 from roundhouse_engine.handler import Cancellation, Cancelled
 from roundhouse_engine.large_json import loads
+from roundhouse_engine.room import Room
 from roundhouse_engine.text import Batched, Embedding, Rerank, Text
 from roundhouse_engine.text_events import Embedded, Halved, Ranked, Spoiled, TextAsk, TextWork
 
 logger = logging.getLogger(__name__)
 
 _QUERIES: Final = 64
-_GOOD_CALLS: Final = 256
-"""After so many, memory that was short is tried with calls twice as large: it may have been another's."""
 
 Outcome = Embedded | Ranked | Spoiled
 Told = Outcome | Halved
@@ -64,31 +62,13 @@ def compute_batch(
     yield from _computed(handler, sizes, call, cancellation)
 
 
-@dataclass(slots=True)
-class _Short:
-    """Memory did not suffice: calls are of so many tokens."""
-
-    tokens: int
-    good_calls: int = 0
-
-
-_short: Final[MutableMapping[Batched, _Short]] = WeakKeyDictionary()
-"""Handlers whose memory was short lately."""
+_rooms: Final[MutableMapping[Batched, Room]] = WeakKeyDictionary()
+"""Tokens of a call of each handler whose memory was short."""
 
 
 def _most_tokens(handler: Batched) -> int:
-    short = _short.get(handler)
-    return handler.batch_tokens if short is None else min(short.tokens, handler.batch_tokens)
-
-
-def _went_well(handler: Batched) -> None:
-    if (short := _short.get(handler)) is None:
-        return
-    short.good_calls += 1
-    if short.good_calls >= _GOOD_CALLS:
-        _short[handler] = _Short(2 * short.tokens)
-        if short.tokens * 2 >= handler.batch_tokens:
-            del _short[handler]
+    room = _rooms.get(handler)
+    return handler.batch_tokens if room is None else room.now
 
 
 Call = Callable[[Sequence[int], dict[int, int]], list[Outcome]]
@@ -106,7 +86,8 @@ def _computed(
         group = apart.pop() if apart else _take(waiting, sizes, handler)
         try:
             yield from call(group, sizes)
-            _went_well(handler)
+            if handler in _rooms:
+                _rooms[handler].went_well()
         except EngineError as error:
             if len(group) == 1:
                 yield Spoiled(group[0], error.problem)
@@ -126,7 +107,7 @@ def _computed(
                 continue
             logger.warning("memory is short: batches are halved", extra={"items": len(group)})
             # Not the number of texts: two long ones that are too much say nothing of short ones.
-            _short[handler] = _Short(max(sizes[group[-1]] * len(group) // 2, 1))
+            _rooms.setdefault(handler, Room(handler.batch_tokens)).was_short(sizes[group[-1]] * len(group))
             apart += _halves(group)
             yield Halved(len(group))
 

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+_OUT_OF_MEMORY: Final = "out_of_memory"
+
 
 class Refusal(StrEnum):
     """Why the engine takes no work now; the value of the `X-Roundhouse-Reason` header."""
@@ -159,7 +161,7 @@ def no_memory_left() -> EngineError:
         Problem(
             503,
             "service_unavailable",
-            "out_of_memory",
+            _OUT_OF_MEMORY,
             "The engine has no memory left for this request. Try again when it is less busy, or give the "
             "engine more memory or less ROUNDHOUSE_CAPACITY.",
             retry_after_seconds=5,
@@ -168,7 +170,12 @@ def no_memory_left() -> EngineError:
 
 
 def memory_is_short(error: BaseException) -> bool:
-    """Torch has an exception of its own, which cannot be imported where torch is not; others have words."""
+    """Torch has an exception of its own, which cannot be imported where torch is not; others have words.
+
+    An `EngineError` that says so already counts, too.
+    """
+    if isinstance(error, EngineError):
+        return error.problem.code == _OUT_OF_MEMORY
     named = any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
     return named or isinstance(error, MemoryError) or any(each in str(error) for each in _MEMORY_IS_SHORT)
 

@@ -4,14 +4,19 @@ Those that took a step together come to the next one after the other, so a batch
 moment for more, as `gathering` says. It knows nothing of models.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
+from roundhouse_engine.errors import memory_is_short
 from roundhouse_engine.gathering import GUESS_SECONDS, moment_seconds, patience_seconds
 from roundhouse_engine.handler import Cancellation, Cancelled
+from roundhouse_engine.room import Room
+
+logger = logging.getLogger(__name__)
 
 # How soon one whose client left is out of the queue.
 _LOOK_SECONDS: Final = 0.05
@@ -37,8 +42,9 @@ class _Job(Generic[Item, Result]):
 class Together(Generic[Item, Result]):
     """`compute` gets at most `most` items of one key and gives as many results; `at_once` calls of it run.
 
-    A batch that goes wrong, or is too large for the memory, is halved until who is at fault is alone. Where
-    two in a row fail alike when they are alone, it is the fault of none: a device is lost, say.
+    A batch that goes wrong, or is too large for the memory, is halved until who is at fault is alone; where
+    it was the memory, those that follow are no larger for a while. Where two in a row fail alike when they
+    are alone, it is the fault of none: a device is lost, say.
     """
 
     def __init__(
@@ -49,7 +55,7 @@ class Together(Generic[Item, Result]):
         at_once: int,
     ) -> None:
         self._compute = compute
-        self._most = most
+        self._room = Room(most)
         self._at_once = at_once
         self._running = 0
         self._seconds = GUESS_SECONDS
@@ -92,7 +98,7 @@ class Together(Generic[Item, Result]):
         """Wait for others to come, one within a moment after the other. Whoever waits first stays first."""
         until = time.monotonic() + patience_seconds(self._seconds)
         there, before = self._count(key), 0
-        while before < there < self._most and time.monotonic() < until:
+        while before < there < self._room.now and time.monotonic() < until:
             self._changed.wait(moment_seconds(self._seconds))
             there, before = self._count(key), there
 
@@ -100,7 +106,7 @@ class Together(Generic[Item, Result]):
         return sum(job.key == key for job in self._waiting)
 
     def _take(self, key: Hashable) -> list[_Job[Item, Result]]:
-        batch = [job for job in self._waiting if job.key == key][: self._most]
+        batch = [job for job in self._waiting if job.key == key][: self._room.now]
         self._waiting = [job for job in self._waiting if job not in batch]
         self._running += 1
         return batch
@@ -116,16 +122,20 @@ class Together(Generic[Item, Result]):
                 self._changed.notify_all()
 
     def _settle(self, batch: Sequence[_Job[Item, Result]]) -> None:
-        apart = [batch]
+        apart = [list(batch)]
         alone: BaseException | None = None
         while apart:
             group = _wanted(apart.pop())
+            if len(group) > self._room.now:
+                apart += _halves(group)
+                continue
             try:
                 results = self._computed(group)
             except BaseException as error:  # noqa: BLE001 - it is raised where each waits
                 if len(group) > 1:
-                    half = len(group) // 2
-                    apart += [group[half:], group[:half]]
+                    if memory_is_short(error):
+                        self._was_short(len(group))
+                    apart += _halves(group)
                     continue
                 group[0].error = error
                 if alone is not None and _alike(alone, error):
@@ -143,7 +153,14 @@ class Together(Generic[Item, Result]):
         results = self._compute([job.item for job in group]) if group else ()
         if len(results) != len(group):
             raise RuntimeError(f"{len(results)} results were given for {len(group)} items")
+        with self._changed:
+            self._room.went_well()
         return results
+
+    def _was_short(self, items: int) -> None:
+        logger.warning("memory is short: batches are halved", extra={"items": items})
+        with self._changed:
+            self._room.was_short(items)
 
 
 def _wanted(group: Sequence[_Job[Item, Result]]) -> list[_Job[Item, Result]]:
@@ -152,6 +169,12 @@ def _wanted(group: Sequence[_Job[Item, Result]]) -> list[_Job[Item, Result]]:
         if job.cancellation.cancelled:
             job.error = Cancelled()
     return [job for job in group if job.error is None]
+
+
+def _halves(group: list[_Job[Item, Result]]) -> list[list[_Job[Item, Result]]]:
+    """The first of them last, where it is taken next."""
+    half = len(group) // 2
+    return [group[half:], group[:half]]
 
 
 def _alike(one: BaseException, other: BaseException) -> bool:

@@ -69,7 +69,7 @@ def test_long_texts_that_are_too_much_together_leave_short_ones_together() -> No
 
 def test_memory_that_was_short_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """It may have been another model's, which is gone."""
-    monkeypatch.setattr("roundhouse_engine.batch._GOOD_CALLS", 3)
+    monkeypatch.setattr("roundhouse_engine.room._GOOD_CALLS", 3)
     handler = Counting()
     handler.bears = 60
     computed(handler, 20, 20, 20, 20)

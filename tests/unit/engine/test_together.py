@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from roundhouse_engine import Cancellation, Cancelled
+from roundhouse_engine.errors import no_memory_left
 from roundhouse_engine.together import Together
 from tests.support.waiting import wait_until
 
@@ -16,21 +17,26 @@ class LostError(Exception):
 
 
 class Sums:
-    """Adds one to each number, in batches that it remembers, the first of them when `gate` is open."""
+    """Adds one to each number, in batches that it remembers, none of them before `gate` is open."""
 
-    def __init__(self, largest: int = 8) -> None:
+    def __init__(self, largest: int = 8, too_large: Exception | None = None) -> None:
         self.batches: list[list[int]] = []
         self.gate = threading.Event()
         self.lost = False
+        self._held = False
+        """Whether a batch waits at the gate, or did when somebody looked."""
         self._largest = largest
+        self._too_large = too_large or MemoryError()
         self._threads = ThreadPoolExecutor(16)
         self._together = Together[int, int](self._compute, most=4, at_once=1)
 
     def _compute(self, items: Sequence[int]) -> list[int]:
         self.batches.append(list(items))
+        self._held = True
         assert self.gate.wait(60)
+        self._held = False
         if len(items) > self._largest:
-            raise MemoryError
+            raise self._too_large
         if self.lost:
             raise LostError("the device is gone")
         if 99 in items:
@@ -41,13 +47,13 @@ class Sums:
 
     def ask(self, item: int, *, key: str = "", cancellation: Cancellation | None = None) -> "Future[int]":
         """One more. While the gate is closed, the first computes and the others wait when this returns."""
-        waiting, first = self._together.waiting, not self.batches
+        waiting, begun, first = self._together.waiting, len(self.batches), not self._held
         future = self._threads.submit(self._together, item, key, cancellation or Cancellation())
 
         def settled() -> bool:
             if self.gate.is_set():
                 return True
-            return bool(self.batches) if first else self._together.waiting > waiting
+            return len(self.batches) > begun if first else self._together.waiting > waiting
 
         wait_until(settled, seconds=60, what=f"{item} computes or waits", every=0.001)
         return future
@@ -142,7 +148,34 @@ def test_a_batch_that_is_too_large_for_the_memory_is_halved() -> None:
     asked = [sums.ask(number) for number in range(5)]
     sums.gate.set()
     assert [future.result(60) for future in asked] == [1, 2, 3, 4, 5]
-    assert sums.batches == [[0], [1, 2, 3, 4], [1, 2], [1], [2], [3, 4], [3], [4]]
+    assert sums.batches == [[0], [1, 2, 3, 4], [1, 2], [1], [2], [3], [4]]
+
+
+def test_memory_that_was_short_is_learnt_and_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("roundhouse_engine.room._GOOD_CALLS", 5)
+    sums = Sums(largest=2)
+
+    def asked(first: int, last: int) -> list[list[int]]:
+        """The batches of these numbers: of the first, and of those that came while it computed."""
+        sums.gate.clear()
+        before = len(sums.batches)
+        futures = [sums.ask(number) for number in range(first, last + 1)]
+        sums.gate.set()
+        assert [future.result(60) for future in futures] == list(range(first + 1, last + 2))
+        return sums.batches[before:]
+
+    assert asked(0, 4) == [[0], [1, 2, 3, 4], [1, 2], [3, 4]]
+    assert asked(20, 24) == [[20], [21, 22], [23, 24]], "none is larger than what went well"
+    assert asked(30, 34) == [[30], [31, 32, 33, 34], [31, 32], [33, 34]], "five calls went well"
+
+
+@pytest.mark.parametrize("too_large", [MemoryError(), no_memory_left()], ids=["Python's", "told already"])
+def test_a_batch_that_is_too_large_for_the_memory_is_halved_and_so_are_the_next(too_large: Exception) -> None:
+    sums = Sums(largest=2, too_large=too_large)
+    asked = [sums.ask(number) for number in range(9)]
+    sums.gate.set()
+    assert [future.result(60) for future in asked] == list(range(1, 10))
+    assert sums.batches == [[0], [1, 2, 3, 4], [1, 2], [3, 4], [5, 6], [7, 8]]
 
 
 def test_one_that_is_too_large_alone_is_told() -> None:
