@@ -8,8 +8,9 @@ object never replaces a newer one, in whatever order watches, listings and our o
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
+from time import time
 from typing import Final
 
 from roundhouse_api.model import Manifest
@@ -30,7 +31,7 @@ from roundhouse_operator.core.kinds import (
     Kind,
 )
 from roundhouse_operator.core.moving import lodges_at
-from roundhouse_operator.core.observed import Node, Pod
+from roundhouse_operator.core.observed import Node, Pod, Vacancy
 from roundhouse_operator.core.placement.devices import DeviceClass, DeviceSlice
 from roundhouse_operator.core.replicas import NOBODY, Writer, read_writer, scaler_of
 from roundhouse_operator.core.shared.world import answers
@@ -61,8 +62,11 @@ class Touched:
 class Cache(Holdings):
     """Filled by watches and listings."""
 
-    def __init__(self, field_manager: str, tally: Tally | None = None) -> None:
+    def __init__(
+        self, field_manager: str, tally: Tally | None = None, clock: Callable[[], float] = time
+    ) -> None:
         super().__init__(field_manager)
+        self._clock = clock
         self._tally = tally or Tally()
         self._scaler = scaler_of(field_manager)
         self._gone: OrderedDict[Key, int] = OrderedDict()
@@ -167,7 +171,10 @@ class Cache(Holdings):
         self.loaders.put(key, None)
         if isinstance(before.value, StoredChild):
             self._vain.pop(before.value.uid, None)
+        if isinstance(before.value, Pod) and before.value.node and before.owner and self.has(before.owner):
+            self._vacancies[before.owner] = Vacancy(before.value.node, int(self._clock()))
         if key.kind in (VARIANT, ENGINE):
+            self._vacancies.pop(key, None)
             touched = self.want(key, frozenset())
             touched.merge(self._concerns(key, before, None))
             return touched

@@ -23,6 +23,7 @@ from roundhouse_operator.core.observed import (
     Pod,
     Resource,
     Store,
+    Vacancy,
     Vain,
     Variant,
     World,
@@ -52,6 +53,7 @@ class Holdings:
         self._engines: Groups[str, Key] = Groups()
         self._parsed: dict[Key, Engine] = {}
         self._taken: dict[str, Counter[str]] = {}
+        self._vacancies: dict[Key, Vacancy] = {}
         self._variants = VariantIndex()
         self.autoscalers = Autoscalers()
         self.fleet = Fleet()
@@ -90,6 +92,7 @@ class Holdings:
             fleet=self.fleet,
             reports=self._reports(key),
             taken=self._taken,
+            vacancy=self._vacancies.get(key),
             line=self._variants.line(key),
             autoscaler=self.autoscalers.of(key),
             stores=Stores(key.namespace, self.store),
@@ -142,6 +145,7 @@ class Holdings:
             reports={one.name: reports[one] for one in pods if one in reports},
             asked=frozenset(one.name for one in pods if one in asked),
             in_use=self._taken,
+            vacancy=self._vacancies.get(key),
             now=now,
             taken=lambda number: (
                 Key(VARIANT, engine.namespace, replica_name(engine.name, number)) in self._held[VARIANT]

@@ -26,7 +26,7 @@ from roundhouse_operator.core.observed import Engine, Invalid, World
 from roundhouse_operator.core.own import child_of
 from roundhouse_operator.core.plan import NOTHING, Plan, plan_children
 from roundhouse_operator.core.rollout import Turn, changed_by_author, keep_service_alone, roll
-from roundhouse_operator.core.rollout.strategy import overdue_seconds
+from roundhouse_operator.core.rollout.room import overdue_seconds
 from roundhouse_operator.core.rollout.turn import keep_turn
 from roundhouse_operator.core.scaling import conflict, is_demand, read_policy
 from roundhouse_operator.core.verification.exam import examine

@@ -227,6 +227,14 @@ class Pod:
 
 
 @dataclass(frozen=True, slots=True)
+class Vacancy:
+    """Where the last pod that is gone ran, and since when it is gone, in seconds since the epoch."""
+
+    node: str
+    since: int
+
+
+@dataclass(frozen=True, slots=True)
 class Store:
     """The weights of one key in one place, and who wants them."""
 
@@ -301,6 +309,8 @@ class World:
     """What its pods say of the models that they hold."""
     taken: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Devices that pods of any variant hold, by node and resource."""
+    vacancy: Vacancy | None = None
+    """What the last of its pods left; None: none went since this process began."""
     line: Line = Line()
     autoscaler: str = ""
     """A HorizontalPodAutoscaler that is set upon it."""

@@ -9,7 +9,7 @@ import pytest
 
 from roundhouse_api.model import Manifest
 from roundhouse_operator.core.kinds import DEPLOYMENT
-from roundhouse_operator.core.rollout.strategy import OVERDUE_SECONDS
+from roundhouse_operator.core.rollout.room import OVERDUE_SECONDS
 from roundhouse_operator.core.weights.asked import Answer
 from tests.unit.operator.sharing import SharedScene, gpu_node, shared_engine
 from tests.unit.operator.test_sharing import changed, image, model

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from roundhouse_api.model import Manifest
 from roundhouse_operator.core.decide import decide
-from roundhouse_operator.core.kinds import DEPLOYMENT, DISRUPTION_BUDGET, POD, Key
-from roundhouse_operator.core.rollout.strategy import OVERDUE_SECONDS
+from roundhouse_operator.core.kinds import DEPLOYMENT, DISRUPTION_BUDGET, POD, VARIANT, Key
+from roundhouse_operator.core.rollout.room import OVERDUE_SECONDS, RETRY_SECONDS
 from tests.unit.operator.samples import engine, variant
 from tests.unit.operator.worlds import MANAGER, NAMESPACE, Scene, applied, message, node, pod
 
@@ -102,7 +102,6 @@ def test_gpus_of_other_variants_are_not_free() -> None:
 
 
 def _deletion(manifest: Manifest) -> tuple[Any, Manifest]:
-    from roundhouse_operator.core.kinds import POD  # noqa: PLC0415
     from tests.unit.operator.worlds import sent  # noqa: PLC0415
 
     return POD, sent(manifest)
@@ -234,6 +233,40 @@ def test_a_pod_that_is_still_ending_makes_room_by_itself() -> None:
     lost["spec"]["taints"] = [{"key": "node.kubernetes.io/unreachable", "effect": "NoSchedule"}]
     scene.put(lost)
     assert chosen(scene) == ("Recreate", "NoFreeGPU", ONE_BY_ONE)
+
+
+def test_the_scheduler_has_time_to_see_what_a_pod_has_left() -> None:
+    """Its word that there is no room is older than the room, and it pauses before it tries again."""
+    scene = Scene(node("g1", 1), node("g2", 2), on_gpu(), variant(replicas=2))
+    serving(scene, replicas=2)
+    scene.put(gpu_pod("old-1", "g1"), gpu_pod("old-2", "g2"))
+    edited(scene, replicas=2)
+    scene.settle("kws-en", replicas=3, updatedReplicas=2, readyReplicas=2)
+    scene.put(gpu_pod("new-1", "g2", template="b"))
+    scene.put(gpu_pod("new-2", "", template="b", created="2026-01-02T00:00:00Z"))
+    scene.cache.forget(Key(POD, NAMESPACE, "old-1"))
+    world = scene.world("kws-en")
+    assert world.vacancy
+    assert world.vacancy.node == "g1"
+
+    def at(seconds: int) -> tuple[str, str, int | None]:
+        assert world.vacancy
+        decision = decide(replace(world, now=world.vacancy.since + seconds))
+        assert decision.strategy
+        return decision.strategy.kind, decision.strategy.reason, decision.revisit_seconds
+
+    assert at(0) == ("Surge", "FreeGPU", RETRY_SECONDS)
+    assert at(RETRY_SECONDS - 1) == ("Surge", "FreeGPU", 1)
+    assert at(RETRY_SECONDS)[:2] == ("Recreate", "NoFreeGPU"), "somebody else has it, who is not counted"
+
+    scene.put({**gpu_pod("other", "g1"), "metadata": {"name": "other", "labels": {}}})
+    world = scene.world("kws-en")
+    assert at(0)[:2] == ("Recreate", "NoFreeGPU"), "it is taken again"
+
+    scene.cache.forget(Key(VARIANT, NAMESPACE, "kws-en"))
+    scene.cache.forget(Key(POD, NAMESPACE, "old-2"))
+    scene.put(variant(replicas=2))
+    assert scene.world("kws-en").vacancy is None
 
 
 def test_a_pod_that_could_run_nowhere_ends_none_that_runs() -> None:

@@ -8,17 +8,15 @@ of the operator changes nothing; a change of it starts no pod.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from math import ceil
-from typing import Final, Protocol
+from typing import Final
 
 from roundhouse_api.model import Manifest
 from roundhouse_api.v1alpha1 import Device, RolloutPolicy, RolloutStrategy
 from roundhouse_operator.core.desired.intent import Intent
-from roundhouse_operator.core.observed import Node, Pod, Rollout, World
-from roundhouse_operator.core.placement import Fleet, Need
+from roundhouse_operator.core.observed import World
+from roundhouse_operator.core.placement import Need
+from roundhouse_operator.core.rollout.room import Ground, has_room, is_only_kept_out, is_stuck, made_free
 from roundhouse_operator.core.rollout.turn import old_pods
 from roundhouse_operator.core.weights.mounting import holders, look_at_mounts
 
@@ -40,35 +38,6 @@ _REASONS: Final = {
 """By way and by whether it is about GPUs; the first where the status tells none of them."""
 _FOR_ONCE: Final = frozenset({NO_ROOM, VOLUME_HELD})
 """What is over with the rollout that it was told of."""
-OVERDUE_SECONDS: Final = 120
-"""So long after its time a pod that ends is waited for: a finalizer or a volume may hold it for ever."""
-_FULL: Final = re.compile(r"\bInsufficient |cannot allocate all claims|Too many pods")
-"""In the scheduler's words: what would be there if another pod went."""
-_KEPT_OUT: Final = re.compile(
-    r"anti-affinity rules|free ports for the requested|topology spread constraints(?! \(missing)"
-    r"|exceed max volume count|ReadWriteOncePod access mode"
-)
-"""In its words as well: nothing lacks, and it is the old pods that keep a new one off their nodes."""
-
-
-class Ground(Protocol):
-    """Pods that are replaced together, and the nodes on which there could be more of them."""
-
-    @property
-    def pods(self) -> tuple[Pod, ...]: ...
-
-    @property
-    def rollout(self) -> Rollout | None: ...
-
-    @property
-    def fleet(self) -> Fleet: ...
-
-    @property
-    def taken(self) -> Mapping[str, Mapping[str, int]]:
-        """Devices that pods have, by node and resource."""
-
-    @property
-    def now(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +100,7 @@ def _keep(world: World, intent: Intent, known: Strategy) -> Strategy:
         reasons = _REASONS[known.kind, intent.need.device is Device.GPU]
     elif known.kind is RolloutStrategy.RECREATE and told not in reasons and _none_ready(world):
         return replace(known, reason=NOTHING_READY)
-    if known.kind is RolloutStrategy.RECREATE and told not in reasons and _only_kept_out(world):
+    if known.kind is RolloutStrategy.RECREATE and told not in reasons and is_only_kept_out(world):
         return replace(known, reason=NO_ROOM)
     return replace(known, reason=told if told in reasons else reasons[0])
 
@@ -160,35 +129,6 @@ def _one_by_one(world: Ground, need: Need) -> Strategy:
     return Strategy(RolloutStrategy.RECREATE, reason, _at_once(world, need))
 
 
-def has_room(world: Ground, need: Need, wanted: int, *, among: frozenset[str] = frozenset()) -> bool:
-    """Whether nodes, or those `among` them that alone can have the weights, have room for one more.
-
-    Only pods that carry our labels are known, so this may be wrong; the scheduler knows better.
-    """
-    there = sum(bool(pod.node) and not pod.failure for pod in world.pods)
-    missing = max(wanted - there, 0) + 1
-    for node in world.fleet:
-        if among and node.name not in among:
-            continue
-        missing -= _room(world, need, node)
-        if missing <= 0:
-            return True
-    return False
-
-
-def _room(world: Ground, need: Need, node: Node) -> int:
-    """How many more pods the node's devices suffice for."""
-    free = _free(world, need, node)
-    if need.resource is None or free < need.count:
-        return 0
-    return free // need.count if world.fleet.fits(need, node.name) else 0
-
-
-def _free(world: Ground, need: Need, node: Node) -> int:
-    resource = need.resource or ""
-    return max(node.devices.get(resource, 0) - world.taken.get(node.name, {}).get(resource, 0), 0)
-
-
 def _in_flight(world: World) -> bool:
     rollout = world.rollout
     return rollout is not None and (
@@ -207,24 +147,6 @@ def read_strategy(live: Manifest | None) -> Strategy | None:
             return None
 
 
-def is_stuck(world: Ground, need: Need) -> bool:
-    """New pods find no room and none is about to come; an old one that goes would make some."""
-    rollout = world.rollout
-    if rollout is None or not rollout.current or not rollout.updated or not old_pods(rollout):
-        return False
-    if not _refused(world, _FULL) and not _refused(world, _KEPT_OUT):
-        return False
-    return not room_makers(world, need) and any(_made_free(world, need))
-
-
-def _refused(world: Ground, words: re.Pattern[str]) -> bool:
-    return any(words.search(pod.unschedulable or "") for pod in _roomless(world))
-
-
-def _only_kept_out(world: Ground) -> bool:
-    return _refused(world, _KEPT_OUT) and not _refused(world, _FULL)
-
-
 def _held_up(world: World, intent: Intent) -> int:
     """Old pods that keep a volume from the node of a new one: all of them must go before that one starts."""
     return len(holders(world, look_at_mounts(world, intent.delivery)))
@@ -232,70 +154,4 @@ def _held_up(world: World, intent: Intent) -> int:
 
 def _at_once(world: Ground, need: Need) -> int:
     """How many old pods must go, where that is fewest, until a new one has its devices."""
-    return min(_made_free(world, need), default=1)
-
-
-def _made_free(world: Ground, need: Need) -> Iterator[int]:
-    """For each node with old pods whose end would let a new pod in: how many of them must end."""
-    by_node: dict[str, list[Pod]] = {}
-    waiting = {pod.template for pod in _roomless(world)}
-    for pod in world.pods:
-        if pod.node and not pod.failure and not pod.ending and pod.template not in waiting:
-            by_node.setdefault(pod.node, []).append(pod)
-    for node in world.fleet if by_node else ():
-        there = by_node.get(node.name)
-        if there and world.fleet.fits(need, node.name) and (count := _enough(world, need, node, there)):
-            yield count
-
-
-def room_makers(world: Ground, need: Need) -> list[str]:
-    """Pods that are ending and let a new one in: until they are gone, the scheduler counts their devices."""
-    ending: dict[str, list[Pod]] = {}
-    for pod in _ending(world):
-        ending.setdefault(pod.node, []).append(pod)
-    return sorted(
-        pod.name
-        for node in (world.fleet if ending else ())
-        if node.name in ending and not node.lost and world.fleet.fits(need, node.name)
-        if _enough(world, need, node, ending[node.name])
-        for pod in _holders(world, need, node, ending[node.name])
-    )
-
-
-def _holders(world: Ground, need: Need, node: Node, there: list[Pod]) -> list[Pod]:
-    """Of pods on a node, those that have what lacks there."""
-    if need.resource is None or _free(world, need, node) >= need.count:
-        return there
-    return [pod for pod in there if dict(pod.devices).get(need.resource)]
-
-
-def overdue_seconds(world: Ground) -> int | None:
-    """Until one that is waited for is waited for no longer; None where nobody waits."""
-    left = [pod.ends_at + OVERDUE_SECONDS - world.now for pod in _ending(world) if pod.ends_at]
-    return max(min(left), 1) if left and _roomless(world) else None
-
-
-def _ending(world: Ground) -> list[Pod]:
-    return [
-        pod
-        for pod in world.pods
-        if pod.node and pod.ending and not pod.failure
-        if not pod.ends_at or world.now < pod.ends_at + OVERDUE_SECONDS
-    ]
-
-
-def _enough(world: Ground, need: Need, node: Node, there: list[Pod]) -> int:
-    """How many of the pods on a node must be gone for one new pod; 0 where all of them are too few."""
-    if need.resource is None:
-        return 1
-    lacking = need.count - _free(world, need, node)
-    each = max(dict(pod.devices).get(need.resource, 0) for pod in there)
-    if lacking <= 0:
-        return 1
-    return ceil(lacking / each) if each and ceil(lacking / each) <= len(there) else 0
-
-
-def _roomless(world: Ground) -> list[Pod]:
-    return [
-        pod for pod in world.pods if pod.unschedulable is not None and not pod.scheduled and not pod.ending
-    ]
+    return min(made_free(world, need), default=1)

@@ -13,18 +13,16 @@ from typing import Final
 from roundhouse_api.model import Manifest
 from roundhouse_api.v1alpha1 import Device, EngineSpec, RolloutStrategy
 from roundhouse_operator.core.kinds import DEPLOYMENT
-from roundhouse_operator.core.observed import Pod, Rollout
+from roundhouse_operator.core.observed import Pod, Rollout, Vacancy
 from roundhouse_operator.core.placement import Fleet, Need
+from roundhouse_operator.core.rollout.room import is_stuck, overdue_seconds, room_makers
 from roundhouse_operator.core.rollout.strategy import (
     NEEDS_NO_GPU,
     NO_FREE_GPU,
     VOLUME_HELD,
     Strategy,
     by_room,
-    is_stuck,
-    overdue_seconds,
     read_strategy,
-    room_makers,
 )
 from roundhouse_operator.core.shared.replicas import Replica
 from roundhouse_operator.core.shared.world import EngineWorld
@@ -43,6 +41,7 @@ class _Ground:
     rollout: Rollout | None
     fleet: Fleet
     taken: Mapping[str, Mapping[str, int]]
+    vacancy: Vacancy | None
     now: int
 
 
@@ -67,7 +66,7 @@ def again_seconds(world: EngineWorld, replicas: Iterable[Replica]) -> int | None
 def _ground_of(world: EngineWorld, replica: Replica) -> _Ground:
     """Whatever pod of the engine ends, it makes room."""
     pods = (*replica.pods, *(pod for pod in world.pods if pod.ending))
-    return _Ground(pods, replica.rollout, world.fleet, world.in_use, world.now)
+    return _Ground(pods, replica.rollout, world.fleet, world.in_use, world.vacancy, world.now)
 
 
 def chosen_way(world: EngineWorld, spec: EngineSpec, need: Need) -> Strategy:
@@ -77,7 +76,7 @@ def chosen_way(world: EngineWorld, spec: EngineSpec, need: Need) -> Strategy:
     if claim and not (answer and answer.many_nodes):
         # It may be that the node of a new pod gets the volume only when the old one has let go of it.
         return Strategy(RolloutStrategy.RECREATE, VOLUME_HELD)
-    ground = _Ground(world.pods, None, world.fleet, world.in_use, world.now)
+    ground = _Ground(world.pods, None, world.fleet, world.in_use, world.vacancy, world.now)
     return by_room(ground, need, sum(one.wanted for one in world.rollouts.values()))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from roundhouse_api import names
 from roundhouse_operator.core.kinds import CONFIG_MAP
-from roundhouse_operator.core.observed import Child, Engine, Pod, Rollout, World
+from roundhouse_operator.core.observed import Child, Engine, Pod, Rollout, Vacancy, World
 from roundhouse_operator.core.placement import Fleet
 from roundhouse_operator.core.reports import EngineReport, Reports
 from roundhouse_operator.core.weights.asked import Answers
@@ -30,6 +30,8 @@ class EngineWorld:
     """Pods that were asked for a report since they answer, whether or not they gave one."""
     in_use: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Devices that pods of ours have, by node and resource."""
+    vacancy: Vacancy | None = None
+    """What the last of its pods left."""
     taken: Callable[[int], bool] = lambda _: False
     """Whether no pod may have a number, because a variant has the name that would follow from it."""
 

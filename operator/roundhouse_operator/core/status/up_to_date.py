@@ -12,7 +12,7 @@ from roundhouse_api.conditions import Reason
 from roundhouse_operator.core.diagnose import Trouble, newest
 from roundhouse_operator.core.observed import Rollout
 from roundhouse_operator.core.rollout.line import Stand
-from roundhouse_operator.core.rollout.strategy import room_makers
+from roundhouse_operator.core.rollout.room import room_makers
 from roundhouse_operator.core.seat import Seat
 from roundhouse_operator.core.status.conditions import Finding, false, troubled, true
 from roundhouse_operator.core.status.scene import Scene
