@@ -4,6 +4,7 @@ It finds the utterances as recordings are cut, feeds each to the handler while i
 handler say at its end what it was. The same code runs in a thread of the server and in a child process.
 """
 
+from collections import deque
 from collections.abc import Iterator
 from typing import BinaryIO, Final
 
@@ -17,8 +18,15 @@ from roundhouse_engine.speech import SpeechOptions, Window
 from roundhouse_engine.stream_frames import Order, unpacked
 from roundhouse_engine.vad import FRAME_SECONDS, Cutter
 
+# What has come is fed when there is no more of it for now, and in parts where it comes in long pieces: asking
+# a decoder what it heard costs, and what waits for a fourth frame would wait for the next piece.
 _FEED_FRAMES: Final = 3
-"""90 ms: people read no faster, and asking a decoder what it heard costs."""
+_MOST_FRAMES: Final = 8
+
+_EARLY_FRAMES: Final = 10
+"""So much before the first that may be speech is fed as well; as much silence says that it was none."""
+_DOUBT_FRAMES: Final = 100
+"""After so long in which it was neither, it is begun anew: a decoder keeps all of an utterance."""
 
 
 def listen(
@@ -78,6 +86,10 @@ class _Session:
         self._unfed: list[bytes] = []
         self._frames = 0
         self._utterance: Utterance | None = None
+        self._early = handler.early and stream.vad and stream.interim_results
+        self._expected: Utterance | None = None
+        self._expected_since = 0
+        self._recent: deque[tuple[bytes, bool]] = deque(maxlen=_EARLY_FRAMES)
         self._number = 0
         self._guess = ""
         self.seconds = 0.0
@@ -107,6 +119,7 @@ class _Session:
         for start in range(0, whole, size):
             self._cancellation.check()
             yield from self._push(data[start : start + size])
+        yield from self._feed(_FEED_FRAMES)
 
     def _push(self, frame: bytes) -> Iterator[Event]:
         whole = len(frame) == self._cutter.frame_bytes
@@ -114,37 +127,59 @@ class _Session:
         was_open = self._cutter.is_open
         windows = list(self._cutter.push(frame, speech=speech))
         self._frames += 1
+        self._recent.append((frame, speech))
         for window in windows:
             yield from self._finish(window)
         if not self._cutter.is_open:
+            if self._early:
+                self._expect(frame, speech=speech)
             return
+        self._unfed.append(frame)
         if not was_open or windows:
             yield from self._begin()
-        else:
-            yield from self._feed(frame)
+        yield from self._feed(_MOST_FRAMES)
+
+    def _expect(self, frame: bytes, *, speech: bool) -> None:
+        """What may turn out to be speech is heard at once, for its decoder to be there when it does."""
+        doubtful = self._frames - self._expected_since >= _DOUBT_FRAMES
+        if doubtful or not any(heard for _, heard in self._recent):
+            self._forget()
+        if self._expected is not None:
+            self._unfed.append(frame)
+        elif speech:
+            self._expected = self._handler.utterance(self._options, interim=True)
+            self._expected_since = self._frames
+            self._unfed, self._guess = [recent for recent, _ in self._recent], ""
 
     def _begin(self) -> Iterator[Event]:
         """Of what the cutter has opened, with all that it holds by now."""
         self._number += 1
         yield SpeechBegan(self._number, self._cutter.start)
-        self._utterance = self._handler.utterance(self._options, interim=self._stream.interim_results)
-        self._unfed, self._guess = [], ""
-        yield from self._feed(self._cutter.pending)
+        self._utterance, self._expected = self._expected, None
+        if self._utterance is None:
+            self._utterance = self._handler.utterance(self._options, interim=self._stream.interim_results)
+            self._unfed, self._guess = [self._cutter.pending], ""
+        elif self._guess:
+            yield self._guessed()
 
-    def _feed(self, heard: bytes) -> Iterator[Event]:
-        """Half a second at once when it has just begun, and frames from then on."""
-        self._unfed.append(heard)
-        if self._utterance is None or sum(map(len, self._unfed)) < _FEED_FRAMES * self._cutter.frame_bytes:
+    def _feed(self, frames: int) -> Iterator[Event]:
+        """What has come since it was fed last, where that is so much."""
+        utterance = self._utterance or self._expected
+        if utterance is None or sum(map(len, self._unfed)) < frames * self._cutter.frame_bytes:
             return
-        guess = self._utterance.feed(b"".join(self._unfed), self._cancellation)
+        guess = utterance.feed(b"".join(self._unfed), self._cancellation)
         self._unfed = []
         text = plain_text(guess).strip() if guess is not None else self._guess
-        if text != self._guess and self._stream.interim_results:
-            yield Guessed(self._number, text, self._cutter.start, self._frames * FRAME_SECONDS)
-        self._guess = text
+        new, self._guess = text != self._guess, text
+        if new and self._utterance is not None and self._stream.interim_results:
+            yield self._guessed()
+
+    def _guessed(self) -> Guessed:
+        return Guessed(self._number, self._guess, self._cutter.start, self._frames * FRAME_SECONDS)
 
     def _finish(self, window: Window) -> Iterator[Event]:
         if self._utterance is None:  # too short to have been begun, and speech all the same
+            self._forget()
             self._number += 1
             yield SpeechBegan(self._number, window.start)
             self._utterance = self._handler.utterance(self._options, interim=False)
@@ -162,6 +197,14 @@ class _Session:
         utterance, self._utterance = self._utterance, None
         if utterance is not None:
             utterance.drop()
+        self._forget()
+
+    def _forget(self) -> None:
+        """What was expected to be speech, and is none."""
+        expected, self._expected = self._expected, None
+        if expected is not None:
+            expected.drop()
+            self._unfed = []
 
 
 def _whole(segments: list[Segment], window: Window, language: str | None) -> Segment:

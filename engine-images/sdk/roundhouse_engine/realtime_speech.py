@@ -35,7 +35,7 @@ class Utterance(ABC):
 
     @abstractmethod
     def feed(self, samples: bytes, cancellation: Cancellation) -> str | None:
-        """Take the next piece (mono s16 at the handler's `sample_rate`, 90 ms; the first one mostly longer).
+        """Take the next piece: mono s16 at the handler's `sample_rate`, 90 to 240 ms, the first longer.
 
         What the utterance seems to say so far; None where nothing can be told yet, or nothing changed. Where
         that takes more than a step, ask `cancellation` between two of them.
@@ -58,6 +58,11 @@ class RealtimeSpeech(Speech):
 
     sessions: ClassVar[int] = 2
     """Sessions at once, where `ROUNDHOUSE_SESSIONS` says nothing; apart from `capacity`."""
+    early: ClassVar[bool] = False
+    """Whether an utterance is begun at the first frame that may be speech, and dropped where it is none.
+
+    For decoders that are about as fast as people speak, and would have to catch up. What it is fed begins
+    elsewhere than its window then: `finish` is to hear the window."""
 
     @abstractmethod
     def utterance(self, options: SpeechOptions, *, interim: bool) -> Utterance:
