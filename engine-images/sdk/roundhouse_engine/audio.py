@@ -25,7 +25,9 @@ CONTAINERS: Final = (
     "3gp,aac,ac3,aiff,amr,ape,asf,au,avi,caf,dsf,dts,eac3,flac,flv,m4a,matroska,mov,mp2,mp3,mp4,mpeg,"
     "mpegts,ogg,tta,w64,wav,webm,wv,xwma"
 )
-_OPTIONS: Final = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none"}
+# Bare samples come in packets of any size: of four kilobytes, as it is unless told, most of the time would go
+# into packets. Other containers pass over `max_size`.
+_OPTIONS: Final = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none", "max_size": "65536"}
 
 BLOCK_SECONDS: Final = 1.0
 
@@ -153,13 +155,17 @@ def _found_seconds(
 ) -> tuple[float, float]:
     """Where the sound ends, and where the last of all does: a picture may outlast it."""
     line, last = Timeline(container), 0.0
+    bases: dict[int, float] = {}  # of streams that may begin on the way; fractions take their time
     for packet in container.demux():
         cancellation.check()
-        if packet.size == 0 or packet.pts is None or packet.time_base is None:
+        index = packet.stream_index
+        if index not in bases:
+            bases[index] = float(packet.time_base or 0)
+        if packet.size == 0 or packet.pts is None or not bases[index]:
             continue
-        time, seconds = (float(ticks * packet.time_base) for ticks in (packet.pts, packet.duration or 0))
+        time, seconds = packet.pts * bases[index], (packet.duration or 0) * bases[index]
         last = max(last, time + seconds)
-        if packet.stream.index == stream.index:
+        if index == stream.index:
             line.place(time, seconds)
             if line.end > limit_seconds:
                 raise _too_long(limit_seconds)

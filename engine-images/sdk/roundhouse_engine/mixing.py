@@ -30,7 +30,7 @@ class Mixer:
 
     def __init__(self, channels: int, rate: int) -> None:
         self._rate = rate
-        self._step = round(rate * _STEP_SECONDS)
+        self._step = max(round(rate * _STEP_SECONDS), 1)
         self._waiting: list[Sound] = []
         self._powers = np.zeros(channels, np.float32)
         self._along = np.zeros(channels, np.float32)
@@ -39,19 +39,27 @@ class Mixer:
         self._reference = 0
 
     def push(self, frame: av.AudioFrame) -> Iterator[av.AudioFrame]:
+        """In whole steps, however long the frames are."""
         self._waiting.append(_floats(frame))
-        if sum(sound.shape[1] for sound in self._waiting) >= self._step:
-            yield from self.flush()
+        there = sum(sound.shape[1] for sound in self._waiting)
+        if there < self._step:
+            return
+        sound = np.concatenate(self._waiting, axis=1)
+        whole = there - there % self._step
+        self._waiting = [sound[:, whole:].copy()]
+        for start in range(0, whole, self._step):
+            yield self._mixed(sound[:, start : start + self._step])
 
     def flush(self) -> Iterator[av.AudioFrame]:
         """What is too short for a step of its own."""
-        if not self._waiting:
-            return
-        sound = np.concatenate(self._waiting, axis=1)
-        self._waiting = []
+        sounds, self._waiting = self._waiting, []
+        if any(sound.shape[1] for sound in sounds):
+            yield self._mixed(np.concatenate(sounds, axis=1))
+
+    def _mixed(self, sound: Sound) -> av.AudioFrame:
         mixed = av.AudioFrame.from_ndarray(self._mix(sound)[None], format="fltp", layout="mono")
         mixed.sample_rate = self._rate
-        yield mixed
+        return mixed
 
     def _mix(self, sound: Sound) -> Sound:
         """The weights move from those of before to those of now, so that nothing clicks."""
