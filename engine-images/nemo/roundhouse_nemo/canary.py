@@ -16,7 +16,8 @@ from roundhouse_engine import Cancellation, ModelError, SpeechOptions, Task, Wor
 from roundhouse_engine.errors import invalid
 from roundhouse_engine.languages import NAMES, english_name
 from roundhouse_engine.together import Together
-from roundhouse_nemo.hearing import MOST, Heard, Hearing
+from roundhouse_nemo.heard import Heard
+from roundhouse_nemo.hearing import MOST, Hearing
 from roundhouse_nemo.restore import RATE
 from roundhouse_nemo.settings import Settings
 from roundhouse_nemo.timed import read_timed
@@ -35,6 +36,9 @@ class Order:
 
 
 class Canary(Hearing):
+    pause_seconds = 0.8
+    """Mostly it writes no times, by which the phrases of a window could be parted."""
+
     def __init__(self, name: str, model: Any, settings: Settings) -> None:  # noqa: ANN401 - NeMo has no types
         """Raises `ModelError`."""
         super().__init__(name, model, settings)

@@ -16,6 +16,7 @@ from roundhouse_engine import (
     Window,
 )
 from roundhouse_engine.rehearing import Rehearing
+from roundhouse_engine.vad import EnergyDetector, cut
 from roundhouse_nemo.archive import find, open_archive
 from roundhouse_nemo.settings import read_settings
 
@@ -72,6 +73,17 @@ class Nemo(RealtimeSpeech):
     @override
     def vram_bytes(self) -> int | None:
         return self._hearing.vram_bytes()
+
+    @override
+    def windows(self, audio: Iterator[bytes], cancellation: Cancellation) -> Iterator[Window]:
+        return cut(
+            audio,
+            _RATE,
+            EnergyDetector(),
+            self.window_seconds,
+            cancellation,
+            pause_seconds=self._hearing.pause_seconds,
+        )
 
     @override
     def transcribe(

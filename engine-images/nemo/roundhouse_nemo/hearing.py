@@ -10,18 +10,17 @@ import time
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from roundhouse_engine import Cancellation, Segment, SpeechOptions, Task, Word
+from roundhouse_engine import Cancellation, SpeechOptions, Task, Word
 from roundhouse_engine.errors import invalid, memory_is_short, no_memory_left
 from roundhouse_engine.together import Together
 from roundhouse_engine.torch_memory import vram_bytes
+from roundhouse_nemo.heard import Heard
 from roundhouse_nemo.restore import RATE
 from roundhouse_nemo.settings import Settings
 
@@ -32,42 +31,13 @@ SHORTEST_SAMPLES: Final = RATE // 2
 _LONGEST_SECONDS: Final = 60
 _LOOKS: Final = 20
 _LOOK_AGAIN_SECONDS: Final = 0.1
-_ENDS_A_SENTENCE: Final = (".", "?", "!", "。", "？", "！")
-
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """What a window of so many `seconds` says; times from its start. Words without times are left out."""
-
-    text: str
-    words: tuple[Word, ...]
-    seconds: float = 0.0
-    language: str | None = None
-
-    def segments(self, start: float, *, words: bool) -> Iterator[Segment]:
-        """Its sentences, where the model writes full stops; times from the start of the recording."""
-        for sentence, text in self._sentences():
-            moved = tuple(Word(word.text, start + word.start, start + word.end) for word in sentence)
-            said = moved if words else ()
-            yield Segment(moved[0].start, moved[-1].end, " " + text, said, self.language)
-        if self.text and not self.words:
-            yield Segment(start, start + self.seconds, " " + self.text, (), self.language)
-
-    def _sentences(self) -> Iterator[tuple[Sequence[Word], str]]:
-        if not self.words:
-            return
-        ends = [at for at, word in enumerate(self.words, 1) if word.text.endswith(_ENDS_A_SENTENCE)]
-        cuts = [0, *(end for end in ends if end < len(self.words)), len(self.words)]
-        parts = [self.words[begin:end] for begin, end in pairwise(cuts)]
-        texts = [" ".join(word.text for word in part) for part in parts]
-        if " ".join(texts) == self.text:
-            yield from zip(parts, texts, strict=True)
-        else:  # a language that is written without blanks
-            yield self.words, self.text
 
 
 class Hearing:
     """For all requests of a model. `frame_seconds`: how long one frame of the encoder's is."""
+
+    pause_seconds: ClassVar[float] = 2.0
+    """What ends a window. Each reads all weights: phrases go together, and their words' times part them."""
 
     def __init__(self, name: str, model: Any, settings: Settings) -> None:  # noqa: ANN401 - NeMo has no types
         self.name = name

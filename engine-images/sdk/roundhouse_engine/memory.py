@@ -11,7 +11,10 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
+
+_M_ARENA_MAX: Final = -8
+"""glibc's number for how many heaps there may be."""
 
 
 class Tenant(Protocol):
@@ -137,6 +140,17 @@ def resident_bytes() -> int:
     """Memory of this process, shared libraries and mapped files included."""
     with Path("/proc/self/statm").open() as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def share_one_heap() -> None:
+    """Have threads that are begun from now on allocate where the first one does.
+
+    glibc gives each a heap of its own, which it hands back to the kernel as soon as it is free: a tenth of
+    the time that a model computes in a thread of its own goes into getting pages that it has just had.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(_M_ARENA_MAX, 1)
 
 
 def trim() -> None:

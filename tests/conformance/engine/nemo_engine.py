@@ -77,7 +77,8 @@ def make() -> None:
         lessons = []
         # First and after a pause a phrase is cut out a little differently.
         for order in (tuple(recordings()), tuple(reversed(recordings()))):
-            windows = Nemo().windows(iter([speech(*order)]), Cancellation())
+            found = vad.EnergyDetector()
+            windows = vad.cut([speech(*order)], 16_000, found, Nemo.window_seconds, Cancellation())
             lessons += [Lesson(window.samples, words) for window, words in zip(windows, order, strict=True)]
         unfinished = folder.with_suffix(".unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)

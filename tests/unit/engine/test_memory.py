@@ -1,6 +1,7 @@
 """Who has to make room for whom, in tables and without an engine."""
 
 import asyncio
+import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,3 +112,27 @@ def test_memory_is_given_back_while_torch_is_half_imported(
         setattr(torch, name, ModuleType(f"torch.{name}"))
     monkeypatch.setitem(sys.modules, "torch", torch)
     trim()
+
+
+ALLOCATES = """
+import ctypes, threading
+from roundhouse_engine.memory import share_one_heap
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+if {shared}:
+    share_one_heap()
+found = []
+thread = threading.Thread(target=lambda: found.append(libc.malloc(1 << 14)))
+thread.start()
+thread.join()
+(heap,) = [line.split()[0] for line in open("/proc/self/maps") if line.endswith("[heap]\\n")]
+begin, end = (int(each, 16) for each in heap.split("-"))
+print(begin <= found[0] < end)
+"""
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_threads_allocate_in_the_heap_of_the_process_where_they_are_to(shared: bool) -> None:
+    program = ALLOCATES.format(shared=shared)
+    ran = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert ran.stdout.strip() == str(shared)
