@@ -5,34 +5,36 @@ speak, and is read in several goes where the model breaks off in the middle of a
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
-from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration
+from transformers import WhisperForConditionalGeneration
 
-from roundhouse_engine import Cancellation, ModelError, Segment, SpeechOptions, Task, Window, Word
+from roundhouse_engine import Cancellation, Segment, SpeechOptions, Task, Window, Word
+from roundhouse_engine.ahead import ahead
 from roundhouse_engine.cores import available_cores
 from roundhouse_engine.errors import EngineError, invalid, memory_is_short, no_memory_left
 from roundhouse_engine.formats import compression_ratio
 from roundhouse_engine.together import Together
 from roundhouse_engine.torch_memory import vram_bytes
 from roundhouse_transformers.alignment import Aligner
+from roundhouse_transformers.convoy import Convoy
 from roundhouse_transformers.decoding import LONGEST, Decoded, Decoder, Decoding
 from roundhouse_transformers.dividing import Spoken, divide
 from roundhouse_transformers.loading import load
 from roundhouse_transformers.repository import Repository
 from roundhouse_transformers.settings import Settings
+from roundhouse_transformers.sounds import RATE, Sounds
 from roundhouse_transformers.vocabulary import read_vocabulary
 from roundhouse_transformers.words import spell
 
 logger = logging.getLogger(__name__)
 
-RATE: Final = 16_000
 _MOST: Final = 8
 """Windows in one batch."""
 _ENGLISH: Final = "en"
@@ -80,14 +82,16 @@ class Listener:
         self._backend = self._loaded.tokenizer.backend_tokenizer
         self._vocabulary = read_vocabulary(repository, self._backend)
         self._timed = self._vocabulary.timed if settings.segments == "auto" else settings.segments == "model"
-        self._features = _features(repository)
         self._aligner = Aligner(model, self._vocabulary)
         self._decoder = Decoder(model, self._vocabulary, self._device)
         gpu = self._device == "cuda"
         at_once = 1 if gpu else max(available_cores() // torch.get_num_threads(), 1)
         # A CPU encodes one after the other sooner than all at once; decoding waits for the weights' way.
-        self._encode = Together[Any, torch.Tensor](self._encoded, most=_MOST if gpu else 1, at_once=at_once)
+        self._sounds = Sounds(repository, self._loaded, most=_MOST if gpu else 1, at_once=at_once)
         self._decode = Together[Decoding, Decoded](self._decoder.decode, most=_MOST, at_once=at_once)
+        self._convoy = Convoy(_MOST)
+        self.ahead = _MOST if gpu else 1
+        """Windows of one recording that are heard at a time."""
 
     def vram_bytes(self) -> int | None:
         return vram_bytes(self._loaded.model, self._device)
@@ -117,24 +121,45 @@ class Listener:
         language = options.language or self._vocabulary.language
         told = self._told_before(options)
         for window in windows:
-            samples = np.frombuffer(window.samples, "<i2").astype(np.float32) / np.float32(32768)
-            start, left, short = window.start, samples, 0
-            while True:
-                with _short_memory_told():
-                    sound = self._sound(left, cancellation)
+            language = yield from self._window(window, language, told, options, cancellation)
+            if language is not None and self.ahead > 1:
+                break
+
+        def hear(window: Window) -> list[Segment]:
+            return list(self._window(window, language, told, options, cancellation))
+
+        for segments in ahead(hear, windows, self.ahead):
+            yield from segments
+
+    def _window(
+        self,
+        window: Window,
+        language: str | None,
+        told: Sequence[int],
+        options: SpeechOptions,
+        cancellation: Cancellation,
+    ) -> Generator[Segment, None, str | None]:
+        """Its segments, and the language once that is plain."""
+        start, short = window.start, 0
+        left = np.frombuffer(window.samples, "<i2").astype(np.float32) / np.float32(32768)
+        while True:
+            with _short_memory_told():
+                with self._convoy.coming():
+                    sound = self._sounds.encode(left, cancellation)
                     here, sure = self._language(sound, language, cancellation)
-                    part = Part(sound, start, len(left) / RATE, here)
-                    heard = self._hear(part, told, options, cancellation)
-                    found = self._segments(part, heard, options, cancellation)
-                language = language or (here if sure else None)
-                yield from found
-                if heard.rest is None or part.seconds - heard.rest < _SHORTEST_REST_SECONDS:
-                    break
-                short += heard.rest < _SHORT_SECONDS
-                if short == _MOST_SHORT_GOES:
-                    self._tell_left_out(start + heard.rest, part.seconds - heard.rest)
-                    break
-                start, left = start + heard.rest, left[round(heard.rest * RATE) :]
+                self._convoy.complete(cancellation)
+                part = Part(sound, start, len(left) / RATE, here)
+                heard = self._hear(part, told, options, cancellation)
+                found = self._segments(part, heard, options, cancellation)
+            language = language or (here if sure else None)
+            yield from found
+            if heard.rest is None or part.seconds - heard.rest < _SHORTEST_REST_SECONDS:
+                return language
+            short += heard.rest < _SHORT_SECONDS
+            if short == _MOST_SHORT_GOES:
+                self._tell_left_out(start + heard.rest, part.seconds - heard.rest)
+                return language
+            start, left = start + heard.rest, left[round(heard.rest * RATE) :]
 
     def _tell_left_out(self, start: float, seconds: float) -> None:
         logger.warning(
@@ -160,18 +185,6 @@ class Listener:
             return []
         ids: list[int] = self._backend.encode(f" {text.strip()}", add_special_tokens=False).ids
         return [each for each in ids if each < self._vocabulary.end]
-
-    def _sound(self, samples: Any, cancellation: Cancellation) -> torch.Tensor:  # noqa: ANN401 - an array
-        cancellation.check()
-        read = self._features(samples, sampling_rate=RATE, return_tensors="pt")["input_features"][0]
-        return self._encode(read, None, cancellation)
-
-    def _encoded(self, sounds: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
-        """[bands, frames] each, to [positions, width]."""
-        model = self._loaded.model
-        with torch.inference_mode():
-            joined = torch.stack(list(sounds)).to(self._device, model.dtype)
-            return list(model.model.encoder(joined).last_hidden_state)
 
     def _language(
         self, sound: torch.Tensor, known: str | None, cancellation: Cancellation
@@ -257,18 +270,6 @@ class Listener:
     def _text(self, tokens: Sequence[int]) -> str:
         known = [token for token in tokens if token < self._vocabulary.end]
         return str(self._backend.decode(known, skip_special_tokens=False))
-
-
-def _features(repository: Repository) -> WhisperFeatureExtractor:
-    """As all models of Whisper want the sound; raises `ModelError` where a file says otherwise."""
-    bands = int(repository.config.get("num_mel_bins") or 0)
-    said = repository.json("preprocessor_config.json").get("feature_size", bands)
-    if said != bands:
-        raise ModelError(
-            f"{repository.name!r} wants sound in {bands} bands, and its preprocessor_config.json has {said}. "
-            "Fetch both again."
-        )
-    return WhisperFeatureExtractor(feature_size=bands)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from typing_extensions import override
 
-from roundhouse_engine import Cancellation, Cancelled, SpeechOptions, Task
+from roundhouse_engine import Cancellation, Cancelled, SpeechOptions, Task, Window
 from roundhouse_engine.errors import EngineError
 from tests.conformance.engine.listening import BEGINS, CLIP_SECONDS, RATE, heard, loaded
 from tests.conformance.engine.streaming import go_forward_samples
@@ -126,7 +126,7 @@ def test_what_is_drawn_for_a_window_does_not_hang_on_its_batch(
     with loaded(making.write_whisper(tmp_path / "m", Whisper(sure=0.5))) as engine:
         listener = engine._listener
         opening = tuple(listener._vocabulary.opening("en", "transcribe", timed=True))
-        sound = listener._sound(samples, Cancellation())
+        sound = listener._sounds.encode(samples, Cancellation())
         asked = decoding.Decoding(sound, opening, 1.0, timed=True, cancellation=Cancellation())
         (alone,) = listener._decoder.decode([asked])
         assert len(set(alone.tokens)) > 3
@@ -183,7 +183,7 @@ def test_what_it_writes_is_what_the_library_writes(
         listener = engine._listener
         known = listener._vocabulary
         opening = tuple(known.opening("en", "transcribe", timed=True))
-        heard = listener._sound(samples, Cancellation())
+        heard = listener._sounds.encode(samples, Cancellation())
         asked = decoding.Decoding(heard, opening, 0.0, timed=True, cancellation=Cancellation())
         (found,) = listener._decoder.decode([asked])
     model.generation_config.suppress_tokens = list(known.suppressed)
@@ -209,19 +209,27 @@ def test_what_is_no_number_is_told_before_anything_is_drawn_of_it(making: Module
             heard(engine, SpeechOptions(language="en", temperature=1.0))
 
 
-def test_windows_that_wait_together_are_decoded_together(making: ModuleType, tmp_path: Path) -> None:
-    """The first one is held back until the three others wait: they are one batch."""
+def test_nobody_is_decoded_while_others_are_encoded_who_come_along(
+    making: ModuleType, tmp_path: Path
+) -> None:
+    """The first sound is held back until the three others wait for their turn."""
     with loaded(making.write_whisper(tmp_path)) as engine:
-        decode, decoder = engine._listener._decode, engine._listener._decoder
-        sizes: list[int] = []
+        sounds, decode = engine._listener._sounds, engine._listener._decode
+        together, decoder = sounds._together, engine._listener._decoder
+        encoded: list[int] = []
+        before: list[int] = []
 
-        def held(decodings: Any) -> Any:
-            if not sizes:
-                wait_until(lambda: decode.waiting == 3, seconds=60, what="three wait", every=0.01)
-            sizes.append(len(decodings))
+        def held(wanted: Any) -> Any:
+            if not encoded:
+                wait_until(lambda: together.waiting == 3, seconds=60, what="three wait", every=0.01)
+            encoded.append(len(wanted))
+            return sounds._encoded(wanted)
+
+        def counted(decodings: Any) -> Any:
+            before.append(sum(encoded))
             return decoder.decode(decodings)
 
-        decode._compute, decode._at_once = held, 1
+        together._compute, together._at_once, decode._compute = held, 1, counted
         texts: list[str] = []
         asking = [
             threading.Thread(target=lambda: texts.extend(each.text for each in heard(engine)))
@@ -231,7 +239,21 @@ def test_windows_that_wait_together_are_decoded_together(making: ModuleType, tmp
             each.start()
         for each in asking:
             each.join(120)
-    assert (sizes, texts) == ([1, 3], [" hello world"] * 4)
+    assert encoded == [1] * 4, "a processor has no more to give"
+    assert set(before) == {4}
+    assert texts == [" hello world"] * 4
+
+
+def test_windows_side_by_side_as_on_a_gpu_say_the_same_in_order(making: ModuleType, tmp_path: Path) -> None:
+    with loaded(making.write_whisper(tmp_path)) as engine:
+        assert engine._listener.ahead == 1, "a processor has no more to give"
+        found = []
+        for engine._listener.ahead in (1, 3):
+            windows = (Window(10.0 * number, go_forward_samples(), RATE) for number in range(7))
+            heard = engine.transcribe(windows, SpeechOptions(words=True), Cancellation())
+            found.append([(each.start, each.end, each.text, each.words, each.language) for each in heard])
+    assert found[0] == found[1]
+    assert [start for start, *_ in found[0]] == [10.0 * number for number in range(7)]
 
 
 @pytest.mark.parametrize("seed", range(3))
