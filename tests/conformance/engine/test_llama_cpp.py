@@ -222,12 +222,24 @@ def test_embeddings_are_of_length_one_and_repeat_themselves(embedder: Engine) ->
     assert found.usage.prompt_tokens > 3
 
 
-def test_texts_of_a_request_share_a_call(embedder: Engine) -> None:
-    before = embedder.metric("batches_total")
-    with ThreadPoolExecutor(16) as clients:
-        found = list(clients.map(lambda n: post(embedder, "/v1/embeddings", input=[f"w{n}"] * 16), range(16)))
-    assert all(each.status == 200 for each in found)
-    assert 1 <= embedder.metric("batches_total") - before <= len(found), "no more calls than requests"
+def test_texts_of_requests_share_calls(embedder: Engine) -> None:
+    """Single ones that come while a thousand are computed find room in the calls of these."""
+    many = [" ".join(["word"] * 10)] * 1000
+
+    def calls(*others: str) -> float:
+        before = embedder.metric("batches_total")
+        with ThreadPoolExecutor(1 + len(others)) as clients:
+            thousand = clients.submit(post, embedder, "/v1/embeddings", input=many)
+            wait_until(
+                lambda: embedder.metric("slots_computing") == 1, seconds=60, what="it computes", every=0.02
+            )
+            found = list(clients.map(lambda text: post(embedder, "/v1/embeddings", input=text), others))
+            assert all(each.status == 200 for each in (*found, thousand.result()))
+        return embedder.metric("batches_total") - before
+
+    alone = calls()
+    assert alone < 32
+    assert calls(*(f"w{number}" for number in range(16))) <= alone + 2, "by themselves they are sixteen"
 
 
 def test_a_text_that_is_too_long_is_named(embedder: Engine) -> None:
