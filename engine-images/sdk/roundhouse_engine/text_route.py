@@ -27,6 +27,9 @@ from roundhouse_engine.upload import ClientGone
 _CLIENT_GONE: Final = 499
 _JSON: Final = b"application/json"
 _EVENTS: Final = b"text/event-stream; charset=utf-8"
+_PIECE_BYTES: Final = 1 << 16
+_STEP_SECONDS: Final = 0.002
+"""So long others wait at most while an answer is written."""
 
 
 class Asked(Protocol):
@@ -53,21 +56,31 @@ class Reply:
         if not self.begun:
             await self._begin(_EVENTS)
         if body := b"".join(map(event, all_data)):
-            await self._send({"type": "http.response.body", "body": body, "more_body": True})
+            await self._more(body)
 
     async def end(self, parts: Iterable[bytes]) -> None:
-        """The rest, part by part: making one may take a millisecond, and others are waiting."""
-        if not self.begun:
-            await self._begin(self.media_type)
+        """The rest. Others have their turn while a large one is made; a small one is sent in one go."""
+        made, until = bytearray(), time.perf_counter() + _STEP_SECONDS
         for part in parts:
-            await self._send({"type": "http.response.body", "body": part, "more_body": True})
-            await asyncio.sleep(0)
-        await self._send({"type": "http.response.body", "body": b""})
+            made += part
+            if len(made) >= _PIECE_BYTES or time.perf_counter() > until:
+                if not self.begun:
+                    await self._begin(self.media_type)
+                await self._more(bytes(made))
+                made.clear()
+                await asyncio.sleep(0)
+                until = time.perf_counter() + _STEP_SECONDS
+        if not self.begun:
+            await self._begin(self.media_type, (b"content-length", str(len(made)).encode()))
+        await self._send({"type": "http.response.body", "body": bytes(made)})
 
-    async def _begin(self, media_type: bytes) -> None:
+    async def _begin(self, media_type: bytes, *more: tuple[bytes, bytes]) -> None:
         self.begun = True
-        headers = [(b"content-type", media_type), (b"cache-control", b"no-store"), *self.headers]
+        headers = [(b"content-type", media_type), (b"cache-control", b"no-store"), *self.headers, *more]
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+
+    async def _more(self, body: bytes) -> None:
+        await self._send({"type": "http.response.body", "body": body, "more_body": True})
 
 
 def event(data: object) -> bytes:

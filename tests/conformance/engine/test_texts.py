@@ -68,6 +68,13 @@ def test_both_formats_are_the_same_numbers(vectors: Engine) -> None:
     assert len(plain) == WIDTH
 
 
+def test_a_small_answer_comes_in_one_go_and_a_large_one_in_pieces(vectors: Engine) -> None:
+    small, large = post(vectors, input="one"), post(vectors, input=["one"] * 5_000)
+    assert int(small.headers["content-length"]) == len(small.body)
+    assert len(large.body) > 100_000
+    assert "content-length" not in large.headers
+
+
 def test_shortened_vectors_are_of_length_one(vectors: Engine) -> None:
     short = np.array(post(vectors, input="one", dimensions=3).json["data"][0]["embedding"])
     assert short.shape == (3,)
