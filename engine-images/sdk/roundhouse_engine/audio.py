@@ -25,9 +25,11 @@ CONTAINERS: Final = (
     "3gp,aac,ac3,aiff,amr,ape,asf,au,avi,caf,dsf,dts,eac3,flac,flv,m4a,matroska,mov,mp2,mp3,mp4,mpeg,"
     "mpegts,ogg,tta,w64,wav,webm,wv,xwma"
 )
-# Bare samples come in packets of any size: of four kilobytes, as it is unless told, most of the time would go
-# into packets. Other containers pass over `max_size`.
-_OPTIONS: Final = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none", "max_size": "65536"}
+_OPTIONS: Final = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none"}
+
+# Bare samples come in packets of any size, and of two kilobytes most of the time goes into packets. Whether
+# they hide something else, as DTS on discs does, one packet of this size tells.
+_OF_WAV: Final = {"max_size": "65536", "max_probe_packets": "1"}
 
 BLOCK_SECONDS: Final = 1.0
 
@@ -86,8 +88,7 @@ def _chunks(
     file: BinaryIO, sample_rate: int, limit_seconds: float, cancellation: Cancellation
 ) -> Iterator[bytes]:
     """Decoded and resampled audio, in pieces as large as the file's packets, and silence where none is."""
-    file.seek(0)
-    with av.open(file, "r", options=dict(_OPTIONS), metadata_errors="ignore") as container:
+    with _opened(file) as container:
         line, tuner = Timeline(container), Tuner(sample_rate)
         for packet in container.demux(container.streams.audio[0]):
             cancellation.check()
@@ -99,6 +100,14 @@ def _chunks(
             if line.end > limit_seconds + _SLACK_SECONDS + limit_seconds * _SLACK_PART:
                 raise _too_long(limit_seconds)
         yield from tuner.flush()
+
+
+def _opened(file: BinaryIO) -> av.container.InputContainer:
+    file.seek(0)
+    head = file.read(12)
+    file.seek(0)
+    is_wav = head[:4] == b"RIFF" and head[8:] == b"WAVE"
+    return av.open(file, "r", options=_OPTIONS | (_OF_WAV if is_wav else {}), metadata_errors="ignore")
 
 
 def _frames(packet: "av.Packet[av.AudioStream]") -> list[av.AudioFrame]:
@@ -126,8 +135,7 @@ def unreadable(error: Exception | None) -> EngineError:
 def _inspect(file: BinaryIO, limit_seconds: float, cancellation: Cancellation) -> float:
     written = _wav_seconds(file)
     counted = _mp3_counts_frames(file)
-    file.seek(0)
-    with av.open(file, "r", options=dict(_OPTIONS), metadata_errors="ignore") as container:
+    with _opened(file) as container:
         if not container.streams.audio:
             raise invalid(f"The uploaded file holds no audio. {_REMEDY}", param="file", code="audio_missing")
         stream = container.streams.audio[0]
