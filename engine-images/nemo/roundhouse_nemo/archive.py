@@ -132,7 +132,7 @@ def _opened(name: str, file: Path, tar: tarfile.TarFile, folder: Path) -> Archiv
 def _members(name: str, file: Path, tar: tarfile.TarFile) -> dict[str, tarfile.TarInfo]:
     """By their last names; no more of them, and none larger, than a model has."""
     members: dict[str, tarfile.TarInfo] = {}
-    for count, member in enumerate(tar):
+    for count, member in enumerate(_listed(tar)):
         if count == _MOST_FILES:
             raise ModelError(f"{name!r}: {str(file)!r} holds too many files to be a model. {_REMEDY}")
         base = Path(member.name).name
@@ -149,6 +149,14 @@ def _members(name: str, file: Path, tar: tarfile.TarFile) -> dict[str, tarfile.T
             f"{name!r}: {str(file)!r} holds too much beside its weights to be a model. {_REMEDY}"
         )
     return members
+
+
+def _listed(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """Its members; a number in a header that can be none (a size below zero, say) is told as other damage."""
+    try:
+        yield from tar
+    except (ValueError, OverflowError) as error:
+        raise tarfile.ReadError(str(error)) from error
 
 
 def _part(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
