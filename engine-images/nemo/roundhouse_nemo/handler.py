@@ -15,6 +15,7 @@ from roundhouse_engine import (
     Utterance,
     Window,
 )
+from roundhouse_engine.ahead import ahead
 from roundhouse_engine.rehearing import Rehearing
 from roundhouse_engine.vad import EnergyDetector, cut
 from roundhouse_nemo.archive import find, open_archive
@@ -89,9 +90,14 @@ class Nemo(RealtimeSpeech):
     def transcribe(
         self, windows: Iterator[Window], options: SpeechOptions, cancellation: Cancellation
     ) -> Iterable[Segment]:
-        self._hearing.check(options)
-        for window in windows:
-            yield from self.listen(window, options, cancellation)
+        hearing = self._hearing
+        hearing.check(options)
+
+        def hear(window: Window) -> list[Segment]:
+            return list(self.listen(window, options, cancellation))
+
+        for segments in ahead(hear, hearing.awaited(windows), hearing.ahead):
+            yield from segments
 
     @override
     def utterance(self, options: SpeechOptions, *, interim: bool) -> Utterance:

@@ -1,4 +1,7 @@
-"""What a window says, and how that is parted into segments: at full stops, and where a speaker pauses."""
+"""What a window says, and how that is parted into segments: at full stops, and where a speaker pauses.
+
+Also in which language, where that is known.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -6,6 +9,8 @@ from itertools import pairwise
 from typing import Final
 
 from roundhouse_engine import Segment, Word
+from roundhouse_engine.errors import invalid
+from roundhouse_engine.languages import english_name
 
 _ENDS_A_SENTENCE: Final = (".", "?", "!", "。", "？", "！")
 
@@ -55,3 +60,13 @@ def _is_pause(first: Word, word: Word, following: Word) -> bool:
     """Whether a segment that begins with `first` ends with `word`."""
     part = min((word.end - first.start) / _LONG_SECONDS, 1.0)
     return following.start - word.end >= _PAUSE_SECONDS - part * (_PAUSE_SECONDS - _SHORT_PAUSE_SECONDS)
+
+
+def check_language(name: str, only: str | None, asked: str | None) -> None:
+    """Raise `EngineError` where a model whose `only` language is known is asked for another."""
+    if only is not None and asked not in (None, only):
+        raise invalid(
+            f"The model {name!r} understands {only!r} ({english_name(only)}) alone, not {asked!r}.",
+            param="language",
+            code="unsupported_value",
+        )

@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from roundhouse_engine import Cancellation, SpeechOptions, Task, Word
+from roundhouse_engine import Cancellation, SpeechOptions, Task, Window, Word
 from roundhouse_engine.errors import invalid, memory_is_short, no_memory_left
 from roundhouse_engine.together import Together
 from roundhouse_engine.torch_memory import vram_bytes
-from roundhouse_nemo.heard import Heard
+from roundhouse_nemo.heard import Heard, check_language
 from roundhouse_nemo.restore import RATE
 from roundhouse_nemo.settings import Settings
 
@@ -43,7 +43,10 @@ class Hearing:
         self.name = name
         self.model = model
         self.device = model.device
+        self.ahead = MOST if self.device.type == "cuda" else 1
+        """Windows of one recording that are heard at a time."""
         self.frame_seconds = float(model.cfg.preprocessor.window_stride) * model.encoder.subsampling_factor
+        self._language = settings.language
         self._dtype = _dtype(settings, self.device.type)
         self._turn = threading.Lock()
         self._stream_turn = threading.Lock()
@@ -56,6 +59,7 @@ class Hearing:
 
     def check(self, options: SpeechOptions) -> None:
         """Raise `EngineError` for what the model cannot do."""
+        check_language(self.name, self._language, options.language)
         if options.task is Task.TRANSLATE:
             raise invalid(
                 f"The model {self.name!r} does not translate. Ask for its own language at "
@@ -72,6 +76,15 @@ class Hearing:
         """What 16-bit samples say; raises `Cancelled`, and `EngineError` where memory is short."""
         del options  # which these models know nothing of
         return self.decode(self.encode(samples, cancellation), cancellation)
+
+    def awaited(self, windows: Iterator[Window]) -> Iterator[Window]:
+        """The windows; while one is cut those of others wait for it, to be encoded together."""
+        while True:
+            with self._encode.coming():
+                window = next(windows, None)
+            if window is None:
+                return
+            yield window
 
     def encode(self, samples: bytes, cancellation: Cancellation) -> torch.Tensor:
         """[frames, features]"""
@@ -156,7 +169,7 @@ class Hearing:
                 start = max(float(each["start_offset"]) * self.frame_seconds, at)
                 at = max(float(each["end_offset"]) * self.frame_seconds, start)
                 words.append(Word(text, start, at))
-        return Heard(" ".join(hypothesis.text.split()), tuple(words))
+        return Heard(" ".join(hypothesis.text.split()), tuple(words), language=self._language)
 
 
 def as_sound(samples: bytes, shortest: int = SHORTEST_SAMPLES) -> torch.Tensor:

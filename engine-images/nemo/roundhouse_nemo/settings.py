@@ -5,7 +5,7 @@
 | `ROUNDHOUSE_DEVICE` | `auto`: a GPU where there is one; or `cpu`, `cuda` |
 | `ROUNDHOUSE_DTYPE` | `auto`: `float32` on a CPU, `bfloat16` on a GPU; or one of them, or `float16` |
 | `ROUNDHOUSE_LATENCY_MS` | the model's own: what a model made for streaming hears before it says more |
-| `ROUNDHOUSE_LANGUAGE` | none: what is spoken where a request says nothing, of Canary |
+| `ROUNDHOUSE_LANGUAGE` | none: what is spoken where a request says nothing; of all but Canary the only one |
 | `ROUNDHOUSE_PUNCTUATION` | `true`: whether Canary writes capitals and punctuation |
 | `OMP_NUM_THREADS` | the cores that the container may use |
 """

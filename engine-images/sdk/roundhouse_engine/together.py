@@ -7,7 +7,8 @@ moment for more, as `gathering` says. It knows nothing of models.
 import logging
 import threading
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
@@ -61,12 +62,27 @@ class Together(Generic[Item, Result]):
         self._seconds = GUESS_SECONDS
         """What the last batch took."""
         self._waiting: list[_Job[Item, Result]] = []
+        self._coming = 0
         self._changed = threading.Condition()
 
     @property
     def waiting(self) -> int:
         """How many wait for their turn."""
         return len(self._waiting)
+
+    @contextmanager
+    def coming(self) -> Iterator[None]:
+        """Around what a request does before it comes with an item, so that a batch waits for it.
+
+        Not for long, as `gathering` says, and where nobody is on the way a lone request waits for none.
+        """
+        with self._changed:
+            self._coming += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._coming -= 1
 
     def __call__(self, item: Item, key: Hashable, cancellation: Cancellation) -> Result:
         """The item's result, computed in this thread or by another's; raises what `compute` raised."""
@@ -95,10 +111,13 @@ class Together(Generic[Item, Result]):
         return self._running < self._at_once and bool(self._waiting) and self._waiting[0] is job
 
     def _gather(self, key: Hashable) -> None:
-        """Wait for others to come, one within a moment after the other. Whoever waits first stays first."""
+        """Wait for others to come, one within a moment after the other, and for those on the way.
+
+        Whoever waits first stays first.
+        """
         until = time.monotonic() + patience_seconds(self._seconds)
         there, before = self._count(key), 0
-        while before < there < self._room.now and time.monotonic() < until:
+        while (before < there or self._coming) and there < self._room.now and time.monotonic() < until:
             self._changed.wait(moment_seconds(self._seconds))
             there, before = self._count(key), there
 

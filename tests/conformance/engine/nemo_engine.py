@@ -105,6 +105,8 @@ def _there() -> bool:
 
 
 OUT_OF_MEMORY = "take all memory"
+AHEAD = "tdt"
+"""Of a recording of this one's, windows are heard at once, as of all on a GPU."""
 
 
 class Learning(Nemo):
@@ -113,6 +115,8 @@ class Learning(Nemo):
         if not _there():
             make()
         super().load(model, progress)
+        if model.name == AHEAD:
+            self._hearing.ahead = 3
 
     @override
     def listen(self, window: Window, options: SpeechOptions, cancellation: Cancellation) -> Iterator[Segment]:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import pytest
 
 from roundhouse_engine import Word
-from roundhouse_nemo.heard import Heard
+from roundhouse_engine.errors import EngineError
+from roundhouse_nemo.heard import Heard, check_language
 
 
 def words(*said: tuple[str, float, float]) -> tuple[Word, ...]:
@@ -52,3 +53,14 @@ def test_segments_end_with_sentences_and_pauses(case: Case) -> None:
 def test_where_no_blanks_part_words_nothing_is_made_of_it() -> None:
     heard = Heard("你好。再见", words(("你好。", 0, 1), ("再见", 3, 4)), 5.0)
     assert [each.text for each in heard.segments(0.0, words=False)] == [" 你好。再见"]
+
+
+@pytest.mark.parametrize(("only", "asked"), [(None, "de"), ("en", None), ("en", "en")])
+def test_a_language_that_may_be_the_models_is_taken(only: str | None, asked: str | None) -> None:
+    check_language("m", only, asked)
+
+
+def test_a_language_that_is_not_the_models_is_refused() -> None:
+    with pytest.raises(EngineError, match=r"'m' understands 'en' \(english\) alone, not 'de'") as refused:
+        check_language("m", "en", "de")
+    assert (refused.value.problem.status, refused.value.problem.param) == (400, "language")

@@ -204,6 +204,24 @@ def test_those_that_come_one_after_the_other_are_one_batch(monkeypatch: pytest.M
     assert sums.batches == [[0, 1, 2, 3]]
 
 
+def test_a_batch_waits_for_who_is_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("roundhouse_engine.together.GUESS_SECONDS", 1e6)  # it may wait for a quarter of that
+    sums = Sums()
+    sums.gate.set()
+    asked = []
+    with sums._together.coming():
+        for number in range(3):
+            asked.append(sums.ask(number))
+            wait_until(
+                lambda there=number + 1: sums._together.waiting == there,  # type: ignore[misc]
+                seconds=60,
+                what="it waits for another",
+                every=0.001,
+            )
+    assert [future.result(60) for future in asked] == [1, 2, 3]
+    assert sums.batches == [[0, 1, 2]]
+
+
 def test_one_that_leaves_while_a_batch_gathers_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("roundhouse_engine.gathering._MOMENT_SECONDS", 0.2)
     monkeypatch.setattr("roundhouse_engine.together.GUESS_SECONDS", 1e6)
