@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import cohere
+import httpx
 import numpy as np
 import pytest
 import yaml
@@ -25,7 +27,7 @@ from tests.support.whisper import Whisper
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 CHAT, EMBEDDINGS = "qwen2.5-0.5b-instruct", "bge-small-en-v1.5"
-PICTURES = "qwen3-vl-2b-instruct"
+PICTURES, RANKER = "qwen3-vl-2b-instruct", "bge-reranker-base"
 WHISPER, FINE_TUNE = "openai/whisper-tiny", "Ivydata/whisper-small-japanese"
 
 QUESTION: Final[list[ChatCompletionMessageParam]] = [{"role": "user", "content": "count"}]
@@ -64,15 +66,16 @@ def serving(
 @pytest.fixture
 def models(release: Release, hub: Hub, tmp_path: Path) -> Iterator[None]:
     prepare_torch()
-    from tests.support.tiny_models import write_embedder, write_writer  # noqa: PLC0415 - torch loads only now
+    from tests.support.tiny_models import write_embedder, write_ranker, write_writer  # noqa: PLC0415 - torch
     from tests.support.tiny_seers import write_qwen  # noqa: PLC0415
 
     made = {
         "Qwen/Qwen2.5-0.5B-Instruct": write_writer(tmp_path / "chat"),
         "BAAI/bge-small-en-v1.5": write_embedder(tmp_path / "embeddings", pooling="cls_token"),
+        "BAAI/bge-reranker-base": write_ranker(tmp_path / "rerank"),
         "Qwen/Qwen3-VL-2B-Instruct": write_qwen(tmp_path / "pictures"),
     }
-    examples = [*documents("transformers.yaml", "rerank"), *documents("transformers-vision.yaml")]
+    examples = [*documents("transformers.yaml"), *documents("transformers-vision.yaml")]
     with serving(release, hub, made, examples):
         yield
 
@@ -111,6 +114,21 @@ def test_the_examples_models_answer_through_the_gateway(release: Release, models
     assert vectors.shape == (2, 32)
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1)
     assert not np.allclose(vectors[0], vectors[1])
+    check_ranks(release.url)
+
+
+def check_ranks(url: str) -> None:
+    documents = ["one two", "w1 w2 w3", "three", "w4"]
+    with httpx.Client(timeout=60) as http:
+        client = cohere.ClientV2(api_key="none needed", base_url=url, httpx_client=http)
+        best = client.rerank(model=RANKER, query="one", documents=documents).results
+        turned = client.rerank(model=RANKER, query="one", documents=documents[::-1], top_n=2).results
+    assert sorted(each.index for each in best) == [0, 1, 2, 3]
+    scores = [each.relevance_score for each in best]
+    assert scores == sorted(scores, reverse=True)
+    assert len(set(scores)) == len(scores)
+    assert [3 - each.index for each in turned] == [each.index for each in best[:2]]
+    assert [each.relevance_score for each in turned] == pytest.approx(scores[:2], abs=1e-5)
 
 
 def check_pictures(client: OpenAI) -> None:
