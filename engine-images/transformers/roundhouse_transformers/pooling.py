@@ -33,7 +33,7 @@ def pool(hidden: Any, mask: Any, how: str) -> Any:  # noqa: ANN401 - torch has n
     if how == "last_token":
         last = mask.shape[1] - 1 - mask.flip(1).argmax(1)
         return hidden[torch.arange(len(hidden), device=hidden.device), last]
-    weights = mask.unsqueeze(-1).to(hidden.dtype)
+    weights = mask.unsqueeze(-1).float()  # a sum of many is soon too large for float16
     return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
 
 

@@ -39,6 +39,9 @@ from roundhouse_transformers.template import Template
 _CONTEXT_TOKENS: Final = 8192
 """Of one request, where nothing says less: a cache of all that a large model can take fills the memory."""
 
+_BEFORE: Final = 8
+"""Tokens that show how a text goes on: more than a character has bytes."""
+
 Written = Generator[Prompted | Piece | Finish]
 
 
@@ -52,6 +55,8 @@ class Prompt:
     """Tokens that are told as these texts, where others of their kind are left out."""
     seen: Mapping[str, Any] = field(default_factory=dict)
     """What else the model is given, by its names for it: pictures."""
+    goes_on: Sequence[int] = ()
+    """The tokens that the answer's text goes on from; none: it begins a text of its own."""
 
 
 class Writer:
@@ -64,9 +69,8 @@ class Writer:
         limit = self._loaded.limit_tokens or _CONTEXT_TOKENS
         self._limit = limit if settings.context_tokens else min(limit, _CONTEXT_TOKENS)
         self._habits = self._loaded.model.generation_config.to_dict()
-        ends = self._habits.get("eos_token_id", self._loaded.tokenizer.eos_token_id)
-        self._ends = frozenset(ends if isinstance(ends, list) else [ends]) - {None}
         self._words = int(self._loaded.model.config.get_text_config().vocab_size)
+        self._ends = self._ending()
         self._grammars = Grammars(self._loaded.tokenizer, self._words, self._ends)
         template = self._loaded.tokenizer.chat_template
         if self._sight is not None and not template:
@@ -81,6 +85,12 @@ class Writer:
             mark: known[mark] for mark in (self._family.marks if self._family else ()) if mark in known
         }
         self._tokenizing = threading.Lock()
+
+    def _ending(self) -> frozenset[int]:
+        """Tokens. Of many fine-tunes the tokenizer alone names the end of a turn."""
+        said = self._habits.get("eos_token_id")
+        ends = [*(said if isinstance(said, list) else [said]), self._loaded.tokenizer.eos_token_id]
+        return frozenset(end for end in ends if isinstance(end, int) and 0 <= end < self._words)
 
     def vram_bytes(self) -> int | None:
         return vram_bytes(self._loaded.model, self._loaded.device)
@@ -127,7 +137,8 @@ class Writer:
         if not tokens or max(tokens) >= self._words:
             raise invalid(f"prompt must be ids of tokens below {self._words}, at least one.", param="prompt")
         held = self._held(options.schema, cancellation)
-        return self._write(Prompt(tokens, "prompt", held), options, cancellation)
+        goes_on = tokens[-_BEFORE:]
+        return self._write(Prompt(tokens, "prompt", held, goes_on=goes_on), options, cancellation)
 
     def _family_of(self, tools: Sequence[Mapping[str, Any]]) -> Family | None:
         """How calls of these tools look; None where there are none to call."""
@@ -197,8 +208,8 @@ class Writer:
 
     def _told(self, prompt: "Prompt", most: int, draw: Draw, cancellation: Cancellation) -> Written:
         yield Prompted(len(prompt.tokens))
-        stream = DecodeStream(skip_special_tokens=True)
         backend = self._loaded.tokenizer.backend_tokenizer
+        stream = _stream(backend, prompt.goes_on)
         count, reason = 0, FinishReason.LENGTH
         telling = Telling(cancellation)
         try:
@@ -227,6 +238,7 @@ class Writer:
                 attention_mask=torch.ones_like(ids),
                 **prompt.seen,
                 max_new_tokens=most,
+                eos_token_id=sorted(self._ends) or None,
                 do_sample=False,
                 num_beams=1,
                 temperature=None,
@@ -236,3 +248,14 @@ class Writer:
                 stopping_criteria=StoppingCriteriaList(ends),
                 streamer=telling,
             )
+
+
+def _stream(backend: Any, before: Sequence[int]) -> DecodeStream:  # noqa: ANN401 - tokenizers' own
+    """Tokens to text, after these: decoders leave out the blank that a text's first word has before it."""
+    stream = DecodeStream(skip_special_tokens=True)
+    try:
+        for token in before:
+            stream.step(backend, token)
+    except Exception:  # noqa: BLE001 - of ids that make no text, as clients may send them
+        return DecodeStream(skip_special_tokens=True)
+    return stream

@@ -162,6 +162,17 @@ def test_documents_are_ranked_as_the_library_scores_them(ranker: Engine, model: 
     assert np.allclose([each["relevance_score"] for each in found], [scores[at] for at in best], atol=1e-5)
 
 
+@pytest.mark.usefixtures("tiny")
+def test_a_mean_of_many_tokens_is_no_more_than_they_are() -> None:
+    """What float16 holds is at most 65,504, and it is what models on GPUs are stored in."""
+    import torch  # noqa: PLC0415 - see `tiny`
+
+    from roundhouse_transformers.pooling import pool  # noqa: PLC0415
+
+    hidden, mask = torch.full((1, 8192, 4), 9.0, dtype=torch.float16), torch.ones(1, 8192, dtype=torch.int64)
+    assert pool(hidden, mask, "mean").tolist() == [[9.0] * 4]
+
+
 CHAT = "/v1/chat/completions"
 ENDLESS_TOKENS = 1 << 20
 """So many take hours, of the tiniest model."""
@@ -177,7 +188,13 @@ def writer(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         "m": tiny.write_writer(folder / "m"),
         "bare": tiny.write_writer(folder / "bare", template=None, **endless),
         "loops": tiny.write_writer(folder / "loops", template=LOOPS),
+        "unended": tiny.write_writer(folder / "unended"),
+        "misled": tiny.write_writer(folder / "misled"),
     }
+    for name, said_end in (("unended", None), ("misled", 0)):
+        for file in ("config.json", "generation_config.json"):
+            config = json.loads((folder / name / file).read_text())
+            (folder / name / file).write_text(json.dumps(config | {"eos_token_id": said_end}))
     with serving("chat", folder, **models) as engine:
         yield engine
 
@@ -195,6 +212,26 @@ def test_it_says_what_the_model_knows(writer: Engine) -> None:
 @pytest.mark.req("S2-19")
 def test_a_stream_says_the_same_and_ends_at_the_limit(writer: Engine) -> None:
     assert_counts_in_a_stream_up_to_its_limit(writer)
+
+
+@pytest.mark.parametrize("model", ["unended", "misled"])
+def test_a_turn_ends_where_its_tokenizer_says_so_whatever_the_configurations_do(
+    writer: Engine, model: str
+) -> None:
+    """As fine-tunes often are: of a base whose texts end otherwise, or not at all."""
+    (choice,) = post(writer, CHAT, model=model, messages=said("count"), temperature=0).json["choices"]
+    assert (choice["message"]["content"], choice["finish_reason"]) == ("one two three", "stop")
+
+
+def test_a_completion_goes_on_where_its_prompt_ends(writer: Engine) -> None:
+    """With the blank, that a decoder leaves out where a text begins."""
+    told: dict[str, Any] = {"model": "m", "prompt": "count one", "temperature": 0}
+    assert post(writer, "/v1/completions", **told).json["choices"][0]["text"] == " two three"
+    with writer.client as client:
+        pieces = [chunk.choices[0].text for chunk in client.completions.create(stream=True, **told)]
+        tokens = client.completions.create(**told | {"prompt": [7, 8]})
+    assert "".join(pieces) == " two three"
+    assert tokens.choices[0].text == " two three", "of count one, by their numbers"
 
 
 def test_it_stops_at_a_sequence(writer: Engine) -> None:
