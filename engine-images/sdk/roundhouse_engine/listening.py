@@ -104,6 +104,7 @@ class _Session:
 
     def clear(self) -> None:
         self._cutter.clear()
+        self._recent.clear()
         self.drop()
 
     def end(self) -> Iterator[Event]:
@@ -127,9 +128,9 @@ class _Session:
         was_open = self._cutter.is_open
         windows = list(self._cutter.push(frame, speech=speech))
         self._frames += 1
-        self._recent.append((frame, speech))
         for window in windows:
             yield from self._finish(window)
+        self._recent.append((frame, speech))
         if not self._cutter.is_open:
             if self._early:
                 self._expect(frame, speech=speech)
@@ -183,6 +184,7 @@ class _Session:
             self._number += 1
             yield SpeechBegan(self._number, window.start)
             self._utterance = self._handler.utterance(self._options, interim=False)
+        self._recent.clear()  # what is said next begins with nothing of this
         end = window.start + window.seconds
         yield SpeechOver(self._number, end)
         segments = []

@@ -36,3 +36,9 @@ def configure(level: str, style: str) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # Its lines of WebSockets hold their queries, and so what a client sent.
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    logging.getLogger("uvicorn.error").addFilter(_is_no_refusal)
+
+
+def _is_no_refusal(record: logging.LogRecord) -> bool:
+    """A handshake that was refused in good order is an error to uvicorn, and a full engine's daily work."""
+    return "without completing handshake" not in record.getMessage()

@@ -144,17 +144,20 @@ class Session:
                 async with asyncio.timeout(self._bounds.idle_seconds):
                     message = await self._receive()
             except TimeoutError:
+                if self._lag.backlog > AHEAD_SECONDS:
+                    continue  # it waits for what it has sent
                 return Ending(IDLE, f"Nothing was sent for {self._bounds.idle_seconds:g} seconds.")
             if message["type"] == "websocket.disconnect":
                 return Ending(0)
+            # With the next message in hand: without, nobody would notice that the client has left.
+            while self._lag.backlog > AHEAD_SECONDS:
+                self._caught_up.clear()
+                await self._caught_up.wait()
             for frame in () if ended else self._frames(message):
                 ended = ended or frame.order is Order.END
                 writer.write(packed(frame))
                 with contextlib.suppress(ConnectionError):  # its runner died, which `_tell` hears of
                     await writer.drain()
-            while self._lag.backlog > AHEAD_SECONDS:
-                self._caught_up.clear()
-                await self._caught_up.wait()
 
     def _frames(self, message: Message) -> list[Frame]:
         if (audio := message.get("bytes")) is not None:

@@ -151,8 +151,7 @@ async def _transcript(events: AsyncGenerator[Event, None], ask: TranscriptionAsk
                 seconds = event.audio_seconds
             elif isinstance(event, Found):
                 segments.append(event.segment)
-    language = _ENGLISH if ask.options.task is Task.TRANSLATE else _language(ask, segments)
-    return Transcript(language, seconds, tuple(segments), ask.options.task)
+    return Transcript(_language(ask, segments), seconds, tuple(segments), ask.options.task)
 
 
 async def _stream(
@@ -193,5 +192,8 @@ async def _begin_stream(send: Send) -> None:
 
 
 def _language(ask: TranscriptionAsk, segments: list[Segment]) -> str:
+    """Of the text, which a translation's is not that of the speech."""
+    if ask.options.task is Task.TRANSLATE:
+        return _ENGLISH
     found = (segment.language for segment in segments if segment.language)
     return ask.options.language or next(found, _UNDETERMINED)

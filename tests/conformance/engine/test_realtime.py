@@ -183,6 +183,7 @@ async def test_every_place_taken_is_said_before_the_handshake(engine: Engine) ->
         # Recordings have places of their own.
         assert engine.post(wav(go_forward_samples()), model="english").json["text"] == GO_FORWARD_WORDS
     wait_until(lambda: sessions(engine)["inUse"] == 0, seconds=30, what="the places are free")
+    assert "handshake" not in engine.logged, "to be full is no error"
 
 
 @pytest.mark.parametrize(

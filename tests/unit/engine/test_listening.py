@@ -1,14 +1,14 @@
 """What a handler is fed of a session, and when: as soon as it may be speech where it wants that."""
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 from typing_extensions import override
 
 from roundhouse_engine import Cancellation, SpeechOptions, Window
-from roundhouse_engine.events import Event, Guessed, Heard, SpeechBegan, SpeechOver, Uttered
+from roundhouse_engine.events import Cleared, Event, Guessed, Heard, SpeechBegan, SpeechOver, Uttered
 from roundhouse_engine.listening import listen
 from roundhouse_engine.realtime_speech import Detector, RealtimeSpeech, StreamOptions, Utterance
 from roundhouse_engine.stream_frames import Frame, Order, packed
@@ -66,17 +66,30 @@ def frame(number: int, *, speech: bool) -> bytes:
     return bytes([speech]) + number.to_bytes(2) + bytes(FRAME_BYTES - 3)
 
 
-def heard(handler: RealtimeSpeech, said: str, *, interim: bool = True, at_once: int = 1) -> list[Event]:
+def heard(
+    handler: RealtimeSpeech,
+    said: str,
+    *,
+    interim: bool = True,
+    at_once: int = 1,
+    silence_seconds: float | None = None,
+    clear: bool = False,
+    then: str = "",
+) -> list[Event]:
     """Of frames: `s` for speech, anything else for none; so many come in one piece."""
+    stream = StreamOptions(interim_results=interim, silence_seconds=silence_seconds)
+    orders = [*pieces(said, at_once), *[Frame(Order.CLEAR)] * clear, *pieces(then, at_once), Frame(Order.END)]
+    file = io.BytesIO(b"".join(map(packed, orders)))
+    events = listen(handler, file, SpeechOptions(), stream, Cancellation())
+    return [event for event in events if not isinstance(event, (Heard, Cleared))]
+
+
+def pieces(said: str, at_once: int) -> list[Frame]:
     frames = [frame(number, speech=each == "s") for number, each in enumerate(said)]
-    pieces = [b"".join(frames[start : start + at_once]) for start in range(0, len(frames), at_once)]
-    sent = b"".join(
-        packed(each) for each in [*(Frame(Order.AUDIO, piece) for piece in pieces), Frame(Order.END)]
-    )
-    events: Iterator[Event] = listen(
-        handler, io.BytesIO(sent), SpeechOptions(), StreamOptions(interim_results=interim), Cancellation()
-    )
-    return [event for event in events if not isinstance(event, Heard)]
+    return [
+        Frame(Order.AUDIO, b"".join(frames[start : start + at_once]))
+        for start in range(0, len(frames), at_once)
+    ]
 
 
 def test_what_may_be_speech_is_heard_before_it_is_known_to_be_some() -> None:
@@ -126,6 +139,22 @@ def test_at_most_one_is_begun_at_a_time(said: str) -> None:
     assert sum(isinstance(event, Uttered) for event in heard(handler, said)) == 1
     *given_up, _ = handler.begun
     assert all(each.dropped for each in given_up)
+
+
+def test_an_utterance_begins_with_nothing_of_the_one_before() -> None:
+    handler = Early()
+    said = "." * 20 + "s" * 20 + "..." + "s" * 20 + "." * 40
+    assert sum(isinstance(each, SpeechOver) for each in heard(handler, said, silence_seconds=0.09)) == 2
+    first, second = handler.begun
+    assert b"".join(second.fed).startswith(frame(42, speech=False)), "the end of the pause"
+    assert frame(39, speech=True) in b"".join(first.fed)
+
+
+def test_an_utterance_begins_with_nothing_that_was_to_be_forgotten() -> None:
+    handler = Early()
+    heard(handler, "." * 20 + "s" * 5, clear=True, then="s" * 20)
+    assert handler.begun[0].dropped
+    assert b"".join(handler.begun[1].fed).startswith(frame(0, speech=True))
 
 
 def test_nobody_who_waits_for_the_end_alone_has_it_heard_early() -> None:

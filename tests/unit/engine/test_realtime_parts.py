@@ -1,18 +1,23 @@
 """What a session is made of: lag, encodings and rates, the order of frames, where utterances end."""
 
+import asyncio
 import io
-from collections.abc import Iterator
+import socket
+import time
+from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+from starlette.types import Message
 from typing_extensions import override
 
 from roundhouse_engine.errors import EngineError
+from roundhouse_engine.events import Event, Heard
 from roundhouse_engine.lag import END_AFTER_SECONDS, Lag, Verdict
 from roundhouse_engine.realtime_speech import RealtimeSpeech
 from roundhouse_engine.samples import Inlet
-from roundhouse_engine.session import AHEAD_SECONDS, read_order
+from roundhouse_engine.session import AHEAD_SECONDS, Bounds, Client, Runner, Session, read_order
 from roundhouse_engine.stream_ask import read_stream_ask
 from roundhouse_engine.stream_frames import Frame, Order, packed, unpacked
 from roundhouse_engine.vad import Cutter
@@ -187,3 +192,34 @@ def test_a_session_is_asked_for_by_its_query() -> None:
     for wrong in ({"word_timestamps": ["true"]}, {"vad": ["true", "true"]}, {"silence_ms": ["-1"]}):
         with pytest.raises(EngineError):
             read_stream_ask({"model": ["m"], **wrong}, Engine, ["m"])
+
+
+async def test_who_leaves_with_much_unread_audio_is_noticed() -> None:
+    """Nothing comes of the runner, which is at work on the first of it."""
+    ask = read_stream_ask({"model": ["m"]}, Engine, ["m"])
+    sent: list[Message] = [
+        {"type": "websocket.receive", "bytes": bytes(round(32_000 * (AHEAD_SECONDS + 1)))},
+        {"type": "websocket.disconnect", "code": 1006},
+    ]
+
+    async def receive() -> Message:
+        return sent.pop(0)
+
+    async def send(_: Message) -> None: ...
+
+    async def nothing() -> AsyncGenerator[Event, None]:
+        await asyncio.Event().wait()
+        yield Heard(0.0)
+
+    async def stay() -> None:
+        await asyncio.Event().wait()
+
+    ours, theirs = socket.socketpair()
+    reader, held = await asyncio.open_unix_connection(sock=theirs)
+    _, writer = await asyncio.open_unix_connection(sock=ours)
+    reading = asyncio.create_task(reader.read())
+    session = Session(ask, Bounds(600.0, 1.0), Lag(time.monotonic), Client(receive, send))
+    ending = await asyncio.wait_for(session.run(Runner(writer, nothing(), stay), lambda _: None), 60)
+    assert ending.code == 0
+    assert len(await reading) > 32_000 * AHEAD_SECONDS
+    held.close()

@@ -7,10 +7,11 @@ import pytest
 from starlette.types import Message
 
 from roundhouse_engine.ask import TranscriptionAsk, read_ask
-from roundhouse_engine.events import Event, Started
+from roundhouse_engine.events import Event, Found, Started
+from roundhouse_engine.formats import Segment
 from roundhouse_engine.settings import read_settings
 from roundhouse_engine.speech import Task
-from roundhouse_engine.transcriptions import Transcriptions, _stream
+from roundhouse_engine.transcriptions import Transcriptions, _stream, _transcript
 from tests.unit.engine.test_pool import Engine
 from tests.unit.engine.test_settings import Plain
 
@@ -32,6 +33,10 @@ async def test_what_nobody_foresaw_counts_as_500_and_frees_its_place() -> None:
     assert engine.value("request_seconds_count", model="unknown") == 0
     assert engine.pool.in_use == 0
     engine.supervising.cancel()
+
+
+class Translator(Plain):
+    translation = True
 
 
 def asked() -> TranscriptionAsk:
@@ -56,3 +61,18 @@ async def test_a_timeout_of_what_computes_is_no_deadline() -> None:
     assert "deadline" in await streamed(0.0, None)
     with pytest.raises(TimeoutError, match="of the disk"):
         await streamed(60.0, TimeoutError("of the disk"))
+
+
+async def test_a_translation_is_joined_as_english_is_streamed_or_not() -> None:
+    ask = read_ask({"model": ["m"], "stream": ["true"]}, Translator, ("m",), Task.TRANSLATE)
+    said = [Found(Segment(0, 1, text, language="ja")) for text in ("Good morning.", "How are you?")]
+
+    async def events() -> AsyncGenerator[Event, None]:
+        yield Started(2.0)
+        for found in said:
+            yield found
+
+    async def send(_: Message) -> None: ...
+
+    assert "Good morning. How are you?" in await _stream(events(), ask, send, None)
+    assert (await _transcript(events(), ask)).text == "Good morning. How are you?"
