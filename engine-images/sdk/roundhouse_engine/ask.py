@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 from roundhouse_engine.errors import EngineError, invalid
 from roundhouse_engine.formats import Granularity, ResponseFormat
 from roundhouse_engine.languages import english_name, language_code
+from roundhouse_engine.showing import shown
 from roundhouse_engine.speech import Speech, SpeechOptions, Task
 
 _STREAMED: Final = frozenset({ResponseFormat.JSON, ResponseFormat.TEXT})
@@ -93,7 +94,7 @@ def _check_powers(handler: type[Speech], model: str, task: Task, *, speakers: bo
 
 def unknown_model(model: str, served: Sequence[str]) -> EngineError:
     return invalid(
-        f"The model {model!r} is not served by this engine. Served here: {_names(served)}.",
+        f"The model {shown(model)} is not served by this engine. Served here: {_names(served)}.",
         param="model",
         code="model_not_found",
         status=404,
@@ -120,7 +121,7 @@ def _member(value: str, name: str, kind: type[Choice]) -> Choice:
         return kind(value)
     except ValueError:
         known = ", ".join(member.value for member in kind)
-        message = f"{name} must be one of {known}, not {value!r}."
+        message = f"{name} must be one of {known}, not {shown(value)}."
         raise invalid(message, param=name, code="unsupported_value") from None
 
 
@@ -133,7 +134,7 @@ def _granularities(fields: Mapping[str, Sequence[str]]) -> frozenset[Granularity
 def _flag(fields: Mapping[str, Sequence[str]], name: str) -> bool:
     value = (_one(fields, name) or "").strip().lower()
     if value not in _YES | _NO:
-        raise invalid(f"{name} must be true or false, not {value!r}.", param=name)
+        raise invalid(f"{name} must be true or false, not {shown(value)}.", param=name)
     return value in _YES
 
 
@@ -144,7 +145,7 @@ def _temperature(fields: Mapping[str, Sequence[str]]) -> float:
     except ValueError:
         value = math.nan
     if not 0 <= value <= 1:
-        raise invalid(f"temperature must be a number from 0 to 1, not {text!r}.", param="temperature")
+        raise invalid(f"temperature must be a number from 0 to 1, not {shown(text)}.", param="temperature")
     return value
 
 
@@ -166,7 +167,7 @@ def language_for(text: str | None, handler: type[Speech], model: str) -> str | N
     code = language_code(text)
     if code is None:
         raise invalid(
-            f"language must be the code of a known language such as 'en' (ISO 639-1), not {text!r}.",
+            f"language must be the code of a known language such as 'en' (ISO 639-1), not {shown(text)}.",
             param="language",
             code="unsupported_value",
         )

@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from roundhouse_engine.errors import EngineError, invalid
-from roundhouse_engine.json_body import Fields, is_tokens, shown
+from roundhouse_engine.json_body import Fields, is_tokens
 from roundhouse_engine.messages import read_messages
+from roundhouse_engine.showing import shown
 from roundhouse_engine.text import Chat, TextOptions
 from roundhouse_engine.text_events import TextWork
 from roundhouse_engine.tools import read_tools

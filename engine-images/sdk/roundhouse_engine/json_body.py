@@ -6,7 +6,6 @@ thread: one at a time, because each that computes makes the event loop wait a li
 
 import asyncio
 import json
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from starlette.types import Receive
 from roundhouse_engine.ask import unknown_model
 from roundhouse_engine.errors import EngineError, invalid
 from roundhouse_engine.large_json import SMALL_BYTES, loads
+from roundhouse_engine.showing import shown
 from roundhouse_engine.upload import next_message
 
 _TOKENS: Final = 1 << 31
@@ -29,7 +29,6 @@ _MOST: Final = 1 << 21
 _STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 DEPTH: Final = 100
 """Lists and objects in one another, as the gateway takes them by default."""
-_SHOWN: Final = 60
 _reader: Final = ThreadPoolExecutor(1, thread_name_prefix="json")
 
 Read = TypeVar("Read")
@@ -222,16 +221,6 @@ def is_tokens(value: Any) -> TypeGuard[list[int]]:  # noqa: ANN401 - any JSON
         and bool(value)
         and all(type(each) is int and 0 <= each < _TOKENS for each in value)
     )
-
-
-def shown(value: object) -> str:
-    """The value in an error: what is large is not told whole."""
-    if isinstance(value, list | dict):
-        return f"{'a list' if isinstance(value, list) else 'an object'} of {len(value)}"
-    if isinstance(value, str) and len(value) > _SHOWN:
-        return f"{value[:_SHOWN]!r}…"
-    text = repr(value) if not isinstance(value, float) or math.isfinite(value) else str(value)
-    return text if len(text) <= _SHOWN + 2 else f"{text[:_SHOWN]}…"
 
 
 def _too_large(limit_bytes: int) -> EngineError:

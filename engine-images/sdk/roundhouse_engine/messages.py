@@ -3,7 +3,8 @@
 from typing import Any, Final
 
 from roundhouse_engine.errors import EngineError, invalid
-from roundhouse_engine.json_body import Fields, shown
+from roundhouse_engine.json_body import Fields
+from roundhouse_engine.showing import shown
 
 _ROLES: Final = ("system", "developer", "user", "assistant", "tool")
 _MOST: Final = 10_000

@@ -13,6 +13,7 @@ from roundhouse_engine.ask import language_for, unknown_model
 from roundhouse_engine.errors import invalid
 from roundhouse_engine.realtime_speech import RealtimeSpeech, StreamOptions
 from roundhouse_engine.samples import ENCODINGS
+from roundhouse_engine.showing import shown
 from roundhouse_engine.speech import SpeechOptions
 
 LOWEST_RATE: Final = 8_000
@@ -73,7 +74,7 @@ def _single(query: Mapping[str, Sequence[str]]) -> dict[str, str]:
     for name, values in query.items():
         if name not in _KNOWN:
             raise invalid(
-                f"There is no parameter {name!r}; there are {', '.join(sorted(_KNOWN))}.", param=name
+                f"There is no parameter {shown(name)}; there are {', '.join(sorted(_KNOWN))}.", param=name
             )
         if len(values) > 1:
             raise invalid(f"The parameter {name!r} is given {len(values)} times.", param=name)
@@ -83,7 +84,7 @@ def _single(query: Mapping[str, Sequence[str]]) -> dict[str, str]:
 def _encoding(value: str | None) -> str:
     if value is not None and value not in ENCODINGS:
         raise invalid(
-            f"encoding must be one of {', '.join(ENCODINGS)}, not {value!r}.",
+            f"encoding must be one of {', '.join(ENCODINGS)}, not {shown(value)}.",
             param="encoding",
             code="unsupported_value",
         )
@@ -95,7 +96,7 @@ def _flag(values: Mapping[str, str], name: str, *, default: bool) -> bool:
     if text is None:
         return default
     if text.lower() not in _FLAGS:
-        raise invalid(f"{name} must be true or false, not {text!r}.", param=name)
+        raise invalid(f"{name} must be true or false, not {shown(text)}.", param=name)
     return _FLAGS[text.lower()]
 
 
@@ -105,5 +106,7 @@ def _integer(values: Mapping[str, str], name: str, lowest: int, highest: int) ->
         return None
     number = float(text) if text.isascii() and text.isdigit() and len(text) < 10 else math.nan
     if not lowest <= number <= highest:
-        raise invalid(f"{name} must be a whole number from {lowest} to {highest}, not {text!r}.", param=name)
+        raise invalid(
+            f"{name} must be a whole number from {lowest} to {highest}, not {shown(text)}.", param=name
+        )
     return int(number)

@@ -95,7 +95,7 @@ class Together(Generic[Item, Result]):
                     cancellation.check()
                     self._changed.wait(_LOOK_SECONDS)
                 if not job.done:
-                    self._gather(key)
+                    self._gather(key, cancellation)
                 batch = [] if job.done else self._take(key)
             finally:
                 if job in self._waiting:  # it left, and whoever came after it may be next
@@ -110,16 +110,20 @@ class Together(Generic[Item, Result]):
     def _is_next(self, job: _Job[Item, Result]) -> bool:
         return self._running < self._at_once and bool(self._waiting) and self._waiting[0] is job
 
-    def _gather(self, key: Hashable) -> None:
+    def _gather(self, key: Hashable, cancellation: Cancellation) -> None:
         """Wait for others to come, one within a moment after the other, and for those on the way.
 
         Whoever waits first stays first.
         """
+        moment = moment_seconds(self._seconds)
         until = time.monotonic() + patience_seconds(self._seconds)
         there, before = self._count(key), 0
         while (before < there or self._coming) and there < self._room.now and time.monotonic() < until:
-            self._changed.wait(moment_seconds(self._seconds))
-            there, before = self._count(key), there
+            before, quiet = there, time.monotonic() + moment
+            while there == before and (left := quiet - time.monotonic()) > 0:
+                cancellation.check()
+                self._changed.wait(min(left, _LOOK_SECONDS))
+                there = self._count(key)
 
     def _count(self, key: Hashable) -> int:
         return sum(job.key == key for job in self._waiting)

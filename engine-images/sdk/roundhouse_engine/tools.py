@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from roundhouse_engine.errors import invalid
-from roundhouse_engine.json_body import Fields, shown
+from roundhouse_engine.json_body import Fields
+from roundhouse_engine.showing import shown
 
 
 def read_tools(fields: Fields) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, Final, Self
 import multipart
 
 from roundhouse_engine.errors import EngineError, Problem, Refusal, invalid
+from roundhouse_engine.showing import shown
 
 Receive = Callable[[], Awaitable[Any]]
 
@@ -57,7 +58,7 @@ def boundary(headers: Mapping[str, str], limits: UploadLimits) -> str:
     kind, options = multipart.parse_options_header(headers.get("content-type", ""))
     if kind != "multipart/form-data" or not options.get("boundary"):
         raise invalid(
-            f"The body must be multipart/form-data with a boundary, not {kind!r}. "
+            f"The body must be multipart/form-data with a boundary, not {shown(kind)}. "
             "Send the recording as the form's field 'file'.",
             code="unsupported_media_type",
             status=415,
@@ -147,7 +148,8 @@ class _FormReader:
             return
         if name != "file":
             raise invalid(
-                f"The form has a file in the field {name!r}; the recording belongs in 'file'.", param=name
+                f"The form has a file in the field {shown(name)}; the recording belongs in 'file'.",
+                param=name,
             )
         if self._form.file is not None:
             raise invalid("The form has two recordings; send one in the field 'file'.", param="file")
@@ -164,7 +166,7 @@ class _FormReader:
         self._text += data
         if len(self._text) > _FIELD_BYTES:
             raise invalid(
-                f"The field {self._name!r} is longer than {_FIELD_BYTES} bytes.",
+                f"The field {shown(self._name)} is longer than {_FIELD_BYTES} bytes.",
                 param=self._name,
                 code="form_too_large",
                 status=413,

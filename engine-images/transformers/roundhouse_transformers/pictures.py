@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 
 from roundhouse_engine import Cancellation
 from roundhouse_engine.errors import EngineError, invalid, memory_is_short, no_memory_left
-from roundhouse_engine.json_body import shown
+from roundhouse_engine.showing import shown
 
 _FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 _BYTES: Final = 20 << 20

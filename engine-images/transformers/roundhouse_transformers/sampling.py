@@ -12,7 +12,7 @@ import torch
 
 from roundhouse_engine import TextOptions
 from roundhouse_engine.errors import failed, invalid
-from roundhouse_engine.json_body import shown
+from roundhouse_engine.showing import shown
 from roundhouse_transformers.grammar import Held
 from roundhouse_transformers.strictly import HeldCalls
 

@@ -18,7 +18,7 @@ from transformers.utils.chat_template_utils import render_jinja_template
 
 from roundhouse_engine import Cancellation
 from roundhouse_engine.errors import invalid
-from roundhouse_engine.json_body import shown
+from roundhouse_engine.showing import shown
 
 _SECONDS: Final = 5.0
 """Of the processor: the longest conversations take a hundredth of it."""

@@ -223,7 +223,8 @@ def test_a_batch_waits_for_who_is_on_the_way(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_one_that_leaves_while_a_batch_gathers_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("roundhouse_engine.gathering._MOMENT_SECONDS", 0.2)
+    """Long before the moment is over in which others might come."""
+    monkeypatch.setattr("roundhouse_engine.gathering._MOMENT_SECONDS", 600.0)
     monkeypatch.setattr("roundhouse_engine.together.GUESS_SECONDS", 1e6)
     sums, gone = Sums(), Cancellation()
     sums.gate.set()
