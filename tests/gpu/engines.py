@@ -1,5 +1,6 @@
 """The engines that compute on a GPU, each with a tiny model, and a question that any device answers alike."""
 
+import asyncio
 import base64
 import contextlib
 import importlib.util
@@ -17,15 +18,19 @@ from PIL import Image
 
 from tests.conformance.engine.nemo_engine import made_models, speech
 from tests.conformance.engine.running import Engine, running
+from tests.conformance.engine.streaming import final_texts, heard_live
 from tests.conformance.engine.test_models_file import Shared
 from tests.support.gguf import write_model
-from tests.support.recordings import GO_FORWARD_WORDS, go_forward, wav
+from tests.support.recordings import GO_FORWARD_WORDS, WEATHER_WORDS, go_forward, wav
 from tests.support.torch_base import prepare_torch
 from tests.support.waiting import wait_until
 from tests.support.whisper import make_whisper
 
 DEVICE: Final = os.environ.get("ROUNDHOUSE_TEST_DEVICE", "cuda")
 READY_SECONDS: Final = 300.0
+_PACE: Final = 4.0
+"""Times as fast as people speak."""
+_TWO: Final = ((GO_FORWARD_WORDS, WEATHER_WORDS), (WEATHER_WORDS, GO_FORWARD_WORDS))
 TEXTS: Final = ["one two three", "w1", "count w2 w3 w4 w5 w6 w7"]
 
 
@@ -157,6 +162,21 @@ def text_of(recording: Callable[[], bytes], **fields: str) -> Callable[[Engine, 
     return ask
 
 
+def live_text_of(*orders: tuple[str, ...], **query: str) -> Callable[[Engine, str], str]:
+    """What each of some who speak at once is heard to say, one a line; `orders`: what they say."""
+
+    async def each(engine: Engine, model: str) -> str:
+        told = {"model": model, **query}
+        sessions = [heard_live(engine.port, speech(*said), pace=_PACE, **told) for said in orders]
+        return "\n".join(" | ".join(final_texts(stream)) for stream in await asyncio.gather(*sessions))
+
+    def ask(engine: Engine, model: str) -> str:
+        engine.until_ready(sessions=len(orders))
+        return asyncio.run(each(engine, model))
+
+    return ask
+
+
 def post(engine: Engine, path: str, **fields: Any) -> bytes:
     answer = engine.request("POST", path, json.dumps(fields), {"Content-Type": "application/json"})
     assert answer.status == 200, answer.body
@@ -218,6 +238,7 @@ def picture() -> str:
 
 
 PICTURE: Final = picture()
+WHISPER_ON_A_GPU: Final = {"ROUNDHOUSE_COMPUTE_TYPE": "float16", "LD_LIBRARY_PATH": libraries("cublas")}
 LLAMA_ON_A_GPU: Final = {"ROUNDHOUSE_LLAMA_GPU_LAYERS": "99", "LD_LIBRARY_PATH": libraries("cu13")}
 CASES: Final = (
     Case(
@@ -225,7 +246,14 @@ CASES: Final = (
         ("-m", "roundhouse_faster_whisper"),
         make_whisper,
         text_of(go_forward),
-        {"ROUNDHOUSE_COMPUTE_TYPE": "float16", "LD_LIBRARY_PATH": libraries("cublas")},
+        WHISPER_ON_A_GPU,
+    ),
+    Case(
+        "faster-whisper-live",
+        ("-m", "roundhouse_faster_whisper"),
+        make_whisper,
+        live_text_of(*_TWO, language="en"),
+        WHISPER_ON_A_GPU,
     ),
     Case("transformers-embeddings", ("-m", "roundhouse_transformers", "embeddings"), write_embedder, vectors),
     Case("transformers-rerank", ("-m", "roundhouse_transformers", "rerank"), write_ranker, scores),
@@ -241,6 +269,15 @@ CASES: Final = (
     Case("nemo-tdt", ("-m", "roundhouse_nemo"), made_listener("tdt"), text_of(said)),
     Case("nemo-rnnt", ("-m", "roundhouse_nemo"), made_listener("rnnt"), text_of(said)),
     Case("nemo-canary", ("-m", "roundhouse_nemo"), made_listener("canary"), text_of(said, language="en")),
+    *(
+        Case(
+            f"nemo-{kind}-live",
+            ("-m", "roundhouse_nemo"),
+            made_listener(kind),
+            live_text_of(*_TWO, language="en"),
+        )
+        for kind in ("ctc", "tdt", "rnnt", "canary")
+    ),
     Case("musicgen", ("-m", "roundhouse_musicgen"), write_composer, music),
     Case(
         "llama-cpp-chat",

@@ -17,6 +17,7 @@ from roundhouse_api.realtime import PATH, Event, Transcript, read_event
 from tests.support.recordings import TEST_DATA
 
 PIECE_SECONDS = 0.1
+FINAL = "transcript.final"
 DEADLINE = 120.0
 """For what takes a second on an idle machine."""
 
@@ -95,3 +96,16 @@ async def streaming(
         url, additional_headers=headers, subprotocols=subprotocols, open_timeout=DEADLINE, proxy=None
     ) as socket:
         yield Stream(socket)
+
+
+async def heard_live(port: int, samples: bytes, *, pace: float, **query: str) -> Stream:
+    """A session to its end, of 16 kHz samples sent so many times as fast as they are spoken."""
+    async with streaming(port, query) as stream:
+        await stream.send(samples, pace=pace)
+        await stream.say("end")
+        assert (await stream.rest())[0] == 1000
+    return stream
+
+
+def final_texts(stream: Stream) -> list[str]:
+    return [event.text for event in stream.seen if isinstance(event, Transcript) and event.type == FINAL]
