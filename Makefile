@@ -75,7 +75,7 @@ test-e2e: $(STAMP)  ## Real pods, real chart, real audio
 	@$(PYTEST) tests/e2e -m "$(NOT_IN_CI)"
 
 fuzz: $(STAMP)  ## The property tests with new examples; FUZZ says how many (default 1000) where a test does not
-	@FUZZ=$${FUZZ:-1000} $(PYTEST) -m "hypothesis and $(NOT_IN_CI)" tests/unit tests/conformance/gateway
+	@FUZZ=$${FUZZ:-1000} $(PYTEST) -m "hypothesis and $(NOT_IN_CI)" tests/unit tests/conformance/gateway tests/conformance/engine/test_fuzz.py
 
 # What is in .venv, and CUDA, in an environment of its own: 5 GB, which nothing else wants.
 gpu: $(UV)  ## The tests that need a GPU, with the locked CUDA libraries in .venv-gpu

@@ -4,16 +4,15 @@ What is an engine's own is in its own tests.
 """
 
 import io
-import os
 import resource
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
+from tests.conformance.engine.holding import SPOOL, held, resident_bytes
 from tests.conformance.engine.running import SCRIPTED, THREADED, Engine, running, tones
 from tests.support.recordings import wav
 from tests.support.waiting import wait_until
@@ -27,7 +26,7 @@ MEBIBYTE = 1 << 20
 @pytest.fixture(scope="module", params=[SCRIPTED, THREADED], ids=["process", "thread"])
 def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     folder = tmp_path_factory.mktemp("engine")
-    spool = folder / "spool"
+    spool = folder / SPOOL
     spool.mkdir()
     with running(request.param, folder, ROUNDHOUSE_SPOOL_DIR=str(spool), ROUNDHOUSE_CAPACITY="1") as engine:
         engine.until_ready()
@@ -47,37 +46,6 @@ def ten_hours() -> bytes:
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return made.getvalue()
-
-
-@dataclass(frozen=True)
-class Held:
-    """What a process and its children hold, but for memory; threads are kept for who comes next."""
-
-    descriptors: int
-    children: list[int]
-    files: list[str]
-
-    def within(self, before: "Held") -> bool:
-        """Whether nothing was added; a connection that was still being closed may be gone since."""
-        same = (self.children, self.files) == (before.children, before.files)
-        return same and self.descriptors <= before.descriptors
-
-
-def held(engine: Engine) -> Held:
-    process = Path(f"/proc/{engine.process.pid}")
-    return Held(
-        len(list((process / "fd").iterdir())),
-        engine.children,
-        sorted(each.name for each in (engine.log.parent / "spool").iterdir()),
-    )
-
-
-def resident_bytes(engine: Engine) -> int:
-    pages = sum(
-        int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-        for pid in (engine.process.pid, *engine.children)
-    )
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True)

@@ -11,23 +11,13 @@ from tests.conformance.gateway.client import BOUNDARY, FORM_TYPE, Reply, field, 
 from tests.conformance.gateway.conftest import World
 from tests.conformance.gateway.manifests import Variant
 from tests.conformance.gateway.scripted_engine import Received
+from tests.support.torn import Cut, cuts, pieces_of_forms, torn
 
 WHISPER: Final = Variant("whisper", languages=("en",))
 MODEL: Final = field("model", "whisper")
 PATH: Final = "/v1/audio/transcriptions"
 FUZZ: Final = settings(
     max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-PIECES: Final = (
-    *(b"\r\n", b"\n", b"--", b"\0", b"\xff\xfe", b'"', b";", b":", b"=", b"\r\n\r\n", b" "),
-    *(f"--{BOUNDARY}".encode(), f"--{BOUNDARY}--".encode(), f"\r\n--{BOUNDARY}\r\n".encode()),
-    *(
-        b'Content-Disposition: form-data; name="model"',
-        b"Content-Disposition: form-data",
-        b"name*=utf-8''%ff\"",
-    ),
-    *(b"Content-Transfer-Encoding: base64\r\n", b"Content-Type: multipart/mixed; boundary=x\r\n"),
-    *(b'filename="\\"; name="file"', b"Content-Length: 5\r\n", b"\xf0\x9f\x8e\xb5", b"A" * 5000),
 )
 
 
@@ -50,24 +40,16 @@ def in_shape(reply: Reply) -> None:
 
 @FUZZ
 @given(
-    cuts=st.lists(
-        st.tuples(st.integers(0, 600), st.integers(0, 40), st.sampled_from(PIECES) | st.binary(max_size=30)),
-        min_size=1,
-        max_size=5,
-    ),
+    where=cuts(600, pieces_of_forms(BOUNDARY)),
     file_first=st.booleans(),
 )
-def test_forms_with_pieces_put_in_and_torn_out(
-    world: World, cuts: list[tuple[int, int, bytes]], *, file_first: bool
-) -> None:
+def test_forms_with_pieces_put_in_and_torn_out(world: World, where: list[Cut], *, file_first: bool) -> None:
     if not world.engines:
         engine = world.serve(WHISPER)
         engine.read, engine.answer = False, swallow
     parts = (MODEL, field("language", "en"), file(b"RIFF" * 20), field("prompt", "a b"))
     body = form(*(parts[2], *parts[:2], parts[3]) if file_first else parts)
-    for at, length, piece in cuts:
-        body = body[:at] + piece + body[at + length :]
-    in_shape(post(world, body))
+    in_shape(post(world, torn(body, where)))
 
 
 @FUZZ
