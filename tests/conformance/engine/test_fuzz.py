@@ -71,7 +71,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         "ROUNDHOUSE_SESSIONS": "2",
         "ROUNDHOUSE_SPOOL_DIR": str(folder / SPOOL),
         # What claims to be spoken slowly is long, and would be listened to for as long.
-        "ROUNDHOUSE_MAX_DURATION_SECONDS": "3",
+        "ROUNDHOUSE_AUDIO_LIMIT_SECONDS": "3",
     }
     with running(POCKETSPHINX, folder, **told) as engine:
         engine.until_ready(sessions=2)
