@@ -18,6 +18,7 @@ from roundhouse_engine import (
     Conversation,
     Finish,
     FinishReason,
+    Isolation,
     ModelSpec,
     Piece,
     Prompted,
@@ -50,6 +51,7 @@ Written = Iterator[Prompted | Piece | Finish]
 
 
 class LlamaChat(Chat):
+    isolation = Isolation.PROCESS
     thread_safe = True
     capacity = 4
     completions = True

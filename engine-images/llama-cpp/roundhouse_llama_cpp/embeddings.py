@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from typing_extensions import override
 
-from roundhouse_engine import Cancellation, Embedding, ModelError, ModelSpec
+from roundhouse_engine import Cancellation, Embedding, Isolation, ModelError, ModelSpec
 from roundhouse_engine.text import Text
 from roundhouse_llama_cpp.llama import Llama, problem
 from roundhouse_llama_cpp.settings import read_settings
@@ -19,6 +19,8 @@ _PARALLEL: Final = 4
 
 
 class LlamaEmbeddings(Embedding):
+    isolation = Isolation.PROCESS
+    thread_safe = True
     token_ids = True
 
     @override

@@ -1,5 +1,8 @@
 """The server of llama.cpp in this process: started, and its errors told in the SDK's words.
 
+The process is a child of the engine, which itself never loads the library: it holds Python's lock for as long
+as it loads a model, and some of its errors end the process that it is in.
+
 It is asked by calls, and listens on the loopback address besides, where only who knows a key is answered:
 the key is made here and told to nobody.
 """
@@ -12,8 +15,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import xllamacpp
-
 from roundhouse_engine import ModelError
 from roundhouse_engine.errors import EngineError, failed, invalid
 from roundhouse_engine.gpu_memory import Growth
@@ -25,17 +26,14 @@ _ERRORS_ONLY: Final = 1
 _BATCH_TOKENS: Final = 512
 """Tokens of a prompt that are read between two looks at whether its client is still there."""
 _ANSWER_SECONDS: Final = 60
-_POOLINGS: Final = {
-    "mean": xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN,
-    "cls": xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_CLS,
-    "last": xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_LAST,
-}
 
 
 class Llama:
     """One loaded model."""
 
     def __init__(self, name: str, weights: Path, settings: Settings, *, embedding: bool = False) -> None:
+        import xllamacpp  # noqa: PLC0415 - never in the engine itself
+
         make_room(most_characters(settings.context_tokens))
         self._key = secrets.token_urlsafe(32)
         parameters = xllamacpp.CommonParams()
@@ -55,7 +53,8 @@ class Llama:
             parameters.embedding = True
             parameters.n_batch = parameters.n_ubatch = settings.context_tokens  # a text is read in one go
             if settings.pooling is not None:
-                parameters.pooling_type = _POOLINGS[settings.pooling]
+                kinds, kind = xllamacpp.llama_pooling_type, f"LLAMA_POOLING_TYPE_{settings.pooling.upper()}"
+                parameters.pooling_type = getattr(kinds, kind)
         before = Growth() if settings.gpu_layers else None
         try:
             self.server = xllamacpp.Server(parameters)

@@ -42,8 +42,7 @@ def find_weights(name: str, root: Path | None) -> Path:
 def read_through(first: Path, progress: Callable[[float], None]) -> None:
     """Read the file, or all parts of it, once, telling how far that is; raises `ModelError`.
 
-    llama.cpp holds Python's lock while it loads, so that nobody is answered. What lies on a slow disk is in
-    memory before it begins.
+    llama.cpp itself says nothing of how far it is. What lies on a slow disk is in memory before it begins.
     """
     part = _PART.search(first.name)
     files = sorted(first.parent.glob(f"{first.name[: part.start()]}-*.gguf")) if part else [first]

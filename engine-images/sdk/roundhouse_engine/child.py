@@ -1,4 +1,4 @@
-"""The child of an isolated engine: loads the handler, then computes one request or session at a time.
+"""The child of an isolated engine: loads the handler and computes, one thing at a time at each of its places.
 
 It dies with its parent: by the kernel's signal, and by the end of their socket. Started by `process_runner`.
 """
@@ -12,18 +12,20 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from roundhouse_engine.events import Event, Work, to_wire, work_from_wire
-from roundhouse_engine.handler import Cancellation, ModelSpec
+from roundhouse_engine.events import Event, Work, ends, to_wire, work_from_wire
+from roundhouse_engine.handler import Cancellation, Handler, ModelSpec
 from roundhouse_engine.handlers import resolve
 from roundhouse_engine.logs import configure
 from roundhouse_engine.pipeline import compute, load, prepare
 
 _PR_SET_PDEATHSIG: Final = 1
 _NICENESS: Final = 5
-_Job = tuple[Work, BinaryIO, Cancellation]
+_Job = tuple[int, Work, BinaryIO, Cancellation]
+_Tell = Callable[[int | None, Event], None]
 
 
 class Mailbox:
@@ -33,7 +35,7 @@ class Mailbox:
         self._sock = sock
         self._buffer = b""
         self._descriptors: list[int] = []
-        self._current = Cancellation()
+        self._cancellations: dict[int, Cancellation] = {}
         self.jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
 
     def line(self) -> Mapping[str, Any]:
@@ -51,11 +53,19 @@ class Mailbox:
         while True:
             message = self.line()
             if "cancel" in message:
-                self._current.cancel()
+                if cancellation := self._cancellations.get(message["cancel"]):
+                    cancellation.cancel()
                 continue
-            self._current = Cancellation()
-            file = os.fdopen(self._descriptors.pop(0), "rb")
-            self.jobs.put((work_from_wire(message), file, self._current))
+            number = message["work"]
+            cancellation = self._cancellations[number] = Cancellation()
+            with os.fdopen(self._descriptors.pop(0), "rb") as asked:
+                asked.seek(0)  # the parent wrote it, and both share the place in it
+                ask = work_from_wire(json.load(asked))
+            self.jobs.put((number, ask, os.fdopen(self._descriptors.pop(0), "rb"), cancellation))
+
+    def forget(self, number: int) -> None:
+        """It is over, and nothing can be cancelled of it."""
+        del self._cancellations[number]
 
 
 def main() -> None:
@@ -70,10 +80,17 @@ def main() -> None:
         os.nice(_NICENESS)
         configure(launch["log_level"], launch["log_format"])
         sys.path[:] = launch["path"]
-        _serve(mailbox, launch, lambda event: sock.sendall(json.dumps(to_wire(event)).encode() + b"\n"))
+        telling = threading.Lock()
+
+        def tell(number: int | None, event: Event) -> None:
+            line = json.dumps((number, to_wire(event))).encode() + b"\n"
+            with telling:
+                sock.sendall(line)
+
+        _serve(mailbox, launch, tell)
 
 
-def _serve(mailbox: Mailbox, launch: Mapping[str, Any], tell: Callable[[Event], None]) -> None:
+def _serve(mailbox: Mailbox, launch: Mapping[str, Any], tell: _Tell) -> None:
     models = tuple(
         ModelSpec(
             entry["name"], Path(entry["path"]) if entry["path"] else None, entry["source"], entry["variant"]
@@ -83,12 +100,26 @@ def _serve(mailbox: Mailbox, launch: Mapping[str, Any], tell: Callable[[Event], 
     threading.Thread(target=mailbox.listen, daemon=True, name="mailbox").start()
     handler = resolve(launch["handler"])
     prepare(handler)
-    handlers = load(handler, models, tell)
-    while handlers:
-        ask, file, cancellation = mailbox.jobs.get()
+    handlers = load(handler, models, partial(tell, None))
+    if not handlers:
+        return
+    # After the load: what a library says of the stacks of threads holds for these, too.
+    places = range(launch["places"])
+    workers = [threading.Thread(target=_work, args=(mailbox, handlers, tell), daemon=True) for _ in places]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+
+
+def _work(mailbox: Mailbox, handlers: Mapping[str, Handler], tell: _Tell) -> None:
+    while True:
+        number, ask, file, cancellation = mailbox.jobs.get()
         with file:
             for event in compute(handlers[ask.model], file, ask, cancellation):
-                tell(event)
+                if ends(event):
+                    mailbox.forget(number)
+                tell(number, event)
 
 
 def _die_with(parent: int) -> None:

@@ -35,7 +35,7 @@ from roundhouse_engine.metrics import Metrics
 from roundhouse_engine.models_file import Given, ModelsFile
 from roundhouse_engine.orphans import adopt
 from roundhouse_engine.pool import Pool
-from roundhouse_engine.process_runner import Launch, ProcessRunner
+from roundhouse_engine.process_runner import Launch, Processes
 from roundhouse_engine.realtime import MESSAGE_BYTES
 from roundhouse_engine.runners import Runner
 from roundhouse_engine.settings import ADMIN_TOKEN, Settings, SettingsError, read_settings
@@ -90,11 +90,11 @@ def build_pool(
     """The handler's slots, each of which serves all of the models."""
     names = tuple(model.name for model in models)
     release: Callable[[], None] | None = None
+    computing = 1 if issubclass(handler, Batched) else settings.capacity
     if handler.isolation is Isolation.PROCESS:
-        launch = Launch(reference(handler), models, settings.log_level, settings.log_format)
-
-        def start() -> Runner:
-            return ProcessRunner(launch)
+        places = computing + settings.sessions if handler.thread_safe else 1
+        launch = Launch(reference(handler), models, places, settings.log_level, settings.log_format)
+        start: Callable[[], Runner] = Processes(launch, metrics, shared=handler.thread_safe).runner
     else:
         # Decoding comes with this import; where children decode, the server does without.
         from roundhouse_engine.thread_runner import SharedHandlers, ThreadRunner  # noqa: PLC0415
@@ -110,10 +110,10 @@ def build_pool(
 
     sessions = Pool(slots(settings.sessions), metrics, names) if settings.sessions else None
     pool = Pool(
-        slots(1 if issubclass(handler, Batched) else settings.capacity),
+        slots(computing),
         metrics,
         names,
-        separate=release is None,
+        separate=handler.isolation is Isolation.PROCESS and not handler.thread_safe,
         sessions=sessions,
     )
     if issubclass(handler, Batched):

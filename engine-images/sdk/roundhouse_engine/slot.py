@@ -65,8 +65,6 @@ class Slot:
             died = self._runner.obituary()
             deaths += 1
             self.up = False
-            logger.error("engine process died", extra={"how": died, "while_working": self.busy})
-            self._metrics.restarts.inc()
             self._hear(Failed(_died(died)))
             if deaths == _LOAD_ATTEMPTS:
                 return f"The engine's process died {deaths} times before it was ready: {died}."

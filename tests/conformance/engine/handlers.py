@@ -139,6 +139,13 @@ class Threaded(Scripted):
     capacity = 2
 
 
+class Together(Scripted):
+    """All that is asked of it is computed in one process."""
+
+    thread_safe = True
+    capacity = 2
+
+
 class Weighty(scripted_engine.Scripted, RealtimeSpeech):
     """What its models take stands in their names; it takes sessions as well."""
 
@@ -155,5 +162,5 @@ class Isolated(scripted_engine.Scripted):
 
 
 if __name__ == "__main__":
-    kinds = (Scripted, Threaded, Interpreter, Live, LiveThreaded, Weighty, Isolated)
+    kinds = (Scripted, Threaded, Together, Interpreter, Live, LiveThreaded, Weighty, Isolated)
     serve({kind.__name__: kind for kind in kinds}[sys.argv[1]])

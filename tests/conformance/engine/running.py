@@ -26,6 +26,7 @@ FASTER_WHISPER = ("-m", "roundhouse_faster_whisper")
 SCRIPTED = ("-m", "tests.conformance.engine.handlers", "Scripted")
 LIVE = ("-m", "tests.conformance.engine.handlers", "Live")
 LIVE_THREADED = ("-m", "tests.conformance.engine.handlers", "LiveThreaded")
+TOGETHER = ("-m", "tests.conformance.engine.handlers", "Together")
 THREADED = ("-m", "tests.conformance.engine.handlers", "Threaded")
 INTERPRETER = ("-m", "tests.conformance.engine.handlers", "Interpreter")
 TRANSCRIPTIONS = "/v1/audio/transcriptions"

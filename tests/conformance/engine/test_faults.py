@@ -14,6 +14,7 @@ import pytest
 from tests.conformance.engine.running import (
     ROOT,
     SCRIPTED,
+    TOGETHER,
     TRANSCRIPTIONS,
     Engine,
     answer,
@@ -81,6 +82,41 @@ def test_work_that_does_not_stop_is_killed_and_its_process_started_again(tmp_pat
         assert engine.children != children
         assert not any(alive(pid) for pid in children)
         assert engine.post(tones(1)).status == 200
+
+
+def test_a_process_that_others_compute_in_is_killed_once_they_are_done(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    with running(TOGETHER, tmp_path, TEST_CANCEL_SECONDS="0.5") as engine:
+        engine.until_ready()
+        wait_until(lambda: engine.capacity == 2, seconds=30, what="both are up")
+        (child,) = engine.children
+        with engine.started(tones(1), prompt=f"until {gate}") as other:
+            with engine.started(tones(1), prompt="stubborn 600", stream="true") as connection:
+                assert b"sound" in connection.getresponse().readline()
+            wait_until(lambda: "did not stop" in engine.logged, seconds=30, what="it is deaf", every=0.02)
+            assert alive(child)
+            gate.touch()
+            assert answer(other).json["text"] == "sound"
+        wait_until(lambda: engine.metric("restarts_total") == 1, seconds=30, what="it is killed", every=0.02)
+        assert not alive(child)
+        engine.until_ready()
+        assert engine.post(tones(1)).status == 200
+
+
+def test_a_process_takes_all_that_compute_in_it_along(tmp_path: Path) -> None:
+    with running(TOGETHER, tmp_path) as engine:
+        engine.until_ready()
+        wait_until(lambda: engine.capacity == 2, seconds=30, what="both are up")
+        with (
+            engine.started(tones(1), prompt="wait 600") as first,
+            engine.started(tones(1), prompt="wait 600") as second,
+        ):
+            os.kill(engine.children[0], signal.SIGKILL)
+            failed = [answer(each) for each in (first, second)]
+        assert [each.error["code"] for each in failed] == ["engine_process_died"] * 2
+        engine.until_ready()
+        assert len(engine.children) == 1
+        assert engine.post(tones(1), prompt="\x01" * 65_000).json["text"] == "sound"
 
 
 def test_a_killed_process_fails_its_request_and_comes_back(tmp_path: Path) -> None:
