@@ -19,23 +19,26 @@ _SCHEMA_BYTES: Final = 128 << 10
 """A schema becomes a grammar, in a time that grows faster than the schema."""
 _SCHEMA_OPTIONAL: Final = 500
 """Of one object: each becomes rules that name all those after it. 800 take two seconds, 2,000 a minute."""
-_CHARACTERS: Final = 16
-"""For each token of the context: prose has four or five."""
-_MOST_CHARACTERS: Final = 1 << 20
+_BYTES: Final = 16
+"""For each token of the context: prose has four or five, and up to ten where a letter takes three."""
+_MOST_BYTES: Final = 1 << 20
 """However long the context is: the stack of a thread that reads them takes half a GiB."""
 
 
-def most_characters(context_tokens: int) -> int:
-    """As many as are read for a model of that context."""
-    return min(context_tokens * _CHARACTERS, _MOST_CHARACTERS)
+def most_bytes(context_tokens: int) -> int:
+    """As many as are read of a text for a model of that context."""
+    return min(context_tokens * _BYTES, _MOST_BYTES)
 
 
-def check_length(characters: int, context_tokens: int, param: str | None) -> None:
-    """Raises `EngineError` where it would take long to learn that there are too many tokens."""
-    most = most_characters(context_tokens)
-    if characters > most:
+def check_length(text: str, context_tokens: int, param: str | None) -> None:
+    """Raises `EngineError` where it would take long to learn that there are too many tokens.
+
+    By bytes: a tokenizer that knows no word of the text begins with them.
+    """
+    length, most = len(text.encode(errors="surrogatepass")), most_bytes(context_tokens)
+    if length > most:
         raise invalid(
-            f"The prompt is {characters} characters long; at most {most} are read where the context is of "
+            f"The prompt is {length} bytes long; at most {most} are read where the context is of "
             f"{context_tokens} tokens. Send less, or give the engine a longer context.",
             param=param,
             code="context_length_exceeded",

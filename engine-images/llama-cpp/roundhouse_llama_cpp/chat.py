@@ -81,8 +81,7 @@ class LlamaChat(Chat):
     def chat(self, conversation: Conversation, options: TextOptions, cancellation: Cancellation) -> Written:
         request: Chunk = {"messages": list(conversation.messages)}
         told = [*conversation.messages, options.extensions.get("chat_template_kwargs")]
-        characters = sum(len(json.dumps(each, ensure_ascii=False)) for each in told)
-        check_length(characters, self._llama.context_tokens, "messages")
+        check_length(json.dumps(told, ensure_ascii=False), self._llama.context_tokens, "messages")
         check_schema("tools", conversation.tools)
         if conversation.tools:
             if not self._llama.knows_tools:
@@ -99,7 +98,7 @@ class LlamaChat(Chat):
     @override
     def complete(self, prompt: Text, options: TextOptions, cancellation: Cancellation) -> Written:
         if isinstance(prompt, str):
-            check_length(len(prompt), self._llama.context_tokens, "prompt")
+            check_length(prompt, self._llama.context_tokens, "prompt")
         else:
             check_tokens(len(prompt), self._llama.context_tokens, "prompt")
         request = {"prompt": prompt if isinstance(prompt, str) else list(prompt)} | _sampling(options)

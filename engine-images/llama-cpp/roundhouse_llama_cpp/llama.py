@@ -18,7 +18,7 @@ from typing import Any, Final
 from roundhouse_engine import ModelError
 from roundhouse_engine.errors import EngineError, failed, invalid
 from roundhouse_engine.gpu_memory import Growth
-from roundhouse_llama_cpp.bounds import check_length, most_characters, too_many
+from roundhouse_llama_cpp.bounds import check_length, most_bytes, too_many
 from roundhouse_llama_cpp.settings import Settings
 from roundhouse_llama_cpp.stacks import make_room
 
@@ -34,7 +34,7 @@ class Llama:
     def __init__(self, name: str, weights: Path, settings: Settings, *, embedding: bool = False) -> None:
         import xllamacpp  # noqa: PLC0415 - never in the engine itself
 
-        make_room(most_characters(settings.context_tokens))
+        make_room(most_bytes(settings.context_tokens))
         self._key = secrets.token_urlsafe(32)
         parameters = xllamacpp.CommonParams()
         parameters.model.path = str(weights)
@@ -77,7 +77,7 @@ class Llama:
 
     def count_tokens(self, text: str) -> int:
         """Raises `EngineError` for a text that is not worth counting."""
-        check_length(len(text), self.context_tokens, None)
+        check_length(text, self.context_tokens, None)
         return len(self._ask("POST", "/tokenize", {"content": text, "add_special": True})["tokens"])
 
     def _ask(self, method: str, path: str, told: object = None) -> dict[str, Any]:

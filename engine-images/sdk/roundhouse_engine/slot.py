@@ -67,7 +67,10 @@ class Slot:
             self.up = False
             self._hear(Failed(_died(died)))
             if deaths == _LOAD_ATTEMPTS:
-                return f"The engine's process died {deaths} times before it was ready: {died}."
+                return (
+                    f"The engine's process died {deaths} times before it was ready: {died}. What it wrote "
+                    "into this log may say why; where memory is short, give it more, or a smaller model."
+                )
             await asyncio.sleep(_RESTART_SECONDS * deaths)
 
     async def compute(self, ask: Work, file: BinaryIO) -> AsyncGenerator[Event, None]:

@@ -13,8 +13,8 @@ from tests.conformance.engine.test_llama_cpp import post, serving
 from tests.support.gguf import write_bytewise, write_model
 
 CONTEXT = 8192
-RUN = 60_000
-"""Letters in a row: twice as many as end a thread whose stack is of the usual size."""
+RUN = 120_000
+"""Bytes of letters in a row: a third as many letters end a thread whose stack is of the usual size."""
 BOUND_SECONDS = 20
 """To count the tokens of what is refused here takes minutes, and of more of it days."""
 
@@ -31,18 +31,20 @@ def recursive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 
 @pytest.mark.parametrize("letter", ["a", " ", "字"])
 def test_a_run_of_letters_does_not_end_the_engine(recursive: Engine, letter: str) -> None:
-    found = post(recursive, messages=said(letter * RUN))
+    found = post(recursive, messages=said(letter * (RUN // len(letter.encode()))))
     assert (found.status, found.error["code"]) == (400, "context_length_exceeded")
     assert re.match(r"The prompt is \d+ tokens long, and the model takes 8192", found.error["message"])
     assert post(recursive, messages=said("a"), max_tokens=1).status == 200
 
 
-@pytest.mark.parametrize("field", ["messages", "prompt", "tokens"])
+@pytest.mark.parametrize("field", ["messages", "characters", "prompt", "tokens"])
 def test_what_is_far_too_long_is_refused_without_being_counted(recursive: Engine, field: str) -> None:
     text = "word " * 700_000
     begun = time.monotonic()
     if field == "messages":
         found = post(recursive, messages=said(text))
+    elif field == "characters":
+        found = post(recursive, messages=said("字" * (CONTEXT * 8)))
     else:
         prompt = text if field == "prompt" else [5] * 700_000
         found = post(recursive, "/v1/completions", prompt=prompt, max_tokens=1)
@@ -57,7 +59,7 @@ def test_a_text_that_is_far_too_long_costs_its_request_alone(tmp_path: Path) -> 
         begun = time.monotonic()
         found = post(engine, "/v1/embeddings", input=["a", "word " * 700_000])
         assert (found.status, found.error["code"]) == (400, "context_length_exceeded")
-        assert found.error["message"].startswith("input[1]: The prompt is 3500000 characters long")
+        assert found.error["message"].startswith("input[1]: The prompt is 3500000 bytes long")
         assert time.monotonic() - begun < BOUND_SECONDS
         assert post(engine, "/v1/embeddings", input="a").status == 200
 
