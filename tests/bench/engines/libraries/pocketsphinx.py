@@ -1,6 +1,7 @@
 """`python -m tests.bench.engines.libraries.pocketsphinx PATH`: decodes a file of 16 kHz mono samples.
 
-As a whole, or while it is spoken: then it says after how many seconds there was a word.
+As a whole, or while it is spoken: then it says after how many seconds there was a word. A step is the longest
+utterance that the engine decodes at once.
 """
 
 import sys
@@ -8,7 +9,7 @@ import time
 from pathlib import Path
 
 from tests.bench.engines.libraries import answer
-from tests.bench.engines.speech import pieces
+from tests.bench.engines.speech import WINDOW_SECONDS, pieces, speech
 
 
 def main(path: Path) -> None:
@@ -23,7 +24,15 @@ def main(path: Path) -> None:
         loglevel="ERROR",
     )
 
+    window = speech(WINDOW_SECONDS)
+
     def call() -> str:
+        return decode(samples)
+
+    def step() -> str:
+        return decode(window)
+
+    def decode(samples: bytes) -> str:
         decoder.start_utt()
         decoder.process_raw(samples, full_utt=True)
         decoder.end_utt()
@@ -44,7 +53,7 @@ def main(path: Path) -> None:
             decoder.end_utt()
         raise AssertionError("nothing was heard")
 
-    answer({"call": call, "live": live})
+    answer({"call": call, "step": step, "live": live})
 
 
 if __name__ == "__main__":
