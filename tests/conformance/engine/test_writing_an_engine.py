@@ -1,11 +1,15 @@
 """The guide's engine runs as it is printed, and the guide leaves nothing out."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
+from roundhouse_api.v1alpha1 import Engine, ModelVariant
 from roundhouse_engine import settings as settings_module
 from roundhouse_engine.metrics import Metrics
 from tests.conformance.engine.running import ROOT, running
@@ -15,10 +19,10 @@ GUIDE = (ROOT / "docs/guides/writing-an-engine.md").read_text()
 TONES = {"1": (697, 1209), "5": (770, 1336), "9": (852, 1477), "#": (941, 1477), "A": (697, 1633)}
 
 
-def printed_engine() -> str:
-    match = re.search(r"```python\n(.*?)```", GUIDE, re.DOTALL)
-    assert match is not None
-    return match[1]
+def printed(kind: str, *, number: int = 0) -> str:
+    """One of the guide's blocks of that kind."""
+    found: list[str] = re.findall(rf"```{kind}\n(.*?)```", GUIDE, re.DOTALL)
+    return found[number]
 
 
 def dialled(keys: str) -> bytes:
@@ -39,8 +43,8 @@ def dialled(keys: str) -> bytes:
 @pytest.mark.req("S1-20", "S2-16")
 def test_the_printed_engine_hears_what_was_dialled(tmp_path: Path) -> None:
     script = tmp_path / "keypad.py"
-    script.write_text(printed_engine())
-    assert len(printed_engine().splitlines()) < 60
+    script.write_text(printed("python"))
+    assert len(printed("python").splitlines()) < 60
     with running([str(script)], tmp_path, MODELS="keys") as engine:
         engine.until_ready()
         found = engine.client.audio.transcriptions.create(
@@ -54,8 +58,20 @@ def test_the_printed_engine_hears_what_was_dialled(tmp_path: Path) -> None:
         assert [word.start for word in found.words] == pytest.approx(
             [0.5 + 0.4 * n for n in range(7)], abs=0.05
         )
+        subprocess.run([sys.executable, "-c", printed("python", number=1)], cwd=tmp_path, check=True)
+        answer = engine.post((tmp_path / "dialled.wav").read_bytes(), model="keys")
+        assert f"It answers `{answer.body.decode()}`" in GUIDE
         engine.terminate()
         assert engine.ended() == 0
+
+
+def test_the_printed_manifest_is_one_of_the_printed_engine() -> None:
+    engine, variant = yaml.safe_load_all(printed("yaml"))
+    Engine.model_validate(engine)
+    ModelVariant.model_validate(variant)
+    assert variant["spec"]["engineRef"]["name"] == engine["metadata"]["name"]
+    assert variant["spec"]["source"]["format"] in engine["spec"]["formats"]
+    assert f"capacity = {engine['spec']['concurrency']['maxInFlightPerReplica']} " in printed("python")
 
 
 def test_every_setting_stands_in_the_guide() -> None:
