@@ -21,7 +21,8 @@ from roundhouse_api.enums import (
     WordTimestamps,
 )
 from roundhouse_api.realtime import PATH as REALTIME
-from roundhouse_api.selection import Model, ModelStatus, primary_language
+from roundhouse_api.selection import Model, ModelStatus
+from roundhouse_engine.languages import short_code
 from roundhouse_gateway.access import OPEN, Access, access_to
 from roundhouse_gateway.claims import Names
 from roundhouse_gateway.records import EngineRecord, VariantRecord
@@ -141,7 +142,7 @@ def build_entry(
         alternate_names=names.alternate_names,
         aliases=names.aliases,
         interfaces=frozenset(Interface(each) for each in effective.interfaces if each in _INTERFACES),
-        languages=None if languages is None else frozenset(map(primary_language, languages)),
+        languages=None if languages is None else frozenset(map(short_code, languages)),
         streaming=(capabilities and capabilities.streaming) or Streaming.NONE,
         word_timestamps=(capabilities and capabilities.word_timestamps) or WordTimestamps.NONE,
         speed_tier=record.speed_tier,

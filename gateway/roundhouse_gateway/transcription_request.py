@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from roundhouse_api.enums import Feature, Stage
-from roundhouse_api.selection import Needs, Tier, primary_language
+from roundhouse_api.selection import Needs, Tier
 from roundhouse_engine.formats import Granularity, ResponseFormat
+from roundhouse_engine.languages import short_code
 from roundhouse_gateway.errors import InvalidRequestError, UnsupportedValueError
 from roundhouse_gateway.form import Field
 from roundhouse_gateway.hints import TIERS
@@ -144,7 +145,7 @@ def read_language(value: str | None) -> str | None:
         raise InvalidRequestError(
             f"`language` must be an ISO 639 code such as 'en' or 'pt-BR', not {value!r}.", param="language"
         )
-    return primary_language(value)
+    return short_code(value)
 
 
 def _response_format(value: str | None, task: Task) -> ResponseFormat:

@@ -29,10 +29,24 @@ NAMES: Final = MappingProxyType(
 )
 """Code to English name, lower case, as Whisper and OpenAI write it."""
 
-_OTHERS: Final = MappingProxyType(
-    {"cmn": "zh", "fil": "tl", "in": "id", "iw": "he", "jv": "jw", "nb": "no", "nob": "no"}
+_PAIRS: Final = """
+af afr am amh ar ara as asm az aze ba bak be bel bg bul bn ben bo bod br bre bs bos ca cat cs ces cy cym
+da dan de deu el ell en eng es spa et est eu eus fa fas fi fin fo fao fr fra gl glg gu guj ha hau he heb
+hi hin hr hrv ht hat hu hun hy hye id ind is isl it ita ja jpn jw jav ka kat kk kaz km khm kn kan ko kor
+la lat lb ltz ln lin lo lao lt lit lv lav mg mlg mi mri mk mkd ml mal mn mon mr mar ms msa mt mlt my mya
+ne nep nl nld nn nno no nor oc oci pa pan pl pol ps pus pt por ro ron ru rus sa san sd snd si sin sk slk
+sl slv sn sna so som sq sqi sr srp su sun sv swe sw swa ta tam te tel tg tgk th tha tk tuk tl tgl tr tur
+tt tat uk ukr ur urd uz uzb vi vie yi yid yo yor zh zho
+"""
+_BY_TURNS: Final = _PAIRS.split()
+THREE_LETTERS: Final = MappingProxyType(dict(zip(_BY_TURNS[::2], _BY_TURNS[1::2], strict=True)))
+"""ISO 639-3 by the code that is spoken here."""
+
+_SHORTER: Final = MappingProxyType(
+    {three: two for two, three in THREE_LETTERS.items()}
+    | {"cmn": "zh", "fil": "tl", "in": "id", "iw": "he", "jv": "jw", "nb": "no", "nob": "no"}
 )
-"""Codes of the same languages that ISO or clients use and Whisper does not."""
+"""Of other codes of the same languages, which ISO or clients use and Whisper does not."""
 
 _CODES: Final = MappingProxyType({name: code for code, name in NAMES.items()})
 
@@ -46,10 +60,15 @@ def english_name(code: str) -> str:
 
 
 def language_code(value: str) -> str | None:
-    """The code of what a client sent: `en`, `EN`, `en-US`, `en_GB`, `English`; None for no language."""
+    """The code of what a client sent: `en`, `EN`, `en-US`, `en_GB`, `eng`, `English`; None: no language."""
     text = value.strip().lower()
     if text in _CODES:
         return _CODES[text]
-    code = text.replace("_", "-").partition("-")[0]
-    code = _OTHERS.get(code, code)
+    code = short_code(text)
     return code if code in NAMES else None
+
+
+def short_code(code: str) -> str:
+    """The code that models name, of `eng`, `EN` or `en-GB`; a code that has no shorter one stays."""
+    primary = code.strip().lower().replace("_", "-").partition("-")[0]
+    return _SHORTER.get(primary, primary)

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from roundhouse_engine.languages import short_code
 from roundhouse_gateway.errors import InvalidRequestError, UnsupportedValueError
-from roundhouse_gateway.speech.iso639 import engines_code
 
 _RATES: Final = (8_000, 16_000, 22_050, 24_000, 44_100, 48_000)
 FORMATS: Final = {f"pcm_{rate}": ("pcm_s16le", rate) for rate in _RATES} | {"ulaw_8000": ("mulaw", 8_000)}
@@ -81,7 +81,7 @@ def read_config(query: Mapping[str, Sequence[str]]) -> Config:
     strategy = _one_of(query, "commit_strategy", STRATEGIES, "manual")
     return Config(
         model=_single(query, "model_id"),
-        language=engines_code(_single(query, "language_code")),
+        language=short_code(_single(query, "language_code")),
         audio_format=_one_of(query, "audio_format", tuple(FORMATS), "pcm_16000"),
         by_hand=strategy == "manual",
         timestamps=_flag(query, "include_timestamps"),

@@ -13,12 +13,11 @@ from typing import Any, Final
 
 import msgspec
 
-from roundhouse_engine.languages import UNSPACED
+from roundhouse_engine.languages import THREE_LETTERS, UNSPACED
 from roundhouse_gateway.errors import UnsupportedValueError
 from roundhouse_gateway.speech.elevenlabs_export import exported
 from roundhouse_gateway.speech.elevenlabs_request import Wanted
 from roundhouse_gateway.speech.heard import Heard, Segment, Word
-from roundhouse_gateway.speech.iso639 import three_letters
 from roundhouse_gateway.speech.render import language_of, spoken_segments
 
 MEDIA_TYPE: Final = "application/json"
@@ -43,7 +42,7 @@ def render(heard: Heard, wanted: Wanted, model: str, only_language: str | None) 
     if speakers is not None and text and not speakers.told:
         raise UnsupportedValueError(f"Engine '{model}' tells no speakers.", param="diarize")
     body: dict[str, Any] = {
-        "language_code": three_letters(language),
+        "language_code": THREE_LETTERS.get(language, language),
         "language_probability": _certainty(heard, wanted, only_language),
         "text": text,
         "words": list(_words(pieces, speakers)),

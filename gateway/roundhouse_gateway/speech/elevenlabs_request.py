@@ -14,11 +14,10 @@ import msgspec
 from roundhouse_api.enums import Feature, Stage
 from roundhouse_api.selection import Needs
 from roundhouse_engine.formats import Granularity, ResponseFormat
-from roundhouse_engine.languages import language_code
+from roundhouse_engine.languages import language_code, short_code
 from roundhouse_gateway.errors import UnsupportedValueError
 from roundhouse_gateway.form import Field
 from roundhouse_gateway.speech.elevenlabs_errors import FieldError
-from roundhouse_gateway.speech.iso639 import engines_code
 from roundhouse_gateway.transcription_request import AUTO, TranscriptionRequest, bare, text_of
 
 MODEL: Final = "model_id"
@@ -159,7 +158,7 @@ def _one(values: dict[str, list[str]], name: str) -> str | None:
 def _language(value: str | None) -> str | None:
     if value is None:
         return None
-    code = engines_code(value)
+    code = short_code(value)
     if not (2 <= len(code) <= 3 and code.isascii() and code.isalpha()):
         raise FieldError(
             f"`language_code` must be a code such as 'en' or 'eng', not {value!r}.", param="language_code"

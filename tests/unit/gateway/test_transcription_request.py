@@ -61,7 +61,7 @@ def test_what_ends_here_does_so_with_and_without_brackets(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("code", "expected"),
-    [("hr", "hr"), ("EN_gb", "en"), ("yue", "yue"), ("zh-Hant-TW", "zh"), (" de ", "de")],
+    [("hr", "hr"), ("EN_gb", "en"), ("yue", "yue"), ("zh-Hant-TW", "zh"), (" de ", "de"), ("deu", "de")],
 )
 def test_a_language_is_a_code_with_or_without_a_region(code: str, expected: str) -> None:
     assert read(language=code).needs.language == expected

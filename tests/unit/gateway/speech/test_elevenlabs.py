@@ -7,12 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roundhouse_engine.languages import NAMES
+from roundhouse_engine.languages import NAMES, THREE_LETTERS, short_code
 from roundhouse_gateway.form import Field
 from roundhouse_gateway.speech.elevenlabs_answer import pieces_of, render
 from roundhouse_gateway.speech.elevenlabs_request import HINTS, REFUSED, read_wanted
 from roundhouse_gateway.speech.heard import Heard, Segment, Word
-from roundhouse_gateway.speech.iso639 import engines_code, three_letters
 
 
 def words_of(*texts: str) -> list[Word]:
@@ -80,6 +79,6 @@ def test_a_hint_has_no_effect(name: str) -> None:
 
 
 def test_codes_of_languages_there_and_back() -> None:
-    assert (three_letters("en"), engines_code("eng"), engines_code("en-GB")) == ("eng", "en", "en")
+    assert (THREE_LETTERS["en"], short_code("eng"), short_code("en-GB")) == ("eng", "en", "en")
     for code in NAMES:
-        assert engines_code(three_letters(code)) == code
+        assert short_code(THREE_LETTERS.get(code, code)) == code
