@@ -8,8 +8,6 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-_OUT_OF_MEMORY: Final = "out_of_memory"
-
 
 class Refusal(StrEnum):
     """Why the engine takes no work now; the value of the `X-Roundhouse-Reason` header."""
@@ -161,7 +159,7 @@ def no_memory_left() -> EngineError:
         Problem(
             503,
             "service_unavailable",
-            _OUT_OF_MEMORY,
+            "out_of_memory",
             "The engine has no memory left for this request. Try again when it is less busy, or give the "
             "engine more memory or less ROUNDHOUSE_CAPACITY.",
             retry_after_seconds=5,
@@ -175,7 +173,7 @@ def memory_is_short(error: BaseException) -> bool:
     An `EngineError` that says so already counts, too.
     """
     if isinstance(error, EngineError):
-        return error.problem.code == _OUT_OF_MEMORY
+        return error.problem.code == "out_of_memory"
     named = any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
     return named or isinstance(error, MemoryError) or any(each in str(error) for each in _MEMORY_IS_SHORT)
 
