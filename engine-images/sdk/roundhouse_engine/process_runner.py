@@ -81,7 +81,7 @@ class Process:
             await asyncio.wait({self._living})
 
     def begin(self, runner: "ProcessRunner", ask: Work, file: BinaryIO) -> int | None:
-        """The work's number; None: the process has died, which its runners are about to hear."""
+        """The work's number; None: the process is dead or deaf, and its runners will hear of its end."""
         if self._socket is None:
             return None
         number = next(self._numbers)
@@ -91,7 +91,8 @@ class Process:
             asked.flush()
             try:
                 socket.send_fds(self._socket, [_line({"work": number})], (asked.fileno(), file.fileno()))
-            except ConnectionError:
+            except OSError:
+                self._kill()
                 return None
         self._working[number] = runner
         return number
