@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
@@ -53,6 +54,17 @@ def write_whisper(folder: Path, whisper: Whisper | None = None, kind: Kind = Kin
     else:
         _write(folder, "generation_config.json", _generation(whisper, tokenizer, kind))
     _write(folder, "config.json", config)
+    return folder
+
+
+def write_untaught(folder: Path) -> Path:
+    """The same with random weights: what it says means nothing, and is another thing for every sound."""
+    write_whisper(folder, kind=Kind.BARE)
+    config = transformers.WhisperConfig.from_pretrained(folder, tie_word_embeddings=True, init_std=0.6)
+    torch.manual_seed(4)
+    model = transformers.WhisperForConditionalGeneration(config)
+    model.generation_config = transformers.GenerationConfig.from_pretrained(folder)
+    model.save_pretrained(folder)
     return folder
 
 
