@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Callable
 from typing import BinaryIO, Final
 
 from roundhouse_engine.errors import EngineError, Problem, Refusal, failed, refused
-from roundhouse_engine.events import Event, Failed, Loaded, LoadFailed, Loading, Memory, Work, ends
+from roundhouse_engine.events import Ask, Done, Event, Failed, Loaded, LoadFailed, Loading, Memory, Work, ends
 from roundhouse_engine.metrics import Metrics
 from roundhouse_engine.runners import Runner
 
@@ -31,6 +31,9 @@ class Slot:
         self._metrics = metrics
         self._runner: Runner | None = None
         self._answers: asyncio.Queue[Event] | None = None
+        self._work: Work | None = None
+        """What it computes, or computed last."""
+        self._begun = 0.0
         self._cancelled_at: float | None = None
         self._overdue: asyncio.TimerHandle | None = None
         self.overdue_since: float | None = None
@@ -78,6 +81,7 @@ class Slot:
         if self._runner is None or not self.up:
             raise refused(Refusal.LOADING)
         self._runner.begin(ask, file)
+        self._work, self._begun = ask, time.monotonic()
         answers = self._answers = asyncio.Queue[Event]()
         try:
             while True:
@@ -126,9 +130,21 @@ class Slot:
             case _ if self._answers is not None:
                 self._answers.put_nowait(event)
                 if ends(event):
+                    self._count(event)
                     self._free()
             case _:
                 pass  # an end without a request: the runner died idle
+
+    def _count(self, event: Event) -> None:
+        """The time of work that failed, or that nobody waited for; of other work the routes count it.
+
+        Not a session's: that is the time for which somebody speaks.
+        """
+        told = isinstance(event, Done) and self._cancelled_at is None
+        session = isinstance(self._work, Ask) and self._work.stream is not None
+        if self._work is not None and not (told or session):
+            seconds = time.monotonic() - self._begun
+            self._metrics.compute_seconds.labels(self._work.model).inc(seconds)
 
     def _free(self) -> None:
         self._answers = None

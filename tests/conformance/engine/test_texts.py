@@ -50,6 +50,18 @@ def stuck(engine: Engine) -> Iterator[None]:
         yield
 
 
+def test_what_is_computed_for_nobody_is_time_spent_too(vectors: Engine) -> None:
+    before = vectors.metric("compute_seconds_total", model="m")
+    with stuck(vectors):
+        pass
+    wait_until(
+        lambda: vectors.metric("compute_seconds_total", model="m") > before,
+        seconds=60,
+        what="the time of who left is counted",
+        every=0.02,
+    )
+
+
 @pytest.mark.req("S2-18")
 def test_the_vectors_of_texts(vectors: Engine) -> None:
     with vectors.client as client:
