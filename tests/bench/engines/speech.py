@@ -10,7 +10,9 @@ RATE: Final = 16_000
 CLIPS: Final = 8
 CLIP_SECONDS: Final = 2.5
 PIECE_SECONDS: Final = 0.1
-_SILENCE_SECONDS: Final = 1.0
+SILENCE_SECONDS: Final = 1.0
+LEAD_SECONDS: Final = 0.4
+"""Of the silence before speech, that detectors add to it."""
 WINDOW_SECONDS: Final = 30.0
 """The most that engines compute at once."""
 _READ_SECONDS: Final = 10
@@ -33,7 +35,12 @@ def speech(seconds: float) -> bytes:
 
 def spoken_live() -> bytes:
     """What is heard while it is spoken: silence first, in which detectors learn what none is."""
-    return bytes(round(_SILENCE_SECONDS * RATE) * 2) + speech(_LIVE_SECONDS)
+    return bytes(round(SILENCE_SECONDS * RATE) * 2) + speech(_LIVE_SECONDS)
+
+
+def learnt_live() -> bytes:
+    """The same of what a model of NeMo's has learnt that is made for streams."""
+    return bytes(round(SILENCE_SECONDS * RATE) * 2) + (TEST_DATA / "goforward.raw").read_bytes()
 
 
 def clips() -> list[bytes]:
