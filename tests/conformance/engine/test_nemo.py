@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.conformance.engine.nemo_engine import OUT_OF_MEMORY, SECOND, models_folder, recordings, speech
 from tests.conformance.engine.nemo_served import LOAD_SECONDS, Harmful, Served, repacked, weights_of
-from tests.conformance.engine.running import running
+from tests.conformance.engine.odd_requests import FILES, requests
+from tests.conformance.engine.running import TRANSCRIPTIONS, running
 from tests.conformance.engine.stalling import assert_others_are_answered
 from tests.conformance.engine.streaming import streaming
 from tests.support.recordings import GO_FORWARD_WORDS, WEATHER_WORDS, wav
@@ -98,6 +101,20 @@ def test_clips_at_once_are_heard_together_and_each_answered(served: Served) -> N
 def test_bad_input_is_told_and_the_engine_goes_on(file: bytes, code: str, served: Served) -> None:
     answer = served.engine.post(file, model="ctc")
     assert (answer.status, answer.error["code"], answer.error["param"]) == (400, code, "file")
+    assert served.engine.post(wav(speech(GO_FORWARD_WORDS)), model="ctc").json["text"] == GO_FORWARD_WORDS
+
+
+def test_odd_requests_are_answered_or_refused_in_words(served: Served) -> None:
+    @settings(max_examples=40)
+    @given(file=FILES, fields=requests(*KINDS, CANARY), path=st.sampled_from([TRANSCRIPTIONS, TRANSLATIONS]))
+    def ask(file: bytes | None, fields: dict[str, str], path: str) -> None:
+        answer = served.engine.post(file, path=path, **fields)
+        assert answer.status == 200 or 400 <= answer.status < 500, answer.body
+        assert b"engine_failure" not in answer.body
+        if answer.status != 200:
+            assert {"message", "param", "code"} <= answer.error.keys(), answer.body
+
+    ask()
     assert served.engine.post(wav(speech(GO_FORWARD_WORDS)), model="ctc").json["text"] == GO_FORWARD_WORDS
 
 
