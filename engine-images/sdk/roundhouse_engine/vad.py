@@ -32,6 +32,11 @@ _TAIL_SECONDS: Final = 0.3
 # How far speech is to stand out of the background: as far as a third of what the loudest does.
 _LEAST_DB: Final = 4.0
 _MOST_DB: Final = 10.0
+# How loud the loudest is guessed to be, and how fast that is forgotten until something was as loud: as speech
+# is that stands out a little.
+_GUESS_DB: Final = 70.0
+_GUESS_FALLS_DB: Final = 20.0
+_SPEECH_DB: Final = 12.0
 
 
 class EnergyDetector:
@@ -39,21 +44,31 @@ class EnergyDetector:
 
     The background soon follows to what is quieter and rises 1.5 dB a second: a hum is learnt in a few
     seconds, and a speaker's pauses hold it down. What is loudest is forgotten slowly, so that a long silence
-    makes no speech of a cough. In loud noise more is taken for speech than is: a model hears that nothing is
-    said, and what is left out here nobody hears.
+    makes no speech of a cough; but soon what was only guessed of it, so that soft recordings are heard. In
+    loud noise more is taken for speech than is: a model hears that nothing is said, and what is left out here
+    nobody hears.
     """
 
     def __init__(self) -> None:
         self._background = 60.0
-        self._loudest = 70.0
+        self._loudest = _GUESS_DB
+        self._guessed = True
 
     def __call__(self, frame: bytes) -> bool:
         level = level_db(frame)
         below = self._background - level
         self._background = max(self._background + (-0.2 * below if below > 0 else 1.5 * FRAME_SECONDS), 10.0)
-        self._loudest = max(level, self._loudest - 0.25 * FRAME_SECONDS)
+        self._loudest = self._loudest_after(level)
         margin = min(max((self._loudest - self._background) / 3, _LEAST_DB), _MOST_DB)
         return level > self._background + margin
+
+    def _loudest_after(self, level: float) -> float:
+        least = self._background + _SPEECH_DB
+        fallen = self._loudest - (_GUESS_FALLS_DB if self._guessed else 0.25) * FRAME_SECONDS
+        if self._guessed:
+            self._guessed = max(level, least) < fallen
+            return max(level, least, fallen)
+        return max(level, fallen)
 
 
 def level_db(frame: bytes) -> float:

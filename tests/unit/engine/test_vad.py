@@ -69,8 +69,8 @@ def coloured(size: int, power: float) -> NDArray[np.float64]:
 
 @pytest.mark.parametrize(
     ("decibels", "power", "loud"),
-    [(20, 0, 1.0), (5, 0, 1.0), (5, 1, 1.0), (0, 1, 1.0), (20, 0, 0.01)],
-    ids=["some noise", "white noise", "pink noise", "as loud as speech", "soft"],
+    [(20, 0, 1.0), (5, 0, 1.0), (5, 1, 1.0), (0, 1, 1.0), (20, 0, 0.01), (5, 0, 0.1), (5, 0, 0.03)],
+    ids=["some noise", "white noise", "pink noise", "as loud as speech", "soft", "soft in noise", "far away"],
 )
 def test_speech_in_noise_and_soft_speech_are_heard(decibels: float, power: float, loud: float) -> None:
     said = read_aloud()
