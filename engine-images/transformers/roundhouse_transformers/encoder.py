@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from transformers import AutoModel
 
 from roundhouse_engine.torch_memory import vram_bytes
-from roundhouse_transformers.loading import load
+from roundhouse_transformers.loading import load, pad_with_an_end
 from roundhouse_transformers.pooling import declared_pooling, layers, pool
 from roundhouse_transformers.repository import Repository
 from roundhouse_transformers.settings import Settings
@@ -20,6 +20,7 @@ class Encoder:
     def __init__(self, repository: Repository, settings: Settings) -> None:
         self._pooling = settings.pooling or declared_pooling(repository) or "mean"
         self._loaded = load(repository, settings, AutoModel)
+        pad_with_an_end(repository.name, self._loaded)
         self._layers = layers(repository, self._loaded.device)
         self._loaded.tokenizer.padding_side = "right"  # positions count from the first token
         self.limit_tokens = self._loaded.limit_tokens

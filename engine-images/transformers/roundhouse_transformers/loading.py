@@ -63,6 +63,17 @@ def load(repository: Repository, settings: Settings, kind: Any) -> Loaded:  # no
     return Loaded(model, tokenizer, device, limit(repository, tokenizer, settings))
 
 
+def pad_with_an_end(name: str, loaded: Loaded) -> None:
+    """Where the tokenizer names no padding: any token will do that a mask leaves out. Raises `ModelError`."""
+    tokenizer = loaded.tokenizer
+    if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise ModelError(
+                f"{name!r}: its tokenizer names no pad_token and no eos_token, to fill texts with."
+            )
+        tokenizer.pad_token = tokenizer.eos_token
+
+
 def limit(repository: Repository, tokenizer: Any, settings: Settings) -> int | None:  # noqa: ANN401 - has no types
     """The least of what the model, the tokenizer and the settings say."""
     of_text = repository.config.get("text_config")

@@ -23,6 +23,12 @@ class Ranker:
                 f"{repository.name!r} tells {self._labels} classes apart: a model that ranks has one number "
                 "for a pair, or two for no and yes."
             )
+        if self._loaded.tokenizer.pad_token is None:
+            # The library finds a pair's last token by it, so none of the others can stand for it.
+            raise ModelError(
+                f"{repository.name!r}: its tokenizer names no pad_token, without which pairs of different "
+                "lengths cannot be ranked together. Add the one that it was trained with."
+            )
         self.limit_tokens = self._loaded.limit_tokens
 
     def vram_bytes(self) -> int | None:

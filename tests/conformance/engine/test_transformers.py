@@ -173,6 +173,36 @@ def test_a_mean_of_many_tokens_is_no_more_than_they_are() -> None:
     assert pool(hidden, mask, "mean").tolist() == [[9.0] * 4]
 
 
+def without_padding(folder: Path) -> Any:
+    """The repository, opened: as those of GPT-2's and Llama's families are published."""
+    from roundhouse_transformers.repository import open_repository  # noqa: PLC0415 - see `tiny`
+
+    told = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(told | {"pad_token": None}))
+    return open_repository(ModelSpec("m", folder), lambda _: None)
+
+
+def test_texts_of_different_lengths_are_embedded_where_no_padding_is_named(
+    tiny: ModuleType, tmp_path: Path
+) -> None:
+    from roundhouse_transformers.encoder import Encoder  # noqa: PLC0415 - see `tiny`
+    from roundhouse_transformers.settings import read_settings  # noqa: PLC0415
+
+    encoder = Encoder(without_padding(tiny.write_writer(tmp_path / "m")), read_settings({}))
+    both = encoder.embed(["count one two", "one"])
+    assert both == pytest.approx(
+        np.stack([encoder.embed([text])[0] for text in ("count one two", "one")]), abs=1e-5
+    )
+
+
+def test_a_ranker_whose_tokenizer_names_no_padding_is_refused(tiny: ModuleType, tmp_path: Path) -> None:
+    from roundhouse_transformers.ranker import Ranker  # noqa: PLC0415 - see `tiny`
+    from roundhouse_transformers.settings import read_settings  # noqa: PLC0415
+
+    with pytest.raises(ModelError, match="names no pad_token"):
+        Ranker(without_padding(tiny.write_ranker(tmp_path / "m")), read_settings({}))
+
+
 CHAT = "/v1/chat/completions"
 ENDLESS_TOKENS = 1 << 20
 """So many take hours, of the tiniest model."""
