@@ -72,6 +72,7 @@ def project_loader(manifest: Manifest) -> Loader | None:
         running=running,
         # A loader that was started again has yet to say how it ends this time.
         report=None if running else read_report(ended.get("message", "")),
+        before=read_report(ended.get("message", "")) if running else None,
         exit_code=None if running else ended.get("exitCode"),
         waiting=(waiting.get("reason", ""), waiting.get("message", "")),
     )

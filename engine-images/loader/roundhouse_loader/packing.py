@@ -16,6 +16,7 @@ from typing import IO, Final, Literal, cast
 import zstandard
 
 from .failure import LoadError, Reason
+from .partial import CHUNK_BYTES
 
 Kind = Literal["file", "folder", "link", "hard link"]
 ARCHIVES: Final = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
@@ -44,6 +45,13 @@ def items(path: Path) -> Iterator[Item]:
         else:
             with tarfile.open(fileobj=_decompressed(file, start), mode="r|") as archive:
                 yield from _tar_items(archive)
+
+
+def pieces(path: Path, content: IO[bytes]) -> Iterator[bytes]:
+    """Of an entry of the archive at `path`; raises LoadError where it is broken there, or ends."""
+    with _broken(path):
+        while data := content.read(CHUNK_BYTES):
+            yield data
 
 
 def _decompressed(file: IO[bytes], start: bytes) -> IO[bytes]:

@@ -7,15 +7,14 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 from .cache import Cache, Entry
 from .failure import LoadError, Reason
 from .listing import Part, safe_path
-from .packing import Item, items
-from .partial import CHUNK_BYTES
+from .packing import Item, items, pieces
 from .selection import choose
 from .source import Source
 from .tree import Link, Stored, Tree
@@ -50,7 +49,7 @@ class Unpacking:
         path = self._cache.packed / part.path
         if part.kind == "file":
             with path.open("rb") as content:
-                self._tree.put(safe_path(part.name), self._store(part.name, layer, content))
+                self._tree.put(safe_path(part.name), self._store(part.name, layer, pieces(path, content)))
             return
         for item in items(path):
             if name := name_of(item):
@@ -69,7 +68,9 @@ class Unpacking:
         elif item.kind == "hard link":
             self._tree.put(name, self._linked(name, item.target, layer))
         elif item.content:
-            self._tree.put(name, self._store(name, layer, item.content))
+            self._tree.put(
+                name, self._store(name, layer, pieces(self._cache.packed / part.path, item.content))
+            )
 
     def _linked(self, name: str, target: str, layer: int) -> Stored:
         node = self._tree.find(target)
@@ -81,13 +82,13 @@ class Unpacking:
             )
         return Stored(layer, node.size, node.sha256, node.place)
 
-    def _store(self, name: str, layer: int, content: IO[bytes]) -> Stored:
+    def _store(self, name: str, layer: int, content: Iterator[bytes]) -> Stored:
         if not self._is_wanted(name):
             return Stored(layer, 0, "", None)
         self._written += 1
         place, digest, size = str(self._written), hashlib.sha256(), 0
         with (self._contents / place).open("wb") as file:
-            while data := content.read(CHUNK_BYTES):
+            for data in content:
                 file.write(data)
                 digest.update(data)
                 size += len(data)

@@ -168,6 +168,15 @@ def test_an_archive_is_unpacked(tmp_path: Path, name: str) -> None:
     ]
 
 
+@pytest.mark.parametrize("name", ARCHIVES)
+def test_an_archive_that_was_cut_off_before_its_digest_was_made_is_told(tmp_path: Path, name: str) -> None:
+    body = ARCHIVES[name][: len(ARCHIVES[name]) * 2 // 3]
+    with Origin({name: body}) as origin:
+        ended = loader(tmp_path, origin, sha256=hashlib.sha256(body).hexdigest(), path=name).run()
+    assert ended.reason == "InvalidSource", ended.log
+    assert f"{name!r} came whole, and cannot be unpacked" in ended.said["message"]
+
+
 @pytest.mark.parametrize("body", [zipped({"../../escaped": b"x"}), b"PK\x03\x04broken", b"no zip"])
 def test_an_archive_that_does_harm_or_is_none_is_refused(tmp_path: Path, body: bytes) -> None:
     with Origin({"model.zip": body}) as origin:

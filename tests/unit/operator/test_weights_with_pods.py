@@ -17,12 +17,12 @@ from tests.unit.operator.worlds import conditions, message, node, pod
 
 
 def in_pod(*, says: Manifest | None = None, running: bool = False, ready: bool = False) -> Manifest:
-    state: Manifest = {"running": {}} if running else {}
-    if says:
-        code = 0 if says["result"] == "Complete" else 1
-        state = {"terminated": {"exitCode": code, "message": json.dumps(says)}}
+    """`running` and `says`: it was started again, and said that before."""
+    code = 0 if says and says["result"] == "Complete" else 1
+    ended: Manifest = {"terminated": {"exitCode": code, "message": json.dumps(says)}} if says else {}
+    state: Manifest = {"running": {}} if running else ended
     return pod(
-        initContainerStatuses=[{"name": "weights-loader", "state": state}],
+        initContainerStatuses=[{"name": "weights-loader", "state": state, "lastState": ended}],
         containerStatuses=[{"name": "engine", "state": {"waiting": {"reason": "PodInitializing"}}}],
         conditions=[{"type": "Ready", "status": str(ready)}],
         podIP="10.0.0.9",
@@ -61,6 +61,23 @@ def test_a_source_that_refuses_a_loader_in_a_pod_is_told() -> None:
     status = scene.steps(**STARTING)
     assert conditions(status)["Ready"] == ("False", "SourceUnreachable")
     assert "h:1 cannot be reached (refused)" in message(status, "WeightsReady")
+    scene.cache.progressed(key, Progress(1000, 10, 50, 15))
+    assert conditions(scene.steps(**STARTING))["Ready"] == ("False", "Downloading")
+
+
+def test_what_a_loader_failed_of_is_told_until_something_comes() -> None:
+    """It is started again and again; "Downloading" would be said of what never comes."""
+    scene = cached(cache={"type": "Ephemeral"})
+    scene.steps(**STARTING)
+    scene.put(in_pod(says=failure("SourceNotFound", "404")))
+    assert conditions(scene.steps(**STARTING))["Ready"] == ("False", "SourceNotFound")
+    scene.put(in_pod(says=failure("SourceNotFound", "404"), running=True))
+    [(key, _)] = scene.cache.loaders.addresses.items()
+    assert conditions(scene.steps(**STARTING))["Ready"] == ("False", "SourceNotFound")
+    scene.cache.progressed(key, Progress(-1, 0, -1, -1))
+    assert conditions(scene.steps(**STARTING))["Ready"] == ("False", "SourceNotFound")
+    scene.cache.progressed(key, Progress(-1, 0, -1, -1, "h:1 cannot be reached"))
+    assert conditions(scene.steps(**STARTING))["Ready"] == ("False", "SourceUnreachable")
     scene.cache.progressed(key, Progress(1000, 10, 50, 15))
     assert conditions(scene.steps(**STARTING))["Ready"] == ("False", "Downloading")
 

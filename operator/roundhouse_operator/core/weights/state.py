@@ -36,6 +36,8 @@ class Loader:
 
     running: bool = False
     report: Report | None = None
+    before: Report | None = None
+    """While it runs: its last word of the time before."""
     exit_code: int | None = None
     waiting: tuple[str, str] = ("", "")
     """Reason and message of the kubelet, while it does not run."""

@@ -203,8 +203,8 @@ def _pods_say(
     if any(_has_loaded(pod) for pod in pods):
         return there(Reason.DOWNLOADED, "The pods have fetched them"), at_rest
     for pod in pods:
-        if pod.loader and pod.loader.report:
-            trouble = failed(delivery, pod.loader.report)
+        if report := _last_word(pod, world.progress.get(pod.name)):
+            trouble = failed(delivery, report)
             told = Weights(False, True, trouble.reason, trouble.message, failing=True)
             return told, progressed(delivery, world, None)
     if running := next((pod for pod in pods if pod.loader and pod.loader.running), None):
@@ -217,6 +217,14 @@ def _pods_say(
     where = "finds them on its node, or fetches them," if delivery.way is Way.NODE else "fetches them"
     note = f"; {delivery.note}, so the loader unpacks the image" if delivery.note else ""
     return there(Reason.FETCHED_AT_START, f"Each pod {where} before its engine starts{note}"), at_rest
+
+
+def _last_word(pod: Pod, said: Progress | None) -> Report | None:
+    """Of its loader; what that failed of the last time stands until something comes."""
+    loader = pod.loader
+    if loader is None or loader.report or not loader.before or loader.before.complete:
+        return loader.report if loader else None
+    return None if said and (said.done_bytes > 0 or said.error) else loader.before
 
 
 def _has_loaded(pod: Pod) -> bool:
