@@ -72,10 +72,19 @@ class FasterWhisper(RealtimeSpeech):
         capacity = int(os.environ.get("ROUNDHOUSE_CAPACITY", "") or self.capacity)
         self._name = model.name
         hardware = choose_hardware(os.environ, capacity)
-        before = Growth() if hardware.device == "cuda" else None
+        self._gpu = hardware.device == "cuda"
+        before = Growth() if self._gpu else None
         self._steps = Steps(open_model(model.path, hardware, progress), hardware.workers)
         get_vad_model()
         self._vram_bytes = before.bytes() if before else None
+
+    @override
+    def warm_up(self) -> None:
+        """Of a GPU alone: a CPU's first window takes no longer than others, and of a large model a minute."""
+        if self._gpu:
+            second = Window(0.0, bytes(RATE * 2), RATE)
+            for _ in self.listen(second, SpeechOptions(), Cancellation(), None, guess=True):
+                pass
 
     @override
     def vram_bytes(self) -> int | None:

@@ -57,6 +57,10 @@ class MusicGen(Music):
         self._composer = Composer(repository, settings, told, SHELF, _repo(model))
 
     @override
+    def warm_up(self) -> None:
+        self._composer.warm_up()
+
+    @override
     def unload(self) -> None:
         del self._composer
 

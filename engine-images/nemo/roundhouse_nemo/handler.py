@@ -63,6 +63,9 @@ class Nemo(RealtimeSpeech):
             kind = Canary if archive.decodes_by == "aed" else Hearing
             self._hearing = kind(model.name, restore(model.name, archive, settings, progress), settings)
         self._live = live_of(model.name, self._hearing, settings.latency_ms)
+
+    @override
+    def warm_up(self) -> None:
         self._hearing.warm_up()
 
     @override

@@ -102,6 +102,13 @@ class Handler(ABC):
     def load(self, model: ModelSpec, progress: Callable[[float], None]) -> None:
         """Load the weights, calling `progress` with the part done (0 to 1). Raises `ModelError`."""
 
+    def warm_up(self) -> None:  # noqa: B027 - a hook, not a duty
+        """Compute something small, once, after `load`: the model is ready only then.
+
+        A GPU's first call takes seconds, which the first client of each new pod would wait for; and what
+        cannot compute at all is told as a model that cannot be loaded, not request by request.
+        """
+
     def vram_bytes(self) -> int | None:
         """GPU memory that this instance holds, at its peak so far; None: it cannot tell, or needs none.
 

@@ -61,6 +61,7 @@ def load(
         try:
             instance = handler()
             instance.load(model, lambda part, name=model.name: tell(_loading(name, part)))  # type: ignore[misc]
+            instance.warm_up()
         except ModelError as error:
             tell(LoadFailed(_one_line(error)))
             return {}

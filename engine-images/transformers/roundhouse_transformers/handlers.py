@@ -48,6 +48,11 @@ class TransformersChat(Chat):
         self._writer = Writer(repository, settings)
 
     @override
+    def warm_up(self) -> None:
+        for _ in self._writer.complete(".", TextOptions(max_tokens=1), Cancellation()):
+            pass
+
+    @override
     def unload(self) -> None:
         del self._writer
 
@@ -76,6 +81,10 @@ class TransformersEmbeddings(Embedding):
         from roundhouse_transformers.encoder import Encoder  # noqa: PLC0415 - see the package
 
         self._encoder = Encoder(repository, settings)
+
+    @override
+    def warm_up(self) -> None:
+        self._encoder.embed(["."])
 
     @override
     def unload(self) -> None:
@@ -110,6 +119,10 @@ class TransformersRerank(Rerank):
         from roundhouse_transformers.ranker import Ranker  # noqa: PLC0415 - see the package
 
         self._ranker = Ranker(repository, settings)
+
+    @override
+    def warm_up(self) -> None:
+        self._ranker.score([(".", ".")])
 
     @override
     def unload(self) -> None:

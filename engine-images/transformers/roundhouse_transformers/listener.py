@@ -96,6 +96,13 @@ class Listener:
     def vram_bytes(self) -> int | None:
         return vram_bytes(self._loaded.model, self._device)
 
+    def warm_up(self) -> None:
+        """Of a GPU alone: a CPU's first window takes no longer than others, and of a large model a minute."""
+        if self._device == "cuda":
+            second = Window(0.0, bytes(RATE * 2), RATE)
+            for _ in self.transcribe(iter((second,)), SpeechOptions(temperature=1.0), Cancellation()):
+                pass
+
     def check(self, options: SpeechOptions) -> None:
         """Raise `EngineError` for what this model, of all that the engine can serve, cannot do."""
         known = self._vocabulary.languages

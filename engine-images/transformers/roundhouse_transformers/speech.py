@@ -44,6 +44,10 @@ class TransformersTranscriptions(Speech):
         self._listener = Listener(repository, settings)
 
     @override
+    def warm_up(self) -> None:
+        self._listener.warm_up()
+
+    @override
     def unload(self) -> None:
         del self._listener
 

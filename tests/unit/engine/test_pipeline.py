@@ -197,6 +197,18 @@ def test_a_model_that_cannot_be_loaded_says_why_in_one_line(name: str, message: 
     assert told[-1].message.startswith(message)
 
 
+def test_a_model_that_cannot_compute_is_not_loaded() -> None:
+    class Cold(Scripted):
+        @override
+        def warm_up(self) -> None:
+            raise ValueError("no kernel for this GPU")
+
+    told: list[Event] = []
+    assert load(Cold, (ModelSpec("m", Path("/m")),), told.append) == {}
+    assert isinstance(told[-1], LoadFailed)
+    assert told[-1].message.startswith("'m' cannot be loaded from '/m': ValueError: no kernel for this GPU")
+
+
 numbers = st.floats(0, 1e6)
 words = st.builds(Word, st.text(), numbers, numbers)
 segments = st.builds(

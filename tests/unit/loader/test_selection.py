@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from typing_extensions import override
 
 from roundhouse_api.v1alpha1 import WeightFormat as APIFormat
 from roundhouse_loader.failure import LoadError
@@ -109,8 +110,27 @@ def zipped(name: str) -> bytes:
     return out.getvalue()
 
 
+class Calls:
+    """What a pickle may do where it is read."""
+
+    @override
+    def __reduce__(self) -> tuple[object, tuple[()]]:
+        return dict, ()
+
+
 BYTES = [
     ("protocol 2", pickled(2), True),
+    ("protocol 0 that calls", pickle.dumps(Calls(), 0), True),
+    ("protocol 1 that calls", pickle.dumps(Calls(), 1), True),
+    ("something behind it", pickle.dumps(Calls(), 4) + b"\n", True),
+    ("two of them", pickled(4) + pickle.dumps(Calls(), 4), True),
+    ("what it calls is far behind", pickle.dumps([bytes(2 << 20), Calls()], 3), True),
+    ("a config", b'{"model_type": "whisper"}', False),
+    ("a list of words", b"[PAD]\n[UNK]\nN.\n", False),
+    ("merges", b"#version: 0.2\nt h\n", False),
+    ("a full stop", b".", False),
+    ("safetensors", (16).to_bytes(8, "little") + b'{"a": [1, 2, 3]}', False),
+    ("gguf", b"GGUF" + bytes(20), False),
     ("protocol 5", pickled(5), True),
     ("torch.save", zipped("archive/data.pkl"), True),
     ("torch.save of old", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.raw tensors", True),
