@@ -28,6 +28,7 @@ from roundhouse_engine.ahead import ahead
 from roundhouse_engine.errors import invalid
 from roundhouse_engine.gpu_memory import Growth
 from roundhouse_engine.languages import NAMES
+from roundhouse_engine.memory import mapped
 from roundhouse_engine.realtime_speech import Detector
 from roundhouse_engine.rehearing import Rehearing
 from roundhouse_engine.vad import cut
@@ -74,7 +75,8 @@ class FasterWhisper(RealtimeSpeech):
         hardware = choose_hardware(os.environ, capacity)
         self._gpu = hardware.device == "cuda"
         before = Growth() if self._gpu else None
-        self._steps = Steps(open_model(model.path, hardware, progress), hardware.workers)
+        with mapped():
+            self._steps = Steps(open_model(model.path, hardware, progress), hardware.workers)
         get_vad_model()
         self._vram_bytes = before.bytes() if before else None
 

@@ -9,15 +9,20 @@ import asyncio
 import ctypes
 import os
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
 _M_ARENA_MAX: Final = -8
+"""glibc's number for how many heaps there may be."""
 _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_MAX: Final = -4
+_MAPPED: Final = 65536
+"""glibc's own bound of how many blocks may be mapped at once."""
 _KEPT_BYTES: Final = 256 << 20
-"""glibc's number for how many heaps there may be."""
 
 
 class Tenant(Protocol):
@@ -161,12 +166,34 @@ def keep_what_is_freed() -> None:
 
     glibc maps each block of more than 32 MB anew, and a Whisper's attention asks for one of 72 MB in each
     layer: a sixth of the time goes into the kernel's zeroing of pages. `trim` gives back the rest as before.
+    Load models within `mapped`.
     """
     share_one_heap()
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
         libc.mallopt(_M_MMAP_MAX, 0)
         libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+        _keeping.set()
+
+
+@contextmanager
+def mapped() -> Iterator[None]:
+    """Have large blocks mapped meanwhile, whatever `keep_what_is_freed` says.
+
+    A model's weights are then measured as what they are, and go with it to the last byte.
+    """
+    if not _keeping.is_set():
+        yield
+        return
+    libc = ctypes.CDLL(None)
+    libc.mallopt(_M_MMAP_MAX, _MAPPED)
+    try:
+        yield
+    finally:
+        libc.mallopt(_M_MMAP_MAX, 0)
+
+
+_keeping: Final = threading.Event()
 
 
 def trim() -> None:
