@@ -155,6 +155,8 @@ def share_one_heap() -> None:
 
     glibc gives each a heap of its own, which it hands back to the kernel as soon as it is free: a tenth of
     the time that a model computes in a thread of its own goes into getting pages that it has just had.
+    Measure it with as many threads as cores: where a library's own threads allocate much, as NeMo's do, they
+    wait for each other, and that cost more than half of its speed on two cores.
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
