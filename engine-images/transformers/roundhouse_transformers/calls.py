@@ -5,13 +5,14 @@ import json
 import re
 import secrets
 import string
-from collections.abc import Collection, Generator
+from collections.abc import Collection, Generator, Sequence
 from dataclasses import replace
 from enum import Enum, auto
 from typing import Any, Final
 
 from roundhouse_engine import Finish, FinishReason, Piece, Prompted, ToolCall
 from roundhouse_transformers.families import BETWEEN, Family
+from roundhouse_transformers.prose import Prose, started
 
 _HEAD: Final = re.compile(
     r'\{\s*"name"\s*:\s*("(?:[^"\\]|\\.)*")\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\{)'
@@ -26,20 +27,24 @@ _ID_LETTERS: Final = 9
 Events = Generator[Prompted | Piece | Finish]
 
 
-def told_calls(writing: Events, family: Family, names: Collection[str], *, parallel: bool) -> Events:
-    """The same with calls apart from the text; ends after the first call where they are not `parallel`."""
-    calls = Calls(family, names)
+def told_calls(
+    writing: Events, family: Family, names: Collection[str], *, parallel: bool, stop: Sequence[str] = ()
+) -> Events:
+    """The same with calls apart from the text; ends after the first call where they are not `parallel`.
+
+    And before a stop sequence, which is looked for here: what is told has not all the blanks around calls.
+    """
+    calls = Calls(family, names, stop)
     with contextlib.closing(writing):
         for event in writing:
             if isinstance(event, Piece):
                 yield replace(calls.feed(event.text), tokens=event.tokens)
-                if calls.whole and not parallel:
-                    yield Finish(FinishReason.TOOL_CALLS)
+                if calls.stopped or (calls.whole and not parallel):
+                    yield Finish(calls.reason(FinishReason.STOP))
                     return
             elif isinstance(event, Finish):
                 yield replace(calls.rest(), tokens=0)
-                called = calls.count and event.reason is FinishReason.STOP
-                yield replace(event, reason=FinishReason.TOOL_CALLS) if called else event
+                yield replace(event, reason=calls.reason(event.reason))
             else:
                 yield event
 
@@ -56,52 +61,55 @@ class _State(Enum):
 class Calls:
     """Of one answer. What begins like a call and is none stays text."""
 
-    def __init__(self, family: Family, names: Collection[str]) -> None:
+    def __init__(self, family: Family, names: Collection[str], stop: Sequence[str] = ()) -> None:
         self._family, self._names = family, frozenset(names)
+        self._prose = Prose(family.ignored, stop)
         self._state = _State.TEXT if family.opening else _State.START
         self._held = ""
         self._json, self._seen = _Json(), 0
         self._before: list[str] = []
         """Of a call whose arguments cannot be told yet: what was read of it, `_seen` letters."""
         self._fresh, self._opening = False, ""
-        self._text = ""
         self._told: list[ToolCall] = []
-        self._blank = False
         self.count = 0
         """Calls that have begun."""
         self.whole = 0
         """Calls that have ended."""
 
+    @property
+    def stopped(self) -> bool:
+        """Whether the text came to a stop sequence: nothing after that is read."""
+        return self._prose.stopped
+
+    def reason(self, ended: FinishReason) -> FinishReason:
+        """Why the answer ends, where the writing `ended` for that reason."""
+        ended = FinishReason.STOP if self.stopped else ended
+        return FinishReason.TOOL_CALLS if self.count and ended is FinishReason.STOP else ended
+
     def feed(self, text: str) -> Piece:
         """What can be told by now."""
         self._held += text
-        while text and self._step():
+        while text and not self.stopped and self._step():
             pass
+        if self.stopped:
+            self._prose.end()
         return self._piece()
 
     def rest(self) -> Piece:
         """What was held back, once no more comes."""
         self._join()
         if self._state in (_State.START, _State.TEXT):
-            self._say(self._held)
+            self._prose.say(self._held)
         elif self._state in (_State.OPEN, _State.HEAD) and self._held.strip(BETWEEN + "[]"):
-            self._say(self._opened + self._held)
+            self._prose.say(self._opened + self._held)
         self._held = ""
+        self._prose.end()
         return self._piece()
 
     def _piece(self) -> Piece:
-        piece = Piece(self._text, tool_calls=tuple(self._told))
-        self._text, self._told = "", []
+        piece = Piece(self._prose.take(), tool_calls=tuple(self._told))
+        self._told = []
         return piece
-
-    def _say(self, text: str) -> None:
-        """Blanks that stand between calls are none of the answer, nor are marks that say nothing."""
-        for mark in self._family.ignored:
-            text = text.replace(mark, "")
-        if self._blank:
-            text = text.lstrip()
-        self._blank = self._blank and not text
-        self._text += text
 
     @property
     def _opened(self) -> str:
@@ -124,7 +132,9 @@ class Calls:
                 return self._after()
 
     def _start(self) -> bool:
-        begun = self._family.unmarked(self._held.lstrip())
+        begun = self._held.lstrip()
+        self._prose.say(self._held[: len(self._held) - len(begun)])
+        self._held, begun = begun, self._family.unmarked(begun)
         if any(mark.startswith(begun.rstrip()) for mark in ("", *self._family.ignored)):
             return False
         if begun.startswith("{"):
@@ -146,14 +156,11 @@ class Calls:
         opening = self._family.opening
         before, found, after = self._held.partition(opening) if opening else (self._held, "", "")
         if found:
-            self._say(before.rstrip())
-            self._held, self._fresh, self._state = after, True, _State.OPEN
-            self._opening = before[len(before.rstrip()) :] + opening
+            self._prose.say(before)
+            self._held, self._opening, self._fresh, self._state = after, opening, True, _State.OPEN
             return True
-        # Blanks are the text's where more of it comes, and the call's where one does.
-        kept = len(self._held) - max(_begun(self._held, mark) for mark in (opening, *self._family.ignored))
-        told = len(self._held[:kept].rstrip()) if opening else kept
-        self._say(self._held[:told])
+        told = len(self._held) - max(started(self._held, mark) for mark in (opening, *self._family.ignored))
+        self._prose.say(self._held[:told])
         self._held = self._held[told:]
         return False
 
@@ -215,6 +222,7 @@ class Calls:
         return True
 
     def _begin(self, name: str) -> None:
+        self._prose.part()
         made = "".join(secrets.choice(_LETTERS) for _ in range(_ID_LETTERS))
         self._told.append(ToolCall(self.count, "", made, name))
         self.count += 1
@@ -239,19 +247,21 @@ class Calls:
     def _after(self) -> bool:
         """What ends a call, and then the next or a text."""
         family = self._family
-        self._blank = True
         rest = family.unmarked(self._held.lstrip(BETWEEN + "}" + ("]" if family.listed else "")))
-        if not rest or any(_begun(rest, mark) == len(rest) for mark in (family.closing, *family.ignored)):
+        if not rest or any(started(rest, mark) == len(rest) for mark in (family.closing, *family.ignored)):
             return False
-        self._held = rest.removeprefix(family.closing)
+        passed = self._held[: len(self._held) - len(rest)]
+        self._held = rest
         if (family.listed or not family.opening) and rest.startswith("{"):
             self._expect()
-        else:
-            self._state = _State.TEXT
+            return True
+        self._held, self._state = rest.removeprefix(family.closing), _State.TEXT
+        if len(self._held) == len(rest):  # nothing closed it, so the blanks are no part of the call
+            self._prose.say(passed[len(passed.rstrip()) :])
         return True
 
     def _is_text(self) -> bool:
-        self._say(self._opened)
+        self._prose.say(self._opened)
         self._fresh = False
         self._state = _State.TEXT
         return True
@@ -285,9 +295,3 @@ def _loaded(text: str) -> Any:  # noqa: ANN401 - any JSON
         return json.loads(text)
     except (ValueError, RecursionError):
         return None
-
-
-def _begun(text: str, mark: str) -> int:
-    """Letters at the text's end that may begin the mark."""
-    longest = min(len(mark) - 1, len(text))
-    return next((size for size in range(longest, 0, -1) if text.endswith(mark[:size])), 0)

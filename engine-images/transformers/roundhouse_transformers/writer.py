@@ -130,7 +130,8 @@ class Writer:
             held = HeldCalls(self._grammars.hold(grammar, "tools", cancellation), family, marks)
         prompt = Prompt(tokens, "messages", held, marks, seen)
         names = [tool["function"]["name"] for tool in tools]
-        return told_calls(self._write(prompt, options, cancellation), family, names, parallel=parallel)
+        writing = self._write(prompt, options, cancellation)
+        return told_calls(writing, family, names, parallel=parallel, stop=options.stop)
 
     def complete(self, prompt: Text, options: TextOptions, cancellation: Cancellation) -> Written:
         tokens = self._tokens(prompt, special=True) if isinstance(prompt, str) else list(prompt)

@@ -52,6 +52,7 @@ def caller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         "llama": tiny.write_speaker(folder / "llama", IN_JSON, template=LLAMA, length=2048),
         "speller": tiny.write_speaker(folder / "speller", SPELT, template=HERMES, length=2048),
         "plain": tiny.write_speaker(folder / "plain", ["Hi."]),
+        "thinker": tiny.write_speaker(folder / "thinker", ("I see.\n\n", *CALL, " So."), **hermes),
     }
     with serving("chat", folder, **models) as engine:
         yield engine
@@ -130,6 +131,33 @@ def test_who_would_rather_not_must_call_and_with_what_the_tool_takes(
     ((name, arguments),) = calls_of(found)
     assert name == "count"
     assert json.loads(arguments)["n"] in (1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("stop", "wanted", "calls", "tokens"),
+    [
+        (None, ("I see.\n\n So.", "tool_calls"), 1, 9),
+        (["\n\n"], ("I see.", "stop"), 0, 1),
+        ([" So"], ("I see.", "tool_calls"), 1, 8),
+    ],
+    ids=["none", "blanks before the call", "a blank after it"],
+)
+def test_texts_around_a_call_stay_apart_and_end_at_stop_sequences(
+    caller: Engine, stop: Any, wanted: tuple[str, str], calls: int, tokens: int
+) -> None:
+    told: dict[str, Any] = {"model": "thinker", "messages": said("a"), "temperature": 0, "stop": stop}
+    whole = post(caller, CHAT, **told, tools=[tool("f")])
+    choice = whole.json["choices"][0]
+    assert (choice["message"]["content"], choice["finish_reason"]) == wanted
+    assert len(calls_of(whole)) == calls
+    assert whole.json["usage"]["completion_tokens"] == tokens
+    options: dict[str, Any] = {"tools": [tool("f")], "stream_options": {"include_usage": True}}
+    with caller.client as client, client.chat.completions.stream(**told, **options) as stream:
+        found = stream.get_final_completion()
+    assert (found.choices[0].message.content, found.choices[0].finish_reason) == wanted
+    assert len(found.choices[0].message.tool_calls or ()) == calls
+    assert found.usage is not None
+    assert found.usage.to_dict() == whole.json["usage"]
 
 
 def test_none_and_no_tools_keep_it_from_calling(caller: Engine) -> None:

@@ -43,6 +43,11 @@ CASES = (
     Case("two", HERMES, f"<tool_call>\n{F}\n</tool_call>\n<tool_call>\n{G}\n</tool_call>", calls=[A, B]),
     Case("text before", HERMES, f"I look.\n\n<tool_call>\n{F}\n</tool_call>", "I look.", [A]),
     Case("text after", HERMES, f"<tool_call>{F}</tool_call>\n So. ", "So. ", [A]),
+    Case("between", HERMES, f"I see.\n\n<tool_call>{F}</tool_call> So.", "I see.\n\n So.", [A]),
+    Case("between, bare", HERMES, f"I see.<tool_call>{F}</tool_call>So.", "I see.\nSo.", [A]),
+    Case("between, two", HERMES, f"Hm\n<tool_call>{F}</tool_call> <tool_call>{G}</tool_call>.",
+         "Hm\n .", [A, B]),
+    Case("unclosed", HERMES, f"Hm<tool_call>{F}\n So.", "Hm\n So.", [A]),
     Case("no call", HERMES, " a < b \n", " a < b \n"),
     Case("almost", HERMES, "<tool_call", "<tool_call"),
     Case("no JSON", HERMES, "<tool_call>no</tool_call>", "<tool_call>no</tool_call>"),
@@ -53,6 +58,8 @@ CASES = (
     Case("no arguments", HERMES, '<tool_call>{"name": "f"}</tool_call>', calls=[("f", "{}")]),
     Case("in a text", HERMES, '<tool_call>{"name": "f", "arguments": "{}"}</tool_call>', calls=[("f", "{}")]),
     Case("llama", LLAMA, F.replace("arguments", "parameters"), calls=[A]),
+    Case("llama's blanks", LLAMA, "\n\n" + F.replace("arguments", "parameters"), calls=[A]),
+    Case("llama's blanks alone", LLAMA, "\n\n", "\n\n"),
     Case("python tag", LLAMA, f"<|python_tag|>{F}; {G}", calls=[A, B]),
     Case("a tag within", LLAMA,
          '<|python_tag|>{"name": "f", "parameters": {"a": "<|python_tag|>"}};' + f"<|python_tag|>{G}",
@@ -90,6 +97,45 @@ def test_calls_are_read_wherever_they_are_cut(case: Case, size: int) -> None:
     assert (text, calls) == (case.text, list(case.calls))
     assert len(set(ids)) == len(ids)
     assert all(len(each) == 9 and each.isalnum() for each in ids)
+
+
+@dataclass(frozen=True)
+class Stop:
+    id: str
+    stop: Sequence[str]
+    text: str
+    calls: int
+    reason: FinishReason
+    family: Family = HERMES
+    said: str = f"Let me see.\n\n<tool_call>\n{F}\n</tool_call>\n\n<tool_call>{G}</tool_call> done. Bye"
+
+
+STOPS = (
+    Stop("blanks", ["\n\n"], "Let me see.", 0, FinishReason.STOP),
+    Stop("with blanks", [" done"], "Let me see.", 2, FinishReason.TOOL_CALLS),
+    Stop("within a text", ["e. B", "never"], "Let me see.\n\n\n\n don", 2, FinishReason.TOOL_CALLS),
+    Stop("within calls", ["</tool_call>", '"f"', "\n{", "}\n"], "Let me see.\n\n\n\n done. Bye", 2,
+         FinishReason.LENGTH),
+    Stop("around a call", ["see.\n\n\n"], "Let me see.\n\n\n\n done. Bye", 2, FinishReason.LENGTH),
+    Stop("what began like one", ["\n\n<"], "Let me see.\n\n\n\n done. Bye", 2, FinishReason.LENGTH),
+    Stop("after a list", ["\n\n"], "", 1, FinishReason.TOOL_CALLS, MISTRAL, f"[TOOL_CALLS][{F}]\n\nSo."),
+    Stop("before JSON", ["\n\n"], "", 0, FinishReason.STOP, LLAMA, "\n\n" + F),
+    Stop("in what is no call", ["l>no"], "<tool_cal", 0, FinishReason.STOP, HERMES, "<tool_call>no</tool"),
+    Stop("where it breaks off", ["<tool"], "Hm ", 0, FinishReason.STOP, HERMES, "Hm <tool_ca"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("case", STOPS, ids=lambda case: case.id)
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_what_is_written_outside_of_calls_ends_at_a_stop_sequence(case: Stop, size: int) -> None:
+    written = [Piece(case.said[at : at + size]) for at in range(0, len(case.said), size)]
+    events: list[Any] = [Prompted(3), *written, Finish(FinishReason.LENGTH)]
+    writing = (event for event in events)
+    told = list(told_calls(writing, case.family, ["f", "g"], parallel=True, stop=case.stop))
+    said = [event for event in told if isinstance(event, Piece)]
+    assert "".join(piece.text for piece in said) == case.text
+    assert sum(part.name is not None for piece in said for part in piece.tool_calls) == case.calls
+    assert told[-1] == Finish(case.reason)
 
 
 def test_arguments_are_told_while_they_come() -> None:
