@@ -84,9 +84,13 @@ class Stopped:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """A session's audio is worked through up to here, in seconds since it began."""
+    """A session's audio is worked through up to here, in seconds since it began.
+
+    `compute_seconds`: what that took since it was told last.
+    """
 
     seconds: float
+    compute_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ It finds the utterances as recordings are cut, feeds each to the handler while i
 handler say at its end what it was. The same code runs in a thread of the server and in a child process.
 """
 
+import time
 from collections import deque
 from collections.abc import Iterator
 from typing import BinaryIO, Final
@@ -15,7 +16,7 @@ from roundhouse_engine.presentable import plain_text, presentable
 from roundhouse_engine.realtime_speech import RealtimeSpeech, StreamOptions, Utterance
 from roundhouse_engine.samples import Inlet, sample_bytes
 from roundhouse_engine.speech import SpeechOptions, Window
-from roundhouse_engine.stream_frames import Order, unpacked
+from roundhouse_engine.stream_frames import Frame, Order, unpacked
 from roundhouse_engine.vad import FRAME_SECONDS, Cutter
 
 # What has come is fed when there is no more of it for now, and in parts where it comes in long pieces: asking
@@ -41,19 +42,15 @@ def listen(
     try:
         for frame in unpacked(file):
             cancellation.check()
-            match frame.order:
-                case Order.AUDIO:
-                    yield from session.hear(frame.data)
-                    yield Heard(session.seconds)
-                case Order.FLUSH:
-                    yield from session.flush()
-                    yield Flushed(frame.data.decode())
-                case Order.CLEAR:
-                    session.clear()
-                    yield Cleared(frame.data.decode())
-                case Order.END:
-                    yield from session.end()
-                    return
+            began = time.monotonic()
+            try:
+                yield from session.take(frame)
+            except Exception:
+                yield Heard(session.seconds, time.monotonic() - began)
+                raise
+            yield Heard(session.seconds, time.monotonic() - began)
+            if frame.order is Order.END:
+                return
     finally:
         session.drop()  # the handler serves the next session too, which is to find nothing of this one
     raise Cancelled
@@ -93,6 +90,20 @@ class _Session:
         self._number = 0
         self._guess = ""
         self.seconds = 0.0
+
+    def take(self, frame: Frame) -> Iterator[Event]:
+        """One frame, and what comes of it."""
+        match frame.order:
+            case Order.AUDIO:
+                yield from self.hear(frame.data)
+            case Order.FLUSH:
+                yield from self.flush()
+                yield Flushed(frame.data.decode())
+            case Order.CLEAR:
+                self.clear()
+                yield Cleared(frame.data.decode())
+            case Order.END:
+                yield from self.end()
 
     def hear(self, data: bytes) -> Iterator[Event]:
         yield from self._take(self._inlet.take(data))

@@ -37,9 +37,7 @@ class Metrics:
         self.request_seconds = self._histogram(
             "request_seconds", "From admission to the answer's end, upload included", REQUEST_BUCKETS, "model"
         )
-        self.compute_seconds = self._counter(
-            "compute_seconds", "Time spent in the handler, sessions left out", "model"
-        )
+        self.compute_seconds = self._counter("compute_seconds", "Time spent in the handler", "model")
         self.audio_seconds = self._counter("audio_seconds", "Audio transcribed", "model")
         self.recording_seconds = self._histogram(
             "recording_seconds", "Lengths of transcribed recordings", AUDIO_BUCKETS, "model"

@@ -25,7 +25,16 @@ from roundhouse_engine.leaving import unless_gone
 from roundhouse_engine.metrics import UNKNOWN_MODEL, Metrics
 from roundhouse_engine.pool import Pool
 from roundhouse_engine.realtime_speech import RealtimeSpeech
-from roundhouse_engine.session import Bounds, Client, Ending, Runner, Session
+from roundhouse_engine.session import (
+    AHEAD_BYTES,
+    AHEAD_BYTES_IN_ALL,
+    Bounds,
+    Client,
+    Ending,
+    Runner,
+    Session,
+)
+from roundhouse_engine.session_socket import gone_of
 from roundhouse_engine.settings import Settings
 from roundhouse_engine.speech import Speech
 from roundhouse_engine.stream_ask import StreamAsk, read_stream_ask
@@ -43,7 +52,8 @@ class Realtime:
 
     def __init__(self, handler: type[Speech], settings: Settings, door: Door, metrics: Metrics) -> None:
         self._handler = handler
-        self._bounds = Bounds(settings.session_idle_seconds, settings.drain_seconds)
+        ahead = min(AHEAD_BYTES, AHEAD_BYTES_IN_ALL // max(settings.sessions, 1))
+        self._bounds = Bounds(settings.session_idle_seconds, settings.drain_seconds, ahead)
         self._door = door
         self._metrics = metrics
 
@@ -65,7 +75,7 @@ class Realtime:
             load = f"{pool.in_use}/{pool.capacity}"
             headers = [(b"x-roundhouse-load", load.encode())]
             await send({"type": "websocket.accept", "headers": headers})
-            ending = await self._hold(ask, pool, lease, Client(receive, send))
+            ending = await self._hold(ask, pool, lease, Client(receive, send, gone_of(scope)))
         scope["roundhouse.close"] = ending.code
         self._metrics.sessions.labels(model, str(ending.code)).inc()
 

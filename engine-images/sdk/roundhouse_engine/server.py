@@ -38,6 +38,7 @@ from roundhouse_engine.pool import Pool
 from roundhouse_engine.process_runner import Launch, Processes
 from roundhouse_engine.realtime import MESSAGE_BYTES
 from roundhouse_engine.runners import Runner
+from roundhouse_engine.session_socket import SessionSocket
 from roundhouse_engine.settings import ADMIN_TOKEN, Settings, SettingsError, read_settings
 from roundhouse_engine.slot import Slot
 from roundhouse_engine.text import Batched
@@ -169,7 +170,7 @@ def _server(app: ASGIApp) -> "_Server":
     config = uvicorn.Config(
         app,
         http=Connection,
-        ws="websockets-sansio",
+        ws=SessionSocket,
         ws_max_size=MESSAGE_BYTES,
         ws_per_message_deflate=False,
         ws_ping_interval=_PING_SECONDS,

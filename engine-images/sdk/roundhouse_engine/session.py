@@ -1,7 +1,8 @@
 """One realtime session on the server's side: audio and orders to its runner, events back to the client.
 
-Every session ends with a reason. The client's audio is read at most some seconds ahead of the runner, so
-that a recording sent as fast as the line allows waits in the network and not in memory.
+Every session ends with a reason. The client's audio is read some minutes ahead of the runner: its pings stand
+behind its audio, and most clients leave that hear nothing of theirs for twenty seconds. What a recording
+holds beyond that waits in the network and not in memory.
 """
 
 import asyncio
@@ -30,8 +31,14 @@ from roundhouse_engine.samples import sample_bytes
 from roundhouse_engine.stream_ask import StreamAsk
 from roundhouse_engine.stream_frames import Frame, Order, packed
 
-AHEAD_SECONDS: Final = 10.0
-"""How much audio is taken before the runner is through with it."""
+AHEAD_BYTES: Final = 8 << 20
+"""How much of one session is read before its runner takes it: four minutes of 16 kHz, 16 bit."""
+AHEAD_BYTES_IN_ALL: Final = 64 << 20
+"""And of all sessions together, where these are more than eight."""
+_READ_ON_BYTES: Final = 64 << 10
+"""Once so much has been taken more is read: soon, for there may be a ping in it."""
+_WAITS_SECONDS: Final = 1.0
+"""Whoever has so much audio unheard waits for it, and is not idle."""
 WATCH_SECONDS: Final = 0.25
 _PIECE_SECONDS: Final = 0.5
 _LONGEST_ID: Final = 128
@@ -57,18 +64,20 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How long a client may be silent, and how long the session may go on once the engine leaves."""
+    """How long a client may be silent, and the session go on once the engine leaves; what is read ahead."""
 
     idle_seconds: float
     drain_seconds: float
+    ahead_bytes: int = AHEAD_BYTES
 
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """The other side of the WebSocket, as ASGI has it."""
+    """The other side of the WebSocket, as ASGI has it; `gone` is set when its connection is."""
 
     receive: Receive
     send: Send
+    gone: asyncio.Event
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +98,7 @@ class Session:
         self._lag = lag
         self._receive = client.receive
         self._send = client.send
-        self._caught_up = asyncio.Event()
+        self._gone = client.gone
         self._byte_rate = ask.stream.sample_rate * sample_bytes(ask.stream.encoding)
 
     async def begin(self, session_id: str, version: int) -> None:
@@ -112,9 +121,12 @@ class Session:
 
     async def run(self, runner: Runner, on_lag: Callable[[float], None]) -> Ending:
         """How it ended, as the client was told unless it is gone. `on_lag` hears of the lag in seconds."""
+        ahead = self._bounds.ahead_bytes
+        runner.writer.transport.set_write_buffer_limits(ahead, max(ahead - _READ_ON_BYTES, 0))
         try:
             ending = await _first(
                 self._read(runner.writer),
+                self._left(),
                 self._tell(runner.events),
                 self._watch(on_lag),
                 self._leave(runner.leaving),
@@ -125,7 +137,7 @@ class Session:
         except (ConnectionError, OSError):
             ending = Ending(0)
         finally:
-            runner.writer.close()
+            runner.writer.transport.abort()  # what the runner has not taken is for nobody any more
         if ending.code:
             end = {"reason": ending.reason, "audioSeconds": round(self._lag.received, 3)}
             await self._say({"type": "session.end", **end})
@@ -144,20 +156,21 @@ class Session:
                 async with asyncio.timeout(self._bounds.idle_seconds):
                     message = await self._receive()
             except TimeoutError:
-                if self._lag.backlog > AHEAD_SECONDS:
-                    continue  # it waits for what it has sent
+                if self._lag.backlog > _WAITS_SECONDS:
+                    continue
                 return Ending(IDLE, f"Nothing was sent for {self._bounds.idle_seconds:g} seconds.")
             if message["type"] == "websocket.disconnect":
                 return Ending(0)
-            # With the next message in hand: without, nobody would notice that the client has left.
-            while self._lag.backlog > AHEAD_SECONDS:
-                self._caught_up.clear()
-                await self._caught_up.wait()
             for frame in () if ended else self._frames(message):
                 ended = ended or frame.order is Order.END
                 writer.write(packed(frame))
                 with contextlib.suppress(ConnectionError):  # its runner died, which `_tell` hears of
                     await writer.drain()
+
+    async def _left(self) -> Ending:
+        """A client that is not read from leaves unheard: its connection tells."""
+        await self._gone.wait()
+        return Ending(0)
 
     def _frames(self, message: Message) -> list[Frame]:
         if (audio := message.get("bytes")) is not None:
@@ -177,7 +190,6 @@ class Session:
                     self._lag.excuse(event.at - began)
                 if isinstance(event, Heard):
                     self._lag.process(event.seconds)
-                    self._caught_up.set()
                 elif (told := self._told(event)) is not None:
                     await self._say(told)
         return Ending(NORMAL, "The client ended the session.")

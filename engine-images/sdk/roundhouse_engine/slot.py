@@ -12,7 +12,19 @@ from collections.abc import AsyncGenerator, Callable
 from typing import BinaryIO, Final
 
 from roundhouse_engine.errors import EngineError, Problem, Refusal, failed, refused
-from roundhouse_engine.events import Ask, Done, Event, Failed, Loaded, LoadFailed, Loading, Memory, Work, ends
+from roundhouse_engine.events import (
+    Ask,
+    Done,
+    Event,
+    Failed,
+    Heard,
+    Loaded,
+    LoadFailed,
+    Loading,
+    Memory,
+    Work,
+    ends,
+)
 from roundhouse_engine.metrics import Metrics
 from roundhouse_engine.runners import Runner
 
@@ -129,22 +141,28 @@ class Slot:
                 logger.info("models loaded", extra={"seconds": round(seconds, 3)})
             case _ if self._answers is not None:
                 self._answers.put_nowait(event)
+                self._count(event)
                 if ends(event):
-                    self._count(event)
                     self._free()
             case _:
                 pass  # an end without a request: the runner died idle
 
     def _count(self, event: Event) -> None:
-        """The time of work that failed, or that nobody waited for; of other work the routes count it.
+        """The time of sessions as it passes, and of work that failed, or that nobody waited for, at its end.
 
-        Not a session's: that is the time for which somebody speaks.
+        Of other work the routes count it.
         """
-        told = isinstance(event, Done) and self._cancelled_at is None
+        if self._work is None:
+            return
         session = isinstance(self._work, Ask) and self._work.stream is not None
-        if self._work is not None and not (told or session):
+        told = isinstance(event, Done) and self._cancelled_at is None
+        if isinstance(event, Heard):
+            seconds = event.compute_seconds
+        elif ends(event) and not (told or session):
             seconds = time.monotonic() - self._begun
-            self._metrics.compute_seconds.labels(self._work.model).inc(seconds)
+        else:
+            return
+        self._metrics.compute_seconds.labels(self._work.model).inc(seconds)
 
     def _free(self) -> None:
         self._answers = None

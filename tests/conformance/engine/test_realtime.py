@@ -319,6 +319,35 @@ async def test_an_engine_that_falls_behind_says_so_and_gives_up(tmp_path: Path) 
         assert stream.seen[-1].lag_ms >= 5000
 
 
+async def test_pings_behind_minutes_of_audio_are_answered_while_it_is_heard(tmp_path: Path) -> None:
+    """Python's `websockets` leaves after twenty seconds without an answer; the engine takes a minute."""
+    with running(LIVE, tmp_path) as engine:
+        engine.until_ready()
+        query = {"model": "m", "prompt": "sleep 0.08", "interim_results": "false", "vad": "false"}
+        async with streaming(engine.port, query) as stream:
+            await stream.send(bytes(6 << 20), byte_rate=1 << 22, pace=1e9)
+            await asyncio.wait_for(await stream.socket.ping(), DEADLINE)
+            heard = engine.metric("compute_seconds_total", model="m")
+            assert heard < 30, "of sixty"
+
+
+async def test_who_leaves_more_audio_than_is_read_ahead_is_noticed(tmp_path: Path) -> None:
+    """What is read already would be heard for two minutes."""
+    with running(LIVE_THREADED, tmp_path) as engine:
+        engine.until_ready()
+        query = {"model": "m", "prompt": "sleep 0.12", "interim_results": "false", "vad": "false"}
+        async with streaming(engine.port, query) as stream:
+            await stream.send(bytes(10 << 20), byte_rate=1 << 22, pace=1e9)
+            assert stream.socket.transport is not None
+            stream.socket.transport.abort()
+
+        async def free() -> bool:
+            return sessions(engine)["inUse"] == 0
+
+        await eventually(free, seconds=90, what="its place is free")
+        assert engine.metric("sessions_total", model="m", code="0") == 1
+
+
 async def test_an_engine_that_reads_no_more_for_now_shows_that_it_lives(tmp_path: Path) -> None:
     """Pings stand behind minutes of audio, and nothing is to be told of its first half minute."""
     with running(LIVE, tmp_path) as engine:
@@ -331,7 +360,7 @@ async def test_an_engine_that_reads_no_more_for_now_shows_that_it_lives(tmp_path
             aiohttp.ClientSession() as client,
             client.ws_connect(url, heartbeat=12) as socket,  # it gives up after 18 s without a word
         ):
-            for _ in range(2):
+            for _ in range(10):  # of which eight are read ahead
                 await socket.send_bytes(noise)
             for kind in ("session.begin", "vad.speech_start"):
                 assert (await socket.receive_json(timeout=DEADLINE))["type"] == kind
@@ -346,4 +375,5 @@ async def test_an_engine_that_reads_no_more_for_now_shows_that_it_lives(tmp_path
 def test_metrics_tell_of_sessions(engine: Engine) -> None:
     assert engine.metric("sessions_total", model="english", code="1000") >= 1
     assert engine.metric("session_audio_seconds_total", model="english") > 1
+    assert engine.metric("compute_seconds_total", model="english") > 0
     assert engine.metric("sessions_in_use") == 0

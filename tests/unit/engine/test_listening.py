@@ -169,3 +169,47 @@ def test_what_has_come_is_fed_without_waiting_for_more(at_once: int, frames: set
     heard(handler, "s" * 80, at_once=at_once)
     (told,) = handler.begun
     assert {len(each) // FRAME_BYTES for each in told.fed[1:]} == frames
+
+
+def test_what_hearing_takes_is_told_and_what_waiting_takes_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each piece comes after a minute, and is heard in a second; an utterance takes three at its end."""
+    now = 0.0
+
+    def takes(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    class Slow(Told):
+        @override
+        def feed(self, samples: bytes, cancellation: Cancellation) -> str | None:
+            takes(1.0)
+            return super().feed(samples, cancellation)
+
+        @override
+        def finish(self, window: Window, cancellation: Cancellation) -> Iterable[Any]:
+            takes(3.0)
+            if window.start:
+                raise ValueError("at fault")
+            return ()
+
+    class Engine(Late):
+        @override
+        def utterance(self, *_: Any, **__: Any) -> Told:
+            self.begun.append(Slow())
+            return self.begun[-1]
+
+    class Spoken(io.BytesIO):
+        @override
+        def read(self, size: int | None = -1, /) -> bytes:
+            takes(30.0)
+            return super().read(size)
+
+    monkeypatch.setattr("roundhouse_engine.listening.time.monotonic", lambda: now)
+    said = [Frame(Order.AUDIO, frame(1, speech=True) * 40), Frame(Order.FLUSH, b"")] * 2
+    engine, file, seen = Engine(), Spoken(b"".join(map(packed, said))), list[Event]()
+    events = listen(engine, file, SpeechOptions(), StreamOptions(), Cancellation())
+    with pytest.raises(ValueError, match="at fault"):
+        seen.extend(events)
+    fed = sum(len(each.fed) for each in engine.begun)
+    assert fed >= 4
+    assert sum(event.compute_seconds for event in seen if isinstance(event, Heard)) == fed + 6

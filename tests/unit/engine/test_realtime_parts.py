@@ -17,10 +17,11 @@ from roundhouse_engine.events import Event, Heard
 from roundhouse_engine.lag import END_AFTER_SECONDS, Lag, Verdict
 from roundhouse_engine.realtime_speech import RealtimeSpeech
 from roundhouse_engine.samples import Inlet
-from roundhouse_engine.session import AHEAD_SECONDS, Bounds, Client, Runner, Session, read_order
+from roundhouse_engine.session import AHEAD_BYTES, Bounds, Client, Runner, Session, read_order
 from roundhouse_engine.stream_ask import read_stream_ask
 from roundhouse_engine.stream_frames import Frame, Order, packed, unpacked
 from roundhouse_engine.vad import Cutter
+from tests.support.waiting import eventually
 
 RATE = 16_000
 
@@ -81,7 +82,7 @@ def test_to_hear_an_utterance_at_its_end_may_take_as_long_as_it_was(works_for: f
     free, done, said = 0.0, 0.0, 30.0
     verdicts = set()
     while (now := clock.now - began) < 200:
-        if lag.backlog < AHEAD_SECONDS:
+        if lag.backlog < AHEAD_BYTES / 2 / RATE:
             lag.receive(min(now + 0.1 - lag.received, 0.5))
         while now >= free and done + 0.1 <= lag.received:
             done += 0.1
@@ -194,16 +195,15 @@ def test_a_session_is_asked_for_by_its_query() -> None:
             read_stream_ask({"model": ["m"], **wrong}, Engine, ["m"])
 
 
-async def test_who_leaves_with_much_unread_audio_is_noticed() -> None:
-    """Nothing comes of the runner, which is at work on the first of it."""
+async def test_minutes_are_read_ahead_and_who_leaves_is_noticed_all_the_same() -> None:
+    """The runner takes nothing: the client's pings are reached where its audio is read."""
     ask = read_stream_ask({"model": ["m"]}, Engine, ["m"])
-    sent: list[Message] = [
-        {"type": "websocket.receive", "bytes": bytes(round(32_000 * (AHEAD_SECONDS + 1)))},
-        {"type": "websocket.disconnect", "code": 1006},
-    ]
+    taken, gone = 0, asyncio.Event()
 
     async def receive() -> Message:
-        return sent.pop(0)
+        nonlocal taken
+        taken += 64 << 10
+        return {"type": "websocket.receive", "bytes": bytes(64 << 10)}
 
     async def send(_: Message) -> None: ...
 
@@ -214,12 +214,26 @@ async def test_who_leaves_with_much_unread_audio_is_noticed() -> None:
     async def stay() -> None:
         await asyncio.Event().wait()
 
+    async def has_taken(size: int) -> None:
+        async def so_much() -> bool:
+            return taken >= size
+
+        await eventually(so_much, seconds=60, what=f"{size} bytes are read, of which {taken} are")
+
     ours, theirs = socket.socketpair()
-    reader, held = await asyncio.open_unix_connection(sock=theirs)
     _, writer = await asyncio.open_unix_connection(sock=ours)
-    reading = asyncio.create_task(reader.read())
-    session = Session(ask, Bounds(600.0, 1.0), Lag(time.monotonic), Client(receive, send))
-    ending = await asyncio.wait_for(session.run(Runner(writer, nothing(), stay), lambda _: None), 60)
-    assert ending.code == 0
-    assert len(await reading) > 32_000 * AHEAD_SECONDS
-    held.close()
+    session = Session(ask, Bounds(600.0, 1.0), Lag(time.monotonic), Client(receive, send, gone))
+    with theirs:
+        running = asyncio.create_task(session.run(Runner(writer, nothing(), stay), lambda _: None))
+        await has_taken(AHEAD_BYTES)
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        before = taken
+        assert before < AHEAD_BYTES + (2 << 20), "what is read ahead is bounded"
+        read = 0
+        while read < 1 << 20:
+            read += len(theirs.recv(1 << 16))
+            await asyncio.sleep(0)
+        await has_taken(before + (1 << 19))
+        gone.set()
+        assert (await asyncio.wait_for(running, 60)).code == 0
