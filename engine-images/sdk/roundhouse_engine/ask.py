@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 
 from roundhouse_engine.errors import EngineError, invalid
 from roundhouse_engine.formats import Granularity, ResponseFormat
-from roundhouse_engine.languages import english_name, language_code
+from roundhouse_engine.languages import english_name, language_code, short_code
 from roundhouse_engine.showing import shown
 from roundhouse_engine.speech import Speech, SpeechOptions, Task
 
@@ -165,6 +165,8 @@ def language_for(text: str | None, handler: type[Speech], model: str) -> str | N
         only = handler.languages
         return next(iter(only)) if only is not None and len(only) == 1 else None
     code = language_code(text)
+    if code is None and handler.languages is not None and short_code(text) in handler.languages:
+        code = short_code(text)  # one that Whisper does not know
     if code is None:
         raise invalid(
             f"language must be the code of a known language such as 'en' (ISO 639-1), not {shown(text)}.",

@@ -14,6 +14,7 @@ from typing import Any, Final
 from roundhouse_engine.errors import EngineError, failed
 from roundhouse_engine.formats import Segment
 from roundhouse_engine.handler import Handler, Isolation
+from roundhouse_engine.languages import is_code, language_code
 from roundhouse_engine.music import Music
 from roundhouse_engine.presentable import plain_text
 from roundhouse_engine.speech import Speech
@@ -58,6 +59,15 @@ def check_handler(handler: object) -> None:
         found = getattr(handler, attribute, None)
         if hasattr(handler, attribute) and not isinstance(found, property) and not fits(found):
             raise HandlerError(f"{handler.__name__}.{attribute} must be {wanted}, not {found!r}.")
+    _check_languages(handler.__name__, getattr(handler, "languages", None))
+
+
+def _check_languages(name: str, languages: object) -> None:
+    for written in sorted(languages) if isinstance(languages, AbstractSet) else ():
+        if not is_code(written):
+            known = language_code(written)
+            meant = f": write {known!r}" if known else ""
+            raise HandlerError(f"{name}.languages has {written!r}, which is no code of ISO 639-1{meant}.")
 
 
 def _written(handler: type[Handler]) -> Iterator[tuple[str, Any, Any]]:

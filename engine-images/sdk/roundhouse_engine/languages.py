@@ -29,6 +29,13 @@ NAMES: Final = MappingProxyType(
 )
 """Code to English name, lower case, as Whisper and OpenAI write it."""
 
+_OTHERS: Final = """
+aa ab ae ak an av ay bi ce ch co cr cu cv dv dz ee eo ff fj fy ga gd gn gv ho hz ia ie ig ii ik io iu jv ki
+kj kl kr ks ku kv kw ky lg li lu mh na nb nd ng nr nv ny oj om or os pi qu rm rn rw sc se sg sm ss st tn to
+ts tw ty ug ve vo wa wo xh za zu
+"""
+"""What else ISO 639-1 has."""
+
 _PAIRS: Final = """
 af afr am amh ar ara as asm az aze ba bak be bel bg bul bn ben bo bod br bre bs bos ca cat cs ces cy cym
 da dan de deu el ell en eng es spa et est eu eus fa fas fi fin fo fao fr fra gl glg gu guj ha hau he heb
@@ -66,6 +73,12 @@ def language_code(value: str) -> str | None:
         return _CODES[text]
     code = short_code(text)
     return code if code in NAMES else None
+
+
+def is_code(code: str) -> bool:
+    """Whether models name a language so: by ISO 639-1, or by three letters where that has none."""
+    short = code in NAMES or code in _OTHERS.split()
+    return short or (len(code) == 3 and code.isascii() and code.islower() and short_code(code) == code)
 
 
 def short_code(code: str) -> str:

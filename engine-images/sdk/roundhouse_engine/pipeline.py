@@ -75,7 +75,9 @@ def load(
             tell(event)
         instances[model.name] = instance
     trim()
-    tell(Loaded(time.monotonic() - begun, max(resident_bytes() - before_bytes, 0)))
+    seconds = time.monotonic() - begun
+    logger.info("models loaded", extra={"models": list(instances), "seconds": round(seconds, 3)})
+    tell(Loaded(seconds, max(resident_bytes() - before_bytes, 0)))
     return instances
 
 

@@ -22,6 +22,7 @@ LogFormat = Literal["json", "text"]
 MODELS_FILE: Final = Path("/etc/roundhouse/models.json")
 ADMIN_TOKEN: Final = "ROUNDHOUSE_ADMIN_TOKEN"  # noqa: S105 - the name of the variable
 _TOKEN_LENGTH: Final = 16
+_ENTRY: Final = ("name", "path", "source", "variant")
 _GIB: Final = 1 << 30
 
 
@@ -154,7 +155,10 @@ def read_model(where: str, entry: Any) -> ModelSpec:  # noqa: ANN401 - whatever 
     name, path = entry.get("name"), entry.get("path")
     source, variant = entry.get("source") or {"type": "Builtin"}, entry.get("variant")
     if not isinstance(name, str) or not name.strip():
-        raise EntryError(f"{where}: `name` must be a text that is not empty, not {name!r}.", f"{where}.name")
+        unknown = ", ".join(repr(key) for key in entry if key not in _ENTRY)
+        told = f"; {unknown} is none of {', '.join(_ENTRY)}" if unknown else ""
+        message = f"{where}: `name` must be a text that is not empty, not {name!r}{told}."
+        raise EntryError(message, f"{where}.name")
     if path is not None and (not isinstance(path, str) or not Path(path).is_absolute()):
         message = f"{where} ({name!r}): `path` must be an absolute path or null, not {path!r}."
         raise EntryError(message, f"{where}.path")
@@ -187,12 +191,8 @@ def _admin_token(environ: Mapping[str, str]) -> str:
 
 def _capacity(environ: Mapping[str, str], handler: type[Handler]) -> int:
     capacity = _integer(environ, "ROUNDHOUSE_CAPACITY", handler.capacity, lowest=1, highest=1024)
-    at_once = 1 if issubclass(handler, Batched) else capacity
-    if at_once > 1 and handler.isolation is Isolation.THREAD and not handler.thread_safe:
-        raise SettingsError(
-            f"ROUNDHOUSE_CAPACITY is {capacity}, but {handler.__name__} runs in a thread and is not "
-            "thread-safe: leave it at 1, or declare `isolation = Isolation.PROCESS` in the handler."
-        )
+    if not issubclass(handler, Batched):
+        _check_at_once(environ, handler, "ROUNDHOUSE_CAPACITY", capacity, most=1)
     return capacity
 
 
@@ -200,12 +200,24 @@ def _sessions(environ: Mapping[str, str], handler: type[Handler]) -> int:
     if not issubclass(handler, RealtimeSpeech):
         return 0
     sessions = _integer(environ, "ROUNDHOUSE_SESSIONS", handler.sessions, lowest=0, highest=1024)
-    if sessions and handler.isolation is Isolation.THREAD and not handler.thread_safe:
-        raise SettingsError(
-            f"ROUNDHOUSE_SESSIONS is {sessions}, but {handler.__name__} runs in a thread and is not "
-            "thread-safe: set it to 0, or declare `isolation = Isolation.PROCESS` in the handler."
-        )
+    _check_at_once(environ, handler, "ROUNDHOUSE_SESSIONS", sessions, most=0)
     return sessions
+
+
+def _check_at_once(
+    environ: Mapping[str, str], handler: type[Handler], variable: str, at_once: int, *, most: int
+) -> None:
+    """Whoever runs in a thread and is not thread-safe takes so many at most."""
+    if at_once <= most or handler.isolation is Isolation.PROCESS or handler.thread_safe:
+        return
+    name = handler.__name__
+    attribute = variable.removeprefix("ROUNDHOUSE_").lower()
+    said = variable if environ.get(variable, "").strip() else f"{name}.{attribute}"
+    raise SettingsError(
+        f"{said} is {at_once}, but {name} runs in a thread and is not thread-safe: set it to {most}, or "
+        "declare in the class `isolation = Isolation.PROCESS`, or, if nothing in it changes after `load`, "
+        "`thread_safe = True`."
+    )
 
 
 def _integer(

@@ -138,7 +138,6 @@ class Slot:
                 self.ram_bytes = ram_bytes
                 self.changed()
                 self._metrics.load_seconds.set(seconds)
-                logger.info("models loaded", extra={"seconds": round(seconds, 3)})
             case _ if self._answers is not None:
                 self._answers.put_nowait(event)
                 self._count(event)

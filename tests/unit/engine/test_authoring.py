@@ -21,6 +21,7 @@ from roundhouse_engine import (
     Segment,
     Speech,
 )
+from roundhouse_engine.ask import language_for
 from roundhouse_engine.authoring import HandlerError, check_handler, heard
 from roundhouse_engine.batch import compute_batch
 from roundhouse_engine.errors import EngineError
@@ -94,6 +95,14 @@ def test_a_class_that_can_serve_is_taken(handler: type[Handler]) -> None:
     check_handler(handler)
 
 
+def test_languages_that_whisper_does_not_know_are_asked_for_by_their_codes() -> None:
+    irish: Any = varied(PocketSphinx, languages={"ga", "haw"})
+    check_handler(irish)
+    assert [language_for(text, irish, "m") for text in ("ga", "ga-IE", "Hawaiian")] == ["ga", "ga", "haw"]
+    with pytest.raises(EngineError, match="known language such as 'en'"):
+        language_for("gd", irish, "m")
+
+
 @pytest.mark.parametrize(
     ("handler", "said"),
     [
@@ -115,6 +124,12 @@ def test_a_class_that_can_serve_is_taken(handler: type[Handler]) -> None:
         (varied(isolation="process"), "Toy.isolation must be Isolation.THREAD or Isolation.PROCESS"),
         (varied(imports="torch"), "must be a tuple of modules' names"),
         (varied(languages="en"), "Toy.languages must be a set of codes"),
+        (
+            varied(languages={"en", "english"}),
+            "Toy.languages has 'english', which is no code of ISO 639-1",
+        ),
+        (varied(languages={"deu"}), "has 'deu', which is no code of ISO 639-1: write 'de'."),
+        (varied(languages={"jp"}), "has 'jp', which is no code of ISO 639-1."),
         (
             type("Outer.Toy", (Good,), {"isolation": Isolation.PROCESS, "__qualname__": "made.<locals>.Toy"}),
             "must stand at the top level",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from roundhouse_engine.languages import NAMES, english_name, language_code
+from roundhouse_engine.languages import NAMES, english_name, is_code, language_code
 
 
 def test_the_table_is_whispers() -> None:
@@ -39,3 +39,9 @@ def test_what_is_no_language_has_no_code(value: str) -> None:
 
 def test_an_unknown_code_is_its_own_name() -> None:
     assert english_name("und") == "und"
+
+
+def test_codes_are_told_from_what_is_none() -> None:
+    assert all(map(is_code, NAMES))
+    assert all(map(is_code, ("ga", "cy", "ast", "yue")))
+    assert not any(map(is_code, ("jp", "cn", "deu", "EN", "english", "", "zz", "e1")))

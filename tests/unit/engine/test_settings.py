@@ -13,9 +13,11 @@ from roundhouse_engine import (
     Isolation,
     ModelError,
     ModelSpec,
+    RealtimeSpeech,
     Segment,
     Speech,
     SpeechOptions,
+    Utterance,
     Window,
 )
 from roundhouse_engine.settings import SettingsError, read_settings
@@ -44,6 +46,16 @@ class Plain(Speech):
 
 class Isolated(Plain):
     isolation = Isolation.PROCESS
+
+
+class Two(Plain):
+    capacity = 2
+
+
+class Live(Plain, RealtimeSpeech):
+    @override
+    def utterance(self, options: SpeechOptions, *, interim: bool) -> Utterance:
+        raise NotImplementedError
 
 
 def models(*entries: object) -> dict[str, str]:
@@ -125,6 +137,7 @@ MISTAKES = [
     Mistake("deep", {"ROUNDHOUSE_MODELS": "[" * 100_000}, ("is no JSON",)),
     Mistake("entry", models({"name": "a"}, 7), ("ROUNDHOUSE_MODELS[1]", "7")),
     Mistake("no name", models({"path": None}), ("ROUNDHOUSE_MODELS[0]", "`name`")),
+    Mistake("slip", models({"nam": "a"}), ("'nam' is none of name, path, source, variant",)),
     Mistake("relative", models({"name": "a", "path": "x"}), ("ROUNDHOUSE_MODELS[0]", "'a'", "absolute")),
     Mistake("source", models({"name": "a", "source": "hub"}), ("'a'", "`source`", "'hub'")),
     Mistake("variant", models({"name": "a", "variant": 1}), ("'a'", "`variant`")),
@@ -142,7 +155,13 @@ MISTAKES = [
     Mistake("port", {"MODELS": "m", "ROUNDHOUSE_PORT": "http"}, ("ROUNDHOUSE_PORT", "'http'")),
     Mistake("port range", {"MODELS": "m", "ROUNDHOUSE_PORT": "70000"}, ("0 to 65535", "70000")),
     Mistake("no slots", {"MODELS": "m", "ROUNDHOUSE_CAPACITY": "0"}, ("ROUNDHOUSE_CAPACITY", "1 to")),
-    Mistake("threads", {"MODELS": "m", "ROUNDHOUSE_CAPACITY": "2"}, ("Plain", "thread-safe", "PROCESS")),
+    Mistake(
+        "threads",
+        {"MODELS": "m", "ROUNDHOUSE_CAPACITY": "2"},
+        ("ROUNDHOUSE_CAPACITY is 2, but Plain runs", "thread_safe = True", "PROCESS"),
+    ),
+    Mistake("threads of the class", {"MODELS": "m"}, ("Two.capacity is 2, but Two runs", "set it to 1"), Two),
+    Mistake("sessions of the class", {"MODELS": "m"}, ("Live.sessions is 2, but", "set it to 0"), Live),
     Mistake("time", {"MODELS": "m", "ROUNDHOUSE_DRAIN_SECONDS": "-1"}, ("ROUNDHOUSE_DRAIN_SECONDS", "'-1'")),
     Mistake("endless", {"MODELS": "m", "ROUNDHOUSE_DRAIN_SECONDS": "inf"}, ("'inf'",)),
     Mistake(

@@ -5,10 +5,11 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from typing_extensions import override
 
 from roundhouse_engine import CancelStep, Handler, ModelError, ModelSpec
-from roundhouse_engine.events import Event, LoadFailed, Loading
+from roundhouse_engine.events import Event, Loaded, LoadFailed, Loading
 from roundhouse_engine.thread_runner import SharedHandlers, ThreadRunner
 from tests.support.waiting import wait_until
 
@@ -65,3 +66,25 @@ def test_a_load_that_goes_on_behind_the_engines_end_says_nothing(monkeypatch: An
 
     wait_until(over, seconds=60, what="the thread has ended", every=0.01)
     assert raised == []
+
+
+class Sound(Damaged):
+    @override
+    def load(self, model: ModelSpec, progress: Callable[[float], None]) -> None: ...
+
+    @override
+    def vram_bytes(self) -> None: ...
+
+
+async def test_a_load_is_logged_once_with_its_models(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    handlers = SharedHandlers(Sound, (ModelSpec("a"), ModelSpec("b")))
+
+    async def loaded() -> None:
+        async for event in ThreadRunner(handlers).events():
+            if isinstance(event, Loaded):
+                return
+
+    await asyncio.gather(*(loaded() for _ in range(2)))
+    [told] = [vars(record) for record in caplog.records if record.message == "models loaded"]
+    assert told["models"] == ["a", "b"]
