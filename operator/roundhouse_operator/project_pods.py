@@ -40,7 +40,7 @@ def project_pod(manifest: Manifest) -> Pod:
         else None,
         node=manifest["spec"].get("nodeName", ""),
         devices=_devices(manifest["spec"]),
-        containers=tuple(_containers(status, loader)),
+        containers=tuple(_containers(status, loader, conditions.get("ContainersReady", {}))),
         loader=loader,
         job=job_of(manifest),
         store=(metadata.get("annotations") or {}).get(names.ANNOTATION_WEIGHTS, ""),
@@ -107,13 +107,13 @@ def _share(metadata: Manifest, conditions: Mapping[str, Manifest]) -> Share | No
     )
 
 
-def _containers(status: Manifest, loader: Loader | None) -> Iterator[Container]:
-    """Without a loader that told why it ended: that is a matter of the weights."""
+def _containers(status: Manifest, loader: Loader | None, condition: Manifest) -> Iterator[Container]:
+    """Without a loader that told why it ended: that is the weights' matter. `condition`: of all of them."""
     for one in status.get("initContainerStatuses", ()):
         told = loader is not None and loader.report is not None and one["name"] == LOADER_CONTAINER
         if not told and not _done(one):
-            yield _container(one)
-    yield from (_container(one) for one in status.get("containerStatuses", ()))
+            yield _container(one, condition)
+    yield from (_container(one, condition) for one in status.get("containerStatuses", ()))
 
 
 def _done(init: Manifest) -> bool:
@@ -121,7 +121,7 @@ def _done(init: Manifest) -> bool:
     return bool((init.get("state") or {}).get("terminated", {}).get("exitCode") == 0)
 
 
-def _container(status: Manifest) -> Container:
+def _container(status: Manifest, condition: Manifest) -> Container:
     state, last = status.get("state") or {}, status.get("lastState") or {}
     waiting = state.get("waiting") or {}
     ended = state.get("terminated") or last.get("terminated") or {}
@@ -136,7 +136,14 @@ def _container(status: Manifest) -> Container:
         exit_reason=ended.get("reason", ""),
         exit_message=ended.get("message", ""),
         ran_seconds=_seconds(ended.get("startedAt"), ended.get("finishedAt")),
+        was_ready=_was_ready(ended.get("startedAt"), condition),
     )
+
+
+def _was_ready(start: str | None, condition: Manifest) -> bool:
+    """Whether the containers were ready after that start: only so can they have become unready after it."""
+    at = condition.get("lastTransitionTime")
+    return condition.get("status") == "False" and _seconds(start, at) > 0
 
 
 def _seconds(start: str | None, end: str | None) -> int:

@@ -31,6 +31,8 @@ from roundhouse_operator.errors import ClusterError, NotFoundError, RefusedError
 
 MANAGED: Final = f"{names.LABEL_MANAGED}=true"
 FORBIDDEN: Final = 403
+LAST_LINES: Final = 10
+"""Of a log: the last of all may be about a request that went well."""
 MANAGER_PREFIX: Final = "roundhouse/"
 
 
@@ -55,7 +57,7 @@ class Picture:
 
     async def last_words(self, pod: str, container: str) -> str:
         try:
-            return await self.cluster.log_tail(self.namespace, pod, container, lines=1)
+            return await self.cluster.log_tail(self.namespace, pod, container, lines=LAST_LINES)
         except RefusedError as error:
             if error.status == FORBIDDEN:
                 self.lacking.add("get pods/log")

@@ -14,6 +14,7 @@ from typing import Final
 from roundhouse_api.conditions import Reason
 from roundhouse_operator.core.masking import last_words, masked
 from roundhouse_operator.core.observed import Container, Pod, Rollout
+from roundhouse_operator.core.startup import Startup
 
 _PULL: Final = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
@@ -22,9 +23,21 @@ _NOT_MADE: Final = frozenset({"CreateContainerConfigError", "CreateContainerErro
 _NOT_RUN: Final = frozenset({"RunContainerError"})
 _NEVER_RAN: Final = frozenset({"StartError", "ContainerCannotRun"})
 """Reasons of an end without a beginning: the command does not exist, say."""
-_ENDED_BY_KUBELET: Final = frozenset({0, 128 + 9, 128 + 15})
+_SIGNALS: Final = {
+    128 + 4: "SIGILL",
+    128 + 6: "SIGABRT",
+    128 + 7: "SIGBUS",
+    128 + 8: "SIGFPE",
+    128 + 9: "SIGKILL",
+    128 + 11: "SIGSEGV",
+    128 + 15: "SIGTERM",
+}
+_BY_SIGNAL: Final = frozenset({128 + 9, 128 + 15})
+_ENDED_BY_KUBELET: Final = _BY_SIGNAL | {0}
 _ENDING_SECONDS: Final = 120
 """Between the deadline of a start and the end of a container that takes its time to leave."""
+_WELL_SECONDS: Final = 600
+"""Who ran for so long is started again at once: the kubelet counts none of the ends before."""
 _QUOTA: Final = re.compile(r"(?:exceeded|failed) quota: .*", re.DOTALL)
 _UNSTATED: Final = re.compile(r"must specify (?:limits|requests)\.[a-z]")
 """A quota counts what pods state, and takes none that do not."""
@@ -53,6 +66,7 @@ _WEIGHT: Final = (
     Reason.OOM_KILLED,
     Reason.CRASH_LOOP,
     Reason.START_TIMEOUT,
+    Reason.ENDPOINT_LOST,
     Reason.INSUFFICIENT_GPU,
     Reason.INSUFFICIENT_RESOURCES,
     Reason.NO_MATCHING_NODE,
@@ -63,7 +77,7 @@ _WEIGHT: Final = (
 
 
 def diagnose(
-    rollout: Rollout | None, pods: Iterable[Pod], *, resource: str | None, startup_seconds: int
+    rollout: Rollout | None, pods: Iterable[Pod], *, resource: str | None, startup: Startup
 ) -> Trouble | None:
     """None while everything goes its way. `resource` is the extended resource that the pods request."""
     if rollout and rollout.refused:
@@ -71,15 +85,13 @@ def diagnose(
     if rollout and not (rollout.current and rollout.updated):
         return None  # these are still the pods of the template before
     troubles = [
-        trouble
-        for pod in newest(pods)
-        if not pod.ready and (trouble := _pod_trouble(pod, resource, startup_seconds))
+        trouble for pod in newest(pods) if not pod.ready and (trouble := _pod_trouble(pod, resource, startup))
     ]
     if troubles:
         return min(troubles, key=lambda one: (_WEIGHT.index(one.reason), one.message))
     if rollout and rollout.stalled and rollout.ready < rollout.wanted:
         return Trouble(
-            Reason.START_TIMEOUT, f"No pod became ready within {startup_seconds} s and none tells why"
+            Reason.START_TIMEOUT, f"No pod became ready within {startup.seconds} s and none tells why"
         )
     return None
 
@@ -104,7 +116,7 @@ def newest(pods: Iterable[Pod]) -> list[Pod]:
     return sorted((pod for pod in living if pod.template == living[-1].template), key=lambda pod: pod.name)
 
 
-def _pod_trouble(pod: Pod, resource: str | None, startup_seconds: int) -> Trouble | None:
+def _pod_trouble(pod: Pod, resource: str | None, startup: Startup) -> Trouble | None:
     if pod.unschedulable is not None and not pod.scheduled:
         text = f"The scheduler finds no node: {pod.unschedulable}"
         return Trouble(unschedulable_reason(pod.unschedulable, resource), text)
@@ -113,11 +125,11 @@ def _pod_trouble(pod: Pod, resource: str | None, startup_seconds: int) -> Troubl
         return Trouble(Reason.QUEUED, f"The pod waits to be admitted; what holds it: {gates}")
     if pod.failure:
         return Trouble(Reason.CRASH_LOOP, "The pod was ended", masked(pod.failure))
-    troubles = [_container_trouble(one, startup_seconds) for one in pod.containers if not one.ready]
+    troubles = [_container_trouble(one, startup) for one in pod.containers if not one.ready]
     return next((trouble for trouble in troubles if trouble), None)
 
 
-def _container_trouble(container: Container, startup_seconds: int) -> Trouble | None:
+def _container_trouble(container: Container, startup: Startup) -> Trouble | None:
     name = container.name
     if container.waiting_reason in _PULL:
         return Trouble(
@@ -131,17 +143,19 @@ def _container_trouble(container: Container, startup_seconds: int) -> Trouble | 
         return None
     if container.exit_reason == "OOMKilled":
         return Trouble(Reason.OOM_KILLED, f"Container {name} used more memory than its limit")
-    if _ran_out_of_time(container, startup_seconds):
-        return Trouble(
-            Reason.START_TIMEOUT,
-            f"Container {name} was not ready within {startup_seconds} s of its start and is started again",
-            last_words(container.exit_message),
-        )
-    return Trouble(
-        Reason.CRASH_LOOP,
-        f"Container {name} ended with exit code {container.exit_code}",
-        last_words(container.exit_message),
-    )
+    return _end_trouble(container, container.exit_code, startup)
+
+
+def _end_trouble(container: Container, code: int, startup: Startup) -> Trouble:
+    name, words, signal = container.name, last_words(container.exit_message), _SIGNALS.get(code)
+    if _ran_out_of_time(container, startup):
+        text = f"Container {name} was not ready within {startup.seconds} s of its start and is started again"
+        return Trouble(Reason.START_TIMEOUT, text, words)
+    ended = f"ended with exit code {code}{f' (killed by {signal})' if signal else ''}"
+    if _was_well(container):
+        text = f"Container {name} was ready, {ended} and is started again"
+        return Trouble(Reason.ENDPOINT_LOST, text, words)
+    return Trouble(Reason.CRASH_LOOP, f"Container {name} {ended}", words)
 
 
 def _config_trouble(container: Container) -> Trouble | None:
@@ -158,13 +172,20 @@ def _config_trouble(container: Container) -> Trouble | None:
     return None
 
 
-def _ran_out_of_time(container: Container, startup_seconds: int) -> bool:
+def _ran_out_of_time(container: Container, startup: Startup) -> bool:
     """The kubelet ends a container at the deadline of its start, and leaves no other trace than the time.
 
-    So what ended much later, or by itself, had started.
+    So what had been ready, or ended much later, or by itself, had started.
     """
-    over = container.ran_seconds - startup_seconds
-    return not container.started and 0 <= over <= _ENDING_SECONDS and container.exit_code in _ENDED_BY_KUBELET
+    over, code = container.ran_seconds - startup.seconds, container.exit_code
+    on_time = 0 <= over <= _ENDING_SECONDS and code in _ENDED_BY_KUBELET
+    early = -startup.period <= over < 0 and code in _BY_SIGNAL
+    return not container.started and not container.was_ready and (on_time or early)
+
+
+def _was_well(container: Container) -> bool:
+    """It served, and this is no loop."""
+    return container.was_ready and (container.restarts <= 1 or container.ran_seconds >= _WELL_SECONDS)
 
 
 def unschedulable_reason(message: str, resource: str | None) -> Reason:

@@ -21,6 +21,10 @@ _SHAPED: Final = (
     r"(?:hf_|sk-|[rs]k_(?:live|test)_|rh_|gh[opsu]_|github_pat_|glpat-|xox[abprs]-|npm_|pypi-|dapi|gsk_|AIza)"
 )
 """How keys of some begin."""
+_ANSWERED: Final = re.compile(
+    r"\b(?:GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS|WS) /\S*(?: HTTP/[\d.]+\"?)? [123]\d\d\b"
+)
+"""A line of an access log about a request that went well: a failed one may be the cause."""
 _PATTERNS: Final = (
     (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)"), MASK),
     (re.compile(r"(?i)([a-z][a-z0-9+.-]*://)[^\s/|]*@"), rf"\1{MASK}@"),
@@ -56,13 +60,30 @@ def masked(text: str) -> str:
 
 
 def last_words(text: str) -> str:
-    """The end of a log as one line of at most `DETAIL_BYTES` bytes, cut from the front.
+    """The last lines of a log as one of at most `DETAIL_BYTES` bytes: as many as there is room for.
 
-    Half a line is left out where what comes after it fills half of the room: it stands before what matters.
+    A line that has no room keeps its beginning and its end, where that is half of the room at least. Lines of
+    requests that were answered well explain nothing, and are left out.
     """
-    line = masked(" | ".join(text.split("\n")).strip(" |"))
-    cut = line.encode()[-DETAIL_BYTES:].decode(errors="ignore")
-    if cut == line:
-        return cut
-    whole = cut.partition(" | ")[2]
-    return f"…{whole if len(whole) >= DETAIL_BYTES // 2 else cut}"
+    said = " | ".join(line for line in text.split("\n") if not _ANSWERED.search(line))
+    whole = masked(said.strip(" |"))
+    if len(whole.encode()) <= DETAIL_BYTES:
+        return whole
+    room, kept = DETAIL_BYTES, list[str]()
+    for line in reversed(whole.split(" | ")):
+        if (size := len(line.encode()) + len(" | ") * bool(kept)) > room:
+            if room >= DETAIL_BYTES // 2:
+                kept.append(_shortened(line, room - len(" | ") * bool(kept)))
+            break
+        kept.append(line)
+        room -= size
+    words = " | ".join(reversed(kept))
+    return words if "…" in words else f"…{words}"
+
+
+def _shortened(line: str, room: int) -> str:
+    """What is missing stands at the beginning of a message as often as at its end. In bytes."""
+    mark, encoded = "…", line.encode()
+    begin = (room - len(mark.encode())) // 2
+    end = room - len(mark.encode()) - begin
+    return encoded[:begin].decode(errors="ignore") + mark + encoded[-end:].decode(errors="ignore")

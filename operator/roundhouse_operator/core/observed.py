@@ -147,6 +147,8 @@ class Container:
     exit_reason: str = ""
     exit_message: str = ""
     ran_seconds: int = 0
+    was_ready: bool = False
+    """Before it last ended."""
 
     @property
     def begun(self) -> bool:

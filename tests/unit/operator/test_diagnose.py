@@ -11,14 +11,21 @@ from roundhouse_api.model import Manifest
 from roundhouse_operator.core.diagnose import cannot_be_made, diagnose
 from roundhouse_operator.core.newest import newest_refusal
 from roundhouse_operator.core.observed import Rollout
+from roundhouse_operator.core.startup import Startup
 from roundhouse_operator.project_pods import project_pod
 from tests.unit.operator.worlds import pod, sent
 
+STARTUP = Startup(60, 2)
 ROLLOUT = Rollout(current=True, wanted=1, replicas=1, ready=0, updated=1)
 
 
 def container(**status: Any) -> Manifest:
     return pod(containerStatuses=[{"name": "engine", **status}])
+
+
+def container_unready_since(time: str, **status: Any) -> Manifest:
+    condition = {"type": "ContainersReady", "status": "False", "lastTransitionTime": f"2026-01-01T{time}Z"}
+    return pod(containerStatuses=[{"name": "engine", **status}], conditions=[condition])
 
 
 def ended(code: int, reason: str = "Error", seconds: int = 7, message: str = "") -> Manifest:
@@ -127,6 +134,58 @@ CASES = (
         "60 s",
     ),
     Case(
+        "timeout-early",
+        "the kubelet counts its questions, and the first comes within a period",
+        container(restartCount=1, lastState=ended(143, seconds=58)),
+        "StartTimeout",
+        "60 s",
+    ),
+    Case(
+        "killed-early",
+        "before that nobody but the engine itself or a person can have ended it",
+        container(restartCount=1, lastState=ended(143, seconds=57)),
+        "CrashLoop",
+        "exit code 143 (killed by SIGTERM)",
+    ),
+    Case(
+        "left-early",
+        "it left by itself just before the deadline",
+        container(restartCount=1, lastState=ended(0, seconds=59)),
+        "CrashLoop",
+    ),
+    Case(
+        "killed-when-ready",
+        "it was ready, whatever the deadline of its start was",
+        container_unready_since("00:00:30", restartCount=1, lastState=ended(137, seconds=61)),
+        "EndpointLost",
+        "was ready, ended with exit code 137 (killed by SIGKILL) and is started again",
+    ),
+    Case(
+        "ended-when-ready",
+        "and is not started again yet",
+        container_unready_since("00:02:00", state=ended(1, seconds=120)),
+        "EndpointLost",
+    ),
+    Case(
+        "again-and-again",
+        "that it is ready in between does not help its clients",
+        container_unready_since("00:02:00", restartCount=2, lastState=ended(1, seconds=120)),
+        "CrashLoop",
+    ),
+    Case(
+        "once-a-week",
+        "what ended long ago has nothing to do with it",
+        container_unready_since("00:59:00", restartCount=2, lastState=ended(139, seconds=59 * 60)),
+        "EndpointLost",
+        "SIGSEGV",
+    ),
+    Case(
+        "ready-in-the-life-before",
+        "it was ready before this start, and not after it",
+        container_unready_since("00:00:00", restartCount=2, lastState=ended(137, seconds=61)),
+        "StartTimeout",
+    ),
+    Case(
         "drained",
         "and it left in order",
         container(restartCount=1, lastState=ended(0, seconds=61)),
@@ -184,7 +243,7 @@ CASES = (
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_causes(case: Case) -> None:
-    found = diagnose(ROLLOUT, [project_pod(sent(case.pod))], resource="nvidia.com/gpu", startup_seconds=60)
+    found = diagnose(ROLLOUT, [project_pod(sent(case.pod))], resource="nvidia.com/gpu", startup=STARTUP)
     assert (found.reason.value if found else None) == case.found, case.reason
     assert case.words in (found.message if found else "")
 
@@ -200,21 +259,21 @@ def test_causes(case: Case) -> None:
 def test_a_secret_that_is_missing_is_named(words: str) -> None:
     waiting = {"reason": "CreateContainerConfigError", "message": words}
     one = project_pod(sent(container(state={"waiting": waiting})))
-    found = diagnose(ROLLOUT, [one], resource=None, startup_seconds=60)
+    found = diagnose(ROLLOUT, [one], resource=None, startup=STARTUP)
     assert found
     assert (found.reason, found.detail) == ("SecretNotFound", words)
 
 
 def test_a_command_that_does_not_exist_is_told_by_the_runtime() -> None:
     one = project_pod(sent(container(restartCount=1, lastState=never_ran("StartError"))))
-    found = diagnose(ROLLOUT, [one], resource=None, startup_seconds=60)
+    found = diagnose(ROLLOUT, [one], resource=None, startup=STARTUP)
     assert found
     assert found.detail.endswith("stat /no/such/file: no such file or directory")
 
 
 def test_pods_that_cannot_be_created() -> None:
     full = Rollout(current=True, wanted=1, replicas=0, ready=0, updated=0, refused="exceeded quota: none")
-    found = diagnose(full, [], resource=None, startup_seconds=60)
+    found = diagnose(full, [], resource=None, startup=STARTUP)
     assert found
     assert found.reason == "QuotaExceeded"
     assert "exceeded quota: none" in found.message
@@ -253,7 +312,7 @@ def test_the_newest_replica_set_says_why_pods_cannot_be_created() -> None:
 
 def test_a_rollout_that_stalls_without_a_word() -> None:
     stalled = Rollout(current=True, wanted=1, replicas=1, ready=0, updated=1, stalled=True)
-    found = diagnose(stalled, [], resource=None, startup_seconds=60)
+    found = diagnose(stalled, [], resource=None, startup=STARTUP)
     assert found
     assert found.reason == "StartTimeout"
 
@@ -264,7 +323,7 @@ def test_old_pods_are_not_blamed_for_a_new_template() -> None:
         Rollout(current=False, wanted=1, replicas=1, ready=0, updated=1),
         Rollout(current=True, wanted=1, replicas=1, ready=0, updated=0),
     ):
-        assert diagnose(rollout, [crashed], resource=None, startup_seconds=60) is None
+        assert diagnose(rollout, [crashed], resource=None, startup=STARTUP) is None
 
 
 def test_what_must_be_mended_is_told_before_what_may_pass() -> None:
@@ -275,7 +334,7 @@ def test_what_must_be_mended_is_told_before_what_may_pass() -> None:
     named = [
         {**one, "metadata": {**one["metadata"], "name": f"p{number}"}} for number, one in enumerate(pods)
     ]
-    found = diagnose(ROLLOUT, [project_pod(sent(one)) for one in named], resource=None, startup_seconds=60)
+    found = diagnose(ROLLOUT, [project_pod(sent(one)) for one in named], resource=None, startup=STARTUP)
     assert found
     assert found.reason == "ImagePull"
 
@@ -294,7 +353,7 @@ def test_what_must_be_mended_is_told_before_what_may_pass() -> None:
 )
 def test_last_words_keep_no_secret(words: str) -> None:
     one = project_pod(sent(container(state=ended(1, message=f"start\n{words}\nend"))))
-    found = diagnose(ROLLOUT, [one], resource=None, startup_seconds=60)
+    found = diagnose(ROLLOUT, [one], resource=None, startup=STARTUP)
     assert found
     assert "abcd1234" not in found.detail
     assert found.detail.startswith("start | ")
@@ -303,7 +362,7 @@ def test_last_words_keep_no_secret(words: str) -> None:
 
 def test_last_words_are_the_last() -> None:
     one = project_pod(sent(container(state=ended(1, message="a" * 1000 + "\nthe end"))))
-    found = diagnose(ROLLOUT, [one], resource=None, startup_seconds=60)
+    found = diagnose(ROLLOUT, [one], resource=None, startup=STARTUP)
     assert found
     assert found.detail.endswith("a | the end")
     assert len(found.detail.encode()) <= 260
@@ -312,6 +371,32 @@ def test_last_words_are_the_last() -> None:
 def test_last_words_begin_with_a_whole_line_where_enough_is_left() -> None:
     said = "'m' is no model for this engine: tokenizer.json is missing. Download the whole repository. " * 2
     one = project_pod(sent(container(state=ended(1, message=f"{'GET /health ' * 20}\n{said.strip()}"))))
-    found = diagnose(ROLLOUT, [one], resource=None, startup_seconds=60)
+    found = diagnose(ROLLOUT, [one], resource=None, startup=STARTUP)
     assert found
     assert found.detail == f"…{said.strip()}"
+
+
+def test_a_long_line_keeps_what_is_missing_and_what_to_do() -> None:
+    said = f"'m' is no model: model.bin is missing. {'It holds this and that. ' * 20}Convert it first."
+    one = project_pod(sent(container(state=ended(1, message=f"loading\n{said}"))))
+    found = diagnose(ROLLOUT, [one], resource=None, startup=STARTUP)
+    assert found
+    assert found.detail.startswith("'m' is no model: model.bin is missing. It holds")
+    assert found.detail.endswith("Convert it first.")
+    assert "…" in found.detail
+
+
+@pytest.mark.parametrize(
+    ("last", "kept"),
+    [
+        ("12:00:00 INFO roundhouse.access: GET /v1/models 200", False),
+        ('INFO:     10.0.0.1:4711 - "POST /v1/embeddings HTTP/1.1" 200 OK', False),
+        ("12:00:00 INFO roundhouse.access: POST /v1/embeddings 500", True),
+        ("GET /v1/models has no answer", True),
+    ],
+)
+def test_requests_that_went_well_are_no_last_words(last: str, kept: bool) -> None:
+    one = project_pod(sent(container(state=ended(1, message=f"no more memory\n{last}\n"))))
+    found = diagnose(ROLLOUT, [one], resource=None, startup=STARTUP)
+    assert found
+    assert found.detail == (f"no more memory | {last}" if kept else "no more memory")

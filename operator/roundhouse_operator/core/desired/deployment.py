@@ -9,9 +9,9 @@ from roundhouse_api.model import Manifest
 from roundhouse_api.v1alpha1 import CacheType
 from roundhouse_operator.core.desired.intent import Intent
 from roundhouse_operator.core.desired.pod import build_pod_template
-from roundhouse_operator.core.desired.probes import startup_seconds
 from roundhouse_operator.core.desired.weights import DEADLINE_SECONDS
 from roundhouse_operator.core.kinds import DEPLOYMENT
+from roundhouse_operator.core.startup import startup_of
 
 GRACE_SECONDS: Final = 300
 """For a node, and for the image to be pulled, before a start counts as stalled."""
@@ -43,4 +43,4 @@ def build_deployment(intent: Intent) -> Manifest:
 def _deadline_seconds(intent: Intent) -> int:
     """Weights that come with the pod come before its engine starts, and large ones take hours."""
     loading = DEADLINE_SECONDS if intent.delivery.loads_in_pod else 0
-    return startup_seconds(intent.engine.probes) + GRACE_SECONDS + loading
+    return startup_of(intent.engine.probes).seconds + GRACE_SECONDS + loading

@@ -11,9 +11,8 @@ from typing import Final
 
 from roundhouse_api.model import Manifest
 from roundhouse_api.v1alpha1 import Dialect, EngineSpec, Probes
+from roundhouse_operator.core.startup import startup_of
 
-STARTUP_SECONDS: Final = 600
-STARTUP_PERIOD: Final = 2
 READINESS_PERIOD: Final = 5
 LIVENESS_PERIOD: Final = 10
 ANSWER_SECONDS: Final = 5
@@ -37,18 +36,12 @@ _PATHS: Final[dict[Dialect, _Paths]] = {
 }
 
 
-def startup_seconds(probes: Probes | None) -> int:
-    """How long a container may take from its start until it is ready."""
-    return (probes and probes.startup_timeout_seconds) or STARTUP_SECONDS
-
-
 def build_probes(engine: EngineSpec) -> Manifest:
-    probes, paths = engine.probes or Probes(), _PATHS[engine.api.dialect]
+    probes, paths, startup = engine.probes or Probes(), _PATHS[engine.api.dialect], startup_of(engine.probes)
     ready = probes.readiness_path or paths.ready
     live = probes.liveness_path or paths.live
-    startup_period = min(probes.period_seconds or STARTUP_PERIOD, startup_seconds(engine.probes))
     return {
-        "startupProbe": _probe(ready, startup_period, ceil(startup_seconds(engine.probes) / startup_period)),
+        "startupProbe": _probe(ready, startup.period, ceil(startup.seconds / startup.period)),
         "readinessProbe": _probe(ready, probes.period_seconds or READINESS_PERIOD, 2),
         "livenessProbe": _probe(live, probes.period_seconds or LIVENESS_PERIOD, 3),
     }

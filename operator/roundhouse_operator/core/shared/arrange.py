@@ -15,7 +15,6 @@ from roundhouse_api.model import Manifest
 from roundhouse_api.v1alpha1 import EngineSpec
 from roundhouse_operator.core.desired.claims import build_claim_templates
 from roundhouse_operator.core.desired.models import Listed
-from roundhouse_operator.core.desired.probes import startup_seconds
 from roundhouse_operator.core.desired.shared import (
     NOBODY,
     NOTHING_FETCHED,
@@ -57,6 +56,7 @@ from roundhouse_operator.core.shared.rolling import Rolling, one_after_another, 
 from roundhouse_operator.core.shared.room import Room, find_room, placement_of
 from roundhouse_operator.core.shared.seats import Asked, Change, take_seat, unknown_yet
 from roundhouse_operator.core.shared.world import EngineWorld, answers
+from roundhouse_operator.core.startup import startup_of
 from roundhouse_operator.core.support import refuse_engine
 from roundhouse_operator.core.weights.asked import Ask
 
@@ -130,7 +130,7 @@ def arrange(world: EngineWorld, *, api_hosts: Iterable[str] = ()) -> Arrangement
     indices = sorted({*replicas, *packing.bins})
     steps = [moves.step(index) for index in indices]
     plan, rolling, idle = _plan(world, spec, steps, room)
-    asked = Asked(room, startup_seconds(spec.probes), _change(rolling, idle, replicas.values()))
+    asked = Asked(room, startup_of(spec.probes), _change(rolling, idle, replicas.values()))
     return replace(
         _tell(world, moves, asked, active),
         plan=plan,

@@ -15,6 +15,7 @@ from roundhouse_operator.core.shared.replacing import awaited
 from roundhouse_operator.core.shared.replicas import Replica
 from roundhouse_operator.core.shared.room import Room
 from roundhouse_operator.core.shared.world import EngineWorld, answers
+from roundhouse_operator.core.startup import Startup
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Asked:
     """What a diagnosis needs to know of the pods. No room: the engine is not accepted."""
 
     room: Room | None = None
-    startup_seconds: int = 0
+    startup: Startup = field(default_factory=Startup)
     change: Change = field(default_factory=Change)
 
     @property
@@ -46,9 +47,7 @@ class Asked:
 
     def diagnosed(self, replica: Replica) -> Trouble | None:
         resource = self.room.need.resource if self.room else None
-        found = diagnose(
-            replica.rollout, replica.pods, resource=resource, startup_seconds=self.startup_seconds
-        )
+        found = diagnose(replica.rollout, replica.pods, resource=resource, startup=self.startup)
         return self._explained(found, replica) if found else self._withheld(replica)
 
     def behind(self, replica: Replica) -> Trouble | None:

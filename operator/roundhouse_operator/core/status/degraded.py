@@ -45,11 +45,18 @@ def find_degraded(scene: Scene, blocker: Finding | None) -> Finding | None:
     if _nobody_is_heard(scene):
         causes.add(Reason.LOAD_UNKNOWN, UNHEARD)
     if scene.trouble and scene.ready:
-        missing = scene.wanted - scene.ready
-        what = f"{missing} pods do not run" if missing > 0 else "Older pods serve, and newer ones do not run"
-        causes.add(scene.trouble.reason, f"{what}: {scene.trouble.message}")
+        causes.add(scene.trouble.reason, f"{_not_running(scene)}: {scene.trouble.message}")
         causes.detail = scene.trouble.detail
     return causes.finding()
+
+
+def _not_running(scene: Scene) -> str:
+    """The Deployment's count of ready pods lags behind the pods themselves."""
+    if (missing := scene.wanted - scene.ready) > 0:
+        return f"{missing} pods do not run"
+    if len({pod.template for pod in scene.world.pods}) == 1:
+        return "Not all pods run"
+    return "Older pods serve, and newer ones do not run"
 
 
 def _nobody_is_heard(scene: Scene) -> bool:

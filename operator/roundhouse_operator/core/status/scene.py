@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from roundhouse_api.conditions import Reason
 from roundhouse_api.v1alpha1 import ModelVariantSpec
 from roundhouse_operator.core.decision import Decision
-from roundhouse_operator.core.desired.probes import startup_seconds
 from roundhouse_operator.core.diagnose import Trouble, diagnose
 from roundhouse_operator.core.kinds import DEPLOYMENT, SERVICE
 from roundhouse_operator.core.observed import Invalid, World
@@ -19,6 +18,7 @@ from roundhouse_operator.core.own import child_of
 from roundhouse_operator.core.placing import explained
 from roundhouse_operator.core.scaling import is_demand
 from roundhouse_operator.core.seat import Seat
+from roundhouse_operator.core.startup import startup_of
 from roundhouse_operator.core.status.conditions import Finding, unknown
 from roundhouse_operator.core.weights.mounting import Mounting, look_at_mounts
 
@@ -117,7 +117,7 @@ def _trouble(world: World, decision: Decision) -> Trouble | None:
         world.rollout,
         world.pods,
         resource=need.resource if need else None,
-        startup_seconds=startup_seconds(engine.probes if engine else None),
+        startup=startup_of(engine.probes if engine else None),
     )
     mounting = look_at_mounts(world, decision.intent.delivery) if decision.intent else Mounting()
     if mounting.trouble and (found is None or found.reason is Reason.START_TIMEOUT):
