@@ -57,7 +57,7 @@ images: $(STAMP)  ## Build the container images; GPU=1: those for GPUs; PUSH=<re
 
 test: $(STAMP)  ## All tests: unit, conformance, cluster, end to end; installs what it needs. SOAK=1 adds the soak
 	@$(PYTHON) -m tests.prepare
-	@SECOND_CHANCES=2 $(PYTEST) -p tests.disk -m "$(if $(SOAK),not gpu,$(NOT_IN_CI))" $(ALL_AT_ONCE) --durations=25 --junitxml=build/tests.xml
+	@SECOND_CHANCES=10 $(PYTEST) -p tests.machine -m "$(if $(SOAK),not gpu,$(NOT_IN_CI))" $(ALL_AT_ONCE) --durations=25 --junitxml=build/tests.xml
 
 test-unit: $(STAMP)  ## The tests that need no network and no cluster
 	@$(PYTEST) tests/unit

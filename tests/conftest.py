@@ -19,6 +19,7 @@ from hypothesis import settings
 
 from tests.second_chance import (  # noqa: F401 - hooks
     pytest_collection_modifyitems,
+    pytest_configure,
     pytest_sessionfinish,
     pytest_terminal_summary,
 )

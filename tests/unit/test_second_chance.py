@@ -35,7 +35,7 @@ def test_what_failed_at_first_is_told_and_only_so_many_may(
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "tests.second_chance", "-q", file],
         cwd=ROOT,
-        env=os.environ | {"SECOND_CHANCES": str(chances)},
+        env=os.environ | {"SECOND_CHANCES": str(chances), "SECOND_CHANCE_DELAY_SECONDS": "0"},
         capture_output=True,
         text=True,
         check=False,
@@ -45,9 +45,12 @@ def test_what_failed_at_first_is_told_and_only_so_many_may(
     assert all(f"what {number} said" in run.stdout for number in range(count))
 
 
-def test_tests_in_one_process_have_one_chance(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("mark", "offered"), [("soak", False), ("req", True)])
+def test_all_but_soaks_have_more_than_one_chance(
+    mark: str, offered: bool, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(second_chance, "MOST", 2)
+    request.node.add_marker(mark)
+    before = len(list(request.node.iter_markers("flaky")))
     second_chance.pytest_collection_modifyitems([request.node])
-    assert request.node.get_closest_marker("flaky") is None
+    assert len(list(request.node.iter_markers("flaky"))) - before == offered

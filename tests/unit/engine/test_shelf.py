@@ -20,9 +20,9 @@ from tests.unit.engine.test_memory import Model
 class Scene:
     """A shelf of texts as long as they say, counted in a budget of 10; `loads` are those that were loaded."""
 
-    def __init__(self, wait_seconds: float = 60.0) -> None:
+    def __init__(self, wait_seconds: float = 60.0, memory: Memory | None = None) -> None:
         self.loads: list[str] = []
-        self.memory = Memory(10)
+        self.memory = memory or Memory(10)
         self.shelf = Shelf[str, bytes](self._load, len)
         self.shelf.count_in(self.memory, asyncio.get_running_loop(), wait_seconds)
 
@@ -95,14 +95,15 @@ async def test_a_model_and_what_is_beside_it_make_room_for_each_other() -> None:
 
 
 async def test_one_in_use_stays_and_who_needs_its_room_waits_as_long_as_is_said() -> None:
-    scene = Scene(wait_seconds=0.2)
+    scene = Scene()
+    hasty = Scene(0.2, scene.memory)
     with scene.held("a"):
         await scene.until_needed(4)
         await scene.memory.enter(Model(5, idle=False))
         with pytest.raises(EngineError) as refusal:
-            await scene.use("b")
+            await hasty.use("b")
         assert refusal.value.problem.code == "engine_memory_full"
-        assert scene.loads == ["a"]
+        assert hasty.loads == []
     await scene.use("a")
     await scene.use("b")
     assert scene.loads == ["a", "b"]
