@@ -189,6 +189,8 @@ class Batcher:
                         if isinstance(event, Embedded | Ranked | Spoiled):
                             order, index = batch.entries[event.index]
                             order.settle(index, event)
+                            if not isinstance(event, Spoiled):
+                                self._metrics.tokens.labels(model, "input").inc(event.tokens)
                         elif isinstance(event, Halved):
                             self._metrics.batches_halved.labels(model).inc()
                         elif isinstance(event, Done):

@@ -4,7 +4,7 @@ import contextlib
 import json
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from typing_extensions import override
 
@@ -37,12 +37,12 @@ class Chats(TextRoute[WritingAsk]):
     @override
     async def compute(self, lease: Lease, ask: WritingAsk, reply: Reply) -> Iterable[bytes]:
         shape = self.shape(secrets.token_hex(12), int(time.time()), ask.model, ask.usage)
-        written = Written()
         begun = time.monotonic()
         first = True
-        with await payload(ask.told) as file:
+        with self._counted(ask.model) as written, await payload(ask.told) as file:
             async with contextlib.aclosing(lease.compute(TextAsk(ask.model, ask.work), file)) as events:
                 async for told in events:
+                    written.add(told)
                     if isinstance(told, Piece | Finish) and first:
                         first = False
                         seconds = time.monotonic() - begun
@@ -51,16 +51,20 @@ class Chats(TextRoute[WritingAsk]):
                             await reply.events(shape.head())
                     if isinstance(told, Piece) and ask.stream:
                         await reply.events([shape.piece(told)])
-                    written.add(told)
-        self._count(ask.model, written)
         if not ask.stream:
             return [json.dumps(shape.whole(written), ensure_ascii=False).encode()]
         return [*map(event, shape.tail(written)), _DONE]
 
-    def _count(self, model: str, written: Written) -> None:
-        self._metrics.compute_seconds.labels(model).inc(written.compute_seconds)
-        self._metrics.tokens.labels(model, "input").inc(written.prompted.tokens)
-        self._metrics.tokens.labels(model, "output").inc(written.finish.tokens or 0)
+    @contextlib.contextmanager
+    def _counted(self, model: str) -> Iterator[Written]:
+        """What is written; it counts also where it fails, or where its client leaves."""
+        written = Written()
+        try:
+            yield written
+        finally:
+            self._metrics.compute_seconds.labels(model).inc(written.compute_seconds)
+            self._metrics.tokens.labels(model, "input").inc(written.prompted.tokens)
+            self._metrics.tokens.labels(model, "output").inc(written.tokens)
 
 
 class Completions(Chats):

@@ -18,6 +18,8 @@ class Written:
     prompted: Prompted = field(default_factory=lambda: Prompted(0))
     finish: Finish = field(default_factory=Finish)
     compute_seconds: float = 0.0
+    _tokens: int = 0
+    """Of the pieces."""
 
     def add(self, told: Event) -> None:
         match told:
@@ -33,6 +35,7 @@ class Written:
                 pass  # of the engine's own
 
     def _write(self, piece: Piece) -> None:
+        self._tokens += piece.tokens
         self.text += piece.text
         self.reasoning += piece.reasoning
         for call in piece.tool_calls:
@@ -44,8 +47,13 @@ class Written:
             known["function"]["arguments"] += call.arguments
 
     @property
+    def tokens(self) -> int:
+        """That it wrote, also where it was not to come to an end."""
+        return self._tokens if self.finish.tokens is None else self.finish.tokens
+
+    @property
     def usage(self) -> dict[str, Any]:
-        read, wrote = self.prompted.tokens, self.finish.tokens or 0
+        read, wrote = self.prompted.tokens, self.tokens
         return {
             "prompt_tokens": read,
             "completion_tokens": wrote,

@@ -91,7 +91,7 @@ class Embeddings(TextRoute[EmbeddingAsk]):
     @override
     async def compute(self, lease: Lease, ask: EmbeddingAsk, reply: Reply) -> Iterable[bytes]:
         outcomes = await lease.compute_together(TextAsk(ask.model, TextWork.EMBED), ask.texts, ask.dimensions)
-        return _answer(ask, computed(ask.model, outcomes, "input", self._metrics))
+        return _answer(ask, computed(outcomes, "input"))
 
 
 def _answer(ask: EmbeddingAsk, outcomes: list[Outcome]) -> Iterator[bytes]:

@@ -50,7 +50,11 @@ class Metrics:
         )
         self.music_seconds = self._counter("music_seconds", "Music that was made", "model")
         self.upload_bytes = self._counter("upload_bytes", "Bytes of recordings received")
-        self.tokens = self._counter("tokens", "Tokens read (input) and written (output)", "model", "kind")
+        self.tokens = self._counter(
+            "tokens",
+            "Tokens read (input) and written (output), also for who left before the end",
+            *("model", "kind"),
+        )
         self.first_token_seconds = self._histogram(
             "first_token_seconds", "From the read request to the first text of it", REQUEST_BUCKETS, "model"
         )

@@ -1,15 +1,14 @@
-"""What became of a request's texts: the first that failed fails the request, and tokens are counted. Pure."""
+"""What became of a request's texts: the first that failed fails the request. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 
 from roundhouse_engine.batching import Outcome
 from roundhouse_engine.errors import EngineError
-from roundhouse_engine.metrics import Metrics
 from roundhouse_engine.text_events import Spoiled
 
 
-def computed(model: str, outcomes: Sequence[Outcome | None], param: str, metrics: Metrics) -> list[Outcome]:
+def computed(outcomes: Sequence[Outcome | None], param: str) -> list[Outcome]:
     """All of them; raises `EngineError` where a text could not be computed, and says which."""
     for index, outcome in enumerate(outcomes):
         if isinstance(outcome, Spoiled):
@@ -17,9 +16,7 @@ def computed(model: str, outcomes: Sequence[Outcome | None], param: str, metrics
             where = f"{param}[{index}]: " if len(outcomes) > 1 else ""
             named = problem.param or (param if problem.status == 400 else None)
             raise EngineError(replace(problem, param=named, message=where + problem.message))
-    found = [outcome for outcome in outcomes if outcome is not None]
-    metrics.tokens.labels(model, "input").inc(usage(found)["prompt_tokens"])
-    return found
+    return [outcome for outcome in outcomes if outcome is not None]
 
 
 def usage(outcomes: Sequence[Outcome]) -> dict[str, int]:

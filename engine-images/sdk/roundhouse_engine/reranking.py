@@ -84,7 +84,7 @@ class Reranking(TextRoute[RerankAsk]):
     async def compute(self, lease: Lease, ask: RerankAsk, reply: Reply) -> Iterable[bytes]:
         pairs = [(ask.query, document) for document in ask.documents]
         outcomes = await lease.compute_together(TextAsk(ask.model, TextWork.SCORE), pairs, ask.tokens)
-        return _answer(ask, computed(ask.model, outcomes, "documents", self._metrics))
+        return _answer(ask, computed(outcomes, "documents"))
 
 
 def _answer(ask: RerankAsk, outcomes: list[Outcome]) -> Iterator[bytes]:

@@ -58,8 +58,9 @@ def _conversation(told: dict[str, Any]) -> Conversation:
 def cut(
     writing: Writing, stop: Sequence[str], cancellation: Cancellation
 ) -> Iterator[Prompted | Piece | Finish]:
+    """A piece counts the tokens before it of which nothing was told, too: who leaves takes none along."""
     ears = StopSequences(stop)
-    tokens = 0
+    tokens = untold = 0
     finish = Finish()
     for event in writing:
         cancellation.check()
@@ -70,14 +71,16 @@ def cut(
             break
         else:
             tokens += event.tokens
-            piece = replace(event, text=ears.feed(event.text))
+            untold += event.tokens
+            piece = replace(event, text=ears.feed(event.text), tokens=untold)
             if piece.text or piece.reasoning or piece.tool_calls:
                 yield piece
+                untold = 0
             if ears.heard:
                 yield Finish(FinishReason.STOP, tokens)
                 return
     if rest := ears.rest():
-        yield Piece(rest, tokens=0)
+        yield Piece(rest, tokens=untold)
     yield replace(finish, tokens=tokens if finish.tokens is None else finish.tokens)
 
 

@@ -280,6 +280,29 @@ def test_tokens_are_counted(writer: Engine) -> None:
     assert writer.metric("first_token_seconds_count", model="m") > 0
 
 
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+def test_tokens_of_what_was_left_are_counted(writer: Engine, *, stream: bool) -> None:
+    """They were written all the same."""
+
+    def counted() -> list[float]:
+        return [writer.metric("tokens_total", kind=kind) for kind in ("input", "output")]
+
+    (read, wrote), firsts = counted(), writer.metric("first_token_seconds_count")
+    with contextlib.closing(writer.connect()) as connection:
+        body = {"model": "m", "messages": said("on and on"), "stream": stream}
+        connection.request("POST", CHAT, json.dumps(body))
+        heard = b""
+        if stream:
+            response = connection.getresponse()
+            heard = b"".join(response.readline() for _ in range(41))
+        wait_until(lambda: writer.metric("first_token_seconds_count") > firsts, seconds=60, what="it writes")
+    wait_until(lambda: writer.in_use == 0, seconds=60, what="the slot is free", every=0.02)
+    pieces = heard.count(b'"content":" ')
+    assert bool(pieces) is stream
+    assert counted()[0] == read + 3
+    assert counted()[1] >= wrote + max(pieces, 1)
+
+
 def test_other_work_has_no_route(writer: Engine) -> None:
     assert post(writer, "/v1/embeddings").status == 404
     assert post(writer, "/v1/audio/transcriptions").status == 404

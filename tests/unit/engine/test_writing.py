@@ -41,16 +41,17 @@ def test_tokens_are_counted_also_of_what_is_not_told() -> None:
     pieces: list[Prompted | Piece] = [
         Prompted(2),
         Piece("one"),
+        Piece("", tokens=3),
         Piece(" st", tokens=2),
         Piece("op"),
         Piece(" never"),
     ]
     told = list(cut(pieces, ["stop"], Cancellation()))
-    assert told == [Prompted(2), Piece("one"), Piece(" ", tokens=2), Finish(FinishReason.STOP, 4)]
+    assert told == [Prompted(2), Piece("one"), Piece(" ", tokens=5), Finish(FinishReason.STOP, 7)]
 
 
 def test_a_handler_that_tells_no_end_has_ended() -> None:
-    assert list(cut([Piece("e")], ["end"], Cancellation())) == [Piece("e", tokens=0), Finish(tokens=1)]
+    assert list(cut([Piece("e")], ["end"], Cancellation())) == [Piece("e", tokens=1), Finish(tokens=1)]
 
 
 def test_a_cancelled_text_goes_on_for_no_piece() -> None:
