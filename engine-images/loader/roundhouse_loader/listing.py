@@ -10,6 +10,8 @@ from .failure import LoadError, Reason
 UNKNOWN: Final = -1
 """A size or a time that nobody knows yet."""
 LONGEST_NAME_BYTES: Final = 255
+LONGEST_PATH_BYTES: Final = 1000
+"""Kernels take four times as much, and what lies above the weights counts as well."""
 MOST_FILES: Final = 100_000
 
 
@@ -87,7 +89,13 @@ def safe_path(path: str) -> str:
             Reason.INVALID_SOURCE,
             f"the source holds the name {path!r}, which would lead out of the cache or to no file; rename it",
         )
-    if any(len(part.encode()) > LONGEST_NAME_BYTES for part in parts):
+    try:
+        lengths = [len(part.encode()) for part in parts]
+    except UnicodeEncodeError as error:
+        raise LoadError(
+            Reason.INVALID_SOURCE, f"the source holds the name {path[:60]!r}, which is no UTF-8; rename it"
+        ) from error
+    if max(lengths) > LONGEST_NAME_BYTES or sum(lengths) + len(parts) > LONGEST_PATH_BYTES:
         raise LoadError(
             Reason.INVALID_SOURCE, f"the source holds the name {path[:60]!r}…, which is too long for a file"
         )

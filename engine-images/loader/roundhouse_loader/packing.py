@@ -1,9 +1,11 @@
 """Reads archives and image layers entry by entry, whatever they are compressed with, and writes nothing."""
 
 import bz2
+import errno
 import gzip
 import lzma
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -11,9 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final, Literal, cast
+from typing import IO, Final, Literal, Self, cast
 
 import zstandard
+from typing_extensions import override
 
 from .failure import LoadError, Reason
 from .partial import CHUNK_BYTES
@@ -23,6 +26,22 @@ ARCHIVES: Final = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".t
 _WINDOW_BYTES: Final = 128 << 20
 """So much memory may a zstd frame ask for; its own default ends far below."""
 _LONGEST_LINK_BYTES: Final = 4096
+_LONGEST_HEADER_BYTES: Final = 1 << 20
+"""Of a name or of attributes that a member has beside its own header: they are read into memory whole."""
+_BESIDE: Final = frozenset(
+    {
+        *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+        *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+    }
+)
+_MOST_AFTER_END_BYTES: Final = 64 << 20
+_BROKEN: Final = (
+    *(tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zstandard.ZstdError, lzma.LZMAError),
+    *(zlib.error, EOFError, RuntimeError, NotImplementedError, ValueError, OverflowError, struct.error),
+)
+"""What the libraries raise for broken data; the last of it where they take the data at its word."""
+_NO_FAULT_OF_A_DISK: Final = (None, errno.EINVAL)
+"""How bz2 tells of broken data, and zip of a place before its beginning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +51,26 @@ class Item:
     name: str
     kind: Kind
     content: IO[bytes] | None = None
+    size: int = 0
+    """Of the content: what the archive announces, of which never more comes."""
     target: str = ""
+
+
+class _Member(tarfile.TarInfo):
+    """For the library a damaged header is the end of the archive, as if nothing had come after it."""
+
+    @classmethod
+    @override
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        try:
+            found = super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if not buf.strip(b"\0"):
+                raise  # the end
+            raise tarfile.ReadError(f"a member's header is damaged: {error}") from error
+        if found.size < 0 or (found.type in _BESIDE and found.size > _LONGEST_HEADER_BYTES):
+            raise tarfile.ReadError(f"a member's header cannot be of {found.size} bytes")
+        return found
 
 
 def items(path: Path) -> Iterator[Item]:
@@ -43,8 +81,10 @@ def items(path: Path) -> Iterator[Item]:
         if start[:4] == b"PK\x03\x04" or start[:4] == b"PK\x05\x06":
             yield from _zip_items(file)
         else:
-            with tarfile.open(fileobj=_decompressed(file, start), mode="r|") as archive:
+            whole = _decompressed(file, start)
+            with tarfile.open(fileobj=whole, mode="r|", tarinfo=_Member) as archive:
                 yield from _tar_items(archive)
+            _read_to_the_end(whole)
 
 
 def pieces(path: Path, content: IO[bytes]) -> Iterator[bytes]:
@@ -52,6 +92,15 @@ def pieces(path: Path, content: IO[bytes]) -> Iterator[bytes]:
     with _broken(path):
         while data := content.read(CHUNK_BYTES):
             yield data
+
+
+def _read_to_the_end(whole: IO[bytes]) -> None:
+    """What compresses has a checksum behind all that it compressed, after the end of the archive in it."""
+    most = _MOST_AFTER_END_BYTES
+    while data := whole.read(CHUNK_BYTES):
+        most -= len(data)
+        if most < 0:
+            raise tarfile.ReadError(f"more than {_MOST_AFTER_END_BYTES} bytes come after its end")
 
 
 def _decompressed(file: IO[bytes], start: bytes) -> IO[bytes]:
@@ -70,7 +119,7 @@ def _decompressed(file: IO[bytes], start: bytes) -> IO[bytes]:
 def _tar_items(archive: tarfile.TarFile) -> Iterator[Item]:
     for member in archive:
         if member.isreg():
-            yield Item(member.name, "file", archive.extractfile(member))
+            yield Item(member.name, "file", archive.extractfile(member), member.size)
         elif member.isdir():
             yield Item(member.name, "folder")
         elif member.issym():
@@ -92,19 +141,21 @@ def _zip_items(file: IO[bytes]) -> Iterator[Item]:
                     target = content.read(_LONGEST_LINK_BYTES).decode(errors="replace")
                     yield Item(member.filename, "link", target=target)
                 else:
-                    yield Item(member.filename, "file", content)
+                    yield Item(member.filename, "file", content, member.file_size)
 
 
 @contextmanager
 def _broken(path: Path) -> Iterator[None]:
     """Its digest was right, so an archive that cannot be read was made so."""
-    faults = (tarfile.TarError, zipfile.BadZipFile, zstandard.ZstdError, lzma.LZMAError, zlib.error, EOFError)
     try:
         yield
-    except (*faults, gzip.BadGzipFile, RuntimeError, NotImplementedError) as error:
+    except _BROKEN as error:
         raise _unreadable(path, error) from error
     except OSError as error:
-        if error.errno is None:  # how bz2 tells of broken data
+        if error.errno in {
+            None,
+            errno.EINVAL,
+        }:  # how bz2 tells of broken data, and zip of a place before its start
             raise _unreadable(path, error) from error
         raise
 

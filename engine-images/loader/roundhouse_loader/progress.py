@@ -84,7 +84,9 @@ class Progress:
     def missing(self) -> int:
         """Bytes that are still to come, or UNKNOWN."""
         with self._lock:
-            return UNKNOWN if self._total == UNKNOWN else max(0, self._total - self._done)
+            # How much larger they become when they are unpacked nobody says.
+            known = self._total != UNKNOWN and self._state != "Unpacking"
+            return max(0, self._total - self._done) if known else UNKNOWN
 
     def found(self, size: int) -> None:
         """`size` bytes were there already, or are to be fetched anew where it is negative."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from .failure import LoadError, Reason
-from .listing import MOST_FILES
+from .listing import MOST_FILES, safe_path
 
 MOST_HOPS: Final = 40
 """So many links may a path go through, as in a kernel."""
@@ -121,6 +121,7 @@ class Tree:
             raise LoadError(
                 Reason.INVALID_SOURCE, f"the source's path {path!r} leads through links in a circle"
             )
+        safe_path(f"{place}/{name}" if place else name)
         folder = self._root
         for part in place.split("/") if place else ():
             inner = folder.get(part)

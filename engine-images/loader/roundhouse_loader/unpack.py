@@ -17,10 +17,14 @@ from .listing import Part, safe_path
 from .packing import Item, items, pieces
 from .selection import choose
 from .source import Source
+from .space import check_space
 from .tree import Link, Stored, Tree
 
 WHITEOUT: Final = ".wh."
 OPAQUE: Final = ".wh..wh..opq"
+GROWTH: Final = 100
+"""Times as large as what was fetched may contents be, beyond `ALWAYS_BYTES`: weights can hardly be packed."""
+ALWAYS_BYTES: Final = 1 << 30
 
 
 class Unpacking:
@@ -33,6 +37,8 @@ class Unpacking:
         self._contents = cache.packed / "contents"
         self._tree = Tree()
         self._written = 0
+        self._left_bytes = 0
+        """What is still announced may be so much."""
         self._placed: dict[str | None, Path] = {}
         """Where contents have gone; two names of an archive may have the same."""
 
@@ -41,9 +47,14 @@ class Unpacking:
         shutil.rmtree(self._contents, ignore_errors=True)
         self._contents.mkdir(parents=True)
         self._cache.keep_files(self._cache.files, ())
-        for layer, part in enumerate(self._parts):
-            self._read(layer, part)
-        return self._place(source)
+        packed = sum((self._cache.packed / part.path).stat().st_size for part in self._parts)
+        self._left_bytes = GROWTH * packed + ALWAYS_BYTES
+        try:
+            for layer, part in enumerate(self._parts):
+                self._read(layer, part)
+            return self._place(source)
+        finally:  # the next loader begins anew, and until then others need the room
+            shutil.rmtree(self._contents, ignore_errors=True)
 
     def _read(self, layer: int, part: Part) -> None:
         path = self._cache.packed / part.path
@@ -52,6 +63,13 @@ class Unpacking:
                 self._tree.put(safe_path(part.name), self._store(part.name, layer, pieces(path, content)))
             return
         for item in items(path):
+            self._left_bytes -= item.size
+            if self._left_bytes < 0:
+                raise LoadError(
+                    Reason.INVALID_SOURCE,
+                    f"{part.path!r} came whole, and unpacks to more than {GROWTH} times its size, which no "
+                    "weights do; pack them otherwise",
+                )
             if name := name_of(item):
                 self._take(layer, part, name, item)
 
@@ -68,9 +86,8 @@ class Unpacking:
         elif item.kind == "hard link":
             self._tree.put(name, self._linked(name, item.target, layer))
         elif item.content:
-            self._tree.put(
-                name, self._store(name, layer, pieces(self._cache.packed / part.path, item.content))
-            )
+            content = pieces(self._cache.packed / part.path, item.content)
+            self._tree.put(name, self._store(name, layer, content, item.size))
 
     def _linked(self, name: str, target: str, layer: int) -> Stored:
         node = self._tree.find(target)
@@ -82,9 +99,10 @@ class Unpacking:
             )
         return Stored(layer, node.size, node.sha256, node.place)
 
-    def _store(self, name: str, layer: int, content: Iterator[bytes]) -> Stored:
+    def _store(self, name: str, layer: int, content: Iterator[bytes], announced: int = 0) -> Stored:
         if not self._is_wanted(name):
             return Stored(layer, 0, "", None)
+        check_space(self._contents, announced)
         self._written += 1
         place, digest, size = str(self._written), hashlib.sha256(), 0
         with (self._contents / place).open("wb") as file:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.hub import Hub
 from tests.support.loader import Loader
+from tests.support.oci import gzipped
 from tests.support.origin import Fault, Origin
 from tests.support.waiting import wait_until
 
@@ -148,6 +149,16 @@ def test_a_disk_that_fills_up_on_the_way_is_told(origin: Origin, tmp_path: Path)
     needed, free = map(int, re.findall(r"(\d+) (?:more bytes are|are free)", ended.said["message"]))
     assert 0 < needed < len(BODY)
     assert free < MIB
+
+
+def test_a_disk_that_is_too_small_for_what_is_unpacked_is_told(tmp_path: Path) -> None:
+    packed = gzipped({"model.gguf": BODY}).body
+    with Origin({"model.tar.gz": packed}) as origin:
+        url = f"{origin.url}/model.tar.gz"
+        source = {"type": "HTTP", "http": {"url": url, "sha256": hashlib.sha256(packed).hexdigest()}}
+        ended = on_small_disk(Loader(tmp_path, source), "4m").run()
+    assert (ended.reason, ended.said["retryable"]) == ("OutOfSpace", True), ended.log
+    assert f"{len(BODY)} more bytes are needed" in ended.said["message"]
 
 
 @pytest.mark.parametrize("announced", [len(BODY) + 1, len(BODY) - 1], ids=["too much", "too little"])
