@@ -1,7 +1,9 @@
 """Requests on their way to a step that they take together: who is there waits for those who are coming.
 
 Sounds are encoded one after the other on a CPU, and decoded in one batch for little more than the time of
-one. If each were decoded as soon as it is encoded, no two would ever be decoded together.
+one. If each were decoded as soon as it is encoded, no two would ever be decoded together. `Together.coming`
+waits for a quarter of a batch's time at most, since it knows of none that it would be quicker for: of eight
+clips at once it made eight batches where these are three.
 """
 
 import threading
