@@ -7,6 +7,7 @@ A container that says how long it is and ends before that is cut off: refused, s
 like a whole one. One that says nothing of its length (a live recording) is taken as far as it goes.
 """
 
+import re
 import struct
 from collections.abc import Iterator
 from typing import BinaryIO, Final
@@ -40,6 +41,11 @@ _SLACK_PART: Final = 0.001
 
 # What a writer that cannot seek back puts where the length of the samples belongs.
 _UNKNOWN_LENGTH_FROM: Final = 0x7F000000
+
+# Of an MP3's first frame. Tags may follow its last; from more on FFmpeg guesses the length from the size.
+_COUNTS_FRAMES: Final = 1
+_COUNTS_BYTES: Final = 2
+_MORE_PART: Final = 16
 
 _REMEDY: Final = "Send a whole file in a common format: wav, flac, mp3, m4a, ogg, opus or webm."
 
@@ -218,16 +224,25 @@ def _wav_seconds(file: BinaryIO) -> float | None:
 
 
 def _mp3_counts_frames(file: BinaryIO) -> bool:
-    """Whether an MP3 counts its frames in its first one, as encoders that can seek back write."""
+    """Whether an MP3 counts its frames in its first one, as encoders that can seek back write.
+
+    Not where more follows than it counts the bytes of: several in a row, of which it tells the first alone.
+    """
     file.seek(0)
     head = file.read(10)
+    begin = 0
     if head[:3] == b"ID3" and len(head) == 10:
         high, middle, low, lowest = head[6:]
-        file.seek(10 + (high << 21 | middle << 14 | low << 7 | lowest))
-    else:
-        file.seek(0)
+        begin = 10 + (high << 21 | middle << 14 | low << 7 | lowest)
+    file.seek(begin)
     frame = file.read(256)
-    return b"Xing" in frame or b"Info" in frame
+    tag = re.search(rb"(?:Xing|Info)(....)", frame, re.DOTALL)
+    if tag is None:
+        return False
+    flags = int.from_bytes(tag[1])
+    place = tag.end() + 4 * (flags & _COUNTS_FRAMES)
+    counted = int.from_bytes(frame[place : place + 4]) if flags & _COUNTS_BYTES else 0
+    return not counted or file.seek(0, 2) - begin <= counted + counted // _MORE_PART
 
 
 def no_samples() -> EngineError:

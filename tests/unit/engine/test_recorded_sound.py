@@ -144,6 +144,17 @@ def test_recordings_one_behind_the_other_are_as_long_as_all_of_them() -> None:
         heard(data, limit=2 * SECONDS)
 
 
+@pytest.mark.parametrize("rates", [(16_000, 44_100), (44_100, 16_000)], ids=str)
+def test_mp3s_one_behind_the_other_are_heard_though_the_first_counts_its_own_frames_alone(
+    rates: tuple[int, int],
+) -> None:
+    parts = [encoded("mp3", "libmp3lame", rate=rate) for rate in rates]
+    begin, end = spoken_seconds(heard(b"".join(parts)))
+    assert end - begin == pytest.approx(2 * SECONDS, abs=0.3)
+    with pytest.raises(EngineError, match="cut off"):
+        heard(parts[0][: len(parts[0]) // 2])
+
+
 def test_more_than_the_packets_had_promised_is_refused_while_it_is_decoded() -> None:
     """Bare streams are measured by the first frame's rate."""
     data = encoded("adts", "aac", rate=48_000)[:2000] + encoded("adts", "aac", rate=16_000)
