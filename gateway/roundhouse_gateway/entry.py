@@ -3,7 +3,7 @@
 Decides what its status is and which of its endpoints may be given requests.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -42,6 +42,7 @@ DEFAULT_ROUTES = {
 VERSION_PREFIX = "/v1"
 FOREIGN_REALTIME: Final = "/v1/realtime"
 """Where engines have their sessions that are not built on the engine SDK."""
+_MODEL_HEADER: Final = "x-roundhouse-model"
 _STAGES: Final = frozenset(Stage)
 _INTERFACES: Final = frozenset(Interface)
 
@@ -94,6 +95,16 @@ class Entry:
     def speaks_roundhouse(self) -> bool:
         """The image is built on the engine SDK, so it admits a request before it reads the body."""
         return self.record.effective.dialect == Dialect.ROUNDHOUSE and not self.is_upstream
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What goes along with each request: the id that its answer is to name, or an upstream's key."""
+        return {_MODEL_HEADER: self.model.id} if self.speaks_roundhouse else self.access.headers
+
+    @property
+    def lines(self) -> bytes:
+        """The same as it stands in a request's head."""
+        return "".join(f"{name}: {value}\r\n" for name, value in self.headers.items()).encode()
 
     @property
     def is_upstream(self) -> bool:

@@ -190,7 +190,7 @@ class EngineClient:
             "accept": "*/*",
             # What is compressed here would reach clients that may not have asked for that.
             "accept-encoding": "identity",
-            **call.entry.access.headers,
+            **call.entry.headers,
         }
         try:
             async with asyncio.timeout(self._idle_seconds) as patience:

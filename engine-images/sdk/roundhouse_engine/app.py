@@ -21,6 +21,7 @@ from roundhouse_engine.errors import EngineError, Problem, failed, invalid
 from roundhouse_engine.handler import Handler
 from roundhouse_engine.metrics import Metrics
 from roundhouse_engine.models import ModelStatus
+from roundhouse_engine.naming import renamed
 from roundhouse_engine.routes import speech_routes, text_routes
 from roundhouse_engine.settings import Settings
 from roundhouse_engine.upload import ClientGone
@@ -190,9 +191,9 @@ def _log(scope: Scope, status: int, request_id: str, seconds: float) -> None:
     access.log(level, "%s %s %d", fields["method"], path, status, extra=fields)
 
 
-async def _engine_error(_: Request, error: Exception) -> Response:
+async def _engine_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, EngineError)  # noqa: S101 - starlette's handlers take any exception
-    return _answer(error.problem)
+    return _answer(renamed(error.problem, request.scope))
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

@@ -36,7 +36,7 @@ class Chats(TextRoute[WritingAsk]):
 
     @override
     async def compute(self, lease: Lease, ask: WritingAsk, reply: Reply) -> Iterable[bytes]:
-        shape = self.shape(secrets.token_hex(12), int(time.time()), ask.model, ask.usage)
+        shape = self.shape(secrets.token_hex(12), int(time.time()), reply.model, ask.usage)
         begun = time.monotonic()
         first = True
         with self._counted(ask.model) as written, await payload(ask.told) as file:

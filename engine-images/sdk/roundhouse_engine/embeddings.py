@@ -91,10 +91,10 @@ class Embeddings(TextRoute[EmbeddingAsk]):
     @override
     async def compute(self, lease: Lease, ask: EmbeddingAsk, reply: Reply) -> Iterable[bytes]:
         outcomes = await lease.compute_together(TextAsk(ask.model, TextWork.EMBED), ask.texts, ask.dimensions)
-        return _answer(ask, computed(outcomes, "input"))
+        return _answer(ask, reply.model, computed(outcomes, "input"))
 
 
-def _answer(ask: EmbeddingAsk, outcomes: list[Outcome]) -> Iterator[bytes]:
+def _answer(ask: EmbeddingAsk, model: str, outcomes: list[Outcome]) -> Iterator[bytes]:
     """Item by item: ten thousand vectors take longer to write than other requests should wait."""
     yield b'{"object":"list","data":['
     for index, outcome in enumerate(outcomes):
@@ -102,7 +102,7 @@ def _answer(ask: EmbeddingAsk, outcomes: list[Outcome]) -> Iterator[bytes]:
         vector = outcome.vector if ask.base64 else _numbers(outcome.vector)
         item = json.dumps({"object": "embedding", "index": index, "embedding": vector})
         yield (b"," if index else b"") + item.encode()
-    yield f'],"model":{json.dumps(ask.model)},"usage":{json.dumps(usage(outcomes))}}}'.encode()
+    yield f'],"model":{json.dumps(model)},"usage":{json.dumps(usage(outcomes))}}}'.encode()
 
 
 def _numbers(vector: str) -> list[float]:

@@ -17,12 +17,13 @@ from urllib.parse import parse_qs
 from starlette.types import Message, Receive, Scope, Send
 
 from roundhouse_engine.door import Door
-from roundhouse_engine.errors import EngineError, invalid
+from roundhouse_engine.errors import EngineError, Problem, invalid
 from roundhouse_engine.events import Ask
 from roundhouse_engine.lag import Lag
 from roundhouse_engine.lease import Lease
 from roundhouse_engine.leaving import unless_gone
 from roundhouse_engine.metrics import UNKNOWN_MODEL, Metrics
+from roundhouse_engine.naming import renamed
 from roundhouse_engine.pool import Pool
 from roundhouse_engine.realtime_speech import RealtimeSpeech
 from roundhouse_engine.session import (
@@ -66,7 +67,7 @@ class Realtime:
             pool, lease = await self._admitted(ask, receive)
         except EngineError as error:
             self._metrics.sessions.labels(model, str(error.problem.status)).inc()
-            await _deny(error, send)
+            await _deny(renamed(error.problem, scope), send)
             return
         except ClientGone:
             self._metrics.sessions.labels(model, str(_CLIENT_GONE)).inc()
@@ -128,8 +129,7 @@ def _no_sessions() -> EngineError:
     )
 
 
-async def _deny(error: EngineError, send: Send) -> None:
-    problem = error.problem
+async def _deny(problem: Problem, send: Send) -> None:
     body = json.dumps({"error": problem.envelope}).encode()
     # Few clients read what follows the head of a refused handshake.
     said = json.dumps({"message": problem.message[:_LONGEST_MESSAGE], "param": problem.param})

@@ -84,15 +84,15 @@ class Reranking(TextRoute[RerankAsk]):
     async def compute(self, lease: Lease, ask: RerankAsk, reply: Reply) -> Iterable[bytes]:
         pairs = [(ask.query, document) for document in ask.documents]
         outcomes = await lease.compute_together(TextAsk(ask.model, TextWork.SCORE), pairs, ask.tokens)
-        return _answer(ask, computed(outcomes, "documents"))
+        return _answer(ask, reply.model, computed(outcomes, "documents"))
 
 
-def _answer(ask: RerankAsk, outcomes: list[Outcome]) -> Iterator[bytes]:
+def _answer(ask: RerankAsk, model: str, outcomes: list[Outcome]) -> Iterator[bytes]:
     """Some results at a time: other requests are waiting while ten thousand documents are written."""
     scored = [(outcome.score, index) for index, outcome in enumerate(outcomes) if isinstance(outcome, Ranked)]
     best = sorted(scored, key=lambda one: (-one[0], one[1]))[: ask.top_n]
     units = -(-len(outcomes) // _DOCUMENTS_A_UNIT)
-    head = {"id": f"rerank-{secrets.token_hex(12)}", "model": ask.model}
+    head = {"id": f"rerank-{secrets.token_hex(12)}", "model": model}
     tail = {
         "usage": usage(outcomes),
         "meta": {"api_version": {"version": "2"}, "billed_units": {"search_units": units}},

@@ -21,6 +21,7 @@ from roundhouse_engine.json_body import Fields, checked, read_body
 from roundhouse_engine.lease import Lease
 from roundhouse_engine.leaving import deadline_of, left, unless_gone
 from roundhouse_engine.metrics import UNKNOWN_MODEL, Metrics
+from roundhouse_engine.naming import public_name, renamed
 from roundhouse_engine.settings import Settings
 from roundhouse_engine.upload import ClientGone
 
@@ -48,6 +49,8 @@ class Reply:
     def __init__(self, send: Send) -> None:
         self._send = send
         self.begun = False
+        self.model = ""
+        """As its client knows it."""
         self.media_type = _JSON
         """Of an answer that is no stream of events."""
         self.headers: list[tuple[bytes, bytes]] = []
@@ -115,7 +118,7 @@ class TextRoute(ABC, Generic[A]):
             status = error.problem.status
             if not reply.begun:
                 raise
-            await reply.end([event({"error": error.problem.envelope})])
+            await reply.end([event({"error": renamed(error.problem, scope).envelope})])
         except ClientGone:
             status = _CLIENT_GONE
         finally:
@@ -136,10 +139,15 @@ class TextRoute(ABC, Generic[A]):
                     limit_bytes=settings.body_limit_bytes,
                     idle_seconds=settings.upload_idle_seconds,
                 )
-                served = tuple(model.name for model in self._door.models)
-                ask = await checked(body, lambda fields: self.read(fields, served))
-                scope["roundhouse.model"] = ask.model
+                ask = await checked(body, lambda fields: self._read(fields, scope))
+                reply.model = public_name(scope, ask.model)
                 await take_place(self._door, ask.model, lease, receive, deadline)
             rest = await unless_gone(receive, self.compute(lease, ask, reply), left(deadline))
         with self._door.answers.another():
             await reply.end(rest)
+
+    def _read(self, fields: Fields, scope: Scope) -> A:
+        """The request, checked; what is wrong with it is told, and counted, of the model that it names."""
+        served = tuple(model.name for model in self._door.models)
+        scope["roundhouse.model"] = fields.model(served)
+        return self.read(fields, served)

@@ -33,6 +33,7 @@ from roundhouse_engine.formats import (
 from roundhouse_engine.lease import Lease
 from roundhouse_engine.leaving import deadline_of, left, overdue, unless_gone
 from roundhouse_engine.metrics import UNKNOWN_MODEL, Metrics
+from roundhouse_engine.naming import renamed
 from roundhouse_engine.settings import Settings
 from roundhouse_engine.speech import Speech, Task
 from roundhouse_engine.upload import ClientGone, Form, UploadLimits, boundary, read_form
@@ -88,11 +89,12 @@ class Transcriptions:
             async with lease.upload():
                 await read_form(receive, boundary(headers, self._limits), self._limits, form)
                 self._metrics.upload_bytes.inc(form.file_bytes)
+                scope["roundhouse.model"] = self._label(form)
                 ask, file = self._checked(form)
                 await take_place(self._door, ask.model, lease, receive, deadline)
             events = self._events(lease, ask, file)
             if ask.stream:
-                last = await unless_gone(receive, _stream(events, ask, send, left(deadline)))
+                last = await unless_gone(receive, _stream(events, ask, scope, send, left(deadline)))
             else:
                 transcript = await unless_gone(receive, _transcript(events, ask), left(deadline))
         with self._door.answers.another():
@@ -155,7 +157,11 @@ async def _transcript(events: AsyncGenerator[Event, None], ask: TranscriptionAsk
 
 
 async def _stream(
-    events: AsyncGenerator[Event, None], ask: TranscriptionAsk, send: Send, seconds_left: float | None
+    events: AsyncGenerator[Event, None],
+    ask: TranscriptionAsk,
+    scope: Scope,
+    send: Send,
+    seconds_left: float | None,
 ) -> str:
     """Send text as it is found, and return the event to end with, which is sent once the slot is free.
 
@@ -182,7 +188,7 @@ async def _stream(
             told = error if isinstance(error, EngineError) else overdue()
             if seconds is None:
                 raise told from None
-            return error_event(told.problem.envelope)
+            return error_event(renamed(told.problem, scope).envelope)
     return done_event(text, duration=seconds)
 
 

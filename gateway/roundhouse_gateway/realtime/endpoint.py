@@ -154,7 +154,7 @@ class EngineSockets:
             **onwards.get(),
             "x-request-id": exchange.request_id,
             "via": exchange.via,
-            **entry.access.headers,
+            **entry.headers,
         }
         url = f"{entry.url(at.base_url, RouteName.REALTIME)}?{urlencode(query)}"
         try:

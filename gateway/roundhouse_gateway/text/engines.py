@@ -67,7 +67,7 @@ def head_of(url: str, media_type: str = JSON) -> bytes:
 def request_of(call: Call, base_url: str) -> bytes:
     trace = "".join(f"{name}: {value}\r\n" for name, value in onwards.get().items())
     head = b"%s%sx-request-id: %s\r\nvia: %s\r\ncontent-length: %d\r\n\r\n" % (
-        call.entry.access.lines,
+        call.entry.lines,
         trace.encode(),
         call.request_id.encode(),
         call.via.encode("latin-1", "replace"),

@@ -103,6 +103,5 @@ def way_to(entry: Entry, route: RouteName, path: str, metrics: Metrics, media_ty
 
 
 def _stop(entry: Entry, base_url: str, route: RouteName, media_type: str) -> Stop:
-    access = entry.access
-    head = head_of(url_of(entry, base_url, route), media_type) + access.lines
-    return Stop(base_url, address_of(base_url, access.ca), head)
+    head = head_of(url_of(entry, base_url, route), media_type) + entry.lines
+    return Stop(base_url, address_of(base_url, entry.access.ca), head)

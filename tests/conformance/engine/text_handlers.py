@@ -46,6 +46,7 @@ class Writer(Chat):
 
     @override
     def load(self, model: ModelSpec, progress: Callable[[float], None]) -> None:
+        self._name = model.name
         progress(1.0)
 
     @override
@@ -91,7 +92,7 @@ class Writer(Chat):
                     time.sleep(0.002)
             case "break":  # in the middle
                 yield Piece("so far")
-                raise invalid("The model lost its thread.", code="thread_lost")
+                raise invalid(f"The model {self._name!r} lost its thread.", code="thread_lost")
             case _:
                 limit = options.max_tokens or len(words)
                 for number, word in enumerate(words[:limit]):

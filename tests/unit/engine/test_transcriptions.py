@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 
 import pytest
-from starlette.types import Message
+from starlette.types import Message, Scope
 
 from roundhouse_engine.ask import TranscriptionAsk, read_ask
 from roundhouse_engine.events import Event, Found, Started
@@ -43,6 +43,9 @@ def asked() -> TranscriptionAsk:
     return read_ask({"model": ["m"], "stream": ["true"]}, Plain, ("m",), Task.TRANSCRIBE)
 
 
+SCOPE: Scope = {"type": "http", "headers": []}
+
+
 async def streamed(seconds_left: float | None, error: Exception | None) -> str:
     """How a stream ends whose work fails after it has begun, or goes on until its time is over."""
 
@@ -54,7 +57,7 @@ async def streamed(seconds_left: float | None, error: Exception | None) -> str:
 
     async def send(_: Message) -> None: ...
 
-    return await _stream(events(), asked(), send, seconds_left)
+    return await _stream(events(), asked(), SCOPE, send, seconds_left)
 
 
 async def test_a_timeout_of_what_computes_is_no_deadline() -> None:
@@ -74,5 +77,5 @@ async def test_a_translation_is_joined_as_english_is_streamed_or_not() -> None:
 
     async def send(_: Message) -> None: ...
 
-    assert "Good morning. How are you?" in await _stream(events(), ask, send, None)
+    assert "Good morning. How are you?" in await _stream(events(), ask, SCOPE, send, None)
     assert (await _transcript(events(), ask)).text == "Good morning. How are you?"
