@@ -140,7 +140,7 @@ def refusal_of_auto(snapshot: Snapshot, needs: Needs, grant: Grant) -> GatewayEr
     allows = None if grant.models == ALL_MODELS else snapshot.allowed(grant.models).__contains__
     error = nothing_fits(snapshot.catalogue, needs, allows)
     if error.hopeless:
-        return HopelessRequestError(str(error))
+        return HopelessRequestError(f"{error}{_nobody_offers(needs)}")
     fitting = (model.id for model in snapshot.catalogue.all.fitting(needs) if not model.running)
     asleep = [snapshot.entries[each] for each in islice(filter(allows, fitting), MOST)]
     if not asleep or error.of_one_language:  # which is helped by another request, and not by a start
@@ -149,6 +149,17 @@ def refusal_of_auto(snapshot: Snapshot, needs: Needs, grant: Grant) -> GatewayEr
     if stands_still(asleep):
         refusal.retry_after, refusal.retry_is_useless = None, True
     return refusal
+
+
+def _nobody_offers(needs: Needs) -> str:
+    """A sentence where features are asked for: who reads it may not know of these."""
+    if not needs.features:
+        return ""
+    asked = "".join(f"&feature={feature.lower()}" for feature in sorted(needs.features))
+    return (
+        ". No model here could, running or not: "
+        f"`GET /v1/select?stage={needs.stage.lower()}{asked}` says why not of each."
+    )
 
 
 def check_fit(entry: Entry, needs: Needs) -> None:

@@ -12,6 +12,7 @@ from roundhouse_gateway.snapshot import Snapshot
 
 NAMED: Final = 10
 """In the message, which every client sees and the log keeps."""
+_ELSEWHERE: Final = "`GET /v1/models` lists the models that there are."
 LOOKED_AT: Final = 1000
 """For the message, which is made for each such request: there may be ten thousand ids."""
 
@@ -28,7 +29,7 @@ def _there_are(snapshot: Snapshot, needs: Needs, grant: Grant) -> str:
     found = list(islice(_fitting(snapshot, islice(ids, LOOKED_AT), needs, grant), NAMED + 1))
     all_of_them = len(found) <= NAMED and len(ids) <= LOOKED_AT
     if not found:
-        return "`GET /v1/models` lists the models that there are."
+        return _ELSEWHERE
     listed = ", ".join(found[:NAMED])
     return (
         f"Models here: {listed}." if all_of_them else f"Models here: {listed}; `GET /v1/models` lists more."
@@ -37,7 +38,8 @@ def _there_are(snapshot: Snapshot, needs: Needs, grant: Grant) -> str:
 
 def _explained(snapshot: Snapshot, error: UnknownModelError, needs: Needs, grant: Grant) -> str:
     """Made for those who read it alone."""
-    return error.text(list(_fitting(snapshot, snapshot.catalogue.ids, needs, grant)))
+    ids = list(_fitting(snapshot, snapshot.catalogue.ids, needs, grant))
+    return error.text(ids) if ids else f"Unknown model: '{error.name}'. {_ELSEWHERE}"
 
 
 def _fitting(snapshot: Snapshot, ids: Iterable[str], needs: Needs, grant: Grant) -> Iterator[str]:

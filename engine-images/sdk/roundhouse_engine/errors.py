@@ -75,7 +75,7 @@ def refused(reason: Refusal) -> EngineError:
             message = "Every slot of this engine is in use. Try again shortly, or add replicas."
             return EngineError(Problem(429, "rate_limit_error", "engine_full", message, None, reason, 1))
         case Refusal.LOADING:
-            message = "The engine is still loading its model. GET /health/ready shows how far it is."
+            message = "The engine is still loading its model. Try again in a few seconds."
             return EngineError(
                 Problem(503, "service_unavailable", "engine_loading", message, None, reason, 5)
             )

@@ -16,6 +16,8 @@ from roundhouse_gateway.errors import (
 )
 
 _LONGEST_REASON: Final = 120
+"""Bytes."""
+_MORE: Final = " …"
 _PASSED_ON: Final = frozenset(Close)
 _BY_STATUS: Final = {
     401: Close.UNAUTHENTICATED,
@@ -66,8 +68,15 @@ def ended_by(message: aiohttp.WSMessage, model: str) -> Ending:
 
 
 def close_message(ending: Ending) -> Message:
-    reason = ending.reason.encode()[:_LONGEST_REASON].decode(errors="ignore")
-    return {"type": "websocket.close", "code": int(ending.code), "reason": reason}
+    return {"type": "websocket.close", "code": int(ending.code), "reason": _short(ending.reason)}
+
+
+def _short(reason: str) -> str:
+    """As many whole words as fit."""
+    if len(reason.encode()) <= _LONGEST_REASON:
+        return reason
+    kept = reason.encode()[: _LONGEST_REASON - len(_MORE.encode())].decode(errors="ignore")
+    return (kept.rpartition(" ")[0] or kept) + _MORE
 
 
 def engine_error(status: int, message: str, param: str | None) -> GatewayError:

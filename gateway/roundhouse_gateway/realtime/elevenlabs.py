@@ -16,6 +16,7 @@ import msgspec
 
 from roundhouse_api.realtime import Close, Event, Flushed, Partial, SessionEnding, Transcript, known_event
 from roundhouse_gateway.errors import GatewayError, InvalidRequestError
+from roundhouse_gateway.json_words import wrong_in
 from roundhouse_gateway.realtime import voice
 from roundhouse_gateway.realtime.call import Call
 from roundhouse_gateway.realtime.closing import GONE, Ending, ended_by, ending_of
@@ -196,4 +197,4 @@ def _decoded(text: str | None) -> _Chunk:
     try:
         return _DECODER.decode(text or "")
     except (msgspec.DecodeError, RecursionError) as error:
-        raise InvalidRequestError(f"The message is no audio chunk: {error}.") from error
+        raise InvalidRequestError(f"The message is no audio chunk: {wrong_in(error).message}.") from error

@@ -18,6 +18,7 @@ import msgspec
 
 from roundhouse_api.realtime import Close, SessionEnding, known_event
 from roundhouse_gateway.errors import GatewayError, InvalidRequestError, NotReadyError
+from roundhouse_gateway.json_words import wrong_in
 from roundhouse_gateway.realtime import openai_config, voice
 from roundhouse_gateway.realtime.call import Call
 from roundhouse_gateway.realtime.closing import GONE, Ending, ended_by, ending_of
@@ -278,4 +279,4 @@ def _decoded(text: str | None) -> _ClientEvent:
     try:
         return _DECODER.decode(text or "")
     except (msgspec.DecodeError, RecursionError) as error:
-        raise InvalidRequestError(f"The message is no event: {error}.") from error
+        raise InvalidRequestError(f"The message is no event: {wrong_in(error).message}.") from error

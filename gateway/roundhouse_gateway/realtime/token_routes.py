@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from roundhouse_gateway.error_shapes import SINGLE_USE_TOKENS
 from roundhouse_gateway.errors import ClientGoneError, GatewayError, InvalidRequestError, RouteNotFoundError
 from roundhouse_gateway.exchange import EXCHANGE, Exchange
+from roundhouse_gateway.json_words import wrong_in
 from roundhouse_gateway.media_types import check_json
 from roundhouse_gateway.realtime import openai_config
 from roundhouse_gateway.realtime.openai_config import Config
@@ -96,4 +97,4 @@ def _wanted(body: bytes) -> _Wanted:
     try:
         return msgspec.json.decode(body or b"{}", type=_Wanted)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidRequestError(f"The body is not what it should be: {error}.") from error
+        raise InvalidRequestError(f"The body is not what it should be: {wrong_in(error).message}.") from error

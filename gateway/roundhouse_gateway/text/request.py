@@ -13,6 +13,7 @@ import msgspec
 from roundhouse_api.enums import Feature, RouteName, Stage
 from roundhouse_api.selection import Needs
 from roundhouse_gateway.errors import InvalidRequestError, MissingFieldError, UnsupportedValueError
+from roundhouse_gateway.json_words import wrong_in
 from roundhouse_gateway.text.errors import MalformedJsonError, TooManyItemsError
 from roundhouse_gateway.transcription_request import MAX_MODEL_NAME
 
@@ -174,11 +175,10 @@ def _decoded(decoder: msgspec.json.Decoder[S], body: bytes) -> S:
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
-        message, _, place = str(error).partition(" - at ")
-        param = place.strip("`").removeprefix("$").removeprefix(".") or None
-        if param is None:
-            raise MalformedJsonError(message) from error
-        raise InvalidRequestError(f"`{param}`: {message}.", param=param) from error
+        param, message = wrong_in(error)
+        if not param:
+            raise MalformedJsonError(f"{message}.") from error
+        raise InvalidRequestError(f"{message}.", param=param) from error
     except msgspec.DecodeError as error:
         raise MalformedJsonError(_what_is_wrong(body, str(error))) from error
     except RecursionError as error:

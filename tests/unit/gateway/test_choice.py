@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from roundhouse_api.enums import ConditionStatus
+from roundhouse_api.enums import ConditionStatus, Feature, Interface
 from roundhouse_api.keys import Grant, Scope
 from roundhouse_gateway.choice import Search, choose, refusal_of_auto
 from roundhouse_gateway.errors import (
@@ -15,6 +15,7 @@ from roundhouse_gateway.errors import (
 )
 from roundhouse_gateway.key_errors import ModelNotAllowedError
 from roundhouse_gateway.metrics import Metrics
+from roundhouse_gateway.realtime.closing import close_message, ending_of
 from roundhouse_gateway.records import Summary
 from roundhouse_gateway.selecting import explained
 from tests.unit.gateway.test_fallbacks import ENGLISH, TRANSCRIBE, house, model
@@ -99,3 +100,29 @@ def test_the_names_there_are_are_gathered_only_where_somebody_reads_them() -> No
         "message": "Unknown model: 'nobody'. Available models: own, own-too",
         "param": "model",
     }
+
+
+@pytest.mark.req("S1-18")
+def test_a_feature_that_no_model_has_is_told_as_such() -> None:
+    translation = replace(TRANSCRIBE, features=frozenset({Feature.TRANSLATION}))
+    refused = refusal_of_auto(house(model("many"), asleep=("many",)), translation, ALL)
+    assert (refused.status, isinstance(refused, HopelessRequestError)) == (503, True)
+    assert refused.message == (
+        "No engine available for stage 'transcribe' with translation. No model here could, running or not: "
+        "`GET /v1/select?stage=transcribe&feature=translation` says why not of each."
+    )
+
+
+@pytest.mark.req("S0-17")
+def test_why_a_session_is_closed_is_told_in_whole_words() -> None:
+    sessions = replace(TRANSCRIBE, interface=Interface.REALTIME)
+    with pytest.raises(UnknownModelRequestError) as refused:
+        choose(house(model("many")), "nope", sessions, SEARCH, ALL)
+    said = close_message(ending_of(refused.value))["reason"]
+    assert said == "Unknown model: 'nope'. `GET /v1/models` lists the models that there are."
+    with pytest.raises(UnknownModelRequestError) as refused:
+        choose(house(*(model(f"listens-to-{number}") for number in range(9))), "é", TRANSCRIBE, SEARCH, ALL)
+    said = close_message(ending_of(refused.value))["reason"]
+    listed = ", ".join(f"listens-to-{number}" for number in range(5))
+    assert said == f"Unknown model: 'é'. Available models: {listed}, …"
+    assert len(said.encode()) <= 123, "which is all that a close frame holds"

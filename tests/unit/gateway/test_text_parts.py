@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import struct
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -12,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roundhouse_api.enums import FallbackTrigger
-from roundhouse_gateway.errors import EngineAnsweredError, EngineFailedError
+from roundhouse_gateway.errors import EngineAnsweredError, EngineFailedError, InvalidRequestError
 from roundhouse_gateway.fallbacks import trigger_of
 from roundhouse_gateway.relay import engine_error
 from roundhouse_gateway.text.balance import by_prefix
 from roundhouse_gateway.text.frames import Frames
-from roundhouse_gateway.text.request import read_rerank
+from roundhouse_gateway.text.request import read_chat, read_embedding, read_rerank
 from roundhouse_gateway.text.rerank import answer_for
 from roundhouse_gateway.text.rewrite import rewrite
 from roundhouse_gateway.text.spec import read_text_spec
@@ -218,3 +219,27 @@ def test_only_an_engine_s_failure_is_a_reason_for_another_model() -> None:
         FallbackTrigger.UNAVAILABLE,
         FallbackTrigger.TIMEOUT,
     ]
+
+
+@pytest.mark.parametrize(
+    ("read", "body", "param", "says"),
+    [
+        (read_chat, b'{"stream": "x"}', "stream", "`stream` must be true or false, not a text."),
+        (read_chat, b'{"model": 5}', "model", "`model` must be a text, not a whole number."),
+        (read_chat, b'{"model": [], broken', "model", "`model` must be a text, not a list."),
+        (
+            read_embedding,
+            b'{"dimensions": "8"}',
+            "dimensions",
+            "`dimensions` must be a whole number, not a text.",
+        ),
+        (read_rerank, b'{"top_n": true}', "top_n", "`top_n` must be a whole number, not true or false."),
+        (read_rerank, b"[]", None, "The body is not a JSON object: it must be an object, not a list."),
+    ],
+)
+def test_what_has_the_wrong_type_is_told_without_names_of_types(
+    read: Callable[[bytes], object], body: bytes, param: str | None, says: str
+) -> None:
+    with pytest.raises(InvalidRequestError) as told:
+        read(body)
+    assert (told.value.message, told.value.param) == (says, param)
