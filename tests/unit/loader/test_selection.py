@@ -118,6 +118,8 @@ class Calls:
         return dict, ()
 
 
+CALL = b"cposix\nsystem\n(S'true'\ntR"
+"""Is carried out before what follows it is read."""
 BYTES = [
     ("protocol 2", pickled(2), True),
     ("protocol 0 that calls", pickle.dumps(Calls(), 0), True),
@@ -125,6 +127,12 @@ BYTES = [
     ("something behind it", pickle.dumps(Calls(), 4) + b"\n", True),
     ("two of them", pickled(4) + pickle.dumps(Calls(), 4), True),
     ("what it calls is far behind", pickle.dumps([bytes(2 << 20), Calls()], 3), True),
+    ("broken behind its call", CALL + b"\xff\xff", True),
+    ("broken behind its call, with a mark", b"\x80\x04" + CALL + b"\xff\xff", True),
+    ("cut off behind its call", CALL + b"X\xff\xff\xff\x7f", True),
+    ("what it calls with is long", CALL.replace(b"true", b"true #" + b"x" * (1 << 20)) + b".", True),
+    ("a list of words with a name", b"cat\ndog\nbird\nRat\nSaturday\nThursday\n", False),
+    ("a list of words with another", b"icecream\nvanilla\nbuild\no\nR\nb\n.\n", False),
     ("a config", b'{"model_type": "whisper"}', False),
     ("a list of words", b"[PAD]\n[UNK]\nN.\n", False),
     ("merges", b"#version: 0.2\nt h\n", False),
