@@ -23,6 +23,7 @@ _M_MMAP_MAX: Final = -4
 _MAPPED: Final = 65536
 """glibc's own bound of how many blocks may be mapped at once."""
 _KEPT_BYTES: Final = 256 << 20
+_OF_ENVIRONMENT: Final = "MALLOC_TRIM_THRESHOLD_"
 
 
 class Tenant(Protocol):
@@ -168,14 +169,15 @@ def keep_what_is_freed() -> None:
 
     glibc maps each block of more than 32 MB anew, and a Whisper's attention asks for one of 72 MB in each
     layer: a sixth of the time goes into the kernel's zeroing of pages. `trim` gives back the rest as before.
-    Load models within `mapped`.
+    Load models within `mapped`. Where the environment has glibc's own word on what it keeps, that holds.
     """
+    if _OF_ENVIRONMENT in os.environ:
+        return
     share_one_heap()
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
-        libc.mallopt(_M_MMAP_MAX, 0)
         libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
-        _keeping.set()
+        _blocks.keep()
 
 
 @contextmanager
@@ -184,18 +186,34 @@ def mapped() -> Iterator[None]:
 
     A model's weights are then measured as what they are, and go with it to the last byte.
     """
-    if not _keeping.is_set():
-        yield
-        return
-    libc = ctypes.CDLL(None)
-    libc.mallopt(_M_MMAP_MAX, _MAPPED)
+    _blocks.map(1)
     try:
         yield
     finally:
-        libc.mallopt(_M_MMAP_MAX, 0)
+        _blocks.map(-1)
 
 
-_keeping: Final = threading.Event()
+class _Blocks:
+    """Where the process's large blocks come from."""
+
+    def __init__(self) -> None:
+        self._turn = threading.Lock()
+        self._kept = False
+        self._within = 0
+        """Who wants them mapped just now: models may load side by side."""
+
+    def keep(self) -> None:
+        self._kept = True
+        self.map(0)
+
+    def map(self, more: int) -> None:
+        with self._turn:
+            self._within += more
+            if self._kept:
+                ctypes.CDLL(None).mallopt(_M_MMAP_MAX, _MAPPED if self._within else 0)
+
+
+_blocks: Final = _Blocks()
 
 
 def trim() -> None:

@@ -1,6 +1,7 @@
 """Who has to make room for whom, in tables and without an engine."""
 
 import asyncio
+import os
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -136,3 +137,45 @@ def test_threads_allocate_in_the_heap_of_the_process_where_they_are_to(shared: b
     program = ALLOCATES.format(shared=shared)
     ran = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert ran.stdout.strip() == str(shared)
+
+
+KEEPS = """
+import ctypes
+from contextlib import ExitStack
+from roundhouse_engine.memory import keep_what_is_freed, mapped
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+def mapped_now():
+    block = libc.malloc(64 << 20)
+    (heap,) = [line.split()[0] for line in open("/proc/self/maps") if line.endswith("[heap]\\n")]
+    begin, end = (int(each, 16) for each in heap.split("-"))
+    return not begin <= block < end
+keep_what_is_freed()
+one, other = ExitStack(), ExitStack()
+found = [mapped_now()]
+one.enter_context(mapped())
+other.enter_context(mapped())
+one.close()
+found.append(mapped_now())
+other.close()
+print(*found, mapped_now())
+"""
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [({}, "False True False"), ({"MALLOC_TRIM_THRESHOLD_": "131072"}, "True True True")],
+    ids=["kept", "glibc's own variable"],
+)
+def test_large_blocks_are_mapped_as_long_as_one_of_several_models_loads(
+    variables: dict[str, str], said: str
+) -> None:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("MALLOC_")}
+    ran = subprocess.run(
+        [sys.executable, "-c", KEEPS],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=environment | variables,
+    )
+    assert ran.stdout.strip() == said
