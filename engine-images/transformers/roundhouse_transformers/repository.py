@@ -14,6 +14,7 @@ from roundhouse_engine import ModelError, ModelSpec
 
 _CONFIG: Final = "config.json"
 _INDEX: Final = "model.safetensors.index.json"
+_SAFE: Final = ".safetensors"
 _TOKENIZER: Final = ("tokenizer.json",)
 _OF_OTHERS: Final = ("*.gguf", "*.nemo", "model.bin", "*.onnx")
 
@@ -69,12 +70,20 @@ def open_repository(
         raise ModelError(
             f"{name!r} brings its own code, which is not run unless its source says `allow: [RemoteCode]`."
         )
-    files = _weights(name, path, pickles="UnsafeFormats" in allowed)
+    files = _weights(name, path)
+    pickles = [file.name for file in files if file.suffix != _SAFE]
+    if pickles and "UnsafeFormats" not in allowed:
+        alone = " alone" if len(pickles) == len(files) else ""
+        raise ModelError(
+            f"{name!r} has pickled weights{alone} ({pickles[0]}), which can hold code. Take a source with "
+            "safetensors, or `source.allow: [UnsafeFormats]` if you trust it."
+        )
     _read_through(files, progress)
-    return Repository(name, path, config, files[0].suffix == ".safetensors", remote_code)
+    return Repository(name, path, config, not pickles, remote_code)
 
 
-def _weights(name: str, path: Path, *, pickles: bool) -> list[Path]:
+def _weights(name: str, path: Path) -> list[Path]:
+    """The files that the library will read: what an index names, whatever that is, or else what is there."""
     index = path / _INDEX
     if index.is_file():
         where = _object(name, index).get("weight_map")
@@ -89,11 +98,6 @@ def _weights(name: str, path: Path, *, pickles: bool) -> list[Path]:
     found = sorted(path.glob("pytorch_model*.bin"))
     if not found:
         raise ModelError(f"{name!r}: {str(path)!r} holds no weights (model.safetensors). Fetch it again.")
-    if not pickles:
-        raise ModelError(
-            f"{name!r} has pickled weights alone ({found[0].name}), which can hold code. Take a source with "
-            "safetensors, or `source.allow: [UnsafeFormats]` if you trust it."
-        )
     return found
 
 

@@ -379,6 +379,13 @@ def _pickled(path: Path) -> None:
     (path / "model.safetensors").rename(path / "pytorch_model.bin")
 
 
+def _pickled_part(path: Path) -> None:
+    """The library would take it for what its name says, beside others of the right kind."""
+    (path / "pytorch_model.bin").write_bytes((path / "model.safetensors").read_bytes())
+    index = {"weight_map": {"a": "model.safetensors", "b": "pytorch_model.bin"}}
+    (path / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
 def _own_code(path: Path) -> None:
     config = json.loads((path / "config.json").read_text())
     del config["model_type"]
@@ -407,6 +414,7 @@ def _half(path: Path) -> None:
     [
         (_cut_off, r"'m' cannot be loaded: .*fetch them again"),
         (_pickled, r"pickled weights alone \(pytorch_model.bin\), which can hold code"),
+        (_pickled_part, r"has pickled weights \(pytorch_model.bin\), which can hold code"),
         (_own_code, r"brings its own code, which is not run unless"),
         (_other_step, r"has a step 'WeightedX' in modules.json, which is not known here"),
         (_outside, r"name '../other/model.safetensors', which is outside of"),
@@ -423,6 +431,7 @@ def _half(path: Path) -> None:
     ids=[
         "cut off",
         "pickled",
+        "a pickled part",
         "own code",
         "step",
         "outside",
