@@ -142,6 +142,8 @@ class Fields:
     """A JSON object. Where a field is not what is asked for, `EngineError` is raised, with `param` set."""
 
     values: Mapping[str, Any]
+    within: str = ""
+    """What stands before the fields' names in errors, where this object is a field itself: `options.`."""
 
     def given(self, name: str) -> bool:
         return self.values.get(name) is not None
@@ -149,13 +151,13 @@ class Fields:
     def text(self, name: str) -> str | None:
         value = self.values.get(name)
         if value is not None and not isinstance(value, str):
-            raise invalid(f"{name} must be a text, not {shown(value)}.", param=name)
+            raise self._wrong(name, "a text")
         return value
 
     def flag(self, name: str) -> bool:
         value = self.values.get(name)
         if value is not None and not isinstance(value, bool):
-            raise invalid(f"{name} must be true or false, not {shown(value)}.", param=name)
+            raise self._wrong(name, "true or false")
         return bool(value)
 
     def integer(self, name: str, lowest: int, highest: int) -> int | None:
@@ -164,9 +166,7 @@ class Fields:
             return None
         whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
         if isinstance(value, bool) or not whole or not lowest <= value <= highest:
-            raise invalid(
-                f"{name} must be a whole number from {lowest} to {highest}, not {shown(value)}.", param=name
-            )
+            raise self._wrong(name, f"a whole number from {lowest} to {highest}")
         return int(value)
 
     def number(self, name: str, lowest: float, highest: float) -> float | None:
@@ -174,30 +174,27 @@ class Fields:
         if value is None:
             return None
         if isinstance(value, bool) or not isinstance(value, int | float) or not lowest <= value <= highest:
-            raise invalid(
-                f"{name} must be a number from {lowest:g} to {highest:g}, not {shown(value)}.", param=name
-            )
+            raise self._wrong(name, f"a number from {lowest:g} to {highest:g}")
         return float(value)
 
     def choice(self, name: str, choices: Sequence[str]) -> str:
         """The first of the choices where nothing is said."""
         value = self.text(name) or choices[0]
         if value not in choices:
-            message = f"{name} must be one of {', '.join(choices)}, not {shown(value)}."
-            raise invalid(message, param=name, code="unsupported_value")
+            raise self._wrong(name, f"one of {', '.join(choices)}", code="unsupported_value")
         return value
 
     def items(self, name: str) -> list[Any]:
         value = self.values.get(name)
         if value is not None and not isinstance(value, list):
-            raise invalid(f"{name} must be a list, not {shown(value)}.", param=name)
+            raise self._wrong(name, "a list")
         return value or []
 
     def object(self, name: str) -> "Fields":
         value = self.values.get(name)
         if value is not None and not isinstance(value, dict):
-            raise invalid(f"{name} must be an object, not {shown(value)}.", param=name)
-        return Fields(value or {})
+            raise self._wrong(name, "an object")
+        return Fields(value or {}, f"{self.within}{name}.")
 
     def model(self, served: Sequence[str]) -> str:
         model = self.text("model")
@@ -212,6 +209,10 @@ class Fields:
         """Raise where the field says something else than nothing, or one of `without`."""
         if self.given(name) and self.values[name] not in without:
             raise invalid(why, param=name, code="unsupported_value")
+
+    def _wrong(self, name: str, must_be: str, code: str = "invalid_value") -> EngineError:
+        where = self.within + name
+        return invalid(f"{where} must be {must_be}, not {shown(self.values[name])}.", param=where, code=code)
 
 
 def is_tokens(value: Any) -> TypeGuard[list[int]]:  # noqa: ANN401 - any JSON

@@ -31,6 +31,10 @@ def _message(at: int, message: object, *, images: bool) -> dict[str, Any]:
     for name in ("name", "tool_call_id"):
         if not isinstance(message.get(name, ""), str):
             raise _wrong(f"{where}.{name} must be a text, not {shown(message[name])}.")
+    if role == "tool" and "tool_call_id" not in message:
+        param = f"{where}.tool_call_id"
+        told = f"{param} is missing: the id of the assistant's call whose result this is."
+        raise invalid(told, param=param, code="missing")
     _check_calls(where, message.get("tool_calls", []))
     content = message.get("content")
     if content is None:

@@ -26,6 +26,8 @@ _MULTIPLES: Final = 10_000
 """The sum of all `multipleOf`: each becomes as many states of an automaton, in a time of its square."""
 _SPACE: Final = r"( |\r?\n( {0,40}|\t{0,10}))"
 """Between the marks of JSON, as people and models indent; one that is lost would write blanks for ever."""
+_SAID: Final = 200
+"""Characters of what a library says of a fault: some tell all that they hold."""
 _LIMITS: Final = LLParserLimits(verbose_errors=False)
 
 
@@ -63,6 +65,12 @@ def _multiples(schema: object) -> Iterator[int]:
             yield from _multiples(each)
 
 
+def _short(said: object) -> str:
+    """A library's words in one line."""
+    line = " ".join(str(said).split())
+    return line if len(line) <= _SAID else f"{line[:_SAID]}…"
+
+
 class Grammars:
     """Of one model; several threads may ask it at once."""
 
@@ -82,7 +90,9 @@ class Grammars:
                 tokenizer = self._tokenizer
         except ValueError as error:
             raise invalid(
-                f"This model's answers cannot be held to {param}, because of its tokenizer: {error}",
+                f"This model's answers cannot be held to {param}: its tokenizer is of a kind that is not "
+                f"read for that. Leave {param} out, and say in the prompt what you want. "
+                f"llguidance says: {_short(error)}",
                 param=param,
                 code="unsupported_value",
             ) from error
@@ -148,10 +158,10 @@ class Held:
     def _look(self) -> Any:  # noqa: ANN401 - of numpy
         bits = b"" if self._matcher.is_error() else self._matcher.compute_bitmask()
         if self._matcher.is_error():
-            told = self._matcher.get_error().strip().splitlines() or ["no reason is given"]
+            told = _short(self._matcher.get_error() or "no reason is given")
             raise invalid(
-                f"An answer cannot be held to {self._param}: {' '.join(map(str.strip, told))[:300]}. "
-                "Leave out what it names, or simplify it.",
+                f"An answer cannot be held to {self._param}. Leave out what is named here, or simplify it. "
+                f"llguidance says: {told}",
                 param=self._param,
                 code="unsupported_value",
             )

@@ -142,6 +142,9 @@ def test_what_cannot_be_held_to_is_refused_with_its_name(speaker: Engine, schema
     assert (found.status, found.error["type"]) == (400, "invalid_request_error")
     assert found.error["param"] == "response_format"
     assert told in found.error["message"]
+    ours, _, theirs = found.error["message"].partition(" llguidance says: ")
+    assert "response_format" in ours
+    assert len(theirs) <= 201
 
 
 def test_what_is_never_read_holds_up_no_other_and_many_such_are_no_fault_of_who_comes_then(

@@ -48,6 +48,24 @@ def test_what_is_no_tool_is_named(fields: Any, param: str, told: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"stream": True, "stream_options": {"include_usage": "x"}}, "stream_options.include_usage"),
+        ({"response_format": {"type": 5}}, "response_format.type"),
+        ({"response_format": {"type": "json_schema", "json_schema": "x"}}, "response_format.json_schema"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].tool_call_id"),
+        ({"messages": [{"role": "tool", "content": "x", "tool_call_id": None}]}, "messages[0].tool_call_id"),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_a_field_within_another_is_named_whole(fields: Any, param: str) -> None:
+    with pytest.raises(EngineError) as caught:
+        read(**fields)
+    assert (caught.value.problem.status, caught.value.problem.param) == (400, param)
+    assert caught.value.problem.message.startswith(param)
+
+
+@pytest.mark.parametrize(
     ("said", "meant"), [(None, None), (0, 0.0), (1e-38, 0.0), (9e-6, 0.0), (1e-5, 1e-5), (2, 2.0)]
 )
 def test_a_temperature_that_nothing_can_be_divided_by_is_none(
