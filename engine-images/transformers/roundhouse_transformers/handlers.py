@@ -122,7 +122,7 @@ class TransformersRerank(Rerank):
 
     @override
     def warm_up(self) -> None:
-        self._ranker.score([(".", ".")])
+        self._ranker.score([(".", "."), (".", ". .")])
 
     @override
     def unload(self) -> None:

@@ -29,6 +29,10 @@ class Ranker:
                 f"{repository.name!r}: its tokenizer names no pad_token, without which pairs of different "
                 "lengths cannot be ranked together. Add the one that it was trained with."
             )
+        # A configuration may name another token than the one that is padded with, or none.
+        config = self._loaded.model.config
+        for each in (config, config.get_text_config()):
+            each.pad_token_id = self._loaded.tokenizer.pad_token_id
         self.limit_tokens = self._loaded.limit_tokens
 
     def vram_bytes(self) -> int | None:

@@ -203,6 +203,25 @@ def test_a_ranker_whose_tokenizer_names_no_padding_is_refused(tiny: ModuleType, 
         Ranker(without_padding(tiny.write_ranker(tmp_path / "m")), read_settings({}))
 
 
+@pytest.mark.parametrize("said_padding", [None, 1, 2])
+def test_a_ranker_scores_a_pair_alike_alone_and_with_others(
+    tiny: ModuleType, tmp_path: Path, said_padding: int | None
+) -> None:
+    """The tokenizer pads with 0, whatever the configuration says, by which the library finds a last token."""
+    import transformers  # noqa: PLC0415 - see `tiny`
+
+    from roundhouse_transformers.ranker import Ranker  # noqa: PLC0415
+    from roundhouse_transformers.repository import open_repository  # noqa: PLC0415
+    from roundhouse_transformers.settings import read_settings  # noqa: PLC0415
+
+    path = tiny.write_writer(tmp_path / "m")
+    config = transformers.AutoConfig.from_pretrained(path, num_labels=1, pad_token_id=said_padding)
+    transformers.LlamaForSequenceClassification(config).save_pretrained(path)
+    ranker = Ranker(open_repository(ModelSpec("m", path), lambda _: None), read_settings({}))
+    pairs = [("one two", "three"), ("one two", "w1 w2 w3 w4 w5 w6 w7 w8")]
+    assert ranker.score(pairs) == pytest.approx([ranker.score([pair])[0] for pair in pairs], abs=1e-5)
+
+
 CHAT = "/v1/chat/completions"
 ENDLESS_TOKENS = 1 << 20
 """So many take hours, of the tiniest model."""
