@@ -38,6 +38,11 @@ class Access:
         name = ((self.upstream and self.upstream.api_key_header) or AUTHORIZATION).lower()
         return {name: f"Bearer {self.key}" if name == AUTHORIZATION else self.key}
 
+    @cached_property
+    def lines(self) -> bytes:
+        """The same as it stands in a request's head."""
+        return "".join(f"{name}: {value}\r\n" for name, value in self.headers.items()).encode("ascii")
+
     def blotted(self, said: bytes) -> bytes:
         """What the upstream said, without the key: some repeat it in their errors."""
         return said.replace(self.key.encode(), _BLOT) if self.key else said

@@ -104,7 +104,9 @@ class Entry:
     @property
     def lines(self) -> bytes:
         """The same as it stands in a request's head."""
-        return "".join(f"{name}: {value}\r\n" for name, value in self.headers.items()).encode()
+        if not self.speaks_roundhouse:
+            return self.access.lines
+        return f"{_MODEL_HEADER}: {self.model.id}\r\n".encode()
 
     @property
     def is_upstream(self) -> bool:
