@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from annotated_types import Len, MaxLen
 from pydantic import Field
 
 from roundhouse_api.enums import Allowance, SourceType, WeightFormat
 from roundhouse_api.metadata import KeyRef, NameRef
-from roundhouse_api.model import Model, rule
+from roundhouse_api.model import Model, Rule, camel_case
 from roundhouse_api.quantity import Quantity
 from roundhouse_api.scalars import Name, Repo, SetOf, Sha256, Url
 
@@ -87,6 +87,16 @@ class PVCSource(Model):
     """Directory inside of the volume. Absent: its root."""
 
 
+def _goes_with(member: str, kind: SourceType) -> Rule[Source]:
+    """A rule for each, whose message names the member that is missing or too many."""
+    name = camel_case(member)
+    return Rule(
+        f"(self.type == '{kind.value}') == has(self.{name})",
+        f"`{name}` must be set exactly when `type` is {kind.value}",
+        lambda source: (source.type is kind) == (getattr(source, member) is not None),
+    )
+
+
 class Source(Model):
     """Where weights come from. Exactly the member that `type` names is set."""
 
@@ -114,23 +124,9 @@ class Source(Model):
     """Risks taken knowingly. RemoteCode: the model's own Python code is run. UnsafeFormats: pickled
     weights, which can run code, are loaded."""
 
-    _MEMBERS: ClassVar[dict[SourceType, str]] = {
-        SourceType.HUGGING_FACE: "hugging_face",
-        SourceType.S3: "s3",
-        SourceType.GCS: "gcs",
-        SourceType.OCI: "oci",
-        SourceType.HTTP: "http",
-        SourceType.PVC: "pvc",
-    }
-
-    @rule(
-        "(self.type == 'HuggingFace') == has(self.huggingFace) && (self.type == 'S3') == has(self.s3)"
-        " && (self.type == 'GCS') == has(self.gcs) && (self.type == 'OCI') == has(self.oci)"
-        " && (self.type == 'HTTP') == has(self.http) && (self.type == 'PVC') == has(self.pvc)",
-        "exactly the member named by `type` must be set",
-    )
-    def member_matches_type(self) -> bool:
-        return all(
-            (self.type is kind) == (getattr(self, member) is not None)
-            for kind, member in self._MEMBERS.items()
-        )
+    hugging_face_goes_with_its_type: ClassVar[Rule[Any]] = _goes_with("hugging_face", SourceType.HUGGING_FACE)
+    s3_goes_with_its_type: ClassVar[Rule[Any]] = _goes_with("s3", SourceType.S3)
+    gcs_goes_with_its_type: ClassVar[Rule[Any]] = _goes_with("gcs", SourceType.GCS)
+    oci_goes_with_its_type: ClassVar[Rule[Any]] = _goes_with("oci", SourceType.OCI)
+    http_goes_with_its_type: ClassVar[Rule[Any]] = _goes_with("http", SourceType.HTTP)
+    pvc_goes_with_its_type: ClassVar[Rule[Any]] = _goes_with("pvc", SourceType.PVC)

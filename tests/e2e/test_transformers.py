@@ -26,7 +26,7 @@ from tests.support.torch_base import prepare_torch
 from tests.support.whisper import Whisper
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-CHAT, EMBEDDINGS = "qwen2.5-0.5b-instruct", "bge-small-en-v1.5"
+CHAT, EMBEDDINGS = "Qwen/Qwen2.5-0.5B-Instruct", "bge-small-en-v1.5"
 PICTURES, RANKER = "qwen3-vl-2b-instruct", "bge-reranker-base"
 WHISPER, FINE_TUNE = "openai/whisper-tiny", "Ivydata/whisper-small-japanese"
 

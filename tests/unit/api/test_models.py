@@ -72,7 +72,7 @@ def test_all_that_is_wrong_is_said_with_its_place() -> None:
         "spec.aliases: Duplicate value: 'x' may stand here only once",
         "spec.env[0].value: Field required",
         "spec.replicas: Input should be a valid integer",
-        "spec.source: exactly the member named by `type` must be set",
+        "spec.source: `s3` must be set exactly when `type` is S3",
     ]
 
 
@@ -182,7 +182,7 @@ def test_a_hugging_face_source_needs_its_repository() -> None:
     assert "spec.source.huggingFace.repo: Field required" in refused(
         source={"type": "HuggingFace", "huggingFace": {}}
     )
-    assert "exactly the member named by `type`" in refused(source={"type": "HuggingFace"})
+    assert "`huggingFace` must be set exactly when `type`" in refused(source={"type": "HuggingFace"})
 
 
 @pytest.mark.req("S2-12")

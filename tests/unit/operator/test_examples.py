@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -116,6 +117,18 @@ def test_a_server_of_others_is_given_flags_that_it_knows(
 
 def test_examples_of_each_kind_of_foreign_server_are_looked_at() -> None:
     assert {engine["api"]["dialect"] for _, engine, _ in FOREIGN} == set(FLAGS)
+
+
+def test_examples_stand_side_by_side() -> None:
+    """Neither their objects nor the names of their models are wanted twice."""
+    wanted = Counter[str]()
+    for example in EXAMPLES.glob("*.yaml"):
+        for each in yaml.safe_load_all(example.read_text()):
+            name, spec = each["metadata"]["name"], each.get("spec", {})
+            wanted[f"{each['kind']} {name}"] += 1
+            if each["kind"] == "ModelVariant":
+                wanted.update({spec.get("servedName", name), *spec.get("aliases", ())})
+    assert [one for one, count in wanted.items() if count > 1] == []
 
 
 def test_an_example_s_name_means_what_it_means_in_the_catalogue() -> None:
