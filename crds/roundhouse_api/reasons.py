@@ -164,7 +164,7 @@ class Reason(StrEnum):
     SOURCE_NOT_FOUND = (
         "SourceNotFound",
         "The source has no such repository, revision, bucket or file.",
-        "Mend `spec.source`. A commit is named by all of its 40 digits.",
+        "Mend `spec.source`; of Hugging Face, a commit is named by all of its 40 digits.",
     )
     SOURCE_UNREACHABLE = (
         "SourceUnreachable",

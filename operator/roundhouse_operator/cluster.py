@@ -5,7 +5,7 @@ What to write, and what a refusal means for a resource, is decided elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 from urllib.parse import quote
@@ -18,10 +18,11 @@ from roundhouse_operator.connection import Connection, Request, decoded, lines
 from roundhouse_operator.core.kinds import LEASE, POD, Key, Kind
 from roundhouse_operator.core.plan import Mark
 from roundhouse_operator.core.replicas import scaler_of
-from roundhouse_operator.errors import ClusterError, NotFoundError, refusal_of
+from roundhouse_operator.errors import ClusterError, NotFoundError, RefusedError, refusal_of
 
 PAGE: Final = 200
 """Objects of a listing that are held at a time: a page of 500 Deployments is 25 MB of dictionaries."""
+NOT_FOUND: Final = 404
 WATCH_SECONDS: Final = 290
 APPLY_PATCH: Final = "application/apply-patch+yaml"
 METADATA_ONLY: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
@@ -89,6 +90,19 @@ class Cluster:
             if not (token := metadata.get("continue")):
                 return
             query = {**query, "continue": token}
+
+    async def serves(self, kinds: Collection[Kind]) -> bool:
+        """Whether the API server knows each of these kinds, by what it tells of their groups."""
+        served = set[tuple[str, str]]()
+        for version in {kind.api_version for kind in kinds}:
+            try:
+                answer = await self._connection.send(Request("GET", f"/apis/{version}"))
+            except RefusedError as error:
+                if error.status != NOT_FOUND:
+                    raise
+            else:
+                served |= {(version, one["name"]) for one in answer["resources"]}
+        return all((kind.api_version, kind.plural) in served for kind in kinds)
 
     async def watch(
         self, kind: Kind, namespace: str | None, selector: str, resource_version: str

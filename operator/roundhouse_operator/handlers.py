@@ -36,6 +36,8 @@ IDLE_SECONDS: Final = 0.05
 """kopf keeps a task for each object that changed; after the default of 5 s a listing has 10,000 of them."""
 FIRST_PAUSE_SECONDS: Final = 1.0
 LAST_PAUSE_SECONDS: Final = 30.0
+UNSERVED_SECONDS: Final = 5.0
+"""Between looks whether all kinds are served: one whose definition was deleted, say."""
 END_SECONDS: Final = 2.5
 """For tasks of kopf to end: some finish what they have, for up to two seconds."""
 _FORGOTTEN: Final = ("watcher for ", "stop-flag waiter")
@@ -121,9 +123,14 @@ def kopf_settings() -> kopf.OperatorSettings:
 
 @dataclass(frozen=True, slots=True)
 class ApiWatch:
-    """kopf, kept running. `namespaces` None: all of them. Each start and each failure is told."""
+    """kopf, kept running. `namespaces` None: all of them. Each start and each failure is told.
+
+    `served` says whether the API server knows all kinds: kopf looks for them once, when it starts, and never
+    follows one that is not there then.
+    """
 
     on_event: OnEvent
+    served: Callable[[], Awaitable[bool]]
     credentials: Login
     namespaces: Sequence[str] | None
     on_start: Callable[[], None]
@@ -150,7 +157,19 @@ class ApiWatch:
                     await stop.wait()
             pause = min(2 * pause, LAST_PAUSE_SECONDS)
 
+    async def _all_served(self, stop: asyncio.Event) -> bool:
+        """False where it is to stop first."""
+        while not stop.is_set():
+            if await self.served():
+                return True
+            with suppress(TimeoutError):
+                async with asyncio.timeout(UNSERVED_SECONDS):
+                    await stop.wait()
+        return False
+
     async def _run_kopf(self, stop: asyncio.Event) -> None:
+        if not await self._all_served(stop):
+            return
         tasks = await kopf.spawn_tasks(
             registry=build_registry(self.on_event, self.credentials),
             settings=kopf_settings(),

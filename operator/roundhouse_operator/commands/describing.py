@@ -11,17 +11,25 @@ from typing import Any, Final
 
 from roundhouse_api.conditions import ConditionType, Reason
 from roundhouse_api.model import Manifest
+from roundhouse_api.v1alpha1 import SourceType
 from roundhouse_operator.commands.picture import Picture
 from roundhouse_operator.core.decide import decide
 from roundhouse_operator.core.decision import Decision
 from roundhouse_operator.core.kinds import Key
 from roundhouse_operator.core.masking import last_words
-from roundhouse_operator.core.observed import Container, Pod, World
+from roundhouse_operator.core.observed import Container, Invalid, Pod, World
 from roundhouse_operator.core.preview import node_verdicts
 
 EVENTS: Final = 5
 PODS: Final = 8
 """Of whose logs the last line is read."""
+_NOT_FOUND: Final = {
+    SourceType.HTTP: "Mend `spec.source.http.url`: there is nothing at that address.",
+    SourceType.S3: "Mend `bucket`, `prefix` or `endpointURL` of `spec.source.s3`.",
+    SourceType.GCS: "Mend `bucket` or `prefix` of `spec.source.gcs`.",
+    SourceType.OCI: "Mend `image` or `path` of `spec.source.oci`.",
+    SourceType.PVC: "Mend `claimName` or `path` of `spec.source.pvc`.",
+}
 _ORDER: Final = {kind.value: place for place, kind in enumerate(ConditionType)}
 
 
@@ -41,7 +49,7 @@ async def describe(picture: Picture, key: Key) -> Manifest | None:
         "ready": ready.get("status", "Unknown"),
         "reason": reason,
         "message": ready.get("message", "") if current else _unseen(bool(ready)),
-        "next": _advice(Reason.PENDING.value if not current else reason),
+        "next": _advice(Reason.PENDING.value if not current else reason, world),
         "conditions": _conditions(status),
         "names": {
             "published": list(status.get("publishedNames") or ()),
@@ -57,7 +65,7 @@ async def describe(picture: Picture, key: Key) -> Manifest | None:
         told["degraded"] = {
             "reason": degraded["reason"],
             "message": degraded["message"],
-            "next": _advice(degraded["reason"]),
+            "next": _advice(degraded["reason"], world),
         }
     told |= {name: status[name] for name in ("weights", "rollout", "verification") if name in status}
     return told
@@ -71,7 +79,11 @@ def _unseen(before: bool) -> str:
     )
 
 
-def _advice(reason: str) -> str:
+def _advice(reason: str, world: World) -> str:
+    """Where weights are not found, that depends on where they are looked for."""
+    spec = world.variant.spec
+    if reason == Reason.SOURCE_NOT_FOUND and not isinstance(spec, Invalid) and spec.source.type in _NOT_FOUND:
+        return _NOT_FOUND[spec.source.type]
     try:
         return Reason(reason).advice
     except ValueError:

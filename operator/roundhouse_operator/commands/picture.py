@@ -13,7 +13,7 @@ from typing import Final
 from roundhouse_api import names
 from roundhouse_api.model import Manifest
 from roundhouse_operator.cache import Cache
-from roundhouse_operator.cluster import Cluster
+from roundhouse_operator.cluster import NOT_FOUND, Cluster
 from roundhouse_operator.core.kinds import (
     API_KINDS,
     CHILD_KINDS,
@@ -27,7 +27,7 @@ from roundhouse_operator.core.kinds import (
     Key,
     Kind,
 )
-from roundhouse_operator.errors import ClusterError, NotFoundError, RefusedError
+from roundhouse_operator.errors import ClusterError, RefusedError
 
 MANAGED: Final = f"{names.LABEL_MANAGED}=true"
 FORBIDDEN: Final = 403
@@ -95,16 +95,24 @@ class _Reader:
         pages = self.cluster.pages(kind, namespace, selector, fields=fields)
         try:
             return [one async for page in pages for one in page.manifests]
-        except NotFoundError as error:
-            if kind not in API_KINDS:
-                self.unserved.add(kind)
-                return []
-            raise ClusterError(f"it knows no {kind.plural}.{kind.group}: install the chart first") from error
         except RefusedError as error:
+            if error.status == NOT_FOUND:
+                self._note_unserved(kind)
+                return []
             if error.status != FORBIDDEN:
                 raise
             self.lacking.add(f"list {kind.plural}" + ("" if namespace else " (in the whole cluster)"))
             return []
+
+    def _note_unserved(self, kind: Kind) -> None:
+        """The chart brings our own; the others need not be there."""
+        if kind in API_KINDS:
+            crd = f"{kind.plural}.{kind.group}"
+            raise ClusterError(
+                f"it knows no {crd}: there is no such CustomResourceDefinition (kubectl get crd). Install "
+                "the chart, or upgrade the release, which brings it back"
+            )
+        self.unserved.add(kind)
 
 
 def _manager(children: list[Manifest], namespace: str) -> str:

@@ -94,20 +94,24 @@ def _table(told: Manifest) -> list[str]:
             one["degraded"],
             one["engine"],
             one["pods"],
-            one["message"] if one["degraded"] or one["ready"] != "True" else "",
+            _why(one),
         )
         for one in told["variants"]
     ]
     engines = [
-        (one["name"], one["ready"], one["reason"], one["degraded"], str(one["variants"]))
+        (one["name"], one["ready"], one["reason"], one["degraded"], str(one["variants"]), _why(one))
         for one in told["engines"]
     ]
     return [
         *columns([("VARIANT", "READY", "REASON", "DEGRADED", "ENGINE", "PODS", ""), *variants]),
         "",
-        *columns([("ENGINE", "READY", "REASON", "DEGRADED", "VARIANTS"), *engines]),
+        *columns([("ENGINE", "READY", "REASON", "DEGRADED", "VARIANTS", ""), *engines]),
         *_lacking(told),
     ]
+
+
+def _why(row: Manifest) -> str:
+    return str(row["message"]) if row["degraded"] or row["ready"] != "True" else ""
 
 
 def _tree(told: Manifest) -> list[str]:

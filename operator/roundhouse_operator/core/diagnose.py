@@ -38,6 +38,7 @@ _ENDING_SECONDS: Final = 120
 """Between the deadline of a start and the end of a container that takes its time to leave."""
 _WELL_SECONDS: Final = 600
 """Who ran for so long is started again at once: the kubelet counts none of the ends before."""
+_INSUFFICIENT: Final = re.compile(r"Insufficient (cpu|memory|ephemeral-storage)")
 _QUOTA: Final = re.compile(r"(?:exceeded|failed) quota: .*", re.DOTALL)
 _UNSTATED: Final = re.compile(r"must specify (?:limits|requests)\.[a-z]")
 """A quota counts what pods state, and takes none that do not."""
@@ -188,11 +189,16 @@ def _was_well(container: Container) -> bool:
     return container.was_ready and (container.restarts <= 1 or container.ran_seconds >= _WELL_SECONDS)
 
 
+def short_of(message: str) -> frozenset[str]:
+    """What of all nodes' CPU, memory and storage is not enough, in the scheduler's words."""
+    return frozenset(_INSUFFICIENT.findall(message))
+
+
 def unschedulable_reason(message: str, resource: str | None) -> Reason:
     """The scheduler counts nodes by obstacle; the one that a person can act on best is told."""
     if (resource and f"Insufficient {resource}" in message) or "cannot allocate all claims" in message:
         return Reason.INSUFFICIENT_GPU
-    if re.search(r"Insufficient (cpu|memory|ephemeral-storage)", message):
+    if short_of(message):
         return Reason.INSUFFICIENT_RESOURCES
     if re.search(r"didn't match Pod's node affinity|untolerated taint|didn't match node selector", message):
         return Reason.NO_MATCHING_NODE

@@ -14,7 +14,7 @@ from roundhouse_api.model import Manifest
 from roundhouse_operator.core import placement
 from roundhouse_operator.core.desired import Intent
 from roundhouse_operator.core.desired.resources import join_affinity
-from roundhouse_operator.core.diagnose import Trouble
+from roundhouse_operator.core.diagnose import Trouble, short_of
 from roundhouse_operator.core.effective import Merged
 from roundhouse_operator.core.kinds import DEPLOYMENT
 from roundhouse_operator.core.observed import Child, Engine, World
@@ -96,7 +96,7 @@ def explained(found: Trouble, need: Need, survey: Survey) -> Trouble:
     if (
         found.reason is Reason.INSUFFICIENT_RESOURCES
         and survey.fitting
-        and (asked := placement.asked_for(need))
+        and (asked := placement.asked_for(need, short_of(found.message)))
     ):
         return Trouble(
             found.reason, f"The pod asks for {asked}, of which no node has as much free. {found.message}"

@@ -14,9 +14,11 @@ from roundhouse_operator.cluster import Page
 from roundhouse_operator.commands import status as command
 from roundhouse_operator.commands.asking_for import UnreadableError, read_manifests
 from roundhouse_operator.commands.page import columns, section
-from roundhouse_operator.commands.picture import Picture
+from roundhouse_operator.commands.picture import Picture, take_picture
 from roundhouse_operator.core.decide import decide
+from roundhouse_operator.core.kinds import ENGINE, Kind
 from roundhouse_operator.core.preview import at_its_turn, child_changes, node_verdicts, spec_changes
+from roundhouse_operator.errors import ClusterError, RefusedError
 from tests.unit.operator.samples import engine, variant
 from tests.unit.operator.worlds import NAMESPACE, Scene, node
 
@@ -178,6 +180,50 @@ def test_what_serves_and_is_not_as_asked_is_shown_with_what_to_do(shown: Callabl
         in shown(scene, "kws-en")
     )
     assert "What to do" not in shown(scene, "kws-hr")
+
+
+def test_an_engine_that_is_degraded_says_why(shown: Callable[..., str]) -> None:
+    paused = "Stopped at variant 'kws-en', which fails with it (ImagePull); 1 of 2 variants wait"
+    told = [
+        {"type": "Ready", "status": "True", "reason": "HardwareFound", "message": "well"},
+        {"type": "Degraded", "status": "True", "reason": "RolloutPaused", "message": paused},
+    ]
+    well = {"conditions": told[:1]}
+    scene = Scene(
+        node("n1"), {**engine(), "status": {"conditions": told}}, {**engine("other"), "status": well}
+    )
+    rows = shown(scene).splitlines()
+    [degraded] = [row for row in rows if row.startswith("kws ")]
+    assert degraded.endswith(paused)
+    assert rows[-1].split() == ["other", "True", "HardwareFound", "0"]
+
+
+HTTP = {"type": "HTTP", "http": {"url": "https://weights.example.org/a.tar", "sha256": 64 * "0"}}
+HUB = {"type": "HuggingFace", "huggingFace": {"repo": "acme/kws"}}
+
+
+@pytest.mark.parametrize(
+    ("source", "advice"),
+    [(HTTP, "Mend `spec.source.http.url`"), (HUB, "Mend `spec.source`; of Hugging Face")],
+)
+def test_where_weights_are_not_found_the_advice_is_for_their_source(
+    shown: Callable[..., str], source: dict[str, Any], advice: str
+) -> None:
+    scene = Scene(node("n1"), engine(), variant(source=source))
+    missing = {"type": "Ready", "status": "False", "reason": "SourceNotFound", "message": "no such file"}
+    scene.write("kws-en", {"observedGeneration": 1, "conditions": [missing]})
+    assert f"What to do: {advice}" in shown(scene, "kws-en", status=3)
+
+
+async def test_a_definition_that_is_not_there_is_named() -> None:
+    class WithoutEngines:
+        async def pages(self, kind: Kind, *_: object, **__: object) -> AsyncIterator[Page]:
+            if kind == ENGINE:
+                raise RefusedError(404, "Not Found", "404 page not found")
+            yield Page((), "1")
+
+    with pytest.raises(ClusterError, match=r"it knows no engines\.roundhouse\.dev: .* Install the chart"):
+        await take_picture(cast("Any", WithoutEngines()), NAMESPACE)
 
 
 def test_who_looks_in_the_wrong_namespace_is_told_how_to_look_elsewhere(shown: Callable[..., str]) -> None:

@@ -201,23 +201,29 @@ def test_the_schedulers_word_on_taken_gpus_stands_where_a_node_would_do() -> Non
     assert conditions(scene.settle("kws-en"))["Scheduled"] == ("False", "InsufficientGPU")
 
 
+MUCH = {"cpu": "1500m", "memory": "2Gi"}
+
+
 @pytest.mark.parametrize(
-    ("requests", "asked"),
+    ("requests", "short", "asked"),
     [
+        (MUCH, "1 Insufficient cpu", "The pod asks for 1.5 CPUs, of which no node "),
+        (MUCH, "1 Insufficient memory", "The pod asks for 2048 MiB of memory, of which no node "),
         (
-            {"cpu": "1500m", "memory": "2Gi"},
+            MUCH,
+            "1 Insufficient cpu, 2 Insufficient memory",
             "The pod asks for 1.5 CPUs, 2048 MiB of memory, of which no node ",
         ),
-        ({}, "The scheduler finds no node: "),
+        ({}, "1 Insufficient cpu", "The scheduler finds no node: "),
     ],
 )
 def test_what_a_node_would_do_for_and_others_hold_is_told_by_its_amount(
-    requests: Manifest, asked: str
+    requests: Manifest, short: str, asked: str
 ) -> None:
     hardware = {"gpu": {"mode": "None"}, "resources": {"requests": requests}}
     scene = Scene(PLAIN, engine(hardware=hardware), variant())
     scene.settle("kws-en", replicas=1, updatedReplicas=1)
-    words = "0/1 nodes are available: 1 Insufficient cpu."
+    words = f"0/1 nodes are available: {short}."
     refused = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": words}
     scene.put(pod(node="", conditions=[refused]))
     status = scene.settle("kws-en")

@@ -73,9 +73,9 @@ def wanted(need: Need) -> str:
     return text
 
 
-def asked_for(need: Need) -> str:
-    """CPU, memory and storage that the pod requests; empty where it requests none."""
-    return ", ".join(_amount(name, amount) for name, amount in need.stated.requests)
+def asked_for(need: Need, short: frozenset[str]) -> str:
+    """What the pod requests of CPU, memory and storage that is `short`; empty where it requests none."""
+    return ", ".join(_amount(name, amount) for name, amount in need.stated.requests if name in short)
 
 
 def _missing(need: Need, found: Survey) -> str:
