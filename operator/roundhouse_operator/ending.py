@@ -11,9 +11,9 @@ import asyncio
 import gc
 import logging
 import os
+import signal
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable, Coroutine, Iterable
 from types import AsyncGeneratorType, CoroutineType
@@ -61,9 +61,9 @@ def run(main: Coroutine[Any, Any, int]) -> int:
     try:
         status = runner.run(main)
     except BaseException:
-        runner.run(_end_others())
+        runner.run(end_others())
         raise
-    if not runner.run(_end_others()):
+    if not runner.run(end_others()):
         leave(status)
     runner.close()
     return status
@@ -76,12 +76,16 @@ def leave(status: int) -> NoReturn:
     os._exit(status)
 
 
-def leave_within(seconds: float, leave: Callable[[int], object] = leave) -> None:
-    """From now on the process has so long to end by itself. To be called in its loop."""
-    loop = asyncio.get_running_loop()
+def leave_within(seconds: float, leave: Callable[[int], object] = leave) -> Callable[[], None]:
+    """From now on the process has so long to end by itself. To be called in its loop.
+
+    What is returned calls it off, for a process that goes on after all.
+    """
+    loop, called_off = asyncio.get_running_loop(), threading.Event()
 
     def watch() -> None:
-        time.sleep(seconds)
+        if called_off.wait(seconds):
+            return
         logger.error(
             "Not ended within %.0f s, leaving all the same. What there still is:\n%s",
             seconds,
@@ -91,9 +95,17 @@ def leave_within(seconds: float, leave: Callable[[int], object] = leave) -> None
         leave(FAILURE)
 
     threading.Thread(target=watch, name="last resort", daemon=True).start()
+    return called_off.set
 
 
-async def _end_others() -> bool:
+def stop_on_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+
+
+async def end_others() -> bool:
+    """All tasks but the one that asks. Whether all have ended."""
     return await end(asyncio.all_tasks() - {asyncio.current_task()}, LEFT_SECONDS)
 
 

@@ -2,7 +2,7 @@
 
 Health first, so that a start can be watched; then caches, which followers keep warm too; then the Lease;
 and only behind the Lease the workers, which are all that writes. kopf is imported on the side, because
-that takes seconds. Whatever ends unasked ends the process: its successor starts from a clean slate.
+that takes seconds. Whatever ends unasked ends all: its successor starts from a clean slate, see `lives`.
 
 At the end the workers go first and the Lease behind them, so that a follower need not wait for the rest.
 Each step has its time; what hangs is left behind, see `ending`.
@@ -13,13 +13,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import signal
 import socket
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from types import ModuleType
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from roundhouse_api import names
 from roundhouse_api.model import Manifest
@@ -27,7 +25,7 @@ from roundhouse_operator.asking import Asker
 from roundhouse_operator.authorities import Authorities
 from roundhouse_operator.cache import Cache, Touched
 from roundhouse_operator.cluster import Change, Cluster
-from roundhouse_operator.configuration import credentials, load_configuration
+from roundhouse_operator.configuration import credentials
 from roundhouse_operator.core.kinds import (
     API_KINDS,
     AUTOSCALER,
@@ -42,7 +40,7 @@ from roundhouse_operator.core.kinds import (
     Key,
     Kind,
 )
-from roundhouse_operator.ending import end, leave_within
+from roundhouse_operator.ending import end, stop_on_signals
 from roundhouse_operator.engines import EngineReader
 from roundhouse_operator.gateways import Gateways
 from roundhouse_operator.health import Health
@@ -66,8 +64,6 @@ MANAGED: Final = f"{names.LABEL_MANAGED}=true"
 OF_WEIGHTS: Final = f"{MANAGED},{names.LABEL_WEIGHTS}"
 STOP_SECONDS: Final = 3.0
 """For each step of an end."""
-END_SECONDS: Final = 15.0
-"""For the whole of it: half of what a pod is given."""
 
 
 class Operator:
@@ -271,32 +267,13 @@ class Operator:
 
         watch = handlers.ApiWatch(
             on_event=self.on_event,
+            served=lambda: self.cluster.serves(API_KINDS),
             credentials=lambda: credentials(self.cluster.configuration),
             namespaces=self.settings.served_namespaces,
             on_start=started,
             on_end=ended,
         )
         await watch.run(kopf_stop)
-
-
-async def operate(settings: Settings) -> None:
-    """Runs until SIGTERM or SIGINT."""
-    stop = asyncio.Event()
-    stop_on_signals(stop)
-    configuration = await load_configuration()
-    metrics = Metrics()
-    cluster = Cluster(configuration, field_manager=settings.field_manager, on_write=metrics.wrote)
-    try:
-        operator = Operator(settings, cluster, metrics, urlsplit(configuration.host).hostname or "")
-        await operator.run(stop, lambda: leave_within(END_SECONDS))
-    finally:
-        await cluster.close()
-
-
-def stop_on_signals(stop: asyncio.Event) -> None:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
 
 
 def _import_handlers() -> ModuleType:

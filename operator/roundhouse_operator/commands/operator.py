@@ -34,7 +34,7 @@ def run(_: argparse.Namespace) -> int:
 async def _operate(settings: Settings) -> int:
     from roundhouse_operator.health import PortError  # noqa: PLC0415
     from roundhouse_operator.leader import LeadershipLostError  # noqa: PLC0415
-    from roundhouse_operator.runtime import operate  # noqa: PLC0415
+    from roundhouse_operator.lives import operate  # noqa: PLC0415
 
     try:
         await operate(settings)
@@ -43,7 +43,7 @@ async def _operate(settings: Settings) -> int:
     except PortError as error:
         return complain(f"{error}: set {PREFIX}METRICS_PORT to a free one", FAILURE)
     except LeadershipLostError as error:
-        return complain(f"Leadership lost, {error}: ending before anybody else begins", FAILURE)
+        return complain(f"Leadership lost, {error}; not all has ended, so it does not begin anew", FAILURE)
     return SUCCESS
 
 

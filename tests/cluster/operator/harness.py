@@ -126,6 +126,7 @@ class Operator:
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
         except OSError as error:
+            self.port = 0  # one that begins anew takes another, and tells it
             return 0, str(error)
 
     def metric(self, name: str) -> float | None:

@@ -17,8 +17,9 @@ from typing import Any, Final, cast
 import pytest
 from aiohttp import web
 
+from roundhouse_api import names
 from tests.cluster.local import Cluster
-from tests.cluster.operator.empty_api_server import EmptyApiServer, broken_watch
+from tests.cluster.operator.empty_api_server import EmptyApiServer, broken_watch, passing
 from tests.cluster.operator.harness import Operator
 from tests.cluster.operator.nursery import Nursery
 from tests.support.waiting import wait_until
@@ -80,6 +81,62 @@ def test_a_watch_that_breaks_leaves_nothing_behind(nursery: Nursery, tmp_path: P
         assert operator.stop() == 0
         assert server.holder() == ""
         assert "left behind" not in operator.log.read_text()
+
+
+def test_who_loses_the_lease_of_a_slow_api_server_contends_anew(nursery: Nursery, tmp_path: Path) -> None:
+    """In the same process: the kubelet would start one that ended ever later."""
+
+    async def too_slow(request: web.Request) -> web.StreamResponse | None:
+        if "/leases" in request.path:
+            await asyncio.sleep(60)
+        return None
+
+    with EmptyApiServer() as server:
+        operator = operator_of(server, tmp_path / "operator.log", spawn=nursery.spawn)
+        operator.environment["ROUNDHOUSE_OPERATOR_LEASE_SECONDS"] = "5"
+        operator.start()
+        lost = "Leadership lost, not renewed for"
+        server.rule = too_slow
+        wait_until(
+            lambda: lost in operator.log.read_text(), seconds=60, what="it has lost the Lease", every=0.1
+        )
+        server.rule = passing
+        wait_until(
+            lambda: (operator.metric("roundhouse_operator_leader") or 0) == 1 and server.watching() == 4,
+            seconds=120,
+            what="it leads again, and watches",
+            every=0.1,
+        )
+        assert operator.stop() == 0
+        assert "left behind" not in operator.log.read_text()
+
+
+def test_a_definition_that_was_deleted_and_is_there_again_is_followed_again(
+    nursery: Nursery, tmp_path: Path
+) -> None:
+    async def no_engines(request: web.Request) -> web.StreamResponse | None:
+        if request.path.endswith("/engines"):
+            return web.Response(text="404 page not found", status=404)
+        if request.path == f"/apis/{names.API_VERSION}":
+            return web.json_response({"resources": []})
+        return None
+
+    with EmptyApiServer() as server:
+        operator = operator_of(server, tmp_path / "operator.log", spawn=nursery.spawn).start()
+        wait_until(lambda: server.watching() == 4, seconds=60, what="kopf watches", every=0.05)
+        server.rule = no_engines
+        server.cut_watches()
+        wait_until(
+            lambda: "cannot follow the API's kinds" in operator.get("/readyz")[1],
+            seconds=60,
+            what="it says that a kind is not there",
+            every=0.1,
+        )
+        wait_until(lambda: server.watching() == 0, seconds=60, what="kopf has ended", every=0.05)
+        server.rule = passing
+        wait_until(lambda: server.watching() == 4, seconds=120, what="kopf watches all again", every=0.1)
+        assert "cannot follow the API's kinds" not in operator.get("/readyz")[1]
+        assert operator.stop() == 0
 
 
 def test_it_ends_at_any_moment_of_a_new_beginning(nursery: Nursery, tmp_path: Path) -> None:
