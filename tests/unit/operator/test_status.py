@@ -305,6 +305,20 @@ def test_a_rollout_that_cannot_go_on_names_its_trouble_while_old_pods_serve() ->
     assert message(status, "UpToDate").endswith(trouble)
 
 
+def test_who_crashes_on_weights_of_another_format_is_told_so() -> None:
+    source = {"type": "PVC", "pvc": {"claimName": "models"}, "format": "GGUF"}
+    scene = Scene(node("n1"), engine(formats=["Safetensors"]), variant(source=source))
+    scene.settle("kws-en", **STARTING)
+    ended = {"terminated": {"exitCode": 1, "message": "cannot read it"}}
+    scene.put(pod(containerStatuses=[{"name": "engine", "restartCount": 1, "lastState": ended}], **WAITING))
+    status = scene.settle("kws-en")
+    assert conditions(status)["Available"] == ("False", "CrashLoop")
+    assert message(status, "Available") == (
+        "Container engine ended with exit code 1; the weights are GGUF, and of the engine it is said that it "
+        "loads Safetensors: cannot read it"
+    )
+
+
 def test_of_one_pod_nobody_speaks_of_older_ones() -> None:
     """The Deployment still counts the pod as ready, whose container has just ended."""
     scene = Scene(node("n1"), engine(), variant())

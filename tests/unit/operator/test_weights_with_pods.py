@@ -114,13 +114,19 @@ def test_another_loader_starts_no_pod_anew() -> None:
     assert init["image"] == "example.org/loader:2", "pods that start anew anyway get the newer one"
 
 
-def test_pods_whose_loader_fails_get_the_one_that_knows_more() -> None:
+@pytest.mark.parametrize("tries", [False, True], ids=["it-ended", "it-tries-on"])
+def test_pods_whose_loader_fails_get_the_one_that_knows_more(*, tries: bool) -> None:
     scene = cached(cache={"type": "Ephemeral"})
     scene.steps(**STARTING)
     scene.loader = type(scene.loader)("example.org/loader:1", env=(("HTTPS_PROXY", "http://proxy"),))
     scene.put(in_pod(running=True))
-    assert scene.decide("kws-en").plan.empty
-    scene.put(in_pod(says=failure("SourceUnreachable")))
+    [(key, _)] = scene.cache.loaders.addresses.items()
+    scene.cache.progressed(key, Progress(1000, 10, -1, -1, "h:1 cannot be reached (refused)"))
+    assert scene.decide("kws-en").plan.empty, "something has come, and may be lost"
+    if tries:
+        scene.cache.progressed(key, Progress(-1, 0, -1, -1, "h:1 cannot be reached (refused)"))
+    else:
+        scene.put(in_pod(says=failure("SourceUnreachable")))
     scene.steps(**STARTING)
     init = scene.all(DEPLOYMENT)[0]["spec"]["template"]["spec"]["initContainers"][0]
     assert {"name": "HTTPS_PROXY", "value": "http://proxy"} in init["env"]

@@ -5,7 +5,8 @@ What each condition makes of it is in the module of its name.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 from roundhouse_api.conditions import Reason
 from roundhouse_api.v1alpha1 import ModelVariantSpec
@@ -18,9 +19,12 @@ from roundhouse_operator.core.own import child_of
 from roundhouse_operator.core.placing import explained
 from roundhouse_operator.core.scaling import is_demand
 from roundhouse_operator.core.seat import Seat
+from roundhouse_operator.core.selection import unloadable
 from roundhouse_operator.core.startup import startup_of
 from roundhouse_operator.core.status.conditions import Finding, unknown
 from roundhouse_operator.core.weights.mounting import Mounting, look_at_mounts
+
+_BY_FORMAT: Final = frozenset({Reason.CRASH_LOOP, Reason.START_TIMEOUT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +130,15 @@ def _trouble(world: World, decision: Decision) -> Trouble | None:
     if exam and exam.required and exam.failing and (found is None or found.reason is Reason.START_TIMEOUT):
         # The pods wait for their gate, which their containers and their Deployment know nothing of.
         return exam.failing
+    if found and found.reason in _BY_FORMAT and (words := _wrong_format(world, decision)):
+        return replace(found, message=f"{found.message}; {words[:1].lower()}{words[1:]}")
     return explained(found, need, survey) if found and need and survey else found
+
+
+def _wrong_format(world: World, decision: Decision) -> str | None:
+    """What may well be why it does not start: else it is told of what serves nevertheless."""
+    spec, engine = world.variant.spec, decision.engine
+    return None if isinstance(spec, Invalid) or engine is None else unloadable(spec, engine)
 
 
 def not_written(scene: Scene) -> Finding:

@@ -13,7 +13,7 @@ from roundhouse_operator.core.kinds import DEPLOYMENT
 from roundhouse_operator.core.observed import World
 from roundhouse_operator.core.own import child_of, has_template
 from roundhouse_operator.core.weights.loader import LoaderImage, loader_of
-from roundhouse_operator.core.weights.state import Loader
+from roundhouse_operator.core.weights.state import Loader, Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +49,17 @@ def stores_in_use(world: World) -> frozenset[str]:
 
 
 def _none_loads(world: World) -> bool:
-    loaders = [pod.loader for pod in world.pods if not pod.ending]
-    return bool(loaders) and all(one is not None and _fails(one) for one in loaders)
-
-
-def _fails(loader: Loader) -> bool:
-    return not loader.running and (
-        bool(loader.exit_code) or (loader.report is not None and not loader.report.complete)
+    pods = [pod for pod in world.pods if not pod.ending]
+    return bool(pods) and all(
+        pod.loader is not None and _fails(pod.loader, world.progress.get(pod.name)) for pod in pods
     )
+
+
+def _fails(loader: Loader, progress: Progress | None) -> bool:
+    """One that runs tries a source for minutes: nothing is lost of it where nothing has come."""
+    if loader.running:
+        return progress is not None and bool(progress.error) and progress.done_bytes <= 0
+    return bool(loader.exit_code) or (loader.report is not None and not loader.report.complete)
 
 
 def keep_loader(world: World, intent: Intent, pods: Standing) -> Intent:
