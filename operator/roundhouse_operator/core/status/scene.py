@@ -16,7 +16,7 @@ from roundhouse_operator.core.kinds import DEPLOYMENT, SERVICE
 from roundhouse_operator.core.observed import Invalid, World
 from roundhouse_operator.core.outcome import Outcome
 from roundhouse_operator.core.own import child_of
-from roundhouse_operator.core.placing import explained
+from roundhouse_operator.core.placing import explained, replaces_pods
 from roundhouse_operator.core.scaling import is_demand
 from roundhouse_operator.core.seat import Seat
 from roundhouse_operator.core.selection import unloadable
@@ -73,7 +73,7 @@ def build_scene(world: World, decision: Decision, outcome: Outcome) -> Scene:
         upstream=engine is not None and engine.upstream is not None,
         wanted=intent.replicas if intent else rollout.wanted if rollout else 0,
         ready=(rollout.ready if rollout else 0) or world.lodged,
-        trouble=_trouble(world, decision),
+        trouble=_trouble(world, decision, outcome),
         astray=None if decision.shares or decision.leaving or world.lodged else _astray(world),
     )
 
@@ -112,7 +112,7 @@ def _astray(world: World) -> str | None:
     return f"Service {service.name!r} {asks}, so that it leads to none of them"
 
 
-def _trouble(world: World, decision: Decision) -> Trouble | None:
+def _trouble(world: World, decision: Decision, outcome: Outcome) -> Trouble | None:
     survey, engine, weights = decision.survey, decision.engine, decision.weights
     if weights and weights.failing and weights.ready:
         return Trouble(weights.reason, weights.message, weights.detail)  # of the pods' own loaders
@@ -123,6 +123,9 @@ def _trouble(world: World, decision: Decision) -> Trouble | None:
         resource=need.resource if need else None,
         startup=startup_of(engine.probes if engine else None),
     )
+    written = not (outcome.refusal or outcome.failure)
+    if found and written and replaces_pods(decision.plan, world.children):
+        found = None  # it is of pods that go: what is asked for now has not been tried
     mounting = look_at_mounts(world, decision.intent.delivery) if decision.intent else Mounting()
     if mounting.trouble and (found is None or found.reason is Reason.START_TIMEOUT):
         return mounting.trouble
