@@ -39,7 +39,7 @@ def _there_are(snapshot: Snapshot, needs: Needs, grant: Grant) -> str:
 def _explained(snapshot: Snapshot, error: UnknownModelError, needs: Needs, grant: Grant) -> str:
     """Made for those who read it alone."""
     ids = list(_fitting(snapshot, snapshot.catalogue.ids, needs, grant))
-    return error.text(ids) if ids else f"Unknown model: '{error.name}'. {_ELSEWHERE}"
+    return error.text(ids) if ids else f"{error.text(ids)}none of this kind. {_ELSEWHERE}"
 
 
 def _fitting(snapshot: Snapshot, ids: Iterable[str], needs: Needs, grant: Grant) -> Iterator[str]:

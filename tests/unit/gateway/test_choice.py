@@ -119,7 +119,10 @@ def test_why_a_session_is_closed_is_told_in_whole_words() -> None:
     with pytest.raises(UnknownModelRequestError) as refused:
         choose(house(model("many")), "nope", sessions, SEARCH, ALL)
     said = close_message(ending_of(refused.value))["reason"]
-    assert said == "Unknown model: 'nope'. `GET /v1/models` lists the models that there are."
+    assert said == (
+        "Unknown model: 'nope'. Available models: none of this kind. "
+        "`GET /v1/models` lists the models that there are."
+    )
     with pytest.raises(UnknownModelRequestError) as refused:
         choose(house(*(model(f"listens-to-{number}") for number in range(9))), "é", TRANSCRIBE, SEARCH, ALL)
     said = close_message(ending_of(refused.value))["reason"]
