@@ -101,6 +101,11 @@ class Batcher:
         self._seconds = GUESS_SECONDS
         """What the last batch took."""
 
+    @property
+    def waiting(self) -> int:
+        """Requests of which nothing is in a batch yet."""
+        return sum(not order.taken and not order.over for order in self._waiting)
+
     async def compute(
         self, ask: TextAsk, items: Sequence[Item], bound: int | None = None
     ) -> list[Outcome | None]:

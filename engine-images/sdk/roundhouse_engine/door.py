@@ -52,6 +52,10 @@ class Door(Protocol):
     def computing(self) -> int: ...
 
     @property
+    def waiting(self) -> int:
+        """Requests that nothing is computed of yet: for a batch, for a slot, or for their model."""
+
+    @property
     def slots(self) -> int: ...
 
     @property
@@ -110,6 +114,7 @@ def expose(door: Door, metrics: Metrics) -> None:
     metrics.slots.set_function(lambda: door.capacity)
     metrics.slots_in_use.set_function(lambda: door.in_use)
     metrics.slots_computing.set_function(lambda: door.computing)
+    metrics.requests_waiting.set_function(lambda: door.waiting)
     metrics.slots_overdue.set_function(lambda: door.overdue)
     metrics.sessions_in_use.set_function(lambda: door.sessions_in_use)
     metrics.ready.set_function(lambda: float(door.ready))

@@ -134,6 +134,10 @@ class Fleet:
         return sum(pool.computing for pool in self._pools())
 
     @property
+    def waiting(self) -> int:
+        return sum(life.waiting for life in self._lives.values())
+
+    @property
     def overdue(self) -> int:
         return sum(pool.overdue for pool in self._pools())
 

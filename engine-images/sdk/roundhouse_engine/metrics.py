@@ -73,6 +73,9 @@ class Metrics:
         )
         self.slots_in_use = self._gauge("slots_in_use", "Slots that are taken")
         self.slots_computing = self._gauge("slots_computing", "Slots that compute")
+        self.requests_waiting = self._gauge(
+            "requests_waiting", "Requests that wait for a batch, for a slot, or for their model to be loaded"
+        )
         self.slots_overdue = self._gauge(
             "slots_overdue", "Slots that compute on for nobody, though they were told to stop"
         )

@@ -73,6 +73,11 @@ class ModelLife:
         return self.pool.capacity if self.pool is not None else 0
 
     @property
+    def waiting(self) -> int:
+        """Requests that nothing is computed of yet, for want of the model or of a slot."""
+        return self._waiting + (self.pool.waiting if self.pool else 0)
+
+    @property
     def free(self) -> bool:
         """Whether it takes one more request."""
         if self.away:

@@ -132,6 +132,10 @@ class Pool:
         return sum(slot.busy for slot in self._slots)
 
     @property
+    def waiting(self) -> int:
+        return len(self._waiting) + (self.batcher.waiting if self.batcher else 0)
+
+    @property
     def overdue(self) -> int:
         """Slots that compute on for nobody, though they were told to stop."""
         return sum(slot.overdue_since is not None for slot in self._slots)

@@ -183,6 +183,7 @@ def test_an_adapter_changes_its_own_request_as_if_it_were_in_the_weights(
 
 
 @pytest.mark.req("S3-21")
+@pytest.mark.req("S3-10")
 @pytest.mark.parametrize(
     ("adapter", "code", "told"),
     [
@@ -289,14 +290,14 @@ def test_adapters_that_are_told_wrong_are_named(told: str) -> None:
         adapters({"ROUNDHOUSE_ADAPTERS": told})
 
 
-@pytest.mark.req("S3-3")
+@pytest.mark.req("S3-3", "S3-27")
 def test_the_most_is_thirty_seconds_where_nothing_is_said() -> None:
     from roundhouse_musicgen.settings import longest_seconds  # noqa: PLC0415 - see `tiny`
 
     assert longest_seconds({}) == 30
 
 
-@pytest.mark.req("S3-8", "S3-28")
+@pytest.mark.req("S3-8", "S3-26", "S3-28")
 def test_the_most_is_what_the_engine_was_told(engine: Engine) -> None:
     found = post(engine, duration=LIMIT_SECONDS + 1)
     assert (found.status, found.error["param"]) == (400, "duration")

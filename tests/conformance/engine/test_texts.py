@@ -227,6 +227,7 @@ def test_one_that_leaves_stops_no_other(vectors: Engine) -> None:
                 wait_until(lambda: vectors.in_use == 2, seconds=30, what="it waits", every=0.02)
                 stays = clients.submit(embedded, vectors, "three")
                 wait_until(lambda: vectors.in_use == 3, seconds=30, what="both wait", every=0.02)
+                assert vectors.metric("requests_waiting") == 2
             wait_until(lambda: vectors.in_use == 2, seconds=30, what="one has left", every=0.02)
         assert len(stays.result(60)) == 1
     assert vectors.metric("restarts_total") == 0

@@ -199,8 +199,11 @@ async def test_a_model_that_a_request_took_beyond_the_budget_is_unloaded_and_ser
     scene.fleet.pool_of("alpha").note()  # a request is over
     await until(lambda: not scene.fleet.models[0].loaded, "it is unloaded")
     asking = asyncio.create_task(scene.fleet.once_loaded("alpha", lambda pool: pool.capacity))
-    (await scene.started(ALPHA, 2)).loads.set()
+    loading = await scene.started(ALPHA, 2)
+    assert scene.fleet.waiting == 1
+    loading.loads.set()
     assert await asking == 1
+    assert scene.fleet.waiting == 0
     assert scene.states() == {"alpha": "ready"}
 
 
