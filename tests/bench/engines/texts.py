@@ -12,6 +12,9 @@ PARAGRAPHS: Final = [_text(number, 32) for number in range(8)]
 """All of them take the libraries a fifth of a second at least."""
 SHORT: Final = [_text(number, 5) for number in range(8)]
 """As searches are."""
+MANY: Final = [SHORT[number % len(SHORT)] for number in range(2000)]
+CALL: Final = MANY[:64]
+"""As many of them as an engine gives a model at once."""
 QUERY: Final = _text(11, 6)
 WRITTEN_TOKENS: Final = 24
 CHATS: Final = 8

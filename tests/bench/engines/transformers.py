@@ -6,10 +6,23 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from tests.bench.engines.basics import basics, eight_at_once
+from tests.bench.engines.basics import basics, eight_at_once, stops
 from tests.bench.engines.making import made
-from tests.bench.engines.pair import Pair, Subject, at_once, idle, in_turns, post, speed, start, taken, up
-from tests.bench.engines.texts import LONG, PARAGRAPHS, QUERY, SHORT
+from tests.bench.engines.pair import (
+    Pair,
+    Subject,
+    at_once,
+    idle,
+    in_turns,
+    left,
+    post,
+    speed,
+    start,
+    stop,
+    taken,
+    up,
+)
+from tests.bench.engines.texts import LONG, MANY, PARAGRAPHS, QUERY, SHORT
 from tests.bench.figure import Figure, Result
 
 _PROGRAM: Final = "roundhouse_transformers"
@@ -25,9 +38,19 @@ TOGETHER: Final = Figure(
     budget=2,
     noise=0.1,
 )
+EMBEDDINGS_STOP: Final = stops("embeddings")
 RERANK: Final = basics("rerank", "a query and eight documents", "texts/s", start=1.5)
 RERANK_AT_ONCE: Final = eight_at_once("rerank", "documents of 32 words", "texts/s")
-FIGURES: Final = (*EMBEDDINGS.all, AT_ONCE, TOGETHER, *RERANK.all, RERANK_AT_ONCE)
+RERANK_STOP: Final = stops("rerank")
+FIGURES: Final = (
+    *EMBEDDINGS.all,
+    AT_ONCE,
+    TOGETHER,
+    EMBEDDINGS_STOP,
+    *RERANK.all,
+    RERANK_AT_ONCE,
+    RERANK_STOP,
+)
 
 
 def measure(folder: Path) -> Iterator[Result]:
@@ -43,6 +66,7 @@ def measure(folder: Path) -> Iterator[Result]:
         yield at_once(AT_ONCE, pair, [partial(_embed, pair, text) for text in PARAGRAPHS])
         yield _short(pair)
         yield idle(EMBEDDINGS.idle, pair.engine)
+        yield _stop(EMBEDDINGS_STOP, pair, "/v1/embeddings", input=MANY)
     model = made("rerank", folder / "rerank")
     with up(Subject((_PROGRAM, "rerank"), "transformers", ("rerank", model), model), folder) as pair:
         yield start(RERANK.start, pair)
@@ -54,6 +78,7 @@ def measure(folder: Path) -> Iterator[Result]:
         )
         yield at_once(RERANK_AT_ONCE, pair, [partial(_rank, pair, text) for text in PARAGRAPHS])
         yield idle(RERANK.idle, pair.engine)
+        yield _stop(RERANK_STOP, pair, "/v1/rerank", query=QUERY, documents=MANY)
 
 
 def _embed(pair: Pair, text: str) -> None:
@@ -62,6 +87,11 @@ def _embed(pair: Pair, text: str) -> None:
 
 def _rank(pair: Pair, document: str) -> None:
     post(pair.engine, "/v1/rerank", query=QUERY, documents=[document])
+
+
+def _stop(figure: Figure, pair: Pair, path: str, **told: object) -> Result:
+    (step_seconds,) = in_turns(lambda: pair.library.seconds("step"))
+    return stop(figure, pair.engine, lambda: left(pair.engine, path, **told), step_seconds)
 
 
 def _short(pair: Pair) -> Result:

@@ -241,6 +241,18 @@ def test_a_client_that_leaves_stops_the_batch(vectors: Engine) -> None:
     wait_until(lambda: vectors.metric("cancel_seconds_count") == before + 1, seconds=30, what="it is counted")
 
 
+def test_of_many_texts_that_are_left_no_other_batch_begins(vectors: Engine) -> None:
+    """Of 63 batches the first is computed when the client leaves."""
+    before = vectors.metric("batches_total")
+    with contextlib.closing(vectors.connect()) as connection:
+        texts = ["wait", *(f"text {number}" for number in range(1999))]
+        connection.request("POST", EMBEDDINGS, json.dumps({"model": "m", "input": texts}))
+        wait_until(lambda: vectors.metric("slots_computing") == 1, seconds=60, what="it computes", every=0.02)
+    wait_until(lambda: vectors.in_use == 0, seconds=60, what="the place is free", every=0.02)
+    assert len(embedded(vectors, "one")) == 1
+    assert vectors.metric("batches_total") == before + 2
+
+
 def test_a_text_that_cannot_be_computed_costs_itself_alone(vectors: Engine) -> None:
     with ThreadPoolExecutor(2) as clients:
         with stuck(vectors):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from typing_extensions import override
 
-from roundhouse_engine import Cancellation, Embedding, ModelSpec, Rerank
+from roundhouse_engine import Cancellation, Cancelled, Embedding, ModelSpec, Rerank
 from roundhouse_engine.batch import Told, compute_batch
 from roundhouse_engine.text import Text
 from roundhouse_engine.text_events import Embedded, Halved, TextAsk, TextWork
@@ -77,6 +77,26 @@ def test_memory_that_was_short_is_tried_again(monkeypatch: pytest.MonkeyPatch) -
     computed(handler, 20, 20)
     computed(handler, 20, 20, 20, 20)
     assert handler.calls == [[20, 20], [20, 20], [20, 20], [20, 20, 20, 20]]
+
+
+def test_nothing_is_computed_after_the_call_in_which_a_client_left() -> None:
+    cancellation = Cancellation()
+
+    class Left(Counting):
+        @override
+        def embed(self, texts: Sequence[Text], cancellation: Cancellation) -> np.ndarray:
+            cancellation.cancel()
+            return super().embed(texts, cancellation)
+
+    handler = Left()
+    told = {"items": ["text"] * 64, "bounds": [None] * 64}
+    with pytest.raises(Cancelled):
+        list(
+            compute_batch(
+                handler, io.BytesIO(json.dumps(told).encode()), TextAsk("m", TextWork.EMBED), cancellation
+            )
+        )
+    assert handler.calls == [[4] * 4]
 
 
 def test_the_query_of_many_documents_is_counted_once() -> None:

@@ -1,7 +1,8 @@
 """`python -m tests.bench.engines.libraries.transformers KIND MODEL`: chat, transcriptions and the like.
 
-Of chat, a step is one token after a short prompt. Transcriptions want a file of 16 kHz mono samples, too: a
-step of theirs is one window through the encoder.
+Of chat, a step is one token after a short prompt, and of texts a call of as many as an engine gives a model
+at once. Transcriptions want a file of 16 kHz mono samples, too: a step of theirs is one window through the
+encoder.
 """
 
 import sys
@@ -11,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from tests.bench.engines.libraries import answer
 from tests.bench.engines.making import SPOKEN_WORDS
 from tests.bench.engines.speech import CLIPS, RATE
-from tests.bench.engines.texts import LONG, MESSAGES, PARAGRAPHS, QUERY, WRITTEN_TOKENS
+from tests.bench.engines.texts import CALL, LONG, MESSAGES, PARAGRAPHS, QUERY, WRITTEN_TOKENS
 
 Works = Mapping[str, Callable[[], object]]
 
@@ -30,7 +31,7 @@ def _embeddings(path: str) -> Works:
             pooled = (hidden * weights).sum(1) / weights.sum(1)
             return len(torch.nn.functional.normalize(pooled, dim=-1).tolist())
 
-    return {"call": lambda: embed(LONG), "batch": lambda: embed(PARAGRAPHS)}
+    return {"call": lambda: embed(LONG), "batch": lambda: embed(PARAGRAPHS), "step": lambda: embed(CALL)}
 
 
 def _rerank(path: str) -> Works:
@@ -45,7 +46,7 @@ def _rerank(path: str) -> Works:
         with torch.inference_mode():
             return len(torch.sigmoid(model(**read).logits[:, 0]).tolist())
 
-    return {"call": lambda: rank(LONG), "batch": lambda: rank(PARAGRAPHS)}
+    return {"call": lambda: rank(LONG), "batch": lambda: rank(PARAGRAPHS), "step": lambda: rank(CALL)}
 
 
 def _chat(path: str) -> Works:
