@@ -32,7 +32,7 @@ def catalogue_page(folder: Path) -> str:
     engines: Mapping[str, Entry] = yaml.safe_load((folder / "engines.yaml").read_text())
     entries = list(_entries(folder))
     served = [each for each in entries if each.get("enabled", True)]
-    parts = [HEAD]
+    parts = [HEAD, _unpinned(served)]
     for stage, title in STAGES.items():
         rows = [_row(each, engines) for each in served if engines[each["engine"]]["stage"] == stage]
         parts += [
@@ -49,6 +49,23 @@ def catalogue_page(folder: Path) -> str:
         *(f"| `{_name(each)}` | {each['reason']} |" for each in entries if not each.get("enabled", True)),
     ]
     return "\n".join(parts) + "\n"
+
+
+def _unpinned(served: list[Entry]) -> str:
+    """Which weights may be others tomorrow."""
+    names = [
+        f"`{_name(each)}`"
+        for each in served
+        if "repo" in each and "revision" not in each.get("source", {}).get("huggingFace", {})
+    ]
+    if not names:
+        return "Weights are fetched at the commit that their entry names.\n"
+    return (
+        "Weights are fetched at the commit that their entry names. These name none, because none could be\n"
+        f"verified: {', '.join(names)}.\n"
+        "They come as the repository's `main` is when they are fetched first;\n"
+        "[a `revision`](../guides/catalogue.md#change-a-model) laid over the entry pins them.\n"
+    )
 
 
 def _entries(folder: Path) -> Iterator[Entry]:

@@ -138,7 +138,11 @@ def _pinned_base(images: Sequence[Image]) -> str:
 def _plans(images: Sequence[Image], base: str, uv: str, *, gpu: bool) -> list[Plan]:
     version = project_version() + (GPU_SUFFIX if gpu else "")
     arguments = {"BASE": base, "UV": uv, "VERSION": version} | ({"CUDA": "1"} if gpu else {})
-    return [Plan(image, version, arguments) for image in images]
+    return [Plan(image, version, arguments | (_given(image) if gpu else {})) for image in images]
+
+
+def _given(image: Image) -> dict[str, str]:
+    return {name: value for name in image.told if (value := os.environ.get(name))}
 
 
 def _uv_reference() -> str:

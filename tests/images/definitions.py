@@ -28,6 +28,8 @@ class Image:
     """The image that it starts from, whose layers others share with it; None: the base of all."""
     on_gpus: bool = False
     """Whether there is one for GPUs, too, by the build argument CUDA."""
+    told: tuple[str, ...] = ()
+    """Build arguments of one for GPUs that the environment may give."""
 
     def reference(self, version: str, registry: str = LOCAL_REGISTRY) -> str:
         return f"{registry}/{self.name}:{version}"
@@ -40,7 +42,12 @@ IMAGES = (
     Image("operator", "operator/Containerfile"),
     Image("gateway", "gateway/Containerfile"),
     Image("loader", "engine-images/loader/Containerfile"),
-    Image("llama-cpp", "engine-images/llama-cpp/Containerfile", on_gpus=True),
+    Image(
+        "llama-cpp",
+        "engine-images/llama-cpp/Containerfile",
+        on_gpus=True,
+        told=("WHEELS", "WHEEL_SHA256"),
+    ),
     Image("pocketsphinx", "engine-images/pocketsphinx/Containerfile"),
     Image("faster-whisper", "engine-images/faster-whisper/Containerfile", on_gpus=True),
     Image("transformers", "engine-images/transformers/Containerfile", on=TORCH, on_gpus=True),

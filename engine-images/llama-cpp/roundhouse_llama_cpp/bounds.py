@@ -51,13 +51,26 @@ def check_tokens(tokens: int, context_tokens: int, param: str) -> None:
         raise too_many(tokens, context_tokens, param)
 
 
-def too_many(tokens: object, context_tokens: object, param: str) -> EngineError:
+def too_many(tokens: object, context_tokens: object, param: str | None) -> EngineError:
     return invalid(
         f"The prompt is {tokens} tokens long, and the model takes {context_tokens}. Send less, or give the "
         "engine a longer context.",
         param=param,
         code="context_length_exceeded",
     )
+
+
+def texts(told: object) -> Iterator[str]:
+    """All that are in JSON, but for names of fields."""
+    waiting = [told]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, str):
+            yield each
+        elif isinstance(each, Mapping):
+            waiting.extend(each.values())
+        elif isinstance(each, list | tuple):
+            waiting.extend(each)
 
 
 def check_extensions(extensions: Mapping[str, Any]) -> None:

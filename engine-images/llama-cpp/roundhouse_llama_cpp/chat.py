@@ -33,6 +33,7 @@ from roundhouse_llama_cpp.bounds import (
     check_length,
     check_schema,
     check_tokens,
+    texts,
 )
 from roundhouse_llama_cpp.llama import Llama, problem
 from roundhouse_llama_cpp.settings import read_settings
@@ -43,6 +44,8 @@ _LOOK_SECONDS: Final = 0.05
 _NOT_UNDERSTOOD: Final = ("Failed to parse", "[json.exception")
 """So begins what it says of a request, in the exception that it has for everything else as well."""
 _OF_GRAMMARS: Final = ("JSON schema error", "failed to parse grammar", "custom grammar")
+_SEEDS: Final = (1 << 32) - 1
+"""llama.cpp keeps 32 bits of a seed, and takes this one for a wish for chance."""
 _OPTIONS: Final = ("max_tokens", "temperature", "top_p", "seed", "frequency_penalty", "presence_penalty")
 
 Chunk = dict[str, Any]
@@ -82,6 +85,7 @@ class LlamaChat(Chat):
         request: Chunk = {"messages": list(conversation.messages)}
         told = [*conversation.messages, options.extensions.get("chat_template_kwargs")]
         check_length(json.dumps(told, ensure_ascii=False), self._llama.context_tokens, "messages")
+        self._llama.check_worth("\n".join(texts(told)), "messages")
         check_schema("tools", conversation.tools)
         if conversation.tools:
             if not self._llama.knows_tools:
@@ -99,6 +103,7 @@ class LlamaChat(Chat):
     def complete(self, prompt: Text, options: TextOptions, cancellation: Cancellation) -> Written:
         if isinstance(prompt, str):
             check_length(prompt, self._llama.context_tokens, "prompt")
+            self._llama.check_worth(prompt, "prompt")
         else:
             check_tokens(len(prompt), self._llama.context_tokens, "prompt")
         request = {"prompt": prompt if isinstance(prompt, str) else list(prompt)} | _sampling(options)
@@ -110,6 +115,8 @@ def _sampling(options: TextOptions) -> Chunk:
     check_grammar(options.extensions, options.response_format)
     check_schema("response_format", options.response_format)
     told = {name: value for name in _OPTIONS if (value := getattr(options, name)) is not None}
+    if options.seed is not None:
+        told["seed"] = options.seed % _SEEDS
     if options.response_format is not None:
         told["response_format"] = dict(options.response_format)
     # `return_progress` makes it speak while it reads a long prompt, and so listen to whether it should go on.

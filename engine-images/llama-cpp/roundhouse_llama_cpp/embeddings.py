@@ -33,6 +33,7 @@ class LlamaEmbeddings(Embedding):
         found = self._ask(["a"])
         if "error" in found and settings.pooling is None:
             # A model that was made to write says nothing of how its tokens' vectors become one.
+            del self._llama  # there need be no room for two
             self._llama = Llama(model.name, weights, replace(settings, pooling="mean"), embedding=True)
             found = self._ask(["a"])
         if "error" in found:

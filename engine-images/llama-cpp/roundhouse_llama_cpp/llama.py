@@ -26,6 +26,11 @@ _ERRORS_ONLY: Final = 1
 _BATCH_TOKENS: Final = 512
 """Tokens of a prompt that are read between two looks at whether its client is still there."""
 _ANSWER_SECONDS: Final = 60
+_SENTENCEPIECE: Final = 1
+"""llama.cpp's number for tokenizers that copy all tokens so far for each character that they do not know."""
+_PIECE_CHARACTERS: Final = 8192
+_FAR_TOO_LONG: Final = 2
+"""Times the context: not all of a conversation has to go into its prompt, and nothing can be added to it."""
 
 
 class Llama:
@@ -35,6 +40,8 @@ class Llama:
         import xllamacpp  # noqa: PLC0415 - never in the engine itself
 
         make_room(most_bytes(settings.context_tokens))
+        if settings.gpu_layers:
+            _check_gpu(xllamacpp, settings)
         self._key = secrets.token_urlsafe(32)
         parameters = xllamacpp.CommonParams()
         parameters.model.path = str(weights)
@@ -74,11 +81,30 @@ class Llama:
         """Of each request: what was asked for, or what the model was made for where that is less."""
         self.knows_tools = bool(about["chat_template_caps"]["supports_tools"])
         """Whether the model's template puts tools into the prompt; where not, llama.cpp drops them."""
+        [listed] = self._ask("GET", "/v1/models")["data"]
+        self._slow = listed["meta"]["vocab_type"] == _SENTENCEPIECE
 
     def count_tokens(self, text: str) -> int:
         """Raises `EngineError` for a text that is not worth counting."""
         check_length(text, self.context_tokens, None)
-        return len(self._ask("POST", "/tokenize", {"content": text, "add_special": True})["tokens"])
+        self.check_worth(text, None)
+        return self._count(text, add_special=True)
+
+    def check_worth(self, text: str, param: str | None) -> None:
+        """Raises `EngineError` where a text is far too long, by its first pieces.
+
+        What is not far too long is left to llama.cpp, which alone knows how many tokens a prompt has.
+        """
+        if not self._slow:
+            return
+        most, found = _FAR_TOO_LONG * self.context_tokens, 0
+        for start in range(0, len(text) - _PIECE_CHARACTERS, _PIECE_CHARACTERS):
+            found += self._count(text[start : start + _PIECE_CHARACTERS])
+            if found > most:
+                raise too_many(f"more than {most}", self.context_tokens, param)
+
+    def _count(self, text: str, *, add_special: bool = False) -> int:
+        return len(self._ask("POST", "/tokenize", {"content": text, "add_special": add_special})["tokens"])
 
     def _ask(self, method: str, path: str, told: object = None) -> dict[str, Any]:
         with self._asking:
@@ -96,11 +122,20 @@ class Llama:
         return answer
 
 
+def _check_gpu(xllamacpp: Any, settings: Settings) -> None:  # noqa: ANN401 - the library has no types
+    if not any(device["type"].name.endswith("GPU") for device in xllamacpp.get_device_info()):
+        raise ModelError(
+            f"ROUNDHOUSE_LLAMA_GPU_LAYERS is {settings.gpu_layers}, and llama.cpp sees no GPU: give the "
+            "container one and the image for GPUs, or leave the variable out."
+        )
+
+
 def problem(error: Mapping[str, Any], param: str) -> EngineError:
     """What llama.cpp refused or failed at, for the client."""
     message = str(error.get("message", "no reason was given"))
     if error.get("type") == "exceed_context_size_error":
-        return too_many(error.get("n_prompt_tokens"), error.get("n_ctx"), param)
+        tokens, most = error["n_prompt_tokens"], error["n_ctx"]
+        return too_many(tokens, most - (tokens == most), param)  # there must be room for an answer
     if error.get("code") in (400, 501):
         return invalid(f"llama.cpp refuses the request: {message}", param=param)
     return failed(f"llama.cpp failed: {message}")

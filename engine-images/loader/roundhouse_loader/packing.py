@@ -152,10 +152,7 @@ def _broken(path: Path) -> Iterator[None]:
     except _BROKEN as error:
         raise _unreadable(path, error) from error
     except OSError as error:
-        if error.errno in {
-            None,
-            errno.EINVAL,
-        }:  # how bz2 tells of broken data, and zip of a place before its start
+        if error.errno in _NO_FAULT_OF_A_DISK:
             raise _unreadable(path, error) from error
         raise
 

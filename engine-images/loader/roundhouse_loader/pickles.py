@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import IO, BinaryIO, Final, cast
 
 _LOOKED_AT_BYTES: Final = 1 << 20
+_NO_ACCIDENT: Final = 16
+"""Instructions on end, with a stack that they could work on."""
 _PROTOCOL: Final = 0x80
 _PROTOCOLS: Final = range(2, 6)
 _NAMING: Final = frozenset({"GLOBAL", "STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4"})
@@ -62,15 +64,16 @@ def _is_program(looked: _Looked, *, marked: bool) -> bool:
     Texts are instructions for a while, too, without a stack that they could work on.
     """
     stack: list[object] = []
-    sound, named, called = True, False, False
+    sound, named, called, instructions = True, False, False, 0
     try:
         for opcode, argument, _ in pickletools.genops(cast("IO[bytes]", looked)):
+            instructions += 1
             sound = sound and _worked_on(stack, opcode)
             if sound:
                 named = named or (opcode.name in _NAMING and _is_name(argument))
                 called = called or (named and opcode.name in _CALLING)
     except _BeyondError:
-        return marked or (named and sound)
+        return marked or (sound and (named or instructions > _NO_ACCIDENT))
     except ValueError as error:
         # All but those of an unknown one: it has an argument that is none, or ends within it.
         return called or (marked and not str(error).endswith("unknown"))

@@ -98,9 +98,10 @@ def test_completions_go_on_after_the_prompt(llama: Engine) -> None:
     assert found.json["choices"][0]["text"].split() == ["one", "two", "three"]
 
 
-def test_a_seed_makes_chance_repeat_itself(llama: Engine) -> None:
+@pytest.mark.parametrize("seed", [7, -1, (1 << 32) - 1, (1 << 63) - 1])
+def test_a_seed_makes_chance_repeat_itself(llama: Engine, seed: int) -> None:
     def text() -> str:
-        found = post(llama, messages=said("any"), temperature=2, seed=7, max_tokens=8, top_p=1)
+        found = post(llama, messages=said("any"), temperature=2, seed=seed, max_tokens=8, top_p=1)
         return str(found.json["choices"][0]["message"]["content"])
 
     assert text() == text()

@@ -4,9 +4,13 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from roundhouse_engine import ModelSpec
+from roundhouse_llama_cpp import embeddings
+from roundhouse_llama_cpp.settings import Settings
 from tests.conformance.engine.conversations import said
 from tests.conformance.engine.running import Engine
 from tests.conformance.engine.test_llama_cpp import post, serving
@@ -17,6 +21,16 @@ RUN = 120_000
 """Bytes of letters in a row: a third as many letters end a thread whose stack is of the usual size."""
 BOUND_SECONDS = 20
 """To count the tokens of what is refused here takes minutes, and of more of it days."""
+
+
+@pytest.fixture(scope="module")
+def by_letters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """Its tokenizer knows next to no letter, and copies all tokens so far for each of them."""
+    folder = tmp_path_factory.mktemp("letters")
+    write_model(folder / "tiny.gguf", context=CONTEXT)
+    with serving("chat", folder, folder, ROUNDHOUSE_CAPACITY="1") as engine:
+        engine.until_ready()
+        yield engine
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +66,29 @@ def test_what_is_far_too_long_is_refused_without_being_counted(recursive: Engine
     assert time.monotonic() - begun < BOUND_SECONDS
 
 
+@pytest.mark.parametrize("field", ["messages", "prompt"])
+@pytest.mark.parametrize(
+    ("letters", "found"), [(CONTEXT + 2000, r"\d{5}"), (RUN, f"more than {2 * CONTEXT}")]
+)
+def test_of_what_is_far_too_long_only_the_beginning_is_counted(
+    by_letters: Engine, field: str, letters: int, found: str
+) -> None:
+    if field == "messages":
+        answer = post(by_letters, messages=said("a" * letters))
+    else:
+        answer = post(by_letters, "/v1/completions", prompt="a" * letters)
+    assert (answer.status, answer.error["code"]) == (400, "context_length_exceeded")
+    assert (answer.error["param"], answer.error["type"]) == (field, "invalid_request_error")
+    wanted = f"The prompt is {found} tokens long, and the model takes {CONTEXT}"
+    assert re.match(wanted, answer.error["message"]), answer.error["message"]
+
+
+def test_a_prompt_that_leaves_no_room_for_an_answer_is_refused(by_letters: Engine) -> None:
+    answer = post(by_letters, "/v1/completions", prompt=[5] * CONTEXT)
+    assert (answer.status, answer.error["code"]) == (400, "context_length_exceeded")
+    assert f"{CONTEXT} tokens long, and the model takes {CONTEXT - 1}" in answer.error["message"]
+
+
 def test_a_text_that_is_far_too_long_costs_its_request_alone(tmp_path: Path) -> None:
     write_model(tmp_path / "tiny.gguf")
     with serving("embeddings", tmp_path, tmp_path, ROUNDHOUSE_LLAMA_CONTEXT_TOKENS="64") as engine:
@@ -81,3 +118,47 @@ def test_a_file_that_is_no_model_ends_the_engine_with_the_reason(
     with serving(kind, tmp_path, tmp_path) as engine:
         assert engine.ended() == 1
         assert re.search("llama.cpp cannot load .*tiny.gguf", engine.logged.splitlines()[-1]), engine.logged
+
+
+@pytest.mark.parametrize("kind", ["chat", "embeddings"])
+def test_layers_for_a_gpu_where_there_is_none_end_the_engine_with_the_reason(
+    kind: str, tmp_path: Path
+) -> None:
+    write_model(tmp_path / "tiny.gguf")
+    with serving(kind, tmp_path, tmp_path, ROUNDHOUSE_LLAMA_GPU_LAYERS="99") as engine:
+        assert engine.ended() == 1
+        assert (
+            "ROUNDHOUSE_LLAMA_GPU_LAYERS is 99, and llama.cpp sees no GPU" in engine.logged.splitlines()[-1]
+        )
+
+
+class OneAtATime:
+    """In the place of a loaded model: says nothing of its pooling, and how many there were at once."""
+
+    alive = 0
+    most = 0
+
+    def __init__(self, _name: str, _weights: Path, settings: Settings, *, embedding: bool) -> None:
+        assert embedding
+        self._pooling = settings.pooling
+        OneAtATime.alive += 1
+        OneAtATime.most = max(OneAtATime.most, OneAtATime.alive)
+
+    def __del__(self) -> None:
+        OneAtATime.alive -= 1
+
+    @property
+    def server(self) -> "OneAtATime":
+        return self
+
+    def handle_embeddings(self, _asked: object) -> dict[str, Any]:
+        return {"data": []} if self._pooling else {"error": {"message": "no pooling"}}
+
+
+def test_a_model_that_says_nothing_of_its_pooling_needs_room_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embeddings, "Llama", OneAtATime)
+    embedder = embeddings.LlamaEmbeddings()
+    embedder.load(ModelSpec("m", write_model(tmp_path / "tiny.gguf")), lambda _part: None)
+    assert (OneAtATime.alive, OneAtATime.most) == (1, 1)

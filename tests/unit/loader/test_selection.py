@@ -131,6 +131,7 @@ BYTES = [
     ("broken behind its call, with a mark", b"\x80\x04" + CALL + b"\xff\xff", True),
     ("cut off behind its call", CALL + b"X\xff\xff\xff\x7f", True),
     ("what it calls with is long", CALL.replace(b"true", b"true #" + b"x" * (1 << 20)) + b".", True),
+    ("much that does nothing before its call", b"I1\n0" * 300_000 + CALL + b".", True),
     ("a list of words with a name", b"cat\ndog\nbird\nRat\nSaturday\nThursday\n", False),
     ("a list of words with another", b"icecream\nvanilla\nbuild\no\nR\nb\n.\n", False),
     ("a config", b'{"model_type": "whisper"}', False),
