@@ -56,7 +56,9 @@ _TOKENIZER: Final = "custom_tokenizer"
 _SECOND_MODEL: Final = "restore_timestamps_model"
 """Canary's setting for a model within the file that NeMo would load unseen."""
 _NAMES_CODE: Final = frozenset({"cls", "target", _TOKENIZER, "pretrained_model_name", "trust_remote_code"})
-_NAMES_A_FILE: Final = ("_path", "_file", "lm_model")
+_NAMES_A_FILE: Final = ("_path", "_file", "lm_model", "spe_tokenizer_vocab")
+_OF_TOKENIZERS: Final = {"bpe": ("model_path", "vocab_path"), "wpe": ("vocab_path",)}
+"""What NeMo looks for in a tokenizer's `dir`, unless its place in the archive is told."""
 _OF_THE_ARCHIVE: Final = "nemo:"
 _MOST_VALUES: Final = 300_000
 """Vocabularies are in it several times over; aliases of YAML can make far more of a few lines."""
@@ -98,7 +100,7 @@ def _problem(config: Mapping[str, Any]) -> str | None:
     for count, (place, depth, key, value) in enumerate(_values(config, "", 0)):
         if count >= _MOST_VALUES or depth > _DEEPEST:
             return f"is larger than any model's, at {place[:200]!r}"
-        if problem := _of_value(key, value):
+        if problem := _of_value(key, value) or _of_tokenizer(value):
             return f"{problem} at {place[:200]!r}"
     return None
 
@@ -131,6 +133,14 @@ def _of_value(key: object, value: object) -> str | None:
     if key.endswith(_NAMES_A_FILE) and value and not _within_the_archive(value):
         return f"names the file {str(value)[:200]!r} outside of the archive"
     return None
+
+
+def _of_tokenizer(value: object) -> str | None:
+    if not isinstance(value, Mapping) or not value.get("dir"):
+        return None
+    wanted = _OF_TOKENIZERS.get(str(value.get("type")).lower(), ())
+    missing = next((each for each in wanted if not value.get(each)), None)
+    return missing and f"names the folder {str(value['dir'])[:200]!r}, and no {missing!r} of the archive,"
 
 
 def _of_canary(key: str, value: object) -> bool:

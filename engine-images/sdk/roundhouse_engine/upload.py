@@ -176,10 +176,14 @@ class _FormReader:
         if self._form.file is None or not self._pending:
             return
         data, self._pending = bytes(self._pending), bytearray()
+        writing = asyncio.ensure_future(asyncio.to_thread(_write_all, self._form.file, data))
         try:
-            await asyncio.to_thread(_write_all, self._form.file, data)
+            await asyncio.shield(writing)
         except OSError as error:
             raise _no_space(self._limits, error) from error
+        finally:
+            # Whoever ends the request closes its file, whose number may be another's before this is written.
+            await asyncio.gather(writing, return_exceptions=True)
 
 
 def _write_all(file: BinaryIO, data: bytes) -> None:

@@ -74,6 +74,13 @@ UNSAFE = [
         "file '/models/x.nemo' outside",
     ),
     Unsafe("another folder", "tokenizer: {model_path: 'nemo:../x'}", "file 'nemo:../x' outside"),
+    Unsafe(
+        "a tokenizer's folder",
+        "tokenizer: {dir: /etc, type: BPE, model_path: 'nemo:x'}",
+        "no 'vocab_path' of",
+    ),
+    Unsafe("of a language", "tokenizer: {type: agg, langs: {en: {dir: /etc, type: wpe}}}", "folder '/etc'"),
+    Unsafe("a vocabulary", "tokenizer: {spe_tokenizer_vocab: /etc/x}", "file '/etc/x' outside"),
     Unsafe("within itself", "a: &a {b: *a}", "is larger than any model's"),
     Unsafe("without end", "a: &a [x, x, x, x, x, x, x, x]\n" + BILLION, "is larger than any model's"),
 ]
@@ -146,8 +153,9 @@ def test_what_canary_is_made_of_is_what_nemo_calls_so() -> None:
 
 
 def test_what_nemo_saves_is_shown_to_it_whole(tmp_path: Path) -> None:
+    files = {"model_path": "nemo:1234_tokenizer.model", "vocab_path": "nemo:1234_vocab.txt"}
     said = {
-        "tokenizer": {"dir": "/where/it/was/made", "type": "bpe", "model_path": "nemo:1234_tokenizer.model"},
+        "tokenizer": {"dir": "/where/it/was/made", "type": "bpe", **files},
         "preprocessor": {"_target_": f"{PARTS_OF}AudioToMelSpectrogramPreprocessor", "window": "hann"},
         "encoder": {"_target_": f"{PARTS_OF}ConformerEncoder", "self_attention_model": "rel_pos"},
         "decoding": {"greedy": {"ngram_lm_model": None}, "beam": {"kenlm_path": ""}, "durations": [0, 1]},

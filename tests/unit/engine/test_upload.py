@@ -4,10 +4,11 @@ import asyncio
 import itertools
 import os
 import resource
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -184,3 +185,28 @@ def test_what_is_no_form_or_too_large_by_its_own_word(tmp_path: Path) -> None:
         with pytest.raises(EngineError) as caught:
             boundary(headers, limits(tmp_path))
         assert caught.value.problem.status == status
+
+
+async def test_a_request_that_is_ended_waits_for_what_it_is_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its file is closed meanwhile, and another's may get its number."""
+    writes, may_write, closed_early = asyncio.Event(), threading.Event(), list[bool]()
+    loop = asyncio.get_running_loop()
+
+    def write(file: BinaryIO, _: bytes) -> None:
+        loop.call_soon_threadsafe(writes.set)
+        assert may_write.wait(60)
+        closed_early.append(file.closed)
+
+    monkeypatch.setattr("roundhouse_engine.upload._write_all", write)
+    reading = asyncio.create_task(read(tmp_path, BODY + END))
+    await asyncio.wait_for(writes.wait(), 60)
+    reading.cancel()
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert not reading.done()
+    may_write.set()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    assert closed_early == [False]
