@@ -139,7 +139,7 @@ def _of_tokenizer(value: object) -> str | None:
     if not isinstance(value, Mapping) or not value.get("dir"):
         return None
     wanted = _OF_TOKENIZERS.get(str(value.get("type")).lower(), ())
-    missing = next((each for each in wanted if not value.get(each)), None)
+    missing = next((each for each in wanted if each not in value), None)
     return missing and f"names the folder {str(value['dir'])[:200]!r}, and no {missing!r} of the archive,"
 
 

@@ -25,6 +25,8 @@ class Connection(H11Protocol):
     @override
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
+        if self.transport.get_protocol() is not self:
+            return  # a WebSocket has it now
         # uvicorn declares `cycle` as never None, and sets it to None until the first request is there.
         if getattr(self.cycle, "response_complete", True) is False:
             self._forget()  # the request is at work, and the route bounds its body
@@ -37,6 +39,11 @@ class Connection(H11Protocol):
             )
         elif self._due is None:
             self._expect_request()  # the beginning of a request, or the body of one that was refused
+
+    @override
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        self._forget()
+        super().handle_websocket_upgrade(event)
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:

@@ -55,8 +55,11 @@ async def test_what_never_becomes_a_request_is_closed(sent: bytes, then: bytes, 
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(sent)
     dripping = asyncio.create_task(drip(writer, then))
+    answer = b""
     async with asyncio.timeout(60):
-        answer = await reader.read()
+        with contextlib.suppress(ConnectionResetError):  # a byte that came too late
+            while data := await reader.read(1 << 16):
+                answer += data
     assert answer.count(b"HTTP/1.1") == sent.count(b"HTTP/1.1")
     dripping.cancel()
     await asyncio.gather(dripping, return_exceptions=True)

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,25 @@ def test_the_printed_manifest_is_one_of_the_printed_engine() -> None:
     assert variant["spec"]["engineRef"]["name"] == engine["metadata"]["name"]
     assert variant["spec"]["source"]["format"] in engine["spec"]["formats"]
     assert f"capacity = {engine['spec']['concurrency']['maxInFlightPerReplica']} " in printed("python")
+
+
+def test_the_printed_containerfile_has_all_that_the_printed_engine_imports() -> None:
+    """Its steps want a network: here is looked at what they name."""
+    steps = printed("dockerfile")
+    copied, _ = re.findall(r"^COPY (\S+) /", steps, re.MULTILINE)
+    (extra,) = re.findall(r"pip install \S+ '/sdk\[(\w+)\]'", steps)
+    sdk = tomllib.loads((ROOT / copied / "pyproject.toml").read_text())["project"]
+    installed = " ".join([*sdk["dependencies"], *sdk["optional-dependencies"][extra]])
+    imported = set(re.findall(r"^(?:import|from) (\w+)", printed("python"), re.MULTILINE))
+    others = imported - sys.stdlib_module_names - {"roundhouse_engine"}
+    assert others == {"numpy"}
+    assert re.search(r"\bnumpy\b", installed)
+    assert (ROOT / copied / "roundhouse_engine" / "server.py").is_file()
+    assert "COPY keypad.py /\n" in steps
+    assert 'ENTRYPOINT ["python", "/keypad.py"]' in steps
+    python = re.search(r"library/python:(\d+\.\d+)", steps)
+    assert python is not None
+    assert f">={python[1]}" in sdk["requires-python"]
 
 
 def test_every_setting_stands_in_the_guide() -> None:
