@@ -84,8 +84,8 @@ def when_led(operator: Operator) -> float:
 
 
 def when_said(operator: Operator, words: str) -> float:
-    """The one line that has them."""
-    [line] = [one for one in operator.log.read_text().splitlines() if words in one]
+    """For the last time: a machine that stands still may take the Lease from one who gets it back."""
+    *_, line = [one for one in operator.log.read_text().splitlines() if words in one]
     return datetime.strptime(line[:23], "%Y-%m-%d %H:%M:%S,%f").astimezone().timestamp()
 
 
