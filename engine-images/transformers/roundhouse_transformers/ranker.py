@@ -29,6 +29,7 @@ class Ranker:
                 f"{repository.name!r}: its tokenizer names no pad_token, without which pairs of different "
                 "lengths cannot be ranked together. Add the one that it was trained with."
             )
+        self._loaded.tokenizer.padding_side = "right"  # positions count from the first token
         # A configuration may name another token than the one that is padded with, or none.
         config = self._loaded.model.config
         for each in (config, config.get_text_config()):
