@@ -42,9 +42,9 @@ def queued_seconds(pid: int | str) -> dict[str, float]:
     return {each.name: _queued(each) / 1e9 for each in Path(f"/proc/{pid}/task").iterdir()}
 
 
-def queued_since(before: dict[str, float], now: dict[str, float]) -> float:
-    """Of all threads together, but for those that have ended."""
-    return sum(seconds - before.get(thread, 0.0) for thread, seconds in now.items())
+def queued_since(before: dict[str, float], now: dict[str, float]) -> dict[str, float]:
+    """Of each thread but those that have ended."""
+    return {thread: seconds - before.get(thread, 0.0) for thread, seconds in now.items()}
 
 
 def _queued(thread: Path) -> int:

@@ -70,19 +70,22 @@ def meanwhile(work: Callable[[], object], look: Callable[[], float]) -> list[flo
 
 
 def _stall(engine: Engine, probe: http.client.HTTPConnection) -> float:
-    """Whoever holds Python's lock and has no processor keeps the event loop waiting: so all threads count."""
     own, queued = queued_seconds("self"), queued_seconds(engine.process.pid)
     begun, computed, stolen = time.monotonic(), engine.processor_seconds, stolen_seconds()
     ask(probe)
-    wall, computed, stolen = (
-        time.monotonic() - begun,
-        engine.processor_seconds - computed,
-        stolen_seconds() - stolen,
-    )
-    waited = queued_since(own, queued_seconds("self")) + queued_since(
-        queued, queued_seconds(engine.process.pid)
-    )
-    return max(min(wall - waited, computed) - stolen, 0.0)
+    wall, computed = time.monotonic() - begun, engine.processor_seconds - computed
+    waited = _waited(engine, own, queued)
+    return max(min(wall - waited, computed) - (stolen_seconds() - stolen), 0.0)
+
+
+def _waited(engine: Engine, own: dict[str, float], queued: dict[str, float]) -> float:
+    """For a processor, since then: by this process, by the event loop, and by whom it may have waited for.
+
+    Whoever holds Python's lock and has no processor keeps the event loop waiting; it is one thread at a time.
+    """
+    waits = queued_since(queued, queued_seconds(engine.process.pid))
+    loop = waits.pop(str(engine.process.pid), 0.0)
+    return sum(queued_since(own, queued_seconds("self")).values()) + loop + max(waits.values(), default=0.0)
 
 
 def ask(probe: http.client.HTTPConnection) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from roundhouse_engine import Cancellation, Cancelled, ModelError, ModelSpec, SpeechOptions, Window
 from roundhouse_engine.audio import decode
 from roundhouse_engine.cores import within_quota
+from roundhouse_engine.errors import EngineError
 from roundhouse_faster_whisper.handler import FasterWhisper
 from roundhouse_faster_whisper.hardware import choose_hardware
 from roundhouse_faster_whisper.weights import open_model
@@ -206,6 +207,54 @@ def test_the_encoder_hears_what_it_hears_in_the_librarys_hands(
     assert np.corrcoef(heard.ravel(), wanted[:, :frames].ravel())[0, 1] > 0.99
     assert float(np.mean(np.abs(heard - wanted[:, :frames]))) < 0.03
     engine.unload()
+
+
+def test_a_gpu_is_warm_before_anybody_asks(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROUNDHOUSE_DEVICE", "cpu")
+    engine = FasterWhisper()
+    engine.load(ModelSpec("m", good), lambda _: None)
+    engine._steps.whisper = spy = _Listening(engine._steps.whisper)
+    engine.warm_up()
+    assert spy.heard == [], "a CPU gains nothing by it"
+    engine._gpu = True
+    engine.warm_up()
+    assert spy.heard
+    engine.unload()
+
+
+@pytest.mark.parametrize("step", ["encode", "generate", "align"])
+def test_a_gpu_that_has_no_memory_left_fails_the_request_alone(
+    good: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    monkeypatch.setenv("ROUNDHOUSE_DEVICE", "cpu")
+    engine = FasterWhisper()
+    engine.load(ModelSpec("m", good), lambda _: None)
+    whole, options = engine._steps.whisper, SpeechOptions(words=True)
+    window = Window(0.0, go_forward_samples(), RATE)
+    engine._steps.whisper = _Short(whole, step)
+    with pytest.raises(EngineError) as refusal:
+        list(engine.transcribe(iter([window]), options, Cancellation()))
+    assert (refusal.value.problem.status, refusal.value.problem.code) == (503, "out_of_memory")
+    engine._steps.whisper = whole
+    assert list(engine.transcribe(iter([window]), options, Cancellation()))
+    engine.unload()
+
+
+class _Short:
+    """The model, where one step finds no memory, in CTranslate2's words."""
+
+    def __init__(self, model: Any, step: str) -> None:
+        self._model = model
+        self._step = step
+
+    def __getattr__(self, name: str) -> Any:
+        if name != self._step:
+            return getattr(self._model, name)
+
+        def fail(*_: object, **__: object) -> None:
+            raise RuntimeError("CUDA failed with error out of memory")
+
+        return fail
 
 
 def test_windows_side_by_side_as_on_a_gpu_say_the_same_in_order(

@@ -133,6 +133,25 @@ def test_what_is_drawn_for_a_window_does_not_hang_on_its_batch(
         assert [each.tokens for each in listener._decoder.decode([asked] * 3)] == [alone.tokens] * 3
 
 
+def test_a_gpu_that_has_no_memory_left_fails_the_request_alone(
+    making: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch  # noqa: PLC0415 - see `making`
+
+    def short(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+
+    with loaded(making.write_whisper(tmp_path / "m")) as engine:
+        listener = engine._listener
+        for part, step in ((listener._sounds, "encode"), (listener._decoder, "language")):
+            with monkeypatch.context() as patch:
+                patch.setattr(part, step, short)
+                with pytest.raises(EngineError) as refusal:
+                    heard(engine)
+            assert refusal.value.problem.code == "out_of_memory"
+        assert heard(engine)
+
+
 def test_a_test_that_fails_leaves_the_process_as_it_was(making: ModuleType, tmp_path: Path) -> None:
     import torch  # noqa: PLC0415 - see `making`
 
