@@ -72,7 +72,6 @@ def find_parts(root: Path) -> Parts:
 class PocketSphinx(RealtimeSpeech):
     isolation = Isolation.PROCESS  # the library holds the interpreter's lock while it decodes
     sessions = 0  # each is a process with the model in it, which not every pod has the memory for
-    cancel_seconds = 1.0
     early = True
     sample_rate = _RATE
     languages: ClassVar[frozenset[str] | None] = frozenset({"en"})

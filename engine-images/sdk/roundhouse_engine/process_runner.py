@@ -177,6 +177,7 @@ class Process:
 
     def _kill_if_idle(self) -> None:
         if self._given_up and self._working.keys() <= self._given_up:
+            self._failure = "ended by the engine, because work that was called off did not stop"
             self._kill()
 
     def _kill(self) -> None:

@@ -99,6 +99,8 @@ def test_a_process_that_others_compute_in_is_killed_once_they_are_done(tmp_path:
             assert answer(other).json["text"] == "sound"
         wait_until(lambda: engine.metric("restarts_total") == 1, seconds=30, what="it is killed", every=0.02)
         assert not alive(child)
+        assert "called off did not stop" in engine.logged
+        assert "SIGKILL" not in engine.logged, "nobody is to look for memory that is not short"
         engine.until_ready()
         assert engine.post(tones(1)).status == 200
 
