@@ -6,9 +6,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 import uvicorn
+from starlette.types import Receive, Send
+from typing_extensions import override
+from websockets.asyncio.client import connect
 
 from roundhouse_engine import connection as connection_module
 from roundhouse_engine.connection import Connection
+from roundhouse_engine.session_socket import SessionSocket
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"
@@ -75,3 +79,34 @@ async def test_a_refused_body_that_comes_whole_leaves_the_connection_as_good_as_
         with pytest.raises(TimeoutError):  # it stays open
             await asyncio.wait_for(reader.read(1), 2 * WAIT_SECONDS)
     await closed(writer)
+
+
+async def test_a_session_is_not_waited_for_as_a_request_that_never_comes() -> None:
+    """Its connection is the WebSocket's from the handshake on."""
+    made: list[Connection] = []
+
+    class Kept(Connection):
+        @override
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            made.append(self)
+            super().connection_made(transport)
+
+    async def accept(scope: object, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (await receive())["type"] != "websocket.disconnect":
+            await send({"type": "websocket.send", "text": "heard"})
+
+    config = uvicorn.Config(accept, http=Kept, ws=SessionSocket, lifespan="off", port=0, log_config=None)
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server._serve())
+    async with asyncio.timeout(60):
+        while not server.started:  # noqa: ASYNC110 - it has no event for this
+            await asyncio.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    async with connect(f"ws://127.0.0.1:{port}", open_timeout=60, proxy=None) as socket:
+        await socket.send(b"x")
+        assert await asyncio.wait_for(socket.recv(), 60) == "heard"
+        assert [each._due for each in made] == [None]
+    server.should_exit = True
+    await serving
