@@ -34,7 +34,7 @@ $(UV):
 $(STAMP): $(UV) pyproject.toml uv.lock engine-images/sdk/pyproject.toml engine-images/pocketsphinx/pyproject.toml \
 		engine-images/faster-whisper/pyproject.toml engine-images/loader/pyproject.toml engine-images/nemo/pyproject.toml \
 		engine-images/musicgen/pyproject.toml
-	@echo "Installing the locked Python packages into .venv" >&2
+	@echo "Installing the locked Python packages (3 GB) into .venv" >&2
 	@$(UV) sync --locked --quiet --all-extras --all-packages
 	@$(PYTHON) engine-images/base/torch_without_cuda.py
 	@touch $@

@@ -58,9 +58,11 @@ def load(
     instances = {}
     for model in models:
         tell(Loading(model.name, 0.0))
+        read = False
         try:
             instance = handler()
             instance.load(model, lambda part, name=model.name: tell(_loading(name, part)))  # type: ignore[misc]
+            read = True
             instance.warm_up()
         except ModelError as error:
             tell(LoadFailed(_one_line(error)))
@@ -68,7 +70,7 @@ def load(
         # A library that exits, or panics in another language, would end the thread and tell nobody.
         except BaseException as error:
             logger.exception("model failed to load", extra={"model": model.name})
-            tell(LoadFailed(_unforeseen(model, error)))
+            tell(LoadFailed(_unforeseen(model, error, read)))
             return {}
         tell(Loading(model.name, 1.0))
         for event in _memory(instance, model.name):
@@ -85,13 +87,16 @@ def _loading(model: str, part: float) -> Loading:
     return Loading(model, min(max(float(part), 0.0), 1.0))
 
 
-def _unforeseen(model: ModelSpec, error: BaseException) -> str:
-    """What, where and what to do, where the handler has no words of its own for it."""
+def _unforeseen(model: ModelSpec, error: BaseException, read: bool) -> str:
+    """What, where and what to do, where the handler has no words of its own. `read`: it was warming up."""
     what = f"{model.name!r} cannot be loaded" + (f" from {str(model.path)!r}" if model.path else "")
     if memory_is_short(error):
         return f"{what}: there is not enough memory. Give the engine more, or serve a smaller model."
+    told = f"{type(error).__name__}: {_one_line(error)}. "
+    if read:
+        return f"{model.name!r} was read, and its first work failed: {told}Above is where it happened."
     return (
-        f"{what}: {type(error).__name__}: {_one_line(error)}. Its files may be damaged, or of a kind "
+        f"{what}: {told}Its files may be damaged, or of a kind "
         "that this engine does not serve: fetch them again, or others. Above is where it happened."
     )
 
