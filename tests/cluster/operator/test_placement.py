@@ -176,7 +176,9 @@ def test_each_verdict_on_each_node_is_what_the_scheduler_does(
             {one["metadata"]["name"]: one for one in kubectl.list(kind)} for kind in ("mv", "deployments")
         )
         assert deployments.keys() == NEEDS.keys()
-        assert all(_condition(one, "Scheduled") for one in variants.values())
+        assert all(
+            _condition(one, "Scheduled") and one["status"].get("placement") for one in variants.values()
+        )
         return variants, deployments
 
     variants, deployments = kubectl.wait_for(settled, "all are placed", 120)
