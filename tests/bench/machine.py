@@ -71,7 +71,11 @@ def tree(pid: int) -> Iterator[int]:
     """The process, and those that it started."""
     yield pid
     for thread in Path(f"/proc/{pid}/task").iterdir():
-        for child in (thread / "children").read_text().split():
+        try:
+            children = (thread / "children").read_text().split()
+        except (FileNotFoundError, ProcessLookupError):  # it has ended since it was listed
+            continue
+        for child in children:
             yield from tree(int(child))
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from tests.bench.engines.basics import NOT_HELD
 from tests.bench.engines.pair import Pair, Subject, in_turns, up
 from tests.bench.engines.speech import pieces, spoken_live
 from tests.bench.figure import Figure, Result
@@ -20,7 +21,9 @@ _PLACES: Final = 2
 
 def first_word(engine: str) -> Figure:
     name = f"{engine}, first word while spoken, later than the library"
-    return Figure("engines", name, "ms", "lower", aim=50)
+    if name in NOT_HELD:
+        return Figure("engines", name, "ms", "lower", aim=50)
+    return Figure("engines", name, "ms", "lower", budget=50)
 
 
 LATER: Final = first_word("pocketsphinx")
