@@ -8,7 +8,6 @@ like a whole one. One that says nothing of its length (a live recording) is take
 """
 
 import re
-import struct
 from collections.abc import Iterator
 from typing import BinaryIO, Final
 
@@ -19,6 +18,7 @@ from roundhouse_engine.errors import EngineError, invalid
 from roundhouse_engine.handler import Cancellation
 from roundhouse_engine.timeline import ESTIMATED, Timeline
 from roundhouse_engine.tuning import Tuner
+from roundhouse_engine.wav import UNKNOWN_LENGTH_FROM, Wav, as_frame, bare_samples, blocks, read_wav
 
 # Containers of audio. Playlists (hls, dash, concat) stay out: they name other files and addresses, which a
 # stranger's upload must not make the engine read.
@@ -38,9 +38,6 @@ BLOCK_SECONDS: Final = 1.0
 _SLOWEST_RATE: Final = 1000
 _SLACK_SECONDS: Final = 0.25
 _SLACK_PART: Final = 0.001
-
-# What a writer that cannot seek back puts where the length of the samples belongs.
-_UNKNOWN_LENGTH_FROM: Final = 0x7F000000
 
 # Of an MP3's first frame. Tags may follow its last; from more on FFmpeg guesses the length from the size.
 _COUNTS_FRAMES: Final = 1
@@ -94,6 +91,9 @@ def _chunks(
     file: BinaryIO, sample_rate: int, limit_seconds: float, cancellation: Cancellation
 ) -> Iterator[bytes]:
     """Decoded and resampled audio, in pieces as large as the file's packets, and silence where none is."""
+    if (bare := bare_samples(file)) is not None:
+        yield from _bare(file, bare, sample_rate, cancellation)
+        return
     with _opened(file) as container:
         line, tuner = Timeline(container), Tuner(sample_rate)
         for packet in container.demux(container.streams.audio[0]):
@@ -106,6 +106,14 @@ def _chunks(
             if line.end > limit_seconds + _SLACK_SECONDS + limit_seconds * _SLACK_PART:
                 raise _too_long(limit_seconds)
         yield from tuner.flush()
+
+
+def _bare(file: BinaryIO, wav: Wav, sample_rate: int, cancellation: Cancellation) -> Iterator[bytes]:
+    tuner = Tuner(sample_rate)
+    for block in blocks(file, wav):
+        cancellation.check()
+        yield from (block,) if wav.rate == sample_rate else tuner.tune(as_frame(block, wav.rate))
+    yield from tuner.flush()
 
 
 def _opened(file: BinaryIO) -> av.container.InputContainer:
@@ -139,7 +147,15 @@ def unreadable(error: Exception | None) -> EngineError:
 
 
 def _inspect(file: BinaryIO, limit_seconds: float, cancellation: Cancellation) -> float:
-    written = _wav_seconds(file)
+    cancellation.check()
+    wav = read_wav(file)
+    if wav is not None and wav.data_bytes is None and not file.read(1):
+        raise no_samples()
+    written = None if wav is None else wav.seconds
+    if written is not None and bare_samples(file) is not None:
+        if written > limit_seconds:
+            raise _too_long(limit_seconds)
+        return written
     counted = _mp3_counts_frames(file)
     with _opened(file) as container:
         if not container.streams.audio:
@@ -193,34 +209,8 @@ def _declared_seconds(container: av.container.InputContainer, stream: av.AudioSt
         seconds = float(stream.duration * stream.time_base)
     elif container.duration is not None:
         seconds = container.duration / av.time_base
-    unknown = seconds is not None and seconds * (stream.bit_rate or 0) / 8 >= _UNKNOWN_LENGTH_FROM
+    unknown = seconds is not None and seconds * (stream.bit_rate or 0) / 8 >= UNKNOWN_LENGTH_FROM
     return None if unknown else seconds
-
-
-def _wav_seconds(file: BinaryIO) -> float | None:
-    """The length that a WAV's header gives; None for other files and where the writer did not know it.
-
-    Read here because the demuxer believes the file's size over the header. Raises for a WAV without samples.
-    """
-    file.seek(0)
-    head = file.read(12)
-    if head[:4] != b"RIFF" or head[8:] != b"WAVE":
-        return None
-    byte_rate = 0
-    while len(header := file.read(8)) == 8:
-        tag, length = struct.unpack("<4sI", header)
-        if tag == b"data":
-            known = 0 < length < _UNKNOWN_LENGTH_FROM
-            if not known and not file.read(1):
-                raise no_samples()
-            return length / byte_rate if known and byte_rate else None
-        skip = length + length % 2
-        if tag == b"fmt " and length >= 12:
-            fields = file.read(12)
-            byte_rate = struct.unpack("<8xI", fields)[0] if len(fields) == 12 else 0
-            skip -= 12
-        file.seek(skip, 1)
-    return None
 
 
 def _mp3_counts_frames(file: BinaryIO) -> bool:

@@ -1,0 +1,81 @@
+"""Bare samples are read as they lie, and become what FFmpeg makes of them; all else is FFmpeg's."""
+
+import io
+import struct
+
+import av
+import pytest
+
+from roundhouse_engine import Cancellation
+from roundhouse_engine.audio import decode, inspect
+from roundhouse_engine.errors import EngineError
+from roundhouse_engine.wav import bare_samples, read_wav
+from tests.support.recordings import wav
+from tests.unit.engine.encoding import RATE, SECONDS, melody
+
+HOUR = 3600.0
+_RATES_AT = struct.calcsize("<4sI4s4sIHH")
+_FORMAT_AT = struct.calcsize("<4sI4s4sI")
+
+
+def read(data: bytes) -> tuple[float, bytes]:
+    file = io.BytesIO(data)
+    seconds = inspect(file, HOUR, Cancellation())
+    return seconds, b"".join(decode(file, RATE, HOUR, Cancellation()))
+
+
+def with_a_note_behind(data: bytes) -> bytes:
+    """As editors write: FFmpeg reads these."""
+    return data + struct.pack("<4sI4s", b"LIST", 4, b"INFO")
+
+
+def changed(data: bytes, at: int, *fields: int, form: str) -> bytes:
+    return data[:at] + struct.pack(form, *fields) + data[at + struct.calcsize(form) :]
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 22_050, 44_100, 48_000])
+def test_becomes_what_ffmpeg_makes_of_it(rate: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = wav(melody(), rate_hertz=rate)
+    assert bare_samples(io.BytesIO(with_a_note_behind(data))) is None
+    seconds, samples = read(with_a_note_behind(data))
+    monkeypatch.setattr(av, "open", None)  # nobody asks it
+    assert read(data)[1] == samples
+    assert read(data)[0] == pytest.approx(seconds, abs=1e-6)
+
+
+def test_the_same_samples_come_out_that_went_in() -> None:
+    assert read(wav(melody())) == (SECONDS, melody())
+
+
+def test_a_header_says_what_is_there() -> None:
+    found = read_wav(io.BytesIO(wav(melody(), rate_hertz=8_000)))
+    assert found is not None
+    assert (found.codec, found.channels, found.rate, found.sample_bits) == (1, 1, 8_000, 16)
+    assert found.seconds == pytest.approx(2 * SECONDS)
+    assert read_wav(io.BytesIO(b"RIFF\0\0\0\0WAVEfmt ")) is None
+    assert read_wav(io.BytesIO(b"ID3")) is None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(wav(melody())[:-2], id="cut off"),
+        pytest.param(
+            changed(wav(melody()), _RATES_AT, 16_000, 1, form="<II"), id="a rate of bytes that lies"
+        ),
+        pytest.param(changed(wav(melody()), _RATES_AT, 10, 20, form="<II"), id="ten samples a second"),
+        pytest.param(changed(wav(melody()), _RATES_AT, 2**31, 0, form="<II"), id="a rate beyond all"),
+        pytest.param(changed(wav(melody()), _FORMAT_AT, 3, form="<H"), id="another codec"),
+        pytest.param(changed(wav(melody()), _FORMAT_AT, 1, 2, form="<HH"), id="two channels"),
+        pytest.param(wav(b""), id="empty"),
+        pytest.param(b"RIFF", id="torn"),
+    ],
+)
+def test_what_is_more_than_bare_samples_is_left_to_ffmpeg(data: bytes) -> None:
+    assert bare_samples(io.BytesIO(data)) is None
+
+
+def test_too_long_is_refused_by_the_header_alone() -> None:
+    with pytest.raises(EngineError) as refused:
+        inspect(io.BytesIO(wav(melody())), SECONDS / 2, Cancellation())
+    assert refused.value.problem.code == "audio_too_long"
