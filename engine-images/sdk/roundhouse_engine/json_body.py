@@ -26,7 +26,8 @@ _HALVES: Final = (b"\\ud", b"\\uD", b"\x00")
 """Where half a character could stand: escaped, perhaps in UTF-16 or UTF-32."""
 _MOST: Final = 1 << 21
 """Numbers in one body, of which a list or an object costs the memory of four."""
-_STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
+"""One that is not closed goes on to the end: else each quote in it would be tried up to there."""
 DEPTH: Final = 100
 """Lists and objects in one another, as the gateway takes them by default."""
 _reader: Final = ThreadPoolExecutor(1, thread_name_prefix="json")

@@ -123,6 +123,14 @@ def test_a_text_hides_no_values() -> None:
         read_object(b'{"a": "\\\\", "b": "\\"", "c": [' + b"[]," * 600_000 + b'[]], "d": "["}')
 
 
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("end", ["", "\\"], ids=["open", "ends in an escape"])
+def test_a_text_that_is_not_closed_is_looked_through_once(end: str) -> None:
+    """Each of its quotes tried as a text's beginning would take an hour, in which nothing else runs."""
+    with pytest.raises(EngineError, match="The body is no JSON: Unterminated string"):
+        read_object(b'{"input": "' + b'\\"[' * 600_000 + end.encode())
+
+
 def test_others_have_their_turn_after_so_much_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """However few characters were written: here each look at the clock is a second later."""
     monkeypatch.setattr(payload, "perf_counter", itertools.count().__next__)
