@@ -139,15 +139,16 @@ class TextRoute(ABC, Generic[A]):
                     limit_bytes=settings.body_limit_bytes,
                     idle_seconds=settings.upload_idle_seconds,
                 )
-                ask = await checked(body, lambda fields: self._read(fields, scope))
+                # Here and not where the body is read, in a thread: the loop changes what this looks at.
+                served = tuple(model.name for model in self._door.models)
+                ask = await checked(body, lambda fields: self._read(fields, served, scope))
                 reply.model = public_name(scope, ask.model)
                 await take_place(self._door, ask.model, lease, receive, deadline)
             rest = await unless_gone(receive, self.compute(lease, ask, reply), left(deadline))
         with self._door.answers.another():
             await reply.end(rest)
 
-    def _read(self, fields: Fields, scope: Scope) -> A:
+    def _read(self, fields: Fields, served: tuple[str, ...], scope: Scope) -> A:
         """The request, checked; what is wrong with it is told, and counted, of the model that it names."""
-        served = tuple(model.name for model in self._door.models)
         scope["roundhouse.model"] = fields.model(served)
         return self.read(fields, served)
