@@ -18,7 +18,7 @@ from roundhouse_engine.errors import EngineError, invalid
 from roundhouse_engine.handler import Cancellation
 from roundhouse_engine.timeline import ESTIMATED, Timeline
 from roundhouse_engine.tuning import Tuner
-from roundhouse_engine.wav import UNKNOWN_LENGTH_FROM, Wav, as_frame, bare_samples, blocks, read_wav
+from roundhouse_engine.wav import RATES, UNKNOWN_LENGTH_FROM, Wav, as_frame, blocks, is_bare, read_wav
 
 # Containers of audio. Playlists (hls, dash, concat) stay out: they name other files and addresses, which a
 # stranger's upload must not make the engine read.
@@ -34,8 +34,6 @@ _OF_WAV: Final = {"max_size": "65536", "max_probe_packets": "1"}
 
 BLOCK_SECONDS: Final = 1.0
 
-# No recorder writes fewer samples a second. A header that says so makes hours of a few bytes, in one packet.
-_SLOWEST_RATE: Final = 1000
 _SLACK_SECONDS: Final = 0.25
 _SLACK_PART: Final = 0.001
 
@@ -91,8 +89,8 @@ def _chunks(
     file: BinaryIO, sample_rate: int, limit_seconds: float, cancellation: Cancellation
 ) -> Iterator[bytes]:
     """Decoded and resampled audio, in pieces as large as the file's packets, and silence where none is."""
-    if (bare := bare_samples(file)) is not None:
-        yield from _bare(file, bare, sample_rate, cancellation)
+    if (wav := read_wav(file)) is not None and is_bare(file, wav):
+        yield from _bare(file, wav, sample_rate, cancellation)
         return
     with _opened(file) as container:
         line, tuner = Timeline(container), Tuner(sample_rate)
@@ -126,7 +124,7 @@ def _opened(file: BinaryIO) -> av.container.InputContainer:
 
 def _frames(packet: "av.Packet[av.AudioStream]") -> list[av.AudioFrame]:
     try:
-        return [frame for frame in packet.decode() if frame.samples and frame.sample_rate]
+        return [frame for frame in packet.decode() if frame.samples and frame.sample_rate in RATES]
     except (av.error.FFmpegError, ValueError):
         return []  # a damaged packet; `decode` notices if there was nothing else
 
@@ -152,7 +150,7 @@ def _inspect(file: BinaryIO, limit_seconds: float, cancellation: Cancellation) -
     if wav is not None and wav.data_bytes is None and not file.read(1):
         raise no_samples()
     written = None if wav is None else wav.seconds
-    if written is not None and bare_samples(file) is not None:
+    if wav is not None and written is not None and is_bare(file, wav):
         if written > limit_seconds:
             raise _too_long(limit_seconds)
         return written
@@ -163,7 +161,7 @@ def _inspect(file: BinaryIO, limit_seconds: float, cancellation: Cancellation) -
         stream = container.streams.audio[0]
         if stream.codec_context is None:  # a codec that the damaged header names and nobody knows
             raise unreadable(None)
-        if stream.codec_context.sample_rate < _SLOWEST_RATE:
+        if stream.codec_context.sample_rate not in RATES:
             raise unreadable(None)
         declared = written
         if declared is None and (counted or container.format.name not in ESTIMATED):

@@ -17,7 +17,10 @@ UNKNOWN_LENGTH_FROM: Final = 0x7F000000
 """What a writer that cannot seek back puts where the length of the samples belongs, or more."""
 _PCM: Final = 1
 _SAMPLE_BYTES: Final = 2
-_RATES: Final = range(1_000, 1_000_000)
+RATES: Final = range(1_000, 4_000_000)
+"""Samples a second; DSD has most. Of fewer, a few bytes are hours; of more, a resampler takes gigabytes."""
+_CHUNKS: Final = 1_000
+"""No recorder writes as many before its samples."""
 _BLOCK_BYTES: Final = 1 << 16
 
 
@@ -42,13 +45,18 @@ class Wav:
 
 
 def read_wav(file: BinaryIO) -> Wav | None:
-    """None for other files, and where the samples are not announced."""
+    """None for other files, and where the samples are not announced.
+
+    Raises `ValueError` at a header that does not end.
+    """
     file.seek(0)
     head = file.read(12)
     if head[:4] != b"RIFF" or head[8:] != b"WAVE":
         return None
     described = (0, 0, 0, 0, 0, 0)
-    while len(header := file.read(8)) == 8:
+    for _ in range(_CHUNKS):
+        if len(header := file.read(8)) < 8:
+            return None
         tag, length = struct.unpack("<4sI", header)
         if tag == b"data":
             codec, channels, rate, byte_rate, _, bits = described
@@ -61,23 +69,21 @@ def read_wav(file: BinaryIO) -> Wav | None:
                 described = struct.unpack("<HHIIHH", fields)
             skip -= 16
         file.seek(skip, 1)
-    return None
+    raise ValueError(f"more than {_CHUNKS} chunks come before the samples")
 
 
-def bare_samples(file: BinaryIO) -> Wav | None:
-    """The header of one that is 16-bit samples of one channel up to its end, and nothing else."""
-    wav = read_wav(file)
-    if wav is None or not wav.data_bytes or wav.rate not in _RATES:
-        return None
+def is_bare(file: BinaryIO, wav: Wav) -> bool:
+    """Whether it is 16-bit samples of one channel from `data_at` up to its end, and nothing else."""
+    if not wav.data_bytes or wav.rate not in RATES:
+        return False
     described = (wav.codec, wav.channels, wav.sample_bits, wav.byte_rate)
     if described != (_PCM, 1, 8 * _SAMPLE_BYTES, wav.rate * _SAMPLE_BYTES):
-        return None
-    whole = wav.data_bytes % _SAMPLE_BYTES == 0 and wav.data_at + wav.data_bytes == file.seek(0, 2)
-    return wav if whole else None
+        return False
+    return wav.data_bytes % _SAMPLE_BYTES == 0 and wav.data_at + wav.data_bytes == file.seek(0, 2)
 
 
 def blocks(file: BinaryIO, wav: Wav) -> Iterator[bytes]:
-    """The samples of what `bare_samples` found."""
+    """The samples, where they are bare."""
     file.seek(wav.data_at)
     while block := file.read(_BLOCK_BYTES):
         yield block

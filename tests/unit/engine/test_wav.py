@@ -5,11 +5,12 @@ import struct
 
 import av
 import pytest
+from typing_extensions import override
 
 from roundhouse_engine import Cancellation
 from roundhouse_engine.audio import decode, inspect
 from roundhouse_engine.errors import EngineError
-from roundhouse_engine.wav import bare_samples, read_wav
+from roundhouse_engine.wav import RATES, is_bare, read_wav
 from tests.support.recordings import wav
 from tests.unit.engine.encoding import RATE, SECONDS, melody
 
@@ -24,6 +25,12 @@ def read(data: bytes) -> tuple[float, bytes]:
     return seconds, b"".join(decode(file, RATE, HOUR, Cancellation()))
 
 
+def bare(data: bytes) -> bool:
+    file = io.BytesIO(data)
+    found = read_wav(file)
+    return found is not None and is_bare(file, found)
+
+
 def with_a_note_behind(data: bytes) -> bytes:
     """As editors write: FFmpeg reads these."""
     return data + struct.pack("<4sI4s", b"LIST", 4, b"INFO")
@@ -36,7 +43,8 @@ def changed(data: bytes, at: int, *fields: int, form: str) -> bytes:
 @pytest.mark.parametrize("rate", [8_000, 16_000, 22_050, 44_100, 48_000])
 def test_becomes_what_ffmpeg_makes_of_it(rate: int, monkeypatch: pytest.MonkeyPatch) -> None:
     data = wav(melody(), rate_hertz=rate)
-    assert bare_samples(io.BytesIO(with_a_note_behind(data))) is None
+    assert bare(data)
+    assert not bare(with_a_note_behind(data))
     seconds, samples = read(with_a_note_behind(data))
     monkeypatch.setattr(av, "open", None)  # nobody asks it
     assert read(data)[1] == samples
@@ -72,7 +80,42 @@ def test_a_header_says_what_is_there() -> None:
     ],
 )
 def test_what_is_more_than_bare_samples_is_left_to_ffmpeg(data: bytes) -> None:
-    assert bare_samples(io.BytesIO(data)) is None
+    assert not bare(data)
+
+
+def of_rate(rate: int, channels: int) -> bytes:
+    frame = 2 * channels
+    return changed(wav(melody()), _FORMAT_AT, 1, channels, rate, rate * frame, frame, form="<HHIIH")
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_rate_beyond_all_is_refused_before_there_is_a_filter_for_it(channels: int) -> None:
+    """From a hundred million to sixteen thousand it takes a gigabyte and seconds, for the first sample."""
+    read(of_rate(RATES[-1], channels))
+    for rate in (RATES[-1] + 1, 100_000_007):
+        with pytest.raises(EngineError) as refused:
+            read(of_rate(rate, channels))
+        assert refused.value.problem.code == "audio_unreadable"
+
+
+class Counted(io.BytesIO):
+    reads = 0
+
+    @override
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.reads += 1
+        return super().read(size)
+
+
+def test_a_header_that_does_not_end_is_left_off() -> None:
+    """Nobody could stop who walks through a gigabyte of it."""
+    recording = wav(melody())
+    file = Counted(recording[:12] + b"junk\0\0\0\0" * 100_000 + recording[12:])
+    with pytest.raises(EngineError) as refused:
+        inspect(file, HOUR, Cancellation())
+    assert refused.value.problem.code == "audio_unreadable"
+    assert file.reads < 10_000
+    assert read(recording[:12] + b"junk\0\0\0\0" * 100 + recording[12:])[0] == SECONDS
 
 
 def test_too_long_is_refused_by_the_header_alone() -> None:
