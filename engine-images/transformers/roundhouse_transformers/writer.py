@@ -18,6 +18,7 @@ from roundhouse_engine.errors import invalid
 from roundhouse_engine.text import Text
 from roundhouse_engine.torch_memory import vram_bytes
 from roundhouse_transformers.calls import told_calls
+from roundhouse_transformers.experts import choose_by_number_of_tokens
 from roundhouse_transformers.families import (
     Family,
     family_of,
@@ -65,6 +66,8 @@ class Writer:
     def __init__(self, repository: Repository, settings: Settings) -> None:
         self._name = repository.name
         self._loaded = load(repository, settings, kind_of(repository))
+        if self._loaded.device != "cpu":
+            choose_by_number_of_tokens(self._loaded.model)
         self._sight = Sight(repository, self._loaded) if sees(repository) else None
         limit = self._loaded.limit_tokens or _CONTEXT_TOKENS
         self._limit = limit if settings.context_tokens else min(limit, _CONTEXT_TOKENS)
