@@ -12,6 +12,7 @@ _LOOKED_AT_BYTES: Final = 1 << 20
 """Of instructions: hundreds at least, and no accident where each has a stack that it could work on."""
 _LONG_BYTES: Final = 1 << 12
 """Of an argument: what is longer is passed over."""
+_ZIPPED: Final = b"PK\x03\x04"
 _PROTOCOL: Final = 0x80
 _PROTOCOLS: Final = range(2, 6)
 _NAMING: Final = frozenset({"GLOBAL", "STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4"})
@@ -41,7 +42,7 @@ def is_pickle(path: Path) -> bool:
     """
     with path.open("rb") as file:
         start = file.read(2 + len(_TORCH_LEGACY))
-        if start[:2] == b"PK":
+        if start.startswith(_ZIPPED):
             return _holds_pickle(path)
         marked = len(start) > 1 and start[0] == _PROTOCOL and start[1] in _PROTOCOLS
         if marked and start[2:] == _TORCH_LEGACY:
@@ -158,6 +159,7 @@ def _worked_on(stack: list[object], opcode: pickletools.OpcodeInfo) -> bool:
 def _holds_pickle(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
-            return any(name.endswith(".pkl") for name in archive.namelist())
+            # torch finds what it looks for whatever its case.
+            return any(name.lower().endswith(".pkl") for name in archive.namelist())
     except zipfile.BadZipFile:
-        return False
+        return True  # others may be able to read it
