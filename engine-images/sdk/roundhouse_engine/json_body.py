@@ -1,7 +1,8 @@
 """Reads a request's JSON as it arrives, and checks its fields as they are asked for.
 
 A field that is null counts as absent, as OpenAI's clients mean it. A large body is parsed and checked in a
-thread: one at a time, because each that computes makes the event loop wait a little longer for its turn.
+thread: one at a time, because each that computes makes the event loop wait a little longer for its turn. One
+whose client leaves, or whose deadline is over, leaves the line as well.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from starlette.types import Receive
 from roundhouse_engine.ask import unknown_model
 from roundhouse_engine.errors import EngineError, invalid
 from roundhouse_engine.large_json import SMALL_BYTES, loads
+from roundhouse_engine.leaving import unless_gone
 from roundhouse_engine.showing import shown
 from roundhouse_engine.upload import next_message
 
@@ -53,12 +55,17 @@ async def read_body(
     return bytes(body)
 
 
-async def checked(body: bytes, check: Callable[["Fields"], Read]) -> Read:
-    """What `check` makes of the body's JSON object; raises `EngineError`."""
+async def checked(
+    body: bytes, check: Callable[["Fields"], Read], receive: Receive, seconds_left: float | None
+) -> Read:
+    """What `check` makes of the body's JSON object; raises `EngineError` or `ClientGone`."""
     if len(body) <= SMALL_BYTES:
         return check(read_object(body))
-    loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(_reader, lambda: check(read_object(body)))
+    return await unless_gone(receive, _in_turn(lambda: check(read_object(body))), seconds_left)
+
+
+async def _in_turn(read: Callable[[], Read]) -> Read:
+    return await asyncio.get_running_loop().run_in_executor(_reader, read)
 
 
 def read_object(body: bytes) -> "Fields":

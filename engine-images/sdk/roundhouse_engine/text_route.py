@@ -141,7 +141,9 @@ class TextRoute(ABC, Generic[A]):
                 )
                 # Here and not where the body is read, in a thread: the loop changes what this looks at.
                 served = tuple(model.name for model in self._door.models)
-                ask = await checked(body, lambda fields: self._read(fields, served, scope))
+                ask = await checked(
+                    body, lambda fields: self._read(fields, served, scope), receive, left(deadline)
+                )
                 reply.model = public_name(scope, ask.model)
                 await take_place(self._door, ask.model, lease, receive, deadline)
             rest = await unless_gone(receive, self.compute(lease, ask, reply), left(deadline))

@@ -1,13 +1,17 @@
 """What routes of texts have in common."""
 
+import asyncio
+import contextlib
 import json
 import threading
+from collections.abc import Iterator
 from typing import ClassVar
 
 import pytest
-from starlette.types import Message
+from starlette.types import Message, Scope
 from typing_extensions import override
 
+from roundhouse_engine import json_body
 from roundhouse_engine.embeddings import Embeddings
 from roundhouse_engine.errors import EngineError
 from roundhouse_engine.large_json import SMALL_BYTES
@@ -35,20 +39,68 @@ class Watched(Pool):
         return (ModelStatus("m", ModelState.READY, 1.0, 1, 0),)
 
 
-async def test_the_thread_that_reads_a_large_body_looks_at_nothing_that_the_loop_changes() -> None:
-    """A set that grows while another thread walks through it is an error for whoever sent the body."""
-    metrics = Metrics()
-    door = Watched([], metrics)
-    route = Embeddings(Vectors, read_settings({"MODELS": "m"}, Vectors), door, metrics)
-    body = json.dumps({"model": "m", "input": ["x" * SMALL_BYTES, 5]}).encode()
+class Client:
+    """Sends a large body, and leaves when it is told to."""
 
-    async def receive() -> Message:
+    def __init__(self) -> None:
+        self.sent, self.left = asyncio.Event(), asyncio.Event()
+
+    async def receive(self) -> Message:
+        if self.sent.is_set():
+            await self.left.wait()
+            return {"type": "http.disconnect"}
+        self.sent.set()
+        body = json.dumps({"model": "m", "input": ["x" * SMALL_BYTES, 5]}).encode()
         return {"type": "http.request", "body": body}
 
+
+async def ask(door: Pool, scope: Scope, client: Client) -> None:
     async def send(message: Message) -> None:
         raise AssertionError(message)
 
+    route = Embeddings(Vectors, read_settings({"MODELS": "m"}, Vectors), door, door.metrics)
+    await route(scope, client.receive, send)
+
+
+@contextlib.contextmanager
+def line_that_stands() -> Iterator[None]:
+    """As behind a body whose reading takes seconds."""
+    moves = threading.Event()
+    json_body._reader.submit(moves.wait)
+    try:
+        yield
+    finally:
+        moves.set()
+
+
+async def test_the_thread_that_reads_a_large_body_looks_at_nothing_that_the_loop_changes() -> None:
+    """A set that grows while another thread walks through it is an error for whoever sent the body."""
+    door = Watched([], Metrics())
     with pytest.raises(EngineError) as told:
-        await route({"type": "http", "headers": []}, receive, send)
+        await ask(door, {"type": "http", "headers": []}, Client())
     assert told.value.problem.param == "input", "it was read"
     assert door.asked_by == {threading.main_thread().name}
+
+
+async def test_who_leaves_while_large_bodies_stand_in_line_leaves_the_line() -> None:
+    """Else each reload of a page puts the same megabytes into it again, before everybody else's."""
+    scope: Scope = {"type": "http", "headers": []}
+    door, client = Watched([], Metrics()), Client()
+    with line_that_stands():
+        asking = asyncio.create_task(ask(door, scope, client))
+        await client.sent.wait()
+        client.left.set()
+        async with asyncio.timeout(60):
+            await asking
+    counted = door.metrics.registry.get_sample_value
+    assert counted("roundhouse_engine_requests_total", {"model": "unknown", "code": "499"}) == 1
+    await asyncio.wrap_future(json_body._reader.submit(int))  # whose turn is after that of who left
+    assert scope["roundhouse.model"] == "unknown", "it was not read"
+
+
+async def test_a_deadline_ends_the_time_in_the_line() -> None:
+    scope: Scope = {"type": "http", "headers": [(b"x-roundhouse-deadline-ms", b"1")]}
+    with line_that_stands(), pytest.raises(EngineError) as told:
+        async with asyncio.timeout(60):
+            await ask(Watched([], Metrics()), scope, Client())
+    assert told.value.problem.code == "deadline_exceeded"
