@@ -43,7 +43,6 @@ from roundhouse_engine.upload import ClientGone
 
 PATH: Final = "/v1/audio/transcriptions/stream"
 VERSION: Final = 1
-MESSAGE_BYTES: Final = 1 << 20
 _LONGEST_MESSAGE: Final = 500
 _CLIENT_GONE: Final = 499
 

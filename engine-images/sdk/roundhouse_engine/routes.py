@@ -9,8 +9,6 @@ from roundhouse_engine.generations import Generations
 from roundhouse_engine.handler import Handler
 from roundhouse_engine.metrics import Metrics
 from roundhouse_engine.music import Music
-from roundhouse_engine.realtime import PATH as REALTIME
-from roundhouse_engine.realtime import Realtime
 from roundhouse_engine.reranking import Reranking
 from roundhouse_engine.settings import Settings
 from roundhouse_engine.speech import Speech, Task
@@ -23,11 +21,14 @@ def speech_routes(
 ) -> list[BaseRoute]:
     if not issubclass(handler, Speech):
         return []
+    # Sessions bring the decoders of audio, whose import is half of the start of an engine of texts.
+    from roundhouse_engine.realtime import PATH, Realtime  # noqa: PLC0415
+
     transcriptions, translations = (Transcriptions(handler, settings, door, metrics, task) for task in Task)
     return [
         Route("/v1/audio/transcriptions", transcriptions, methods=["POST"]),
         Route("/v1/audio/translations", translations, methods=["POST"]),
-        WebSocketRoute(REALTIME, Realtime(handler, settings, door, metrics)),
+        WebSocketRoute(PATH, Realtime(handler, settings, door, metrics)),
     ]
 
 

@@ -36,9 +36,8 @@ from roundhouse_engine.models_file import Given, ModelsFile
 from roundhouse_engine.orphans import adopt
 from roundhouse_engine.pool import Pool
 from roundhouse_engine.process_runner import Launch, Processes
-from roundhouse_engine.realtime import MESSAGE_BYTES
 from roundhouse_engine.runners import Runner
-from roundhouse_engine.session_socket import SessionSocket
+from roundhouse_engine.session_socket import MESSAGE_BYTES, SessionSocket
 from roundhouse_engine.settings import ADMIN_TOKEN, Settings, SettingsError, read_settings
 from roundhouse_engine.slot import Slot
 from roundhouse_engine.text import Batched

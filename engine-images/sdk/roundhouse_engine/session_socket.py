@@ -12,6 +12,8 @@ from starlette.types import Scope
 from typing_extensions import override
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+MESSAGE_BYTES: Final = 1 << 20
+"""The longest message of a client."""
 UNREAD_BYTES: Final = 128 << 10
 """What the kernel is to keep of what is not read; it takes about twice of that."""
 _GONE: Final = "roundhouse.gone"

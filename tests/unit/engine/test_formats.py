@@ -211,6 +211,16 @@ def test_formats_need_the_standard_library_alone() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_an_engine_of_texts_starts_without_the_decoders_of_audio() -> None:
+    """Their import, and numpy's, is more than half of its server's start."""
+    program = (
+        "import sys, roundhouse_engine.server\n"
+        "print([m for m in ('av', 'numpy', 'roundhouse_engine.session') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 @pytest.mark.parametrize("wanted", ResponseFormat)
 @pytest.mark.parametrize("language", ["en", "ja"])
 def test_what_is_written_of_a_long_recording_is_made_as_of_a_short_one(
