@@ -68,8 +68,7 @@ class Transcriptions:
         form = Form()
         status = 500  # of what nobody foresaw
         try:
-            await self._answer(form, scope, receive, send)
-            status = 200
+            status = await self._answer(form, scope, receive, send)
         except EngineError as error:
             status = error.problem.status
             raise
@@ -82,7 +81,8 @@ class Transcriptions:
             if status == 200:
                 self._metrics.request_seconds.labels(model).observe(time.monotonic() - begun)
 
-    async def _answer(self, form: Form, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer(self, form: Form, scope: Scope, receive: Receive, send: Send) -> int:
+        """The status that it counts as; that of a stream was sent before it could fail."""
         headers = Headers(scope=scope)
         with self._door.admit() as lease, form:
             deadline = deadline_of(headers)
@@ -94,18 +94,19 @@ class Transcriptions:
                 await take_place(self._door, ask.model, lease, receive, deadline)
             events = self._events(lease, ask, file)
             if ask.stream:
-                last = await unless_gone(receive, _stream(events, ask, scope, send, left(deadline)))
+                last, status = await unless_gone(receive, _stream(events, ask, scope, send, left(deadline)))
             else:
                 transcript = await unless_gone(receive, _transcript(events, ask), left(deadline))
         with self._door.answers.another():
             if ask.stream:
                 await flushing(send)({"type": "http.response.body", "body": last.encode()})
-                return
+                return status
             write = partial(render, transcript, ask.response_format, ask.granularities)
             body = await asyncio.to_thread(write) if transcript.is_long else write()
             told = {"X-Roundhouse-Audio-Seconds": f"{transcript.duration:.3f}"}
             response = Response(body, media_type=MEDIA_TYPES[ask.response_format], headers=told)
             await response(scope, receive, flushing(send))
+        return 200
 
     def _checked(self, form: Form) -> tuple[TranscriptionAsk, BinaryIO]:
         ask = read_ask(form.fields, self._handler, self._served(), self._task)
@@ -162,8 +163,8 @@ async def _stream(
     scope: Scope,
     send: Send,
     seconds_left: float | None,
-) -> str:
-    """Send text as it is found, and return the event to end with, which is sent once the slot is free.
+) -> tuple[str, int]:
+    """Send text as it is found; the event to end with, which is sent once the slot is free, and its status.
 
     Until the recording proved readable an error is raised, and gets a status; after that it is an event.
     """
@@ -188,8 +189,8 @@ async def _stream(
             told = error if isinstance(error, EngineError) else overdue()
             if seconds is None:
                 raise told from None
-            return error_event(renamed(told.problem, scope).envelope)
-    return done_event(text, duration=seconds)
+            return error_event(renamed(told.problem, scope).envelope), told.problem.status
+    return done_event(text, duration=seconds), 200
 
 
 async def _begin_stream(send: Send) -> None:

@@ -192,12 +192,18 @@ def test_a_stream_sends_text_as_it_is_found(scripted: Engine) -> None:
 
 
 def test_a_stream_that_fails_on_the_way_says_so_in_an_event(scripted: Engine) -> None:
+    before = scripted.metric("requests_total", model="m", code="500")
     found = scripted.post(tones(2), stream="true", prompt="raise x")
     assert found.status == 200
     first, last = (json.loads(line[6:]) for line in found.body.decode().split("\n\n") if line)
     assert first["type"] == "transcript.text.delta"
     assert last["error"]["code"] == "engine_failure"
     assert sorted(last["error"]) == ["code", "message", "param", "type"]
+    wait_until(
+        lambda: scripted.metric("requests_total", model="m", code="500") == before + 1,
+        seconds=10,
+        what="counted as what it ended with",
+    )
 
 
 def test_a_stream_of_what_is_no_audio_is_a_plain_error(scripted: Engine) -> None:

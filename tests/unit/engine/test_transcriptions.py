@@ -46,7 +46,7 @@ def asked() -> TranscriptionAsk:
 SCOPE: Scope = {"type": "http", "headers": []}
 
 
-async def streamed(seconds_left: float | None, error: Exception | None) -> str:
+async def streamed(seconds_left: float | None, error: Exception | None) -> tuple[str, int]:
     """How a stream ends whose work fails after it has begun, or goes on until its time is over."""
 
     async def events() -> AsyncGenerator[Event, None]:
@@ -61,7 +61,9 @@ async def streamed(seconds_left: float | None, error: Exception | None) -> str:
 
 
 async def test_a_timeout_of_what_computes_is_no_deadline() -> None:
-    assert "deadline" in await streamed(0.0, None)
+    last, status = await streamed(0.0, None)
+    assert "deadline" in last
+    assert status == 504
     with pytest.raises(TimeoutError, match="of the disk"):
         await streamed(60.0, TimeoutError("of the disk"))
 
@@ -77,5 +79,5 @@ async def test_a_translation_is_joined_as_english_is_streamed_or_not() -> None:
 
     async def send(_: Message) -> None: ...
 
-    assert "Good morning. How are you?" in await _stream(events(), ask, SCOPE, send, None)
+    assert "Good morning. How are you?" in (await _stream(events(), ask, SCOPE, send, None))[0]
     assert (await _transcript(events(), ask)).text == "Good morning. How are you?"
