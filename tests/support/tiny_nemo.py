@@ -42,7 +42,10 @@ class Lesson:
 
 
 def make_models(folder: Path, lessons: Sequence[Lesson]) -> None:
-    """Directories `ctc`, `tdt`, `rnnt` (which streams) and `canary`, each with its file."""
+    """Directories `ctc`, `tdt`, `rnnt` (which streams) and `canary`, each with its file.
+
+    `hybrid` and `hybrid-live` are `tdt` and `rnnt` with a decoder by CTC beside, which has learnt nothing.
+    """
     torch.manual_seed(0)
     torch.set_num_threads(1)  # so that the same comes out each time
     tokens = _tokenizer(folder / "tokens", sorted({lesson.words for lesson in lessons}))
@@ -51,9 +54,13 @@ def make_models(folder: Path, lessons: Sequence[Lesson]) -> None:
     tdt = models.EncDecRNNTBPEModel(cfg=_config(tokens, stream=False, head=_transducer(tdt=True)))
     tdt.encoder.load_state_dict(ctc.encoder.state_dict())
     _save(_taught(tdt, lessons, DURATIONS), folder / "tdt")
+    both = _config(tokens, stream=False, head=_transducer(tdt=True) | _aside())
+    _save(_hybrid(tdt, both), folder / "hybrid")
     rnnt = models.EncDecRNNTBPEModel(cfg=_config(tokens, stream=True, head=_transducer(tdt=False)))
     _level(rnnt.encoder.pre_encode.conv[0])
     _save(_taught(rnnt, lessons, (0, 1)), folder / "rnnt")
+    both = _config(tokens, stream=True, head=_transducer(tdt=False) | _aside())
+    _save(_hybrid(rnnt, both), folder / "hybrid-live")
     canary = models.EncDecMultiTaskModel(cfg=_canary(tokens, folder / "special"))
     canary.encoder.load_state_dict(ctc.encoder.state_dict())
     _save(_told(canary, lessons), folder / "canary")
@@ -146,6 +153,11 @@ def _ctc() -> dict[str, Any]:
         "vocabulary": [],
     }
     return {"decoder": decoder, "decoding": {"strategy": "greedy_batch"}}
+
+
+def _aside() -> dict[str, Any]:
+    """A second decoder's place in a hybrid's configuration."""
+    return {"aux_ctc": {**_ctc(), "ctc_loss_weight": 0.3}}
 
 
 def _transducer(*, tdt: bool) -> dict[str, Any]:
@@ -326,6 +338,13 @@ def _taught(model: Any, lessons: Sequence[Lesson], durations: Sequence[int]) -> 
 
     model.train()
     _optimise(model.parameters(), loss, enough=0.02, most=400)
+    return model.eval()
+
+
+def _hybrid(transducer: Any, config: Any) -> Any:
+    model = models.EncDecHybridRNNTCTCBPEModel(cfg=config)
+    own = {name: value for name, value in model.state_dict().items() if name.startswith("ctc_decoder.")}
+    model.load_state_dict({**transducer.state_dict(), **own})
     return model.eval()
 
 

@@ -13,7 +13,7 @@ from tests.conformance.engine.nemo_engine import models_folder
 from tests.conformance.engine.running import Engine
 from tests.support.waiting import wait_until
 
-MADE = ("ctc", "rnnt", "tdt", "canary")
+MADE = ("ctc", "rnnt", "tdt", "canary", "hybrid", "hybrid-live")
 LOAD_SECONDS = 600.0
 """For half a minute of imports and a quarter of learning, on a machine that does other things as well."""
 
