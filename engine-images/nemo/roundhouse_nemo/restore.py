@@ -86,6 +86,8 @@ def _set_decoding(model: Any, decodes_by: str) -> None:  # noqa: ANN401
         config[f"{decodes_by}_timestamp_type"] = "word"
         if decodes_by == "rnnt":
             config.fused_batch_size = -1
+            # Where memory ends while graphs are made, NeMo goes on with those of before over freed memory.
+            config.greedy = {**(config.get("greedy") or {}), "use_cuda_graph_decoder": False}
         else:
             config.preserve_alignments = True
     model.change_decoding_strategy(config, verbose=False)

@@ -117,6 +117,12 @@ class Learning(Nemo):
         super().load(model, progress)
         if model.name == AHEAD:
             self._hearing.ahead = 3
+        live = self._live._decoding if self._live else None
+        decoders = [each.decoding for each in (self._hearing.model.decoding, live) if each is not None]
+        computers = [each.decoding_computer for each in decoders if hasattr(each, "decoding_computer")]
+        if any(each.cuda_graphs_mode is not None for each in computers):
+            raise AssertionError("it would make CUDA graphs")
+        logger.info("%s: %d transducers without CUDA graphs", model.name, len(computers))
 
     @override
     def listen(self, window: Window, options: SpeechOptions, cancellation: Cancellation) -> Iterator[Segment]:

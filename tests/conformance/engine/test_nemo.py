@@ -129,6 +129,15 @@ def test_a_request_that_memory_does_not_hold_fails_alone(kind: str, served: Serv
     assert served.engine.post(sound, model=kind, language="en").json["text"] == WEATHER_WORDS
 
 
+def test_no_transducer_makes_cuda_graphs(served: Served) -> None:
+    """What a GPU's memory does not hold when one is made leaves the one of before, over freed memory.
+
+    Those that stream have a second decoder.
+    """
+    for kind, count in {"ctc": 0, "tdt": 1, "rnnt": 2, "hybrid": 1, "hybrid-live": 2}.items():
+        assert f"{kind}: {count} transducers without CUDA graphs" in served.engine.logged
+
+
 @pytest.mark.parametrize("kind", ["ctc", CANARY])
 def test_eight_channels_at_96_khz_are_heard(kind: str, served: Served) -> None:
     sound = encode(wav(speech(WEATHER_WORDS)), "wav", "pcm_f32le", rate=96_000, layout="7.1")
