@@ -125,6 +125,19 @@ class Learning(Nemo):
         logger.info("%s: %d transducers without CUDA graphs", model.name, len(computers))
 
     @override
+    def warm_up(self) -> None:
+        """Says which of the model's parts computed."""
+        from torch.nn.modules.module import register_module_forward_hook  # noqa: PLC0415
+
+        called: set[object] = set()
+        hook = register_module_forward_hook(lambda part, *_: called.add(part))
+        super().warm_up()
+        hook.remove()
+        parts = self._hearing.model.named_children()
+        warm = sorted(name for name, part in parts if not called.isdisjoint(part.modules()))
+        logger.info("%s is warm: %s.", self._hearing.name, ", ".join(warm))
+
+    @override
     def listen(self, window: Window, options: SpeechOptions, cancellation: Cancellation) -> Iterator[Segment]:
         if options.prompt == OUT_OF_MEMORY:
             import torch  # noqa: PLC0415 - there since the model was loaded

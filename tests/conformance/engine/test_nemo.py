@@ -138,6 +138,14 @@ def test_no_transducer_makes_cuda_graphs(served: Served) -> None:
         assert f"{kind}: {count} transducers without CUDA graphs" in served.engine.logged
 
 
+def test_each_model_is_warm_before_anybody_asks(served: Served) -> None:
+    decoders = {"ctc": ["decoder"], CANARY: ["transf_decoder"]}
+    for kind in (*KINDS, *HYBRIDS, CANARY):
+        _, _, told = served.engine.logged.partition(f"{kind} is warm: ")
+        parts = told.partition(".")[0].split(", ")
+        assert {"preprocessor", "encoder", *decoders.get(kind, ["decoder", "joint"])} <= set(parts), kind
+
+
 @pytest.mark.parametrize("kind", ["ctc", CANARY])
 def test_eight_channels_at_96_khz_are_heard(kind: str, served: Served) -> None:
     sound = encode(wav(speech(WEATHER_WORDS)), "wav", "pcm_f32le", rate=96_000, layout="7.1")

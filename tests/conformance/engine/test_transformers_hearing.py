@@ -118,6 +118,20 @@ def test_the_encoder_hears_what_it_hears_in_the_librarys_hands(
     compared(window, heard[0].numpy(), decode_audio(io.BytesIO(recording), sampling_rate=RATE), transformers)
 
 
+def test_a_gpu_is_warm_before_anybody_asks(untaught: Path) -> None:
+    with loaded(untaught) as whisper:
+        listener = whisper._listener
+        parts = listener._loaded.model.model
+        called: list[Any] = []
+        for part in (parts.encoder, parts.decoder):
+            part.register_forward_hook(lambda part, *_: called.append(part))
+        whisper.warm_up()
+        assert called == [], "a CPU gains nothing by it"
+        listener._device = "cuda"  # of what it computes on it knows otherwise
+        whisper.warm_up()
+        assert {parts.encoder, parts.decoder} <= set(called)
+
+
 def compared(
     window: Window, heard: NDArray[np.float32], sound: NDArray[np.float32], transformers: ModuleType
 ) -> None:
