@@ -6,6 +6,7 @@ from types import ModuleType
 
 import pytest
 
+from tests.conformance.engine.holding import SPOOL
 from tests.conformance.engine.running import FASTER_WHISPER, POCKETSPHINX, SCRIPTED, Engine, running
 from tests.support.torch_base import prepare_torch
 from tests.support.whisper import Whisper, make_whisper
@@ -44,6 +45,8 @@ def whisper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     ]
     # Two threads that wait for each other on cores that are busy with other things take ten times as long.
     told = {"ROUNDHOUSE_MODELS": json.dumps(models), "ROUNDHOUSE_DEVICE": "cpu", "OMP_NUM_THREADS": "1"}
+    (folder / SPOOL).mkdir()
+    told["TMPDIR"] = str(folder / SPOOL)  # also of what a library writes
     with running(FASTER_WHISPER, folder, **told) as engine:
         engine.until_ready(sessions=1)
         yield engine

@@ -1,13 +1,19 @@
 """What an engine's processes hold, so that a test can say that nothing was left behind."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.conformance.engine.running import Engine
+from tests.support.waiting import wait_until
 
 SPOOL = "spool"
 """The folder beside the log, which the engine is told to keep uploads in."""
+MEBIBYTE = 1 << 20
+_TIMES = 4
+_WAITING_THREADS = 3
+"""Who comes before a thread is back gets another one."""
 
 
 @dataclass(frozen=True)
@@ -40,3 +46,18 @@ def resident_bytes(engine: Engine) -> int:
         for pid in (engine.process.pid, *engine.children)
     )
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def threads(engine: Engine) -> int:
+    return len(list(Path(f"/proc/{engine.process.pid}/task").iterdir()))
+
+
+def assert_nothing_stays(engine: Engine, ask: Callable[[], None], *, mebibytes: int = 16) -> None:
+    """After `ask`, done again and again; what its first time loads may stay."""
+    ask()
+    before, memory, kept = held(engine), resident_bytes(engine), threads(engine)
+    for _ in range(_TIMES):
+        ask()
+    wait_until(lambda: held(engine).within(before), seconds=30, what=f"{before} or less", every=0.1)
+    assert resident_bytes(engine) - memory < mebibytes * MEBIBYTE
+    assert threads(engine) - kept <= _WAITING_THREADS

@@ -9,9 +9,11 @@ import pytest
 
 from roundhouse_engine import Cancellation, Window
 from roundhouse_faster_whisper.handler import FasterWhisper
+from tests.conformance.engine.holding import assert_nothing_stays
 from tests.conformance.engine.running import Engine
 from tests.conformance.engine.streaming import Stream, go_forward_samples, streaming
 from tests.support.recordings import WEATHER_WORDS, go_forward, spoken, wav
+from tests.support.waiting import wait_until
 from tests.unit.engine.encoding import encode
 
 # The client calls its own translations deprecated, because OpenAI's models are.
@@ -156,6 +158,18 @@ def test_bad_input_is_told_and_the_engine_goes_on(bad: Bad, whisper: Engine) -> 
     answer = whisper.post(bad.file, **dict(bad.fields))
     assert (answer.status, answer.error["code"], answer.error["param"]) == (400, bad.code, bad.param)
     assert whisper.post(go_forward()).json["text"] == "hello world"
+
+
+def test_what_is_refused_or_left_in_the_middle_leaves_nothing_behind(whisper: Engine) -> None:
+    def ask() -> None:
+        for bad in BAD:
+            assert whisper.post(bad.file, **dict(bad.fields)).status == 400
+        with whisper.started(wav(phrases(40))):
+            pass
+        wait_until(lambda: whisper.metric("slots_computing") == 0, seconds=30, what="it stops", every=0.02)
+        assert whisper.post(go_forward()).json["text"] == "hello world"
+
+    assert_nothing_stays(whisper, ask)
 
 
 def test_unusual_recordings_are_heard_and_silence_says_nothing(whisper: Engine) -> None:

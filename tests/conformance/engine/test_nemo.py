@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.conformance.engine.holding import SPOOL, assert_nothing_stays
 from tests.conformance.engine.nemo_engine import OUT_OF_MEMORY, SECOND, models_folder, recordings, speech
 from tests.conformance.engine.nemo_served import LOAD_SECONDS, Harmful, Served, repacked, weights_of
 from tests.conformance.engine.odd_requests import FILES, requests
@@ -41,6 +42,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     prepare_torch()
     folder = tmp_path_factory.mktemp("nemo")
     told = {"ROUNDHOUSE_MODELS_FILE": str(folder / "models.json"), "MODELS": "", "OMP_NUM_THREADS": "1"}
+    (folder / SPOOL).mkdir()
+    told["TMPDIR"] = str(folder / SPOOL)  # where archives are unpacked, too
     with running(ENGINE, folder, **told) as engine:
         served = Served(engine, folder)
         served.want(1, *KINDS, *HYBRIDS, CANARY)
@@ -105,6 +108,22 @@ def test_bad_input_is_told_and_the_engine_goes_on(file: bytes, code: str, served
     answer = served.engine.post(file, model="ctc")
     assert (answer.status, answer.error["code"], answer.error["param"]) == (400, code, "file")
     assert served.engine.post(wav(speech(GO_FORWARD_WORDS)), model="ctc").json["text"] == GO_FORWARD_WORDS
+
+
+def test_what_is_refused_or_left_in_the_middle_leaves_nothing_behind(served: Served) -> None:
+    engine, sound = served.engine, wav(speech(GO_FORWARD_WORDS))
+
+    def ask() -> None:
+        for kind in (*KINDS, CANARY):
+            for file, told in ((b"no audio" * 9, {}), (sound[:30_000], {}), (sound, {"language": "xx"})):
+                assert engine.post(file, model=kind, **told).status == 400
+            assert engine.post(sound, model=kind, language="en", prompt=OUT_OF_MEMORY).status == 503
+        with engine.started(wav(speech(*[WEATHER_WORDS] * 40)), model="tdt"):
+            pass
+        wait_until(lambda: engine.metric("slots_computing") == 0, seconds=30, what="it stops", every=0.02)
+        assert engine.post(sound, model="ctc").json["text"] == GO_FORWARD_WORDS
+
+    assert_nothing_stays(engine, ask, mebibytes=32)
 
 
 def test_odd_requests_are_answered_or_refused_in_words(served: Served) -> None:

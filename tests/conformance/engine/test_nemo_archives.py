@@ -3,6 +3,7 @@
 import io
 import os
 import tarfile
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,12 +127,17 @@ def test_a_second_model_in_canarys_file_is_neither_unpacked_nor_loaded(tmp_path:
 
 
 @pytest.mark.parametrize("bad", BAD, ids=lambda bad: bad.id)
-def test_what_cannot_be_served_says_why(bad: Bad, tmp_path: Path) -> None:
-    folder = tmp_path / "model"
+def test_what_cannot_be_served_says_why_and_leaves_nothing_behind(
+    bad: Bad, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, unpacked = tmp_path / "model", tmp_path / "unpacked"
     folder.mkdir()
+    unpacked.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(unpacked))
     bad.make(folder)
     with pytest.raises(ModelError, match=bad.says), open_archive(ModelSpec("m", folder)):
         pass
+    assert not list(unpacked.iterdir())
 
 
 def test_without_a_path_nothing_is_begun() -> None:
