@@ -6,6 +6,7 @@ import sys
 from .build import build_images, image_folders
 from .definitions import IMAGES
 from .pins import PINS, group_pins
+from .sizes import MOST_MB_ON_GPUS, check_sizes
 from .store import ImageError
 
 
@@ -21,9 +22,11 @@ def main(arguments: list[str] | None = None) -> None:
     chosen = [image for image in IMAGES if image.name in (options.names or known)]
     try:
         if options.command == "build":
-            build_images(
+            folders = build_images(
                 chosen, push=options.push, refresh_base=options.refresh_base, gpu=options.gpu, say=_say
             )
+            if options.gpu:
+                check_sizes(folders, MOST_MB_ON_GPUS)
         else:
             print(*image_folders(chosen, gpu=options.gpu).values(), sep="\n")
     except ImageError as error:

@@ -66,6 +66,11 @@ def known_base(store: Store, pinned: str) -> str | None:
     return store.image_id(_made_reference()) or store.image_id(_by_digest(pinned))
 
 
+def made_here(store: Store) -> bool:
+    """Whether images stand on a base of our making: another's may have a package manager, and pip."""
+    return not _named() and store.image_id(_made_reference()) is not None
+
+
 def _named() -> str | None:
     named = os.environ.get("ROUNDHOUSE_IMAGE_BASE")
     return _by_digest(named) if named else None

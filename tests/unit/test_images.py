@@ -1,10 +1,12 @@
 """When an image is built anew, what it is built on, and how a build reaches the package index."""
 
+import json
 import os
 import shutil
 import time
 import tomllib
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.metadata import requires
 from pathlib import Path
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from tests.images import __main__ as command_line
 from tests.images.base import plain_http
 from tests.images.build import FOLDERS_KEPT, KEPT_SECONDS, _drop_old_folders
 from tests.images.definitions import (
@@ -26,6 +29,7 @@ from tests.images.definitions import (
 )
 from tests.images.host import certificates, index_settings
 from tests.images.pins import PINS, group_pins
+from tests.images.sizes import MOST_MB, MOST_MB_ON_GPUS
 from tests.images.store import Store
 
 CONTAINERFILE = """
@@ -201,6 +205,24 @@ def test_each_containerfile_has_the_whole_workspace(image: Image) -> None:
     copied = copied_paths((ROOT / image.containerfile).read_text())
     members = project["tool"]["uv"]["workspace"]["members"]
     assert [each for each in members if not {each, f"{each}/pyproject.toml"} & set(copied)] == []
+
+
+@pytest.mark.parametrize(("megabytes", "ends"), [(1600, None), (1800, "faster-whisper has 1800 MB of 1700")])
+def test_a_build_for_gpus_that_is_too_large_fails_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, megabytes: int, ends: str | None
+) -> None:
+    (tmp_path / "blobs/sha256").mkdir(parents=True)
+    (tmp_path / "blobs/sha256/1").write_text(json.dumps({"layers": [{"size": megabytes * 10**6}]}))
+    listed = {"digest": "sha256:1", "annotations": {"io.containerd.image.name": "faster-whisper:1"}}
+    (tmp_path / "index.json").write_text(json.dumps({"manifests": [listed]}))
+    monkeypatch.setattr(command_line, "build_images", lambda *_, **__: {"faster-whisper": tmp_path})
+    with pytest.raises(SystemExit, match=ends) if ends else nullcontext():
+        command_line.main(["build", "--gpu", "faster-whisper"])
+
+
+def test_each_image_has_a_size_that_it_may_have() -> None:
+    assert set(MOST_MB) == {image.name for image in IMAGES}
+    assert set(MOST_MB_ON_GPUS) == {image.name for image in IMAGES if image.on_gpus}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,22 +1,16 @@
 """How large the images of the engines are: all layers as they are unpacked."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Final
 
 from tests.bench.figure import Figure, Result
 from tests.images import IMAGES, ImageError, image_folders
 from tests.images.folder import megabytes
+from tests.images.sizes import MOST_MB
 
-_MOST_MB: Final[Mapping[str, float]] = {
-    "pocketsphinx": 350,
-    "faster-whisper": 750,
-    "llama-cpp": 450,
-    "transformers": 1900,
-    "musicgen": 1900,
-    "nemo": 2500,
-}
 _SIZES: Final = {
-    name: Figure("engines", f"{name}, image", "MB", "lower", budget=most) for name, most in _MOST_MB.items()
+    name: Figure("engines", f"{name}, image", "MB", "lower", budget=MOST_MB[name])
+    for name in ("pocketsphinx", "faster-whisper", "llama-cpp", "transformers", "musicgen", "nemo")
 }
 FIGURES: Final = tuple(_SIZES.values())
 
