@@ -23,6 +23,7 @@ from roundhouse_engine.text import Chat, Embedding, Finish, FinishReason, Piece,
 logger = logging.getLogger(__name__)
 
 _KINDS: Final = (Speech, Chat, Embedding, Rerank, Music)
+_TOGETHER: Final = frozenset({Embedding, Rerank})
 _SDK: Final = __name__.partition(".")[0]
 _REASONS: Final = frozenset(map(str, FinishReason))
 
@@ -39,6 +40,13 @@ def check_handler(handler: object) -> None:
     if not isinstance(handler, type) or not issubclass(handler, _KINDS):
         kinds = ", ".join(kind.__name__ for kind in _KINDS)
         raise HandlerError(f"{handler!r} is no engine: its class has to extend one of {kinds}.")
+    extended = [kind for kind in _KINDS if issubclass(handler, kind)]
+    if len(extended) > 1 and not _TOGETHER.issuperset(extended):
+        both = " and ".join(kind.__name__ for kind in extended)
+        raise HandlerError(
+            f"{handler.__name__} extends {both}, and an engine is one of them: make two. "
+            "Only Embedding and Rerank go together."
+        )
     if lacking := sorted(handler.__abstractmethods__):
         missing = ", ".join(lacking)
         raise HandlerError(f"{handler.__name__} lacks what every engine of its kind has: {missing}.")
@@ -86,6 +94,10 @@ def _check_method(where: str, promised: Any, written: Any) -> None:  # noqa: ANN
         raise HandlerError(f"{where} is a method of every engine of its kind, and here it is {written!r}.")
     if inspect.iscoroutinefunction(written) or inspect.isasyncgenfunction(written):
         raise HandlerError(f"{where} is `async`: write `def`, it has a thread or a process of its own.")
+    if inspect.signature(promised).return_annotation is None and inspect.isgeneratorfunction(written):
+        raise HandlerError(
+            f"{where} has a `yield`: Python runs nothing of it when it is called. Take it out."
+        )
     by_place: list[str] = []
     by_name: dict[str, None] = {}
     for parameter in inspect.signature(promised).parameters.values():
@@ -148,11 +160,11 @@ def check_vectors(handler: Embedding, vectors: Any, texts: int) -> None:  # noqa
         lengths = {len(vector) for vector in vectors}
         count = len(vectors)
     except TypeError as error:
-        raise at_fault(handler, "embed", f"gave {_kind(vectors)}, {wanted}") from error
+        raise at_fault(handler, "embed", f"gave {kind_of(vectors)}, {wanted}") from error
     if count != texts:
         raise at_fault(handler, "embed", f"gave {count} vectors, {wanted}")
     if any(isinstance(vector, str) or getattr(vector, "ndim", 1) != 1 for vector in vectors):
-        raise at_fault(handler, "embed", f"gave {_kind(vectors)}, {wanted}")
+        raise at_fault(handler, "embed", f"gave {kind_of(vectors)}, {wanted}")
     if handler.vector_length is not None:
         lengths.add(handler.vector_length)
     if len(lengths) > 1:
@@ -167,12 +179,13 @@ def check_scores(handler: Rerank, scores: Any, pairs: int) -> None:  # noqa: ANN
     try:
         count = len(scores)
     except TypeError as error:
-        raise at_fault(handler, "score", f"gave {_kind(scores)}, {wanted}") from error
+        raise at_fault(handler, "score", f"gave {kind_of(scores)}, {wanted}") from error
     if count != pairs or isinstance(scores, str) or getattr(scores, "ndim", 1) != 1:
-        raise at_fault(handler, "score", f"gave {_kind(scores)}, {wanted}")
+        raise at_fault(handler, "score", f"gave {kind_of(scores)}, {wanted}")
 
 
-def _kind(value: Any) -> str:  # noqa: ANN401 - as above
+def kind_of(value: Any) -> str:  # noqa: ANN401 - as above
+    """In words, with its size where it has one."""
     shape = getattr(value, "shape", None)
     if shape is not None:
         return f"an array of the shape {tuple(shape)}"

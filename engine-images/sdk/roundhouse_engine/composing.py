@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any, BinaryIO, Final
 
+from roundhouse_engine.authoring import at_fault, kind_of
 from roundhouse_engine.errors import EngineError, invalid, memory_is_short, no_memory_left
 from roundhouse_engine.handler import Cancellation
 from roundhouse_engine.large_json import loads
@@ -16,6 +17,8 @@ from roundhouse_engine.music import Composition, Music, MusicOptions
 from roundhouse_engine.sound import encode
 from roundhouse_engine.text_events import Composed, Composing
 
+_AXES: Final = 2
+_CHANNELS: Final = (1, 2)
 _STEP: Final = 0.01
 """Of the work, between two tellings of how far it is."""
 
@@ -27,7 +30,7 @@ def compose(handler: Music, file: BinaryIO, cancellation: Cancellation) -> Itera
     options = MusicOptions(_duration(handler, told["duration_seconds"]), **told["options"])
     work = _Work(handler, told["prompt"], options, cancellation)
     yield from work.parts()
-    made = work.result()
+    made = _checked(handler, work.result())
     samples = made.samples[:, : round(options.duration_seconds * made.sample_rate)]
     music = encode(samples, made.sample_rate, told["format"], cancellation.check)
     start = os.fstat(file.fileno()).st_size
@@ -47,6 +50,17 @@ def _duration(handler: Music, wanted: float | None) -> float:
     return wanted
 
 
+def _checked(handler: Music, made: Any) -> Composition:  # noqa: ANN401 - whatever an author gave
+    """Raises `EngineError` for what is no music of one or two channels."""
+    if not isinstance(made, Composition):
+        raise at_fault(handler, "compose", f"gave {kind_of(made)}, where a Composition is wanted")
+    shape: tuple[int, ...] = getattr(made.samples, "shape", ())
+    if len(shape) != _AXES or shape[0] not in _CHANNELS:
+        wanted = "where an array of [channels, samples] with one or two channels is wanted"
+        raise at_fault(handler, "compose", f"gave samples as {kind_of(made.samples)}, {wanted}")
+    return made
+
+
 class _Work:
     """The handler in a thread of its own, so that its calls of `progress` can be told as they come."""
 
@@ -55,7 +69,8 @@ class _Work:
     ) -> None:
         self._parts: queue.SimpleQueue[float | None] = queue.SimpleQueue()
         self._told = 0.0
-        self._found: Composition | BaseException | None = None
+        self._found: Any = None
+        self._raised: BaseException | None = None
         arguments: Any = (handler, prompt, options, cancellation)
         threading.Thread(target=self._run, args=arguments, daemon=True, name="compose").start()
 
@@ -63,7 +78,7 @@ class _Work:
         try:
             self._found = handler.compose(prompt, options, self._tell, cancellation)
         except BaseException as error:  # noqa: BLE001 - raised again by `result`, where the request is
-            self._found = error
+            self._raised = error
         self._parts.put(None)
 
     def _tell(self, part: float) -> None:
@@ -75,12 +90,11 @@ class _Work:
         while (part := self._parts.get()) is not None:
             yield Composing(min(part, 1.0))
 
-    def result(self) -> Composition:
+    def result(self) -> Any:  # noqa: ANN401 - whatever an author gave
         """Raises what the handler did, and `EngineError` where memory was short."""
-        found = self._found
-        if isinstance(found, Composition):
-            return found
-        if isinstance(found, Exception) and not isinstance(found, EngineError) and memory_is_short(found):
-            raise no_memory_left() from found
-        assert isinstance(found, BaseException)  # noqa: S101 - a handler gives a `Composition`, or raises
-        raise found
+        error = self._raised
+        if error is None:
+            return self._found
+        if isinstance(error, Exception) and not isinstance(error, EngineError) and memory_is_short(error):
+            raise no_memory_left() from error
+        raise error

@@ -4,15 +4,20 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import yaml
 
 from roundhouse_api.v1alpha1 import Engine, ModelVariant
+from roundhouse_engine import Chat, Isolation, Speech
 from roundhouse_engine import settings as settings_module
+from roundhouse_engine.authoring import HandlerError, check_handler
 from roundhouse_engine.metrics import Metrics
+from roundhouse_engine.settings import SettingsError, read_settings
 from tests.conformance.engine.running import ROOT, running
 from tests.support.recordings import wav
 
@@ -39,6 +44,46 @@ def dialled(keys: str) -> bytes:
         for key in keys
     ]
     return wav(pause * 5 + b"".join(presses) + pause * 5, rate_hertz=rate)
+
+
+def test_what_the_guide_quotes_of_a_wrong_class_is_said() -> None:
+    printed_engine: dict[str, Any] = {"__name__": "keypad"}
+    exec(printed("python"), printed_engine)  # noqa: S102 - the guide's own code
+    good = printed_engine["Keypad"]
+
+    def keypad(*bases: type, **members: Any) -> Any:
+        return type("Keypad", bases or (good,), members)
+
+    async def coroutine(*_: Any) -> None: ...
+
+    def generator(_: Any) -> Iterator[None]:
+        yield
+
+    def load(self: Any, model: Any) -> None: ...
+
+    wrong = [
+        good(),
+        keypad(Speech, transcribe=good.transcribe),
+        keypad(__init__=lambda _self, _size: None),
+        keypad(transcribe=coroutine),
+        keypad(load=load),
+        keypad(warm_up=generator),
+        keypad(good, Chat),
+        keypad(languages="en"),
+        keypad(languages=frozenset({"english"})),
+        keypad(capacity=4, thread_safe=False, isolation=Isolation.THREAD),
+    ]
+    said = []
+    for handler in wrong:
+        with pytest.raises((HandlerError, SettingsError)) as told:  # noqa: PT012 - whichever says it
+            check_handler(handler)
+            read_settings({"MODELS": "m"}, handler)
+        said.append(str(told.value))
+    table = GUIDE.partition("last line of the output")[2].partition("\n\n")[0]
+    quoted = [row.split(" | ")[-1].strip("`| ") for row in table.splitlines()[2:]]
+    assert len(quoted) == len(said)
+    for quote, line in zip(quoted, said, strict=True):
+        assert re.fullmatch(re.escape(quote).replace("…", ".+"), line), (quote, line)
 
 
 @pytest.mark.req("S1-20", "S2-16")

@@ -11,13 +11,16 @@ from typing_extensions import override
 
 from roundhouse_engine import (
     Chat,
+    Composition,
     Embedding,
     Finish,
     Isolation,
     ModelSpec,
+    Music,
     Piece,
     Prompted,
     RealtimeSpeech,
+    Rerank,
     Segment,
     Speech,
 )
@@ -74,11 +77,34 @@ def varied(base: Any = Good, **members: Any) -> type[Handler]:
 async def coroutine(self: Any, texts: Any, cancellation: Any) -> None: ...
 
 
+def generator(self: Any) -> Iterator[None]:
+    yield
+
+
+class Silent(Music):
+    """Gives back what it is given."""
+
+    gives: Any = None
+
+    @override
+    def load(self, model: Any, progress: Any) -> None: ...
+
+    @override
+    def limit_seconds(self) -> float:
+        return 10.0
+
+    @override
+    def compose(self, prompt: Any, options: Any, progress: Any, cancellation: Any) -> Any:
+        return self.gives
+
+
 @pytest.mark.parametrize(
     "handler",
     [
         Good,
         Talker,
+        Silent,
+        type("Both", (Good, Rerank), {"score": lambda _self, _pairs, _cancellation: []}),
         FasterWhisper,
         LlamaChat,
         LlamaEmbeddings,
@@ -115,6 +141,11 @@ def test_languages_that_whisper_does_not_know_are_asked_for_by_their_codes() -> 
         ),
         (varied(__init__=lambda _self, _size: None), "its __init__ wants some"),
         (varied(embed=coroutine), "Toy.embed is `async`"),
+        (varied(warm_up=generator), "Toy.warm_up has a `yield`"),
+        (
+            type("Toy", (Talker, Good), {}),
+            "Toy extends Chat and Embedding, and an engine is one of them",
+        ),
         (
             varied(load=lambda _self, _model: None),
             "Toy.load is called with (self, model, progress) and takes",
@@ -251,6 +282,26 @@ def test_what_is_no_segment_is_told(gives: Any) -> None:
     handler = PocketSphinx()
     with pytest.raises(EngineError, match=r"PocketSphinx\.transcribe (gave|yielded)"):
         list(heard(handler, gives))
+
+
+@pytest.mark.parametrize(
+    ("gives", "said"),
+    [
+        (None, "Silent.compose gave NoneType, where a Composition is wanted"),
+        (Composition([[0.0]], 8000), "gave samples as list of 1, where an array"),  # type: ignore[arg-type]
+        (Composition(np.zeros(9, np.float32), 8000), "gave samples as an array of the shape (9,), where"),
+        (Composition(np.zeros((3, 9), np.float32), 8000), "of the shape (3, 9), where an array of [channels"),
+    ],
+    ids=str,
+)
+def test_what_is_no_music_is_told(gives: Any, said: str) -> None:
+    handler = Silent()
+    handler.gives = gives
+    told = {"prompt": "a", "duration_seconds": 1.0, "format": "wav", "options": {"seed": 1}}
+    ask = TextAsk("m", TextWork.COMPOSE)
+    last = list(compute(handler, io.BytesIO(json.dumps(told).encode()), ask, Cancellation()))[-1]
+    assert isinstance(last, Failed)
+    assert said in last.problem.message
 
 
 def test_segments_pass() -> None:
