@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import torch
-from tokenizers.decoders import DecodeStream
 from transformers import LogitsProcessorList, StoppingCriteriaList
 
 from roundhouse_engine import Cancellation, Conversation, Finish, FinishReason, Piece, Prompted, TextOptions
@@ -33,6 +32,7 @@ from roundhouse_transformers.repository import Repository
 from roundhouse_transformers.sampling import Draw, chances
 from roundhouse_transformers.seeing import Sight, kind_of, sees
 from roundhouse_transformers.settings import Settings
+from roundhouse_transformers.spelling import Spelling
 from roundhouse_transformers.strictly import HeldCalls
 from roundhouse_transformers.telling import Telling
 from roundhouse_transformers.template import Template
@@ -212,8 +212,7 @@ class Writer:
 
     def _told(self, prompt: "Prompt", most: int, draw: Draw, cancellation: Cancellation) -> Written:
         yield Prompted(len(prompt.tokens))
-        backend = self._loaded.tokenizer.backend_tokenizer
-        stream = _stream(backend, prompt.goes_on)
+        spelling = Spelling(self._loaded.tokenizer.backend_tokenizer, prompt.goes_on)
         count, reason = 0, FinishReason.LENGTH
         telling = Telling(cancellation)
         try:
@@ -224,8 +223,7 @@ class Writer:
                     reason = FinishReason.STOP
                     break
                 # Of a character's bytes all but the last say nothing yet; they still count.
-                text = stream.step(backend, token) or ""
-                yield Piece(text or prompt.marks.get(token, ""))
+                yield Piece(spelling.add(token) or prompt.marks.get(token, ""))
             else:
                 if prompt.held is not None and prompt.held.over:
                     reason = FinishReason.STOP
@@ -252,14 +250,3 @@ class Writer:
                 stopping_criteria=StoppingCriteriaList(ends),
                 streamer=telling,
             )
-
-
-def _stream(backend: Any, before: Sequence[int]) -> DecodeStream:  # noqa: ANN401 - tokenizers' own
-    """Tokens to text, after these: decoders leave out the blank that a text's first word has before it."""
-    stream = DecodeStream(skip_special_tokens=True)
-    try:
-        for token in before:
-            stream.step(backend, token)
-    except Exception:  # noqa: BLE001 - of ids that make no text, as clients may send them
-        return DecodeStream(skip_special_tokens=True)
-    return stream
