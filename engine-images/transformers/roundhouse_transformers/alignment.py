@@ -47,10 +47,11 @@ class Aligner:
         ticks = min(max(round(seconds / TICK_SECONDS), 1), len(sound))
         with torch.inference_mode(), self._watching() as seen:
             self._decoder(input_ids=tokens, encoder_hidden_states=sound[None], use_cache=False)
-            looks = [self._look(seen[layer], layer, head, ticks) for layer, head in self._heads]
-            # What looks at a token's place is the one before it, by which it is told.
-            table = _sharpened(torch.stack(looks))[len(opening) - 1 : -1]
-        starts = first_columns(-table.double().cpu().numpy())
+            table = torch.zeros(tokens.shape[1], ticks, dtype=torch.float64, device=sound.device)
+            for layer, head in self._heads:  # hundreds where none are named: all at once take gigabytes
+                table += _sharpened(self._look(seen[layer], layer, head, ticks))
+        # What looks at a token's place is the one before it, by which it is told.
+        starts = first_columns(-table[len(opening) - 1 : -1].cpu().numpy())
         return [min(float(tick) * TICK_SECONDS, seconds) for tick in starts]
 
     def _look(self, seen: dict[str, torch.Tensor], layer: int, head: int, ticks: int) -> torch.Tensor:
@@ -84,14 +85,14 @@ def _upper_half(config: Any) -> tuple[Head, ...]:  # noqa: ANN401
 
 
 def _sharpened(looks: torch.Tensor) -> torch.Tensor:
-    """[heads, tokens, places] to [tokens, places]: what stands out among the tokens, without single peaks."""
+    """What stands out among the tokens, without single peaks; both are of [tokens, places]."""
     spread = looks.std(-2, keepdim=True, unbiased=False).clamp_min(_NO_SPREAD)
     apart = (looks - looks.mean(-2, keepdim=True)) / spread
     side = _SMOOTH // 2
     if apart.shape[-1] > side:
-        padded = torch.nn.functional.pad(apart, (side, side, 0, 0), mode="reflect")
+        padded = torch.nn.functional.pad(apart, (side, side), mode="reflect")
         apart = padded.unfold(-1, _SMOOTH, 1).median(-1).values
-    return apart.mean(0)
+    return apart
 
 
 def first_columns(costs: NDArray[np.float64]) -> list[int]:

@@ -4,6 +4,7 @@ Models that say known words are deaf, and would say the same of noise.
 """
 
 import io
+import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from faster_whisper.audio import decode_audio
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from roundhouse_engine import Cancellation, SpeechOptions, Window
 from roundhouse_engine.audio import decode
@@ -130,6 +132,38 @@ def test_a_gpu_is_warm_before_anybody_asks(untaught: Path) -> None:
         listener._device = "cuda"  # of what it computes on it knows otherwise
         whisper.warm_up()
         assert {parts.encoder, parts.decoder} <= set(called)
+
+
+def test_times_of_words_take_the_memory_of_one_head(untaught: Path) -> None:
+    """Where a fine-tune names none, hundreds are asked."""
+    import torch  # noqa: PLC0415 - see `making`
+    from torch.utils._python_dispatch import TorchDispatchMode  # noqa: PLC0415
+
+    class Held(TorchDispatchMode):  # type: ignore[misc]  # torch says nothing of it
+        def __init__(self) -> None:
+            super().__init__()
+            self.tensors: list[weakref.ref[Any]] = []
+            self.most = 0
+
+        @override
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            found = func(*args, **(kwargs or {}))
+            made = found if isinstance(found, tuple | list) else [found]
+            self.tensors += [weakref.ref(each) for each in made if isinstance(each, torch.Tensor)]
+            alive = {id(each): each for ref in self.tensors if (each := ref()) is not None}.values()
+            self.most = max(self.most, sum(each.nbytes for each in alive))
+            return found
+
+    found = []
+    with loaded(untaught) as whisper:
+        aligner = whisper._listener._aligner
+        sound = torch.randn(1500, whisper._listener._loaded.model.config.d_model)
+        heads = aligner._heads
+        for aligner._heads in (heads, heads * 16):
+            with Held() as held:
+                times = aligner.times(sound, [1, 2, 3], list(range(40)), 30.0)
+            found.append((times, held.most))
+    assert found[0] == found[1]
 
 
 def compared(
