@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from traceback import clear_frames
 from typing import Final, Generic, TypeVar
 
 from roundhouse_engine.errors import memory_is_short
@@ -103,9 +104,12 @@ class Together(Generic[Item, Result]):
                     self._changed.notify_all()
         if batch:
             self._run(batch)
-        if job.error is not None:
-            raise job.error
-        return job.results[0]
+        try:
+            if job.error is not None:
+                raise job.error
+            return job.results[0]
+        finally:
+            job.error = None  # its traceback knows frames that know the job
 
     def _is_next(self, job: _Job[Item, Result]) -> bool:
         return self._running < self._at_once and bool(self._waiting) and self._waiting[0] is job
@@ -146,7 +150,7 @@ class Together(Generic[Item, Result]):
 
     def _settle(self, batch: Sequence[_Job[Item, Result]]) -> None:
         apart = [list(batch)]
-        alone: BaseException | None = None
+        alone: tuple[type, str] | None = None
         while apart:
             group = _wanted(apart.pop())
             if len(group) > self._room.now:
@@ -155,17 +159,18 @@ class Together(Generic[Item, Result]):
             try:
                 results = self._computed(group)
             except BaseException as error:  # noqa: BLE001 - it is raised where each waits
+                clear_frames(error.__traceback__)  # what was too large is gone before the next is computed
                 if len(group) > 1:
                     if memory_is_short(error):
                         self._was_short(len(group))
                     apart += _halves(group)
                     continue
                 group[0].error = error
-                if alone is not None and _alike(alone, error):
+                if alone == (kind := (type(error), str(error))):
                     for job in (job for rest in apart for job in rest):
                         job.error = error
                     return
-                alone = error
+                alone = kind
             else:
                 if group:
                     alone = None  # whatever it was, not all share it
@@ -198,7 +203,3 @@ def _halves(group: list[_Job[Item, Result]]) -> list[list[_Job[Item, Result]]]:
     """The first of them last, where it is taken next."""
     half = len(group) // 2
     return [group[half:], group[:half]]
-
-
-def _alike(one: BaseException, other: BaseException) -> bool:
-    return type(one) is type(other) and str(one) == str(other)

@@ -1,6 +1,8 @@
 """Requests that wait while something computes are next together, and none of them stops another."""
 
+import gc
 import threading
+import weakref
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -234,3 +236,30 @@ def test_one_that_leaves_while_a_batch_gathers_is_told_so(monkeypatch: pytest.Mo
     with pytest.raises(Cancelled):
         asked.result(60)
     assert sums.batches == []
+
+
+def test_what_a_failed_batch_computed_with_is_gone_with_it() -> None:
+    """On a GPU it is what was too large, and the next one is computed at once."""
+
+    class Tensor:
+        pass
+
+    made: list[weakref.ref[Tensor]] = []
+    left: list[int] = []
+
+    def compute(items: Sequence[int]) -> Sequence[int]:
+        left.append(sum(each() is not None for each in made))
+        tensor = Tensor()
+        made.append(weakref.ref(tensor))
+        raise MemoryError(f"{len(items)} are too many")
+
+    together = Together[int, int](compute, most=4, at_once=1)
+    gc.disable()
+    try:
+        for item in range(3):
+            with pytest.raises(MemoryError):
+                together(item, "", Cancellation())
+        assert left == [0, 0, 0]
+        assert made[-1]() is None
+    finally:
+        gc.enable()
