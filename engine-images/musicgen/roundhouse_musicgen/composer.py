@@ -15,6 +15,7 @@ from roundhouse_engine.torch_memory import vram_bytes
 from roundhouse_musicgen.adapters import Adapter, check
 from roundhouse_musicgen.sampling import GuidedDraw, chances, guidance
 from roundhouse_musicgen.settings import AdapterSetting, Placed
+from roundhouse_transformers.bounds import check_length
 from roundhouse_transformers.loading import load
 from roundhouse_transformers.repository import Repository
 from roundhouse_transformers.settings import Settings
@@ -115,6 +116,7 @@ class Composer:
             yield
 
     def _read(self, prompt: str) -> dict[str, Any]:
+        check_length(prompt, self._limit, "prompt")
         read = self._loaded.tokenizer(prompt, return_tensors="pt").to(self._loaded.device)
         tokens = read["input_ids"].shape[1]
         if tokens > self._limit:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from transformers import AutoModel
 
 from roundhouse_engine.torch_memory import vram_bytes
+from roundhouse_transformers.bounds import check_length
 from roundhouse_transformers.loading import load, pad_with_an_end
 from roundhouse_transformers.pooling import declared_pooling, layers, pool
 from roundhouse_transformers.repository import Repository
@@ -29,7 +30,9 @@ class Encoder:
         return vram_bytes(self._loaded.model, self._loaded.device)
 
     def count_tokens(self, text: str) -> int:
-        """With those that the tokenizer adds."""
+        """With those that the tokenizer adds; raises `EngineError` for a text that is far too long."""
+        if self.limit_tokens is not None:
+            check_length(text, self.limit_tokens, None, "The text is")
         return len(self._loaded.tokenizer(text)["input_ids"])
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:

@@ -7,6 +7,7 @@ from transformers import AutoModelForSequenceClassification
 
 from roundhouse_engine import ModelError
 from roundhouse_engine.torch_memory import vram_bytes
+from roundhouse_transformers.bounds import counted
 from roundhouse_transformers.loading import load
 from roundhouse_transformers.repository import Repository
 from roundhouse_transformers.settings import Settings
@@ -41,7 +42,7 @@ class Ranker:
 
     def count_tokens(self, text: str) -> int:
         """With those that the tokenizer adds: a pair has a few less than its parts together."""
-        return len(self._loaded.tokenizer(text)["input_ids"])
+        return counted(self._loaded.tokenizer, text, self.limit_tokens)
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """From 0 to 1."""

@@ -16,6 +16,7 @@ from roundhouse_engine import Cancellation, Conversation, Finish, FinishReason, 
 from roundhouse_engine.errors import invalid
 from roundhouse_engine.text import Text
 from roundhouse_engine.torch_memory import vram_bytes
+from roundhouse_transformers.bounds import check_length
 from roundhouse_transformers.calls import told_calls
 from roundhouse_transformers.experts import choose_by_number_of_tokens
 from roundhouse_transformers.families import (
@@ -137,7 +138,11 @@ class Writer:
         return told_calls(writing, family, names, parallel=parallel, stop=options.stop)
 
     def complete(self, prompt: Text, options: TextOptions, cancellation: Cancellation) -> Written:
-        tokens = self._tokens(prompt, special=True) if isinstance(prompt, str) else list(prompt)
+        if isinstance(prompt, str):
+            check_length(prompt, self._limit, "prompt")
+            tokens = self._tokens(prompt, special=True)
+        else:
+            tokens = list(prompt)
         if not tokens or max(tokens) >= self._words:
             raise invalid(f"prompt must be ids of tokens below {self._words}, at least one.", param="prompt")
         held = self._held(options.schema, cancellation)
@@ -159,6 +164,7 @@ class Writer:
         self, text: str, pictures: Sequence[Any], cancellation: Cancellation
     ) -> tuple[list[int], dict[str, Any]]:
         """The conversation's tokens, and what the model is given beside them."""
+        check_length(text, self._limit, "messages")
         if self._sight is None:
             return self._tokens(text, special=False), {}
         if pictures:

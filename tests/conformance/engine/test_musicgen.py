@@ -309,6 +309,8 @@ def test_a_prompt_that_is_too_long_is_refused(engine: Engine) -> None:
     assert (found.status, found.error["param"]) == (400, "prompt")
     assert found.error["code"] == "context_length_exceeded"
     assert found.error["message"].startswith("The prompt is 65 tokens long, and the model takes 64")
+    found = post(engine, prompt="x" * 500_000)
+    assert found.error["message"].startswith("The prompt is 500000 characters long; at most 1024 are read")
     assert post(engine, prompt=" ".join(["one"] * 64)).status == 200
 
 

@@ -132,6 +132,9 @@ def test_a_text_that_is_too_long_is_named_and_the_engine_goes_on(embedder: Engin
     assert (found.status, found.error["code"]) == (400, "context_length_exceeded")
     assert found.error["message"].startswith("input[1]: The text is 129 tokens long, and the model takes 128")
     assert post(embedder, "/v1/embeddings", model="mean", input=" ".join(["one"] * 126)).status == 200
+    found = post(embedder, "/v1/embeddings", model="mean", input=["one", "x" * 2_000_000])
+    assert (found.status, found.error["code"]) == (400, "context_length_exceeded")
+    assert found.error["message"].startswith("input[1]: The text is 2000000 characters long; at most 2048")
 
 
 @pytest.fixture(scope="module")
@@ -319,6 +322,8 @@ def test_chance_repeats_itself_with_its_seed_alone(writer: Engine) -> None:
         (CHAT, {"model": "bare", "messages": said("a")}, "model"),
         ("/v1/completions", {"prompt": [4, 5000]}, "prompt"),
         ("/v1/completions", {"prompt": "one " * 130}, "prompt"),
+        (CHAT, {"messages": said("one " * 500_000)}, "messages"),
+        ("/v1/completions", {"prompt": " " * 2_000_000}, "prompt"),
     ],
     ids=[
         "too long",
@@ -331,6 +336,8 @@ def test_chance_repeats_itself_with_its_seed_alone(writer: Engine) -> None:
         "no template",
         "no token",
         "long prompt",
+        "far too long",
+        "far too many blanks",
     ],
 )
 def test_what_it_cannot_do_is_refused_with_the_field(
