@@ -35,6 +35,10 @@ class Door(Protocol):
         """Of the desired state that was read last."""
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Of `models`, which costs more: each is asked how it is."""
+
+    @property
     def models(self) -> tuple[ModelStatus, ...]:
         """Every model that is served, is to be served, or is on its way out; in the order of the list."""
 

@@ -154,10 +154,13 @@ class Fleet:
         return self._slots * len(self._lives)
 
     @property
+    def names(self) -> tuple[str, ...]:
+        wanted = dict.fromkeys(model.name for model in self.desired.models)
+        return (*wanted, *(name for name in self._lives if name not in wanted))
+
+    @property
     def models(self) -> tuple[ModelStatus, ...]:
-        wanted = [model.name for model in self._desired.models] if self._desired else []
-        leaving = [name for name in self._lives if name not in wanted]
-        return tuple(self._status(name) for name in (*wanted, *leaving))
+        return tuple(map(self._status, self.names))
 
     def admit(self) -> Lease:
         refusal = self._refusal()

@@ -55,9 +55,9 @@ class Pool:
     ) -> None:
         self._slots = slots
         self.sessions = sessions
-        self._names = tuple(names)
+        self.names = tuple(names)
         others = sessions._slots if sessions is not None else []  # noqa: SLF001 - another of this class
-        self.footprint = Footprint(slots + others, self._names, separate=separate)
+        self.footprint = Footprint(slots + others, self.names, separate=separate)
         self._leases: set[Lease] = set()
         self._waiting = deque[Lease]()
         self._changed = asyncio.Event()
@@ -163,7 +163,7 @@ class Pool:
                 memory_bytes=self.footprint.memory_bytes(),
                 sessions=self.places,
             )
-            for name in self._names
+            for name in self.names
         )
 
     @property

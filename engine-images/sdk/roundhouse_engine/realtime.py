@@ -86,7 +86,7 @@ class Realtime:
         return _admit(self._door.pool_of(ask.model))
 
     def _checked(self, query: dict[str, list[str]]) -> StreamAsk:
-        handler, served = self._handler, self._served()
+        handler, served = self._handler, self._door.names
         if not issubclass(handler, RealtimeSpeech):
             raise _no_sessions()
         return read_stream_ask(query, handler, served)
@@ -106,11 +106,8 @@ class Realtime:
             finally:
                 self._metrics.session_seconds.labels(ask.model).inc(lag.received)
 
-    def _served(self) -> tuple[str, ...]:
-        return tuple(model.name for model in self._door.models)
-
     def _label(self, named: Sequence[str]) -> str:
-        return named[0] if named and named[0] in self._served() else UNKNOWN_MODEL
+        return named[0] if named and named[0] in self._door.names else UNKNOWN_MODEL
 
 
 def _admit(models: Pool) -> tuple[Pool, Lease]:

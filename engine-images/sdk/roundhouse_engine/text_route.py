@@ -140,7 +140,7 @@ class TextRoute(ABC, Generic[A]):
                     idle_seconds=settings.upload_idle_seconds,
                 )
                 # Here and not where the body is read, in a thread: the loop changes what this looks at.
-                served = tuple(model.name for model in self._door.models)
+                served = self._door.names
                 ask = await checked(
                     body, lambda fields: self._read(fields, served, scope), receive, left(deadline)
                 )

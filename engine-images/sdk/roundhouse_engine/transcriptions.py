@@ -109,7 +109,7 @@ class Transcriptions:
         return 200
 
     def _checked(self, form: Form) -> tuple[TranscriptionAsk, BinaryIO]:
-        ask = read_ask(form.fields, self._handler, self._served(), self._task)
+        ask = read_ask(form.fields, self._handler, self._door.names, self._task)
         if form.file is None:
             raise invalid(
                 "The form has no recording: send it in the field 'file'.", param="file", code="missing"
@@ -137,12 +137,9 @@ class Transcriptions:
         if audio_seconds > 0:
             self._metrics.real_time_factor.labels(model).observe(compute_seconds / audio_seconds)
 
-    def _served(self) -> tuple[str, ...]:
-        return tuple(model.name for model in self._door.models)
-
     def _label(self, form: Form) -> str:
         named = form.fields.get("model", [""])[0]
-        return named if named in self._served() else UNKNOWN_MODEL
+        return named if named in self._door.names else UNKNOWN_MODEL
 
 
 async def _transcript(events: AsyncGenerator[Event, None], ask: TranscriptionAsk) -> Transcript:

@@ -5,7 +5,7 @@ import contextlib
 import json
 import threading
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 from starlette.types import Message, Scope
@@ -17,7 +17,7 @@ from roundhouse_engine.errors import EngineError
 from roundhouse_engine.large_json import SMALL_BYTES
 from roundhouse_engine.lease import Lease
 from roundhouse_engine.metrics import Metrics
-from roundhouse_engine.models import ModelState, ModelStatus
+from roundhouse_engine.models import ModelStatus
 from roundhouse_engine.pool import Pool
 from roundhouse_engine.settings import read_settings
 from tests.conformance.engine.text_handlers import Vectors
@@ -32,11 +32,15 @@ class Watched(Pool):
     def admit(self) -> Lease:
         return Lease(self)
 
+    @override
+    def __getattribute__(self, name: str) -> Any:
+        Watched.asked_by.add(threading.current_thread().name)
+        return super().__getattribute__(name)
+
     @property
     @override
     def models(self) -> tuple[ModelStatus, ...]:
-        self.asked_by.add(threading.current_thread().name)
-        return (ModelStatus("m", ModelState.READY, 1.0, 1, 0),)
+        raise AssertionError("for its names alone no model is asked how it is")
 
 
 class Client:
@@ -75,17 +79,17 @@ def line_that_stands() -> Iterator[None]:
 
 async def test_the_thread_that_reads_a_large_body_looks_at_nothing_that_the_loop_changes() -> None:
     """A set that grows while another thread walks through it is an error for whoever sent the body."""
-    door = Watched([], Metrics())
+    door = Watched([], Metrics(), ["m"])
     with pytest.raises(EngineError) as told:
         await ask(door, {"type": "http", "headers": []}, Client())
     assert told.value.problem.param == "input", "it was read"
-    assert door.asked_by == {threading.main_thread().name}
+    assert Watched.asked_by == {threading.main_thread().name}
 
 
 async def test_who_leaves_while_large_bodies_stand_in_line_leaves_the_line() -> None:
     """Else each reload of a page puts the same megabytes into it again, before everybody else's."""
     scope: Scope = {"type": "http", "headers": []}
-    door, client = Watched([], Metrics()), Client()
+    door, client = Watched([], Metrics(), ["m"]), Client()
     with line_that_stands():
         asking = asyncio.create_task(ask(door, scope, client))
         await client.sent.wait()
@@ -102,5 +106,5 @@ async def test_a_deadline_ends_the_time_in_the_line() -> None:
     scope: Scope = {"type": "http", "headers": [(b"x-roundhouse-deadline-ms", b"1")]}
     with line_that_stands(), pytest.raises(EngineError) as told:
         async with asyncio.timeout(60):
-            await ask(Watched([], Metrics()), scope, Client())
+            await ask(Watched([], Metrics(), ["m"]), scope, Client())
     assert told.value.problem.code == "deadline_exceeded"
