@@ -13,6 +13,8 @@ _KINDS: Final = {
     "object": "an object",
     "null": "null",
 }
+_WANTED: Final = _KINDS | {"float": "a number"}
+"""Where one with a fraction is wanted, a whole number will do."""
 
 
 class Wrong(NamedTuple):
@@ -27,7 +29,7 @@ def wrong_in(error: Exception) -> Wrong:
     message, _, place = str(error).partition(" - at ")
     param = place.strip("`").removeprefix("$").removeprefix(".")
     if (found := _TYPE.fullmatch(message)) is not None:
-        wanted = [_KINDS.get(each, each) for each in found[1].split(" | ") if each != "null"]
+        wanted = [_WANTED.get(each, each) for each in found[1].split(" | ") if each != "null"]
         message = f"must be {' or '.join(wanted)}, not {_KINDS.get(found[2], found[2])}"
         return Wrong(param, f"`{param}` {message}" if param else f"it {message}")
     return Wrong(param, f"`{param}`: {message}" if param else message)

@@ -40,7 +40,8 @@ def _message(at: int, message: object, *, images: bool) -> dict[str, Any]:
     if content is None:
         # What an assistant does instead of speaking stands beside the content.
         if role != "assistant" or not message.get("tool_calls"):
-            raise _wrong(f"{where}.content is missing.")
+            found = "must not be null" if "content" in message else "is missing"
+            raise _wrong(f"{where}.content {found}.")
         return message
     if isinstance(content, str):
         return message

@@ -83,3 +83,9 @@ def test_of_log_probabilities_it_tells_none() -> None:
     for wanted in (0, 1):
         with pytest.raises(EngineError, match="leave out logprobs"):
             completed(wanted)
+
+
+def test_what_is_null_is_not_said_to_be_missing() -> None:
+    for message, said in (({}, "is missing"), ({"content": None}, "must not be null")):
+        with pytest.raises(EngineError, match=rf"messages\[0\]\.content {said}\."):
+            read(messages=[{"role": "user"} | message])

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from roundhouse_api.enums import FallbackTrigger
 from roundhouse_gateway.errors import EngineAnsweredError, EngineFailedError, InvalidRequestError
 from roundhouse_gateway.fallbacks import trigger_of
+from roundhouse_gateway.json_words import wrong_in
 from roundhouse_gateway.relay import engine_error
 from roundhouse_gateway.text.balance import by_prefix
 from roundhouse_gateway.text.frames import Frames
@@ -243,3 +244,16 @@ def test_what_has_the_wrong_type_is_told_without_names_of_types(
     with pytest.raises(InvalidRequestError) as told:
         read(body)
     assert (told.value.message, told.value.param) == (says, param)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "says"),
+    [
+        (float, b'"x"', "it must be a number, not a text"),
+        (int, b"1.5", "it must be a whole number, not a number with a fraction"),
+    ],
+)
+def test_where_a_fraction_may_be_a_whole_number_is_no_mistake(kind: type, body: bytes, says: str) -> None:
+    with pytest.raises(msgspec.ValidationError) as told:
+        msgspec.json.decode(body, type=kind)
+    assert wrong_in(told.value).message == says
