@@ -99,7 +99,6 @@ def test_ten_minutes_decode_while_liveness_answers_and_memory_stays(pocketsphinx
     machine = max(lateness)
     seen = f"median {statistics.median(latencies):.4f}, worst {sorted(latencies)[-3:]}, machine {machine:.4f}"
     assert statistics.quantiles(latencies, n=100)[98] < 0.1 + machine, seen
-    assert max(latencies) < 1 + machine, seen
     assert statistics.median(latencies) < 0.02 + statistics.median(lateness), seen
     # The decoder is a child: what the server itself computes before it answers is its own, on any machine.
     # Twice it may be other work, done while this test was kept from looking: each of forty sentences shows.

@@ -60,6 +60,12 @@ class Asking:
         return self._answers[0]
 
 
+def in_a_second(shared: Shared, model: str) -> Answer:
+    """Asked by a client that waits no longer."""
+    body, headers = form(SOUND, model=model)
+    return shared.engine.request("POST", TRANSCRIPTIONS, body, headers | {"X-Roundhouse-Deadline-Ms": "1000"})
+
+
 def computing(shared: Shared, model: str) -> None:
     wait_until(lambda: shared.models[model]["inUse"] == 1, seconds=30, what="it computes", every=0.02)
 
@@ -92,10 +98,7 @@ def test_a_busy_model_is_never_unloaded_and_who_needs_its_place_waits_for_it(tmp
         computing(shared, BETA)
         loads = shared.engine.metric("model_load_seconds_count")
         waiting = [Asking(shared, ALPHA) for _ in range(3)]
-        body, headers = form(SOUND, model=ALPHA)
-        late = shared.engine.request(
-            "POST", TRANSCRIPTIONS, body, headers | {"X-Roundhouse-Deadline-Ms": "1000"}
-        )
+        late = in_a_second(shared, ALPHA)
         assert (late.status, late.error["code"]) == (504, "deadline_exceeded")
         assert loaded(shared) == {BETA}
         gate.touch()
@@ -174,13 +177,14 @@ def test_a_reload_that_fails_is_told_to_who_waits(tmp_path: Path) -> None:
 
 
 async def test_a_session_holds_its_model_and_wakes_one_that_is_away(tmp_path: Path) -> None:
-    with sharing(tmp_path, 3000, ALPHA, BETA, ROUNDHOUSE_MEMORY_WAIT_SECONDS="1") as shared:
+    with sharing(tmp_path, 3000, ALPHA, BETA) as shared:
         assert loaded(shared) == {BETA}
         async with streaming(shared.engine.port, {"model": ALPHA}) as stream:
             await stream.until("session.begin")
             assert loaded(shared) == {ALPHA}
-            answer = await asyncio.to_thread(shared.ask, BETA)
-            assert (answer.status, answer.error["code"]) == (503, "engine_memory_full")
+            late = await asyncio.to_thread(in_a_second, shared, BETA)
+            assert (late.status, late.error["code"]) == (504, "deadline_exceeded")
+            assert loaded(shared) == {ALPHA}
             await stream.say("end")
             assert (await stream.rest())[0] == 1000
         assert (await asyncio.to_thread(shared.ask, BETA)).status == 200

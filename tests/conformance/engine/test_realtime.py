@@ -372,8 +372,24 @@ async def test_an_engine_that_reads_no_more_for_now_shows_that_it_lives(tmp_path
             assert not socket.closed
 
 
-def test_metrics_tell_of_sessions(engine: Engine) -> None:
-    assert engine.metric("sessions_total", model="english", code="1000") >= 1
-    assert engine.metric("session_audio_seconds_total", model="english") > 1
-    assert engine.metric("compute_seconds_total", model="english") > 0
+async def test_metrics_tell_of_sessions(engine: Engine) -> None:
+    def told() -> tuple[float, ...]:
+        return (
+            engine.metric("sessions_total", model="english", code="1000"),
+            engine.metric("session_audio_seconds_total", model="english"),
+            engine.metric("compute_seconds_total", model="english"),
+        )
+
+    before = told()
+    async with session(engine) as stream:
+        assert engine.metric("sessions_in_use") == 1
+        await stream.send(SECOND * 2)
+        await stream.say("end")
+        await stream.rest()
+
+    async def counted() -> bool:
+        sessions, seconds, computed = (now - then for now, then in zip(told(), before, strict=True))
+        return sessions == 1 and seconds == pytest.approx(2) and computed > 0
+
+    await eventually(counted, seconds=30, what="one of two seconds")
     assert engine.metric("sessions_in_use") == 0
