@@ -3,6 +3,7 @@
 import os
 import pickletools
 import re
+import struct
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -161,5 +162,5 @@ def _holds_pickle(path: Path) -> bool:
         with zipfile.ZipFile(path) as archive:
             # torch finds what it looks for whatever its case.
             return any(name.lower().endswith(".pkl") for name in archive.namelist())
-    except zipfile.BadZipFile:
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, OverflowError, struct.error):
         return True  # others may be able to read it

@@ -162,6 +162,12 @@ BYTES = [
     ("a zip of other things", zipped("weights.npy"), False),
     ("torch.save, in capitals", zipped("ARCHIVE/DATA.PKL"), True),
     ("a zip that only others read", zipped("weights.npy")[:-1], True),
+    ("a zip with a name that is no text", zipped("\u00e9.npy").replace(b"\xc3\xa9", b"\xff\xff"), True),
+    (
+        "a zip of a later version",
+        zipped("weights.npy").replace(b"PK\1\2\x14\3\x14", b"PK\1\2\x14\3\xff"),
+        True,
+    ),
     ("a list of words with initials", b"PK\nVK\n", False),
     ("ctranslate2", (6).to_bytes(4, "little") + bytes(100), False),
     ("bytes that begin like a pickle", b"\x80\x02" + bytes(100), False),
