@@ -169,7 +169,7 @@ def test_what_is_refused_or_left_in_the_middle_leaves_nothing_behind(whisper: En
         wait_until(lambda: whisper.metric("slots_computing") == 0, seconds=30, what="it stops", every=0.02)
         assert whisper.post(go_forward()).json["text"] == "hello world"
 
-    assert_nothing_stays(whisper, ask)
+    assert_nothing_stays(whisper, ask, mebibytes=32)
 
 
 def test_unusual_recordings_are_heard_and_silence_says_nothing(whisper: Engine) -> None:

@@ -123,7 +123,7 @@ def test_what_is_refused_or_left_in_the_middle_leaves_nothing_behind(served: Ser
         wait_until(lambda: engine.metric("slots_computing") == 0, seconds=30, what="it stops", every=0.02)
         assert engine.post(sound, model="ctc").json["text"] == GO_FORWARD_WORDS
 
-    assert_nothing_stays(engine, ask, mebibytes=32)
+    assert_nothing_stays(engine, ask, mebibytes=48)
 
 
 def test_odd_requests_are_answered_or_refused_in_words(served: Served) -> None:
