@@ -22,6 +22,7 @@ from roundhouse_engine.events import (
     LoadFailed,
     Loading,
     Memory,
+    Stopped,
     Work,
     ends,
 )
@@ -100,6 +101,10 @@ class Slot:
                 event = await answers.get()
                 if isinstance(event, Failed):
                     raise EngineError(event.problem)
+                if isinstance(event, Stopped):  # whoever calls it off listens no more
+                    raise failed(
+                        "The engine took the request for cancelled, which it was not. Send it again."
+                    )
                 yield event
                 if ends(event):
                     return

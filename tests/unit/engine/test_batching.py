@@ -106,6 +106,15 @@ async def serves(engine: Engine) -> None:
     assert await asyncio.wait_for(asked, 60) == [Embedded(0, "v", 1)]
 
 
+async def test_who_is_in_a_batch_that_stops_of_itself_hears_of_it(engine: Engine) -> None:
+    asked = engine.ask("one")
+    await engine.begun(1)
+    engine.runner.tell(Stopped())
+    with pytest.raises(EngineError):
+        await asyncio.wait_for(asked, 60)
+    await serves(engine)
+
+
 async def test_a_client_that_leaves_before_its_batch_begins_keeps_no_slot(engine: Engine) -> None:
     """It leaves in the very step of the loop in which the slot is handed to its batch."""
     asked = engine.ask("never")

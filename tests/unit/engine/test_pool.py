@@ -340,6 +340,18 @@ async def test_a_slow_upload_keeps_nobody_out_and_comes_next(engine: Engine, imp
     assert engine.pool.in_use == 0
 
 
+async def test_work_that_stops_though_nobody_called_it_off_has_failed(engine: Engine) -> None:
+    """A handler lets through what another request's cancellation raised: half an answer is none."""
+    runner = await engine.up()
+    with engine.pool.admit() as lease:
+        runner.tell(Started(1.0), Stopped())
+        with pytest.raises(EngineError) as caught:
+            _ = [event async for event in lease.compute(ASK, FILE)]
+    assert caught.value.problem.status == 500
+    assert engine.pool.in_use == 0
+    assert engine.value("cancelled_total") == 0
+
+
 async def upload_for_ever(engine: Engine) -> None:
     with engine.pool.admit() as lease:
         async with lease.upload():
