@@ -124,6 +124,9 @@ class Batcher:
             order.done.cancel()  # where the client left: what is not begun is forgotten
             with contextlib.suppress(ValueError):
                 self._waiting.remove(order)
+            if not self._waiting and self._handing_out is not None:
+                self._handing_out.cancel()  # it waits for a slot, which may never come, for nobody
+                self._handing_out = None
             for batch in self._batches:
                 if not batch.wanted and batch.task is not None:
                     batch.task.cancel()

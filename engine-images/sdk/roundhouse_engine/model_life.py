@@ -226,6 +226,7 @@ class ModelLife:
             await asyncio.wait({supervising, way}, return_when=asyncio.FIRST_COMPLETED)
             failure = None if way.done() else supervising.result()
             why = "failed" if failure else "memory"
+            self.error = failure
             return failure, served
         finally:
             await self._free(pool, supervising, up, way)
@@ -233,6 +234,7 @@ class ModelLife:
                 self._surroundings.metrics.unloads.labels(self.model.name, why).inc()
 
     async def _free(self, pool: Pool, *tasks: "asyncio.Task[object]") -> None:
+        pool.evict(self.refusal())  # nobody will compute there: whoever is in it would wait for ever
         await end(*tasks)
         self.pool = None
         await aside(pool.release)

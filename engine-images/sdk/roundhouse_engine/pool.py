@@ -11,7 +11,7 @@ from collections.abc import Callable, Container, Sequence
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from roundhouse_engine.answers import Answers
-from roundhouse_engine.errors import Refusal, refused, too_slow
+from roundhouse_engine.errors import EngineError, Refusal, refused, too_slow
 from roundhouse_engine.footprint import Footprint
 from roundhouse_engine.lease import Lease
 from roundhouse_engine.metrics import Metrics
@@ -26,7 +26,6 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 _AGAIN_SECONDS: Final = 30.0
-
 _HUNG_SECONDS: Final = 600.0
 """No step of any model takes as long."""
 _SLOW_UPLOADS: Final = 8
@@ -277,14 +276,15 @@ class Pool:
             max(slow, key=lambda lease: lease.begun).evict(too_slow())
         self._changed.set()
 
-    def evict(self) -> None:
-        """End what is still sent and computed; its clients are told that the engine is leaving."""
+    def evict(self, verdict: EngineError | None = None) -> None:
+        """End what is still sent and computed; clients are told that the engine leaves, or `verdict`."""
+        verdict = verdict or refused(Refusal.DRAINING)
         for lease in self._leases:
-            lease.evict(refused(Refusal.DRAINING))
+            lease.evict(verdict)
         for slot in self._slots:
-            slot.evict()
+            slot.evict(verdict)
         if self.sessions is not None:
-            self.sessions.evict()
+            self.sessions.evict(verdict)
 
     def end(self, lease: Lease) -> None:
         self._leases.discard(lease)

@@ -72,15 +72,17 @@ class Slot:
             self._runner = self._launch()
             events = self._runner.events()
             async with contextlib.aclosing(events):
-                async for event in events:
-                    if isinstance(event, LoadFailed):
-                        return event.message
-                    if isinstance(event, Loaded):
-                        deaths = 0
-                    self._hear(event)
+                try:
+                    async for event in events:
+                        if isinstance(event, LoadFailed):
+                            return event.message
+                        if isinstance(event, Loaded):
+                            deaths = 0
+                        self._hear(event)
+                finally:
+                    self.up = False
             died = self._runner.obituary()
             deaths += 1
-            self.up = False
             self._hear(Failed(_died(died)))
             if deaths == _LOAD_ATTEMPTS:
                 return (
@@ -112,10 +114,10 @@ class Slot:
             if self._answers is answers:  # else it ended, and the slot may serve another by now
                 self._cancel()
 
-    def evict(self) -> None:
-        """End the request that is computed here: the engine's time is up."""
+    def evict(self, verdict: EngineError) -> None:
+        """End the request that is computed here: the engine's time is up, or its model's."""
         if self._answers is not None:
-            self._answers.put_nowait(Failed(refused(Refusal.DRAINING).problem))
+            self._answers.put_nowait(Failed(verdict.problem))
 
     def _cancel(self) -> None:
         """Nobody waits any more: stop, and if it does not stop in time, end the runner."""

@@ -8,16 +8,21 @@ from typing import BinaryIO, ClassVar
 import pytest
 from typing_extensions import override
 
+from roundhouse_engine import slot as slot_module
+from roundhouse_engine.batching import Batcher
 from roundhouse_engine.errors import EngineError
 from roundhouse_engine.events import Event, Loaded, Memory, Work
 from roundhouse_engine.fleet import Fleet
 from roundhouse_engine.handler import ModelSpec
+from roundhouse_engine.lease import Lease
 from roundhouse_engine.metrics import Metrics
 from roundhouse_engine.models_file import Desired, Given
 from roundhouse_engine.pool import Pool
 from roundhouse_engine.server import build_pool
 from roundhouse_engine.settings import read_settings
 from roundhouse_engine.slot import Slot
+from roundhouse_engine.text_events import TextAsk, TextWork
+from tests.conformance.engine.text_handlers import Vectors
 from tests.support.scripted_engine import Scripted
 from tests.support.waiting import eventually
 
@@ -178,6 +183,67 @@ async def test_a_load_in_a_thread_is_over_before_its_memory_counts_as_free(tmp_p
     (tmp_path / "gate").touch()
     await until(lambda: [m.state.value for m in fleet.models] == ["ready"], "the next is there")
     assert Noted.noted == ["a loads", "a loaded", "a unloaded", "b loads", "b loaded"]
+
+
+class Mortal(Gated):
+    """Its tale ends with `dies`."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__(model)
+        self.dies = asyncio.Event()
+
+    @override
+    async def events(self) -> AsyncGenerator[Event, None]:
+        if self.loads.is_set():
+            yield Loaded(0.0)
+        await self.dies.wait()
+
+
+async def test_who_waits_in_a_model_that_is_given_up_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slot_module, "_RESTART_SECONDS", 0)
+    settings, metrics = read_settings({"MODELS": "alpha"}, Vectors), Metrics()
+    runners: list[Mortal] = []
+
+    def launch() -> Mortal:
+        runners.append(Mortal("alpha"))
+        if len(runners) == 1:
+            runners[0].loads.set()
+        return runners[-1]
+
+    def build(model: ModelSpec) -> Pool:
+        pool = Pool([Slot(launch, 1.0, metrics)], metrics, [model.name])
+        pool.together, pool.batcher = 8, Batcher(pool, 8, 100, metrics)
+        return pool
+
+    fleet = Fleet(Given(()), build, metrics, settings)
+    fleet.take(Desired(1, (ALPHA,)))
+    await until(lambda: fleet.ready, "it is ready")
+    pool = fleet.pool_of("alpha")
+
+    async def ask_for_a_text(lease: Lease) -> None:
+        with lease:
+            await lease.compute_together(TextAsk("alpha", TextWork.EMBED), ["text"])
+
+    async def upload_slowly(lease: Lease) -> None:
+        with lease:
+            async with lease.upload():
+                lease.stand_by()
+                await lease.regain_place()
+
+    leases = [pool.admit(), pool.admit()]
+    runners[0].dies.set()
+    await until(lambda: len(runners) == 2, "it is started again")
+    waiting = [asyncio.create_task(ask_for_a_text(leases[0])), asyncio.create_task(upload_slowly(leases[1]))]
+    await until(lambda: pool.waiting == 2, "both wait")
+    for number in (1, 2):
+        await until(lambda least=number: len(runners) > least, "it is started again")  # type: ignore[misc]
+        runners[number].dies.set()
+    for each in waiting:
+        with pytest.raises(EngineError) as told:
+            await asyncio.wait_for(each, 60)
+        assert told.value.problem.code == "model_failed"
+    await until(lambda: fleet.models[0].state.value == "failed", "it is tried again later")
+    assert (fleet.in_use, fleet.waiting) == (0, 0)
 
 
 async def test_a_request_for_a_model_that_was_away_and_has_left_the_list_is_refused() -> None:
