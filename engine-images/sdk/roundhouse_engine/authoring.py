@@ -217,9 +217,9 @@ def checked(handler: Chat, method: str, writing: Any) -> Writing:  # noqa: ANN40
                     if plain
                     else replace(event, text=plain_text(event.text), reasoning=plain_text(event.reasoning))
                 )
-            case Prompted(tokens=int(tokens)) if tokens >= 0:
+            case Prompted(tokens=int(tokens), cached=int()) if tokens >= 0:
                 yield event
-            case Finish(reason=str(reason)) if reason in _REASONS:
+            case Finish(reason=str(reason), tokens=int() | None) if reason in _REASONS:
                 yield event
             case Piece() | Prompted() | Finish():
                 raise at_fault(handler, method, f"yielded {event!r:.200}")

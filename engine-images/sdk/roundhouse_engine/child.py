@@ -5,6 +5,7 @@ It dies with its parent: by the kernel's signal, and by the end of their socket.
 
 import ctypes
 import json
+import logging
 import os
 import queue
 import signal
@@ -16,11 +17,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from roundhouse_engine.events import Event, Work, ends, to_wire, work_from_wire
+from roundhouse_engine.errors import failed
+from roundhouse_engine.events import Event, Failed, Work, ends, to_wire, work_from_wire
 from roundhouse_engine.handler import Cancellation, Handler, ModelSpec
 from roundhouse_engine.handlers import resolve
 from roundhouse_engine.logs import configure
 from roundhouse_engine.pipeline import compute, load, prepare
+
+logger = logging.getLogger(__name__)
 
 _PR_SET_PDEATHSIG: Final = 1
 _NICENESS: Final = 5
@@ -65,7 +69,7 @@ class Mailbox:
 
     def forget(self, number: int) -> None:
         """It is over, and nothing can be cancelled of it."""
-        del self._cancellations[number]
+        self._cancellations.pop(number, None)
 
 
 def main() -> None:
@@ -119,7 +123,18 @@ def _work(mailbox: Mailbox, handlers: Mapping[str, Handler], tell: _Tell) -> Non
             for event in compute(handlers[ask.model], file, ask, cancellation):
                 if ends(event):
                     mailbox.forget(number)
-                tell(number, event)
+                try:
+                    tell(number, event)
+                except (TypeError, ValueError) as error:  # of JSON, which has no numbers of libraries
+                    mailbox.forget(number)
+                    tell(number, _unspeakable(event, error))
+                    break
+
+
+def _unspeakable(event: Event, error: Exception) -> Failed:
+    said = f"The engine's own code is at fault: it gave a {type(event).__name__} that is no JSON ({error})."
+    logger.error(said)
+    return Failed(failed(said).problem)
 
 
 def _die_with(parent: int) -> None:

@@ -4,6 +4,7 @@ Tokenizers add tokens of their own to each text, to an empty one as well: these 
 """
 
 from collections.abc import Callable
+from operator import index as whole
 
 from roundhouse_engine.errors import EngineError, invalid
 from roundhouse_engine.text import Batched
@@ -19,7 +20,7 @@ def cut_pair(
     where the query leaves no room for any word of the document.
     """
     count = count or handler.count_tokens
-    asked, tokens = count(query), handler.count_tokens(document)
+    asked, tokens = whole(count(query)), whole(handler.count_tokens(document))
     limit = handler.limit_tokens()
     room = None if limit is None else limit - asked
     bounds = [each for each in (room, most) if each is not None]
@@ -31,7 +32,7 @@ def cut_pair(
     longest = min(each for each in (room, None if most is None else most + added) if each is not None)
     if tokens > longest:
         document = _cut(handler, document, longest, guess=len(document) * longest // tokens, added=added)
-        tokens = handler.count_tokens(document)
+        tokens = whole(handler.count_tokens(document))
     if limit is not None and asked + tokens > limit:
         raise _no_room(asked, limit)
     return (query, document), asked + tokens

@@ -227,6 +227,14 @@ def test_a_process_that_dies_costs_its_request_alone(caller: Engine) -> None:
     wait_until(lambda: post(caller).status == 200, seconds=60, what="it is back")
 
 
+def test_what_cannot_be_told_between_processes_costs_its_request_alone(caller: Engine) -> None:
+    for _ in range(2):
+        found = post(caller, messages=said("odd"))
+        assert found.status == 500
+        assert "gave a Piece that is no JSON (Object of type int64" in found.error["message"]
+    assert post(caller).status == 200
+
+
 @contextlib.contextmanager
 def writing(engine: Engine) -> Iterator[http.client.HTTPResponse]:
     """An endless stream of which the first words are here; hangs up at the end."""

@@ -90,6 +90,8 @@ class Writer(Chat):
                 for number in range(1_000_000):
                     yield Piece(f" {number}")
                     time.sleep(0.002)
+            case "odd":  # as a library gives it
+                yield Piece(tool_calls=(ToolCall(np.int64(0), "", "call_1", "look"),))  # type: ignore[arg-type]
             case "break":  # in the middle
                 yield Piece("so far")
                 raise invalid(f"The model {self._name!r} lost its thread.", code="thread_lost")

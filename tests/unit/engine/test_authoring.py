@@ -263,6 +263,8 @@ def talked(*written: Any) -> list[Any]:
         ((Prompted(1), Piece(None)), "yielded Piece(text=None"),  # type: ignore[arg-type]
         ((Piece("a", tokens=-5),), "yielded Piece(text='a', tokens=-5"),
         ((Piece("a"), Finish("because")), "yielded Finish(reason='because'"),  # type: ignore[arg-type]
+        ((Piece("a"), Finish(tokens="two")), "yielded Finish(reason="),  # type: ignore[arg-type]
+        ((Prompted(1, cached="one"),), "yielded Prompted(tokens=1, cached='one'"),  # type: ignore[arg-type]
     ],
     ids=str,
 )

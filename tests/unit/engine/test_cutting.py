@@ -1,5 +1,6 @@
 """Documents that are longer than a model takes are ranked by how they begin."""
 
+import numpy as np
 import pytest
 from typing_extensions import override
 
@@ -24,6 +25,17 @@ def test_what_is_left_is_the_beginning_and_about_as_long_as_may_be(
     found = len(left.split())
     assert told == found + 2
     assert tokens * 0.9 - 1 <= found <= tokens
+
+
+def test_numbers_of_libraries_become_plain_ones() -> None:
+    class Counting(Vectors):
+        @override
+        def count_tokens(self, text: str) -> int:
+            return np.int64(super().count_tokens(text))  # type: ignore[return-value]
+
+    for document in ("a b c", WORDS):
+        _, told = cut_pair(Counting(), "red bird", document, None)
+        assert type(told) is int
 
 
 class Framed(Vectors):
