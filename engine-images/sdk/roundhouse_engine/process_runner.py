@@ -117,11 +117,12 @@ class Process:
 
     async def _live(self) -> None:
         try:
-            ours = await self._start()
+            await self._follow(await self._start())
         except OSError as error:  # no process, descriptor or memory left: for now, perhaps
             self._failure = f"not started: {error.strerror}"
-        else:
-            await self._follow(ours)
+        except Exception as error:
+            logger.exception("engine process cannot be followed")
+            self._failure = f"it cannot be followed: {type(error).__name__}: {error}"
         finally:
             self.over = True
         told = {"how": self.obituary(), "while_working": bool(self._working)}
@@ -146,22 +147,25 @@ class Process:
 
     async def _follow(self, ours: socket.socket) -> None:
         """Hand on what the child tells, until it is gone."""
-        with ours.dup() as direct:
-            self._socket = direct
-            reader, writer = await asyncio.open_unix_connection(sock=ours, limit=_LONGEST_LINE)
-            try:
+        try:
+            with contextlib.ExitStack() as unless_connected:
+                unless_connected.callback(ours.close)
+                direct = unless_connected.enter_context(ours.dup())
+                reader, writer = await asyncio.open_unix_connection(sock=ours, limit=_LONGEST_LINE)
+                unless_connected.pop_all()
+            with direct, contextlib.closing(writer):
+                self._socket = direct
                 writer.write(_line(self._launch.to_wire()))
                 while line := await reader.readline():
                     number, event = json.loads(line)
                     self._hear(number, from_wire(event))
-            except ConnectionError:
-                pass  # it died while something was on the way: the same as an end
-            except (ValueError, LookupError, TypeError) as error:
-                self._failure = f"its answer could not be read: {error}"
-            finally:
-                self._socket = None
-                writer.close()
-                await self._bury()
+        except ConnectionError:
+            pass  # it died while something was on the way: the same as an end
+        except (ValueError, LookupError, TypeError) as error:
+            self._failure = f"its answer could not be read: {error}"
+        finally:
+            self._socket = None
+            await self._bury()
 
     def _hear(self, number: int | None, event: Event) -> None:
         if number is not None:
