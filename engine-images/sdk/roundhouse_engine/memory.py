@@ -7,6 +7,7 @@ before its first load guessed from the size of its files. How a model comes and 
 
 import asyncio
 import ctypes
+import logging
 import os
 import sys
 import threading
@@ -15,6 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
+
+logger = logging.getLogger(__name__)
 
 _M_ARENA_MAX: Final = -8
 """glibc's number for how many heaps there may be."""
@@ -141,7 +144,7 @@ def file_bytes(path: Path) -> int:
     try:
         files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
         return sum(each.stat().st_size for each in files)
-    except OSError:
+    except (OSError, ValueError):  # no file system has such a name
         return 0
 
 
@@ -225,7 +228,10 @@ def trim() -> None:
     cuda = getattr(sys.modules.get("torch"), "cuda", None)
     initialized = getattr(cuda, "is_initialized", None)
     if cuda is not None and initialized is not None and initialized():
-        cuda.empty_cache()
+        try:
+            cuda.empty_cache()
+        except Exception:  # after an earlier fault of the GPU, or while another thread captures a graph
+            logger.warning("the GPU's memory could not be given back", exc_info=True)
     libc = ctypes.CDLL(None)
     if hasattr(libc, "malloc_trim"):
         libc.malloc_trim(0)

@@ -159,9 +159,10 @@ def _middle(handler: Handler, file: BinaryIO, ask: Work, cancellation: Cancellat
 def _memory(handler: Handler, model: str) -> Iterator[Memory]:
     """What the handler says of its memory; a handler that fails to say it serves all the same."""
     try:
-        vram_bytes = handler.vram_bytes()
+        told = handler.vram_bytes()
+        vram_bytes = None if told is None else int(told)
     except Exception:
         logger.exception("GPU memory could not be read", extra={"model": model})
         return
     if vram_bytes is not None:
-        yield Memory(model, int(vram_bytes))
+        yield Memory(model, vram_bytes)

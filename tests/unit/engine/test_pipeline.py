@@ -4,8 +4,10 @@ import importlib
 import io
 import json
 import math
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_args, get_type_hints
 
 import numpy as np
@@ -208,6 +210,24 @@ def test_a_model_that_cannot_compute_is_not_loaded() -> None:
     assert isinstance(told[-1], LoadFailed)
     first = "'m' was read, and its first work failed: ValueError: no kernel for this GPU."
     assert told[-1].message.startswith(first), "its files are not at fault"
+
+
+def test_a_gpu_that_gives_no_memory_back_and_a_number_that_is_none_hold_no_load_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Odd(Scripted):
+        @override
+        def vram_bytes(self) -> Any:
+            return "much"
+
+    def broken() -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    cuda = SimpleNamespace(is_initialized=lambda: True, empty_cache=broken)
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+    told: list[Event] = []
+    assert list(load(Odd, (ModelSpec("m"),), told.append)) == ["m"]
+    assert isinstance(told[-1], Loaded)
 
 
 numbers = st.floats(0, 1e6)
