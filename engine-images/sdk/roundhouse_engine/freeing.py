@@ -1,9 +1,12 @@
-"""How what a model holds is freed, while the engine goes on."""
+"""What may take for ever, of a file system that does not answer for instance, while the engine goes on."""
 
 import asyncio
-import contextlib
+import concurrent.futures
 import threading
 from collections.abc import Callable
+from typing import TypeVar
+
+Result = TypeVar("Result")
 
 
 async def end(*tasks: "asyncio.Task[object]") -> None:
@@ -12,16 +15,18 @@ async def end(*tasks: "asyncio.Task[object]") -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def aside(work: Callable[[], None]) -> None:
+async def aside(work: Callable[[], Result]) -> Result:
     """As `asyncio.to_thread`, but no exit waits for it: it may have to wait for a load that is under way."""
-    loop, done = asyncio.get_running_loop(), asyncio.Event()
+    told = concurrent.futures.Future[Result]()
+    told.set_running_or_notify_cancel()
 
     def run() -> None:
         try:
-            work()
-        finally:
-            with contextlib.suppress(RuntimeError):  # the loop has ended
-                loop.call_soon_threadsafe(done.set)
+            result = work()
+        except BaseException as error:  # noqa: BLE001 - raised where it is awaited
+            told.set_exception(error)
+        else:
+            told.set_result(result)
 
-    threading.Thread(target=run, daemon=True, name="free").start()
-    await done.wait()
+    threading.Thread(target=run, daemon=True, name="aside").start()
+    return await asyncio.wrap_future(told)

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final, TypeVar
 
 from roundhouse_engine.draining import LINGER_SECONDS, drain
@@ -172,28 +173,13 @@ class ModelLife:
         await asyncio.gather(self._living, *filter(None, (self._leaving,)), return_exceptions=True)
 
     async def _live(self) -> None:
-        memory, model = self._surroundings.memory, self.model
         retry_seconds = FIRST_RETRY_SECONDS
         while True:
-            if memory.never_holds(self._loaded_bytes or 0):
-                await self._fail_for_good()
-            if memory.never_holds(self.needed_bytes):  # by what a request took: it may have all
-                self.needed_bytes = memory.budget_bytes or 0
-            if self.away:
-                await self._asked.wait()
-            await self._surroundings.turn()
-            self._way.clear()
-            pool = self._build(model)
-            if memory.budget_bytes is not None and self._loaded_bytes is None:
-                guess = await asyncio.to_thread(file_bytes, model.path) if model.path else 0
-                self.needed_bytes = min(guess * pool.footprint.copies, memory.budget_bytes)
-            if not await memory.enter(self):
-                self._asked.clear()
-                continue
             try:
-                failure, served = await self._serve(pool)
-            finally:
-                memory.leave(self)
+                failure, served = await self._once()
+            except Exception as error:
+                logger.exception("model's life ended unforeseen", extra={"model": self.model.name})
+                failure, served = f"{type(error).__name__}: {error}", False
             if failure is None:
                 continue
             if served:
@@ -202,11 +188,31 @@ class ModelLife:
             await asyncio.sleep(retry_seconds)
             retry_seconds = min(retry_seconds * 2, LAST_RETRY_SECONDS)
 
-    async def _serve(self, pool: Pool) -> tuple[str | None, bool]:
-        """Load and keep alive; returns why that came to an end, and whether it served meanwhile.
+    async def _once(self) -> tuple[str | None, bool]:
+        """As `_serve`, from when it is wanted; nothing came of it where it is wanted no more."""
+        memory, model = self._surroundings.memory, self.model
+        if memory.never_holds(self._loaded_bytes or 0):
+            await self._fail_for_good()
+        if memory.never_holds(self.needed_bytes):  # by what a request took: it may have all
+            self.needed_bytes = memory.budget_bytes or 0
+        if self.away:
+            await self._asked.wait()
+        await self._surroundings.turn()
+        self._way.clear()
+        pool = self._build(model)
+        if memory.budget_bytes is not None and self._loaded_bytes is None:
+            guess = await aside(partial(file_bytes, model.path)) if model.path else 0
+            self.needed_bytes = min(guess * pool.footprint.copies, memory.budget_bytes)
+        if not await memory.enter(self):
+            self._asked.clear()
+            return None, False
+        try:
+            return await self._serve(pool)
+        finally:
+            memory.leave(self)
 
-        None for the why: it gave way.
-        """
+    async def _serve(self, pool: Pool) -> tuple[str | None, bool]:
+        """Load and keep alive; returns why that ended, None where it gave way, and whether it served."""
         why, served = "removed", False
         async with self._surroundings.loading.turn(self.model.name):
             begun = time.monotonic()

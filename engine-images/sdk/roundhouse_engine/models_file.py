@@ -104,6 +104,9 @@ class ModelsFile:
                 self._handler.accept(model)
             except ModelError as error:
                 refused[model.name] = str(error)
+            except Exception as error:
+                logger.exception("model cannot be looked at", extra={"model": model.name})
+                refused[model.name] = f"{where}: {type(error).__name__}: {error}"
         return Desired(generation, tuple(models.values()), refused)
 
     def _mark(self) -> object:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import threading
 import time
@@ -12,6 +13,8 @@ from roundhouse_engine.events import Event, Loaded, LoadFailed, Work
 from roundhouse_engine.handler import Cancellation, Handler, ModelSpec
 from roundhouse_engine.memory import trim
 from roundhouse_engine.pipeline import compute, load, prepare
+
+logger = logging.getLogger(__name__)
 
 
 class SharedHandlers:
@@ -56,7 +59,11 @@ class SharedHandlers:
         with self._lock:
             self._over = True
             while self._loaded:
-                self._loaded.popitem()[1].unload()
+                model, handler = self._loaded.popitem()
+                try:
+                    handler.unload()
+                except Exception:
+                    logger.exception("model was not freed as a whole", extra={"model": model})
         trim()
 
     def __getitem__(self, model: str) -> Handler:

@@ -1,6 +1,8 @@
 """Models that come and go, with runners that load, and stop loading, when the test says."""
 
 import asyncio
+import json
+import threading
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import BinaryIO, ClassVar
@@ -16,7 +18,7 @@ from roundhouse_engine.fleet import Fleet
 from roundhouse_engine.handler import ModelSpec
 from roundhouse_engine.lease import Lease
 from roundhouse_engine.metrics import Metrics
-from roundhouse_engine.models_file import Desired, Given
+from roundhouse_engine.models_file import Desired, Given, ModelsFile
 from roundhouse_engine.pool import Pool
 from roundhouse_engine.server import build_pool
 from roundhouse_engine.settings import read_settings
@@ -244,6 +246,41 @@ async def test_who_waits_in_a_model_that_is_given_up_is_told_so(monkeypatch: pyt
         assert told.value.problem.code == "model_failed"
     await until(lambda: fleet.models[0].state.value == "failed", "it is tried again later")
     assert (fleet.in_use, fleet.waiting) == (0, 0)
+
+
+async def test_a_model_at_which_something_unforeseen_happens_says_so_and_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene, built = Scene(budget_bytes=10), threading.Event()
+
+    def build(model: ModelSpec) -> Pool:
+        if not built.is_set():
+            raise ValueError("lone surrogate")
+        return scene._build(model)
+
+    monkeypatch.setattr("roundhouse_engine.model_life.FIRST_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(scene.fleet, "_build", build)
+    scene.want(ModelSpec("alpha", Path("/no/such\0name")))
+    await until(lambda: scene.states() == {"alpha": "failed"}, "it is told")
+    assert scene.fleet.models[0].error == "ValueError: lone surrogate"
+    built.set()
+    (await scene.started(ALPHA)).loads.set()
+    await until(lambda: scene.states() == {"alpha": "ready"}, "it is served after all")
+
+
+def test_an_entry_that_cannot_be_looked_at_costs_itself_alone(tmp_path: Path) -> None:
+    class Looking(Scripted):
+        @classmethod
+        @override
+        def accept(cls, model: ModelSpec) -> None:
+            if model.name == "bad":
+                raise PermissionError(13, "Permission denied")
+
+    file = tmp_path / "models.json"
+    file.write_text(json.dumps({"generation": 1, "models": [{"name": "bad"}, {"name": "good"}]}))
+    read = ModelsFile(file, Looking).read()
+    assert read.refused == {"bad": "models[0]: PermissionError: [Errno 13] Permission denied"}
+    assert [model.name for model in read.models] == ["bad", "good"]
 
 
 async def test_a_request_for_a_model_that_was_away_and_has_left_the_list_is_refused() -> None:
