@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from roundhouse_engine.accelerator import ACCELERATOR
 from roundhouse_engine.door import Door
 from roundhouse_engine.errors import EngineError, Problem, failed, invalid
 from roundhouse_engine.handler import Handler
@@ -73,6 +74,8 @@ class _Views:
     async def live(self, _: Request) -> Response:
         if self._door.hung:
             return JSONResponse({"status": "hung"}, status_code=503)
+        if ACCELERATOR.lost:
+            return JSONResponse({"status": "accelerator lost"}, status_code=503)
         return JSONResponse({"status": "live"})
 
     async def ready(self, _: Request) -> Response:

@@ -16,7 +16,7 @@ import numpy as np
 
 from roundhouse_engine.authoring import check_scores, check_vectors
 from roundhouse_engine.cutting import cut_pair
-from roundhouse_engine.errors import EngineError, Problem, failed, invalid, memory_is_short
+from roundhouse_engine.errors import EngineError, Problem, device_is_lost, failed, invalid, memory_is_short
 from roundhouse_engine.handler import Cancellation, Cancelled
 from roundhouse_engine.large_json import loads
 from roundhouse_engine.room import Room
@@ -95,7 +95,9 @@ def _computed(
                 apart += _halves(group)
         except Cancelled:
             raise
-        except Exception as error:  # noqa: BLE001 - told and logged
+        except Exception as error:
+            if device_is_lost(error):  # nothing else of the batch can be computed either
+                raise
             if not memory_is_short(error):  # of whose text it is the fault shows when it stands alone
                 if len(group) == 1:
                     yield Spoiled(group[0], _fault(error))

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from roundhouse_engine.accelerator import ACCELERATOR
 from roundhouse_engine.errors import failed
 from roundhouse_engine.events import Event, Failed, Work, ends, to_wire, work_from_wire
 from roundhouse_engine.handler import Cancellation, Handler, ModelSpec
@@ -129,6 +130,8 @@ def _work(mailbox: Mailbox, handlers: Mapping[str, Handler], tell: _Tell) -> Non
                     mailbox.forget(number)
                     tell(number, _unspeakable(event, error))
                     break
+        if ACCELERATOR.lost:
+            os._exit(1)  # and another process is started
 
 
 def _unspeakable(event: Event, error: Exception) -> Failed:

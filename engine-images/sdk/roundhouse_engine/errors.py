@@ -184,3 +184,33 @@ _MEMORY_IS_SHORT: Final = (
     "CUBLAS_STATUS_ALLOC_FAILED",
     "failed to allocate memory",  # what CTranslate2 computes with on a processor
 )
+
+
+def device_is_lost(error: BaseException) -> bool:
+    """Whether CUDA will fail in this process from now on, whatever is asked of it; also as the error's cause.
+
+    Only by words that a library begins with: what a client has sent may stand in others.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        told = str(cause) if isinstance(cause, RuntimeError) else ""
+        if told.startswith("CUDA") and any(each in told for each in _DEVICE_IS_LOST):
+            return True
+        cause = cause.__cause__
+    return False
+
+
+_DEVICE_IS_LOST: Final = (
+    "an illegal memory access was encountered",
+    "an illegal instruction was encountered",
+    "device-side assert triggered",
+    "hardware stack error",
+    "invalid program counter",
+    "misaligned address",
+    "operation not supported on global/shared address space",
+    "the launch timed out and was terminated",
+    "uncorrectable ECC error encountered",
+    "uncorrectable NVLink error detected",
+    "unspecified launch failure",
+)
+"""As CUDA itself words what ends a process's context; torch and CTranslate2 pass the words on."""

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, TypeVar
 
+from roundhouse_engine.accelerator import ACCELERATOR
 from roundhouse_engine.errors import EngineError, failed, memory_is_short, no_memory_left
 from roundhouse_engine.events import (
     Ask,
@@ -65,11 +66,13 @@ def load(
             read = True
             instance.warm_up()
         except ModelError as error:
+            ACCELERATOR.note(error)
             tell(LoadFailed(_one_line(error)))
             return {}
         # A library that exits, or panics in another language, would end the thread and tell nobody.
         except BaseException as error:
             logger.exception("model failed to load", extra={"model": model.name})
+            ACCELERATOR.note(error)
             tell(LoadFailed(_unforeseen(model, error, read)))
             return {}
         tell(Loading(model.name, 1.0))
@@ -117,12 +120,14 @@ def compute(handler: Handler, file: BinaryIO, ask: Work, cancellation: Cancellat
     except Cancelled:
         yield Stopped()
     except EngineError as error:
+        ACCELERATOR.note(error)
         yield Failed(error.problem)
     except GeneratorExit:
         raise
     # A library that exits, or panics in another language, ends the request and not the engine.
     except BaseException as error:
         logger.exception("request failed", extra={"model": ask.model})
+        ACCELERATOR.note(error)
         told = f"The engine failed while it computed ({type(error).__name__})."
         yield Failed((no_memory_left() if memory_is_short(error) else failed(told)).problem)
 

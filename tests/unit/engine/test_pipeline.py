@@ -26,6 +26,8 @@ from roundhouse_engine import (
     Window,
     Word,
 )
+from roundhouse_engine.accelerator import Accelerator
+from roundhouse_engine.app import _Views
 from roundhouse_engine.errors import Problem, Refusal, invalid, refused
 from roundhouse_engine.events import (
     Ask,
@@ -42,7 +44,11 @@ from roundhouse_engine.events import (
     from_wire,
     to_wire,
 )
+from roundhouse_engine.metrics import Metrics
 from roundhouse_engine.pipeline import compute, load
+from roundhouse_engine.pool import Pool
+from roundhouse_engine.text_events import TextAsk, TextWork
+from tests.conformance.engine.text_handlers import Vectors
 from tests.support.recordings import wav
 from tests.unit.engine.encoding import melody
 
@@ -153,6 +159,59 @@ def test_where_memory_is_short_a_request_may_come_again() -> None:
     assert isinstance(failed, Failed)
     assert (failed.problem.status, failed.problem.code) == (503, "out_of_memory")
     assert failed.problem.retry_after_seconds
+
+
+@pytest.fixture
+def accelerator(monkeypatch: pytest.MonkeyPatch) -> Accelerator:
+    """Of this test alone."""
+    fresh = Accelerator()
+    for module in ("pipeline", "app"):
+        monkeypatch.setattr(f"roundhouse_engine.{module}.ACCELERATOR", fresh)
+    return fresh
+
+
+LOST = "CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be reported later."
+
+
+@pytest.mark.parametrize(
+    ("error", "lost"),
+    [
+        (RuntimeError(LOST), True),
+        (RuntimeError("CUDA failed with error unspecified launch failure"), True),
+        (RuntimeError("CUDA error: invalid configuration argument"), False),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB."), False),
+        (invalid(f"`role` must be user or assistant, not {LOST!r}."), False),
+        (ValueError(LOST), False),
+    ],
+    ids=str,
+)
+async def test_an_engine_whose_gpu_is_lost_is_no_longer_live(
+    error: Exception, lost: bool, accelerator: Accelerator
+) -> None:
+    def fail(_: Iterator[Window]) -> Iterable[Segment]:
+        raise error
+
+    views = _Views(Scripted, Pool([], Metrics()), Metrics())
+    assert (await views.live(None)).status_code == 200  # type: ignore[arg-type]
+    assert isinstance(run(fail)[-1], Failed)
+    assert accelerator.lost == lost
+    assert (await views.live(None)).status_code == (503 if lost else 200)  # type: ignore[arg-type]
+
+
+def test_no_other_text_of_a_batch_is_tried_where_the_gpu_is_lost(accelerator: Accelerator) -> None:
+    class Lost(Vectors):
+        calls = 0
+
+        @override
+        def embed(self, texts: Any, cancellation: Cancellation) -> Any:
+            self.calls += 1
+            raise RuntimeError(LOST)
+
+    handler = Lost()
+    file = io.BytesIO(json.dumps({"items": ["a", "b", "c"], "bounds": [None] * 3}).encode())
+    told = list(compute(handler, file, TextAsk("m", TextWork.EMBED), Cancellation()))
+    assert [type(event) for event in told] == [Failed]
+    assert (handler.calls, accelerator.lost) == (1, True)
 
 
 def test_a_library_that_exits_fails_its_request() -> None:
