@@ -35,7 +35,7 @@ from roundhouse_llama_cpp.bounds import (
     check_tokens,
     texts,
 )
-from roundhouse_llama_cpp.llama import Llama, problem
+from roundhouse_llama_cpp.llama import Llama, problem, refused
 from roundhouse_llama_cpp.settings import read_settings
 from roundhouse_llama_cpp.weights import find_weights, read_through
 
@@ -200,7 +200,7 @@ def _checked(chunk: Chunk | Exception, request: Chunk, param: str) -> Chunk:
         if isinstance(chunk, ValueError) or str(chunk).startswith(_NOT_UNDERSTOOD):
             # A template, a tool, a message or a schema that it cannot use.
             at_fault = _at_fault(str(chunk), request, param)
-            raise invalid(f"llama.cpp refuses the request: {chunk}", param=at_fault) from chunk
+            raise refused(chunk, at_fault) from chunk
         raise chunk
     if "error" in chunk:
         raise problem(chunk["error"], _at_fault(str(chunk["error"].get("message")), request, param))

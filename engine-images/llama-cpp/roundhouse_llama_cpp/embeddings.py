@@ -16,12 +16,16 @@ from roundhouse_llama_cpp.weights import find_weights, read_through
 _CONTEXT_TOKENS: Final = 2048
 _PARALLEL: Final = 4
 """Texts that are read together; the SDK's capacity is of requests, which is something else here."""
+_ASKED: Final = 8
+"""Texts of one call, which nothing ends: as many as take no longer by it than all of a batch."""
 
 
 class LlamaEmbeddings(Embedding):
     isolation = Isolation.PROCESS
     thread_safe = True
     token_ids = True
+    batch_tokens = 4096  # so many are soon read, and who left is waited for
+    cancel_seconds = 60.0  # of one long text a processor computes on for longer than the usual ten
 
     @override
     def load(self, model: ModelSpec, progress: Callable[[float], None]) -> None:
@@ -57,10 +61,16 @@ class LlamaEmbeddings(Embedding):
 
     @override
     def embed(self, texts: Sequence[Text], cancellation: Cancellation) -> Collection[Collection[float]]:
-        found = self._ask([text if isinstance(text, str) else list(text) for text in texts])
-        if "error" in found:
-            raise problem(found["error"], "input")
-        return [each["embedding"] for each in sorted(found["data"], key=lambda each: int(each["index"]))]
+        vectors: list[Collection[float]] = []
+        for at in range(0, len(texts), _ASKED):
+            cancellation.check()
+            asked = texts[at : at + _ASKED]
+            found = self._ask([text if isinstance(text, str) else list(text) for text in asked])
+            if "error" in found:
+                raise problem(found["error"], "input")
+            ordered = sorted(found["data"], key=lambda each: int(each["index"]))
+            vectors += [each["embedding"] for each in ordered]
+        return vectors
 
     def _ask(self, texts: list[str | list[int]]) -> dict[str, Any]:
         answer: dict[str, Any] = self._llama.server.handle_embeddings({"input": texts})

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from roundhouse_engine import ModelError
-from roundhouse_engine.errors import EngineError, failed, invalid
+from roundhouse_engine.errors import EngineError, failed, invalid, no_memory_left
 from roundhouse_engine.gpu_memory import Growth
 from roundhouse_llama_cpp.bounds import check_length, most_bytes, too_many
 from roundhouse_llama_cpp.settings import Settings
@@ -29,6 +29,13 @@ _ANSWER_SECONDS: Final = 60
 _SENTENCEPIECE: Final = 1
 """llama.cpp's number for tokenizers that copy all tokens so far for each character that they do not know."""
 _PIECE_CHARACTERS: Final = 8192
+_TRIED: Final = (
+    "Unable to generate parser for this template. ",
+    "Automatic parser generation failed: ",
+    "Failed to initialize samplers: ",
+)
+_SAID: Final = 200
+"""Characters of what it says: some of it repeats the request."""
 _FAR_TOO_LONG: Final = 2
 """Times the context: not all of a conversation has to go into its prompt, and nothing can be added to it."""
 
@@ -68,7 +75,9 @@ class Llama:
         except RuntimeError as error:
             raise ModelError(
                 f"{name!r}: llama.cpp cannot load {str(weights)!r}; its own lines in this log say why. "
-                "The file may be cut off (fetch it again), of a kind that it does not know, or too large."
+                "The file may be cut off (fetch it again), or of a kind that it does not know. Or memory is "
+                f"short, with its context of {settings.context_tokens} tokens for each request at once "
+                f"({settings.parallel}): give it more, or set ROUNDHOUSE_LLAMA_CONTEXT_TOKENS to less."
             ) from error
         self.vram_bytes = before.bytes() if before else None
         """Of weights and context, which are all there from the beginning; None where no GPU is used."""
@@ -137,5 +146,19 @@ def problem(error: Mapping[str, Any], param: str) -> EngineError:
         tokens, most = error["n_prompt_tokens"], error["n_ctx"]
         return too_many(tokens, most - (tokens == most), param)  # there must be room for an answer
     if error.get("code") in (400, 501):
-        return invalid(f"llama.cpp refuses the request: {message}", param=param)
+        return refused(message, param)
+    if "bad_alloc" in message:  # C++'s own words for it
+        return no_memory_left()
     return failed(f"llama.cpp failed: {message}")
+
+
+def refused(said: object, param: str) -> EngineError:
+    """What is wrong in the library's words, behind ours: its own begin with what it tried."""
+    told = " ".join(str(said).split())
+    for each in _TRIED:
+        told = told.removeprefix(each)
+    told = told if len(told) <= _SAID else f"{told[:_SAID]}…"
+    return invalid(
+        f"{param} cannot be used as it is: leave out or change what is named here. llama.cpp says: {told}",
+        param=param,
+    )

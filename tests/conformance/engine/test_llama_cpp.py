@@ -184,6 +184,9 @@ def test_an_answer_is_held_to_a_grammar(llama: Engine) -> None:
 def test_what_llama_cpp_refuses(llama: Engine, fields: Any, param: str, code: str) -> None:
     found = post(llama, **fields)
     assert (found.status, found.error["param"], found.error["code"]) == (400, param, code)
+    ours, _, told = found.error["message"].partition(" llama.cpp says: ")
+    assert ours.endswith("."), "what is wrong comes first, and the library's words last"
+    assert not told.startswith(("Unable", "Automatic", "Failed")), told
     assert post(llama, messages=said("a")).status == 200
 
 
