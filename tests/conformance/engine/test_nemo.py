@@ -118,7 +118,7 @@ def test_what_is_refused_or_left_in_the_middle_leaves_nothing_behind(served: Ser
             for file, told in ((b"no audio" * 9, {}), (sound[:30_000], {}), (sound, {"language": "xx"})):
                 assert engine.post(file, model=kind, **told).status == 400
             assert engine.post(sound, model=kind, language="en", prompt=OUT_OF_MEMORY).status == 503
-        with engine.started(wav(speech(*[WEATHER_WORDS] * 40)), model="tdt"):
+        with engine.started(wav(speech(*[WEATHER_WORDS] * 40) * 8), model="tdt"):
             pass
         wait_until(lambda: engine.metric("slots_computing") == 0, seconds=30, what="it stops", every=0.02)
         assert engine.post(sound, model="ctc").json["text"] == GO_FORWARD_WORDS
