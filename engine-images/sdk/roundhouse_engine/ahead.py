@@ -1,8 +1,10 @@
 """Several windows of one recording at a time: a GPU computes eight in little more than the time of one."""
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from queue import SimpleQueue
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -18,15 +20,44 @@ def ahead(compute: Callable[[Item], Result], items: Iterator[Item], most: int) -
     if most == 1:
         yield from map(compute, items)
         return
+    asked: SimpleQueue[tuple[Future[Result], Item] | None] = SimpleQueue()
+    threads: list[threading.Thread] = []
     under_way: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(most, thread_name_prefix="ahead") as threads:
-        try:
-            for item in items:
-                under_way.append(threads.submit(compute, item))
-                while under_way and (len(under_way) == most or under_way[0].done()):
-                    yield under_way.popleft().result()
-            while under_way:
+    try:
+        for item in items:
+            if len(threads) < most:
+                # Not an executor's, which Python's exit waits for: what a GPU computes that hangs never ends.
+                thread = threading.Thread(target=_work, args=(compute, asked), daemon=True, name="ahead")
+                thread.start()
+                threads.append(thread)
+            under_way.append(Future())
+            asked.put((under_way[-1], item))
+            while under_way and (len(under_way) == most or under_way[0].done()):
                 yield under_way.popleft().result()
-        finally:
-            for each in under_way:
-                each.cancel()
+        while under_way:
+            yield under_way.popleft().result()
+    finally:
+        for each in under_way:
+            each.cancel()
+        for _ in threads:
+            asked.put(None)
+        for thread in threads:
+            thread.join()
+
+
+def _work(
+    compute: Callable[[Item], Result], asked: "SimpleQueue[tuple[Future[Result], Item] | None]"
+) -> None:
+    while (order := asked.get()) is not None:
+        _once(compute, *order)
+        del order  # and with it the window, while none comes
+
+
+def _once(compute: Callable[[Item], Result], future: "Future[Result]", item: Item) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        future.set_result(compute(item))
+    except BaseException as error:  # noqa: BLE001 - raised again where the result is asked for
+        future.set_exception(error)
+        del future, item  # else the error, which holds this frame, would hold itself

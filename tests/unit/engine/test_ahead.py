@@ -1,5 +1,7 @@
 """Several windows of one recording at a time."""
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -75,3 +77,21 @@ def test_who_closes_it_early_leaves_nothing_behind() -> None:
     assert next(results) == 0
     results.close()  # type: ignore[attr-defined]
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("ahead")]
+
+
+def test_no_exit_waits_for_what_never_ends() -> None:
+    """A GPU that hangs, say: the engine would be killed at the end of its grace, and not before."""
+    program = """if True:
+        import threading
+        from roundhouse_engine.ahead import ahead
+
+        begun = threading.Barrier(3)
+
+        def compute(item):
+            begun.wait()
+            threading.Event().wait()
+
+        threading.Thread(target=lambda: list(ahead(compute, iter(range(2)), 2)), daemon=True).start()
+        begun.wait()
+    """
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
