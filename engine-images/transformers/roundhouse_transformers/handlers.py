@@ -49,7 +49,7 @@ class TransformersChat(Chat):
 
     @override
     def warm_up(self) -> None:
-        for _ in self._writer.complete(".", TextOptions(max_tokens=1), Cancellation()):
+        for _ in self._writer.complete(".", TextOptions(max_tokens=2), Cancellation()):  # the prompt, a step
             pass
 
     @override

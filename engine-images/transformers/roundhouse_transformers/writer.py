@@ -249,6 +249,8 @@ class Writer:
                 eos_token_id=sorted(self._ends) or None,
                 do_sample=False,
                 num_beams=1,
+                cache_implementation=None,  # for those of a fixed size the model would be compiled
+                disable_compile=True,
                 temperature=None,
                 top_p=None,
                 top_k=None,
