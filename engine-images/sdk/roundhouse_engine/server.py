@@ -37,7 +37,7 @@ from roundhouse_engine.orphans import adopt
 from roundhouse_engine.pool import Pool
 from roundhouse_engine.process_runner import Launch, Processes
 from roundhouse_engine.runners import Runner
-from roundhouse_engine.session_socket import MESSAGE_BYTES, SessionSocket
+from roundhouse_engine.session_socket import websockets
 from roundhouse_engine.settings import ADMIN_TOKEN, Settings, SettingsError, read_settings
 from roundhouse_engine.slot import Slot
 from roundhouse_engine.text import Batched
@@ -49,9 +49,6 @@ _LINGER_SECONDS: Final = 1.0
 # Longer than gateways keep idle connections, so that none is closed just as it is used again.
 _KEEP_ALIVE_SECONDS: Final = 120
 _FLUSH_SECONDS: Final = 2
-# While the engine has enough of a session's audio, the client's pings stand unanswered behind the rest of it:
-# its own tell the client that it lives. The answers are as late, so none is waited for.
-_PING_SECONDS: Final = 5.0
 _STALL_SAMPLE_SECONDS: Final = 0.25
 
 
@@ -169,11 +166,7 @@ def _server(app: ASGIApp) -> "_Server":
     config = uvicorn.Config(
         app,
         http=Connection,
-        ws=SessionSocket,
-        ws_max_size=MESSAGE_BYTES,
-        ws_per_message_deflate=False,
-        ws_ping_interval=_PING_SECONDS,
-        ws_ping_timeout=None,
+        **websockets(),
         lifespan="off",
         log_config=None,
         access_log=False,

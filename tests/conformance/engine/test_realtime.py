@@ -14,7 +14,7 @@ import av
 import numpy as np
 import pytest
 from av.audio.resampler import AudioResampler
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import InvalidHandshake, InvalidStatus
 
 from roundhouse_api.realtime import PATH, Close, Partial, SessionBegin, SessionEnd, SessionEnding, Transcript
 from tests.conformance.engine.running import LIVE, LIVE_THREADED, POCKETSPHINX, Engine, running, tones
@@ -184,6 +184,14 @@ async def test_every_place_taken_is_said_before_the_handshake(engine: Engine) ->
         assert engine.post(wav(go_forward_samples()), model="english").json["text"] == GO_FORWARD_WORDS
     wait_until(lambda: sessions(engine)["inUse"] == 0, seconds=30, what="the places are free")
     assert "handshake" not in engine.logged, "to be full is no error"
+
+
+async def test_a_long_prompt_is_taken_and_one_that_is_too_long_is_refused(engine: Engine) -> None:
+    """The handshake's own parser takes 8 KiB a line, and nobody was told of its refusal."""
+    async with session(engine, prompt="a" * 10_000):
+        pass
+    with pytest.raises((InvalidHandshake, ConnectionError)):  # it may be closed while it still sends
+        await session(engine, prompt="a" * 1_000_000).__aenter__()
 
 
 @pytest.mark.parametrize(
