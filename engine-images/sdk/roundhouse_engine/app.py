@@ -86,7 +86,8 @@ class _Views:
             "slots": {"ready": door.capacity, "total": door.slots},
             **_memory(door),
         }
-        return JSONResponse(body, status_code=200 if door.ready else 503)
+        ready = door.ready and not ACCELERATOR.lost
+        return JSONResponse(body, status_code=200 if ready else 503)
 
     async def metrics(self, _: Request) -> Response:
         return Response(self._metrics.render(), media_type=CONTENT_TYPE_LATEST)

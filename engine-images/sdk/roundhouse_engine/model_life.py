@@ -240,9 +240,9 @@ class ModelLife:
                 self._surroundings.metrics.unloads.labels(self.model.name, why).inc()
 
     async def _free(self, pool: Pool, *tasks: "asyncio.Task[object]") -> None:
-        pool.evict(self.refusal())  # nobody will compute there: whoever is in it would wait for ever
+        self.pool = None  # nobody is to join it any more, and whoever is in it would wait for ever
+        pool.evict(self.refusal())
         await end(*tasks)
-        self.pool = None
         await aside(pool.release)
 
     def _begin(self, pool: Pool) -> None:

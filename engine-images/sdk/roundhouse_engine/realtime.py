@@ -17,7 +17,7 @@ from urllib.parse import parse_qs
 from starlette.types import Message, Receive, Scope, Send
 
 from roundhouse_engine.door import Door
-from roundhouse_engine.errors import EngineError, Problem, invalid
+from roundhouse_engine.errors import EngineError, Problem, Refusal, invalid, refused
 from roundhouse_engine.events import Ask
 from roundhouse_engine.lag import Lag
 from roundhouse_engine.lease import Lease
@@ -81,9 +81,19 @@ class Realtime:
 
     async def _admitted(self, ask: StreamAsk, receive: Receive) -> tuple[Pool, Lease]:
         """A place for the session; waits where its model has to be loaded again."""
-        if self._door.away(ask.model):
-            return await unless_gone(receive, self._door.once_loaded(ask.model, _admit))
-        return _admit(self._door.pool_of(ask.model))
+        if not self._door.away(ask.model):
+            return _admit(self._door.pool_of(ask.model))
+        self._check_stays()
+        return await unless_gone(receive, self._door.once_loaded(ask.model, self._admit_woken))
+
+    def _admit_woken(self, models: Pool) -> tuple[Pool, Lease]:
+        self._check_stays()
+        return _admit(models)
+
+    def _check_stays(self) -> None:
+        """Raises where the engine leaves: a model that is away has no pool that would refuse."""
+        if self._door.draining:
+            raise refused(Refusal.DRAINING)
 
     def _checked(self, query: dict[str, list[str]]) -> StreamAsk:
         handler, served = self._handler, self._door.names

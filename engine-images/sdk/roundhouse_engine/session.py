@@ -42,6 +42,7 @@ _WAITS_SECONDS: Final = 1.0
 WATCH_SECONDS: Final = 0.25
 _PIECE_SECONDS: Final = 0.5
 _LONGEST_ID: Final = 128
+_LONGEST_ORDER: Final = 4096  # its `id` may be written in escapes; what is longer takes the loop's time
 _LONGEST_REASON: Final = 120
 _ORDERS: Final = {"flush": Order.FLUSH, "clear": Order.CLEAR, "end": Order.END}
 
@@ -253,7 +254,7 @@ class Session:
 def read_order(text: str) -> Frame:
     """The client's order; raises `EngineError` for what is none."""
     try:
-        message = json.loads(text)
+        message = json.loads(text) if len(text) <= _LONGEST_ORDER else None
     except (ValueError, RecursionError):
         message = None
     kind = message.get("type") if isinstance(message, dict) else None

@@ -186,16 +186,19 @@ LOST = "CUDA error: an illegal memory access was encountered\nCUDA kernel errors
     ids=str,
 )
 async def test_an_engine_whose_gpu_is_lost_is_no_longer_live(
-    error: Exception, lost: bool, accelerator: Accelerator
+    error: Exception, lost: bool, accelerator: Accelerator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_: Iterator[Window]) -> Iterable[Segment]:
         raise error
 
-    views = _Views(Scripted, Pool([], Metrics()), Metrics())
+    pool = Pool([], Metrics())
+    monkeypatch.setattr(Pool, "ready", True)
+    views = _Views(Scripted, pool, Metrics())
     assert (await views.live(None)).status_code == 200  # type: ignore[arg-type]
     assert isinstance(run(fail)[-1], Failed)
     assert accelerator.lost == lost
     assert (await views.live(None)).status_code == (503 if lost else 200)  # type: ignore[arg-type]
+    assert (await views.ready(None)).status_code == (503 if lost else 200)  # type: ignore[arg-type]
 
 
 def test_no_other_text_of_a_batch_is_tried_where_the_gpu_is_lost(accelerator: Accelerator) -> None:

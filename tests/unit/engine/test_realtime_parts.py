@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 import socket
 import time
 from collections.abc import AsyncGenerator, Iterator
@@ -15,9 +16,13 @@ from typing_extensions import override
 from roundhouse_engine.errors import EngineError
 from roundhouse_engine.events import Event, Heard
 from roundhouse_engine.lag import END_AFTER_SECONDS, Lag, Verdict
+from roundhouse_engine.metrics import Metrics
+from roundhouse_engine.pool import Pool
+from roundhouse_engine.realtime import Realtime
 from roundhouse_engine.realtime_speech import RealtimeSpeech
 from roundhouse_engine.samples import Inlet
 from roundhouse_engine.session import AHEAD_BYTES, Bounds, Client, Runner, Session, read_order
+from roundhouse_engine.settings import read_settings
 from roundhouse_engine.stream_ask import read_stream_ask
 from roundhouse_engine.stream_frames import Frame, Order, packed, unpacked
 from roundhouse_engine.vad import Cutter
@@ -171,6 +176,13 @@ def test_orders_that_are_none(text: str) -> None:
         read_order(text)
 
 
+def test_an_order_of_a_megabyte_is_refused_unread() -> None:
+    with pytest.raises(EngineError):
+        read_order(json.dumps({"type": "clear", "pad": [0] * 10_000}))
+    longest = json.dumps({"type": "clear", "id": "\U0001f600" * 128})
+    assert read_order(longest).order is Order.CLEAR
+
+
 class Engine(RealtimeSpeech):
     languages = frozenset({"en"})
 
@@ -237,3 +249,35 @@ async def test_minutes_are_read_ahead_and_who_leaves_is_noticed_all_the_same() -
         await has_taken(before + (1 << 19))
         gone.set()
         assert (await asyncio.wait_for(running, 60)).code == 0
+
+
+async def test_an_engine_that_leaves_loads_no_model_again_for_a_session() -> None:
+    class Away(Pool):
+        draining = True
+
+        @override
+        def away(self, model: str) -> bool:
+            return True
+
+        @override
+        async def once_loaded(self, model: str, take: Any) -> Any:
+            raise AssertionError("it is loaded")
+
+    said: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Message) -> None:
+        said.append(message)
+
+    metrics = Metrics()
+    route = Realtime(
+        Engine,
+        read_settings({"MODELS": "m", "ROUNDHOUSE_SESSIONS": "0"}, Engine),
+        Away([], metrics, ["m"]),
+        metrics,
+    )
+    await route({"type": "websocket", "query_string": b"model=m", "headers": []}, receive, send)
+    assert said[0]["status"] == 503
+    assert (b"x-roundhouse-reason", b"draining") in said[0]["headers"]
