@@ -164,6 +164,18 @@ class FasterWhisper(RealtimeSpeech):
                 code="unsupported_value",
             )
 
+    def _prompt(self, options: SpeechOptions) -> list[int] | None:
+        """The end of the prompt that has room beside the hotwords: the library gives each all there is."""
+        room = self._steps.model.max_length // 2 - 1 - len(self._tokens(options.hotwords))
+        return self._tokens(options.prompt)[-room:] or None if room > 0 else None
+
+    def _tokens(self, hint: str) -> list[int]:
+        """As the library makes them."""
+        told = hint.strip()
+        tokenizer = self._steps.model.hf_tokenizer
+        found: list[int] = tokenizer.encode(f" {told}", add_special_tokens=False).ids if told else []
+        return found
+
     def listen(
         self,
         window: Window,
@@ -184,7 +196,7 @@ class FasterWhisper(RealtimeSpeech):
             samples(window.samples),
             language=language,
             task=options.task.value,
-            initial_prompt=options.prompt or None,
+            initial_prompt=self._prompt(options),
             hotwords=options.hotwords or None,
             condition_on_previous_text=False,
             **(hasty if guess else careful),

@@ -113,7 +113,13 @@ def test_the_language_is_found_out(whisper: Engine) -> None:
 
 def test_hints_are_taken_however_long_they_are(whisper: Engine) -> None:
     long = "a prompt that is longer than the model's memory " * 100
-    for fields in ({"prompt": long}, {"hotwords": long}, {"prompt": "a", "keywords[]": "Roundhouse"}):
+    for fields in (
+        {"prompt": long},
+        {"hotwords": long},
+        {"prompt": "a", "keywords[]": "Roundhouse"},
+        {"prompt": long, "hotwords": long[:300]},
+        {"prompt": long, "hotwords": long},
+    ):
         answer = whisper.post(go_forward(), **fields)
         assert (answer.status, answer.json.get("text")) == (200, "hello world"), answer.body
 
