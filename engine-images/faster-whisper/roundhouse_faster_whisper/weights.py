@@ -16,6 +16,8 @@ from roundhouse_faster_whisper.hardware import Hardware
 
 _WEIGHTS: Final = "model.bin"
 _NEEDED: Final = (_WEIGHTS, "config.json", "tokenizer.json")
+_VOCABULARY: Final = "vocabulary.json"
+_BEGIN: Final = "<|startoftranscript|>"
 _OF_OTHERS: Final = (
     *("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"),
     *("*.gguf", "ggml-*.bin", "*.nemo", "*.pt"),
@@ -69,15 +71,17 @@ def check_files(path: Path) -> None:
 
 
 def _check_json(path: Path) -> None:
-    """The library takes a damaged preprocessor_config.json for none."""
-    for name in ("config.json", "tokenizer.json", "preprocessor_config.json"):
+    """The library takes a damaged preprocessor_config.json for none, and any list for a vocabulary."""
+    for name in ("config.json", "tokenizer.json", "preprocessor_config.json", _VOCABULARY):
         file = path / name
         if not file.is_file():
             continue
         try:
-            json.loads(file.read_bytes())
+            read = json.loads(file.read_bytes())
         except (ValueError, OSError) as error:
             raise ModelError(f"{str(file)!r} cannot be read ({error}): download the model again.") from error
+        if name == _VOCABULARY and _BEGIN not in read:
+            raise ModelError(f"{str(file)!r} has no {_BEGIN}: download the model again.")
 
 
 def _read_through(file: Path, progress: Callable[[float], None]) -> None:

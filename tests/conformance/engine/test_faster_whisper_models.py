@@ -61,6 +61,10 @@ def of_another_kind(folder: Path) -> None:
     (folder / "model.bin").write_bytes(data.replace(b"WhisperSpec", b"SpeakerSpec"))
 
 
+def forget_all_words(folder: Path) -> None:
+    (folder / "vocabulary.json").write_text("[]")
+
+
 @dataclass(frozen=True)
 class Bad:
     id: str
@@ -73,6 +77,7 @@ BAD = [
     Bad("no weights", remove("model.bin"), "model.bin is missing"),
     Bad("no tokenizer", remove("tokenizer.json"), "tokenizer.json is missing"),
     Bad("no vocabulary", remove("vocabulary.json"), "cannot be opened .*vocabulary"),
+    Bad("an empty vocabulary", forget_all_words, r"vocabulary\.json' has no .*startoftranscript"),
     Bad("half of the weights", halve("model.bin"), "cannot be opened .*damaged"),
     Bad("half of the tokenizer", halve("tokenizer.json"), r"tokenizer\.json' cannot be read"),
     Bad("weights of transformers", of_transformers, "'model.safetensors', weights of another kind"),
