@@ -162,8 +162,8 @@ class ModelLife:
             self._surroundings.memory.note()  # it may make room for others again
 
     def end(self) -> None:
-        """Now, with the engine: what is still being loaded is not waited for."""
-        if self.pool is not None and not self.pool.capacity:
+        """Now, with the engine: what still loads or computes is not waited for."""
+        if self.pool is not None and not (self.pool.capacity and self.pool.idle):
             self.pool.release = lambda: None
         self._living.cancel()
         if self._leaving is not None:

@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import BinaryIO
 
 from roundhouse_engine.events import Event, Loaded, LoadFailed, Work
@@ -32,6 +32,8 @@ class SharedHandlers:
         self._seconds = 0.0
         self._failed: LoadFailed | None = None
         self._over = False
+        self._changed = threading.Condition()
+        self._computing = 0
 
     def load(self, tell: Callable[[Event], None]) -> None:
         with self._lock:
@@ -55,9 +57,14 @@ class SharedHandlers:
         self._seconds = time.monotonic() - begun
 
     def unload(self) -> None:
-        """Drop all handlers for good; blocks while they are loaded, and while they free what they hold."""
+        """Drop all handlers for good; blocks while they are loaded, compute, and free what they hold.
+
+        Work that never stops is waited for without end: it holds its memory for as long.
+        """
         with self._lock:
             self._over = True
+            with self._changed:
+                self._changed.wait_for(lambda: not self._computing)
             while self._loaded:
                 model, handler = self._loaded.popitem()
                 try:
@@ -66,8 +73,17 @@ class SharedHandlers:
                     logger.exception("model was not freed as a whole", extra={"model": model})
         trim()
 
-    def __getitem__(self, model: str) -> Handler:
-        return self._loaded[model]
+    @contextlib.contextmanager
+    def computing(self, model: str) -> Iterator[Handler]:
+        """The handler, which is not unloaded meanwhile; raises `KeyError` once it was."""
+        with self._changed:
+            self._computing += 1
+        try:
+            yield self._loaded[model]
+        finally:
+            with self._changed:
+                self._computing -= 1
+                self._changed.notify_all()
 
 
 class ThreadRunner:
@@ -100,8 +116,8 @@ class ThreadRunner:
         return "the thread ended"
 
     def _compute(self, ask: Work, file: BinaryIO, cancellation: Cancellation) -> None:
-        with file:
-            for event in compute(self._handlers[ask.model], file, ask, cancellation):
+        with file, self._handlers.computing(ask.model) as handler:
+            for event in compute(handler, file, ask, cancellation):
                 self._tell(event)
 
     def _tell(self, event: Event) -> None:

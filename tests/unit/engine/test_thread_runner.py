@@ -1,15 +1,17 @@
 """Handlers that several threads share: loaded once, or not at all, and told to whoever listens still."""
 
 import asyncio
+import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from typing_extensions import override
 
-from roundhouse_engine import CancelStep, Handler, ModelError, ModelSpec
-from roundhouse_engine.events import Event, Loaded, LoadFailed, Loading
+from roundhouse_engine import CancelStep, Handler, ModelError, ModelSpec, thread_runner
+from roundhouse_engine.events import Done, Event, Loaded, LoadFailed, Loading
+from roundhouse_engine.text_events import TextAsk, TextWork
 from roundhouse_engine.thread_runner import SharedHandlers, ThreadRunner
 from tests.support.waiting import wait_until
 
@@ -88,3 +90,33 @@ async def test_a_load_is_logged_once_with_its_models(caplog: pytest.LogCaptureFi
     await asyncio.gather(*(loaded() for _ in range(2)))
     [told] = [vars(record) for record in caplog.records if record.message == "models loaded"]
     assert told["models"] == ["a", "b"]
+
+
+async def test_nothing_is_unloaded_while_it_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever left a request, or a drain that is over, does not end a thread that is deaf to that."""
+    begun, gate = threading.Event(), threading.Event()
+    unloaded_while_it_computed: list[bool] = []
+
+    class Freed(Sound):
+        @override
+        def unload(self) -> None:
+            unloaded_while_it_computed.append(not gate.is_set())
+
+    def deaf(*_: Any) -> Iterator[Event]:
+        begun.set()
+        assert gate.wait(60)
+        yield Done(0.0)
+
+    monkeypatch.setattr(thread_runner, "compute", deaf)
+    handlers = SharedHandlers(Freed, (ModelSpec("m"),))
+    handlers.load(lambda _: None)
+    with os.fdopen(os.open(os.devnull, os.O_RDONLY), "rb") as file:
+        ThreadRunner(handlers).begin(TextAsk("m", TextWork.CHAT), file)
+    await asyncio.to_thread(begun.wait, 60)
+    unloading = threading.Thread(target=handlers.unload)
+    unloading.start()
+    unloading.join(0.1)
+    assert not unloaded_while_it_computed
+    gate.set()
+    await asyncio.to_thread(unloading.join, 60)
+    assert unloaded_while_it_computed == [False]
