@@ -29,6 +29,8 @@ _STANDS_STILL: Final = WRONG | {
     Reason.QUOTA_EXCEEDED,
 }
 """It does not begin to run until a person has done something."""
+_BREAKS: Final = {Reason.CRASH_LOOP, Reason.START_TIMEOUT}
+"""It is started again by itself, and often it ends as it did."""
 _WHAT_TO_DO: Final = "It does not start by itself: ask whoever operates it."
 
 
@@ -61,5 +63,12 @@ def _because(entry: Entry, grant: Grant) -> str:
     if ready.reason == Reason.SERVING:  # what the operator has not seen yet, the gateway has
         return ": no endpoint answers just now."
     said = ready.message.rstrip(". ") if Scope.MODELS in grant.scopes else ""
-    what_to_do = _WHAT_TO_DO if stands_still([entry]) else "Try again."
-    return f" ({ready.reason}){': ' + said if said else ''}. {what_to_do}"
+    return f" ({ready.reason}){': ' + said if said else ''}. {_what_to_do(entry)}"
+
+
+def _what_to_do(entry: Entry) -> str:
+    if stands_still([entry]):
+        return _WHAT_TO_DO
+    if entry.record.ready.reason in _BREAKS:
+        return "It is started again: try later, and if that does not help ask whoever operates it."
+    return "Try again."

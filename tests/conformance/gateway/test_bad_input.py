@@ -133,6 +133,13 @@ def test_an_unknown_model_on_an_upload(world: World) -> None:
     assert world.gateway.metric("roundhouse_gateway_model_resolution_errors_total", reason="unknown") >= 1
 
 
+_ADVICE = {
+    "Starting": "Try again.",
+    "ImagePull": "Try again.",
+    "CrashLoop": "It is started again: try later, and if that does not help ask whoever operates it.",
+}
+
+
 @pytest.mark.req("S0-16", "S1-14", "S1-17")
 @pytest.mark.parametrize(
     ("reason", "status", "again"),
@@ -153,7 +160,7 @@ def test_a_known_model_that_does_not_run(world: World, reason: str, status: str,
     reply = world.gateway.transcribe(text("model", name), file())
     assert reply.status == 503
     assert another.requests == [], "no other model is put in its place"
-    advice = "Try again." if again else "It does not start by itself: ask whoever operates it."
+    advice = _ADVICE[reason] if again else "It does not start by itself: ask whoever operates it."
     told = world.gateway.get(f"/v1/models/{name}").json["ready"]["message"]
     assert reply.error == {
         "type": "service_unavailable",
