@@ -192,7 +192,9 @@ def device_is_lost(error: BaseException) -> bool:
     Only by words that a library begins with: what a client has sent may stand in others.
     """
     cause: BaseException | None = error
-    while cause is not None:
+    seen: set[int] = set()  # an error can be raised from itself, and causes can stand in a circle
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
         told = str(cause) if isinstance(cause, RuntimeError) else ""
         if told.startswith("CUDA") and any(each in told for each in _DEVICE_IS_LOST):
             return True

@@ -58,7 +58,8 @@ class Readings:
                 return None
         found = made[0]
         if isinstance(found, BaseException):
-            raise _problem(found) from found
+            problem = _problem(found)
+            raise problem from (None if problem is found else found)
         return found
 
     def _begun(self, cancellation: Cancellation) -> object:

@@ -44,7 +44,8 @@ class Telling:
         """The next token; None after the last. Raises `EngineError`, or what the library did."""
         said = self._said.get()
         if isinstance(said, BaseException):
-            raise _problem(said) from said
+            problem = _problem(said)
+            raise problem from (None if problem is said else said)
         return said
 
     def end(self) -> None:
