@@ -94,13 +94,12 @@ def _picture(where: str, told: Mapping[str, Any], room: int) -> Image.Image:
     except EngineError:
         raise
     except Image.DecompressionBombError:
-        raise _too_large(where, "more") from None
+        raise _too_large(where, f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,}") from None
     except Exception as error:  # decoders have their own kinds, and each says that the file is at fault
         if memory_is_short(error):
             raise no_memory_left() from error
         raise _wrong(
-            f"{where} cannot be read as a picture: {error}. It may be damaged, or none of "
-            f"{', '.join(_FORMATS)}."
+            f"{where} cannot be read as a picture: it is damaged, or none of {', '.join(_FORMATS)}."
         ) from error
 
 

@@ -17,6 +17,7 @@ from roundhouse_transformers.repository import Repository
 
 _FILES: Final = ("preprocessor_config.json", "processor_config.json")
 _LOOK_SECONDS: Final = 0.02
+_MARKS_ALONE: Final = "A text holds the model's mark of a picture, and there is none. Leave the mark out."
 
 
 def sees(repository: Repository) -> bool:
@@ -87,7 +88,7 @@ class Sight:
 
     def _processed(self, processor: Any, text: str, pictures: list[Any] | None) -> tuple[list[int], Any]:  # noqa: ANN401 - the library's
         begins = self._loaded.tokenizer.bos_token
-        with _refused():
+        with _refused() if pictures else _refused(_MARKS_ALONE):
             seen = processor(
                 text=[text],
                 images=pictures,
@@ -100,14 +101,12 @@ class Sight:
 
 
 @contextmanager
-def _refused() -> Iterator[None]:
+def _refused(why: str = "The model cannot look at these pictures in these messages.") -> Iterator[None]:
     """What the library cannot look at is the client's: it tells so by errors of these kinds."""
     try:
         yield
     except (ValueError, TypeError, IndexError) as error:
-        raise invalid(
-            f"The model cannot look at these pictures in these messages: {error}", param="messages"
-        ) from error
+        raise invalid(f"{why} transformers says: {error}", param="messages") from error
 
 
 def _still(kind: Any) -> Any:  # noqa: ANN401 - a class

@@ -16,8 +16,8 @@ from typing import Any, Final
 import jinja2
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from roundhouse_engine import Cancellation
-from roundhouse_engine.errors import invalid
+from roundhouse_engine import Cancellation, ModelError
+from roundhouse_engine.errors import EngineError, invalid
 from roundhouse_engine.showing import shown
 
 _SECONDS: Final = 5.0
@@ -48,6 +48,19 @@ class Template:
         self._not_variables = {name for each in takes for name in inspect.signature(each).parameters}
         self._not_variables |= {"self", "messages"}
         self._knows_developers = "developer" in str(tokenizer.chat_template)
+
+    def check(self, name: str) -> None:
+        """Raises `ModelError` where the template is no program; what it makes of one conversation is open."""
+        try:
+            with _Watch(Cancellation()):
+                self._fill([{"role": "user", "content": "."}], tokenize=False)
+        except jinja2.TemplateSyntaxError as error:
+            raise ModelError(
+                f"{name!r}: its template for conversations cannot be read, line {error.lineno}: "
+                f"{error.message}. Its files may be damaged: fetch them again."
+            ) from error
+        except (*_FAULTS, EngineError):
+            return
 
     def fill(
         self,

@@ -80,6 +80,8 @@ class Writer:
         if self._sight is not None and not template:
             template = self._loaded.tokenizer.chat_template = self._sight.template
         self._template = Template(self._loaded.tokenizer)
+        if self._loaded.tokenizer.chat_template:
+            self._template.check(self._name)
         # A repository may have several, one of them for tools.
         said = " ".join(template.values()) if isinstance(template, dict) else template or ""
         self._family = family_of(said)

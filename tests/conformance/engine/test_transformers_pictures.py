@@ -124,7 +124,7 @@ def animated() -> str:
         (["file:///etc/passwd"], "nothing is fetched here"),
         (["data:image/png,raw"], "nothing is fetched here"),
         (["data:image/png;base64,@@"], "is no base64"),
-        ([url(b"not a picture")], "cannot be read as a picture"),
+        ([url(b"not a picture")], "cannot be read as a picture: it is damaged, or none of JPEG, PNG"),
         ([url(base64.b64decode(url(RED).partition(",")[2])[:-30])], "cannot be read as a picture"),
         ([url(bomb(60_000, 60_000))], "pixels; 32,000,000 are taken"),
         ([url(bomb(9_000, 9_000))], "9000 x 9000 pixels; 32,000,000 are taken"),
@@ -239,6 +239,9 @@ def test_a_mark_of_a_picture_in_a_text_is_none(seer: Engine) -> None:
         found = post(seer, CHAT, model=model, messages=messages, max_tokens=1)
         assert found.status == 400, found.body[:300]
         assert found.error["param"] == "messages"
+    alone = post(seer, CHAT, model="qwen", messages=said("<|image_pad|>"), max_tokens=1)
+    assert (alone.status, alone.error["param"]) == (400, "messages")
+    assert alone.error["message"].startswith("A text holds the model's mark of a picture, and there is none.")
 
 
 def test_more_pixels_in_all_than_are_taken(models: dict[str, Path]) -> None:

@@ -108,6 +108,12 @@ def test_a_number_that_a_single_step_would_stumble_over_is_refused(
     assert (caught.value.problem.status, caught.value.problem.param) == (400, "chat_template_kwargs")
 
 
+def test_a_template_that_is_no_program_is_found_at_load(made: Callable[[str], Template]) -> None:
+    with pytest.raises(ModelError, match=r"^'m': its template for conversations cannot be read, line 2: "):
+        made("{{ messages }}\n{% for %}").check("m")
+    made("{{ raise_exception('roles must alternate') }}{{ messages[7].content }}").check("m")
+
+
 LOOPS = "{% for i in range(n) %}{% for j in range(n) %}{% endfor %}{% endfor %}"
 
 
