@@ -80,11 +80,11 @@ class Shelf(Generic[Key, Thing]):
         """
         with self._lock:
             place = self._places.setdefault(key, _Place(guess_bytes, self._counted))
-        with place.used():
-            try:
+        try:
+            with place.used():
                 yield self._there(key, place, model, cancellation)
-            finally:
-                place.tell(Memory.note)
+        finally:
+            place.tell(Memory.note)  # after the use: who looks sooner finds it in use, and is told no more
 
     def _there(self, key: Key, place: "_Place[Thing]", model: str, cancellation: Cancellation) -> Thing:
         while not place.loading.acquire(timeout=_LOOK_SECONDS):

@@ -5,6 +5,7 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -33,13 +34,14 @@ def sharing(
     ) as made:
         shared = Shared(made, file)
         shared.want(*names)
-        wait_until(
-            lambda: all(model["state"] != "loading" for model in shared.models.values()) and shared.models,
-            seconds=60,
-            what="all were loaded once",
-            every=0.05,
-        )
+        ready = partial(settled, shared, len(names))
+        wait_until(ready, seconds=60, what="all were loaded once", every=0.05)
         yield shared
+
+
+def settled(shared: Shared, count: int) -> bool:
+    models = shared.models.values()
+    return len(models) == count and all(model["state"] != "loading" for model in models)
 
 
 def loaded(shared: Shared) -> set[str]:

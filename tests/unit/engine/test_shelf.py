@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import cast
 
 import pytest
 from typing_extensions import override
@@ -108,6 +109,23 @@ async def test_one_in_use_stays_and_who_needs_its_room_waits_as_long_as_is_said(
     await scene.use("b")
     assert scene.loads == ["a", "b"]
     assert scene.needed == 9, "a has made room for b"
+
+
+async def test_who_waits_is_told_once_it_is_idle_and_not_sooner() -> None:
+    """Nothing would tell it again."""
+    scene, loop = Scene(), asyncio.get_running_loop()
+    idle: list[bool] = []
+
+    class Watched:
+        def call_soon_threadsafe(self, what: Callable[..., object], *args: object) -> None:
+            idle.append(all(tenant.idle for tenant in scene.memory._tenants))
+            loop.call_soon_threadsafe(what, *args)
+
+    scene.shelf.count_in(scene.memory, cast("asyncio.AbstractEventLoop", Watched()), 60)
+    for _ in range(2):
+        await scene.use("a")
+        assert idle[-1]
+    assert scene.loads == ["a"]
 
 
 async def test_who_leaves_waits_no_more_and_keeps_nothing() -> None:
