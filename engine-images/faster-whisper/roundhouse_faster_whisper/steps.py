@@ -17,11 +17,10 @@ from faster_whisper import WhisperModel
 from roundhouse_engine import Cancellation
 from roundhouse_engine.errors import memory_is_short, no_memory_left
 from roundhouse_engine.together import Together
+from roundhouse_faster_whisper.weights import BEGIN
 
 MOST: Final = 8
 """Windows in one batch."""
-
-_BEGIN: Final = "<|startoftranscript|>"
 
 Storage = ctranslate2.StorageView
 
@@ -41,7 +40,7 @@ class Steps:
     def __init__(self, model: WhisperModel, at_once: int) -> None:
         self.model = model
         self.whisper = model.model
-        self.begin = model.hf_tokenizer.token_to_id(_BEGIN)
+        self.begin = model.hf_tokenizer.token_to_id(BEGIN)
         # numpy, by which windows are joined, knows no bfloat16.
         most = 1 if "bfloat16" in self.whisper.compute_type else MOST
         # A CPU encodes one after the other a third quicker than all at once, which its caches do not hold.

@@ -17,7 +17,8 @@ from roundhouse_faster_whisper.hardware import Hardware
 _WEIGHTS: Final = "model.bin"
 _NEEDED: Final = (_WEIGHTS, "config.json", "tokenizer.json")
 _VOCABULARY: Final = "vocabulary.json"
-_BEGIN: Final = "<|startoftranscript|>"
+BEGIN: Final = "<|startoftranscript|>"
+"""The token that each transcript begins with."""
 _OF_OTHERS: Final = (
     *("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"),
     *("*.gguf", "ggml-*.bin", "*.nemo", "*.pt"),
@@ -80,8 +81,8 @@ def _check_json(path: Path) -> None:
             read = json.loads(file.read_bytes())
         except (ValueError, OSError) as error:
             raise ModelError(f"{str(file)!r} cannot be read ({error}): download the model again.") from error
-        if name == _VOCABULARY and _BEGIN not in read:
-            raise ModelError(f"{str(file)!r} has no {_BEGIN}: download the model again.")
+        if name == _VOCABULARY and BEGIN not in read:
+            raise ModelError(f"{str(file)!r} has no {BEGIN}: download the model again.")
 
 
 def _read_through(file: Path, progress: Callable[[float], None]) -> None:
