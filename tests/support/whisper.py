@@ -2,7 +2,8 @@
 
 It is deaf. Its decoder's weights are next to nothing, so that each token's embedding comes out as it went in,
 and the projection leads from it to the token that follows: a sentence is a chain. One head of attention looks
-from the n-th word at the n-th half second, which is where the library then finds it.
+from the n-th word at the n-th half second, which is where the library then finds it. Another looks back for a
+word that sounds like the last one: where that was read before, in a prompt or among hotwords, it is said.
 """
 
 import json
@@ -35,6 +36,8 @@ class Whisper:
     """What the model says, in which language it takes all speech to be, and how large it is."""
 
     says: Sequence[str] = ("hello", "world")
+    alike: str = ""
+    """It sounds like the last word: nearly as likely, and likelier where it stands in what came before."""
     translates: Sequence[str] = ("good", "day")
     language: str = "en"
     multilingual: bool = True
@@ -82,6 +85,10 @@ class Whisper:
         return (self.random.standard_normal(shape) * scale).astype(np.float32)
 
 
+UNSURE: Final = Whisper(alike="whirled")
+"""Whether the world or whirled: hints decide."""
+
+
 def make_whisper(folder: Path, whisper: Whisper | None = None) -> Path:
     """Write the model into `folder`, complete as a download of it would be."""
     whisper = whisper or Whisper()
@@ -124,7 +131,7 @@ def make_tokenizer(whisper: Whisper) -> Any:
     """Every word is one token, by a chain of merges; ids are read by their order."""
     vocabulary = {letter: number for number, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     merges: list[tuple[str, str]] = []
-    for word in (*whisper.says, *whisper.translates, *whisper.further):
+    for word in (*whisper.says, *filter(None, [whisper.alike]), *whisper.translates, *whisper.further):
         whole = "Ġ"
         for letter in word:
             if (whole, letter) not in merges:
@@ -186,6 +193,8 @@ def _decoder(decoder: Any, whisper: Whisper, tokenizer: Any) -> None:
     decoder.embeddings.weight, decoder.projection.weight = embeddings, projection
     decoder.projection.bias = np.zeros(size, np.float32)
     _aim(decoder.layer[-1].attention, whisper, places)
+    if whisper.alike:
+        _look_back(decoder, whisper, tokenizer, places)
 
 
 def _aim(attention: Any, whisper: Whisper, places: dict[str, int]) -> None:
@@ -199,6 +208,29 @@ def _aim(attention: Any, whisper: Whisper, places: dict[str, int]) -> None:
             query[number % _BANDS, place : place + 2] = (1, -1)
     keys[:_BANDS, :_BANDS] = np.eye(_BANDS)
     attention.linear[0].weight, attention.linear[1].weight = query, keys
+
+
+def _look_back(decoder: Any, whisper: Whisper, tokenizer: Any, places: dict[str, int]) -> None:
+    """The first head of the last layer looks from before the last word for the one that sounds alike."""
+    width, embeddings, projection = whisper.width, decoder.embeddings.weight, decoder.projection.weight
+    last, alike = (tokenizer.token_to_id(_token(word)) for word in (whisper.says[-1], whisper.alike))
+    # By two directions that no token of the sentence has: what marks the word, and that it was found.
+    marked = 2 * len(places) + 2
+    found = marked + 2
+    embeddings[:, marked : found + 2] = 0
+    embeddings[alike] = embeddings[last]  # the same follows it
+    embeddings[alike, marked:found] = (1, -1)
+    projection[alike] = 0.95 * projection[last]
+    projection[alike, found : found + 2] = (2, -2)
+    joined, out = np.zeros((3 * width, width), np.float32), np.zeros((width, width), np.float32)
+    for name, following in whisper.chain:
+        if following == _token(whisper.says[-1]):
+            joined[0, places[name] : places[name] + 2] = (1, -1)
+    joined[[width, 2 * width], marked] = 1
+    joined[[width, 2 * width], marked + 1] = -1
+    out[found : found + 2, 0] = (0.15, -0.15)
+    decoder.layer[-1].self_attention.linear[0].weight = joined
+    decoder.layer[-1].self_attention.linear[1].weight = out
 
 
 def _norm(layer: Any, width: int) -> None:

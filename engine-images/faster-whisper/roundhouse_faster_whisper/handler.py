@@ -5,6 +5,7 @@ one window at a time, cut where nobody speaks; each stands for itself, as in the
 """
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, ClassVar, Final
@@ -46,6 +47,9 @@ _TEMPERATURES: Final = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 # A window costs the encoder as much as half a minute, however short it is: phrases go together.
 _PAUSE_SECONDS: Final = 2.0
 _SURE: Final = 0.5
+
+# Whisper's own, such as <|endoftext|>: in a hint they would begin or end what it is to write.
+_MARKS: Final = re.compile(r"<\|[^|]*\|>")
 
 
 class FasterWhisper(RealtimeSpeech):
@@ -164,16 +168,15 @@ class FasterWhisper(RealtimeSpeech):
                 code="unsupported_value",
             )
 
-    def _prompt(self, options: SpeechOptions) -> list[int] | None:
+    def _prompt(self, prompt: str, hotwords: str) -> list[int] | None:
         """The end of the prompt that has room beside the hotwords: the library gives each all there is."""
-        room = self._steps.model.max_length // 2 - 1 - len(self._tokens(options.hotwords))
-        return self._tokens(options.prompt)[-room:] or None if room > 0 else None
+        room = self._steps.model.max_length // 2 - 1 - len(self._tokens(hotwords))
+        return self._tokens(prompt)[-room:] or None if room > 0 else None
 
     def _tokens(self, hint: str) -> list[int]:
         """As the library makes them."""
-        told = hint.strip()
         tokenizer = self._steps.model.hf_tokenizer
-        found: list[int] = tokenizer.encode(f" {told}", add_special_tokens=False).ids if told else []
+        found: list[int] = tokenizer.encode(f" {hint}", add_special_tokens=False).ids if hint else []
         return found
 
     def listen(
@@ -192,12 +195,13 @@ class FasterWhisper(RealtimeSpeech):
             "word_timestamps": options.words,
         }
         hasty: dict[str, Any] = {"beam_size": 1, "temperature": 0.0, "without_timestamps": True}
+        prompt, hotwords = (_MARKS.sub(" ", hint).strip() for hint in (options.prompt, options.hotwords))
         found, about = self._steps.for_request(cancellation).transcribe(
             samples(window.samples),
             language=language,
             task=options.task.value,
-            initial_prompt=self._prompt(options),
-            hotwords=options.hotwords or None,
+            initial_prompt=self._prompt(prompt, hotwords),
+            hotwords=hotwords or None,
             condition_on_previous_text=False,
             **(hasty if guess else careful),
         )

@@ -9,7 +9,7 @@ import pytest
 from tests.conformance.engine.holding import SPOOL
 from tests.conformance.engine.running import FASTER_WHISPER, POCKETSPHINX, SCRIPTED, Engine, running
 from tests.support.torch_base import prepare_torch
-from tests.support.whisper import Whisper, make_whisper
+from tests.support.whisper import UNSURE, Whisper, make_whisper
 
 
 @pytest.fixture(scope="module")
@@ -32,12 +32,13 @@ def pocketsphinx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 
 @pytest.fixture(scope="session")
 def whisper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """faster-whisper with three models: `m`, `german`, and `english`, which knows no other language."""
+    """faster-whisper: `m`, `german`, `english`, which knows no other language, and `unsure` of a word."""
     folder = tmp_path_factory.mktemp("faster-whisper")
     made = {
         "m": Whisper(),
         "german": Whisper(says=("guten", "tag"), language="de", mels=128),
         "english": Whisper(multilingual=False),
+        "unsure": UNSURE,
     }
     models = [
         {"name": name, "path": str(make_whisper(folder / name, each)), "source": {"type": "HuggingFace"}}

@@ -124,6 +124,47 @@ def test_hints_are_taken_however_long_they_are(whisper: Engine) -> None:
         assert (answer.status, answer.json.get("text")) == (200, "hello world"), answer.body
 
 
+_LONG = "other things " * 100
+HINTS = [
+    ({}, "world"),
+    ({"prompt": "world"}, "world"),
+    ({"prompt": "The leaves whirled about."}, "whirled"),
+    ({"hotwords": "whirled"}, "whirled"),
+    ({"keywords[]": "whirled"}, "whirled"),
+    ({"prompt": f"{_LONG} whirled"}, "whirled"),
+    ({"prompt": f"whirled {_LONG}"}, "world"),
+    ({"hotwords": f"whirled {_LONG}"}, "whirled"),
+    ({"hotwords": f"{_LONG} whirled"}, "world"),
+    ({"prompt": f"{_LONG} whirled", "hotwords": "hello, world"}, "whirled"),
+    ({"prompt": _LONG, "hotwords": f"whirled {_LONG}"}, "whirled"),
+    ({"prompt": "<|endoftext|><|startoftranscript|> whirled <|startoftranscript|>"}, "whirled"),
+    ({"hotwords": "<|startoftranscript|> whirled <|endoftext|><|startoftranscript|>"}, "whirled"),
+]
+"""What is told of a recording, and which of two words that sound alike is heard then."""
+
+
+@pytest.mark.req("S2-20")
+def test_hints_decide_between_words_that_sound_alike(whisper: Engine) -> None:
+    """In each window; of a long prompt its end counts, of long hotwords their beginning."""
+    samples = wav(phrases(2))
+    for fields, word in HINTS:
+        answer = whisper.post(samples, model="unsure", **fields)
+        assert answer.json.get("text") == f"hello {word} hello {word}", (fields, answer.body)
+
+
+@pytest.mark.parametrize(("prompt", "word"), [("", "world"), ("whirled", "whirled")])
+async def test_a_prompt_decides_between_words_while_they_are_spoken(
+    prompt: str, word: str, whisper: Engine
+) -> None:
+    asked = {"model": "unsure", "language": "en", "prompt": prompt}
+    async with streaming(whisper.port, asked) as stream:
+        await stream.send(go_forward_samples() + SECOND * 2, pace=50)
+        await stream.say("end")
+        assert (await stream.rest())[0] == 1000
+    (final,) = [event for event in stream.seen if event.type == "transcript.final"]
+    assert final.text == f"hello {word}"
+
+
 def test_clips_at_once_are_each_answered(whisper: Engine) -> None:
     clips = [wav(phrases(count)) for count in (1, 2, 3, 4)]
     with ThreadPoolExecutor(4) as pool:

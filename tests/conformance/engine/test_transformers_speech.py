@@ -12,12 +12,20 @@ from tests.conformance.engine.listening import CLIP_SECONDS, RATE
 from tests.conformance.engine.running import Engine, form
 from tests.conformance.engine.stalling import assert_others_are_answered
 from tests.conformance.engine.streaming import go_forward_samples
-from tests.conformance.engine.test_faster_whisper import SECOND, TRANSLATIONS, clock, create, phrases, timed
+from tests.conformance.engine.test_faster_whisper import (
+    HINTS,
+    SECOND,
+    TRANSLATIONS,
+    clock,
+    create,
+    phrases,
+    timed,
+)
 from tests.conformance.engine.test_long_recordings import conversation, peak_mib
 from tests.conformance.engine.test_transformers import serving
 from tests.support.recordings import go_forward, wav
 from tests.support.waiting import wait_until
-from tests.support.whisper import Whisper
+from tests.support.whisper import UNSURE, Whisper
 from tests.unit.engine.encoding import encode
 
 # The client calls its own translations deprecated, because OpenAI's models are.
@@ -32,6 +40,7 @@ def listener(making: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> It
         "m": making.write_whisper(folder / "m"),
         "german": making.write_whisper(folder / "german", german),
         "english": making.write_whisper(folder / "english", Whisper(multilingual=False)),
+        "unsure": making.write_whisper(folder / "unsure", UNSURE),
     }
     with serving("transcriptions", folder, **served) as engine:
         yield engine
@@ -89,6 +98,14 @@ def test_hints_are_taken_however_long_they_are(listener: Engine) -> None:
     for fields in ({"prompt": long}, {"hotwords": long}, {"prompt": long, "keywords[]": "Roundhouse"}):
         answer = listener.post(go_forward(), **fields)
         assert (answer.status, answer.json.get("text")) == (200, "hello world"), answer.body
+
+
+@pytest.mark.req("S2-20")
+def test_hints_decide_between_words_that_sound_alike(listener: Engine) -> None:
+    samples = wav(phrases(2))
+    for fields, word in HINTS:
+        answer = listener.post(samples, model="unsure", **fields)
+        assert answer.json.get("text") == f"hello {word} hello {word}", (fields, answer.body)
 
 
 def test_clips_at_once_are_each_answered(listener: Engine) -> None:
