@@ -114,6 +114,19 @@ class ResourceNeeds(Model):
     limits: Quantities | None = None
     """What the container may use at most: cpu, memory, ephemeral-storage. GPUs belong to `gpu`."""
 
+    def above_limits(self) -> list[str]:
+        """Resources of which more is requested than the limit allows."""
+        requests, limits = self.requests or {}, self.limits or {}
+        return sorted(name for name in requests.keys() & limits if requests[name].exact > limits[name].exact)
+
+    @rule(
+        "!has(self.requests) || !has(self.limits) || self.requests.all(name, !(name in self.limits)"
+        " || quantity(string(self.requests[name])).compareTo(quantity(string(self.limits[name]))) <= 0)",
+        "each of `requests` must be less than or equal to its limit in `limits`",
+    )
+    def requests_are_within_limits(self) -> bool:
+        return not self.above_limits()
+
 
 class Toleration(Model):
     """A taint that the pod puts up with, as in core/v1."""

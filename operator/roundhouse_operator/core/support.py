@@ -78,6 +78,7 @@ def refuse_variant(spec: ModelVariantSpec, engine: EngineSpec, model_name: str) 
     problems = [
         *_too_long(model_name),
         *_resources(spec.hardware),
+        *_above_limits(overlay(engine.hardware, spec.hardware)),
         *_reserved((one.name for one in spec.env), engine.api.dialect),
     ]
     if engine.type is EngineType.UPSTREAM:
@@ -151,6 +152,17 @@ def _resources(hardware: Hardware | None) -> Iterator[str]:
         for name in quantities or {}:
             if name not in PLAIN_RESOURCES:
                 yield f"spec.hardware.resources.{member}[{name!r}]: devices belong to spec.hardware.gpu"
+
+
+def _above_limits(merged: Hardware | None) -> Iterator[str]:
+    """Between what engine and variant say; within one resource the API server refuses it."""
+    if needs := merged and merged.resources:
+        for name in needs.above_limits():
+            asked, most = (needs.requests or {})[name], (needs.limits or {})[name]
+            yield (
+                f"spec.hardware.resources: {name} {asked} is requested, above the limit of {most}, of which "
+                "one is the engine's: set both on the variant"
+            )
 
 
 def _too_long(model_name: str) -> Iterator[str]:

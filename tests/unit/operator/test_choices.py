@@ -352,5 +352,16 @@ def test_an_upstream_takes_no_pod_fields(spec: Manifest, words: str) -> None:
     assert words in message(status, "Accepted")
 
 
+def test_a_request_above_the_limit_of_the_other_is_told_before_any_pod_is_made() -> None:
+    limited = engine(hardware={"gpu": {"mode": "None"}, "resources": {"limits": {"memory": "2G", "cpu": 1}}})
+    asking = variant(hardware={"resources": {"requests": {"memory": "2Gi", "cpu": "1000m"}}})
+    status = Scene(node("n1"), limited, asking).settle("kws-en")
+    assert conditions(status)["Accepted"] == ("False", "InvalidSpec")
+    assert message(status, "Accepted") == (
+        "spec.hardware.resources: memory 2Gi is requested, above the limit of 2G, of which one is the "
+        "engine's: set both on the variant"
+    )
+
+
 def test_the_least_a_variant_says_is_valid() -> None:
     assert ModelVariantSpec.model_validate(variant()["spec"]).replicas == 1
