@@ -16,9 +16,12 @@ from roundhouse_faster_whisper.hardware import Hardware
 
 _WEIGHTS: Final = "model.bin"
 _NEEDED: Final = (_WEIGHTS, "config.json", "tokenizer.json")
-_VOCABULARY: Final = "vocabulary.json"
+_VOCABULARIES: Final = ("vocabulary.json", "vocabulary.txt")
+"""Of the weights; the first that is there is read."""
 BEGIN: Final = "<|startoftranscript|>"
 """The token that each transcript begins with."""
+_UNTIMED: Final = "<|notimestamps|>"
+"""The last one of Whisper's marks, after its languages."""
 _OF_OTHERS: Final = (
     *("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"),
     *("*.gguf", "ggml-*.bin", "*.nemo", "*.pt"),
@@ -47,6 +50,7 @@ def open_model(path: Path, hardware: Hardware, progress: Callable[[float], None]
         )
     except Exception as error:  # the library, the tokenizer and the GPU each have their own kinds
         raise ModelError(_why(path, error, hardware.device)) from error
+    _check_tokens(path, model)
     wanted, given = model.model.n_mels, model.feature_extractor.mel_filters.shape[0]
     if wanted != given:
         raise ModelError(
@@ -72,17 +76,32 @@ def check_files(path: Path) -> None:
 
 
 def _check_json(path: Path) -> None:
-    """The library takes a damaged preprocessor_config.json for none, and any list for a vocabulary."""
-    for name in ("config.json", "tokenizer.json", "preprocessor_config.json", _VOCABULARY):
+    """The library takes a damaged preprocessor_config.json for none."""
+    for name in ("config.json", "tokenizer.json", "preprocessor_config.json", _VOCABULARIES[0]):
         file = path / name
         if not file.is_file():
             continue
         try:
-            read = json.loads(file.read_bytes())
+            json.loads(file.read_bytes())
         except (ValueError, OSError) as error:
             raise ModelError(f"{str(file)!r} cannot be read ({error}): download the model again.") from error
-        if name == _VOCABULARY and BEGIN not in read:
-            raise ModelError(f"{str(file)!r} has no {BEGIN}: download the model again.")
+
+
+def _check_tokens(path: Path, model: WhisperModel) -> None:
+    """Words are numbered by the tokenizer, and the weights' own vocabulary says which of them are marks.
+
+    With numbers of another model each request would fail, or say other words than were spoken.
+    """
+    file = next(path / name for name in _VOCABULARIES if (path / name).is_file())
+    text = file.read_text("utf-8", errors="replace")
+    names = json.loads(text) if file.suffix == ".json" else text.split("\n")
+    for token in (BEGIN, _UNTIMED):
+        number = model.hf_tokenizer.token_to_id(token)
+        if number is None or names[number : number + 1] != [token]:
+            raise ModelError(
+                f"{str(file)!r} and its tokenizer.json do not have the same number for {token}, so they are "
+                "not of one Whisper model, or damaged: download both again."
+            )
 
 
 def _read_through(file: Path, progress: Callable[[float], None]) -> None:

@@ -1,6 +1,7 @@
 """What faster-whisper says of a directory that it cannot serve, and how it divides its work into steps."""
 
 import io
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from roundhouse_faster_whisper.weights import open_model
 from tests.conformance.engine.running import FASTER_WHISPER, running
 from tests.conformance.engine.streaming import go_forward_samples
 from tests.support.recordings import go_forward
-from tests.support.whisper import Whisper, make_whisper
+from tests.support.whisper import Whisper, make_tokenizer, make_whisper
 from tests.unit.engine.encoding import encode
 
 RATE = 16_000
@@ -65,6 +66,24 @@ def forget_all_words(folder: Path) -> None:
     (folder / "vocabulary.json").write_text("[]")
 
 
+def forget_a_mark(folder: Path) -> None:
+    known = make_tokenizer(Whisper()).to_str()
+    (folder / "tokenizer.json").write_text(known.replace("<|notimestamps|>", "<|yue|>"))
+
+
+def as_lines(folder: Path) -> None:
+    """As older converters write it."""
+    words = json.loads((folder / "vocabulary.json").read_bytes())
+    (folder / "vocabulary.json").unlink()
+    (folder / "vocabulary.txt").write_text("\n".join(words))
+
+
+def as_the_lines_of_another(folder: Path) -> None:
+    as_lines(folder)
+    lines = (folder / "vocabulary.txt").read_text()
+    (folder / "vocabulary.txt").write_text(f"a word more\n{lines}")
+
+
 @dataclass(frozen=True)
 class Bad:
     id: str
@@ -77,7 +96,9 @@ BAD = [
     Bad("no weights", remove("model.bin"), "model.bin is missing"),
     Bad("no tokenizer", remove("tokenizer.json"), "tokenizer.json is missing"),
     Bad("no vocabulary", remove("vocabulary.json"), "cannot be opened .*vocabulary"),
-    Bad("an empty vocabulary", forget_all_words, r"vocabulary\.json' has no .*startoftranscript"),
+    Bad("an empty vocabulary", forget_all_words, r"vocabulary\.json' .* number for <.startoftranscript"),
+    Bad("words of another", as_the_lines_of_another, r"vocabulary\.txt' and .*not of one Whisper model"),
+    Bad("a tokenizer of another", forget_a_mark, r"vocabulary\.json' and .*number for <.notimestamps"),
     Bad("half of the weights", halve("model.bin"), "cannot be opened .*damaged"),
     Bad("half of the tokenizer", halve("tokenizer.json"), r"tokenizer\.json' cannot be read"),
     Bad("weights of transformers", of_transformers, "'model.safetensors', weights of another kind"),
@@ -93,6 +114,12 @@ def test_a_directory_that_cannot_be_served_says_why(bad: Bad, good: Path, tmp_pa
     bad.spoil(folder)
     with pytest.raises(ModelError, match=bad.says):
         open_model(folder, CPU, lambda _: None)
+
+
+def test_a_vocabulary_in_lines_is_read_as_well(good: Path, tmp_path: Path) -> None:
+    shutil.copytree(good, tmp_path / "model")
+    as_lines(tmp_path / "model")
+    assert open_model(tmp_path / "model", CPU, lambda _: None).model.is_multilingual
 
 
 def test_sound_in_too_few_bands_is_told_before_anybody_asks(tmp_path: Path) -> None:
