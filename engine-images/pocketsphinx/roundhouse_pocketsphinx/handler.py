@@ -98,6 +98,10 @@ class PocketSphinx(RealtimeSpeech):
             fwdflat=False,
             loglevel="ERROR",
         )
+        if (rate := self._decoder.config["samprate"]) != _RATE:
+            raise ModelError(
+                f"{model.name!r} is made for sound of {rate} samples a second; this engine has {_RATE}."
+            )
 
     @override
     def windows(self, audio: Iterator[bytes], cancellation: Cancellation) -> Iterator[Window]:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from pocketsphinx import get_model_path
 
-from roundhouse_engine import ModelError
-from roundhouse_pocketsphinx.handler import find_parts
+from roundhouse_engine import ModelError, ModelSpec
+from roundhouse_pocketsphinx.handler import PocketSphinx, find_parts
 from tests.conformance.engine.running import POCKETSPHINX, Engine, running
 from tests.support.recordings import GO_FORWARD_WORDS, TEST_DATA, WEATHER_WORDS, go_forward, spoken, wav
 from tests.unit.engine.encoding import encode
@@ -218,3 +218,20 @@ def test_a_path_without_a_model_says_what_is_missing(tmp_path: Path) -> None:
         ModelError, match=r"\*\.lm, \*\.lm\.bin or \*\.lm\.dmp, \*\.dict or \*\.dic is missing"
     ):
         find_parts(tmp_path)
+
+
+def test_a_model_that_was_made_for_telephones_is_refused(tmp_path: Path) -> None:
+    """It would mishear whatever is said."""
+    brought = Path(get_model_path("en-us"))
+    parts = find_parts(brought)
+    for name in (parts.language.name, parts.dictionary.name):
+        (tmp_path / name).symlink_to(brought / name)
+    acoustic = tmp_path / "telephone"
+    acoustic.mkdir()
+    for file in parts.acoustic.iterdir():
+        (acoustic / file.name).symlink_to(file)
+    settings = (acoustic / "feat.params").read_text().replace("-upperf 6800", "-upperf 3500")
+    (acoustic / "feat.params").unlink()
+    (acoustic / "feat.params").write_text(settings + "-samprate 8000\n")
+    with pytest.raises(ModelError, match="made for sound of 8000 samples a second; this engine has 16000"):
+        PocketSphinx().load(ModelSpec("english", tmp_path), lambda _: None)
