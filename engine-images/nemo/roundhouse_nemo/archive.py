@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import IO, Any, Final
 
 from roundhouse_engine import ModelError, ModelSpec
@@ -55,19 +55,27 @@ class Archive:
 def open_archive(model: ModelSpec) -> Iterator[Archive]:
     """The model's one file; raises `ModelError` for what is none, is damaged or cannot be served."""
     file = find(model)
-    with TemporaryDirectory(prefix="nemo-") as folder:
-        try:
-            with tarfile.open(_plain(model.name, file, Path(folder)), "r:") as tar:
-                files = Path(folder) / "files"
-                files.mkdir()
-                archive = _opened(model.name, file, tar, files)
-                with archive.weights:
-                    yield archive
-        except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-            raise ModelError(
-                f"{model.name!r}: {str(file)!r} is no .nemo archive, or a damaged one ({error}). "
-                "Fetch it again."
-            ) from error
+    try:
+        with (
+            TemporaryDirectory(prefix="nemo-") as folder,
+            tarfile.open(_plain(model.name, file, Path(folder)), "r:") as tar,
+        ):
+            files = Path(folder) / "files"
+            files.mkdir()
+            archive = _opened(model.name, file, tar, files)
+            with archive.weights:
+                yield archive
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        raise ModelError(f"{model.name!r}: {_why(file, error)}") from error
+
+
+def _why(file: Path, error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return (
+            f"{gettempdir()!r} has no room for what is unpacked of {str(file)!r}: give the pod more, or pack "
+            "the file anew without gzip, so that its weights are read where they lie."
+        )
+    return f"{str(file)!r} is no .nemo archive, or a damaged one ({error}). Fetch it again."
 
 
 def find(model: ModelSpec) -> Path:
@@ -107,15 +115,7 @@ def _plain(name: str, file: Path, folder: Path) -> Path:
                     f"{name!r}: {str(file)!r} unpacks to more than {_UNPACKED_TIMES} times its size, as no "
                     f"model does. {_REMEDY}"
                 )
-            try:
-                out.write(data)
-            except OSError as error:
-                if error.errno != errno.ENOSPC:
-                    raise
-                raise ModelError(
-                    f"{name!r}: {str(folder)!r} has no room to unpack {str(file)!r}: give the pod more, or "
-                    "pack the archive's files anew without gzip."
-                ) from error
+            out.write(data)
     return plain
 
 

@@ -1,7 +1,9 @@
 """What NeMo's engine says of files that it cannot serve, before it imports NeMo."""
 
+import errno
 import io
 import os
+import shutil
 import tarfile
 import tempfile
 from collections.abc import Callable, Mapping
@@ -138,6 +140,21 @@ def test_what_cannot_be_served_says_why_and_leaves_nothing_behind(
     with pytest.raises(ModelError, match=bad.says), open_archive(ModelSpec("m", folder)):
         pass
     assert not list(unpacked.iterdir())
+
+
+def test_a_full_disk_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    write(pack(FILES))(tmp_path)
+    monkeypatch.setattr(shutil, "copyfileobj", full)
+    with (
+        pytest.raises(
+            ModelError, match=r"has no room for what is unpacked of '.*m\.nemo': give the pod more"
+        ),
+        open_archive(ModelSpec("m", tmp_path)),
+    ):
+        pass
 
 
 def test_without_a_path_nothing_is_begun() -> None:
