@@ -35,7 +35,8 @@ class EmbeddingCapabilities(Model):
     output_dimensions: Annotated[tuple[Dimensions, ...], Atomic(16)] | None = None
     """Shorter lengths to which a vector may be cut on request (Matryoshka embeddings)."""
     pooling: Pooling | None = None
-    """How token vectors become one: Mean, LastToken or CLS."""
+    """How token vectors become one: Mean, LastToken or CLS. The images of Roundhouse compute so; without
+    it as the weights say, or else Mean. An engine of others is told by its own arguments."""
 
 
 class Capabilities(Model):

@@ -8,6 +8,7 @@ from typing import Any, Final
 from typing_extensions import override
 
 from roundhouse_engine import Cancellation, Embedding, Isolation, ModelError, ModelSpec
+from roundhouse_engine.handler import Pooling
 from roundhouse_engine.text import Text
 from roundhouse_llama_cpp.llama import Llama, problem
 from roundhouse_llama_cpp.settings import read_settings
@@ -16,6 +17,7 @@ from roundhouse_llama_cpp.weights import find_weights, read_through
 _CONTEXT_TOKENS: Final = 2048
 _PARALLEL: Final = 4
 """Texts that are read together; the SDK's capacity is of requests, which is something else here."""
+_POOLINGS: Final[dict[Pooling, str]] = {"Mean": "mean", "CLS": "cls", "LastToken": "last"}
 _ASKED: Final = 8
 """Texts of one call, which nothing ends: as many as take no longer by it than all of a batch."""
 
@@ -30,7 +32,8 @@ class LlamaEmbeddings(Embedding):
     @override
     def load(self, model: ModelSpec, progress: Callable[[float], None]) -> None:
         settings = read_settings(os.environ, context_tokens=_CONTEXT_TOKENS, parallel=_PARALLEL)
-        settings = replace(settings, parallel=_PARALLEL)
+        told = _POOLINGS[model.pooling] if model.pooling else settings.pooling
+        settings = replace(settings, parallel=_PARALLEL, pooling=told)
         weights = find_weights(model.name, model.path)
         read_through(weights, progress)
         self._llama = Llama(model.name, weights, settings, embedding=True)

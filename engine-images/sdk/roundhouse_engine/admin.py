@@ -23,7 +23,7 @@ from roundhouse_engine.models_file import Desired
 from roundhouse_engine.settings import EntryError, Settings, read_model
 
 _LIST_FIELDS: Final = frozenset({"generation", "models"})
-_ENTRY_FIELDS: Final = frozenset({"name", "path", "source", "variant"})
+_ENTRY_FIELDS: Final = frozenset({"name", "path", "source", "variant", "pooling"})
 
 
 def build_admin(handler: type[Handler], settings: Settings, fleet: Fleet) -> ASGIApp:
@@ -156,6 +156,7 @@ def _entry(model: ModelSpec) -> dict[str, Any]:
         "path": str(model.path) if model.path else None,
         "source": dict(model.source),
         "variant": model.variant,
+        "pooling": model.pooling,
     }
 
 

@@ -97,9 +97,7 @@ def main() -> None:
 
 def _serve(mailbox: Mailbox, launch: Mapping[str, Any], tell: _Tell) -> None:
     models = tuple(
-        ModelSpec(
-            entry["name"], Path(entry["path"]) if entry["path"] else None, entry["source"], entry["variant"]
-        )
+        ModelSpec(**entry | {"path": Path(entry["path"]) if entry["path"] else None})
         for entry in launch["models"]
     )
     threading.Thread(target=mailbox.listen, daemon=True, name="mailbox").start()

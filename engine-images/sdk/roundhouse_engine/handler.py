@@ -9,10 +9,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 if TYPE_CHECKING:
     from roundhouse_engine.shelf import Shelf
+
+Pooling = Literal["Mean", "LastToken", "CLS"]
 
 
 class Isolation(StrEnum):
@@ -40,13 +42,15 @@ class ModelSpec:
     """A model to serve: an entry of `ROUNDHOUSE_MODELS`.
 
     `name` is what requests say, `path` the directory that holds the weights (None where the image brings
-    them), `source` where they came from (`{"type": "Builtin"}`), `variant` the resource that asked for it.
+    them), `source` where they came from (`{"type": "Builtin"}`), `variant` the resource that asked for it,
+    `pooling` how the vectors of a text's tokens are to become one (None: as the weights say).
     """
 
     name: str
     path: Path | None = None
     source: Mapping[str, Any] = field(default_factory=lambda: {"type": "Builtin"})
     variant: str | None = None
+    pooling: Pooling | None = None
 
 
 class ModelError(Exception):

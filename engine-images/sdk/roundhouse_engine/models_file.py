@@ -1,7 +1,7 @@
 """The file that says which models to serve, and how it is followed while it changes.
 
-`{"generation": 7, "models": [{"name", "path", "source", "variant"}]}`. A file that cannot be read changes
-nothing: what was wanted before is wanted still. An entry that is wrong costs itself alone.
+`{"generation": 7, "models": [{"name", "path", "source", "variant", "pooling"}]}`. A file that cannot be read
+changes nothing: what was wanted before is wanted still. An entry that is wrong costs itself alone.
 """
 
 import asyncio

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, cast, get_args
 
-from roundhouse_engine.handler import Handler, Isolation, ModelError, ModelSpec
+from roundhouse_engine.handler import Handler, Isolation, ModelError, ModelSpec, Pooling
 from roundhouse_engine.realtime_speech import RealtimeSpeech
 from roundhouse_engine.text import Batched, Chat, Rerank
 
@@ -22,7 +22,7 @@ LogFormat = Literal["json", "text"]
 MODELS_FILE: Final = Path("/etc/roundhouse/models.json")
 ADMIN_TOKEN: Final = "ROUNDHOUSE_ADMIN_TOKEN"  # noqa: S105 - the name of the variable
 _TOKEN_LENGTH: Final = 16
-_ENTRY: Final = ("name", "path", "source", "variant")
+_ENTRY: Final = ("name", "path", "source", "variant", "pooling")
 _GIB: Final = 1 << 30
 
 
@@ -154,6 +154,7 @@ def read_model(where: str, entry: Any) -> ModelSpec:  # noqa: ANN401 - whatever 
         )
     name, path = entry.get("name"), entry.get("path")
     source, variant = entry.get("source") or {"type": "Builtin"}, entry.get("variant")
+    pooling = entry.get("pooling")
     if not isinstance(name, str) or not name.strip():
         unknown = ", ".join(repr(key) for key in entry if key not in _ENTRY)
         told = f"; {unknown} is none of {', '.join(_ENTRY)}" if unknown else ""
@@ -168,7 +169,11 @@ def read_model(where: str, entry: Any) -> ModelSpec:  # noqa: ANN401 - whatever 
     if variant is not None and not isinstance(variant, str):
         message = f"{where} ({name!r}): `variant` must be a text or null, not {variant!r}."
         raise EntryError(message, f"{where}.variant")
-    return ModelSpec(name, Path(path) if path else None, source, variant)
+    if pooling is not None and pooling not in get_args(Pooling):
+        known = ", ".join(get_args(Pooling))
+        message = f"{where} ({name!r}): `pooling` must be one of {known} or null, not {pooling!r}."
+        raise EntryError(message, f"{where}.pooling")
+    return ModelSpec(name, Path(path) if path else None, source, variant, pooling)
 
 
 def _body_limit(handler: type[Handler]) -> int:

@@ -1,12 +1,14 @@
 """Texts to vectors: by the model, pooled, through the repository's layers, of length one."""
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import AutoModel
 
+from roundhouse_engine.handler import Pooling
 from roundhouse_engine.torch_memory import vram_bytes
 from roundhouse_transformers.bounds import check_length
 from roundhouse_transformers.loading import load, pad_with_an_end
@@ -14,12 +16,15 @@ from roundhouse_transformers.pooling import declared_pooling, layers, pool
 from roundhouse_transformers.repository import Repository
 from roundhouse_transformers.settings import Settings
 
+_POOLINGS: Final[dict[Pooling, str]] = {"Mean": "mean", "CLS": "cls", "LastToken": "last_token"}
+
 
 class Encoder:
-    """Called by one thread at a time."""
+    """Called by one thread at a time. `pooling` goes before what the environment and the repository say."""
 
-    def __init__(self, repository: Repository, settings: Settings) -> None:
-        self._pooling = settings.pooling or declared_pooling(repository) or "mean"
+    def __init__(self, repository: Repository, settings: Settings, pooling: Pooling | None = None) -> None:
+        told = _POOLINGS[pooling] if pooling else settings.pooling
+        self._pooling = told or declared_pooling(repository) or "mean"
         self._loaded = load(repository, settings, AutoModel)
         pad_with_an_end(repository.name, self._loaded)
         self._layers = layers(repository, self._loaded.device)

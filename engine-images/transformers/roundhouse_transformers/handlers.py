@@ -80,7 +80,7 @@ class TransformersEmbeddings(Embedding):
         settings, repository = read_settings(os.environ), open_repository(model, progress)
         from roundhouse_transformers.encoder import Encoder  # noqa: PLC0415 - see the package
 
-        self._encoder = Encoder(repository, settings)
+        self._encoder = Encoder(repository, settings, model.pooling)
 
     @override
     def warm_up(self) -> None:

@@ -80,6 +80,7 @@ def test_the_list_is_replaced_as_a_whole_and_says_what_that_changes(admin: Admin
                 "path": None,
                 "source": {"type": "Builtin"},
                 "variant": None,
+                "pooling": None,
                 "state": "ready",
                 "progress": 1.0,
                 "loaded": True,

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typing_extensions import override
 
 from roundhouse_engine import ModelSpec
+from roundhouse_engine.handler import Pooling
 from roundhouse_llama_cpp import embeddings
 from roundhouse_llama_cpp.settings import Settings
 from tests.conformance.engine.conversations import said
@@ -162,3 +164,23 @@ def test_a_model_that_says_nothing_of_its_pooling_needs_room_once(
     embedder = embeddings.LlamaEmbeddings()
     embedder.load(ModelSpec("m", write_model(tmp_path / "tiny.gguf")), lambda _part: None)
     assert (OneAtATime.alive, OneAtATime.most) == (1, 1)
+
+
+@pytest.mark.req("S2-12")
+@pytest.mark.parametrize(("pooling", "asked"), [("Mean", "mean"), ("CLS", "cls"), ("LastToken", "last")])
+def test_vectors_are_pooled_as_the_variant_says(
+    pooling: Pooling, asked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROUNDHOUSE_LLAMA_POOLING", "mean")
+    found: list[str | None] = []
+
+    class Told(OneAtATime):
+        @override
+        def handle_embeddings(self, asked: object) -> dict[str, Any]:
+            found.append(self._pooling)
+            return super().handle_embeddings(asked)
+
+    monkeypatch.setattr(embeddings, "Llama", Told)
+    told = ModelSpec("m", write_model(tmp_path / "tiny.gguf"), pooling=pooling)
+    embeddings.LlamaEmbeddings().load(told, lambda _part: None)
+    assert found == [asked]

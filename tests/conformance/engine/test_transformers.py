@@ -34,9 +34,9 @@ def tiny() -> ModuleType:
 
 
 @contextlib.contextmanager
-def serving(kind: str, folder: Path, **models: Path) -> Iterator[Engine]:
-    """`kind`: of models; or a module of the tests that serves some."""
-    told = [{"name": name, "path": str(path)} for name, path in models.items()]
+def serving(kind: str, folder: Path, *others: dict[str, str], **models: Path) -> Iterator[Engine]:
+    """`kind`: of models; or a module of the tests that serves some. `others`: entries as they are told."""
+    told = [*others, *({"name": name, "path": str(path)} for name, path in models.items())]
     variables = {
         "ROUNDHOUSE_MODELS": json.dumps(told),
         "ROUNDHOUSE_CONTEXT_TOKENS": str(ENDLESS_TOKENS),  # or less, as the models say
@@ -67,7 +67,9 @@ def repositories(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="module")
 def embedder(repositories: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    with serving("embeddings", tmp_path_factory.mktemp("embedder"), **repositories) as engine:
+    otherwise = {"name": "told", "path": str(repositories["last"]), "pooling": "Mean"}
+    folder = tmp_path_factory.mktemp("embedder")
+    with serving("embeddings", folder, otherwise, **repositories) as engine:
         yield engine
 
 
@@ -95,15 +97,17 @@ def post(engine: Engine, path: str, **fields: Any) -> Answer:
 
 
 @pytest.mark.req("S2-12", "S2-17", "S2-18")
-@pytest.mark.parametrize("pooling", ["mean", "cls", "last"])
+@pytest.mark.parametrize(
+    ("model", "pooling"), [("mean", "mean"), ("cls", "cls"), ("last", "last"), ("told", "mean")]
+)
 def test_vectors_are_those_of_the_library(
-    embedder: Engine, repositories: dict[str, Path], pooling: str
+    embedder: Engine, repositories: dict[str, Path], model: str, pooling: str
 ) -> None:
     with embedder.client as client:
-        found = client.embeddings.create(model=pooling, input=TEXTS)
+        found = client.embeddings.create(model=model, input=TEXTS)
     vectors = np.array([each.embedding for each in found.data])
     assert vectors.shape == (3, 32)
-    assert np.allclose(vectors, plain(repositories[pooling], pooling), atol=1e-5)
+    assert np.allclose(vectors, plain(repositories.get(model, repositories["last"]), pooling), atol=1e-5)
     assert found.usage.prompt_tokens == 3 + 1 + 7 + 3 * 2
 
 

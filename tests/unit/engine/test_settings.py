@@ -64,9 +64,10 @@ def models(*entries: object) -> dict[str, str]:
 
 def test_models_as_the_operator_writes_them() -> None:
     entry = {"name": "org/Name", "path": "/models/x", "source": {"type": "HuggingFace"}, "variant": "v"}
+    entry["pooling"] = "LastToken"
     settings = read_settings(models(entry, {"name": "b", "path": None, "source": {"type": "Builtin"}}), Plain)
     assert settings.models == (
-        ModelSpec("org/Name", Path("/models/x"), {"type": "HuggingFace"}, "v"),
+        ModelSpec("org/Name", Path("/models/x"), {"type": "HuggingFace"}, "v", "LastToken"),
         ModelSpec("b", None, {"type": "Builtin"}, None),
     )
 
@@ -141,6 +142,11 @@ MISTAKES = [
     Mistake("relative", models({"name": "a", "path": "x"}), ("ROUNDHOUSE_MODELS[0]", "'a'", "absolute")),
     Mistake("source", models({"name": "a", "source": "hub"}), ("'a'", "`source`", "'hub'")),
     Mistake("variant", models({"name": "a", "variant": 1}), ("'a'", "`variant`")),
+    Mistake(
+        "pooling",
+        models({"name": "a", "pooling": "mean"}),
+        ("'a'", "Mean, LastToken, CLS or null, not 'mean'"),
+    ),
     Mistake("twice", models({"name": "a"}, {"name": "a"}), ("ROUNDHOUSE_MODELS[1]", "'a'", "twice")),
     Mistake(
         "unknown model", models({"name": "forbidden"}), ("ROUNDHOUSE_MODELS[0]", "'forbidden'", "'plain'")

@@ -95,6 +95,15 @@ def test_an_embedding_model_of_the_catalogue_s_kind(
     np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-5)
 
 
+@pytest.mark.req("S2-12")
+def test_pooling_is_the_variant_s_then_the_environment_s_then_the_repository_s(tmp_path: Path) -> None:
+    repository, told = written(tmp_path, qwen3, "lasttoken"), read_settings({"ROUNDHOUSE_POOLING": "mean"})
+    files = Encoder(repository, read_settings({})).embed([LONG])
+    environment = Encoder(repository, told).embed([LONG])
+    assert not np.allclose(files, environment, atol=1e-2)
+    np.testing.assert_allclose(Encoder(repository, told, "LastToken").embed([LONG]), files, atol=1e-5)
+
+
 def test_a_ranking_model_of_the_catalogue_s_kind(tmp_path: Path) -> None:
     ranker = Ranker(written(tmp_path, xlm_roberta_ranker), read_settings({}))
     together, [alone] = ranker.score([(SHORT, SHORT), (SHORT, LONG)]), ranker.score([(SHORT, SHORT)])

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -144,6 +145,19 @@ def test_who_writes_variants_cannot_reach_the_contract() -> None:
     assert refused
     assert refused.reason == "InvalidSpec"
     assert "from spec.api.port of the Engine" in refused.message
+
+
+@pytest.mark.req("S2-12")
+def test_an_engine_is_told_how_a_variant_s_vectors_are_pooled() -> None:
+    can = {"embedding": {"dimensions": 8, "pooling": "LastToken"}}
+    of_variant, of_engine = (
+        children(engine(), variant(capabilities=can)),
+        children(engine(capabilities=can), variant()),
+    )
+    for deployment, *_ in (of_variant, of_engine):
+        env = {one["name"]: one for one in deployment["spec"]["template"]["spec"]["containers"][0]["env"]}
+        [entry] = json.loads(env["ROUNDHOUSE_MODELS"]["value"])
+        assert entry["pooling"] == "LastToken"
 
 
 def test_renaming_the_model_for_clients_touches_no_pod() -> None:

@@ -8,6 +8,7 @@ from typing import Final
 from roundhouse_api.model import Manifest
 from roundhouse_api.v1alpha1 import Dialect, ModelVariantSpec, Source
 from roundhouse_operator.core.desired.intent import Intent
+from roundhouse_operator.core.effective import Merged
 
 RESERVED: Final = (
     "ROUNDHOUSE_CAPACITY",
@@ -57,18 +58,25 @@ def _contract(intent: Intent) -> list[Manifest]:
 def _models(intent: Intent) -> dict[str, str]:
     if intent.models_file:
         return {"ROUNDHOUSE_MODELS_FILE": intent.models_file}
-    entry = model_entry(intent.name, intent.merged.model_name, intent.delivery.path, intent.variant)
+    entry = model_entry(intent.name, intent.merged, intent.delivery.path, intent.variant)
     return {"ROUNDHOUSE_MODELS": json.dumps([entry], separators=(",", ":"), sort_keys=True)}
 
 
-def model_entry(variant: str, model: str, path: str | None, spec: ModelVariantSpec) -> Manifest:
-    """What an engine is told of one model, whose weights are at `path`."""
-    return {
-        "name": model,
+def model_entry(variant: str, merged: Merged, path: str | None, spec: ModelVariantSpec) -> Manifest:
+    """What an engine is told of one model, whose weights are at `path`.
+
+    `pooling` is there where it is set: an entry that changes is loaded anew.
+    """
+    entry = {
+        "name": merged.model_name,
         "path": path,
         "source": _source(spec.source),
         "variant": variant,
     }
+    embedding = merged.capabilities.embedding if merged.capabilities else None
+    if embedding and embedding.pooling:
+        entry["pooling"] = embedding.pooling.value
+    return entry
 
 
 def _source(source: Source) -> Manifest:

@@ -95,7 +95,7 @@ def _member(world: EngineWorld, one: World, api_hosts: frozenset[str]) -> Member
     merged = decision.merged
     if decision.refused or merged is None or not _has_weights(one, spec):
         return Member(variant.name, wanted, mib=_memory_mib(one, spec, merged, engine))
-    entry = model_entry(variant.name, merged.model_name, _weights_path(variant.namespace, spec, engine), spec)
+    entry = model_entry(variant.name, merged, _weights_path(variant.namespace, spec, engine), spec)
     return Member(variant.name, wanted, entry, _memory_mib(one, spec, merged, engine))
 
 
