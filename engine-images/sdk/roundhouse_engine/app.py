@@ -90,7 +90,7 @@ class _Views:
         return JSONResponse(body, status_code=200 if ready else 503)
 
     async def metrics(self, _: Request) -> Response:
-        return Response(self._metrics.render(), media_type=CONTENT_TYPE_LATEST)
+        return Response(await self._metrics.render(), media_type=CONTENT_TYPE_LATEST)
 
     async def models(self, _: Request) -> Response:
         data = [

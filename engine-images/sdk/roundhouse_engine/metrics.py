@@ -1,5 +1,7 @@
 """The engine's metrics, and what they count. Names are `roundhouse_engine_*`, units are base units."""
 
+import asyncio
+from collections.abc import Sequence
 from typing import Final
 
 from prometheus_client import (
@@ -7,10 +9,13 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    Metric,
     PlatformCollector,
     ProcessCollector,
     generate_latest,
 )
+from prometheus_client.registry import Collector
+from typing_extensions import override
 
 # Recordings of minutes take minutes: the last bucket is what a client's default timeout allows.
 REQUEST_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600)
@@ -100,8 +105,17 @@ class Metrics:
         )
         self.load_seconds = self._gauge("load_seconds", "How long the models took to load, last time")
 
-    def render(self) -> bytes:
-        return generate_latest(self.registry)
+    async def render(self) -> bytes:
+        """In Prometheus' format. Of a hundred models it is a tenth of a second's work, which stops nobody.
+
+        The loop reads, because it changes what some values are counted from, and turns to others between two
+        metrics; a thread writes.
+        """
+        read = []
+        for metric in self.registry.collect():
+            read.append(metric)
+            await asyncio.sleep(0)
+        return await asyncio.to_thread(generate_latest, _Read(read))
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"roundhouse_engine_{name}", text, labels, registry=self.registry)
@@ -111,3 +125,14 @@ class Metrics:
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
         return Histogram(f"roundhouse_engine_{name}", text, labels, buckets=buckets, registry=self.registry)
+
+
+class _Read(Collector):
+    """Metrics with the values that they had."""
+
+    def __init__(self, metrics: Sequence[Metric]) -> None:
+        self._metrics = metrics
+
+    @override
+    def collect(self) -> Sequence[Metric]:
+        return self._metrics
