@@ -66,7 +66,13 @@ __all__ = [
 
 
 def serve(handler: type[Handler]) -> None:
-    """Run the engine as the environment says, until SIGTERM has drained it. Does not return."""
+    """Run the engine as the environment says, until SIGTERM has drained it. Does not return.
+
+    A handler in processes is found by importing this call's file anew: there raises `HandlerError`.
+    """
+    from roundhouse_engine.authoring import check_process  # noqa: PLC0415 - who only imports it needs less
+
+    check_process(handler)
     from roundhouse_engine.server import main  # noqa: PLC0415 - the server's dependencies are an extra
 
     main(handler)

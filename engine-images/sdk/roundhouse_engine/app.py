@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from roundhouse_engine.accelerator import ACCELERATOR
 from roundhouse_engine.door import Door
-from roundhouse_engine.errors import EngineError, Problem, failed, invalid
+from roundhouse_engine.errors import EngineError, Problem, invalid, unforeseen
 from roundhouse_engine.handler import Handler
 from roundhouse_engine.metrics import Metrics
 from roundhouse_engine.models import ModelStatus
@@ -216,7 +216,7 @@ async def _gone(_: Request, error: Exception) -> Response:  # noqa: ARG001 - nob
 
 async def _unforeseen(_: Request, error: Exception) -> Response:
     # The server logs the traceback.
-    return _answer(failed(f"The engine failed ({type(error).__name__}); its log says more.").problem)
+    return _answer(unforeseen(error).problem)
 
 
 def _answer(problem: Problem) -> Response:

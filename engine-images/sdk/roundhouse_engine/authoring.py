@@ -6,6 +6,7 @@ that is a word, a vector that is a number. Standard library alone.
 
 import inspect
 import logging
+import math
 from collections.abc import Callable, Collection, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
@@ -14,11 +15,22 @@ from typing import Any, Final
 from roundhouse_engine.errors import EngineError, failed
 from roundhouse_engine.formats import Segment
 from roundhouse_engine.handler import Handler, Isolation
+from roundhouse_engine.handlers import in_child
 from roundhouse_engine.languages import is_code, language_code
 from roundhouse_engine.music import Music
-from roundhouse_engine.presentable import plain_text
+from roundhouse_engine.presentable import plain_text, presentable
 from roundhouse_engine.speech import Speech
-from roundhouse_engine.text import Chat, Embedding, Finish, FinishReason, Piece, Prompted, Rerank, Writing
+from roundhouse_engine.text import (
+    Chat,
+    Embedding,
+    Finish,
+    FinishReason,
+    Piece,
+    Prompted,
+    Rerank,
+    ToolCall,
+    Writing,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +80,16 @@ def check_handler(handler: object) -> None:
         if hasattr(handler, attribute) and not isinstance(found, property) and not fits(found):
             raise HandlerError(f"{handler.__name__}.{attribute} must be {wanted}, not {found!r}.")
     _check_languages(handler.__name__, getattr(handler, "languages", None))
+
+
+def check_process(handler: type[Handler]) -> None:
+    """Raises `HandlerError` where a file that is imported for its handler serves it."""
+    if in_child():
+        name = handler.__name__
+        raise HandlerError(
+            f"serve({name}) is called wherever its file is imported, as the processes of {name} do: "
+            'write `if __name__ == "__main__":` above it.'
+        )
 
 
 def _check_languages(name: str, languages: object) -> None:
@@ -146,7 +168,7 @@ _ATTRIBUTES: Final[dict[str, tuple[Callable[[Any], bool], str]]] = {
 }
 
 
-def at_fault(handler: Handler, method: str, gave: str) -> EngineError:
+def at_fault(handler: object, method: str, gave: str) -> EngineError:
     """A method gave what its protocol has no place for: told to the log, and to who asked."""
     said = f"The engine's own code is at fault: {type(handler).__name__}.{method} {gave}."
     logger.error(said)
@@ -193,15 +215,56 @@ def kind_of(value: Any) -> str:  # noqa: ANN401 - as above
     return type(value).__name__ + sized
 
 
-def heard(handler: Speech, segments: Any) -> Iterator[Segment]:  # noqa: ANN401 - as above
-    """What `transcribe` found; raises `EngineError` at what is no segment."""
+def part_done(handler: Handler, method: str, part: Any) -> float:  # noqa: ANN401 - as above
+    """What a method told `progress`, from 0 to 1; raises `EngineError` at what is no number."""
+    try:
+        done = math.nan if isinstance(part, str) else float(part)
+    except (TypeError, ValueError):
+        done = math.nan
+    if math.isnan(done):
+        raise at_fault(
+            handler, method, f"called progress({part!r:.60}), where a number from 0 to 1 is wanted"
+        )
+    return min(max(done, 0.0), 1.0)
+
+
+def heard(who: object, method: str, segments: Any, seconds: float) -> Iterator[Segment]:  # noqa: ANN401 - as above
+    """What a handler or an utterance of its own found in so many seconds, as every format can say it.
+
+    Raises `EngineError` at what is no segment, or one of wrong fields.
+    """
     if isinstance(segments, str) or not isinstance(segments, Iterable):
         gave = type(segments).__name__
-        raise at_fault(handler, "transcribe", f"gave {gave}: yield a Segment for each stretch of speech")
+        raise at_fault(who, method, f"gave {gave}: yield a Segment for each stretch of speech")
     for segment in segments:
         if not isinstance(segment, Segment):
-            raise at_fault(handler, "transcribe", f"yielded {type(segment).__name__}: wanted are Segments")
-        yield segment
+            raise at_fault(who, method, f"yielded {type(segment).__name__}: wanted are Segments")
+        try:
+            found = presentable(segment, seconds)
+        except (AttributeError, TypeError, ValueError) as error:
+            raise at_fault(who, method, f"yielded {segment!r:.200}: {error}") from error
+        yield found
+
+
+def _are_calls(calls: Any) -> bool:  # noqa: ANN401 - as above
+    if not isinstance(calls, tuple | list):
+        return False
+    for call in calls:
+        match call:
+            case ToolCall(int(), str(), str() | None, str() | None):
+                pass
+            case _:
+                return False
+    return True
+
+
+def _plain(piece: Piece) -> Piece:
+    calls = (
+        replace(call, arguments=plain_text(call.arguments), name=call.name and plain_text(call.name))
+        for call in piece.tool_calls
+    )
+    text, reasoning = plain_text(piece.text), plain_text(piece.reasoning)
+    return replace(piece, text=text, reasoning=reasoning, tool_calls=tuple(calls))
 
 
 def checked(handler: Chat, method: str, writing: Any) -> Writing:  # noqa: ANN401 - as above
@@ -210,13 +273,9 @@ def checked(handler: Chat, method: str, writing: Any) -> Writing:  # noqa: ANN40
         raise at_fault(handler, method, f"gave {type(writing).__name__}: yield Prompted, Piece and Finish")
     for event in writing:
         match event:
-            case Piece(text=str(), tokens=int(tokens), reasoning=str()) if tokens >= 0:
-                plain = event.text.isascii() and event.reasoning.isascii()
-                yield (
-                    event
-                    if plain
-                    else replace(event, text=plain_text(event.text), reasoning=plain_text(event.reasoning))
-                )
+            case Piece(str(), int(tokens), str(), calls) if tokens >= 0 and _are_calls(calls):
+                plain = event.text.isascii() and event.reasoning.isascii() and not calls
+                yield event if plain else _plain(event)
             case Prompted(tokens=int(tokens), cached=int()) if tokens >= 0:
                 yield event
             case Finish(reason=str(reason), tokens=int() | None) if reason in _REASONS:

@@ -18,8 +18,18 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from roundhouse_engine.accelerator import ACCELERATOR
+from roundhouse_engine.authoring import HandlerError
 from roundhouse_engine.errors import failed
-from roundhouse_engine.events import Event, Failed, Work, ends, to_wire, work_from_wire
+from roundhouse_engine.events import (
+    LONGEST_LINE,
+    Event,
+    Failed,
+    LoadFailed,
+    Work,
+    ends,
+    to_wire,
+    work_from_wire,
+)
 from roundhouse_engine.handler import Cancellation, Handler, ModelSpec
 from roundhouse_engine.handlers import resolve
 from roundhouse_engine.logs import configure
@@ -88,7 +98,7 @@ def main() -> None:
         telling = threading.Lock()
 
         def tell(number: int | None, event: Event) -> None:
-            line = json.dumps((number, to_wire(event))).encode() + b"\n"
+            line = line_of(number, event)
             with telling:
                 sock.sendall(line)
 
@@ -101,7 +111,11 @@ def _serve(mailbox: Mailbox, launch: Mapping[str, Any], tell: _Tell) -> None:
         for entry in launch["models"]
     )
     threading.Thread(target=mailbox.listen, daemon=True, name="mailbox").start()
-    handler = resolve(launch["handler"])
+    try:
+        handler = resolve(launch["handler"])
+    except HandlerError as error:
+        tell(None, LoadFailed(str(error)))
+        return
     prepare(handler)
     handlers = load(handler, models, partial(tell, None))
     if not handlers:
@@ -124,7 +138,10 @@ def _work(mailbox: Mailbox, handlers: Mapping[str, Handler], tell: _Tell) -> Non
                     mailbox.forget(number)
                 try:
                     tell(number, event)
-                except (TypeError, ValueError) as error:  # of JSON, which has no numbers of libraries
+                except (
+                    TypeError,
+                    ValueError,
+                ) as error:  # JSON has no numbers of libraries; or it is too long
                     mailbox.forget(number)
                     tell(number, _unspeakable(event, error))
                     break
@@ -132,8 +149,18 @@ def _work(mailbox: Mailbox, handlers: Mapping[str, Handler], tell: _Tell) -> Non
             os._exit(1)  # and another process is started
 
 
+def line_of(number: int | None, event: Event) -> bytes:
+    """What the parent reads; raises `TypeError` or `ValueError`."""
+    line = json.dumps((number, to_wire(event))).encode() + b"\n"
+    if len(line) > LONGEST_LINE:
+        raise ValueError(f"it is of {len(line):,} bytes, and {LONGEST_LINE:,} are the most")
+    return line
+
+
 def _unspeakable(event: Event, error: Exception) -> Failed:
-    said = f"The engine's own code is at fault: it gave a {type(event).__name__} that is no JSON ({error})."
+    said = (
+        f"The engine's own code is at fault: it gave a {type(event).__name__} that cannot be told: {error}."
+    )
     logger.error(said)
     return Failed(failed(said).problem)
 

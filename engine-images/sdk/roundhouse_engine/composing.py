@@ -7,9 +7,10 @@ import os
 import queue
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, BinaryIO, Final
 
-from roundhouse_engine.authoring import at_fault, kind_of
+from roundhouse_engine.authoring import at_fault, kind_of, part_done
 from roundhouse_engine.errors import EngineError, invalid, memory_is_short, no_memory_left
 from roundhouse_engine.handler import Cancellation
 from roundhouse_engine.large_json import loads
@@ -58,7 +59,7 @@ def _checked(handler: Music, made: Any) -> Composition:  # noqa: ANN401 - whatev
     if len(shape) != _AXES or shape[0] not in _CHANNELS:
         wanted = "where an array of [channels, samples] with one or two channels is wanted"
         raise at_fault(handler, "compose", f"gave samples as {kind_of(made.samples)}, {wanted}")
-    return made
+    return replace(made, sample_rate=int(made.sample_rate), tokens=int(made.tokens))
 
 
 class _Work:
@@ -67,28 +68,30 @@ class _Work:
     def __init__(
         self, handler: Music, prompt: str, options: MusicOptions, cancellation: Cancellation
     ) -> None:
+        self._handler = handler
         self._parts: queue.SimpleQueue[float | None] = queue.SimpleQueue()
         self._told = 0.0
         self._found: Any = None
         self._raised: BaseException | None = None
-        arguments: Any = (handler, prompt, options, cancellation)
+        arguments: Any = (prompt, options, cancellation)
         threading.Thread(target=self._run, args=arguments, daemon=True, name="compose").start()
 
-    def _run(self, handler: Music, prompt: str, options: MusicOptions, cancellation: Cancellation) -> None:
+    def _run(self, prompt: str, options: MusicOptions, cancellation: Cancellation) -> None:
         try:
-            self._found = handler.compose(prompt, options, self._tell, cancellation)
+            self._found = self._handler.compose(prompt, options, self._tell, cancellation)
         except BaseException as error:  # noqa: BLE001 - raised again by `result`, where the request is
             self._raised = error
         self._parts.put(None)
 
-    def _tell(self, part: float) -> None:
+    def _tell(self, told: float) -> None:
+        part = part_done(self._handler, "compose", told)
         if part >= self._told + _STEP:
             self._told = part
             self._parts.put(part)
 
     def parts(self) -> Iterator[Composing]:
         while (part := self._parts.get()) is not None:
-            yield Composing(min(part, 1.0))
+            yield Composing(part)
 
     def result(self) -> Any:  # noqa: ANN401 - whatever an author gave
         """Raises what the handler did, and `EngineError` where memory was short."""

@@ -93,6 +93,11 @@ def failed(message: str, *, code: str = "engine_failure", status: int = 500) -> 
     return EngineError(Problem(status, "server_error", code, message))
 
 
+def unforeseen(error: BaseException) -> EngineError:
+    """What nobody has words for, outside of a handler; its traceback belongs into the log."""
+    return failed(f"The engine failed ({type(error).__name__}); its log says more.")
+
+
 def model_failed(model: str, error: str, *, again: bool) -> EngineError:
     """It is in the list, and cannot be served; `again`: it is tried again to load it."""
     tried = "could not be loaded, which is tried again" if again else "cannot be served by this engine"

@@ -135,6 +135,9 @@ class Cleared:
     id: str
 
 
+LONGEST_LINE: Final = 16 << 20
+"""Bytes of an event on its way from one process to another."""
+
 StreamEvent = Heard | SpeechBegan | SpeechOver | Guessed | Uttered | Flushed | Cleared
 Common = Loading | Loaded | LoadFailed | Memory | Done | Failed | Stopped
 Event = Common | Started | Found | StreamEvent | TextEvent

@@ -8,6 +8,7 @@ from types import ModuleType
 from roundhouse_engine.handler import Handler
 
 _SCRIPT = "roundhouse_engine_script"
+_CHILD = "roundhouse_engine.child"
 
 
 def reference(handler: type[Handler]) -> str:
@@ -28,6 +29,12 @@ def resolve(reference: str) -> type[Handler]:
     if not isinstance(handler, type) or not issubclass(handler, Handler):
         raise TypeError(f"{module_name!r} has no engine class {name!r} at its top level.")
     return handler
+
+
+def in_child() -> bool:
+    """Whether this process computes for an engine that is served by another: it looks for a class alone."""
+    started = sys.modules["__main__"].__spec__
+    return started is not None and started.name == _CHILD
 
 
 def _script(path: str) -> ModuleType:

@@ -9,10 +9,11 @@ from collections import deque
 from collections.abc import Iterator
 from typing import BinaryIO, Final
 
+from roundhouse_engine.authoring import heard
 from roundhouse_engine.events import Cleared, Event, Flushed, Guessed, Heard, SpeechBegan, SpeechOver, Uttered
 from roundhouse_engine.formats import Segment, joined
 from roundhouse_engine.handler import Cancellation, Cancelled
-from roundhouse_engine.presentable import plain_text, presentable
+from roundhouse_engine.presentable import plain_text
 from roundhouse_engine.realtime_speech import RealtimeSpeech, StreamOptions, Utterance
 from roundhouse_engine.samples import Inlet, sample_bytes
 from roundhouse_engine.speech import SpeechOptions, Window
@@ -199,9 +200,10 @@ class _Session:
         end = window.start + window.seconds
         yield SpeechOver(self._number, end)
         segments = []
-        for segment in self._utterance.finish(window, self._cancellation):
+        found = self._utterance.finish(window, self._cancellation)
+        for segment in heard(self._utterance, "finish", found, end):
             self._cancellation.check()
-            segments.append(presentable(segment, end))
+            segments.append(segment)
         self._utterance = None
         yield Uttered(self._number, _whole(segments, window, self._options.language))
 

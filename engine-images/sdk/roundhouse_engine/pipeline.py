@@ -7,9 +7,11 @@ import importlib
 import logging
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import BinaryIO, TypeVar
 
 from roundhouse_engine.accelerator import ACCELERATOR
+from roundhouse_engine.authoring import part_done
 from roundhouse_engine.errors import EngineError, failed, memory_is_short, no_memory_left
 from roundhouse_engine.events import (
     Ask,
@@ -62,7 +64,7 @@ def load(
         read = False
         try:
             instance = handler()
-            instance.load(model, lambda part, name=model.name: tell(_loading(name, part)))  # type: ignore[misc]
+            instance.load(model, partial(_loading, instance, model.name, tell))
             read = True
             instance.warm_up()
         except ModelError as error:
@@ -86,8 +88,11 @@ def load(
     return instances
 
 
-def _loading(model: str, part: float) -> Loading:
-    return Loading(model, min(max(float(part), 0.0), 1.0))
+def _loading(handler: Handler, model: str, tell: Callable[[Event], None], part: float) -> None:
+    try:
+        tell(Loading(model, part_done(handler, "load", part)))
+    except EngineError as error:
+        raise ModelError(str(error)) from error
 
 
 def _unforeseen(model: ModelSpec, error: BaseException, read: bool) -> str:

@@ -17,15 +17,13 @@ import socket
 import sys
 from collections.abc import AsyncGenerator
 from dataclasses import asdict, dataclass, replace
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO
 
-from roundhouse_engine.events import Event, Loaded, Work, ends, from_wire
+from roundhouse_engine.events import LONGEST_LINE, Event, Loaded, Work, ends, from_wire
 from roundhouse_engine.handler import ModelSpec
 from roundhouse_engine.metrics import Metrics
 
 logger = logging.getLogger(__name__)
-
-_LONGEST_LINE: Final = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +149,7 @@ class Process:
             with contextlib.ExitStack() as unless_connected:
                 unless_connected.callback(ours.close)
                 direct = unless_connected.enter_context(ours.dup())
-                reader, writer = await asyncio.open_unix_connection(sock=ours, limit=_LONGEST_LINE)
+                reader, writer = await asyncio.open_unix_connection(sock=ours, limit=LONGEST_LINE)
                 unless_connected.pop_all()
             with direct, contextlib.closing(writer):
                 self._socket = direct

@@ -9,7 +9,6 @@ from roundhouse_engine.authoring import heard
 from roundhouse_engine.events import Ask, Event, Found, Started
 from roundhouse_engine.handler import Cancellation
 from roundhouse_engine.listening import listen
-from roundhouse_engine.presentable import presentable
 from roundhouse_engine.realtime_speech import RealtimeSpeech
 from roundhouse_engine.speech import Speech
 
@@ -26,6 +25,7 @@ def _recording(handler: Speech, file: BinaryIO, ask: Ask, cancellation: Cancella
     yield Started(seconds)
     audio = decode(file, handler.sample_rate, ask.audio_limit_seconds, cancellation)
     windows = handler.windows(audio, cancellation)
-    for segment in heard(handler, handler.transcribe(windows, ask.options, cancellation)):
+    found = handler.transcribe(windows, ask.options, cancellation)
+    for segment in heard(handler, "transcribe", found, seconds):
         cancellation.check()
-        yield Found(presentable(segment, seconds))
+        yield Found(segment)

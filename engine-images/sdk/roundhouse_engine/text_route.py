@@ -7,6 +7,7 @@ the end of an answer is written.
 
 import asyncio
 import json
+import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -16,7 +17,7 @@ from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
 from roundhouse_engine.door import Door, take_place
-from roundhouse_engine.errors import EngineError
+from roundhouse_engine.errors import EngineError, unforeseen
 from roundhouse_engine.json_body import Fields, checked, read_body
 from roundhouse_engine.lease import Lease
 from roundhouse_engine.leaving import deadline_of, left, unless_gone
@@ -24,6 +25,8 @@ from roundhouse_engine.metrics import UNKNOWN_MODEL, Metrics
 from roundhouse_engine.naming import public_name, renamed
 from roundhouse_engine.settings import Settings
 from roundhouse_engine.upload import ClientGone
+
+logger = logging.getLogger(__name__)
 
 _CLIENT_GONE: Final = 499
 _JSON: Final = b"application/json"
@@ -49,6 +52,8 @@ class Reply:
     def __init__(self, send: Send) -> None:
         self._send = send
         self.begun = False
+        self.streams = False
+        """Whether it has begun as a stream of events, so that an error can be one of them."""
         self.model = ""
         """As its client knows it."""
         self.media_type = _JSON
@@ -57,6 +62,7 @@ class Reply:
 
     async def events(self, all_data: Iterable[object]) -> None:
         if not self.begun:
+            self.streams = True
             await self._begin(_EVENTS)
         if body := b"".join(map(event, all_data)):
             await self._more(body)
@@ -114,13 +120,16 @@ class TextRoute(ABC, Generic[A]):
         try:
             await self._answer(scope, receive, reply)
             status = 200
-        except EngineError as error:
-            status = error.problem.status
-            if not reply.begun:
-                raise
-            await reply.end([event({"error": renamed(error.problem, scope).envelope})])
         except ClientGone:
             status = _CLIENT_GONE
+        except Exception as error:
+            told = error if isinstance(error, EngineError) else unforeseen(error)
+            status = told.problem.status
+            if not reply.streams:
+                raise
+            if told is not error:
+                logger.exception("a stream broke off", extra={"model": scope["roundhouse.model"]})
+            await reply.end([event({"error": renamed(told.problem, scope).envelope})])
         finally:
             model = scope["roundhouse.model"]
             self._metrics.requests.labels(model, str(status)).inc()

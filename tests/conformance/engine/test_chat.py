@@ -227,12 +227,14 @@ def test_a_process_that_dies_costs_its_request_alone(caller: Engine) -> None:
     wait_until(lambda: post(caller).status == 200, seconds=60, what="it is back")
 
 
-def test_what_cannot_be_told_between_processes_costs_its_request_alone(caller: Engine) -> None:
-    for _ in range(2):
-        found = post(caller, messages=said("odd"))
-        assert found.status == 500
-        assert "gave a Piece that is no JSON (Object of type int64" in found.error["message"]
-    assert post(caller).status == 200
+def test_what_json_has_no_words_for_is_told_and_costs_its_request_alone(writer: Engine) -> None:
+    for stream in (False, True):
+        found = post(writer, messages=said("odd"), stream=stream)
+        assert found.status == (200 if stream else 500)
+        assert b"The engine's own code is at fault: Writer" in found.body
+        assert b"yielded Piece(text='', tokens=1, reasoning='', tool_calls=(ToolCall(index=" in found.body
+        assert not found.body.endswith(b"[DONE]\n\n")
+    assert post(writer).status == 200
 
 
 @contextlib.contextmanager

@@ -46,7 +46,20 @@ def dialled(keys: str) -> bytes:
     return wav(pause * 5 + b"".join(presses) + pause * 5, rate_hertz=rate)
 
 
-def test_what_the_guide_quotes_of_a_wrong_class_is_said() -> None:
+def last_line_of_one_that_serves_wherever_it_is_imported(folder: Path) -> str:
+    script = folder / "keypad.py"
+    engine = printed("python").replace('if __name__ == "__main__":\n    serve', "serve")
+    engine = engine.replace("import Segment", "import Isolation, Segment")
+    script.write_text(
+        engine.replace("    capacity = 4", "    isolation = Isolation.PROCESS\n    capacity = 4")
+    )
+    with running([str(script)], folder, MODELS="keys") as process:
+        assert process.ended() == 1
+        assert "Cannot listen" not in process.logged
+        return process.logged.splitlines()[-1].removeprefix("roundhouse engine: ")
+
+
+def test_what_the_guide_quotes_of_a_wrong_class_is_said(tmp_path: Path) -> None:
     printed_engine: dict[str, Any] = {"__name__": "keypad"}
     exec(printed("python"), printed_engine)  # noqa: S102 - the guide's own code
     good = printed_engine["Keypad"]
@@ -79,6 +92,7 @@ def test_what_the_guide_quotes_of_a_wrong_class_is_said() -> None:
             check_handler(handler)
             read_settings({"MODELS": "m"}, handler)
         said.append(str(told.value))
+    said.append(last_line_of_one_that_serves_wherever_it_is_imported(tmp_path))
     table = GUIDE.partition("last line of the output")[2].partition("\n\n")[0]
     quoted = [row.split(" | ")[-1].strip("`| ") for row in table.splitlines()[2:]]
     assert len(quoted) == len(said)

@@ -91,6 +91,7 @@ class Writer(Chat):
                     yield Piece(f" {number}")
                     time.sleep(0.002)
             case "odd":  # as a library gives it
+                yield Piece("so far")
                 yield Piece(tool_calls=(ToolCall(np.int64(0), "", "call_1", "look"),))  # type: ignore[arg-type]
             case "break":  # in the middle
                 yield Piece("so far")

@@ -2,6 +2,8 @@
 
 import io
 import json
+import math
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,15 +25,17 @@ from roundhouse_engine import (
     Rerank,
     Segment,
     Speech,
+    ToolCall,
+    Word,
 )
 from roundhouse_engine.ask import language_for
 from roundhouse_engine.authoring import HandlerError, check_handler, heard
 from roundhouse_engine.batch import compute_batch
 from roundhouse_engine.errors import EngineError
-from roundhouse_engine.events import Failed, LoadFailed
+from roundhouse_engine.events import Failed, LoadFailed, to_wire
 from roundhouse_engine.handler import Cancellation, Handler
 from roundhouse_engine.pipeline import compute, load
-from roundhouse_engine.text_events import Embedded, Spoiled, TextAsk, TextWork
+from roundhouse_engine.text_events import Composing, Embedded, Spoiled, TextAsk, TextWork
 from roundhouse_faster_whisper.handler import FasterWhisper
 from roundhouse_llama_cpp.chat import LlamaChat
 from roundhouse_llama_cpp.embeddings import LlamaEmbeddings
@@ -262,6 +266,10 @@ def talked(*written: Any) -> list[Any]:
         ((Prompted(1), b"a"), "Talker.chat yielded bytes: wanted are Prompted, Piece and Finish"),
         ((Prompted(1), Piece(None)), "yielded Piece(text=None"),  # type: ignore[arg-type]
         ((Piece("a", tokens=-5),), "yielded Piece(text='a', tokens=-5"),
+        ((Piece(tool_calls=(ToolCall(np.int64(0)),)),), "tool_calls=(ToolCall(index="),  # type: ignore[arg-type]
+        ((Piece(tool_calls=(ToolCall(0, {"a": 1}),)),), "arguments={'a': 1}"),  # type: ignore[arg-type]
+        ((Piece(tool_calls=("call",)),), "tool_calls=('call',)"),  # type: ignore[arg-type]
+        ((Piece(tool_calls=None),), "tool_calls=None"),  # type: ignore[arg-type]
         ((Piece("a"), Finish("because")), "yielded Finish(reason='because'"),  # type: ignore[arg-type]
         ((Piece("a"), Finish(tokens="two")), "yielded Finish(reason="),  # type: ignore[arg-type]
         ((Prompted(1, cached="one"),), "yielded Prompted(tokens=1, cached='one'"),  # type: ignore[arg-type]
@@ -275,15 +283,41 @@ def test_what_is_no_piece_of_writing_is_told(written: tuple[Any, ...], said: str
 
 
 def test_halves_of_characters_are_sent_as_what_can_be() -> None:
-    pieces = [one for one in talked(Prompted(1), Piece("a\ud83d"), Finish()) if isinstance(one, Piece)]
-    assert [one.text for one in pieces] == ["a?"]
+    call = ToolCall(0, '{"a": "\ud83d"}', "1", "f")
+    written = (Prompted(1), Piece("a\ud83d"), Piece(tool_calls=(call,)), Finish())
+    pieces = [one for one in talked(*written) if isinstance(one, Piece)]
+    assert pieces == [Piece("a?"), Piece(tool_calls=(ToolCall(0, '{"a": "?"}', "1", "f"),))]
 
 
-@pytest.mark.parametrize("gives", [None, "words", ["words"]], ids=str)
-def test_what_is_no_segment_is_told(gives: Any) -> None:
-    handler = PocketSphinx()
-    with pytest.raises(EngineError, match=r"PocketSphinx\.transcribe (gave|yielded)"):
-        list(heard(handler, gives))
+def composing(handler: Music) -> list[Any]:
+    told = {"prompt": "a", "duration_seconds": 1.0, "format": "wav", "options": {"seed": 1}}
+    with tempfile.TemporaryFile() as file:
+        file.write(json.dumps(told).encode())
+        file.flush()
+        return list(compute(handler, file, TextAsk("m", TextWork.COMPOSE), Cancellation()))
+
+
+NOWHERE: Any = math.nan
+WORDS: Any = ("go",)
+
+
+@pytest.mark.parametrize(
+    ("gives", "said"),
+    [
+        (None, "gave NoneType: yield a Segment"),
+        ("words", "gave str: yield a Segment"),
+        (["words"], "yielded str: wanted are Segments"),
+        ([Segment(0.0, 1.0, b"a")], "text=b'a'.*: b'a' is no text"),  # type: ignore[arg-type]
+        ([Segment(0.0, 1.0, "a", language=b"en")], "b'en' is no text"),  # type: ignore[arg-type]
+        ([Segment(0.0, NOWHERE, "a")], "a segment's time is not a number"),
+        ([Segment(0.0, "one", "a")], "must be real number, not str"),  # type: ignore[arg-type]
+        ([Segment(0.0, 1.0, "go", WORDS)], "'str' object has no attribute"),
+    ],
+    ids=str,
+)
+def test_what_is_no_segment_is_told(gives: Any, said: str) -> None:
+    with pytest.raises(EngineError, match=rf"PocketSphinx\.transcribe .*{said}"):
+        list(heard(PocketSphinx(), "transcribe", gives, 1.0))
 
 
 @pytest.mark.parametrize(
@@ -299,16 +333,55 @@ def test_what_is_no_segment_is_told(gives: Any) -> None:
 def test_what_is_no_music_is_told(gives: Any, said: str) -> None:
     handler = Silent()
     handler.gives = gives
-    told = {"prompt": "a", "duration_seconds": 1.0, "format": "wav", "options": {"seed": 1}}
-    ask = TextAsk("m", TextWork.COMPOSE)
-    last = list(compute(handler, io.BytesIO(json.dumps(told).encode()), ask, Cancellation()))[-1]
+    last = composing(handler)[-1]
     assert isinstance(last, Failed)
     assert said in last.problem.message
 
 
-def test_segments_pass() -> None:
+def test_segments_pass_and_none_ends_before_it_begins() -> None:
     def found() -> Iterator[Segment]:
-        yield Segment(0.0, 1.0, "go")
+        yield Segment(0.0, 1.0, "go", (Word("go", 0.5, 0.25),))
+        yield Segment(5.0, 1.0, "on")
 
     speech: Speech = PocketSphinx()
-    assert [each.text for each in heard(speech, found())] == ["go"]
+    assert list(heard(speech, "transcribe", found(), 2.8)) == [
+        Segment(0.0, 1.0, "go", (Word("go", 0.5, 0.5),)),
+        Segment(2.8, 2.8, "on"),
+    ]
+
+
+@pytest.mark.parametrize("part", ["x", None, math.nan], ids=str)
+def test_what_is_no_part_of_a_load_is_no_fault_of_its_files(part: Any) -> None:
+    def loading(_self: Any, _model: Any, progress: Any) -> None:
+        progress(part)
+
+    told: list[Any] = []
+    assert load(varied(load=loading), (ModelSpec("m"),), told.append) == {}
+    wanted = f"The engine's own code is at fault: Toy.load called progress({part!r}), where a number from 0"
+    assert isinstance(told[-1], LoadFailed)
+    assert told[-1].message.startswith(wanted)
+
+
+def test_parts_of_libraries_and_beyond_the_end_are_told_as_plain_ones() -> None:
+    class Steps(Silent):
+        @override
+        def compose(self, prompt: Any, options: Any, progress: Any, cancellation: Any) -> Any:
+            for part in (np.float32(0.5), 7):
+                progress(part)
+            return Composition(np.zeros((1, 800), np.float32), np.int64(8000), np.int64(3))  # type: ignore[arg-type]
+
+    *steps, composed, _ = composing(Steps())
+    assert steps == [Composing(0.5), Composing(1.0)]
+    for event in (*steps, composed):
+        assert json.dumps(to_wire(event))
+
+
+def test_what_is_no_part_of_a_composition_is_told() -> None:
+    class Lost(Silent):
+        @override
+        def compose(self, prompt: Any, options: Any, progress: Any, cancellation: Any) -> Any:
+            progress("x")
+
+    last = composing(Lost())[-1]
+    assert isinstance(last, Failed)
+    assert "Lost.compose called progress('x'), where a number from 0 to 1 is wanted" in last.problem.message

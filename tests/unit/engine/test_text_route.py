@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import pytest
-from starlette.types import Message, Scope
+from starlette.types import Message, Receive, Scope
 from typing_extensions import override
 
 from roundhouse_engine import json_body
@@ -20,6 +20,7 @@ from roundhouse_engine.metrics import Metrics
 from roundhouse_engine.models import ModelStatus
 from roundhouse_engine.pool import Pool
 from roundhouse_engine.settings import read_settings
+from roundhouse_engine.text_route import Reply
 from tests.conformance.engine.text_handlers import Vectors
 
 
@@ -41,6 +42,25 @@ class Watched(Pool):
     @override
     def models(self) -> tuple[ModelStatus, ...]:
         raise AssertionError("for its names alone no model is asked how it is")
+
+
+class Breaking(Embeddings):
+    """Fails behind the first of its events, or in the middle of a large answer."""
+
+    def __init__(self, door: Pool, *, streams: bool) -> None:
+        super().__init__(Vectors, read_settings({"MODELS": "m"}, Vectors), door, door.metrics)
+        self._streams = streams
+
+    @override
+    async def _answer(self, scope: Scope, receive: Receive, reply: Reply) -> None:
+        if self._streams:
+            await reply.events([{"number": 1}])
+            await reply.events([{"number": object()}])
+        await reply.end(self._parts())
+
+    def _parts(self) -> Iterator[bytes]:
+        yield b"[" + b"1," * SMALL_BYTES
+        raise ValueError("a number that is none")
 
 
 class Client:
@@ -108,3 +128,23 @@ async def test_a_deadline_ends_the_time_in_the_line() -> None:
         async with asyncio.timeout(60):
             await ask(Watched([], Metrics(), ["m"]), scope, Client())
     assert told.value.problem.code == "deadline_exceeded"
+
+
+@pytest.mark.parametrize("streams", [True, False], ids=["events", "one answer"])
+async def test_a_stream_that_breaks_off_says_so_and_another_answer_is_cut(
+    streams: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where its headers are on the way, an error can only be an event; within JSON it would be none."""
+    sent: list[bytes] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message.get("body", b""))
+
+    door = Watched([], Metrics(), ["m"])
+    route = Breaking(door, streams=streams)
+    with contextlib.nullcontext() if streams else pytest.raises(ValueError, match="a number that is none"):
+        await route({"type": "http", "headers": []}, Client().receive, send)
+    assert (b'"code":"engine_failure"' in sent[-1]) == streams
+    assert ("Object of type object is not JSON serializable" in caplog.text) == streams
+    counted = door.metrics.registry.get_sample_value
+    assert counted("roundhouse_engine_requests_total", {"model": "unknown", "code": "500"}) == 1
