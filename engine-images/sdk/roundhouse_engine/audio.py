@@ -147,6 +147,8 @@ def unreadable(error: Exception | None) -> EngineError:
 def _inspect(file: BinaryIO, limit_seconds: float, cancellation: Cancellation) -> float:
     cancellation.check()
     wav = read_wav(file)
+    if wav is not None and wav.contradiction:
+        raise _wrong_header("wav", wav.contradiction)
     if wav is not None and wav.data_bytes is None and not file.read(1):
         raise no_samples()
     written = None if wav is None else wav.seconds
@@ -242,6 +244,14 @@ def _too_long(limit_seconds: float) -> EngineError:
         f"The recording is longer than this engine takes ({limit_seconds:g} s). Send it in parts.",
         param="file",
         code="audio_too_long",
+    )
+
+
+def _wrong_header(container: str, what: str) -> EngineError:
+    return invalid(
+        f"The uploaded file's {container} header is wrong: it tells of {what}. {_REMEDY}",
+        param="file",
+        code="audio_unreadable",
     )
 
 

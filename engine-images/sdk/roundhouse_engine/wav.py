@@ -16,6 +16,8 @@ import numpy as np
 UNKNOWN_LENGTH_FROM: Final = 0x7F000000
 """What a writer that cannot seek back puts where the length of the samples belongs, or more."""
 _PCM: Final = 1
+_PLAIN: Final = (_PCM, 3, 6, 7, 0xFFFE)
+"""Codecs whose samples are integers, floats, A-law, mu-law, or what an extension of the header says."""
 _SAMPLE_BYTES: Final = 2
 RATES: Final = range(1_000, 4_000_000)
 """Samples a second; DSD has most. Of fewer, a few bytes are hours; of more, a resampler takes gigabytes."""
@@ -32,6 +34,8 @@ class Wav:
     channels: int
     rate: int
     byte_rate: int
+    frame_bytes: int
+    """Of all channels together, once."""
     sample_bits: int
     data_at: int
     data_bytes: int | None
@@ -42,6 +46,17 @@ class Wav:
         if self.data_bytes is None or not self.byte_rate:
             return None
         return self.data_bytes / self.byte_rate
+
+    @property
+    def contradiction(self) -> str | None:
+        """What no plain samples can be of, in words; FFmpeg hears them as something else, or not at all."""
+        if self.codec not in _PLAIN:
+            return None
+        if not self.channels:
+            return "no channel"
+        if self.sample_bits % 8 and self.frame_bytes != self.channels * -(-self.sample_bits // 8):
+            return f"{self.sample_bits} bits a sample, and {self.frame_bytes} bytes for one of each channel"
+        return None
 
 
 def read_wav(file: BinaryIO) -> Wav | None:
@@ -59,9 +74,8 @@ def read_wav(file: BinaryIO) -> Wav | None:
             return None
         tag, length = struct.unpack("<4sI", header)
         if tag == b"data":
-            codec, channels, rate, byte_rate, _, bits = described
             known = length if 0 < length < UNKNOWN_LENGTH_FROM else None
-            return Wav(codec, channels, rate, byte_rate, bits, file.tell(), known)
+            return Wav(*described, file.tell(), known)
         skip = length + length % 2
         if tag == b"fmt " and length >= 16:
             fields = file.read(16)

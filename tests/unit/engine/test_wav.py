@@ -17,6 +17,7 @@ from tests.unit.engine.encoding import RATE, SECONDS, melody
 HOUR = 3600.0
 _RATES_AT = struct.calcsize("<4sI4s4sIHH")
 _FORMAT_AT = struct.calcsize("<4sI4s4sI")
+_BITS_AT = struct.calcsize("<4sI4s4sIHHIIH")
 
 
 def read(data: bytes) -> tuple[float, bytes]:
@@ -81,6 +82,32 @@ def test_a_header_says_what_is_there() -> None:
 )
 def test_what_is_more_than_bare_samples_is_left_to_ffmpeg(data: bytes) -> None:
     assert not bare(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        pytest.param(changed(wav(melody()), _FORMAT_AT, 1, 0, form="<HH"), "no channel", id="no channels"),
+        pytest.param(
+            changed(wav(melody()), _BITS_AT, 7, form="<H"),
+            "7 bits a sample, and 2 bytes for one of each channel",
+            id="7 bits",
+        ),
+    ],
+)
+def test_a_header_that_no_samples_can_be_of_is_told_as_such(data: bytes, said: str) -> None:
+    with pytest.raises(EngineError) as told:
+        read(data)
+    assert told.value.problem.code == "audio_unreadable"
+    assert f"The uploaded file's wav header is wrong: it tells of {said}." in told.value.problem.message
+
+
+def test_odd_headers_of_whole_samples_are_heard() -> None:
+    twelve_bits = changed(wav(melody()), _BITS_AT, 12, form="<H")
+    assert read(twelve_bits)[0] == pytest.approx(SECONDS)
+    undescribed = wav(melody()).replace(b"fmt ", b"junk")
+    with pytest.raises(EngineError, match="is not audio that can be read"):
+        read(undescribed)
 
 
 def of_rate(rate: int, channels: int) -> bytes:
