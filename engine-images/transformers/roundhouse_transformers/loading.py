@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
-from transformers import AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 from transformers.utils import logging
 
 from roundhouse_engine import ModelError
@@ -15,6 +15,8 @@ from roundhouse_engine.errors import memory_is_short
 from roundhouse_transformers.repository import Repository
 from roundhouse_transformers.settings import Settings
 
+_SAID: Final = 300
+"""Characters of what the library says: of some mistakes it lists all kinds of models that it knows."""
 _HUGE: Final = 1 << 24
 """What tokenizers say who know no limit is more."""
 _POSITIONS_FROM_PADDING: Final = ("roberta", "camembert", "mpnet", "longformer")
@@ -47,20 +49,34 @@ def load(repository: Repository, settings: Settings, kind: Any) -> Loaded:  # no
             use_safetensors=repository.safetensors,
             dtype=_dtype(settings, device),
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are told below, by their names
             **common,
         )
         model = model.to(device).eval()
     except Exception as error:  # each library has its own kinds
         if memory_is_short(error):
             raise ModelError(f"{name!r} needs more memory than there is: give the pod more.") from error
-        raise ModelError(f"{name!r} cannot be loaded: {_first_line(error)}") from error
+        at_fault = _against_config(repository, kind, common)
+        said = _first_line(error) if at_fault is None else f"no model is as its config.json says: {at_fault}"
+        raise ModelError(f"{name!r} cannot be loaded: {said}") from error
+    _check_weights(name, kind, about)
+    return Loaded(model, tokenizer, device, limit(repository, tokenizer, settings))
+
+
+def _check_weights(name: str, kind: Any, about: dict[str, Any]) -> None:  # noqa: ANN401 - an Auto class
+    if of_another := sorted(about["mismatched_keys"]):
+        weight, stored, wanted = of_another[0]
+        raise ModelError(
+            f"{name!r} cannot be loaded: {len(of_another)} of its weights are of another size than its "
+            f"config.json says, the first is {weight!r}: {list(stored)}, and not {list(wanted)}. One of the "
+            "files is another model's: fetch both again."
+        )
     lacking = sorted(key for key in about["missing_keys"] if not key.startswith(_UNUSED))
     if lacking:
         raise ModelError(
             f"{name!r} lacks {len(lacking)} weights that {kind.__name__} needs, the first is {lacking[0]!r}: "
             "it was made for another task, or its files are damaged."
         )
-    return Loaded(model, tokenizer, device, limit(repository, tokenizer, settings))
 
 
 def pad_with_an_end(name: str, loaded: Loaded) -> None:
@@ -101,6 +117,22 @@ def _dtype(settings: Settings, device: str) -> Any:  # noqa: ANN401 - torch has 
     if settings.dtype == "auto":
         return "auto" if device == "cuda" else torch.float32
     return getattr(torch, settings.dtype)
+
+
+def _against_config(repository: Repository, kind: Any, common: dict[str, bool]) -> str | None:  # noqa: ANN401
+    """What the library has against config.json without looking at a weight; None: nothing."""
+    try:
+        config = AutoConfig.from_pretrained(repository.path, **common)
+        with torch.device("meta"):
+            if hasattr(kind, "from_config"):
+                kind.from_config(config, trust_remote_code=repository.remote_code)
+            else:
+                kind(config)
+    except Exception as error:  # noqa: BLE001 - as above
+        return (
+            f"{' '.join(str(error).split())[:_SAID]} ({type(error).__name__}). Correct it, or fetch it again."
+        )
+    return None
 
 
 def _first_line(error: Exception) -> str:
