@@ -23,6 +23,8 @@ _BYTES: Final = 16
 """For each token of the context: prose has four or five, and up to ten where a letter takes three."""
 _MOST_BYTES: Final = 1 << 20
 """However long the context is: the stack of a thread that reads them takes half a GiB."""
+_NOT_VARIABLES: Final = {"messages", "tools", "add_generation_prompt"}
+"""Of a template: what the request itself says, which llama.cpp would let these replace."""
 
 
 def most_bytes(context_tokens: int) -> int:
@@ -80,7 +82,14 @@ def check_extensions(extensions: Mapping[str, Any]) -> None:
     fields.number("min_p", 0, 1)
     fields.number("typical_p", 0, 1)
     fields.number("repeat_penalty", 0.01, 100)
-    fields.object("chat_template_kwargs")
+    chosen = fields.object("chat_template_kwargs")
+    if taken := sorted(_NOT_VARIABLES & chosen.values.keys()):
+        raise invalid(
+            f"chat_template_kwargs sets variables of the model's template, and {taken[0]!r} cannot be set. "
+            "Leave it out.",
+            param="chat_template_kwargs",
+            code="unsupported_value",
+        )
 
 
 def check_grammar(extensions: Mapping[str, Any], response_format: object) -> None:

@@ -19,7 +19,7 @@ from roundhouse_engine import ModelError
 from roundhouse_engine.errors import EngineError, failed, invalid, no_memory_left
 from roundhouse_engine.gpu_memory import Growth
 from roundhouse_llama_cpp.bounds import check_length, most_bytes, too_many
-from roundhouse_llama_cpp.settings import Settings
+from roundhouse_llama_cpp.settings import MOST, Settings
 from roundhouse_llama_cpp.stacks import make_room
 
 _ERRORS_ONLY: Final = 1
@@ -46,6 +46,7 @@ class Llama:
     def __init__(self, name: str, weights: Path, settings: Settings, *, embedding: bool = False) -> None:
         import xllamacpp  # noqa: PLC0415 - never in the engine itself
 
+        _check_context(settings, embedding=embedding)
         make_room(most_bytes(settings.context_tokens))
         if settings.gpu_layers:
             _check_gpu(xllamacpp, settings)
@@ -129,6 +130,15 @@ class Llama:
         self._connection.request(method, path, body, headers)
         answer: dict[str, Any] = json.load(self._connection.getresponse())
         return answer
+
+
+def _check_context(settings: Settings, *, embedding: bool) -> None:
+    if settings.context_tokens * settings.parallel > MOST:
+        times = "texts" if embedding else "requests (ROUNDHOUSE_CAPACITY)"
+        raise ModelError(
+            f"ROUNDHOUSE_LLAMA_CONTEXT_TOKENS is {settings.context_tokens}, for each of {settings.parallel} "
+            f"{times} at once; llama.cpp holds at most {MOST} tokens. Set it to less."
+        )
 
 
 def _check_gpu(xllamacpp: Any, settings: Settings) -> None:  # noqa: ANN401 - the library has no types

@@ -8,6 +8,8 @@ from roundhouse_engine import ModelError
 from roundhouse_engine.cores import available_cores
 
 POOLINGS: Final = ("mean", "cls", "last")
+MOST: Final = (1 << 31) - 1
+"""llama.cpp counts no further."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ def _integer(environ: Mapping[str, str], variable: str, default: int, *, lowest:
     text = environ.get(variable, "").strip()
     if not text:
         return default
-    if not (text.isascii() and text.isdigit()) or int(text) < lowest:
-        raise ModelError(f"{variable} must be a whole number, {lowest} or more, not {text!r}.")
-    return int(text)
+    digits = text if text.isascii() and text.isdigit() and len(text) <= len(str(MOST)) else "-1"
+    if not lowest <= int(digits) <= MOST:
+        raise ModelError(f"{variable} must be a whole number from {lowest} to {MOST}, not {text!r:.60}.")
+    return int(digits)

@@ -134,6 +134,25 @@ def test_layers_for_a_gpu_where_there_is_none_end_the_engine_with_the_reason(
         )
 
 
+@pytest.mark.parametrize(
+    ("kind", "tokens", "told"),
+    [
+        ("chat", "1073741824", "for each of 2 requests (ROUNDHOUSE_CAPACITY) at once"),
+        ("embeddings", "600000000", "for each of 4 texts at once"),
+        ("chat", "9" * 5000, "ROUNDHOUSE_LLAMA_CONTEXT_TOKENS must be a whole number from 16 to 2147483647"),
+    ],
+    ids=["requests", "texts", "no number that is kept"],
+)
+def test_more_context_than_llama_cpp_counts_is_told_by_its_settings(
+    kind: str, tokens: str, told: str, tmp_path: Path
+) -> None:
+    write_model(tmp_path / "tiny.gguf")
+    variables = {"ROUNDHOUSE_CAPACITY": "2", "ROUNDHOUSE_LLAMA_CONTEXT_TOKENS": tokens}
+    with serving(kind, tmp_path, tmp_path, **variables) as engine:
+        assert engine.ended() == 1
+        assert told in engine.logged.splitlines()[-1]
+
+
 class OneAtATime:
     """In the place of a loaded model: says nothing of its pooling, and how many there were at once."""
 

@@ -84,6 +84,7 @@ def test_a_tool_that_is_not_there_cannot_be_named(caller: Engine) -> None:
         ({"messages": said("a"), "typical_p": []}, "typical_p"),
         ({"messages": said("a"), "repeat_penalty": 0}, "repeat_penalty"),
         ({"messages": said("a"), "chat_template_kwargs": "x"}, "chat_template_kwargs"),
+        ({"messages": said("a"), "chat_template_kwargs": {"messages": []}}, "chat_template_kwargs"),
     ],
     ids=lambda value: str(value)[-50:],
 )
