@@ -3,10 +3,11 @@
 The same code runs in a thread of the server and in a child process. It knows nothing of HTTP.
 """
 
+import contextlib
 import importlib
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from typing import BinaryIO, TypeVar
 
@@ -24,6 +25,7 @@ from roundhouse_engine.events import (
     Memory,
     Stopped,
     Work,
+    ends,
 )
 from roundhouse_engine.handler import Cancellation, Cancelled, Handler, ModelError, ModelSpec
 from roundhouse_engine.memory import resident_bytes, trim
@@ -52,7 +54,8 @@ def load(
     try:
         for module in handler.imports:
             importlib.import_module(module)
-    except Exception as error:
+    # A library that exits, or panics in another language, would end the thread and tell nobody.
+    except BaseException as error:
         logger.exception("engine cannot be imported", extra={"handler": handler.__name__})
         said = f"{handler.__name__} cannot be imported: {type(error).__name__}: {_one_line(error)}"
         tell(LoadFailed(said))
@@ -71,7 +74,6 @@ def load(
             ACCELERATOR.note(error)
             tell(LoadFailed(_one_line(error)))
             return {}
-        # A library that exits, or panics in another language, would end the thread and tell nobody.
         except BaseException as error:
             logger.exception("model failed to load", extra={"model": model.name})
             ACCELERATOR.note(error)
@@ -116,25 +118,38 @@ def _one_line(error: BaseException) -> str:
 
 def compute(handler: Handler, file: BinaryIO, ask: Work, cancellation: Cancellation) -> Iterator[Event]:
     """The events of one request; the last is `Done`, `Failed` or `Stopped`, whatever happens."""
+    with contextlib.closing(_whole(handler, file, ask, cancellation)) as events:
+        while True:
+            try:
+                event = next(events)
+            # A library that exits, or panics in another language, ends the request and not the engine.
+            except BaseException as error:  # noqa: BLE001 - told and logged by `_end`
+                event = _end(error, ask.model)
+            yield event  # apart from what is caught: whoever listens no more ends this here
+            if ends(event):
+                return
+
+
+def _whole(
+    handler: Handler, file: BinaryIO, ask: Work, cancellation: Cancellation
+) -> Generator[Event, None, None]:
     begun = time.monotonic()
-    try:
-        yield from _middle(handler, file, ask, cancellation)
-        cancellation.check()
-        yield from _memory(handler, ask.model)
-        yield Done(time.monotonic() - begun)
-    except Cancelled:
-        yield Stopped()
-    except EngineError as error:
-        ACCELERATOR.note(error)
-        yield Failed(error.problem)
-    except GeneratorExit:
-        raise
-    # A library that exits, or panics in another language, ends the request and not the engine.
-    except BaseException as error:
-        logger.exception("request failed", extra={"model": ask.model})
-        ACCELERATOR.note(error)
-        told = f"The engine failed while it computed ({type(error).__name__})."
-        yield Failed((no_memory_left() if memory_is_short(error) else failed(told)).problem)
+    yield from _middle(handler, file, ask, cancellation)
+    cancellation.check()
+    yield from _memory(handler, ask.model)
+    yield Done(time.monotonic() - begun)
+
+
+def _end(error: BaseException, model: str) -> Failed | Stopped:
+    """What whoever waits is told of the error."""
+    if isinstance(error, Cancelled):
+        return Stopped()
+    ACCELERATOR.note(error)
+    if isinstance(error, EngineError):
+        return Failed(error.problem)
+    logger.error("request failed", extra={"model": model}, exc_info=error)
+    told = f"The engine failed while it computed ({type(error).__name__})."
+    return Failed((no_memory_left() if memory_is_short(error) else failed(told)).problem)
 
 
 def prepare(handler: type[Handler]) -> None:
@@ -171,7 +186,7 @@ def _memory(handler: Handler, model: str) -> Iterator[Memory]:
     try:
         told = handler.vram_bytes()
         vram_bytes = None if told is None else int(told)
-    except Exception:
+    except BaseException:
         logger.exception("GPU memory could not be read", extra={"model": model})
         return
     if vram_bytes is not None:

@@ -69,7 +69,7 @@ class SharedHandlers:
                 model, handler = self._loaded.popitem()
                 try:
                     handler.unload()
-                except Exception:
+                except BaseException:
                     logger.exception("model was not freed as a whole", extra={"model": model})
         trim()
 

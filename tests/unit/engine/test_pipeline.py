@@ -217,11 +217,40 @@ def test_no_other_text_of_a_batch_is_tried_where_the_gpu_is_lost(accelerator: Ac
     assert (handler.calls, accelerator.lost) == (1, True)
 
 
-def test_a_library_that_exits_fails_its_request() -> None:
+@pytest.mark.parametrize(
+    "error", [SystemExit(3), GeneratorExit(), StopIteration(), KeyboardInterrupt()], ids=repr
+)
+def test_whatever_a_library_raises_fails_its_request(error: BaseException) -> None:
     def leave(_: Iterator[Window]) -> Iterable[Segment]:
-        raise SystemExit(3)
+        raise error
 
-    assert isinstance(run(leave)[-1], Failed)
+    def leave_later(windows: Iterator[Window]) -> Iterable[Segment]:
+        for window in windows:
+            yield Segment(window.start, window.start + window.seconds, "la")
+            raise error
+
+    assert [type(event) for event in run(leave)] == [Started, Failed]
+    assert [type(event) for event in run(leave_later)] == [Started, Found, Failed]
+
+
+def test_work_that_nobody_listens_to_any_more_ends_and_has_not_failed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ended: list[bool] = []
+
+    def answer(_: Iterator[Window]) -> Iterable[Segment]:
+        try:
+            yield Segment(0, 1, "la")
+        finally:
+            ended.append(True)
+
+    handler = Scripted()
+    handler.answer = answer
+    work = compute(handler, io.BytesIO(wav(melody())), ASK, Cancellation())
+    assert [type(next(work)) for _ in range(2)] == [Started, Found]
+    del work
+    assert ended
+    assert not caplog.records
 
 
 def test_cancellation_ends_the_work_between_segments() -> None:
@@ -340,6 +369,11 @@ def test_what_is_imported_counts_as_no_models_memory(tmp_path: Path, monkeypatch
     class Broken(Scripted):
         imports = ("broken_for_tests",)
 
+    (tmp_path / "exits_for_tests.py").write_text("raise SystemExit(3)")
+
+    class Exits(Scripted):
+        imports = ("exits_for_tests",)
+
     told: list[Event] = []
     assert load(Heavy, (ModelSpec("m"),), told.append, shared=True)
     assert isinstance(told[-1], Loaded)
@@ -347,3 +381,5 @@ def test_what_is_imported_counts_as_no_models_memory(tmp_path: Path, monkeypatch
     failed: list[Event] = []
     assert not load(Broken, (ModelSpec("m"),), failed.append, shared=True)
     assert failed[-1] == LoadFailed("Broken cannot be imported: ZeroDivisionError: division by zero")
+    assert not load(Exits, (ModelSpec("m"),), failed.append, shared=True)
+    assert failed[-1] == LoadFailed("Exits cannot be imported: SystemExit: 3")
