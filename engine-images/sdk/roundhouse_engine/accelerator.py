@@ -1,7 +1,7 @@
 """Whether the accelerator of this process still computes: once CUDA has lost it, only a new process helps.
 
-Each further call fails then, whatever it is of, so an engine that goes on says that it is ready, and answers
-every request with an error.
+Each further call fails then, whatever it is of, so an engine of threads is neither live nor ready, and takes
+no more requests: its pod is started again.
 """
 
 import logging

@@ -86,8 +86,7 @@ class _Views:
             "slots": {"ready": door.capacity, "total": door.slots},
             **_memory(door),
         }
-        ready = door.ready and not ACCELERATOR.lost
-        return JSONResponse(body, status_code=200 if ready else 503)
+        return JSONResponse(body, status_code=200 if door.ready else 503)
 
     async def metrics(self, _: Request) -> Response:
         return Response(await self._metrics.render(), media_type=CONTENT_TYPE_LATEST)

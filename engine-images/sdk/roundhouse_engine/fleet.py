@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 
 from typing_extensions import override
 
+from roundhouse_engine.accelerator import ACCELERATOR
 from roundhouse_engine.answers import Answers
 from roundhouse_engine.errors import Refusal, model_failed, refused
 from roundhouse_engine.handler import ModelSpec
@@ -112,7 +113,7 @@ class Fleet:
 
         What the environment names is there as a whole, as in an engine without a budget.
         """
-        if self._desired is None or self._draining:
+        if self._desired is None or self._draining or ACCELERATOR.lost:
             return False
         self._complete = self._complete or all(model.state is ModelState.READY for model in self.models)
         return self._complete
@@ -175,7 +176,7 @@ class Fleet:
         """Which model it is for shows in the form: until then any that has a place will do."""
         if self._draining:
             return Refusal.DRAINING
-        if self._desired is None:
+        if self._desired is None or ACCELERATOR.lost:
             return Refusal.LOADING
         up = [life for life in self._lives.values() if life.capacity]
         if not up:

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Container, Sequence
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from roundhouse_engine.accelerator import ACCELERATOR
 from roundhouse_engine.answers import Answers
 from roundhouse_engine.errors import EngineError, Refusal, refused, too_slow
 from roundhouse_engine.footprint import Footprint
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from roundhouse_engine.batching import Batcher
 
 T = TypeVar("T")
-
 logger = logging.getLogger(__name__)
 
 _AGAIN_SECONDS: Final = 30.0
@@ -116,7 +116,7 @@ class Pool:
     def ready(self) -> bool:
         """From the first time on that there was a place for either kind of work."""
         greeted = self.sessions is None or self.sessions._was_up  # noqa: SLF001 - another of this class
-        return greeted and self.capacity > 0 and not self.draining
+        return greeted and self.capacity > 0 and not (self.draining or ACCELERATOR.lost)
 
     @property
     def slots(self) -> int:
@@ -238,7 +238,7 @@ class Pool:
     def _refusal(self) -> Refusal | None:
         if self.draining:
             return Refusal.DRAINING
-        if self.capacity == 0:
+        if self.capacity == 0 or ACCELERATOR.lost:
             return Refusal.LOADING
         return None if self.free else Refusal.FULL
 

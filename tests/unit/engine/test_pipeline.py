@@ -28,7 +28,8 @@ from roundhouse_engine import (
 )
 from roundhouse_engine.accelerator import Accelerator
 from roundhouse_engine.app import _Views
-from roundhouse_engine.errors import Problem, Refusal, invalid, refused
+from roundhouse_engine.door import Door, expose
+from roundhouse_engine.errors import EngineError, Problem, Refusal, invalid, refused
 from roundhouse_engine.events import (
     Ask,
     Done,
@@ -44,9 +45,12 @@ from roundhouse_engine.events import (
     from_wire,
     to_wire,
 )
+from roundhouse_engine.fleet import Fleet
 from roundhouse_engine.metrics import Metrics
+from roundhouse_engine.models_file import Desired, Given
 from roundhouse_engine.pipeline import compute, load
 from roundhouse_engine.pool import Pool
+from roundhouse_engine.settings import read_settings
 from roundhouse_engine.text_events import TextAsk, TextWork
 from tests.conformance.engine.text_handlers import Vectors
 from tests.support.recordings import wav
@@ -165,7 +169,7 @@ def test_where_memory_is_short_a_request_may_come_again() -> None:
 def accelerator(monkeypatch: pytest.MonkeyPatch) -> Accelerator:
     """Of this test alone."""
     fresh = Accelerator()
-    for module in ("pipeline", "app"):
+    for module in ("pipeline", "app", "pool", "fleet"):
         monkeypatch.setattr(f"roundhouse_engine.{module}.ACCELERATOR", fresh)
     return fresh
 
@@ -185,20 +189,43 @@ LOST = "CUDA error: an illegal memory access was encountered\nCUDA kernel errors
     ],
     ids=str,
 )
-async def test_an_engine_whose_gpu_is_lost_is_no_longer_live(
+async def test_an_engine_whose_gpu_is_lost_is_not_live_and_takes_no_more(
     error: Exception, lost: bool, accelerator: Accelerator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_: Iterator[Window]) -> Iterable[Segment]:
         raise error
 
-    pool = Pool([], Metrics())
-    monkeypatch.setattr(Pool, "ready", True)
-    views = _Views(Scripted, pool, Metrics())
-    assert (await views.live(None)).status_code == 200  # type: ignore[arg-type]
+    metrics = Metrics()
+    pool, fleet = (
+        Pool([], metrics),
+        Fleet(Given(()), lambda _: pool, metrics, read_settings({"MODELS": "m"}, Scripted)),
+    )
+    monkeypatch.setattr(Pool, "capacity", 1)
+    expose(pool, metrics)
+    views = _Views(Scripted, pool, metrics)
+    fleet.take(Desired(1))
+
+    async def told() -> set[int]:
+        """All statuses of the engine, be its models given or a list, and what its gauge says."""
+        answers = [await view(None) for view in (views.live, views.ready)]  # type: ignore[arg-type]
+        return {*(answer.status_code for answer in answers), admitted(pool), admitted(fleet)} | {
+            200 if metrics.registry.get_sample_value("roundhouse_engine_ready") else 503,
+            200 if fleet.ready else 503,
+        }
+
+    assert await told() == {200}
     assert isinstance(run(fail)[-1], Failed)
     assert accelerator.lost == lost
-    assert (await views.live(None)).status_code == (503 if lost else 200)  # type: ignore[arg-type]
-    assert (await views.ready(None)).status_code == (503 if lost else 200)  # type: ignore[arg-type]
+    assert await told() == {503 if lost else 200}
+
+
+def admitted(door: Door) -> int:
+    try:
+        with door.admit():
+            return 200
+    except EngineError as error:
+        # Routers ask another replica, for no other reason.
+        return error.problem.status if error.problem.reason is Refusal.LOADING else 0
 
 
 def test_no_other_text_of_a_batch_is_tried_where_the_gpu_is_lost(accelerator: Accelerator) -> None:
