@@ -5,6 +5,7 @@ and go is decided in `fleet`, as for a list in a file.
 """
 
 import hmac
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -21,6 +22,8 @@ from roundhouse_engine.handler import Handler, ModelError, ModelSpec
 from roundhouse_engine.json_body import read_body, read_object
 from roundhouse_engine.models_file import Desired
 from roundhouse_engine.settings import EntryError, Settings, read_model
+
+logger = logging.getLogger(__name__)
 
 _LIST_FIELDS: Final = frozenset({"generation", "models"})
 _ENTRY_FIELDS: Final = frozenset({"name", "path", "source", "variant", "pooling"})
@@ -136,11 +139,18 @@ def _model(where: str, entry: Any, handler: type[Handler]) -> ModelSpec:  # noqa
     try:
         model = read_model(where, entry)
         _known(entry, _ENTRY_FIELDS, f"{where}.")
-        handler.accept(model)
     except EntryError as error:
         raise invalid(str(error), param=error.field) from error
+    try:
+        handler.accept(model)
     except ModelError as error:
         raise invalid(f"{where}: {error}", param=where, code="model_refused") from error
+    except Exception as error:
+        logger.exception("model cannot be looked at", extra={"model": model.name})
+        message = (
+            f"{where} cannot be looked at: {type(error).__name__}: {error}. The engine's log says where."
+        )
+        raise EngineError(Problem(500, "server_error", "engine_failure", message, where)) from error
     return model
 
 

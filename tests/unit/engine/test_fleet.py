@@ -11,6 +11,7 @@ import pytest
 from typing_extensions import override
 
 from roundhouse_engine import slot as slot_module
+from roundhouse_engine.admin import read_list
 from roundhouse_engine.batching import Batcher
 from roundhouse_engine.errors import EngineError
 from roundhouse_engine.events import Event, Loaded, Memory, Work
@@ -281,6 +282,11 @@ def test_an_entry_that_cannot_be_looked_at_costs_itself_alone(tmp_path: Path) ->
     read = ModelsFile(file, Looking).read()
     assert read.refused == {"bad": "models[0]: PermissionError: [Errno 13] Permission denied"}
     assert [model.name for model in read.models] == ["bad", "good"]
+    with pytest.raises(EngineError) as refusal:
+        read_list(file.read_bytes(), Looking, Desired(0))
+    problem = refusal.value.problem
+    assert (problem.status, problem.code, problem.param) == (500, "engine_failure", "models[0]")
+    assert "models[0] cannot be looked at: PermissionError: [Errno 13]" in problem.message
 
 
 async def test_a_request_for_a_model_that_was_away_and_has_left_the_list_is_refused() -> None:
