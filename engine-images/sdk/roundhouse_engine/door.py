@@ -89,6 +89,9 @@ class Door(Protocol):
     async def once_loaded(self, model: str, take: Callable[[Pool], T]) -> T:
         """What `take` does with the pool of a model that was away; raises `EngineError`."""
 
+    async def leaving(self) -> None:
+        """Returns once it drains."""
+
     async def supervise(self) -> str:
         """Keep everything alive until cancelled; returns the reason when the engine cannot serve."""
 

@@ -80,18 +80,21 @@ class Fleet:
             settings.drain_seconds,
             settings.memory_wait_seconds,
         )
-        self._draining = False
 
     @property
     def draining(self) -> bool:
-        return self._draining
+        return self._lobby.draining
 
     @draining.setter
     def draining(self, value: bool) -> None:
-        self._draining = value
+        self._lobby.draining = value
         for life in self._lives.values():
             if life.pool is not None:
                 life.pool.draining = value
+
+    async def leaving(self) -> None:
+        """Returns once it drains."""
+        await self._lobby.leaving()
 
     @property
     def desired(self) -> Desired:
@@ -113,7 +116,7 @@ class Fleet:
 
         What the environment names is there as a whole, as in an engine without a budget.
         """
-        if self._desired is None or self._draining or ACCELERATOR.lost:
+        if self._desired is None or self.draining or ACCELERATOR.lost:
             return False
         self._complete = self._complete or all(model.state is ModelState.READY for model in self.models)
         return self._complete
@@ -174,7 +177,7 @@ class Fleet:
 
     def _refusal(self) -> Refusal | None:
         """Which model it is for shows in the form: until then any that has a place will do."""
-        if self._draining:
+        if self.draining:
             return Refusal.DRAINING
         if self._desired is None or ACCELERATOR.lost:
             return Refusal.LOADING
@@ -240,7 +243,7 @@ class Fleet:
             else:
                 life.leave()
         for name, model in wanted.items():
-            if name not in self._lives and not self._draining:
+            if name not in self._lives and not self.draining:
                 self._lives[name] = ModelLife(model, self._build, self._surroundings)
         self._fewer_leave.set()
 

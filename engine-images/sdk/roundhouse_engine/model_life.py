@@ -23,7 +23,6 @@ from roundhouse_engine.pool import Pool
 from roundhouse_engine.surroundings import Surroundings
 
 logger = logging.getLogger(__name__)
-
 T = TypeVar("T")
 
 FIRST_RETRY_SECONDS: Final = 5.0
@@ -215,6 +214,8 @@ class ModelLife:
         """Load and keep alive; returns why that ended, None where it gave way, and whether it served."""
         why, served = "removed", False
         async with self._surroundings.loading.turn(self.model.name):
+            if not self.wanted:  # whoever asked has left meanwhile
+                return None, False
             begun = time.monotonic()
             self._begin(pool)
             supervising = asyncio.create_task(pool.supervise())
@@ -230,9 +231,8 @@ class ModelLife:
             if served:
                 self._came(pool, time.monotonic() - begun)
             await asyncio.wait({supervising, way}, return_when=asyncio.FIRST_COMPLETED)
-            failure = None if way.done() else supervising.result()
+            failure = self.error = None if way.done() else supervising.result()
             why = "failed" if failure else "memory"
-            self.error = failure
             return failure, served
         finally:
             await self._free(pool, supervising, up, way)

@@ -84,7 +84,23 @@ class Realtime:
         if not self._door.away(ask.model):
             return _admit(self._door.pool_of(ask.model))
         self._check_stays()
-        return await unless_gone(receive, self._door.once_loaded(ask.model, self._admit_woken))
+        return await unless_gone(receive, self._woken(ask.model))
+
+    async def _woken(self, model: str) -> tuple[Pool, Lease]:
+        """A place once the model is loaded again; raises once the engine leaves: none is loaded then."""
+        try:
+            async with asyncio.timeout(None) as waiting:
+                calling_off = asyncio.create_task(self._call_off(waiting))
+                try:
+                    return await self._door.once_loaded(model, self._admit_woken)
+                finally:
+                    calling_off.cancel()
+        except TimeoutError:
+            raise refused(Refusal.DRAINING) from None
+
+    async def _call_off(self, waiting: asyncio.Timeout) -> None:
+        await self._door.leaving()
+        waiting.reschedule(0.0)
 
     def _admit_woken(self, models: Pool) -> tuple[Pool, Lease]:
         self._check_stays()

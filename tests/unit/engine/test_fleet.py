@@ -297,6 +297,29 @@ async def test_a_request_for_a_model_that_was_away_and_has_left_the_list_is_refu
     assert refusal.value.problem.status == 503
 
 
+async def test_a_model_whose_last_request_leaves_before_its_turn_is_not_loaded() -> None:
+    scene, beta = Scene(budget_bytes=20), ModelSpec("beta")
+    scene.want(ALPHA)
+    (await scene.started(ALPHA)).loads.set()
+    await until(lambda: scene.states() == {"alpha": "ready"}, "it is ready")
+    scene.fleet._lives["alpha"].give_way()
+    await until(lambda: held(scene) == 0, "it is unloaded")
+    scene.want(ALPHA, beta)
+    loading = await scene.started(beta)
+    asking = asyncio.create_task(scene.fleet.once_loaded("alpha", lambda pool: pool))
+    await until(lambda: held(scene) == 6, "it has its room, and waits behind the other's load")
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    loading.loads.set()
+    await until(lambda: (held(scene), scene.fleet.models[1].loaded) == (6, True), "its room is given back")
+    assert len(scene.runners["alpha"]) == 1
+
+
+def held(scene: Scene) -> int:
+    assert scene.fleet.memory
+    return scene.fleet.memory.needed_bytes
+
+
 async def test_a_model_that_a_request_took_beyond_the_budget_is_unloaded_and_serves_again() -> None:
     scene = Scene(budget_bytes=10)
     scene.want(ALPHA)

@@ -251,9 +251,10 @@ async def test_minutes_are_read_ahead_and_who_leaves_is_noticed_all_the_same() -
         assert (await asyncio.wait_for(running, 60)).code == 0
 
 
-async def test_an_engine_that_leaves_loads_no_model_again_for_a_session() -> None:
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+async def test_an_engine_that_leaves_loads_no_model_again_for_a_session(when: str) -> None:
     class Away(Pool):
-        draining = True
+        waiting_for_it = False
 
         @override
         def away(self, model: str) -> bool:
@@ -261,23 +262,34 @@ async def test_an_engine_that_leaves_loads_no_model_again_for_a_session() -> Non
 
         @override
         async def once_loaded(self, model: str, take: Any) -> Any:
-            raise AssertionError("it is loaded")
+            assert when == "meanwhile"
+            self.draining = self.waiting_for_it = True
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.waiting_for_it = False
 
     said: list[Message] = []
 
+    connecting = [True]
+
     async def receive() -> Message:
+        if not connecting:
+            await asyncio.Event().wait()
+        connecting.clear()
         return {"type": "websocket.connect"}
 
     async def send(message: Message) -> None:
         said.append(message)
 
     metrics = Metrics()
+    away = Away([], metrics, ["m"])
+    away.draining = when == "before"
     route = Realtime(
-        Engine,
-        read_settings({"MODELS": "m", "ROUNDHOUSE_SESSIONS": "0"}, Engine),
-        Away([], metrics, ["m"]),
-        metrics,
+        Engine, read_settings({"MODELS": "m", "ROUNDHOUSE_SESSIONS": "0"}, Engine), away, metrics
     )
-    await route({"type": "websocket", "query_string": b"model=m", "headers": []}, receive, send)
+    asked = {"type": "websocket", "query_string": b"model=m", "headers": []}
+    await asyncio.wait_for(route(asked, receive, send), 60)
+    assert not away.waiting_for_it
     assert said[0]["status"] == 503
     assert (b"x-roundhouse-reason", b"draining") in said[0]["headers"]
