@@ -11,10 +11,12 @@ import h11
 from typing_extensions import override
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from roundhouse_engine.unread import Unread
+
 _REQUEST_SECONDS: Final = 30.0
 
 
-class Connection(H11Protocol):
+class Connection(Unread, H11Protocol):
     _due: asyncio.TimerHandle | None = None
 
     @override
@@ -43,6 +45,7 @@ class Connection(H11Protocol):
     @override
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         self._forget()
+        self.stop_looking()
         super().handle_websocket_upgrade(event)
 
     @override

@@ -14,6 +14,8 @@ from typing_extensions import override
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets import http11
 
+from roundhouse_engine.unread import Unread
+
 _MESSAGE_BYTES: Final = 1 << 20
 """The longest message of a client."""
 UNREAD_BYTES: Final = 128 << 10
@@ -24,7 +26,7 @@ _PING_SECONDS: Final = 5.0
 _GONE: Final = "roundhouse.gone"
 
 
-class SessionSocket(WebSocketsSansIOProtocol):
+class SessionSocket(Unread, WebSocketsSansIOProtocol):
     """One client's connection, from its handshake on."""
 
     @override
