@@ -16,13 +16,8 @@ _STOP_NOISE: Final = 0.2
 NOT_HELD: Final = frozenset(
     {
         "pocketsphinx, first word while spoken, later than the library",
-        "faster-whisper, computes on when its client left",
-        "nemo, eight clips at once",
-        "rerank, eight documents of 32 words at once",
-        "Whisper by transformers, eight clips at once",
         "llama-cpp, computes on when its client left",
         "llama-cpp embeddings, start to ready",
-        "llama-cpp embeddings, eight short texts at once",
     }
 )
 """Figures that are not yet as they are to be in each run on a quiet machine: told, and not enforced."""

@@ -27,7 +27,7 @@ from tests.bench.engines.pair import (
     taken,
     up,
 )
-from tests.bench.engines.texts import CHATS, MESSAGES, SHORT, WRITTEN_TOKENS
+from tests.bench.engines.texts import CHATS, MANY, MESSAGES, SHORT, WRITTEN_TOKENS
 from tests.bench.figure import Figure, Result
 from tests.conformance.engine.running import Engine
 
@@ -48,10 +48,11 @@ LLAMA_AT_ONCE: Final = eight_at_once("llama-cpp", "chats", "chats/s")
 LLAMA_STOP: Final = stops("llama-cpp")
 VECTORS: Final = basics("llama-cpp embeddings", "eight short texts", "texts/s", start=4)
 VECTORS_AT_ONCE: Final = eight_at_once("llama-cpp embeddings", "short texts", "texts/s")
+VECTORS_STOP: Final = stops("llama-cpp embeddings")
 FIGURES: Final = (
     *(*CHAT.all, CHAT_LATER, CHAT_STOP),
     *(*LLAMA.all, LLAMA_LATER, LLAMA_AT_ONCE, LLAMA_STOP),
-    *(*VECTORS.all, VECTORS_AT_ONCE),
+    *(*VECTORS.all, VECTORS_AT_ONCE, VECTORS_STOP),
 )
 
 
@@ -79,6 +80,10 @@ def _vectors(subject: Subject, folder: Path) -> Iterator[Result]:
         yield speed(VECTORS.speed, len(SHORT), lambda: taken(lambda: embed(SHORT)), pair.library.seconds)
         yield at_once(VECTORS_AT_ONCE, pair, [partial(embed, text) for text in SHORT])
         yield idle(VECTORS.idle, pair.engine)
+        (step_seconds,) = in_turns(pair.library.seconds)
+        yield stop(
+            VECTORS_STOP, pair.engine, lambda: left(pair.engine, "/v1/embeddings", input=MANY), step_seconds
+        )
 
 
 def _measured(

@@ -132,10 +132,21 @@ print(begin <= found[0] < end)
 """
 
 
-@pytest.mark.parametrize("shared", [True, False])
-def test_threads_allocate_in_the_heap_of_the_process_where_they_are_to(shared: bool) -> None:
-    program = ALLOCATES.format(shared=shared)
-    ran = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+@pytest.mark.parametrize(
+    ("told", "allowed", "shared"),
+    [(True, {}, True), (False, {}, False), (True, {"MALLOC_ARENA_MAX": "8"}, False)],
+)
+def test_threads_allocate_in_the_heap_of_the_process_where_they_are_to(
+    told: bool, allowed: dict[str, str], shared: bool
+) -> None:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("MALLOC_")}
+    ran = subprocess.run(
+        [sys.executable, "-c", ALLOCATES.format(shared=told)],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=environment | allowed,
+    )
     assert ran.stdout.strip() == str(shared)
 
 
