@@ -48,7 +48,7 @@ def _heard(pair: Pair, audio: bytes) -> None:
 
 
 def _stop(pair: Pair) -> Result:
-    """At the worst of a few moments: it is a process that computes, and is ended after a second."""
+    """At the worst of a few moments: a process computes, and goes on to the end of its utterance."""
     (step_seconds,) = in_turns(lambda: pair.library.seconds("step"), rounds=_LEAVES)
     longest = 0.0
     for number in range(_LEAVES):

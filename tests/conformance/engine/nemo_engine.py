@@ -13,16 +13,19 @@ import shutil
 import subprocess
 import sys
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from typing_extensions import override
 
 from roundhouse_engine import Cancellation, ModelSpec, Segment, SpeechOptions, Window, serve, vad
+from roundhouse_engine.memory import share_one_heap
 from roundhouse_nemo.handler import Nemo
 from tests.cluster.local.paths import cache_root
 from tests.support.recordings import GO_FORWARD_WORDS, TEST_DATA, WEATHER_WORDS, spoken
+from tests.support.waiting import wait_until
 
 MAKER = Path(__file__).parents[2] / "support/tiny_nemo.py"
 SECOND = bytes(32_000)
@@ -105,11 +108,14 @@ def _there() -> bool:
 
 
 OUT_OF_MEMORY = "take all memory"
+LEAVES = "take a step until I have left"
 AHEAD = "tdt"
 """Of a recording of this one's, windows are heard at once, as of all on a GPU."""
 
 
 class Learning(Nemo):
+    _leaving: Cancellation | None = None
+
     @override
     def load(self, model: ModelSpec, progress: Callable[[float], None]) -> None:
         if not _there():
@@ -117,12 +123,27 @@ class Learning(Nemo):
         super().load(model, progress)
         if model.name == AHEAD:
             self._hearing.ahead = 3
+        for step in ("_encode", "_decode", "_write"):
+            if together := getattr(self._hearing, step, None):
+                together._compute = self._told(together._compute)
         live = self._live._decoding if self._live else None
         decoders = [each.decoding for each in (self._hearing.model.decoding, live) if each is not None]
         computers = [each.decoding_computer for each in decoders if hasattr(each, "decoding_computer")]
         if any(each.cuda_graphs_mode is not None for each in computers):
             raise AssertionError("it would make CUDA graphs")
         logger.info("%s: %d transducers without CUDA graphs", model.name, len(computers))
+
+    def _told(self, compute: Callable[[Sequence[Any]], Sequence[Any]]) -> Any:
+        """A step: those of a request that tells so are logged, and end once its client has left."""
+
+        def step(items: Sequence[Any]) -> Sequence[Any]:
+            leaving = self._leaving
+            if leaving is not None:
+                logger.info("%s: a step for who leaves", self._hearing.name)
+                wait_until(lambda: leaving.cancelled, seconds=60, what="its client leaves", every=0.02)
+            return compute(items)
+
+        return step
 
     @override
     def warm_up(self) -> None:
@@ -139,6 +160,7 @@ class Learning(Nemo):
 
     @override
     def listen(self, window: Window, options: SpeechOptions, cancellation: Cancellation) -> Iterator[Segment]:
+        self._leaving = cancellation if options.prompt == LEAVES else None
         if options.prompt == OUT_OF_MEMORY:
             import torch  # noqa: PLC0415 - there since the model was loaded
 
@@ -162,4 +184,5 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["make"]:
         make()
     else:
+        share_one_heap()  # as users run it
         serve(Learning)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ctranslate2
 import numpy as np
 import pytest
 from faster_whisper.audio import decode_audio
@@ -172,6 +173,17 @@ def test_hardware_that_is_not_here_is_told() -> None:
         choose_hardware({"ROUNDHOUSE_COMPUTE_TYPE": "int3"}, 1)
 
 
+@pytest.mark.parametrize(("gpus", "chosen"), [(0, ("cpu", "int8")), (1, ("cuda", "float16"))])
+def test_what_it_computes_on_and_with_follows_from_what_is_there(
+    gpus: int, chosen: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = {"cpu": {"int8", "float32"}, "cuda": {"int8", "float16", "float32"}}
+    monkeypatch.setattr(ctranslate2, "get_cuda_device_count", lambda: gpus)
+    monkeypatch.setattr(ctranslate2, "get_supported_compute_types", known.get)
+    found = choose_hardware({}, 4)
+    assert (found.device, found.compute_type) == chosen
+
+
 def test_a_request_that_is_gone_begins_no_further_step(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROUNDHOUSE_DEVICE", "cpu")
     engine = FasterWhisper()
@@ -303,15 +315,4 @@ def test_windows_side_by_side_as_on_a_gpu_say_the_same_in_order(
     assert found[0] == found[1]
     assert [segment.start for segment in found[0]] == sorted(segment.start for segment in found[0])
     assert {segment.start // 10 for segment in found[0]} == set(range(7))
-    engine.unload()
-
-
-@pytest.mark.gpu
-def test_a_gpu_says_the_same(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ROUNDHOUSE_DEVICE", "cuda")
-    engine = FasterWhisper()
-    engine.load(ModelSpec("m", good), lambda _: None)
-    window = Window(0.0, go_forward_samples(), RATE)
-    (segment,) = engine.transcribe(iter([window]), SpeechOptions(words=True), Cancellation())
-    assert [(word.text, round(word.start, 2)) for word in segment.words] == [("hello", 0.0), ("world", 0.5)]
     engine.unload()

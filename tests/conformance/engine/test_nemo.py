@@ -4,7 +4,6 @@ One engine process for all of it, because each takes half a minute of a processo
 """
 
 import asyncio
-import json
 import pickle
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,12 +15,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.conformance.engine.holding import SPOOL, assert_nothing_stays
-from tests.conformance.engine.nemo_engine import OUT_OF_MEMORY, SECOND, models_folder, recordings, speech
-from tests.conformance.engine.nemo_served import LOAD_SECONDS, Harmful, Served, repacked, weights_of
+from tests.conformance.engine.nemo_engine import (
+    LEAVES,
+    OUT_OF_MEMORY,
+    SECOND,
+    models_folder,
+    recordings,
+    speech,
+)
+from tests.conformance.engine.nemo_served import Harmful, Served, repacked, weights_of
 from tests.conformance.engine.odd_requests import FILES, requests
 from tests.conformance.engine.running import TRANSCRIPTIONS, running
 from tests.conformance.engine.stalling import assert_others_are_answered
 from tests.conformance.engine.streaming import streaming
+from tests.conformance.engine.test_long_recordings import peak_mib
 from tests.support.recordings import GO_FORWARD_WORDS, WEATHER_WORDS, wav
 from tests.support.torch_base import prepare_torch
 from tests.support.waiting import wait_until
@@ -229,7 +236,7 @@ async def test_what_is_heard_live_is_each_clients_own_however_it_is_cut(served: 
     assert list(found) == [list(orders[0]), [], list(orders[1])]
 
 
-def test_others_are_answered_while_it_computes_and_what_nobody_waits_for_ends(served: Served) -> None:
+def test_others_are_answered_while_it_computes(served: Served) -> None:
     said = (GO_FORWARD_WORDS, WEATHER_WORDS) * 10
     samples = speech(*said)
 
@@ -237,9 +244,31 @@ def test_others_are_answered_while_it_computes_and_what_nobody_waits_for_ends(se
         assert served.engine.post(wav(samples), model="tdt").json["text"] == " ".join(said)
 
     assert_others_are_answered(served.engine, heard)
-    with served.engine.started(wav(samples * 20), model="tdt"):
-        pass
-    wait_until(lambda: served.engine.metric("slots_computing") == 0, seconds=30, what="it stops", every=0.02)
+
+
+@pytest.mark.parametrize("kind", ["ctc", CANARY])
+def test_no_step_is_begun_once_the_client_has_left(kind: str, served: Served) -> None:
+    """It leaves within the first step of the first of four windows: each takes two."""
+    engine, step = served.engine, f"{kind}: a step for who leaves"
+    with engine.started(wav(speech(*[WEATHER_WORDS] * 4)), model=kind, language="en", prompt=LEAVES):
+        wait_until(lambda: step in engine.logged, seconds=60, what="it computes", every=0.02)
+    wait_until(lambda: engine.metric("slots_computing") == 0, seconds=60, what="it stops", every=0.02)
+    assert engine.logged.count(step) == 1
+    answer = engine.post(wav(speech(WEATHER_WORDS)), model=kind, language="en")
+    assert answer.json["text"] == WEATHER_WORDS
+
+
+def test_a_long_recording_takes_no_more_memory_than_a_short_one(served: Served) -> None:
+    """Of a quarter of an hour the samples alone, as numbers, are 58 MB."""
+    engine, pid = served.engine, served.engine.process.pid
+    said = (GO_FORWARD_WORDS, WEATHER_WORDS) * 4
+    samples = speech(*said)
+    times = 16 * 60 * 32_000 // len(samples)
+    assert engine.post(wav(samples), model="rnnt").json["text"] == " ".join(said)
+    Path(f"/proc/{pid}/clear_refs").write_text("5")  # the most that it held is what it holds now
+    before = peak_mib(pid)
+    assert engine.post(wav(samples * times), model="rnnt").json["text"] == " ".join(said * times)
+    assert peak_mib(pid) - before < 40
 
 
 def test_canary_writes_what_it_is_told_to(served: Served) -> None:
@@ -322,18 +351,3 @@ def test_a_model_that_leaves_gives_its_weights_back_at_once(served: Served) -> N
     assert "the weights are gone" in served.engine.logged
     assert "the weights are still there" not in served.engine.logged
     assert served.engine.post(wav(speech(WEATHER_WORDS)), model="ctc").json["text"] == WEATHER_WORDS
-
-
-@pytest.mark.gpu
-def test_a_gpu_says_the_same(tmp_path: Path) -> None:
-    prepare_torch()
-    models = [
-        {"name": kind, "path": str(models_folder() / kind), "source": {"type": "HuggingFace"}}
-        for kind in KINDS
-    ]
-    told = {"ROUNDHOUSE_MODELS": json.dumps(models), "ROUNDHOUSE_DEVICE": "cuda"}
-    with running(ENGINE, tmp_path, **told) as engine:
-        wait_until(lambda: engine.ready, seconds=LOAD_SECONDS, what=f"ready; log: {engine.logged}")
-        for kind in KINDS:
-            assert engine.post(wav(speech(WEATHER_WORDS)), model=kind).json["text"] == WEATHER_WORDS
-        assert engine.metric("model_vram_bytes", model="ctc") > 0
