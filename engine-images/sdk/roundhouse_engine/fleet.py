@@ -143,11 +143,13 @@ class Fleet:
 
     @property
     def overdue(self) -> int:
-        return sum(pool.overdue for pool in self._pools())
+        return sum(pool.overdue for pool in (*self._pools(), *self._surroundings.being_freed))
 
     @property
     def hung(self) -> bool:
-        return any(pool.hung for pool in self._pools())
+        """A model that is being unloaded is so for as long as one of its threads computes."""
+        kept = any(pool.partly_hung for pool in self._surroundings.being_freed)
+        return kept or any(pool.hung for pool in self._pools())
 
     @property
     def sessions_in_use(self) -> int:

@@ -243,7 +243,7 @@ class ModelLife:
         self.pool = None  # nobody is to join it any more, and whoever is in it would wait for ever
         pool.evict(self.refusal())
         await end(*tasks)
-        await aside(pool.release)
+        await self._surroundings.free(pool)
 
     def _begin(self, pool: Pool) -> None:
         self.pool = pool

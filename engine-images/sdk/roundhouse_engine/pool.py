@@ -5,7 +5,6 @@ It keeps the slots alive and knows nothing of HTTP.
 
 import asyncio
 import logging
-import time
 from collections import deque
 from collections.abc import Callable, Container, Sequence
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -26,8 +25,6 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 _AGAIN_SECONDS: Final = 30.0
-_HUNG_SECONDS: Final = 600.0
-"""No step of any model takes as long."""
 _SLOW_UPLOADS: Final = 8
 """For each slot: they cost a descriptor and room in the spool, and all want to be served in the end."""
 
@@ -55,8 +52,8 @@ class Pool:
         self._slots = slots
         self.sessions = sessions
         self.names = tuple(names)
-        others = sessions._slots if sessions is not None else []  # noqa: SLF001 - another of this class
-        self.footprint = Footprint(slots + others, self.names, separate=separate)
+        self._all_slots = slots + (sessions._slots if sessions else [])  # noqa: SLF001 - another of this class
+        self.footprint = Footprint(self._all_slots, self.names, separate=separate)
         self._leases: set[Lease] = set()
         self._waiting = deque[Lease]()
         self._changed = asyncio.Event()
@@ -141,11 +138,14 @@ class Pool:
 
     @property
     def hung(self) -> bool:
-        """Whether all slots of a kind do so for minutes: threads cannot be ended but with their process."""
-        before = time.monotonic() - _HUNG_SECONDS
-        since = [slot.overdue_since for slot in self._slots]
-        hung = bool(since) and all(each is not None and each <= before for each in since)
+        """Whether all slots of a kind do so for minutes."""
+        hung = bool(self._slots) and all(slot.hung for slot in self._slots)
         return hung or (self.sessions is not None and self.sessions.hung)
+
+    @property
+    def partly_hung(self) -> bool:
+        """Whether any of them does, of whatever kind."""
+        return any(slot.hung for slot in self._all_slots)
 
     @property
     def models(self) -> tuple[ModelStatus, ...]:

@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 _LOAD_ATTEMPTS: Final = 3
 _RESTART_SECONDS: Final = 0.2
+_HUNG_SECONDS: Final = 600.0
+"""No step of any model takes as long."""
 
 
 class Slot:
@@ -64,6 +66,12 @@ class Slot:
     def busy(self) -> bool:
         """Whether it computes, also what nobody waits for any more."""
         return self._answers is not None
+
+    @property
+    def hung(self) -> bool:
+        """Whether work goes on for minutes that should have stopped: a thread ends with its process alone."""
+        since = self.overdue_since
+        return since is not None and since <= time.monotonic() - _HUNG_SECONDS
 
     async def supervise(self) -> str:
         """Keep a runner alive until cancelled; returns only when the models cannot be loaded, and why."""

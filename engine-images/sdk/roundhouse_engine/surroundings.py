@@ -4,14 +4,16 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from roundhouse_engine.freeing import aside
 from roundhouse_engine.memory import Memory
 from roundhouse_engine.metrics import Metrics
 
 if TYPE_CHECKING:
     from roundhouse_engine.model_life import ModelLife
+    from roundhouse_engine.pool import Pool
 
 logger = logging.getLogger(__name__)
 
@@ -65,3 +67,13 @@ class Surroundings:
     slots: int
     drain_seconds: float
     wait_seconds: float
+    being_freed: "list[Pool]" = field(default_factory=list)
+    """Whose models nobody may use any more, and of which threads may compute on."""
+
+    async def free(self, pool: "Pool") -> None:
+        """Returns once its memory is free: never, where one of its threads computes for ever."""
+        self.being_freed.append(pool)
+        try:
+            await aside(pool.release)
+        finally:
+            self.being_freed.remove(pool)

@@ -3,7 +3,9 @@
 import asyncio
 import json
 import threading
+import time
 from collections.abc import AsyncGenerator, Callable
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, ClassVar
 
@@ -71,12 +73,15 @@ class Gated:
 class Scene:
     """A fleet, and the runners that were started in it, by their models."""
 
-    def __init__(self, budget_bytes: int | None = None, patience_seconds: float = 600.0) -> None:
+    def __init__(
+        self, budget_bytes: int | None = None, patience_seconds: float = 600.0, slots: int = 1
+    ) -> None:
         told = {"MODELS": "alpha", "ROUNDHOUSE_LOAD_PATIENCE_SECONDS": str(patience_seconds)}
         budget = {} if budget_bytes is None else {"ROUNDHOUSE_MEMORY_BUDGET_BYTES": str(budget_bytes)}
         settings = read_settings(told | budget, Scripted)
         self.metrics = Metrics()
         self.runners: dict[str, list[Gated]] = {}
+        self._slots = slots
         self.fleet = Fleet(Given(()), self._build, self.metrics, settings)
 
     def _build(self, model: ModelSpec) -> Pool:
@@ -84,7 +89,8 @@ class Scene:
             self.runners.setdefault(model.name, []).append(Gated(model.name))
             return self.runners[model.name][-1]
 
-        return Pool([Slot(launch, 1.0, self.metrics)], self.metrics, [model.name])
+        slots = [Slot(launch, 1.0, self.metrics) for _ in range(self._slots)]
+        return Pool(slots, self.metrics, [model.name])
 
     def want(self, *models: ModelSpec) -> None:
         self.fleet.take(Desired(self.fleet.generation + 1, models))
@@ -157,6 +163,33 @@ async def test_a_load_that_is_called_off_and_does_not_end_keeps_no_other_waiting
     await until(lambda: scene.states() == {"beta": "ready", "alpha": "unloading"}, "beta is served")
     stuck.ends.set()
     await until(lambda: scene.states() == {"beta": "ready"}, "alpha is gone")
+
+
+async def test_an_engine_that_cannot_unload_a_model_for_a_thread_that_hangs_is_no_longer_live(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One of its places hangs, which is no reason for as long as the other serves."""
+    monkeypatch.setattr("roundhouse_engine.model_life.LINGER_SECONDS", 0)
+    scene, stops = Scene(slots=2), threading.Event()
+    scene.want(ALPHA)
+    await scene.started(ALPHA, 2)
+    for each in scene.runners["alpha"]:
+        each.loads.set()
+    await until(lambda: scene.fleet.capacity == 2, "it is ready")
+    pool = scene.fleet.pool_of("alpha")
+    pool.release = partial(wait_for, stops)
+    pool._slots[0].overdue_since = time.monotonic() - 3600
+    assert not scene.fleet.hung
+    scene.want()
+    await until(lambda: scene.fleet.hung, "it is not live any more")
+    assert (scene.states(), scene.fleet.overdue) == ({"alpha": "unloading"}, 1)
+    stops.set()
+    await until(lambda: not scene.states(), "it has left after all")
+    assert (scene.fleet.hung, scene.fleet.overdue) == (False, 0)
+
+
+def wait_for(event: threading.Event) -> None:
+    assert event.wait(60)
 
 
 class Noted(Scripted):

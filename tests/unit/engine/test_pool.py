@@ -396,7 +396,7 @@ async def test_a_slot_that_cannot_come_back_does_not_end_the_others(monkeypatch:
 
 async def test_an_engine_all_of_whose_threads_hang_is_no_longer_live(monkeypatch: pytest.MonkeyPatch) -> None:
     """One of two that hangs costs its place alone; what stops after all is as good as new."""
-    monkeypatch.setattr(pool_module, "_HUNG_SECONDS", 0)
+    monkeypatch.setattr(slot_module, "_HUNG_SECONDS", 0)
     monkeypatch.setattr(ScriptedRunner, "kill", lambda _: None)  # as of a thread
     engine = Engine(slots=2, cancel_seconds=0)
     expose(engine.pool, engine.metrics)
