@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from roundhouse_engine import Cancellation
+from roundhouse_engine import Cancellation, Cancelled
 from roundhouse_engine.errors import EngineError, failed, memory_is_short, no_memory_left
 
 
@@ -37,8 +37,16 @@ class Telling:
         self._prompted = True
 
     def should_end(self, tokens: Any, scores: Any, **_: Any) -> Any:  # noqa: ANN401, ARG002 - the library's
-        over = self._left.is_set() or self._cancellation.cancelled
-        return torch.full((tokens.shape[0],), over, dtype=torch.bool, device=tokens.device)
+        return torch.full((tokens.shape[0],), self._over, dtype=torch.bool, device=tokens.device)
+
+    @property
+    def _over(self) -> bool:
+        return self._left.is_set() or self._cancellation.cancelled
+
+    def check(self) -> None:
+        """Raises `Cancelled` where nobody listens any more."""
+        if self._over:
+            raise Cancelled
 
     def next(self) -> int | None:
         """The next token; None after the last. Raises `EngineError`, or what the library did."""

@@ -29,6 +29,7 @@ from roundhouse_transformers.families import (
 from roundhouse_transformers.grammar import Grammars, Held, json_grammar
 from roundhouse_transformers.loading import load
 from roundhouse_transformers.pictures import has_pictures, in_parts, without_pictures
+from roundhouse_transformers.prompts import Looks, part_of
 from roundhouse_transformers.repository import Repository
 from roundhouse_transformers.sampling import Draw, chances
 from roundhouse_transformers.seeing import Sight, kind_of, sees
@@ -91,6 +92,9 @@ class Writer:
             mark: known[mark] for mark in (self._family.marks if self._family else ()) if mark in known
         }
         self._tokenizing = threading.Lock()
+        by_the_book = self._sight is None and not repository.remote_code
+        self._part = part_of(self._loaded.model) if by_the_book else None
+        self._looks = Looks(self._loaded.model)
 
     def _ending(self) -> frozenset[int]:
         """Tokens. Of many fine-tunes the tokenizer alone names the end of a turn."""
@@ -242,6 +246,8 @@ class Writer:
     def _generate(self, prompt: "Prompt", most: int, draw: Draw, telling: Telling) -> None:
         ends = [telling.should_end, *([prompt.held.should_end] if prompt.held else [])]
         ids = torch.tensor([prompt.tokens], device=self._loaded.device)
+        part = self._part
+        self._looks.of(telling)
         with torch.inference_mode():
             self._loaded.model.generate(
                 ids,
@@ -251,6 +257,7 @@ class Writer:
                 eos_token_id=sorted(self._ends) or None,
                 do_sample=False,
                 num_beams=1,
+                prefill_chunk_size=part if part and len(prompt.tokens) > part else None,
                 cache_implementation=None,  # for those of a fixed size the model would be compiled
                 disable_compile=True,
                 temperature=None,
