@@ -85,17 +85,16 @@ class Grammars:
 
         Raises `EngineError`: 400 with `param` for what cannot be held to, 503 where others are read first.
         """
-        try:
-            with self._making:
-                tokenizer = self._tokenizer
-        except ValueError as error:
+        with self._making:
+            tokenizer = self._tokenizer
+        if isinstance(tokenizer, ValueError):
             raise invalid(
                 f"This model's answers cannot be held to {param}: its tokenizer is of a kind that is not "
                 f"read for that. Leave {param} out, and say in the prompt what you want. "
-                f"llguidance says: {_short(error)}",
+                f"llguidance says: {_short(tokenizer)}",
                 param=param,
                 code="unsupported_value",
-            ) from error
+            ) from tokenizer
 
         def read() -> Held:
             matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=_LIMITS)
@@ -111,12 +110,15 @@ class Grammars:
         return held
 
     @cached_property
-    def _tokenizer(self) -> LLTokenizer:
-        """Of 150,000 tokens it takes 2 s and 100 MB: who never asks for it has neither."""
-        told = json.loads(self._hf.backend_tokenizer.to_str())
-        told |= {"padding": None, "truncation": None}
-        known = max(self._words, len(self._hf))
-        return LLTokenizer(json.dumps(told), n_vocab=known, eos_token=self._ends or None)
+    def _tokenizer(self) -> LLTokenizer | ValueError:
+        """Of 150,000 tokens it takes 2 s and 100 MB, also to be refused: once, and where it is asked for."""
+        try:
+            told = json.loads(self._hf.backend_tokenizer.to_str())
+            told |= {"padding": None, "truncation": None}
+            known = max(self._words, len(self._hf))
+            return LLTokenizer(json.dumps(told), n_vocab=known, eos_token=self._ends or None)
+        except ValueError as error:
+            return error
 
 
 class Held:

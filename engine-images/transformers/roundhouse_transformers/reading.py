@@ -50,7 +50,11 @@ class Readings:
                 self._leave(mine)
                 done.set()
 
-        threading.Thread(target=run, daemon=True, name="grammar").start()
+        try:
+            threading.Thread(target=run, daemon=True, name="grammar").start()
+        except RuntimeError:  # no thread is left: for now, perhaps
+            self._leave(mine)
+            raise
         end = time.monotonic() + self.seconds
         while not done.wait(_LOOK_SECONDS):
             cancellation.check()

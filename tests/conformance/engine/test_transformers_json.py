@@ -13,6 +13,7 @@ import jsonschema
 import pytest
 
 from roundhouse_engine import Cancellation
+from roundhouse_engine.errors import EngineError
 from roundhouse_engine.handler import Cancelled
 from tests.conformance.engine.conversations import said
 from tests.conformance.engine.running import Engine
@@ -197,6 +198,44 @@ def test_schemas_are_read_in_turn_and_who_leaves_waits_for_none(tiny: ModuleType
         finally:
             ends.set()
         assert (first.result(60), waits.result(60)) == ("first", "next")
+
+
+def test_where_no_thread_was_left_the_next_schema_is_read(
+    tiny: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from roundhouse_transformers.reading import Readings  # noqa: PLC0415 - see `tiny`
+
+    def none_left(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    readings = Readings(60)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", none_left)
+        with pytest.raises(RuntimeError, match="new thread"):
+            readings.read(lambda: "first", Cancellation())
+    assert readings.read(lambda: "next", Cancellation()) == "next"
+
+
+def test_a_tokenizer_that_is_refused_is_not_prepared_for_each_request(
+    tiny: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import transformers  # noqa: PLC0415 - see `tiny`
+
+    from roundhouse_transformers import grammar  # noqa: PLC0415
+
+    tried = []
+
+    def refuse(*_: Any, **__: Any) -> None:
+        tried.append(1)
+        raise ValueError("of no known kind")
+
+    monkeypatch.setattr(grammar, "LLTokenizer", refuse)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tiny.write_speaker(tmp_path, ["a"]))
+    grammars = grammar.Grammars(tokenizer, len(tokenizer), [2])
+    for _ in range(2):
+        with pytest.raises(EngineError, match=r"cannot be held to x: .* llguidance says: of no known kind"):
+            grammars.hold(grammar.json_grammar({"type": "object"}, "x"), "x", Cancellation())
+    assert len(tried) == 1
 
 
 def test_the_widest_schema_is_ready_in_time(tiny: ModuleType, tmp_path: Path) -> None:
