@@ -29,12 +29,17 @@ class Turns:
 
     def __init__(self, at_once: int, patience_seconds: float) -> None:
         self._places = asyncio.Semaphore(at_once)
+        self._held: set[str] = set()
         self._patience_seconds = patience_seconds
 
     @contextlib.asynccontextmanager
     async def turn(self, model: str) -> AsyncGenerator[None, None]:
-        """Around a load, and around its end where it is called off; waits for a place."""
+        """Around a load, or its end; waits for a place, but within another turn of the model's."""
+        if model in self._held:
+            yield
+            return
         await self._places.acquire()
+        self._held.add(model)
         holds = contextlib.ExitStack()
         holds.callback(self._places.release)
         timer = asyncio.get_running_loop().call_later(self._patience_seconds, self._pass_on, model, holds)
@@ -42,11 +47,12 @@ class Turns:
             yield
         finally:
             timer.cancel()
+            self._held.remove(model)
             holds.close()
 
     def _pass_on(self, model: str, holds: contextlib.ExitStack) -> None:
         told = {"model": model, "seconds": self._patience_seconds}
-        logger.warning("model still loads, and others need not wait for it any more", extra=told)
+        logger.warning("model still loads or unloads, and others need not wait for it any more", extra=told)
         holds.close()
 
 
@@ -71,9 +77,15 @@ class Surroundings:
     """Whose models nobody may use any more, and of which threads may compute on."""
 
     async def free(self, pool: "Pool") -> None:
-        """Returns once its memory is free: never, where one of its threads computes for ever."""
-        self.being_freed.append(pool)
-        try:
-            await aside(pool.release)
-        finally:
-            self.being_freed.remove(pool)
+        """Returns once its memory is free: never, where one of its threads computes for ever.
+
+        Where memory is bounded it takes its turn: of what is loaded meanwhile, the process's growth would be
+        less than it takes.
+        """
+        turn = self.loading.turn(pool.names[0]) if self.memory.bounded else contextlib.nullcontext()
+        async with turn:
+            self.being_freed.append(pool)
+            try:
+                await aside(pool.release)
+            finally:
+                self.being_freed.remove(pool)
