@@ -65,18 +65,25 @@ class Mailbox:
         return message
 
     def listen(self) -> None:
-        while True:
-            message = self.line()
-            if "cancel" in message:
-                if cancellation := self._cancellations.get(message["cancel"]):
-                    cancellation.cancel()
-                continue
-            number = message["work"]
-            cancellation = self._cancellations[number] = Cancellation()
-            with os.fdopen(self._descriptors.pop(0), "rb") as asked:
-                asked.seek(0)  # the parent wrote it, and both share the place in it
-                ask = work_from_wire(json.load(asked))
-            self.jobs.put((number, ask, os.fdopen(self._descriptors.pop(0), "rb"), cancellation))
+        """Does not return. Ends the process that cannot hear: it would take work, and never answer."""
+        try:
+            while True:
+                self._hear(self.line())
+        except BaseException:  # no descriptor came for want of a free one, or memory is short
+            logger.exception("the server cannot be heard any more")
+            os._exit(1)  # and another process is started
+
+    def _hear(self, message: Mapping[str, Any]) -> None:
+        if "cancel" in message:
+            if cancellation := self._cancellations.get(message["cancel"]):
+                cancellation.cancel()
+            return
+        number = message["work"]
+        cancellation = self._cancellations[number] = Cancellation()
+        with os.fdopen(self._descriptors.pop(0), "rb") as asked:
+            asked.seek(0)  # the parent wrote it, and both share the place in it
+            ask = work_from_wire(json.load(asked))
+        self.jobs.put((number, ask, os.fdopen(self._descriptors.pop(0), "rb"), cancellation))
 
     def forget(self, number: int) -> None:
         """It is over, and nothing can be cancelled of it."""
@@ -133,18 +140,19 @@ def _work(mailbox: Mailbox, handlers: Mapping[str, Handler], tell: _Tell) -> Non
     while True:
         number, ask, file, cancellation = mailbox.jobs.get()
         with file:
-            for event in compute(handlers[ask.model], file, ask, cancellation):
+            events = compute(handlers[ask.model], file, ask, cancellation)
+            for event in events:
                 if ends(event):
                     mailbox.forget(number)
                 try:
                     tell(number, event)
-                except (
-                    TypeError,
-                    ValueError,
-                ) as error:  # JSON has no numbers of libraries; or it is too long
+                # JSON has no numbers of libraries; or it is too long.
+                except (TypeError, ValueError) as error:
+                    cancellation.cancel()
+                    for _ in events:
+                        pass  # until nothing computes: the handler may take one request at a time
                     mailbox.forget(number)
                     tell(number, _unspeakable(event, error))
-                    break
         if ACCELERATOR.lost:
             os._exit(1)  # and another process is started
 
