@@ -23,9 +23,10 @@ def scripted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 @pytest.fixture(scope="session")
 def pocketsphinx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """PocketSphinx with one slot, ready."""
-    with running(
-        POCKETSPHINX, tmp_path_factory.mktemp("pocketsphinx"), MODELS="english", ROUNDHOUSE_CAPACITY="1"
-    ) as engine:
+    folder = tmp_path_factory.mktemp("pocketsphinx")
+    (folder / SPOOL).mkdir()
+    told = {"MODELS": "english", "ROUNDHOUSE_CAPACITY": "1", "TMPDIR": str(folder / SPOOL)}
+    with running(POCKETSPHINX, folder, **told) as engine:
         engine.until_ready()
         yield engine
 

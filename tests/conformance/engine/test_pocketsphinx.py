@@ -11,6 +11,7 @@ from pocketsphinx import get_model_path
 
 from roundhouse_engine import ModelError, ModelSpec
 from roundhouse_pocketsphinx.handler import PocketSphinx, find_parts
+from tests.conformance.engine.holding import assert_nothing_stays
 from tests.conformance.engine.running import POCKETSPHINX, Engine, running
 from tests.support.recordings import GO_FORWARD_WORDS, TEST_DATA, WEATHER_WORDS, go_forward, spoken, wav
 from tests.unit.engine.encoding import encode
@@ -203,6 +204,19 @@ def test_another_language_is_refused(language: str, says: str, pocketsphinx: Eng
         "unsupported_value",
     )
     assert says in answer.error["message"]
+
+
+def test_what_is_refused_leaves_nothing_behind(pocketsphinx: Engine) -> None:
+    def ask() -> None:
+        for file, fields in (
+            (b"no audio" * 9, {}),
+            (go_forward()[:30_000], {}),
+            (go_forward(), {"language": "de"}),
+        ):
+            assert pocketsphinx.post(file, model="english", **fields).status == 400
+        assert text(pocketsphinx, go_forward()) == GO_FORWARD_WORDS
+
+    assert_nothing_stays(pocketsphinx, ask, mebibytes=32)
 
 
 def test_a_model_that_lies_at_a_path_hears_as_the_one_that_is_brought_along(tmp_path: Path) -> None:
