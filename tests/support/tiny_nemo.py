@@ -1,4 +1,4 @@
-"""Tiny models of NeMo that have learnt two recordings word for word, saved as `.nemo` files.
+"""Tiny models of NeMo that have learnt some recordings word for word, saved as `.nemo` files.
 
 The one of Canary's kind has learnt what to write for each prompt: in English what was said, with the times of
 words or without; of German speech, in German what was said, in English its words in reverse.
@@ -41,8 +41,10 @@ class Lesson:
     words: str
 
 
-def make_models(folder: Path, lessons: Sequence[Lesson]) -> None:
+def make_models(folder: Path, lessons: Sequence[Lesson], of_canary: Sequence[Lesson]) -> None:
     """Directories `ctc`, `tdt`, `rnnt` (which streams) and `canary`, each with its file.
+
+    `of_canary` are some of the lessons: it takes longest, since it learns each for several prompts.
 
     `hybrid` and `hybrid-live` are `tdt` and `rnnt` with a decoder by CTC beside, which has learnt nothing.
     """
@@ -63,7 +65,7 @@ def make_models(folder: Path, lessons: Sequence[Lesson]) -> None:
     _save(_hybrid(rnnt, both), folder / "hybrid-live")
     canary = models.EncDecMultiTaskModel(cfg=_canary(tokens, folder / "special"))
     canary.encoder.load_state_dict(ctc.encoder.state_dict())
-    _save(_told(canary, lessons), folder / "canary")
+    _save(_told(canary, of_canary), folder / "canary")
 
 
 def write_listener(folder: Path) -> None:

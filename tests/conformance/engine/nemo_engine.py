@@ -31,14 +31,18 @@ MAKER = Path(__file__).parents[2] / "support/tiny_nemo.py"
 SECOND = bytes(32_000)
 FRAME_BYTES = 960
 MOST_KEPT = 4
+SOMETHING_WORDS = "go somewhere and do something"
+WINDOW_WORDS = "please open the window and close the door"
 logger = logging.getLogger("roundhouse_engine.nemo_engine")
 
 
 @cache
 def recordings() -> dict[str, bytes]:
-    """A person's and flite's, by what they say: samples of 16 bits, 16 kHz."""
+    """Two of a person's and two of flite's, by what they say: samples of 16 bits, 16 kHz."""
     return {
         GO_FORWARD_WORDS: (TEST_DATA / "goforward.raw").read_bytes(),
+        SOMETHING_WORDS: (TEST_DATA / "something.raw").read_bytes(),
+        WINDOW_WORDS: spoken(WINDOW_WORDS, voice="rms")[44:],
         WEATHER_WORDS: spoken(WEATHER_WORDS)[44:],
     }
 
@@ -85,7 +89,8 @@ def make() -> None:
             lessons += [Lesson(window.samples, words) for window, words in zip(windows, order, strict=True)]
         unfinished = folder.with_suffix(".unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
-        make_models(unfinished, lessons)
+        of_canary = [each for each in lessons if each.words in (GO_FORWARD_WORDS, WEATHER_WORDS)]
+        make_models(unfinished, lessons, of_canary)
         unfinished.rename(folder)
         _there()
         keep_newest(folder.parent)

@@ -1,4 +1,4 @@
-"""NeMo over HTTP: tiny models of each kind that have learnt what two recordings say.
+"""NeMo over HTTP: tiny models of each kind that have learnt what four recordings say, Canary two.
 
 One engine process for all of it, because each takes half a minute of a processor to import NeMo.
 """
@@ -60,13 +60,13 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.mark.parametrize("kind", [*KINDS, *HYBRIDS])
 def test_words_come_one_after_the_other_within_the_recording(kind: str, served: Served) -> None:
-    samples = speech(GO_FORWARD_WORDS, WEATHER_WORDS)
+    samples = speech(*recordings())
     answer = served.engine.post(
         wav(samples), model=kind, response_format="verbose_json", **{"timestamp_granularities[]": "word"}
     )
     assert answer.status == 200, answer.body
     words = answer.json["words"]
-    assert [word["word"] for word in words] == f"{GO_FORWARD_WORDS} {WEATHER_WORDS}".split()
+    assert [word["word"] for word in words] == " ".join(recordings()).split()
     times = [time for word in words for time in (word["start"], word["end"])]
     assert times == sorted(times)
     assert 1.5 < times[0] < times[-1] < len(samples) / 32_000 - 2.0
