@@ -18,7 +18,7 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "examples/nemo.yaml"
 
 @pytest.fixture
 def model(release: Release, hub: Hub) -> Iterator[str]:
-    """The variant for recordings, Ready; its weights are a tiny model that has learnt two."""
+    """The variant for recordings, Ready; its weights are a tiny model that has learnt four recordings."""
     prepare_torch()
     weights = (made_models() / "tdt/tiny.nemo").read_bytes()
     # The live one's pod would import NeMo once more, and `tests/conformance` shows what it does.
