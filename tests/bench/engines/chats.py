@@ -67,7 +67,8 @@ def measure(folder: Path) -> Iterator[Result]:
     subject = Subject((program, "chat"), "llama_cpp", ("chat", weights), weights.parent, places)
     yield from _measured(subject, folder, LLAMA, LLAMA_LATER, LLAMA_STOP, together=LLAMA_AT_ONCE)
     told = ("embeddings", weights)
-    yield from _vectors(Subject((program, "embeddings"), "llama_cpp", told, weights.parent, context), folder)
+    pooled = context | {"ROUNDHOUSE_LLAMA_POOLING": "mean"}  # as the library is told
+    yield from _vectors(Subject((program, "embeddings"), "llama_cpp", told, weights.parent, pooled), folder)
 
 
 def _vectors(subject: Subject, folder: Path) -> Iterator[Result]:
