@@ -40,7 +40,8 @@ class Chats(TextRoute[WritingAsk]):
         begun = time.monotonic()
         first = True
         with self._counted(ask.model) as written, await payload(ask.told) as file:
-            async with contextlib.aclosing(lease.compute(TextAsk(ask.model, ask.work), file)) as events:
+            asked = TextAsk(ask.model, ask.work, whole=not ask.stream)
+            async with contextlib.aclosing(lease.compute(asked, file)) as events:
                 async for told in events:
                     written.add(told)
                     if isinstance(told, Piece | Finish) and first:

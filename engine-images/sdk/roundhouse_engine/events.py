@@ -178,7 +178,11 @@ Work = Ask | TextAsk
 
 
 def work_from_wire(wire: Mapping[str, Any]) -> Work:
-    return TextAsk(wire["model"], TextWork(wire["work"])) if "work" in wire else Ask.from_wire(wire)
+    return (
+        TextAsk(wire["model"], TextWork(wire["work"]), wire["whole"])
+        if "work" in wire
+        else Ask.from_wire(wire)
+    )
 
 
 def to_wire(event: Event) -> dict[str, Any]:

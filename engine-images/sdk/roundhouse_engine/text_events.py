@@ -21,6 +21,8 @@ class TextAsk:
 
     model: str
     work: TextWork
+    whole: bool = False
+    """Nobody reads what is written before its end: pieces of it may be told together."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ Where a text ends at a stop sequence is decided here, so that every handler can 
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Final
 
 from roundhouse_engine.authoring import checked
 from roundhouse_engine.handler import Cancellation
@@ -22,6 +22,8 @@ from roundhouse_engine.text import (
     Writing,
 )
 from roundhouse_engine.text_events import TextAsk, TextWork
+
+_TOLD_TOGETHER: Final = 8
 
 
 def write(
@@ -42,7 +44,8 @@ def write(
         if close := getattr(writing, "close", None):
             ended.callback(close)  # a generator of the handler's learns at once that it is over
         method = "chat" if ask.work is TextWork.CHAT else "complete"
-        yield from cut(checked(handler, method, writing), options.stop, cancellation)
+        written = cut(checked(handler, method, writing), options.stop, cancellation)
+        yield from gathered(written) if ask.whole else written
 
 
 def _options(told: dict[str, Any]) -> TextOptions:
@@ -82,6 +85,40 @@ def cut(
     if rest := ears.rest():
         yield Piece(rest, tokens=untold)
     yield replace(finish, tokens=tokens if finish.tokens is None else finish.tokens)
+
+
+def gathered(written: Iterator[Prompted | Piece | Finish]) -> Iterator[Prompted | Piece | Finish]:
+    """Pieces in fewer: each one told takes time from a model that computes on all processors.
+
+    The first is told at once, so that it is known when it came.
+    """
+    held: list[Piece] = []
+    began = False
+    try:
+        for event in written:
+            if isinstance(event, Piece) and began and not event.tool_calls:
+                held.append(event)
+                if len(held) == _TOLD_TOGETHER:
+                    yield _one(held)
+                    held.clear()
+                continue
+            if held:
+                yield _one(held)
+                held.clear()
+            yield event
+            began = began or isinstance(event, Piece)
+    except Exception:
+        if held:  # what is written counts also where it fails
+            yield _one(held)
+        raise
+
+
+def _one(pieces: Sequence[Piece]) -> Piece:
+    return Piece(
+        "".join(piece.text for piece in pieces),
+        sum(piece.tokens for piece in pieces),
+        "".join(piece.reasoning for piece in pieces),
+    )
 
 
 class StopSequences:

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from roundhouse_engine import Cancellation, Cancelled, Finish, FinishReason, Piece, Prompted, ToolCall
+from roundhouse_engine.chat_format import Written
 from roundhouse_engine.errors import Problem, Refusal
 from roundhouse_engine.events import Event, from_wire, to_wire
 from roundhouse_engine.text_events import Embedded, Halved, Ranked, Spoiled
-from roundhouse_engine.writing import StopSequences, cut
+from roundhouse_engine.writing import StopSequences, cut, gathered
 
 PROBLEM = Problem(400, "invalid_request_error", "code", "message", "input", Refusal.FULL, 1)
 
@@ -35,6 +36,36 @@ def test_a_text_ends_where_its_first_stop_sequence_begins(
 def test_nothing_is_held_back_without_need() -> None:
     ears = StopSequences(["end"])
     assert [ears.feed("the e"), ears.feed("n"), ears.feed("emy")] == ["the ", "", "enemy"]
+
+
+CALLS = (ToolCall(0, "id", "name", "{}"),)
+
+
+@given(some.lists(some.sampled_from([Piece("a"), Piece("b", 2), Piece("", 1, "c"), Piece(tool_calls=CALLS)])))
+def test_what_nobody_reads_before_its_end_is_told_in_fewer_pieces(pieces: list[Piece]) -> None:
+    events: list[Prompted | Piece | Finish] = [Prompted(3), *pieces, Finish(FinishReason.LENGTH, 9)]
+    one, few = Written(), Written()
+    told = list(gathered(iter(events)))
+    for event in events:
+        one.add(event)
+    for event in told:
+        few.add(event)
+    assert few == one
+    assert told[:2] == events[:2]
+    assert (told[0], told[-1]) == (events[0], events[-1])
+    calls = sum(bool(piece.tool_calls) for piece in pieces)
+    assert len(told) <= 3 + 2 * calls + len(pieces) // 8 + 1
+
+
+def test_what_was_written_is_told_before_it_fails() -> None:
+    def writing() -> Iterator[Piece]:
+        yield from (Piece("a"), Piece("b"), Piece("c"))
+        raise Cancelled
+
+    told = gathered(writing())
+    assert [next(told), next(told)] == [Piece("a"), Piece("bc", 2)]
+    with pytest.raises(Cancelled):
+        next(told)
 
 
 def test_tokens_are_counted_also_of_what_is_not_told() -> None:
