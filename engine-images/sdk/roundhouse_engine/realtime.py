@@ -6,6 +6,7 @@ sides to; the session itself is in `session`.
 """
 
 import asyncio
+import contextlib
 import json
 import socket
 import time
@@ -54,6 +55,7 @@ class Realtime:
         self._handler = handler
         ahead = min(AHEAD_BYTES, AHEAD_BYTES_IN_ALL // max(settings.sessions, 1))
         self._bounds = Bounds(settings.session_idle_seconds, settings.drain_seconds, ahead)
+        self._wait_seconds = settings.memory_wait_seconds
         self._door = door
         self._metrics = metrics
 
@@ -82,29 +84,47 @@ class Realtime:
     async def _admitted(self, ask: StreamAsk, receive: Receive) -> tuple[Pool, Lease]:
         """A place for the session; waits where its model has to be loaded again."""
         if not self._door.away(ask.model):
-            return _admit(self._door.pool_of(ask.model))
+            pool = _sessions_of(self._door.pool_of(ask.model))
+            return pool, pool.admit()
         self._check_stays()
         return await unless_gone(receive, self._woken(ask.model))
 
     async def _woken(self, model: str) -> tuple[Pool, Lease]:
-        """A place once the model is loaded again; raises once the engine leaves: none is loaded then."""
+        """A place once the model is loaded again, and a slot is up; raises once the engine leaves."""
         try:
             async with asyncio.timeout(None) as waiting:
                 calling_off = asyncio.create_task(self._call_off(waiting))
                 try:
-                    return await self._door.once_loaded(model, self._admit_woken)
+                    pool, lease = await self._door.once_loaded(model, self._admit_woken)
+                    if not lease.placed:
+                        await self._slot_for(lease)
+                    return pool, lease
                 finally:
                     calling_off.cancel()
         except TimeoutError:
-            raise refused(Refusal.DRAINING) from None
+            raise refused(Refusal.DRAINING if self._door.draining else Refusal.LOADING) from None
+
+    async def _slot_for(self, lease: Lease) -> None:
+        with contextlib.ExitStack() as on_failure:
+            on_failure.enter_context(lease)
+            async with asyncio.timeout(self._wait_seconds):
+                await lease.regain_place()
+            on_failure.pop_all()
 
     async def _call_off(self, waiting: asyncio.Timeout) -> None:
         await self._door.leaving()
         waiting.reschedule(0.0)
 
     def _admit_woken(self, models: Pool) -> tuple[Pool, Lease]:
+        """The lease has no place yet where others have taken those that are up, and more come up."""
         self._check_stays()
-        return _admit(models)
+        pool = _sessions_of(models)
+        if pool.free or pool.in_use + pool.waiting >= pool.slots:
+            return pool, pool.admit()
+        lease = Lease(pool)
+        lease.stand_by()
+        pool.enter(lease)
+        return pool, lease
 
     def _check_stays(self) -> None:
         """Raises where the engine leaves: a model that is away has no pool that would refuse."""
@@ -136,11 +156,10 @@ class Realtime:
         return named[0] if named and named[0] in self._door.names else UNKNOWN_MODEL
 
 
-def _admit(models: Pool) -> tuple[Pool, Lease]:
-    pool = models.sessions
-    if pool is None:
+def _sessions_of(models: Pool) -> Pool:
+    if models.sessions is None:
         raise _no_sessions()
-    return pool, pool.admit()
+    return models.sessions
 
 
 def _no_sessions() -> EngineError:

@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Iterator
 from functools import partial
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import pytest
+from starlette.types import Message
+from typing_extensions import override
 
 from roundhouse_engine import lease as lease_module
 from roundhouse_engine import pool as pool_module
@@ -30,10 +32,15 @@ from roundhouse_engine.events import (
 from roundhouse_engine.formats import Segment
 from roundhouse_engine.metrics import Metrics
 from roundhouse_engine.pool import Pool
+from roundhouse_engine.realtime import Realtime
+from roundhouse_engine.settings import read_settings
 from roundhouse_engine.slot import Slot
 from roundhouse_engine.speech import SpeechOptions
+from roundhouse_engine.stream_ask import read_stream_ask
+from tests.conformance.engine.handlers import Live
 from tests.conformance.engine.text_handlers import Vectors
 
+T = TypeVar("T")
 ASK = Ask("m", SpeechOptions(), 60)
 FILE: BinaryIO = None  # type: ignore[assignment] # these runners read none
 
@@ -392,6 +399,39 @@ async def test_a_slot_that_cannot_come_back_does_not_end_the_others(monkeypatch:
     await engine.up(8)
     assert engine.pool.capacity == 2
     engine.supervising.cancel()
+
+
+async def test_sessions_that_woke_their_model_wait_for_the_slots_that_still_come_up() -> None:
+    class Woken(Pool):
+        @override
+        def away(self, model: str) -> bool:
+            return True
+
+        @override
+        async def once_loaded(self, model: str, take: Callable[[Pool], T]) -> T:
+            return take(self)
+
+    async def stays() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError("it says nothing")
+
+    engine = Engine(slots=2)
+    await engine.up(0)
+    door = Woken([], engine.metrics, ["m"], sessions=engine.pool)
+    settings = read_settings({"MODELS": "m", "ROUNDHOUSE_SESSIONS": "2"}, Live)
+    route = Realtime(Live, settings, door, engine.metrics)
+    ask = read_stream_ask({"model": ["m"]}, Live, ["m"])
+    asked = [asyncio.create_task(route._admitted(ask, stays)) for _ in range(3)]
+    with pytest.raises(EngineError) as refusal:
+        await asyncio.wait_for(asked[2], 60)
+    assert refusal.value.problem.reason is Refusal.FULL, "of two places"
+    assert [one.done() for one in asked] == [True, False, True]
+    await engine.up(1)
+    for _, lease in await asyncio.wait_for(asyncio.gather(*asked[:2]), 60):
+        assert lease.placed
+        engine.pool.end(lease)
+    engine.supervising.cancel()
+    await asyncio.gather(engine.supervising, return_exceptions=True)
 
 
 async def test_an_engine_all_of_whose_threads_hang_is_no_longer_live(monkeypatch: pytest.MonkeyPatch) -> None:
