@@ -26,6 +26,7 @@ from roundhouse_engine.events import (
     Uttered,
 )
 from roundhouse_engine.formats import Segment
+from roundhouse_engine.freeing import end
 from roundhouse_engine.lag import Lag, Verdict
 from roundhouse_engine.samples import sample_bytes
 from roundhouse_engine.stream_ask import StreamAsk
@@ -97,9 +98,8 @@ class Session:
         self._ask = ask
         self._bounds = bounds
         self._lag = lag
-        self._receive = client.receive
-        self._send = client.send
-        self._gone = client.gone
+        self._receive, self._send, self._gone = client.receive, client.send, client.gone
+        self._unanswered = 0  # orders; while there are some it is the client that waits
         self._byte_rate = ask.stream.sample_rate * sample_bytes(ask.stream.encoding)
 
     async def begin(self, session_id: str, version: int) -> None:
@@ -140,8 +140,8 @@ class Session:
         finally:
             runner.writer.transport.abort()  # what the runner has not taken is for nobody any more
         if ending.code:
-            end = {"reason": ending.reason, "audioSeconds": round(self._lag.received, 3)}
-            await self._say({"type": "session.end", **end})
+            told = {"reason": ending.reason, "audioSeconds": round(self._lag.received, 3)}
+            await self._say({"type": "session.end", **told})
             await self._send(close_message(ending))
         return ending
 
@@ -157,13 +157,14 @@ class Session:
                 async with asyncio.timeout(self._bounds.idle_seconds):
                     message = await self._receive()
             except TimeoutError:
-                if self._lag.backlog > _WAITS_SECONDS:
+                if ended or self._unanswered or self._lag.backlog > _WAITS_SECONDS:
                     continue
                 return Ending(IDLE, f"Nothing was sent for {self._bounds.idle_seconds:g} seconds.")
             if message["type"] == "websocket.disconnect":
                 return Ending(0)
             for frame in () if ended else self._frames(message):
                 ended = ended or frame.order is Order.END
+                self._unanswered += frame.order in (Order.FLUSH, Order.CLEAR)
                 writer.write(packed(frame))
                 with contextlib.suppress(ConnectionError):  # its runner died, which `_tell` hears of
                     await writer.drain()
@@ -207,6 +208,7 @@ class Session:
             case Uttered(utterance, found):
                 return {"type": "transcript.final", "utterance": utterance, **self._final(found)}
             case Flushed(given) | Cleared(given):
+                self._unanswered -= 1
                 name = "flushed" if isinstance(event, Flushed) else "cleared"
                 return {"type": name, **({"id": given} if given else {})}
             case _:
@@ -295,6 +297,4 @@ async def _first(*ways: Awaitable[Ending]) -> Ending:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         return next(task for task in tasks if task in done).result()
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(*tasks)

@@ -14,14 +14,23 @@ from starlette.types import Message
 from typing_extensions import override
 
 from roundhouse_engine.errors import EngineError
-from roundhouse_engine.events import Event, Heard
+from roundhouse_engine.events import Cleared, Event, Flushed, Heard
 from roundhouse_engine.lag import END_AFTER_SECONDS, Lag, Verdict
 from roundhouse_engine.metrics import Metrics
 from roundhouse_engine.pool import Pool
 from roundhouse_engine.realtime import Realtime
 from roundhouse_engine.realtime_speech import RealtimeSpeech
 from roundhouse_engine.samples import Inlet
-from roundhouse_engine.session import AHEAD_BYTES, Bounds, Client, Runner, Session, read_order
+from roundhouse_engine.session import (
+    AHEAD_BYTES,
+    IDLE,
+    NORMAL,
+    Bounds,
+    Client,
+    Runner,
+    Session,
+    read_order,
+)
 from roundhouse_engine.settings import read_settings
 from roundhouse_engine.stream_ask import read_stream_ask
 from roundhouse_engine.stream_frames import Frame, Order, packed, unpacked
@@ -249,6 +258,47 @@ async def test_minutes_are_read_ahead_and_who_leaves_is_noticed_all_the_same() -
         await has_taken(before + (1 << 19))
         gone.set()
         assert (await asyncio.wait_for(running, 60)).code == 0
+
+
+@pytest.mark.parametrize("order", ["end", "flush", "clear"])
+async def test_a_client_that_waits_for_an_answer_is_not_idle(order: str) -> None:
+    """However long it takes: it has nothing more to say before."""
+    ask, asked, answer = read_stream_ask({"model": ["m"]}, Engine, ["m"]), 0, asyncio.Event()
+    told: list[Message] = []
+
+    async def receive() -> Message:
+        nonlocal asked
+        asked += 1
+        if asked > 1:
+            if asked > 3:  # it was waited for as long as a client may be idle, twice
+                answer.set()
+            await asyncio.Event().wait()
+        return {"type": "websocket.receive", "text": json.dumps({"type": order})}
+
+    async def send(message: Message) -> None:
+        told.append(message)
+
+    async def events() -> AsyncGenerator[Event, None]:
+        await answer.wait()
+        if order != "end":
+            yield Flushed("") if order == "flush" else Cleared("")
+            await asyncio.Event().wait()
+
+    async def stay() -> None:
+        await asyncio.Event().wait()
+
+    ours, theirs = socket.socketpair()
+    _, writer = await asyncio.open_unix_connection(sock=ours)
+    session = Session(ask, Bounds(0.02, 1.0), Lag(time.monotonic), Client(receive, send, asyncio.Event()))
+    with theirs:
+        running = session.run(Runner(writer, events(), stay), lambda _: None)
+        ending = await asyncio.wait_for(running, 60)
+    assert ending.code == (NORMAL if order == "end" else IDLE), "once it is answered it is idle"
+    assert [json.loads(each["text"])["type"] for each in told[:-1]] == {
+        "end": ["session.end"],
+        "flush": ["flushed", "session.end"],
+        "clear": ["cleared", "session.end"],
+    }[order]
 
 
 @pytest.mark.parametrize("when", ["before", "meanwhile"])
