@@ -1,9 +1,12 @@
 """What an engine's processes hold, so that a test can say that nothing was left behind."""
 
+import contextlib
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.conformance.engine.running import Engine
 from tests.support.waiting import wait_until
@@ -31,12 +34,32 @@ class Held:
 
 
 def held(engine: Engine) -> Held:
-    """Of the server, its children and its spool."""
+    """Of the server, its children and its spool, if it has one."""
+    spool = engine.log.parent / SPOOL
     return Held(
         sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in (engine.process.pid, *engine.children)),
         engine.children,
-        sorted(each.name for each in (engine.log.parent / SPOOL).iterdir()),
+        sorted(each.name for each in spool.iterdir()) if spool.is_dir() else [],
     )
+
+
+def leave(engine: Engine, path: str, **fields: Any) -> None:
+    """A request whose client hangs up: behind the first line of a stream, else while it is computed.
+
+    Or once it was, where that takes no time. Returns when nothing is computed.
+    """
+    before = engine.metric("requests_total")
+
+    def begun() -> bool:
+        return engine.metric("slots_computing") > 0 or engine.metric("requests_total") > before
+
+    with contextlib.closing(engine.connect()) as connection:
+        connection.request("POST", path, json.dumps(fields), {"Content-Type": "application/json"})
+        if fields.get("stream"):
+            connection.getresponse().readline()
+        else:
+            wait_until(begun, seconds=60, what="it computes", every=0.02)
+    wait_until(lambda: engine.metric("slots_computing") == 0, seconds=60, what="it stops", every=0.02)
 
 
 def resident_bytes(engine: Engine) -> int:

@@ -14,6 +14,7 @@ import pytest
 
 from tests.conformance.engine.conversations import said, tool
 from tests.conformance.engine.counting import assert_counts_in_a_stream_up_to_its_limit
+from tests.conformance.engine.holding import assert_nothing_stays, leave
 from tests.conformance.engine.running import Answer, Engine, running
 from tests.conformance.engine.stalling import assert_others_are_answered
 from tests.support.gguf import write_model
@@ -193,14 +194,25 @@ def test_what_llama_cpp_refuses(llama: Engine, fields: Any, param: str, code: st
 def test_clients_that_leave_leave_nothing_behind(llama: Engine) -> None:
     """What one of them made the model write colours no other's answer."""
     assert llama.capacity == 2
-    for _ in range(3):
-        with contextlib.closing(llama.connect()) as connection:
-            body = {"model": "m", "messages": said("a"), "stream": True, "grammar": 'root ::= "a" root'}
-            connection.request("POST", CHAT, json.dumps(body))
-            connection.getresponse().readline()
-        wait_until(lambda: llama.in_use == 0, seconds=60, what="the slots are free", every=0.02)
-    found = post(llama, messages=said("count"))
-    assert found.json["choices"][0]["message"]["content"].split() == ["one", "two", "three"]
+
+    def ask() -> None:
+        for wrong in ({"messages": said("word " * 300)}, {"messages": said("a"), "grammar": "root ::= ("}):
+            assert post(llama, **wrong).status == 400
+        leave(llama, CHAT, model="m", messages=said("a"), stream=True, grammar='root ::= "a" root')
+        found = post(llama, messages=said("count"))
+        assert found.json["choices"][0]["message"]["content"].split() == ["one", "two", "three"]
+
+    assert_nothing_stays(llama, ask, mebibytes=32)
+
+
+def test_embeddings_that_are_refused_or_left_leave_nothing_behind(embedder: Engine) -> None:
+    def ask() -> None:
+        for wrong in (["a", "word " * 300], ["a", "word " * 70_000], [""]):
+            assert post(embedder, "/v1/embeddings", input=wrong).status == 400
+        leave(embedder, "/v1/embeddings", model="m", input=[" ".join(["word"] * 20)] * 1000)
+        assert post(embedder, "/v1/embeddings", input="one").status == 200
+
+    assert_nothing_stays(embedder, ask, mebibytes=32)
 
 
 def test_others_are_answered_while_it_computes(llama: Engine, embedder: Engine) -> None:

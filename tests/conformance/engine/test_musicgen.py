@@ -1,6 +1,5 @@
 """The MusicGen engine as its container runs it, with models that were made on the spot."""
 
-import contextlib
 import io
 import json
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from roundhouse_engine import Cancellation, Cancelled, ModelError, ModelSpec, MusicOptions
+from tests.conformance.engine.holding import assert_nothing_stays, leave
 from tests.conformance.engine.running import Answer, Engine, running
 from tests.conformance.engine.stalling import assert_others_are_answered
 from tests.support.torch_base import prepare_torch
@@ -332,14 +332,16 @@ def test_others_are_answered_while_music_is_made(engine: Engine) -> None:
     assert_others_are_answered(engine, made)
 
 
-def test_a_client_that_leaves_frees_the_slot(engine: Engine) -> None:
-    """The whole of it would take minutes."""
-    told = json.dumps({"model": "m", "prompt": PROMPT, "duration": LIMIT_SECONDS})
-    with contextlib.closing(engine.connect()) as connection:
-        connection.request("POST", MUSIC, told)
-        wait_until(lambda: engine.metric("slots_computing") == 1, seconds=30, what="it computes", every=0.02)
-    wait_until(lambda: engine.metric("slots_computing") == 0, seconds=10, what="it is free", every=0.02)
-    assert post(engine).status == 200
+def test_what_is_refused_or_left_in_the_middle_leaves_nothing_behind(engine: Engine) -> None:
+    """The whole of what is left would take minutes."""
+
+    def ask() -> None:
+        for wrong in ({"prompt": "word " * 3000}, {"adapter": "large"}, {"adapter": "wide"}):
+            assert post(engine, **wrong).status == 400
+        leave(engine, MUSIC, model="m", prompt=PROMPT, duration=LIMIT_SECONDS)
+        assert post(engine).status == 200
+
+    assert_nothing_stays(engine, ask, mebibytes=48)
 
 
 WHOLE = json.dumps({"model": "m", "prompt": PROMPT, "duration": 0.1, "response_format": "wav"}).encode()

@@ -18,6 +18,7 @@ from PIL import Image
 
 from roundhouse_engine import Cancellation, Cancelled, Conversation, ModelError, ModelSpec, Piece, TextOptions
 from tests.conformance.engine.conversations import said
+from tests.conformance.engine.holding import assert_nothing_stays, leave
 from tests.conformance.engine.running import Answer, Engine
 from tests.conformance.engine.test_transformers import CHAT, post, serving
 from tests.support.torch_base import prepare_torch
@@ -141,6 +142,21 @@ def test_what_is_no_picture_or_too_much_of_one_is_told(seer: Engine, urls: list[
     assert (found.status, found.error["param"]) == (400, "messages"), found.body[:300]
     assert told in found.error["message"]
     assert ask(seer, "qwen", url(RED)).status == 200
+
+
+def test_what_is_refused_or_left_in_the_middle_leaves_nothing_behind(seer: Engine) -> None:
+    def tell(**fields: Any) -> dict[str, Any]:
+        return {"model": "qwen", "messages": looking(url(RED)), "temperature": 0, **fields}
+
+    def ask_all() -> None:
+        for wrong in (animated(), url(b"not a picture"), url(bomb(9_000, 9_000))):
+            assert ask(seer, "qwen", wrong).status == 400
+        schema = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "wat"}}}
+        assert post(seer, CHAT, **tell(response_format=schema)).status == 400
+        leave(seer, CHAT, **tell(stream=True, max_tokens=900, stop=["none of it"]))
+        assert ask(seer, "qwen", url(RED)).status == 200
+
+    assert_nothing_stays(seer, ask_all, mebibytes=64)
 
 
 def test_a_file_of_more_bytes_than_are_taken(seer: Engine) -> None:

@@ -8,6 +8,7 @@ from types import ModuleType
 
 import pytest
 
+from tests.conformance.engine.holding import assert_nothing_stays
 from tests.conformance.engine.listening import CLIP_SECONDS, RATE
 from tests.conformance.engine.running import Engine, form
 from tests.conformance.engine.stalling import assert_others_are_answered
@@ -157,7 +158,18 @@ def test_a_long_recording_in_flat_memory_while_the_server_answers(listener: Engi
     assert peak_mib(listener.process.pid) - before < 60
 
 
-def test_a_client_that_leaves_frees_the_place(listener: Engine) -> None:
-    with listener.started(conversation(10)[0], language="en"):
-        pass
-    wait_until(lambda: listener.metric("slots_computing") == 0, seconds=30, what="nothing is computed")
+def test_what_is_refused_or_left_in_the_middle_leaves_nothing_behind(listener: Engine) -> None:
+    recording = conversation(10)[0]
+
+    def ask() -> None:
+        for file, fields in (
+            (b"no audio" * 9, {}),
+            (go_forward()[:30_000], {}),
+            (go_forward(), {"language": "xx"}),
+        ):
+            assert listener.post(file, **fields).status == 400
+        with listener.started(recording, language="en"):
+            pass
+        wait_until(lambda: listener.metric("slots_computing") == 0, seconds=30, what="nothing is computed")
+
+    assert_nothing_stays(listener, ask, mebibytes=64)
