@@ -60,7 +60,7 @@ def load(
         said = f"{handler.__name__} cannot be imported: {type(error).__name__}: {_one_line(error)}"
         tell(LoadFailed(said))
         return {}
-    before_bytes = resident_bytes() if shared else 0
+    before_bytes = _own_bytes(handler) if shared else 0
     instances = {}
     for model in models:
         tell(Loading(model.name, 0.0))
@@ -86,8 +86,16 @@ def load(
     trim()
     seconds = time.monotonic() - begun
     logger.info("models loaded", extra={"models": list(instances), "seconds": round(seconds, 3)})
-    tell(Loaded(seconds, max(resident_bytes() - before_bytes, 0)))
+    tell(Loaded(seconds, max(_own_bytes(handler) - before_bytes, 0)))
     return instances
+
+
+def _own_bytes(handler: type[Handler]) -> int:
+    """What the process holds but for what requests have put on the shelf, also while models are loaded."""
+    if handler.shelf is None:
+        return resident_bytes()
+    with handler.shelf.still() as shelf_bytes:
+        return resident_bytes() - shelf_bytes
 
 
 def _loading(handler: Handler, model: str, tell: Callable[[Event], None], part: float) -> None:

@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS: Final = 0.05
 """How soon a request that waits for room is out of the queue once its client has left."""
+_STILL_SECONDS: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,38 @@ class Shelf(Generic[Key, Thing]):
         self._places: dict[Key, _Place[Thing]] = {}
         self._lock = threading.Lock()
         self._counted: _Counted | None = None
+        self._moved = threading.Condition()
+        self._loading = self._measuring = 0
+
+    @contextlib.contextmanager
+    def still(self) -> Iterator[int]:
+        """What all of it holds, in bytes; nothing is loaded meanwhile, and what is being loaded waited for.
+
+        Not for ever: what hangs is left out of the sum.
+        """
+        with self._moved:
+            self._measuring += 1
+            self._moved.wait_for(lambda: not self._loading, _STILL_SECONDS)
+        try:
+            with self._lock:
+                places = list(self._places.values())
+            yield sum(place.needed_bytes for place in places if place.thing is not None)
+        finally:
+            with self._moved:
+                self._measuring -= 1
+                self._moved.notify_all()
+
+    @contextlib.contextmanager
+    def _moving(self) -> Iterator[None]:
+        with self._moved:
+            self._moved.wait_for(lambda: not self._measuring)
+            self._loading += 1
+        try:
+            yield
+        finally:
+            with self._moved:
+                self._loading -= 1
+                self._moved.notify_all()
 
     def count_in(self, memory: Memory, loop: asyncio.AbstractEventLoop, wait_seconds: float) -> None:
         """From now on things are loaded only while `memory` has room, which is waited for so long.
@@ -102,9 +135,10 @@ class Shelf(Generic[Key, Thing]):
             _enter(key, place, model, place.counted, cancellation)
         try:
             begun = time.monotonic()
-            thing = self._load(key)
-            place.needed_bytes = self._size(thing)
-            place.thing = thing
+            with self._moving():
+                thing = self._load(key)
+                place.needed_bytes = self._size(thing)
+                place.thing = thing
         except BaseException:
             place.tell(lambda memory: memory.leave(place))
             raise

@@ -51,6 +51,7 @@ from roundhouse_engine.models_file import Desired, Given
 from roundhouse_engine.pipeline import compute, load
 from roundhouse_engine.pool import Pool
 from roundhouse_engine.settings import read_settings
+from roundhouse_engine.shelf import Shelf
 from roundhouse_engine.text_events import TextAsk, TextWork
 from tests.conformance.engine.text_handlers import Vectors
 from tests.support.recordings import wav
@@ -410,3 +411,18 @@ def test_what_is_imported_counts_as_no_models_memory(tmp_path: Path, monkeypatch
     assert failed[-1] == LoadFailed("Broken cannot be imported: ZeroDivisionError: division by zero")
     assert not load(Exits, (ModelSpec("m"),), failed.append, shared=True)
     assert failed[-1] == LoadFailed("Exits cannot be imported: SystemExit: 3")
+
+
+def test_what_is_put_on_the_shelf_while_a_model_is_loaded_counts_as_none_of_its_memory() -> None:
+    class Sharing(Scripted):
+        shelf = Shelf[str, bytes](lambda _: b"x" * (64 << 20), len)
+
+        @override
+        def load(self, model: ModelSpec, progress: Callable[[float], None]) -> None:
+            with self.shelf.taken("adapter", 0, "other", Cancellation()):
+                pass  # as a request of another model does
+
+    told: list[Event] = []
+    assert load(Sharing, (ModelSpec("m"),), told.append, shared=True)
+    assert isinstance(told[-1], Loaded)
+    assert told[-1].ram_bytes < 32 << 20

@@ -69,6 +69,37 @@ class Scene:
         await eventually(asked, seconds=10, what=f"{count} bytes are needed", every=0.005)
 
 
+async def test_what_is_being_loaded_is_there_before_all_of_it_is_measured() -> None:
+    begun, gate = threading.Event(), threading.Event()
+
+    def load(_: str) -> bytes:
+        begun.set()
+        assert gate.wait(60)
+        return bytes(4)
+
+    shelf = Shelf[str, bytes](load, len)
+
+    def use() -> None:
+        with shelf.taken("a", 9, "model", Cancellation()):
+            pass
+
+    def measured() -> int:
+        with shelf.still() as held_bytes:
+            return held_bytes
+
+    async def is_waited_for() -> bool:
+        return shelf._measuring == 1
+
+    assert measured() == 0
+    using = asyncio.create_task(asyncio.to_thread(use))
+    await asyncio.to_thread(begun.wait, 60)
+    measuring = asyncio.create_task(asyncio.to_thread(measured))
+    await eventually(is_waited_for, seconds=60, what="it is to be measured")
+    gate.set()
+    assert await measuring == 4
+    await using
+
+
 async def test_what_was_used_longest_ago_makes_room_and_comes_back() -> None:
     scene = Scene()
     await scene.use("a", "b", "a", "c")
