@@ -107,7 +107,10 @@ class Cluster:
     async def watch(
         self, kind: Kind, namespace: str | None, selector: str, resource_version: str
     ) -> AsyncIterator[Change]:
-        """Changes since `resource_version` until the server ends the watch; GoneError says to list again."""
+        """Changes since `resource_version` until the server ends the watch; GoneError says to list again.
+
+        The first is a bookmark of our own, once the watch is open: the server may have no news for a minute.
+        """
         query = {
             "watch": "1",
             "allowWatchBookmarks": "true",
@@ -117,6 +120,7 @@ class Cluster:
         }
         request = Request("GET", _path(kind, namespace), query, lasting=True)
         async with self._connection.open(request) as response:
+            yield Change("BOOKMARK", {"metadata": {"resourceVersion": resource_version}})
             async for line in lines(response.content):
                 event = decoded(request, line)
                 if event["type"] == "ERROR":

@@ -7,7 +7,7 @@ answer untrue, or refused. Fields that are not known are left alone, as ElevenLa
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -70,10 +70,10 @@ class Export(msgspec.Struct, frozen=True):
     format: Literal["srt", "txt", "docx", "html", "pdf", "segmented_json"]
     include_speakers: bool | None = None
     include_timestamps: bool | None = None
-    max_characters_per_line: int | None = None
-    segment_on_silence_longer_than_s: float | None = None
-    max_segment_duration_s: float | None = None
-    max_segment_chars: int | None = None
+    max_characters_per_line: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    segment_on_silence_longer_than_s: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    max_segment_duration_s: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    max_segment_chars: Annotated[int, msgspec.Meta(ge=1)] | None = None
 
 
 EXPORTED: Final = ("srt", "txt")

@@ -83,6 +83,29 @@ def test_a_watch_that_breaks_leaves_nothing_behind(nursery: Nursery, tmp_path: P
         assert "left behind" not in operator.log.read_text()
 
 
+def test_a_watch_that_is_open_again_is_followed_before_there_is_news(
+    nursery: Nursery, tmp_path: Path
+) -> None:
+    async def no_deployments(request: web.Request) -> web.StreamResponse | None:
+        away = "watch" in request.query and request.path.endswith("/deployments")
+        return web.Response(text="away", status=503) if away else None
+
+    with EmptyApiServer() as server:
+        operator = operator_of(server, tmp_path / "operator.log", spawn=nursery.spawn).start()
+        wait_until(lambda: server.watching() == 4, seconds=60, what="kopf watches", every=0.05)
+        server.rule = no_deployments
+        server.cut_watches()
+        wait_until(
+            lambda: "cannot follow deployments" in operator.get("/readyz")[1],
+            seconds=60,
+            what="it says what it cannot follow",
+            every=0.1,
+        )
+        server.rule = passing
+        wait_until(lambda: operator.get("/readyz")[0] == 200, seconds=60, what="it is ready", every=0.1)
+        assert operator.stop() == 0
+
+
 def test_who_loses_the_lease_of_a_slow_api_server_contends_anew(nursery: Nursery, tmp_path: Path) -> None:
     """In the same process: the kubelet would start one that ended ever later."""
 

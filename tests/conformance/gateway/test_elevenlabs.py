@@ -199,6 +199,15 @@ REFUSED = [
     ({"file": FILE, "seed": -1}, 422, "seed"),
     ({"file": FILE, "language_code": "English!"}, 422, "language_code"),
     ({"file": FILE, "additional_formats": [{"format": "epub"}]}, 422, "additional_formats"),
+    *(
+        ({"file": FILE, "additional_formats": [{"format": "srt", option: value}]}, 422, "additional_formats")
+        for option, value in (
+            ("max_characters_per_line", -5),
+            ("max_segment_duration_s", 0),
+            ("max_segment_chars", 0),
+            ("segment_on_silence_longer_than_s", -1),
+        )
+    ),
 ]
 
 
