@@ -22,7 +22,8 @@ async def drain(pool: Pool, model: str, seconds: float) -> None:
         async with asyncio.timeout(seconds):
             await pool.drained()
     except TimeoutError:
-        logger.warning("drain deadline passed", extra={"model": model, "in_use": pool.in_use})
+        told = {"model": model, "in_use": pool.in_use, "sessions": pool.sessions_in_use}
+        logger.warning("drain deadline passed", extra=told)
         pool.evict()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FLUSH_SECONDS):

@@ -81,7 +81,7 @@ def refused(reason: Refusal) -> EngineError:
             )
         case Refusal.DRAINING:
             message = (
-                "The engine is shutting down and takes no new work. Try again: another replica will answer."
+                "The engine, or this model in it, takes no more work. Try again: another replica will answer."
             )
             return EngineError(
                 Problem(503, "service_unavailable", "engine_draining", message, None, reason, 1)

@@ -210,7 +210,8 @@ async def _drained(leave: asyncio.Event, door: Door, deadline_seconds: float) ->
         async with asyncio.timeout(deadline_seconds):
             await door.drained()
     except TimeoutError:
-        logger.warning("drain deadline passed", extra={"in_use": door.in_use})
+        told = {"in_use": door.in_use, "sessions": door.sessions_in_use}
+        logger.warning("drain deadline passed", extra=told)
         door.evict()
     await asyncio.sleep(max(min(_LINGER_SECONDS, deadline_seconds) - (time.monotonic() - begun), 0))
 

@@ -49,11 +49,7 @@ _ORDERS: Final = {"flush": Order.FLUSH, "clear": Order.CLEAR, "end": Order.END}
 
 NORMAL, GOING_AWAY, FAILED = 1000, 1012, 1011
 LAG, PARAMETERS, IDLE, LIMIT, NOTHING_RUNS = 4010, 4400, 4408, 4429, 4503
-_OF_REFUSAL: Final = {
-    Refusal.FULL: LIMIT,
-    Refusal.LOADING: NOTHING_RUNS,
-    Refusal.DRAINING: GOING_AWAY,
-}
+_OF_REFUSAL: Final = {Refusal.FULL: LIMIT, Refusal.LOADING: NOTHING_RUNS, Refusal.DRAINING: GOING_AWAY}
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +130,8 @@ class Session:
             )
         except EngineError as error:
             ending = ending_of(error)
-            await self._say({"type": "error", "error": error.problem.envelope})
+            if ending.code != GOING_AWAY:  # which `session.ending` has told of
+                await self._say({"type": "error", "error": error.problem.envelope})
         except (ConnectionError, OSError):
             ending = Ending(0)
         finally:
@@ -246,7 +243,8 @@ class Session:
 
     async def _leave(self, leaving: Callable[[], Awaitable[None]]) -> Ending:
         await leaving()
-        seconds, reason = self._bounds.drain_seconds, "The engine is shutting down; begin another session."
+        seconds = self._bounds.drain_seconds
+        reason = "The engine, or this model in it, is leaving; begin another session."
         deadline = {"deadlineMs": round(seconds * 1000), "reason": reason}
         await self._say({"type": "session.ending", **deadline})
         await asyncio.sleep(seconds)

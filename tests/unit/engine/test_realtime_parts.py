@@ -13,7 +13,7 @@ import pytest
 from starlette.types import Message
 from typing_extensions import override
 
-from roundhouse_engine.errors import EngineError
+from roundhouse_engine.errors import EngineError, Refusal, refused
 from roundhouse_engine.events import Cleared, Event, Flushed, Heard
 from roundhouse_engine.lag import END_AFTER_SECONDS, Lag, Verdict
 from roundhouse_engine.metrics import Metrics
@@ -23,6 +23,7 @@ from roundhouse_engine.realtime_speech import RealtimeSpeech
 from roundhouse_engine.samples import Inlet
 from roundhouse_engine.session import (
     AHEAD_BYTES,
+    GOING_AWAY,
     IDLE,
     NORMAL,
     Bounds,
@@ -299,6 +300,34 @@ async def test_a_client_that_waits_for_an_answer_is_not_idle(order: str) -> None
         "flush": ["flushed", "session.end"],
         "clear": ["cleared", "session.end"],
     }[order]
+
+
+async def test_a_session_that_its_model_leaves_is_told_once() -> None:
+    """Its own deadline and the model's come at the same moment."""
+    ask, told, leaving = read_stream_ask({"model": ["m"]}, Engine, ["m"]), list[Message](), asyncio.Event()
+
+    async def receive() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError("it says nothing")
+
+    async def send(message: Message) -> None:
+        told.append(message)
+        leaving.set()
+
+    async def events() -> AsyncGenerator[Event, None]:
+        await leaving.wait()
+        raise refused(Refusal.DRAINING)
+        yield
+
+    async def leaves() -> None: ...
+
+    ours, theirs = socket.socketpair()
+    _, writer = await asyncio.open_unix_connection(sock=ours)
+    session = Session(ask, Bounds(600, 600), Lag(time.monotonic), Client(receive, send, asyncio.Event()))
+    with theirs:
+        running = session.run(Runner(writer, events(), leaves), lambda _: None)
+        assert (await asyncio.wait_for(running, 60)).code == GOING_AWAY
+    assert [json.loads(each["text"])["type"] for each in told[:-1]] == ["session.ending", "session.end"]
 
 
 @pytest.mark.parametrize("when", ["before", "meanwhile"])

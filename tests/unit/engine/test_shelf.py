@@ -263,7 +263,7 @@ def test_a_server_that_ends_tells_who_waits_for_room() -> None:
 
     with ThreadPoolExecutor(1) as threads:
         using = asyncio.run(serve(threads))
-        with pytest.raises(EngineError, match="shutting down"):
+        with pytest.raises(EngineError, match="takes no more work"):
             using.result(60)
 
 
