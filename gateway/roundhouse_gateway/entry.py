@@ -93,8 +93,16 @@ class Entry:
 
     @property
     def speaks_roundhouse(self) -> bool:
-        """The image is built on the engine SDK, so it admits a request before it reads the body."""
-        return self.record.effective.dialect == Dialect.ROUNDHOUSE and not self.is_upstream
+        """It is one of the cluster's own that are built on the engine SDK, and told which model is meant."""
+        return self.admits_first and not self.is_upstream
+
+    @property
+    def admits_first(self) -> bool:
+        """It is built on the engine SDK, here or elsewhere: a request is admitted before its body is read.
+
+        Who is sent a body that it does not read closes the connection, and its answer may be lost.
+        """
+        return self.record.effective.dialect == Dialect.ROUNDHOUSE
 
     @property
     def headers(self) -> Mapping[str, str]:

@@ -199,7 +199,7 @@ class EngineClient:
                     url,
                     data=body.chunks(),
                     headers=headers,
-                    expect100=call.entry.speaks_roundhouse,
+                    expect100=call.entry.admits_first,
                     allow_redirects=False,
                     ssl=trust(call.entry.access.ca),
                     timeout=self._hasty if self.endpoints.untried(call.entry, tour.tried) else self._patient,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from roundhouse_api.enums import BackendType, Device, RouteName
+from roundhouse_api.enums import BackendType, Device, Dialect, RouteName
 from roundhouse_api.selection import ModelStatus, UnknownModelError
 from roundhouse_api.v1alpha1 import Effective, Performance
 from roundhouse_gateway.access import Access
@@ -174,6 +174,13 @@ def test_where_an_upstream_is_called(base_url: str, expected: str) -> None:
     assert entry.target is not None
     assert entry.url(entry.target.base_urls[0], RouteName.TRANSCRIPTIONS) == expected
     assert not entry.speaks_roundhouse
+
+
+@pytest.mark.parametrize("dialect", [Dialect.ROUNDHOUSE, Dialect.OPENAI])
+def test_an_engine_of_ours_is_asked_before_it_is_sent_a_body_wherever_it_runs(dialect: Dialect) -> None:
+    record = replace(HOSTED, effective=HOSTED.effective.model_copy(update={"dialect": dialect}))
+    entry = snapshot_of(record, engines=[upstream()]).resolve("base")
+    assert (entry.admits_first, entry.speaks_roundhouse) == (dialect is Dialect.ROUNDHOUSE, False)
 
 
 def test_a_key_is_shown_to_no_other_upstream_than_it_was_read_for() -> None:

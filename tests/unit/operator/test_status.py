@@ -159,6 +159,15 @@ CASES = (
         "Suspended",
     ),
     Case(
+        "suspended-upstream",
+        "nothing runs here, and nobody is sent there",
+        settled(upstream(), variant(on="elsewhere", suspend=True)),
+        ("False", "Suspended"),
+        ("True", "Upstream"),
+        ("False", "Suspended"),
+        "Suspended",
+    ),
+    Case(
         "lost",
         "it had an endpoint",
         lost,

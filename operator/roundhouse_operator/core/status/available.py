@@ -22,10 +22,10 @@ _LOADING: Final = "Its model is not loaded yet"
 
 
 def find_available(scene: Scene, blocker: Finding | None) -> Finding:
-    if scene.upstream and not blocker:
-        return true(Reason.UPSTREAM, "Requests go to the upstream")
     if scene.suspended:
         return false(Reason.SUSPENDED, "`spec.suspend` is true")
+    if scene.upstream and not blocker:
+        return true(Reason.UPSTREAM, "Requests go to the upstream")
     if scene.ready:
         return _answering(scene)
     if scene.wanted == 0 and not blocker:
