@@ -122,7 +122,7 @@ def _prompt(fields: Fields) -> str | list[int]:
 
 def _stop(fields: Fields) -> tuple[str, ...]:
     value = fields.values.get("stop")
-    stops = [value] if isinstance(value, str) else value or []
+    stops = [] if value is None else [value] if isinstance(value, str) else value
     if (
         not isinstance(stops, list)
         or len(stops) > _STOPS

@@ -20,6 +20,8 @@ from roundhouse_engine.text_events import Composed, Composing
 
 _AXES: Final = 2
 _CHANNELS: Final = (1, 2)
+_LOWEST, _HIGHEST = 8_000, 192_000
+"""Samples of a channel a second."""
 _STEP: Final = 0.01
 """Of the work, between two tellings of how far it is."""
 
@@ -59,6 +61,10 @@ def _checked(handler: Music, made: Any) -> Composition:  # noqa: ANN401 - whatev
     if len(shape) != _AXES or shape[0] not in _CHANNELS:
         wanted = "where an array of [channels, samples] with one or two channels is wanted"
         raise at_fault(handler, "compose", f"gave samples as {kind_of(made.samples)}, {wanted}")
+    rate: Any = made.sample_rate
+    if isinstance(rate, str) or not _LOWEST <= rate <= _HIGHEST:
+        wanted = f"where a rate from {_LOWEST} to {_HIGHEST} Hz is wanted"
+        raise at_fault(handler, "compose", f"gave a sample_rate of {rate!r:.60}, {wanted}")
     return replace(made, sample_rate=int(made.sample_rate), tokens=int(made.tokens))
 
 
@@ -95,9 +101,14 @@ class _Work:
 
     def result(self) -> Any:  # noqa: ANN401 - whatever an author gave
         """Raises what the handler did, and `EngineError` where memory was short."""
-        error = self._raised
+        error, self._raised = self._raised, None
         if error is None:
             return self._found
-        if isinstance(error, Exception) and not isinstance(error, EngineError) and memory_is_short(error):
-            raise no_memory_left() from error
-        raise error
+        try:
+            if isinstance(error, Exception) and not isinstance(error, EngineError) and memory_is_short(error):
+                raise no_memory_left() from error
+            raise error
+        finally:
+            # Its frames hold this work, and all that the handler computed with: in a circle that would stay
+            # until Python looks for some, which counts objects and not megabytes.
+            del error

@@ -45,7 +45,9 @@ def encode(samples: NDArray[np.float32], rate: int, name: str, check: Callable[[
     layout = "mono" if len(pcm) == 1 else "stereo"
     file = io.BytesIO()
     with av.open(file, "w", format=wanted.container, options={"fflags": "+bitexact"}) as container:
-        stream: Any = container.add_stream(wanted.codec, rate=wanted.rate or rate, layout=layout)
+        stream: Any = container.add_stream(
+            wanted.codec, rate=wanted.rate or _taken(wanted, rate), layout=layout
+        )
         stream.codec_context.flags |= av.codec.context.Flags.bitexact
         if wanted.lossy:
             stream.bit_rate = _BIT_RATE * len(pcm) // 2
@@ -58,3 +60,9 @@ def encode(samples: NDArray[np.float32], rate: int, name: str, check: Callable[[
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return file.getvalue()
+
+
+def _taken(wanted: _Format, rate: int) -> int:
+    """The next higher rate that the codec takes, or its highest."""
+    rates = av.Codec(wanted.codec, "w").audio_rates or (rate,)
+    return min((each for each in rates if each >= rate), default=max(rates))

@@ -20,7 +20,7 @@ from roundhouse_engine.showing import shown
 Receive = Callable[[], Awaitable[Any]]
 
 _FIELD_BYTES: Final = 64 * 1024
-_FIELDS: Final = 128
+_PARTS: Final = 128
 _FLUSH_BYTES: Final = 1 << 20
 
 
@@ -107,10 +107,10 @@ class _FormReader:
 
     def __init__(self, mark: str, limits: UploadLimits, form: Form) -> None:
         # Not strict: that refuses a line break after the last boundary when it comes in a packet of its own.
-        self._parser = multipart.PushMultipartParser(mark, max_segment_count=_FIELDS)
+        self._parser = multipart.PushMultipartParser(mark)
         self._limits = limits
         self._form = form
-        self._received = 0
+        self._received = self._parts = 0
         self._name = ""
         self._in_file = False
         self._text = bytearray()
@@ -144,6 +144,15 @@ class _FormReader:
     def _begin(self, name: str, *, is_file: bool) -> None:
         self._name = name
         self._in_file = is_file
+        self._parts += 1
+        if self._parts > _PARTS:
+            raise invalid(
+                f"The form has more than {_PARTS} fields: {shown(name)} is one too many. A list of words "
+                "fits into one field, with commas.",
+                param=name,
+                code="form_too_large",
+                status=413,
+            )
         if not is_file:
             return
         if name != "file":

@@ -74,6 +74,14 @@ def test_a_temperature_that_nothing_can_be_divided_by_is_none(
     assert read(temperature=said)["options"]["temperature"] == meant
 
 
+@pytest.mark.parametrize("stop", [0, False, {}, 1.5, [5], ""])
+def test_what_is_no_stop_sequence_is_refused(stop: Any) -> None:
+    with pytest.raises(EngineError, match="stop must be a text or a list") as caught:
+        read(stop=stop)
+    assert caught.value.problem.param == "stop"
+    assert read(stop=None)["options"]["stop"] == read(stop=[])["options"]["stop"] == ()
+
+
 def test_of_log_probabilities_it_tells_none() -> None:
     def completed(logprobs: object) -> None:
         read_completion(Fields({"model": "m", "prompt": "a", "logprobs": logprobs}), Caller, ("m",))

@@ -123,7 +123,11 @@ BROKEN = [
     Broken("misplaced file", (part("audio", b"1", filename="a") + END,), 400, "invalid_value", "audio"),
     Broken("endless field", (part("prompt", b"x" * 70_000) + END,), 413, "form_too_large", "prompt"),
     Broken(
-        "endless fields", (b"".join(part(f"f{n}", b"") for n in range(200)) + END,), 413, "form_too_large"
+        "endless fields",
+        (b"".join(part(f"f{n}", b"") for n in range(200)) + END,),
+        413,
+        "form_too_large",
+        "f128",
     ),
     Broken("too large", (part("file", bytes(2 << 20), filename="a") + END,), 413, "upload_too_large", "file"),
 ]
