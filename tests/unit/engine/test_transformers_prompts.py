@@ -1,5 +1,6 @@
 """A long prompt is read in parts by models that say the same then, and left between two of them."""
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -77,13 +78,14 @@ def test_a_long_prompt_is_read_in_parts_and_goes_on_alike(handler: TransformersC
     assert lengths == [len(PROMPT), 1, 1, 1]
 
 
-def test_who_leaves_while_the_prompt_is_read_is_heard_of_before_the_next_part(
-    handler: TransformersChat,
+@pytest.mark.parametrize("call", [2, 5], ids=["in the prompt", "in the answer"])
+def test_who_leaves_gets_no_further_part_of_the_prompt_and_no_further_token(
+    handler: TransformersChat, call: int
 ) -> None:
-    lengths = read(handler, cancellation := Cancellation(), leave_at=2)
-    with pytest.raises(Cancelled):
+    lengths = read(handler, cancellation := Cancellation(), leave_at=call)
+    with contextlib.suppress(Cancelled):
         written(handler, cancellation)
-    assert lengths == [PART, PART]
+    assert lengths == [PART, PART, len(PROMPT) - 2 * PART, 1, 1][:call]
 
 
 def model_of(kind: str, **more: Any) -> Any:
