@@ -12,7 +12,7 @@ from transformers.utils import logging
 
 from roundhouse_engine import ModelError
 from roundhouse_engine.errors import memory_is_short
-from roundhouse_transformers.repository import Repository
+from roundhouse_transformers.repository import Repository, own_code
 from roundhouse_transformers.settings import Settings
 
 _SAID: Final = 300
@@ -56,6 +56,8 @@ def load(repository: Repository, settings: Settings, kind: Any) -> Loaded:  # no
     except Exception as error:  # each library has its own kinds
         if memory_is_short(error):
             raise ModelError(f"{name!r} needs more memory than there is: give the pod more.") from error
+        if "auto_map" in repository.config and "trust_remote_code" in str(error):
+            raise own_code(name) from error
         at_fault = _against_config(repository, kind, common)
         said = _first_line(error) if at_fault is None else f"no model is as its config.json says: {at_fault}"
         raise ModelError(f"{name!r} cannot be loaded: {said}") from error

@@ -67,9 +67,7 @@ def open_repository(
     allowed = model.source.get("allow") or ()
     remote_code = "RemoteCode" in allowed
     if "auto_map" in config and "model_type" not in config and not remote_code:
-        raise ModelError(
-            f"{name!r} brings its own code, which is not run unless its source says `allow: [RemoteCode]`."
-        )
+        raise own_code(name)
     files = _weights(name, path)
     pickles = [file.name for file in files if file.suffix != _SAFE]
     if pickles and "UnsafeFormats" not in allowed:
@@ -80,6 +78,12 @@ def open_repository(
         )
     _read_through(files, progress)
     return Repository(name, path, config, not pickles, remote_code)
+
+
+def own_code(name: str) -> ModelError:
+    return ModelError(
+        f"{name!r} brings its own code, which is not run unless its source says `allow: [RemoteCode]`."
+    )
 
 
 def _weights(name: str, path: Path) -> list[Path]:
