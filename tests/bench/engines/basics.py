@@ -15,9 +15,7 @@ _STOP_NOISE: Final = 0.2
 
 NOT_HELD: Final = frozenset(
     {
-        "pocketsphinx, first word while spoken, later than the library",
         "llama-cpp, computes on when its client left",
-        "llama-cpp embeddings, start to ready",
     }
 )
 """Figures that are not yet as they are to be in each run on a quiet machine: told, and not enforced."""
