@@ -14,7 +14,7 @@ from typing import Any, Final, assert_never
 
 from starlette.types import Message, Receive, Send
 
-from roundhouse_engine.errors import EngineError, Refusal, invalid
+from roundhouse_engine.errors import EngineError, Refusal
 from roundhouse_engine.events import (
     Cleared,
     Event,
@@ -28,6 +28,7 @@ from roundhouse_engine.events import (
 from roundhouse_engine.formats import Segment
 from roundhouse_engine.freeing import end
 from roundhouse_engine.lag import Lag, Verdict
+from roundhouse_engine.orders import Unanswered, read_order
 from roundhouse_engine.samples import sample_bytes
 from roundhouse_engine.stream_ask import StreamAsk
 from roundhouse_engine.stream_frames import Frame, Order, packed
@@ -42,10 +43,7 @@ _WAITS_SECONDS: Final = 1.0
 """Whoever has so much audio unheard waits for it, and is not idle."""
 WATCH_SECONDS: Final = 0.25
 _PIECE_SECONDS: Final = 0.5
-_LONGEST_ID: Final = 128
-_LONGEST_ORDER: Final = 4096  # its `id` may be written in escapes; what is longer takes the loop's time
 _LONGEST_REASON: Final = 120
-_ORDERS: Final = {"flush": Order.FLUSH, "clear": Order.CLEAR, "end": Order.END}
 
 NORMAL, GOING_AWAY, FAILED = 1000, 1012, 1011
 LAG, PARAMETERS, IDLE, LIMIT, NOTHING_RUNS = 4010, 4400, 4408, 4429, 4503
@@ -95,7 +93,7 @@ class Session:
         self._bounds = bounds
         self._lag = lag
         self._receive, self._send, self._gone = client.receive, client.send, client.gone
-        self._unanswered = 0  # orders; while there are some it is the client that waits
+        self._unanswered = Unanswered()
         self._byte_rate = ask.stream.sample_rate * sample_bytes(ask.stream.encoding)
 
     async def begin(self, session_id: str, version: int) -> None:
@@ -154,14 +152,14 @@ class Session:
                 async with asyncio.timeout(self._bounds.idle_seconds):
                     message = await self._receive()
             except TimeoutError:
-                if ended or self._unanswered or self._lag.backlog > _WAITS_SECONDS:
+                if ended or self._unanswered.orders or self._lag.backlog > _WAITS_SECONDS:
                     continue
                 return Ending(IDLE, f"Nothing was sent for {self._bounds.idle_seconds:g} seconds.")
             if message["type"] == "websocket.disconnect":
                 return Ending(0)
             for frame in () if ended else self._frames(message):
                 ended = ended or frame.order is Order.END
-                self._unanswered += frame.order in (Order.FLUSH, Order.CLEAR)
+                await self._unanswered.add(frame.order)
                 writer.write(packed(frame))
                 with contextlib.suppress(ConnectionError):  # its runner died, which `_tell` hears of
                     await writer.drain()
@@ -205,7 +203,7 @@ class Session:
             case Uttered(utterance, found):
                 return {"type": "transcript.final", "utterance": utterance, **self._final(found)}
             case Flushed(given) | Cleared(given):
-                self._unanswered -= 1
+                self._unanswered.answered()
                 name = "flushed" if isinstance(event, Flushed) else "cleared"
                 return {"type": name, **({"id": given} if given else {})}
             case _:
@@ -249,26 +247,6 @@ class Session:
         await self._say({"type": "session.ending", **deadline})
         await asyncio.sleep(seconds)
         return Ending(GOING_AWAY, reason)
-
-
-def read_order(text: str) -> Frame:
-    """The client's order; raises `EngineError` for what is none."""
-    try:
-        message = json.loads(text) if len(text) <= _LONGEST_ORDER else None
-    except (ValueError, RecursionError):
-        message = None
-    kind = message.get("type") if isinstance(message, dict) else None
-    order = _ORDERS.get(kind) if isinstance(kind, str) else None
-    given = (message.get("id") if isinstance(message, dict) else None) or ""
-    if order is None:
-        raise invalid(
-            f"A text frame is JSON with a `type` of {', '.join(_ORDERS)}, not {text[:80]!r}; audio comes in "
-            "binary frames.",
-            param="type",
-        )
-    if not isinstance(given, str) or len(given) > _LONGEST_ID:
-        raise invalid(f"`id` must be a text of at most {_LONGEST_ID} characters.", param="id")
-    return Frame(order, given.encode("utf-8", "replace"))
 
 
 def ending_of(error: EngineError) -> Ending:

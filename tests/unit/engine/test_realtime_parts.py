@@ -17,6 +17,7 @@ from roundhouse_engine.errors import EngineError, Refusal, refused
 from roundhouse_engine.events import Cleared, Event, Flushed, Heard
 from roundhouse_engine.lag import END_AFTER_SECONDS, Lag, Verdict
 from roundhouse_engine.metrics import Metrics
+from roundhouse_engine.orders import MOST_UNANSWERED, read_order
 from roundhouse_engine.pool import Pool
 from roundhouse_engine.realtime import Realtime
 from roundhouse_engine.realtime_speech import RealtimeSpeech
@@ -30,7 +31,6 @@ from roundhouse_engine.session import (
     Client,
     Runner,
     Session,
-    read_order,
 )
 from roundhouse_engine.settings import read_settings
 from roundhouse_engine.stream_ask import read_stream_ask
@@ -300,6 +300,45 @@ async def test_a_client_that_waits_for_an_answer_is_not_idle(order: str) -> None
         "flush": ["flushed", "session.end"],
         "clear": ["cleared", "session.end"],
     }[order]
+
+
+async def test_a_client_with_many_unanswered_orders_is_not_read_from() -> None:
+    """It may never read: its answers would fill the memory."""
+    ask, read, answers = read_stream_ask({"model": ["m"]}, Engine, ["m"]), 0, asyncio.Semaphore(0)
+    many = asyncio.Event()
+
+    async def receive() -> Message:
+        nonlocal read
+        read += 1
+        if read > MOST_UNANSWERED:
+            many.set()
+        if read > MOST_UNANSWERED + 5:
+            return {"type": "websocket.disconnect"}
+        return {"type": "websocket.receive", "text": '{"type": "flush"}'}
+
+    async def send(message: Message) -> None: ...
+
+    async def events() -> AsyncGenerator[Event, None]:
+        while True:
+            await answers.acquire()
+            yield Flushed("")
+
+    async def stay() -> None:
+        await asyncio.Event().wait()
+
+    ours, theirs = socket.socketpair()
+    _, writer = await asyncio.open_unix_connection(sock=ours)
+    session = Session(ask, Bounds(600, 600), Lag(time.monotonic), Client(receive, send, asyncio.Event()))
+    with theirs:
+        running = asyncio.create_task(session.run(Runner(writer, events(), stay), lambda _: None))
+        await asyncio.wait_for(many.wait(), 60)
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        assert read == MOST_UNANSWERED + 1
+        for _ in range(5):
+            answers.release()
+        assert (await asyncio.wait_for(running, 60)).code == 0
+    assert read == MOST_UNANSWERED + 6
 
 
 async def test_a_session_that_its_model_leaves_is_told_once() -> None:
