@@ -101,12 +101,15 @@ class Source:
     def silent_seconds(self) -> float:
         return _now() - self.heard_at
 
-    def heard(self) -> None:
+    def heard(self, *, lasting: bool = True) -> None:
+        """`lasting`: that it may break off at once again is not to be feared."""
         self.alive_at = self.heard_at = _now()
         if self.failing:
             logger.info("Following %s again", self.scope)
             self.on_recovery()
-        self.failing, self._failures = None, 0
+        self.failing = None
+        if lasting:
+            self._failures = 0
 
     def turned_away(self, error: RefusedError) -> bool:
         """Whether that says that there is nothing to follow, which for this kind is no trouble."""
@@ -139,7 +142,7 @@ async def follow(source: Source) -> None:
         try:
             version = version or await source.list()
             async for change in source.cluster.watch(scope.kind, scope.namespace, scope.selector, version):
-                source.heard()
+                source.heard(lasting=_now() - began > LEAST_SECONDS)
                 version = change.manifest["metadata"]["resourceVersion"]
                 if change.type != "BOOKMARK":
                     source.take(change)

@@ -17,6 +17,11 @@ async def end(*tasks: "asyncio.Task[object]") -> None:
 
 async def aside(work: Callable[[], Result]) -> Result:
     """As `asyncio.to_thread`, but no exit waits for it: it may have to wait for a load that is under way."""
+    return await asyncio.wrap_future(begin(work))
+
+
+def begin(work: Callable[[], Result]) -> "concurrent.futures.Future[Result]":
+    """The same, and it goes on where nobody waits for it."""
     told = concurrent.futures.Future[Result]()
     told.set_running_or_notify_cancel()
 
@@ -29,4 +34,4 @@ async def aside(work: Callable[[], Result]) -> Result:
             told.set_result(result)
 
     threading.Thread(target=run, daemon=True, name="aside").start()
-    return await asyncio.wrap_future(told)
+    return told

@@ -97,18 +97,20 @@ class Realtime:
                 try:
                     pool, lease = await self._door.once_loaded(model, self._admit_woken)
                     if not lease.placed:
-                        await self._slot_for(lease)
+                        await self._slot_for(pool, lease)
                     return pool, lease
                 finally:
                     calling_off.cancel()
         except TimeoutError:
             raise refused(Refusal.DRAINING if self._door.draining else Refusal.LOADING) from None
 
-    async def _slot_for(self, lease: Lease) -> None:
+    async def _slot_for(self, pool: Pool, lease: Lease) -> None:
         with contextlib.ExitStack() as on_failure:
             on_failure.enter_context(lease)
-            async with asyncio.timeout(self._wait_seconds):
+            async with asyncio.timeout(self._wait_seconds), lease.upload():  # it may be evicted
                 await lease.regain_place()
+            if pool.draining:
+                raise refused(Refusal.DRAINING)
             on_failure.pop_all()
 
     async def _call_off(self, waiting: asyncio.Timeout) -> None:

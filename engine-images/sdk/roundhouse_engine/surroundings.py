@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from roundhouse_engine.freeing import aside
+from roundhouse_engine.freeing import aside, begin
 from roundhouse_engine.memory import Memory
 from roundhouse_engine.metrics import Metrics
 
@@ -80,12 +80,15 @@ class Surroundings:
         """Returns once its memory is free: never, where one of its threads computes for ever.
 
         Where memory is bounded it takes its turn: of what is loaded meanwhile, the process's growth would be
-        less than it takes.
+        less than it takes. One that leaves the list while it waits for that is freed at once.
         """
-        turn = self.loading.turn(pool.names[0]) if self.memory.bounded else contextlib.nullcontext()
-        async with turn:
+        async with contextlib.AsyncExitStack() as over:
+            if self.memory.bounded:
+                try:
+                    await over.enter_async_context(self.loading.turn(pool.names[0]))
+                except asyncio.CancelledError:
+                    begin(pool.release)
+                    raise
             self.being_freed.append(pool)
-            try:
-                await aside(pool.release)
-            finally:
-                self.being_freed.remove(pool)
+            over.callback(self.being_freed.remove, pool)
+            await aside(pool.release)

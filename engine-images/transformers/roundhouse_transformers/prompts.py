@@ -23,7 +23,10 @@ def part_of(model: Any) -> int | None:  # noqa: ANN401 - has no types
     part, and one whose positions are turned by how long the prompt is would turn those of the first parts by
     less: both would say something else without a word.
     """
-    if getattr(model, "_is_stateful", False) or not model.generation_config.use_cache:
+    # A repository that says nothing of a cache has one.
+    cached = model.generation_config.use_cache is not False
+    dynamic = getattr(model, "_supports_default_dynamic_cache", bool)()
+    if getattr(model, "_is_stateful", False) or not (cached and dynamic):
         return None
     layers = DynamicCache(config=model.config).layers
     whole = _turned_by_length(model.config.get_text_config())

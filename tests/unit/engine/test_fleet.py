@@ -7,7 +7,8 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, ClassVar
+from types import SimpleNamespace
+from typing import Any, BinaryIO, ClassVar, cast
 
 import pytest
 from typing_extensions import override
@@ -20,12 +21,14 @@ from roundhouse_engine.events import Event, Loaded, Memory, Work
 from roundhouse_engine.fleet import Fleet
 from roundhouse_engine.handler import ModelSpec
 from roundhouse_engine.lease import Lease
+from roundhouse_engine.memory import Memory as Budget
 from roundhouse_engine.metrics import Metrics
 from roundhouse_engine.models_file import Desired, Given, ModelsFile
 from roundhouse_engine.pool import Pool
 from roundhouse_engine.server import build_pool
 from roundhouse_engine.settings import read_settings
 from roundhouse_engine.slot import Slot
+from roundhouse_engine.surroundings import Surroundings, Turns
 from roundhouse_engine.text_events import TextAsk, TextWork
 from tests.conformance.engine.text_handlers import Vectors
 from tests.support.scripted_engine import Scripted
@@ -401,3 +404,17 @@ async def test_where_every_model_has_failed_a_request_is_read_to_be_told_which_a
         scene.fleet.pool_of("alpha")
     assert refusal.value.problem.code == "model_failed"
     assert "6 bytes" in str(refusal.value.problem.message)
+
+
+async def test_what_leaves_the_list_while_it_waits_to_be_freed_is_freed() -> None:
+    freed, ignore = threading.Event(), cast("Any", None)
+    pool = cast("Pool", SimpleNamespace(names=("a",), release=freed.set))
+    surroundings = Surroundings(ignore, Turns(1, 600), ignore, Budget(1), ignore, 1, 1.0, 1.0)
+    async with surroundings.loading.turn("b"):
+        freeing = asyncio.create_task(surroundings.free(pool))
+        await asyncio.sleep(0)
+        assert not freed.is_set()
+        freeing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await freeing
+        assert await asyncio.to_thread(freed.wait, 60)

@@ -15,7 +15,7 @@ from roundhouse_engine import pool as pool_module
 from roundhouse_engine import slot as slot_module
 from roundhouse_engine.app import _Views
 from roundhouse_engine.door import expose
-from roundhouse_engine.errors import EngineError, Refusal, invalid
+from roundhouse_engine.errors import EngineError, Refusal, invalid, model_failed
 from roundhouse_engine.events import (
     Ask,
     Done,
@@ -39,6 +39,7 @@ from roundhouse_engine.speech import SpeechOptions
 from roundhouse_engine.stream_ask import read_stream_ask
 from tests.conformance.engine.handlers import Live
 from tests.conformance.engine.text_handlers import Vectors
+from tests.support.waiting import eventually
 
 T = TypeVar("T")
 ASK = Ask("m", SpeechOptions(), 60)
@@ -401,25 +402,51 @@ async def test_a_slot_that_cannot_come_back_does_not_end_the_others(monkeypatch:
     engine.supervising.cancel()
 
 
-async def test_sessions_that_woke_their_model_wait_for_the_slots_that_still_come_up() -> None:
-    class Woken(Pool):
-        @override
-        def away(self, model: str) -> bool:
-            return True
+class Woken(Pool):
+    @override
+    def away(self, model: str) -> bool:
+        return True
 
-        @override
-        async def once_loaded(self, model: str, take: Callable[[Pool], T]) -> T:
-            return take(self)
+    @override
+    async def once_loaded(self, model: str, take: Callable[[Pool], T]) -> T:
+        return take(self)
 
-    async def stays() -> Message:
-        await asyncio.Event().wait()
-        raise AssertionError("it says nothing")
 
-    engine = Engine(slots=2)
-    await engine.up(0)
+async def stays() -> Message:
+    await asyncio.Event().wait()
+    raise AssertionError("it says nothing")
+
+
+def sessions_of(engine: Engine) -> Realtime:
+    """To a model that was away, and whose first slot is up."""
     door = Woken([], engine.metrics, ["m"], sessions=engine.pool)
     settings = read_settings({"MODELS": "m", "ROUNDHOUSE_SESSIONS": "2"}, Live)
-    route = Realtime(Live, settings, door, engine.metrics)
+    return Realtime(Live, settings, door, engine.metrics)
+
+
+async def test_a_session_that_waits_for_a_slot_hears_that_its_model_is_over() -> None:
+    engine = Engine(slots=2)
+    await engine.up(0)
+    route, ask = sessions_of(engine), read_stream_ask({"model": ["m"]}, Live, ["m"])
+    _, lease = await route._admitted(ask, stays)
+    asked = asyncio.create_task(route._admitted(ask, stays))
+
+    async def waits() -> bool:
+        return engine.pool.waiting == 1
+
+    await eventually(waits, seconds=6, what="it waits", every=0.001)
+    engine.pool.evict(model_failed("m", "it is broken", again=False))
+    with pytest.raises(EngineError, match="it is broken"):
+        await asyncio.wait_for(asked, 60)
+    engine.pool.end(lease)
+    engine.supervising.cancel()
+    await asyncio.gather(engine.supervising, return_exceptions=True)
+
+
+async def test_sessions_that_woke_their_model_wait_for_the_slots_that_still_come_up() -> None:
+    engine = Engine(slots=2)
+    await engine.up(0)
+    route = sessions_of(engine)
     ask = read_stream_ask({"model": ["m"]}, Live, ["m"])
     asked = [asyncio.create_task(route._admitted(ask, stays)) for _ in range(3)]
     with pytest.raises(EngineError) as refusal:

@@ -135,6 +135,12 @@ def test_models_that_would_say_something_else_read_it_at_once(kind: str, more: d
     assert part_of(model_of(kind, **more)) is None
 
 
+def test_a_repository_that_says_nothing_of_a_cache_has_one() -> None:
+    model = model_of("llama")
+    model.generation_config.use_cache = None
+    assert part_of(model) == part_of(model_of("llama"))
+
+
 def test_without_a_cache_there_are_no_parts() -> None:
     model = model_of("llama")
     model.generation_config.use_cache = False
