@@ -5,7 +5,7 @@ import contextlib
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from roundhouse_engine.freeing import aside, begin
 from roundhouse_engine.memory import Memory
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from roundhouse_engine.pool import Pool
 
 logger = logging.getLogger(__name__)
+
+FREED_SECONDS: Final = 10.0
+"""Others load no model for as long as one is freed; a thread of it that computes on may do so for ever."""
 
 
 class Turns:
@@ -33,8 +36,9 @@ class Turns:
         self._patience_seconds = patience_seconds
 
     @contextlib.asynccontextmanager
-    async def turn(self, model: str) -> AsyncGenerator[None, None]:
+    async def turn(self, model: str, patience_seconds: float | None = None) -> AsyncGenerator[None, None]:
         """Around a load, or its end; waits for a place, but within another turn of the model's."""
+        patience_seconds = self._patience_seconds if patience_seconds is None else patience_seconds
         if model in self._held:
             yield
             return
@@ -42,7 +46,9 @@ class Turns:
         self._held.add(model)
         holds = contextlib.ExitStack()
         holds.callback(self._places.release)
-        timer = asyncio.get_running_loop().call_later(self._patience_seconds, self._pass_on, model, holds)
+        timer = asyncio.get_running_loop().call_later(
+            patience_seconds, self._pass_on, model, holds, patience_seconds
+        )
         try:
             yield
         finally:
@@ -50,8 +56,8 @@ class Turns:
             self._held.remove(model)
             holds.close()
 
-    def _pass_on(self, model: str, holds: contextlib.ExitStack) -> None:
-        told = {"model": model, "seconds": self._patience_seconds}
+    def _pass_on(self, model: str, holds: contextlib.ExitStack, seconds: float) -> None:
+        told = {"model": model, "seconds": seconds}
         logger.warning("model still loads or unloads, and others need not wait for it any more", extra=told)
         holds.close()
 
@@ -85,7 +91,7 @@ class Surroundings:
         async with contextlib.AsyncExitStack() as over:
             if self.memory.bounded:
                 try:
-                    await over.enter_async_context(self.loading.turn(pool.names[0]))
+                    await over.enter_async_context(self.loading.turn(pool.names[0], FREED_SECONDS))
                 except asyncio.CancelledError:
                     begin(pool.release)
                     raise

@@ -14,6 +14,7 @@ import pytest
 from typing_extensions import override
 
 from roundhouse_engine import slot as slot_module
+from roundhouse_engine import surroundings as surroundings_module
 from roundhouse_engine.admin import read_list
 from roundhouse_engine.batching import Batcher
 from roundhouse_engine.errors import EngineError
@@ -418,3 +419,19 @@ async def test_what_leaves_the_list_while_it_waits_to_be_freed_is_freed() -> Non
         with pytest.raises(asyncio.CancelledError):
             await freeing
         assert await asyncio.to_thread(freed.wait, 60)
+
+
+async def test_a_model_whose_thread_computes_on_keeps_others_from_loading_for_a_moment_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(surroundings_module, "FREED_SECONDS", 0.01)
+    computed, ignore = threading.Event(), cast("Any", None)
+    pool = cast("Pool", SimpleNamespace(names=("a",), release=computed.wait))
+    surroundings = Surroundings(ignore, Turns(1, 600), ignore, Budget(1), ignore, 1, 1.0, 1.0)
+    freeing = asyncio.create_task(surroundings.free(pool))
+    await asyncio.sleep(0)
+    async with asyncio.timeout(60), surroundings.loading.turn("b"):
+        assert surroundings.being_freed == [pool]
+    computed.set()
+    await freeing
+    assert not surroundings.being_freed
